@@ -1,0 +1,115 @@
+"""What reaches a sink: NumPy values with a tag, a step and the wall time at which they were made.
+
+Nothing here knows of JAX, of a device, or of TensorBoard. A new kind of report is one member of
+:class:`Kind`, one verb in ``_emit`` and one row in ``sinks/_encoding.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+
+
+class Kind(enum.Enum):
+    """What a value is, and so which dashboard shows it."""
+
+    SCALAR = "scalar"
+    HISTOGRAM = "histogram"
+    IMAGE = "image"
+    TEXT = "text"
+    HPARAMS = "hparams"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Histogram:
+    """How the finite elements of an array are distributed.
+
+    Attributes:
+        edges: float64[k + 1], ascending; the first is the minimum, the last the maximum.
+        counts: int64[k]; how many elements lie in ``[edges[i], edges[i + 1])``, the last bucket
+            including its right edge. A constant array has one bucket with equal edges, and an
+            array without a finite element has none (``edges`` is then empty too).
+        nonfinite: how many elements are NaN or infinite; they are in no bucket.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    nonfinite: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A picture that is compressed already (a rendered figure).
+
+    Attributes:
+        data: a PNG, JPEG, GIF or WebP file.
+        width: in pixels.
+        height: in pixels.
+    """
+
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    """One value of one tag at one step.
+
+    Attributes:
+        kind: what ``value`` is.
+        tag: the name it is shown under, scopes included.
+        step: the training step it belongs to.
+        wall_time: seconds since the epoch, read when the value was reported, not when written.
+        value: by kind: SCALAR a NumPy scalar, HISTOGRAM a :class:`Histogram`, IMAGE a uint8 array
+            [N, H, W, C] (C is 1, 3 or 4) or an :class:`EncodedImage`, TEXT a str (Markdown) or a
+            list of rows of str (a table, its header first), HPARAMS a dict.
+    """
+
+    kind: Kind
+    tag: str
+    step: int
+    wall_time: float
+    value: Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Scalars:
+    """Many scalars in columns: the values of one set of tags over many steps.
+
+    A fast step makes a hundred thousand scalars a second, too many to make a :class:`Record` of
+    each while the user's own thread wants the interpreter. Iterating yields them as records.
+
+    Attributes:
+        tags: K tags.
+        steps: int64[N].
+        wall_times: float64[N], seconds since the epoch.
+        values: N by K, one real dtype.
+    """
+
+    tags: tuple[str, ...]
+    steps: np.ndarray
+    wall_times: np.ndarray
+    values: np.ndarray
+
+    def __iter__(self) -> Iterator[Record]:
+        for step, wall_time, row in zip(self.steps, self.wall_times, self.values, strict=True):
+            for tag, value in zip(self.tags, row, strict=True):
+                yield Record(Kind.SCALAR, tag, int(step), float(wall_time), value)
+
+
+Batch: TypeAlias = list[Record | Scalars]
+"""What a sink is handed at once."""
+
+
+def records(batch: Iterable[Record | Scalars]) -> Iterator[Record]:
+    """Everything in a batch as single records."""
+    for item in batch:
+        if isinstance(item, Record):
+            yield item
+        else:
+            yield from item
