@@ -1,0 +1,146 @@
+"""The frame: all that one call reported, packed into one array per dtype.
+
+The static half, the :class:`Plan`, is made while JAX traces and says what lies where. The dynamic
+half is a few arrays. A frame is made on the device side (``_trace.pack``) and read on the host side
+(``_host.assemble``); this module is what the two agree on, and knows neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxboard._record import Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Spec:
+    """What is known of a report before the program runs.
+
+    Attributes:
+        kind: what it reports.
+        tag: its full name, scopes included.
+        reduce: the name of the reducer that merges several values of one point (see ``reduce``).
+        every: its own cadence in steps, or None where that of the instrumented function holds.
+        max_images: how many pictures of a batch are kept.
+        rank: how many trailing axes of the reported array belong to one observation; axes before
+            those were put there by ``vmap``.
+    """
+
+    kind: Kind
+    tag: str
+    reduce: str
+    every: int | None = None
+    max_images: int = 3
+    rank: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one array lies in the packed vector of its dtype."""
+
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+
+    def read(self, packed: Mapping[str, Any]) -> Any:
+        """The array. ``packed`` may have leading axes, which the result then has too."""
+        vector = packed[self.dtype]
+        size = math.prod(self.shape)
+        part = vector[..., self.offset : self.offset + size]
+        return part.reshape(*vector.shape[:-1], *self.shape)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One reported value of a frame: what it is and where its accumulator lies.
+
+    Attributes:
+        spec: the report.
+        value: the structure of the accumulator's value.
+        slots: where the leaves of that value lie.
+        weight: how many observations the value holds; a number where that is known beforehand.
+        step: where the report's own steps lie, if it was given ``step=``.
+    """
+
+    spec: Spec
+    value: jax.tree_util.PyTreeDef
+    slots: tuple[Slot, ...]
+    weight: int | Slot
+    step: Slot | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What a frame holds. Hashable: it is part of the type of the step's hidden output."""
+
+    entries: tuple[Entry, ...]
+    step: Slot | None = None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return tuple(entry.spec.tag for entry in self.entries)
+
+
+@jax.tree_util.register_pytree_node_class
+class Packed:
+    """A plan and its arrays as one pytree, which is how a frame leaves a jitted step.
+
+    The plan rides in the tree's structure, so that JAX's own cache pairs it with the right
+    executable when one function is compiled for several shapes.
+    """
+
+    __slots__ = ("arrays", "plan")
+
+    def __init__(self, plan: Plan, arrays: dict[str, Any]):
+        self.plan = plan
+        self.arrays = arrays
+
+    def tree_flatten(self) -> tuple[tuple[dict[str, Any]], Plan]:
+        return (self.arrays,), self.plan
+
+    @classmethod
+    def tree_unflatten(cls, plan: Plan, children: tuple[dict[str, Any]]) -> Packed:
+        return cls(plan, children[0])
+
+
+class Frame:
+    """What one call reported, on its way to the flusher.
+
+    Attributes:
+        plan: what ``arrays`` hold.
+        arrays: dtype name -> vector; device arrays, perhaps not computed yet, or NumPy.
+        step: the step of the call, None where the plan says that the program computed it.
+        wall_time: seconds since the epoch at the call.
+        every: the cadence of reports that have none of their own.
+    """
+
+    __slots__ = ("arrays", "every", "plan", "step", "wall_time")
+
+    def __init__(
+        self, plan: Plan, arrays: dict[str, Any], step: int | None, wall_time: float, every: int = 1
+    ):
+        self.plan = plan
+        self.arrays = arrays
+        self.step = step
+        self.wall_time = wall_time
+        self.every = every
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def is_ready(self) -> bool:
+        """Whether reading the arrays would not wait for a device."""
+        return all(
+            isinstance(array, np.ndarray) or array.is_ready() for array in self.arrays.values()
+        )
+
+    def wait(self) -> None:
+        """Waits for the device. Raises what the computation raised."""
+        jax.block_until_ready(self.arrays)
