@@ -1,0 +1,98 @@
+"""Scalars in columns to events, thousands at once.
+
+Events of one tag set differ only in wall time, step and the bytes of the floats, so the events of
+a block are one template, repeated, with those bytes overwritten by NumPy: about 1 µs for an event
+of ten scalars, against 10 µs through the message classes, all of it under the interpreter lock.
+
+Wire format: https://protobuf.dev/programming-guides/encoding/ and tensorflow/core/util/event.proto
+(Event: 1 wall_time double, 2 step int64, 5 summary), tensorflow/core/framework/summary.proto
+(Summary: 1 value; Value: 1 tag, 2 simple_value float).
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import numpy as np
+
+from jaxboard._record import Scalars
+
+_WALL_TIME = slice(1, 9)
+_STEP_AT = 10
+# A varint may be longer than it need be: five bytes hold every step below 2**35, ten every int64.
+_SHORT, _LONG = 5, 10
+
+
+def encode(scalars: Scalars) -> tuple[bytes, int]:
+    """The events of a block, one after the other.
+
+    Values become float32, the only width in which every reader of TensorBoard shows a scalar:
+    integers above 2**24 are rounded, and what is too large for float32 becomes infinite. Steps
+    may be any int64.
+
+    Args:
+        scalars: N rows of K values.
+
+    Returns:
+        The bytes of N serialised events, and the length of each (they are of one length).
+
+    Example:
+        >>> import numpy as np
+        >>> block = Scalars(("a",), np.arange(3), np.ones(3), np.zeros((3, 1)))
+        >>> data, size = encode(block)
+        >>> len(data) == 3 * size
+        True
+    """
+    steps = np.asarray(scalars.steps).astype(np.int64)
+    walls = finite_times(np.asarray(scalars.wall_times, np.float64))
+    with np.errstate(over="ignore"):
+        values = np.asarray(scalars.values).astype("<f4")
+    rows, columns = values.shape
+    short = rows == 0 or (int(steps.min()) >= 0 and int(steps.max()) < 1 << 7 * _SHORT)
+    width = _SHORT if short else _LONG
+    template, where = _template(tuple(scalars.tags), width)
+    events = np.tile(template, (rows, 1))
+    events[:, _WALL_TIME] = walls.astype("<f8").view(np.uint8).reshape(rows, 8)
+    events[:, _STEP_AT : _STEP_AT + width] = _varints(steps, width)
+    events[:, where] = np.ascontiguousarray(values).view(np.uint8).reshape(rows, 4 * columns)
+    return events.tobytes(), len(template)
+
+
+def finite_times(wall_times: np.ndarray) -> np.ndarray:
+    """Wall times with those that are no time replaced by now.
+
+    One NaN here makes TensorBoard's data server stop reading the file.
+    """
+    return np.where(np.isfinite(wall_times), wall_times, time.time())
+
+
+def _varints(numbers: np.ndarray, width: int) -> np.ndarray:
+    """uint8[N, width]: each int64 as a varint of exactly ``width`` bytes."""
+    shifts = np.arange(0, 7 * width, 7, dtype=np.uint64)
+    groups = (numbers.view(np.uint64)[:, None] >> shifts & np.uint64(127)).astype(np.uint8)
+    groups[:, :-1] |= 128
+    return groups
+
+
+@functools.lru_cache(maxsize=512)
+def _template(tags: tuple[str, ...], step_width: int) -> tuple[np.ndarray, np.ndarray]:
+    """An event with zeros for what varies, and the positions of the float bytes in it."""
+    summary, ends = b"", []
+    for tag in tags:
+        name = tag.encode()
+        value = b"\x0a" + _varint(len(name)) + name + b"\x15" + bytes(4)
+        summary += b"\x0a" + _varint(len(value)) + value
+        ends.append(len(summary))
+    head = b"\x09" + bytes(8) + b"\x10" + bytes(step_width) + b"\x2a" + _varint(len(summary))
+    where = np.array(ends, np.int64)[:, None] + len(head) - 4 + np.arange(4)
+    return np.frombuffer(head + summary, np.uint8), where.ravel()
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

@@ -1,0 +1,30 @@
+"""TensorBoard's messages.
+
+They are wire-identical to TensorFlow's and need no TensorFlow. Their modules build the classes
+when imported, which no type checker follows: hence ``Any``, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"tensorboard.{name}")
+
+
+_event = _module("compat.proto.event_pb2")
+_summary = _module("compat.proto.summary_pb2")
+_tensor = _module("compat.proto.tensor_pb2")
+
+Event: Any = _event.Event
+SessionLog: Any = _event.SessionLog
+SourceMetadata: Any = _event.SourceMetadata
+Summary: Any = _summary.Summary
+SummaryMetadata: Any = _summary.SummaryMetadata
+TensorProto: Any = _tensor.TensorProto
+types: Any = _module("compat.proto.types_pb2")
+hparams: Any = _module("plugins.hparams.metadata")
+hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
+hparams_api: Any = _module("plugins.hparams.api_pb2")
