@@ -89,7 +89,7 @@ def _scalar_events(items: Iterator[Any]) -> Iterator[tuple[bytes, Any]]:
             if len(scalars.steps) and scalars.tags:
                 try:
                     data, size = _columns.encode(scalars)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 (reported, see encode)
                     _refuse(scalars.tags, scalars.steps[0], error)
                 else:
                     yield data, np.full(len(scalars.steps), size)
@@ -117,11 +117,11 @@ def _value_events(records: Iterator[Any]) -> Iterator[tuple[bytes, Any]]:
         for record in run:
             try:
                 values.append(_VALUES[record.kind](record))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (reported, see encode)
                 _refuse((record.tag,), step, error)
         if values:
             event = _proto.Event(
-                wall_time=float(_columns.finite_times(np.float64(wall))),
+                wall_time=float(_columns.finite_times(np.asarray(wall))),
                 step=step,
                 summary=_proto.Summary(value=values),
             )
@@ -239,6 +239,7 @@ def _tensor(dtype: int, shape: tuple[int, ...], strings: list[bytes] | None = No
     return tensor
 
 
+# Scalars are not here: they have no messages of their own but go by columns, above.
 _VALUES: dict[Kind, Callable[[Record], Any]] = {
     Kind.HISTOGRAM: _histogram,
     Kind.IMAGE: _image,

@@ -28,7 +28,13 @@ from jaxboard.sinks._encoding import Events
 
 
 class Writer(Protocol):
-    """An open event file."""
+    """An open event file.
+
+    Attributes:
+        path: where it is, None for a remote one.
+    """
+
+    path: str | None
 
     def write(self, events: Events) -> None: ...
 
@@ -63,7 +69,7 @@ def tensorflow() -> Any:
         with _quiet_import() if first else contextlib.nullcontext():
             import tensorflow as tf
         _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent  # Not an empty namespace.
-    except Exception as error:  # A broken build fails in any way.
+    except Exception as error:  # noqa: BLE001 (a broken build fails in any way)
         warnings.warn(
             "TensorFlow cannot be imported, so events are written by TensorBoard's own, slower "
             f"event writer, to local directories only ({type(error).__name__}: {error}).",
@@ -94,11 +100,16 @@ class TensorFlowWriter:
 
     def __init__(self, tf: Any, logdir: str) -> None:
         self._tf = tf
+        self.path: str | None = None
         try:
-            there = tf.io.gfile.isdir(logdir)
-            _await_later_name(logdir, tf.io.gfile.listdir(logdir) if there else ())
-            # It flushes when it is told to; the queue is only bounded in case it never is.
-            self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
+            before = tf.io.gfile.listdir(logdir) if tf.io.gfile.isdir(logdir) else []
+            _await_later_name(logdir, before)
+            try:
+                # It flushes when it is told to; the queue is only bounded in case it never is.
+                self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
+            finally:
+                if "://" not in logdir:
+                    self.path = _own_new_file(logdir, before)
         except tf.errors.UnimplementedError as error:
             scheme = logdir.partition("://")[0]
             raise RunError(
@@ -106,6 +117,9 @@ class TensorFlowWriter:
                 "Import a package that brings it before the run is opened (tensorflow-io for s3, "
                 "hdfs and az), or log to a local directory and copy that."
             ) from error
+        except Exception:
+            remove(self.path)  # On a full disk it is there, and empty.
+            raise
         # Private, but the only handle of the op that keeps an event's own wall time.
         self._resource = getattr(self._writer, "_resource", None)
         self._fault: Exception | None = None
@@ -129,6 +143,7 @@ class TensorFlowWriter:
     def flush(self) -> None:
         self._raise_fault()
         self._writer.flush()
+        _check_there(self.path)
 
     def close(self) -> None:
         _flushed_before_fork.discard(self)
@@ -138,7 +153,7 @@ class TensorFlowWriter:
         """The child's exit would write again what the parent's queue holds at the fork."""
         try:
             self.flush()
-        except Exception as fault:  # Not the forking thread's; heard at the next call.
+        except Exception as fault:  # noqa: BLE001 (not the forking thread's; raised below)
             self._fault = fault
 
     def _raise_fault(self) -> None:
@@ -214,7 +229,8 @@ class RecordFileWriter:
             f".{next(self._numbers)}"
         )
         # Unbuffered: nothing is left for a forked child, or for after an error, to write again.
-        self._file = open(os.path.join(logdir, name), "xb", buffering=0)  # noqa: SIM115
+        self.path: str | None = os.path.join(logdir, name)
+        self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115 (open as long as this is)
         version = _proto.Event(
             wall_time=time.time(),
             file_version="brain.Event:2",
@@ -224,6 +240,7 @@ class RecordFileWriter:
             self.write(Events(version, np.array([len(version)])))
         except BaseException:
             self._file.close()
+            remove(self.path)
             raise
 
     def write(self, events: Events) -> None:
@@ -238,7 +255,7 @@ class RecordFileWriter:
             rest = rest[self._file.write(rest) :]
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        _check_there(self.path)  # And nothing is held back.
 
     def close(self) -> None:
         self._file.close()
@@ -251,7 +268,29 @@ def _split(events: Events) -> Iterator[bytes]:
         at += size
 
 
-# --- Names. ---------------------------------------------------------------------------------------
+# --- Files. ---------------------------------------------------------------------------------------
+
+
+def remove(path: str | None) -> None:
+    """Removes an event file of which nothing is needed, as far as that can be done."""
+    if path is not None:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+
+
+def _check_there(path: str | None) -> None:
+    # Writing to a file that somebody has deleted is no error to the system.
+    if path is not None and not os.path.exists(path):
+        raise FileNotFoundError(f"the event file {path!r} was removed while it was written to")
+
+
+def _own_new_file(logdir: str, before: Iterable[str]) -> str | None:
+    """What TensorFlow, which does not tell, has called its file."""
+    with contextlib.suppress(OSError):
+        for name in sorted(set(os.listdir(logdir)) - set(before)):
+            if ".tfevents." in name and f".{os.getpid()}." in name:
+                return os.path.join(logdir, name)
+    return None
 
 
 def _await_later_name(logdir: str, names: Iterable[str]) -> None:

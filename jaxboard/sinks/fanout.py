@@ -34,6 +34,14 @@ class FanOut:
     def sinks(self) -> tuple[Sink, ...]:
         return tuple(branch.sink for branch in self._branches)
 
+    def open(self) -> None:
+        """Opens the sinks that can be opened early (:meth:`TensorBoardSink.open`).
+
+        Raises:
+            ExceptionGroup: what each failing sink raised; its message names them.
+        """
+        self._each("open", _Branch.open)
+
     def write(self, batch: Batch) -> None:
         """Hands a batch to every sink that has yet to take it.
 
@@ -48,7 +56,7 @@ class FanOut:
         self._each("write", _Branch.drain)
 
     def flush(self) -> None:
-        """Flushes every sink.
+        """Flushes every sink that has something to flush.
 
         Raises:
             ExceptionGroup: what each failing sink raised; its message names them.
@@ -69,7 +77,7 @@ class FanOut:
         for branch in self._branches:
             try:
                 call(branch)
-            except Exception as fault:
+            except Exception as fault:  # noqa: BLE001 (it is raised below)
                 names.append(type(branch.sink).__name__)
                 faults.append(fault)
         if faults:
@@ -92,6 +100,9 @@ class _Branch:
         # By identity: records hold arrays, which do not compare to one truth value.
         return any(held is batch for held in (*self._unflushed, *self.waiting))
 
+    def open(self) -> None:
+        getattr(self.sink, "open", bool)()
+
     def drain(self) -> None:
         while self.waiting:
             try:
@@ -102,6 +113,8 @@ class _Branch:
             self._unflushed.append(self.waiting.pop(0))
 
     def flush(self) -> None:
+        if not self._unflushed:  # Else a fault here would bring back batches delivered everywhere.
+            return
         try:
             self.sink.flush()
         except Exception:

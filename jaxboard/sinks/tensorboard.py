@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jaxboard._errors import RunError
@@ -19,9 +20,10 @@ class TensorBoardSink:
     Where no TensorFlow can be imported it says so once and writes with TensorBoard's own event
     writer. One such sink per directory: TensorBoard stops reading the older of two.
 
-    After any error the file is given up, and the next ``write`` opens a new one beside it, to be
-    read after it. The caller writes again what no ``flush`` has confirmed; what the broken file
-    holds of that is dropped by readers as far as its steps lie behind all confirmed ones.
+    After any error the file is given up (and removed, if no ``flush`` had succeeded on it), and the
+    next ``write`` opens a new one beside it, to be read after it. The caller writes again what no
+    ``flush`` has confirmed; what the broken file holds of that is dropped by readers as far as its
+    steps lie behind all confirmed ones, and else is there twice.
 
     Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and
     infinities as they are), histograms as float64, with the wall time of the record (a wall time
@@ -49,6 +51,7 @@ class TensorBoardSink:
         self.logdir = path if "://" in path else os.path.abspath(path)
         self._writer: Writer | None = None
         self._process: int | None = None
+        self._confirmed = False  # Whether a flush has returned since the file was opened.
         self._next_step = start_step  # Behind all that is confirmed to be in earlier files.
         self._unflushed_step = start_step
         self._has_hparams = False
@@ -95,6 +98,7 @@ class TensorBoardSink:
         writer = self._open()
         with self._given_up_on_error():
             writer.flush()
+        self._confirmed = True
         self._next_step = self._unflushed_step
 
     def close(self) -> None:
@@ -135,13 +139,16 @@ class TensorBoardSink:
             except Exception as error:
                 raise RunError(f"cannot write to {self.logdir!r}: {_reason(error)}") from error
             self._process = os.getpid()
+            self._confirmed = False
             self._unflushed_step = self._next_step
             with self._given_up_on_error():
                 self._writer.write(_encoding.start(self._next_step))
         return self._writer
 
     @contextlib.contextmanager
-    def _given_up_on_error(self):
+    def _given_up_on_error(self) -> Iterator[None]:
+        from jaxboard.sinks import _writers
+
         try:
             yield
         except BaseException:
@@ -150,6 +157,8 @@ class TensorBoardSink:
                 # The first error is the one to hear of; what closing says follows from it.
                 with contextlib.suppress(Exception):
                     writer.close()
+                if not self._confirmed:  # All that is in it will be written again.
+                    _writers.remove(writer.path)
             raise
 
 
