@@ -1,0 +1,7 @@
+"""``python -m jaxboard``."""
+
+import sys
+
+from jaxboard._cli import main
+
+sys.exit(main())

@@ -1,0 +1,182 @@
+"""``python -m jaxboard demo``: handwritten digits, a small Flax network, each kind of report once.
+
+The model is that of the JAX AI stack's TensorBoard tutorial, trained on scikit-learn's digits: 1797
+pictures of 8 by 8 pixels that come with the package.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+
+import jax
+import matplotlib.figure
+import numpy as np
+import optax
+from flax import nnx
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+import jaxboard as jb
+
+BATCH_SIZE = 128
+HIDDEN = 100
+LEARNING_RATE = 3e-3
+SEED = 0
+
+ABOUT = """\
+### Handwritten digits
+
+A network of three layers learns to tell the ten digits apart. Its training step reports from where
+the values are: the loss from inside the function that is differentiated, the gradients and the
+learning rate from between there and the optimizer.
+
+| where to look | what is there |
+| --- | --- |
+| **Scalars** | loss and accuracy of both steps, learning rate, norm of the gradients |
+| **Histograms**, **Distributions** | the gradient of every parameter, each {every} steps |
+| **Images** | what goes in, and the test sheet: wrong answers are red |
+| **HParams** | what this run was started with |
+"""
+
+
+class Classifier(nnx.Module):
+    """Images [N, 8, 8] to logits [N, 10]."""
+
+    def __init__(self, hidden: int, *, rngs: nnx.Rngs):
+        self.layer1 = nnx.Linear(64, hidden, rngs=rngs)
+        self.layer2 = nnx.Linear(hidden, hidden, rngs=rngs)
+        self.layer3 = nnx.Linear(hidden, 10, rngs=rngs)
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        x = images.reshape(len(images), -1)
+        x = nnx.selu(self.layer1(x))
+        x = nnx.selu(self.layer2(x))
+        return self.layer3(x)
+
+
+def loss_and_logits(model: Classifier, images: jax.Array, labels: jax.Array):
+    """What both steps measure, and where they report it."""
+    logits = model(images)
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    jb.scalar("loss", loss)
+    jb.scalar("accuracy", (logits.argmax(axis=-1) == labels).mean())
+    return loss, logits
+
+
+def make_train_step(schedule: optax.Schedule, every: int):
+    """The step that learns. The large reports are made ``every`` so many steps."""
+
+    @jb.instrument
+    @nnx.jit
+    def train_step(model, optimizer, images, labels):
+        with jb.scope("train"):
+            grads, _ = nnx.grad(loss_and_logits, has_aux=True)(model, images, labels)
+            jb.scalar("gradient_norm", optax.tree.norm(grads))
+            jb.scalar("learning_rate", schedule(optimizer.step[...]))
+            jb.histogram("gradients", grads, every=every)
+            jb.image("inputs", images[..., None], every=every, max_images=4)
+            optimizer.update(model, grads)
+
+    return train_step
+
+
+@jb.instrument(advance=False)  # belongs to the training step before it
+@nnx.jit
+def eval_step(model, images, labels):
+    """Reports how well the model does on data it has not seen. Returns its answers."""
+    with jb.scope("eval"):
+        _, logits = loss_and_logits(model, images, labels)
+    return logits.argmax(axis=-1)
+
+
+def draw_test_sheet(images: np.ndarray, answers: np.ndarray, labels: np.ndarray):
+    """A hundred test images with the model's answers beside them: green is right, red is wrong."""
+    figure = matplotlib.figure.Figure(figsize=(6, 6), layout="tight")
+    axes = figure.subplots()
+    # One mosaic instead of a hundred axes, which would take a second to draw.
+    mosaic = np.pad(images[:100], ((0, 0), (1, 1), (1, 1))).reshape(10, 10, 10, 10)
+    axes.imshow(mosaic.swapaxes(1, 2).reshape(100, 100), cmap="binary", interpolation="gaussian")
+    axes.set_axis_off()
+    for i, (answer, label) in enumerate(zip(answers[:100], labels[:100], strict=True)):
+        row, column = divmod(i, 10)
+        color = "green" if answer == label else "red"
+        axes.text(10 * column, 10 * row + 9, str(answer), color=color, weight="bold")
+    return figure
+
+
+def main(logdir: str, steps: int) -> None:
+    """Trains for so many steps, in a new run under ``logdir``, and prints what was written."""
+    digits = load_digits()
+    images, test_images, labels, test_labels = train_test_split(
+        np.float32(digits.images / 16), digits.target, random_state=SEED
+    )
+    shuffle = np.random.default_rng(SEED)
+
+    schedule = optax.cosine_decay_schedule(LEARNING_RATE, steps)
+    model = Classifier(HIDDEN, rngs=nnx.Rngs(SEED))
+    optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
+
+    often, seldom = max(1, steps // 60), max(1, steps // 4)
+    train_step = make_train_step(schedule, every=often)
+    hparams = {
+        "learning_rate": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "hidden": HIDDEN,
+        "steps": steps,
+        "optimizer": "adam",
+        "seed": SEED,
+    }
+
+    started = time.time()
+    path = os.path.join(logdir, time.strftime("%Y%m%d-%H%M%S"))
+    with jb.Run(path, hparams=hparams):
+        jb.text("about", ABOUT.format(every=often))
+        for step in tqdm(range(steps), desc="training", unit="step"):
+            batch = shuffle.choice(len(images), BATCH_SIZE, replace=False)
+            train_step(model, optimizer, images[batch], labels[batch])
+            last = step == steps - 1
+            if step % often == 0 or last:
+                answers = eval_step(model, test_images, test_labels)
+                if step % seldom == 0 or last:
+                    sheet = draw_test_sheet(test_images, np.asarray(answers), test_labels)
+                    jb.figure("test_sheet", sheet)
+    print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
+    print(describe(path))
+    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
+    print(f"Look at it:\n\n  {python} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
+
+
+def describe(path: str) -> str:
+    """What the event files in ``path`` hold: tags by kind, how many points, what the last one is."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.util.tensor_util import make_ndarray
+
+    files = [os.path.join(path, name) for name in sorted(os.listdir(path)) if "tfevents" in name]
+    kinds: dict[str, str] = {}  # by tag: only a tag's first value says what it is
+    points: dict[str, list[np.ndarray]] = {}
+    for file in files:
+        for event in EventFileLoader(file).Load():
+            for value in event.summary.value:
+                kinds.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
+                points.setdefault(value.tag, []).append(make_ndarray(value.tensor))
+
+    width = max(map(len, points))
+    size = sum(map(os.path.getsize, files)) / 1000
+    lines = [f"{path} holds {sum(map(len, points.values()))} points, {size:.0f} kB:"]
+    for kind, show in _LAST.items():
+        lines += ["", f"  {kind:{width}}  points  last"]
+        for tag in sorted(tag for tag in points if kinds[tag] == kind):
+            lines.append(f"    {tag:{width}}  {len(points[tag]):4}  {show(points[tag][-1])}")
+    return "\n".join(lines)
+
+
+_LAST = {
+    "scalars": lambda value: value,
+    "histograms": lambda table: f"{len(table)} buckets, {table[0, 0]:.3g} to {table[-1, 1]:.3g}",
+    "images": lambda texts: f"{int(texts[0])} x {int(texts[1])} pixels, {len(texts) - 2} of them",
+    "text": lambda text: text.item().decode().partition("\n")[0],
+}
