@@ -1,0 +1,50 @@
+"""``import jaxboard`` costs next to nothing beside ``import jax``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("PIL", "chex", "flax", "matplotlib", "optax", "sklearn", "tensorboard", "tensorflow")
+LIMIT = 0.05  # seconds
+
+
+def heavy_after(statement: str) -> list[str]:
+    """Which of the heavy libraries a new interpreter has loaded after a statement."""
+    program = f"{statement}\nimport sys\nprint(*sorted(set({HEAVY}) & set(sys.modules)))"
+    return subprocess.check_output([sys.executable, "-c", program], text=True).split()
+
+
+def seconds_to_import(module: str, *, after: str) -> float:
+    """What importing a module adds in a new interpreter: the least of five, as noise only adds."""
+    program = f"import {after}\nimport {module}"
+    command = [sys.executable, "-X", "importtime", "-c", program]
+    seconds = []
+    for _ in range(5):
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        for line in lines.splitlines():
+            _own, cumulative, name = line.removeprefix("import time:").split("|")
+            if name.strip() == module:
+                seconds.append(int(cumulative) / 1e6)
+    assert len(seconds) == 5
+    return min(seconds)
+
+
+def test_import_loads_nothing_heavy() -> None:
+    """TensorFlow, Flax and the others are imported by what needs them, when it does."""
+    assert heavy_after("import jaxboard") == []
+
+
+def test_the_check_sees_a_heavy_import() -> None:
+    """Were one of them imported, it would be named."""
+    assert "tensorboard" in heavy_after("import jaxboard, tensorboard")
+
+
+def test_import_is_fast() -> None:
+    """``import jaxboard`` takes at most 50 ms more than ``import jax``."""
+    assert seconds_to_import("jaxboard", after="jax") <= LIMIT
+
+
+def test_the_check_sees_a_slow_import() -> None:
+    """What takes longer is seen to: JAX itself does."""
+    assert seconds_to_import("jax", after="sys") > LIMIT
