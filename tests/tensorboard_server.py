@@ -124,7 +124,12 @@ def tensorboard(
         environment = {**os.environ, "TMPDIR": own}
         environment.pop("MPLBACKEND", None)
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", os.fspath(logdir)]
-        command += ["--host", "127.0.0.1", "--load_fast", {"rust": "true", "python": "false"}[loader]]
+        command += [
+            "--host",
+            "127.0.0.1",
+            "--load_fast",
+            {"rust": "true", "python": "false"}[loader],
+        ]
         command += ["--reload_interval", "1", "--samples_per_plugin", "scalars=100000"]
         port = _free_port()
         with log.open("wb") as output:

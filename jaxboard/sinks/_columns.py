@@ -1,8 +1,9 @@
 """Scalars in columns to events, thousands at once.
 
 Events of one tag set differ only in wall time, step and the bytes of the floats, so the events of
-a block are one template, repeated, with those bytes overwritten by NumPy: about 1 µs for an event
-of ten scalars, against 10 µs through the message classes, all of it under the interpreter lock.
+a block are one template, repeated, with those bytes overwritten by NumPy: 0.1 to 0.2 µs for an
+event of ten scalars in blocks of 100 and more, against 10 µs through the message classes, which
+matters because most of it is spent under the interpreter lock.
 
 Wire format: https://protobuf.dev/programming-guides/encoding/ and tensorflow/core/util/event.proto
 (Event: 1 wall_time double, 2 step int64, 5 summary), tensorflow/core/framework/summary.proto

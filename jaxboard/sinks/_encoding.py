@@ -44,7 +44,7 @@ def encode(batch: Batch) -> Events:
     Example:
         >>> import numpy as np
         >>> encode([Record(Kind.SCALAR, "loss", 3, 1.0, np.float32(2))]).sizes
-        array([31])
+        array([30])
     """
     data: list[bytes] = []
     sizes: list[np.ndarray] = []
@@ -89,7 +89,7 @@ def _scalar_events(items: Iterator[Any]) -> Iterator[tuple[bytes, Any]]:
             if len(scalars.steps) and scalars.tags:
                 try:
                     data, size = _columns.encode(scalars)
-                except Exception as error:  # noqa: BLE001 (reported, see encode)
+                except Exception as error:  # Reported, see encode.
                     _refuse(scalars.tags, scalars.steps[0], error)
                 else:
                     yield data, np.full(len(scalars.steps), size)
@@ -117,7 +117,7 @@ def _value_events(records: Iterator[Any]) -> Iterator[tuple[bytes, Any]]:
         for record in run:
             try:
                 values.append(_VALUES[record.kind](record))
-            except Exception as error:  # noqa: BLE001 (reported, see encode)
+            except Exception as error:  # Reported, see encode.
                 _refuse((record.tag,), step, error)
         if values:
             event = _proto.Event(

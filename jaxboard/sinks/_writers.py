@@ -69,7 +69,7 @@ def tensorflow() -> Any:
         with _quiet_import() if first else contextlib.nullcontext():
             import tensorflow as tf
         _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent  # Not an empty namespace.
-    except Exception as error:  # noqa: BLE001 (a broken build fails in any way)
+    except Exception as error:  # A broken build fails in any way.
         warnings.warn(
             "TensorFlow cannot be imported, so events are written by TensorBoard's own, slower "
             f"event writer, to local directories only ({type(error).__name__}: {error}).",
@@ -153,7 +153,7 @@ class TensorFlowWriter:
         """The child's exit would write again what the parent's queue holds at the fork."""
         try:
             self.flush()
-        except Exception as fault:  # noqa: BLE001 (not the forking thread's; raised below)
+        except Exception as fault:  # Not the forking thread's; raised at the next call.
             self._fault = fault
 
     def _raise_fault(self) -> None:

@@ -16,8 +16,8 @@ class FanOut:
     object) again: it goes only to sinks that have yet to take it. A sink that fails is taken to
     have lost all it had not flushed, and gets that again, in the order of the first writes.
 
-    Attributes:
-        sinks: the sinks, in the order in which they are called.
+    Args:
+        sinks: any sinks; they get each batch in this order.
 
     Example:
         >>> from jaxboard.sinks import MemorySink
@@ -32,6 +32,7 @@ class FanOut:
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
+        """The sinks, in the order in which they are called."""
         return tuple(branch.sink for branch in self._branches)
 
     def open(self) -> None:
@@ -77,7 +78,7 @@ class FanOut:
         for branch in self._branches:
             try:
                 call(branch)
-            except Exception as fault:  # noqa: BLE001 (it is raised below)
+            except Exception as fault:
                 names.append(type(branch.sink).__name__)
                 faults.append(fault)
         if faults:

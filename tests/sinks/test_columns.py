@@ -1,21 +1,22 @@
 """The byte template against TensorBoard's own message classes."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tensorboard.compat.proto.event_pb2 import Event
 
 from jaxboard._record import Scalars
 from jaxboard.sinks import _columns
+from jaxboard.sinks._proto import Event
 
 TAGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 STEPS = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 2**31)
 
 
-def decode(scalars: Scalars) -> list[Event]:
+def decode(scalars: Scalars) -> list[Any]:
     data, size = _columns.encode(scalars)
     assert len(data) == size * len(scalars.steps)
     return [Event.FromString(data[at : at + size]) for at in range(0, len(data), size)]
@@ -40,9 +41,7 @@ def test_events_read_as_written_bit_for_bit(tags, moments, data):
     rows = (
         np.full(shape, 1e-45, np.float32)
         if data is None
-        else np.array(
-            [[data.draw(st.floats(width=32)) for _ in tags] for _ in moments], np.float32
-        )
+        else np.array([[data.draw(st.floats(width=32)) for _ in tags] for _ in moments], np.float32)
     )
     steps, walls = zip(*moments, strict=True)
     scalars = Scalars(tuple(tags), np.array(steps), np.array(walls), rows)

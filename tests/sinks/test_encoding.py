@@ -2,20 +2,21 @@
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 
 from jaxboard import _errors
 from jaxboard._record import EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import _encoding
+from jaxboard.sinks._proto import Event
 
 
-def events(*items: Record | Scalars) -> list[Event]:
+def events(*items: Record | Scalars) -> list[Any]:
     data, sizes = _encoding.encode(list(items))
     ends = np.cumsum(sizes)
     assert (ends[-1] if len(ends) else 0) == len(data)

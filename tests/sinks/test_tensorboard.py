@@ -48,11 +48,22 @@ def points(logdir: pathlib.Path, tag: str = "a") -> list[tuple[int, float, float
     return [(point.step, point.wall_time, point.value) for point in read(logdir).Scalars(tag)]
 
 
+@pytest.fixture
+def no_tensorflow(monkeypatch):
+    """As where no TensorFlow can be imported."""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    _writers.tensorflow.cache_clear()
+    with pytest.warns(_errors.JaxboardWarning, match="^TensorFlow cannot be imported, so events"):
+        _writers.tensorflow()
+    yield
+    _writers.tensorflow.cache_clear()
+
+
 @pytest.fixture(params=["tensorflow", "own"])
-def backend(request, monkeypatch):
-    """Both writers, the second as where no TensorFlow can be imported."""
+def backend(request):
+    """Both writers."""
     if request.param == "own":
-        monkeypatch.setattr(_writers, "tensorflow", lambda: None)
+        request.getfixturevalue("no_tensorflow")
     return request.param
 
 
@@ -106,7 +117,10 @@ def test_hparams_end_with_the_run(tmp_path, backend):
     """A run with hyperparameters has a start and an end, one without has neither."""
     write(tmp_path / "with", [Record(Kind.HPARAMS, "", 0, 5.0, {"lr": 0.1})])
     tensors = read(tmp_path / "with").Tags()["tensors"]
-    assert tensors == [hparams_metadata.SESSION_START_INFO_TAG, hparams_metadata.SESSION_END_INFO_TAG]
+    assert tensors == [
+        hparams_metadata.SESSION_START_INFO_TAG,
+        hparams_metadata.SESSION_END_INFO_TAG,
+    ]
     write(tmp_path / "without", [scalars(0, 1)])
     assert read(tmp_path / "without").Tags()["tensors"] == []
 
@@ -169,9 +183,8 @@ def test_a_scheme_that_tensorflow_lacks_is_an_error_that_says_what_to_do():
     )
 
 
-def test_a_remote_directory_without_tensorflow_is_an_error_that_says_what_to_do(monkeypatch):
+def test_a_remote_directory_without_tensorflow_is_an_error_that_says_what_to_do(no_tensorflow):
     """TensorBoard's writer would need packages of its own for each scheme."""
-    monkeypatch.setattr(_writers, "tensorflow", lambda: None)
     with pytest.raises(_errors.RunError, match="^cannot write to 'gs://b/run': remote directories"):
         TensorBoardSink("gs://b/run").open()
 

@@ -1,0 +1,138 @@
+"""What a real TensorBoard shows of a run, under both of its readers."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard_server import tensorboard
+
+from jaxboard._record import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.sinks import TensorBoardSink
+
+STEPS = np.array([0, 1, 2**31, 2**40])
+WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
+LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+LONG = "deep/" * 300 + "日本 //x"
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory):
+    """One run with every kind but hyperparameters, and one with these."""
+    logdir = tmp_path_factory.mktemp("logs")
+    sink = TensorBoardSink(logdir / "run")
+    columns = np.stack([LOSS, LOSS * 2], axis=1)
+    sink.write([Scalars(("loss", LONG), STEPS, WALLS, columns)])
+    sink.flush()
+
+    def record(kind, tag, step, value):
+        return Record(kind, tag, step, 1.7e9 + step, value)
+
+    counts = np.arange(1, 65)
+    edges = np.linspace(-3.0, 3.0, 65)
+    grey = io.BytesIO()
+    Image.fromarray(PIXELS[0, ..., 0]).save(grey, "jpeg")
+    sink.write(
+        [
+            record(Kind.HISTOGRAM, "weights", 1, Histogram(edges, counts)),
+            record(Kind.HISTOGRAM, "weights", 2, Histogram(edges + 1, counts[::-1].copy())),
+            record(Kind.HISTOGRAM, "constant", 1, Histogram(np.array([2.0, 2.0]), np.array([9]))),
+            record(Kind.HISTOGRAM, "empty", 1, Histogram(np.zeros(0), np.zeros(0, np.int64), 4)),
+            record(Kind.IMAGE, "noise", 1, PIXELS),
+            record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
+            record(Kind.TEXT, "note", 1, "**bold** ü"),
+            record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
+        ]
+    )
+    scalars = [("nan", 5, "nan"), ("nan", 6, 1.0), ("negative", -3, 2.0), ("negative", 4, 3.0)]
+    sink.write([record(Kind.SCALAR, tag, step, np.float64(value)) for tag, step, value in scalars])
+    sink.flush()
+    sink.close()
+    # By itself: the HParams dashboard fails on a step beyond 32 bits in any of its runs.
+    tuned = TensorBoardSink(logdir / "tuned")
+    hparams = {"lr": 0.001, "flag": True, "sizes": [1, 2], "none": None}
+    tuned.write(
+        [record(Kind.HPARAMS, "", 0, hparams), record(Kind.SCALAR, "loss", 7, np.float32(0.5))]
+    )
+    tuned.flush()
+    tuned.close()
+    return logdir
+
+
+@pytest.fixture(scope="module", params=["rust", "python"])
+def server(request, logdir):
+    """TensorBoard over that run."""
+    with tensorboard(logdir, loader=request.param) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("tag", "factor"), [("loss", 1), (LONG, 2)])
+def test_scalars_are_exact(server, tag, factor):
+    """Wall times, steps beyond 32 bits and float32 values, to the bit."""
+    expected = [
+        (wall, step, float(np.float32(value * factor)))
+        for wall, step, value in zip(WALLS.tolist(), STEPS.tolist(), LOSS, strict=True)
+    ]
+    assert server.scalars("run", tag, count=4) == expected
+
+
+def test_a_nan_does_not_hide_what_follows(server):
+    """A NaN value is a point like any other."""
+    (_, first, value), (_, second, other) = server.scalars("run", "nan", count=2)
+    assert (first, second, other) == (5, 6, 1.0)
+    assert np.isnan(float(value))
+
+
+def test_negative_steps_are_shown(server):
+    """They are allowed, and stay in order."""
+    points = [(step, value) for _, step, value in server.scalars("run", "negative", count=2)]
+    assert points == [(-3, 2.0), (4, 3.0)]
+
+
+def test_histograms_are_exact(server):
+    """Every bucket with its edges and its count; a constant has one; an empty one is a point."""
+    rows = server.histograms("run", "weights", count=2)
+    edges = np.linspace(-3.0, 3.0, 65)
+    for (_, step, table), shift, counts in zip(
+        rows, (0, 1), (np.arange(1, 65), np.arange(64, 0, -1)), strict=True
+    ):
+        expected = np.stack([(edges + shift)[:-1], (edges + shift)[1:], counts], axis=1)
+        assert step == shift + 1
+        np.testing.assert_array_equal(np.array(table), expected)
+    assert server.histograms("run", "constant")[0][2] == [[2.0, 2.0, 9.0]]
+    assert server.histograms("run", "empty")[0][1:] == [1, []]
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+def test_images_are_lossless(server, sample):
+    """Each sample of a batch comes back with its very pixels."""
+    (entry,) = server.images("run", "noise", sample=sample)
+    assert (entry["step"], entry["wall_time"]) == (1, 1.7e9 + 1)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(entry["file"]))), PIXELS[sample])
+
+
+def test_an_encoded_image_is_shown_as_it_is(server):
+    """A JPEG stays a JPEG."""
+    (entry,) = server.images("run", "figure")
+    assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
+
+
+def test_text_is_markdown_or_a_table(server):
+    """Both are rendered to HTML."""
+    assert "<strong>bold</strong> ü" in server.text("run", "note")[0]["text"]
+    table = server.text("run", "table")[0]["text"]
+    assert "<table>" in table
+    assert table.index("name") < table.index("lr") < table.index("0.1")
+
+
+def test_hparams_are_one_session(server):
+    """Numbers, booleans and text, of a session that has ended well."""
+    (group,) = server.hparams()
+    assert group["hparams"] == {"lr": 0.001, "flag": True, "sizes": "[1, 2]", "none": "None"}
+    (session,) = group["sessions"]
+    assert session["status"] == "STATUS_SUCCESS"
+    assert (session["startTimeSecs"], os.path.basename(session["name"])) == (1.7e9, "tuned")
+    (metric,) = session["metricValues"]
+    assert (metric["name"]["tag"], metric["trainingStep"], metric["value"]) == ("loss", 7, 0.5)
