@@ -1,0 +1,1 @@
+"""The host side: where reports wait, and the thread that carries them to the sinks."""

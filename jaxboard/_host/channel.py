@@ -1,0 +1,104 @@
+"""Where the reports of a run arrive, and which run that is.
+
+Callbacks run on threads of XLA's, where thread-locals and context variables are unset, so the run in
+force is found through one slot that the whole process shares.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+from jaxboard._host.buffer import Buffer
+
+
+class Channel:
+    """The step counter of a run, and its buffer. Safe to use from any thread.
+
+    Attributes:
+        put: ``put(item, may_wait=True)`` of the buffer; see :meth:`Buffer.put`.
+        name: which run this is, for messages.
+    """
+
+    __slots__ = ("_current", "_lock", "_next", "name", "put")
+
+    def __init__(self, buffer: Buffer, step: int = 0, name: str = "run"):
+        self._lock = threading.Lock()
+        self._next = step
+        self._current = step
+        self.name = name
+        # The buffer's own method rather than one that calls it: this is the training loop's way.
+        self.put = buffer.put
+
+    def begin(self, advance: bool) -> int:
+        """The step that a call belongs to, which the call takes if it advances."""
+        if not advance:
+            return self._current
+        with self._lock:
+            step = self._next
+            self._current = step
+            self._next = step + 1
+        return step
+
+    @property
+    def current(self) -> int:
+        """The last step taken, or :attr:`step` if none was taken since that was set."""
+        return self._current
+
+    @property
+    def step(self) -> int:
+        """The step that the next advancing call takes."""
+        return self._next
+
+    @step.setter
+    def step(self, step: int) -> None:
+        with self._lock:
+            self._next = step
+            self._current = step
+
+
+class _Slot:
+    """The open channels, the innermost last; ``top`` is that one."""
+
+    __slots__ = ("lock", "stack", "top")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.stack: list[Channel] = []
+        self.top: Channel | None = None
+
+
+_slot = _Slot()
+
+
+def active() -> Channel | None:
+    """The channel that reports go to now, or None while no run is open."""
+    return _slot.top
+
+
+def activate(channel: Channel) -> None:
+    """Makes ``channel`` the active one; the one before it is again when this is deactivated."""
+    with _slot.lock:
+        _slot.stack = [*(other for other in _slot.stack if other is not channel), channel]
+        _slot.top = channel
+
+
+def deactivate(channel: Channel) -> None:
+    """Takes ``channel`` out, wherever it stands. Does nothing if it isn't there."""
+    with _slot.lock:
+        _slot.stack = [other for other in _slot.stack if other is not channel]
+        _slot.top = _slot.stack[-1] if _slot.stack else None
+
+
+def _forget() -> None:
+    # A forked child has no flusher: threads don't survive a fork. What it put here would only wait,
+    # and the lock may have been held by a thread that is no more. The slot's identity stays: others
+    # may have bound it.
+    _slot.lock = threading.Lock()
+    _slot.stack = []
+    _slot.top = None
+
+
+with contextlib.suppress(AttributeError):  # Windows has no forks.
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,302 @@
+"""The thread of a run that carries reports from its buffer to its sink.
+
+It never waits for a device: a device may be waiting for a host callback, and that for the sake of
+room in the buffer. Whoever wants everything delivered waits for the device on a thread of their own,
+in :meth:`Flusher.flush` and :meth:`Flusher.close`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from jaxboard._errors import RunError
+from jaxboard._frame import Frame
+from jaxboard._host import forks
+from jaxboard._host.buffer import Buffer, Item, count
+from jaxboard._host.losses import Losses, describe
+from jaxboard._record import Batch, Scalars
+from jaxboard.sinks import Sink
+
+
+class Assembles(Protocol):
+    """Makes batches of what lay in the buffer; may hold back what is not complete yet."""
+
+    def assemble(self, items: list[Item]) -> Batch:
+        """What can be written now. The arrays of frames are NumPy's."""
+        ...
+
+    def finish(self) -> Batch:
+        """All that was held back."""
+        ...
+
+
+class _Request:
+    """Somebody waits until all that is in the buffer now has been tried."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.undelivered = 0
+        self.fault: Exception | None = None
+
+
+class Flusher:
+    """Fetches, assembles, writes and flushes, on one daemon thread, ``flush_secs`` behind at most.
+
+    A batch that a sink refused is kept and offered again, the same list, before any other; what
+    comes meanwhile waits in the buffer, within its bound. A frame whose computation failed is left
+    out and counted.
+
+    Args:
+        buffer: where reports are put.
+        assembler: makes batches of them. Used on this thread only.
+        sink: takes the batches. Used on this thread only.
+        flush_secs: how old a report that can be read may get before it is on disk.
+        losses: where what could not be delivered is counted and shown.
+        writes: whether this process writes at all; its argument says whether a frame has come, that
+            is, whether JAX certainly runs already. By default it does.
+    """
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        assembler: Assembles,
+        sink: Sink,
+        *,
+        flush_secs: float = 1.0,
+        losses: Losses | None = None,
+        writes: Callable[[bool], bool] | None = None,
+    ):
+        self._buffer = buffer
+        self._assembler = assembler
+        self._sink = sink
+        self._losses = losses or Losses()
+        self._writes = writes or (lambda _: True)
+        # Twice as often as promised: a report waits a period, and then for the write.
+        self._period = flush_secs / 2
+        self._requests: deque[_Request] = deque()
+        self._closing = False
+        self._batch: Batch | None = None
+        self._fault: Exception | None = None
+        # Held while the sink has data that it hasn't flushed.
+        self._writing = threading.Lock()
+        name = f"jaxboard flusher ({self._losses.name})"
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        forks.wait_for(self._writing)
+        self._thread.start()
+
+    def flush(self, timeout: float) -> None:
+        """Waits until everything put before this call is on disk.
+
+        Args:
+            timeout: how many seconds the sink may take. The device may take as long as it needs.
+
+        Raises:
+            RunError: something is not on disk, or was lost since the last call.
+        """
+        self._settle(None)
+        request = self._ask()
+        if not request.done.wait(timeout):
+            raise self._too_late(timeout)
+        fault = request.fault
+        error = self._losses.take()
+        if fault is not None:
+            text = (
+                f"run {self._losses.name}: {request.undelivered} reports are not on disk yet: "
+                f"{describe(fault)}. They are kept and will be tried again."
+            )
+            raise RunError(text if error is None else f"{text}\n{error}") from fault
+        if error is not None:
+            raise error
+
+    def close(self, timeout: float, *, device_timeout: float | None = None) -> None:
+        """Delivers all that is left, closes the sink and ends the thread.
+
+        Args:
+            timeout: how many seconds the sink may take.
+            device_timeout: how many seconds the device may take; None, as long as it needs.
+
+        Raises:
+            RunError: something is not on disk, or was lost since the last call.
+        """
+        self._settle(device_timeout)
+        self._buffer.close()
+        self._closing = True
+        if not self._ask().done.wait(timeout):
+            raise self._too_late(timeout)
+        self._thread.join(timeout)
+        error = self._losses.take()
+        if error is not None:
+            raise error
+
+    # --- On the caller's thread. ------------------------------------------------------------------
+
+    def _settle(self, timeout: float | None) -> None:
+        if timeout is None:
+            try:
+                # Host callbacks that are still on their way put reports too.
+                jax.effects_barrier()
+            except Exception as fault:
+                self._losses.show(
+                    f"a host callback failed: {describe(fault)}", "What it had to report is lost."
+                )
+            self._buffer.settle()
+        else:
+            self._buffer.settle(time.monotonic() + timeout)
+
+    def _ask(self) -> _Request:
+        request = _Request()
+        self._requests.append(request)
+        self._buffer.wake.set()
+        if not self._thread.is_alive():
+            request.done.set()
+        return request
+
+    def _too_late(self, timeout: float) -> RunError:
+        left = len(self._buffer)
+        batch = self._batch
+        held = _size(batch) if batch is not None else 0
+        return RunError(
+            f"run {self._losses.name}: {type(self._sink).__name__} did not finish within "
+            f"{timeout:g} s; {held} reports that it was given and {left} calls that wait behind "
+            "them may not be on disk."
+        )
+
+    # --- On the flusher's thread. -----------------------------------------------------------------
+
+    def _loop(self) -> None:
+        self._open()
+        final = False
+        while not final:
+            self._buffer.wake.wait(self._period)
+            self._buffer.wake.clear()
+            # In this order: whoever asks to close sets the flag before asking.
+            requests = [self._requests.popleft() for _ in range(len(self._requests))]
+            final = self._closing and bool(requests)
+            self._cycle(final)
+            for request in requests:
+                if self._batch is not None:
+                    request.undelivered, request.fault = _size(self._batch), self._fault
+                request.done.set()
+        self._fault = None
+
+    def _open(self) -> None:
+        try:
+            if self._writes(False):
+                getattr(self._sink, "open", bool)()
+        except Exception as fault:
+            self._complain(fault)
+
+    def _cycle(self, final: bool) -> None:
+        self._deliver()
+        if self._batch is None or final:
+            self._give_up(final)
+            self._batch = self._collect(final) or None
+            self._deliver()
+        if final:
+            self._deliver()  # A sink that met a fault may have a new file to try.
+            self._give_up(final)
+            try:
+                with self._writing:
+                    self._sink.close()
+            except Exception as fault:
+                self._losses.add(1, f"the sink could not be closed: {describe(fault)}", fault)
+                self._complain(fault)
+
+    def _collect(self, final: bool) -> Batch:
+        items = self._buffer.take_ready()
+        try:
+            if not self._writes(any(isinstance(item, Frame) for item in items)):
+                return []
+            items = self._fetched(items)
+            batch = self._assembler.assemble(items) if items else []
+            return [*batch, *self._assembler.finish()] if final else batch
+        except Exception as fault:
+            self._losses.add(
+                sum(map(count, items)) or 1, f"assembling them failed: {describe(fault)}", fault
+            )
+            self._losses.show(
+                f"reports could not be put together: {describe(fault)}", "They are lost."
+            )
+            return []
+
+    def _fetched(self, items: list[Item]) -> list[Item]:
+        """The items with NumPy arrays, without those whose computation failed."""
+        good: list[Item] = []
+        # The user may have forbidden transfers in their own code; this one is asked for.
+        with jax.transfer_guard_device_to_host("allow"):
+            _start_copies(items)
+            for item in items:
+                if isinstance(item, Frame):
+                    try:
+                        item.arrays = {k: np.asarray(array) for k, array in item.arrays.items()}
+                    except Exception as fault:
+                        self._lose_frame(item, fault)
+                        continue
+                good.append(item)
+        return good
+
+    def _lose_frame(self, frame: Frame, fault: Exception) -> None:
+        why = f"computing them failed: {describe(fault)}"
+        self._losses.add(count(frame), why, fault)
+        self._losses.show(f"reports are missing, for {why}", "Those of other steps are written.")
+
+    def _deliver(self) -> None:
+        if self._batch is None:
+            return
+        try:
+            with self._writing:
+                self._sink.write(self._batch)
+                self._sink.flush()
+        except Exception as fault:
+            self._complain(fault)
+            self._fault = fault
+        else:
+            if self._fault is not None:
+                self._losses.mended("what could not be written is now.")
+            self._batch = self._fault = None
+
+    def _give_up(self, final: bool) -> None:
+        if final and self._batch is not None:
+            why = "the sink raised" if self._fault is None else describe(self._fault)
+            self._losses.add(_size(self._batch), why, self._fault)
+            self._batch = None
+
+    def _complain(self, fault: Exception) -> None:
+        then = (
+            "Nothing more is written."
+            if self._closing
+            else f"It is tried again every {self._period:g} s; what comes meanwhile is kept as far as "
+            "the buffer reaches. Training goes on."
+        )
+        self._losses.show(
+            f"{type(self._sink).__name__} could not write: {describe(fault)}",
+            then,
+        )
+
+
+def _start_copies(items: list[Item]) -> None:
+    """Lets the transfers from an accelerator overlap. A CPU's arrays are read where they are."""
+    arrays = (a for item in items if isinstance(item, Frame) for a in item.arrays.values())
+    on_device = [array for array in arrays if not isinstance(array, np.ndarray)]
+    if not on_device:
+        return
+    with contextlib.suppress(Exception):  # A failed computation is told when it is read.
+        if all(device.platform == "cpu" for device in on_device[0].devices()):
+            return
+        for array in on_device:
+            array.copy_to_host_async()
+
+
+def _size(batch: Batch) -> int:
+    return sum(item.values.size if isinstance(item, Scalars) else 1 for item in batch)

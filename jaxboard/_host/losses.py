@@ -1,0 +1,80 @@
+"""What a run could not deliver: shown at once, counted, and told to whoever asks last."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from jaxboard._errors import RunError
+
+# A logger rather than ``warnings``: these are faults of the machine, met on threads of ours or in
+# the middle of a training step, where a warnings filter set to "error" must not raise. With logging
+# not configured, Python prints them on standard error.
+logger = logging.getLogger("jaxboard")
+
+_DISTINCT = 16
+"""How many different messages one run shows; a fault whose text changes each time mustn't flood."""
+
+
+class Losses:
+    """The losses of one run. Safe to use from any thread.
+
+    Args:
+        name: which run this is, for messages.
+    """
+
+    def __init__(self, name: str = "run"):
+        self.name = name
+        self._lock = threading.Lock()
+        self._shown: set[str] = set()
+        self._counts: dict[str, int] = {}
+        self._cause: BaseException | None = None
+
+    def show(self, text: str, then: str) -> None:
+        """Says what is wrong and what happens next, once for each ``text``."""
+        with self._lock:
+            if text in self._shown or len(self._shown) == _DISTINCT:
+                return
+            self._shown.add(text)
+        logger.error("jaxboard, run %s: %s\n    %s", self.name, text, then)
+
+    def mended(self, text: str) -> None:
+        """Says that what was shown is over; should it come again, it is shown again."""
+        with self._lock:
+            self._shown.clear()
+        logger.warning("jaxboard, run %s: %s", self.name, text)
+
+    def add(self, count: int, why: str, cause: BaseException | None = None) -> None:
+        """``count`` reports are gone, because ``why``."""
+        if not count:
+            return
+        with self._lock:
+            self._counts[why] = self._counts.get(why, 0) + count
+            self._cause = self._cause or cause
+
+    @property
+    def count(self) -> int:
+        """How many reports were lost since the last :meth:`take`."""
+        with self._lock:
+            return sum(self._counts.values())
+
+    def take(self) -> RunError | None:
+        """The error to raise for what was lost since the last call, or None."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+            cause, self._cause = self._cause, None
+        if not counts:
+            return None
+        total = sum(counts.values())
+        noun = "report" if total == 1 else "reports"
+        lines = [f"run {self.name}: {total} {noun} did not reach the disk:"]
+        lines += [f"  {count}: {why}" for why, count in counts.items()]
+        error = RunError("\n".join(lines))
+        error.__cause__ = cause
+        return error
+
+
+def describe(fault: BaseException) -> str:
+    """A fault in one line."""
+    text = str(fault).strip()
+    return f"{type(fault).__name__}: {text}" if text else type(fault).__name__

@@ -1,0 +1,251 @@
+"""The run: composes the step counter, the buffer, the flusher and the sinks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from jaxboard._errors import RunError
+from jaxboard._host.assemble import Assembler
+from jaxboard._host.buffer import Buffer, Overflow
+from jaxboard._host.channel import Channel, activate, active, deactivate
+from jaxboard._host.flusher import Flusher
+from jaxboard._host.losses import Losses, logger
+from jaxboard._run import _arguments, _endings, _process
+from jaxboard.sinks import FanOut, Sink, TensorBoardSink
+
+_open: dict[Channel, Run] = {}
+
+
+class Run:
+    """A training run that reports are written for, from its construction until it is closed.
+
+    While it is open it is the run in force, for every thread of the process: what instrumented
+    functions and the verbs (``jb.scalar``, …) report goes to the run that was opened, or entered by
+    ``with``, last. What is reported is on disk ``flush_secs`` later. A run that nobody closes is
+    closed when the interpreter ends, and on SIGTERM where no handler of yours is set.
+
+    In a job of several processes, process 0 writes; the others may open their runs all the same.
+    Call ``jax.distributed.initialize`` before opening one.
+
+    Faults of the machine never reach the training loop. They are logged at once by the ``jaxboard``
+    logger (which without a configuration of logging means standard error), tried again, and raised
+    from :meth:`flush` and :meth:`close`.
+
+    Args:
+        logdir: the directory of this run, made if need be; ``~`` is expanded. A URL (``gs://…``) goes
+            to TensorFlow as it is. None where ``sinks`` don't need one.
+        hparams: the hyperparameters, shown in the HParams dashboard. Mappings inside are flattened,
+            their names joined by ``/``.
+        step: the first step.
+        flush_secs: how old a report may get before it is on disk; what a SIGKILL loses at most.
+        sinks: where to write, instead of to event files in ``logdir``.
+        overflow: what happens when reports come faster than the sink takes them: ``"wait"`` makes
+            the training loop wait (never for a sink that takes nothing at all, and never in a host
+            callback), ``"drop"`` drops reports and counts them.
+        max_frames: how many calls may wait to be written.
+        max_bytes: how many bytes may wait to be written.
+        timeout: how many seconds :meth:`flush` and :meth:`close` give the sinks.
+
+    Attributes:
+        logdir: the directory as an absolute path, a URL as a str, or None.
+        channel: where reports arrive.
+
+    Raises:
+        RunError: ``logdir`` cannot be written to, is that of a run that is still open, or an argument
+            is not what it should be.
+
+    Example:
+        >>> import tempfile
+        >>> import jaxboard as jb
+        >>> with jb.Run(tempfile.mkdtemp(), hparams={"lr": 1e-3}) as run:
+        ...     run.step
+        0
+    """
+
+    # The verbs (``run.scalar`` and so on) belong here: functions from ``_emit``, bound to
+    # ``self.channel``.
+
+    def __init__(
+        self,
+        logdir: str | os.PathLike[str] | None,
+        *,
+        hparams: Mapping[str, Any] | None = None,
+        step: int = 0,
+        flush_secs: float = 1.0,
+        sinks: Sequence[Sink] | None = None,
+        overflow: Overflow = "wait",
+        max_frames: int = 200_000,
+        max_bytes: int = 256 * 2**20,
+        timeout: float = 30.0,
+    ):
+        _arguments.positive(
+            flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
+        )
+        if overflow not in ("wait", "drop"):
+            raise RunError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
+        first = _arguments.step_number(step)
+        record = _arguments.hparams_record(hparams, first)
+        self.logdir = _arguments.absolute(logdir)
+        if self.logdir is None and sinks is None:
+            raise RunError("Run(None): give a log directory, or sinks=[...] that need none.")
+        if self.logdir is not None and sinks is None:
+            if any(run.logdir == self.logdir for run in _open.values()):
+                raise RunError(
+                    f"Run({str(self.logdir)!r}): a run that is still open writes there, and TensorBoard "
+                    "reads one writer per directory. Close it first (jb.current_run().close()), or "
+                    "choose another directory."
+                )
+            _arguments.probe(self.logdir)
+        self._timeout = timeout
+        self._process = os.getpid()
+        self._closing = threading.Lock()
+        self._closed = False
+        losses = Losses("in memory" if self.logdir is None else repr(str(self.logdir)))
+        buffer = Buffer(max_frames, max_bytes, overflow, losses=losses)
+        self.channel = Channel(buffer, first, losses.name)
+        self._flusher = Flusher(
+            buffer,
+            Assembler(),
+            _sink(self.logdir, first, sinks),
+            flush_secs=flush_secs,
+            losses=losses,
+            writes=_process.writes,
+        )
+        if record is not None:
+            self.channel.put(record)
+        self._flusher.start()
+        _open[self.channel] = self
+        activate(self.channel)
+        _endings.opened(self)
+
+    @property
+    def step(self) -> int:
+        """The step that the next call of an instrumented function takes; may be set."""
+        return self.channel.step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self.channel.step = _arguments.step_number(step)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has been closed."""
+        return self._closed
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Returns when everything reported so far is on disk. Waits for the device.
+
+        Args:
+            timeout: seconds that the sinks may take; by default the ``timeout`` of the run.
+
+        Raises:
+            RunError: something is not on disk, or was lost since the last call; its cause is the
+                fault, its text has the counts.
+        """
+        if self._closed or self._process != os.getpid():
+            return
+        self._flusher.flush(self._timeout if timeout is None else timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Writes what is left, closes the sinks, and is no longer the run in force.
+
+        A second call does nothing, nor does one in a forked child.
+
+        Args:
+            timeout: seconds that the sinks may take; by default the ``timeout`` of the run.
+
+        Raises:
+            RunError: something is not on disk, or was lost since the last :meth:`flush`; its cause is
+                the fault, its text has the counts.
+        """
+        self._close(self._timeout if timeout is None else timeout, None)
+
+    def end(self, timeout: float | None) -> None:
+        """Closes the run because the process ends; with a timeout, whatever the device does."""
+        if timeout is None:
+            self.close()
+        else:
+            self._close(min(timeout, self._timeout), timeout / 2)
+
+    def _close(self, timeout: float, device_timeout: float | None) -> None:
+        if self._process != os.getpid() or not self._closing.acquire(timeout=timeout):
+            return
+        try:
+            if self._closed:
+                return
+            # First: what is reported from here on is not of this run.
+            deactivate(self.channel)
+            try:
+                self._flusher.close(timeout, device_timeout=device_timeout)
+            except RunError:
+                self._forget()
+                raise
+            # Not after a KeyboardInterrupt: then the run is still open, for atexit.
+            self._forget()
+        finally:
+            self._closing.release()
+
+    def _forget(self) -> None:
+        self._closed = True
+        _open.pop(self.channel, None)
+        _endings.closed(self)
+
+    def __enter__(self) -> Self:
+        if self._closed:
+            raise RunError(f"run {self.channel.name} is closed. Open a new Run on its directory.")
+        activate(self.channel)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except RunError as fault:
+            # The error that ended the block is the one to raise.
+            logger.error("jaxboard: %s", fault)
+            error.add_note(f"jaxboard: {fault}")
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return f"<jaxboard.Run {self.channel.name}, step {self.step}{state}>"
+
+
+def current_run() -> Run | None:
+    """The run in force, or None while none is open.
+
+    Example:
+        >>> import jaxboard as jb
+        >>> jb.current_run() is None
+        True
+    """
+    channel = active()
+    return None if channel is None else _open.get(channel)
+
+
+def _sink(logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None) -> Sink:
+    if sinks is None:
+        return TensorBoardSink(str(logdir), start_step=step)
+    if len(sinks) == 1:
+        return sinks[0]
+    return FanOut(sinks)
+
+
+def _forget_parents_runs() -> None:
+    _open.clear()
+
+
+with contextlib.suppress(AttributeError):  # Windows has no forks.
+    os.register_at_fork(after_in_child=_forget_parents_runs)
