@@ -164,18 +164,18 @@ def describe(path: str) -> str:
                 kinds.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
                 points.setdefault(value.tag, []).append(make_ndarray(value.tensor))
 
-    width = max(map(len, points))
+    width = max(map(len, points)) + 2
     size = sum(map(os.path.getsize, files)) / 1000
-    lines = [f"{path} holds {sum(map(len, points.values()))} points, {size:.0f} kB:"]
+    lines = [f"In {path} ({size:.0f} kB):"]
     for kind, show in _LAST.items():
         lines += ["", f"  {kind:{width}}  points  last"]
         for tag in sorted(tag for tag in points if kinds[tag] == kind):
-            lines.append(f"    {tag:{width}}  {len(points[tag]):4}  {show(points[tag][-1])}")
+            lines.append(f"    {tag:{width - 2}}  {len(points[tag]):6}  {show(points[tag][-1])}")
     return "\n".join(lines)
 
 
 _LAST = {
-    "scalars": lambda value: value,
+    "scalars": lambda value: str(value[()]),  # the shortest text that is this float32
     "histograms": lambda table: f"{len(table)} buckets, {table[0, 0]:.3g} to {table[-1, 1]:.3g}",
     "images": lambda texts: f"{int(texts[0])} x {int(texts[1])} pixels, {len(texts) - 2} of them",
     "text": lambda text: text.item().decode().partition("\n")[0],
