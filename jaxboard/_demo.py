@@ -17,7 +17,6 @@ import numpy as np
 import optax
 from flax import nnx
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import jaxboard as jb
@@ -110,11 +109,10 @@ def draw_test_sheet(images: np.ndarray, answers: np.ndarray, labels: np.ndarray)
 
 def main(logdir: str, steps: int) -> None:
     """Trains for so many steps, in a new run under ``logdir``, and prints what was written."""
-    digits = load_digits()
-    images, test_images, labels, test_labels = train_test_split(
-        np.float32(digits.images / 16), digits.target, random_state=SEED
-    )
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.float32(pixels).reshape(-1, 8, 8) / 16
     shuffle = np.random.default_rng(SEED)
+    test, train = np.split(shuffle.permutation(len(images)), [450])
 
     schedule = optax.cosine_decay_schedule(LEARNING_RATE, steps)
     model = Classifier(HIDDEN, rngs=nnx.Rngs(SEED))
@@ -136,13 +134,13 @@ def main(logdir: str, steps: int) -> None:
     with jb.Run(path, hparams=hparams):
         jb.text("about", ABOUT.format(every=often))
         for step in tqdm(range(steps), desc="training", unit="step"):
-            batch = shuffle.choice(len(images), BATCH_SIZE, replace=False)
+            batch = shuffle.choice(train, BATCH_SIZE, replace=False)
             train_step(model, optimizer, images[batch], labels[batch])
             last = step == steps - 1
             if step % often == 0 or last:
-                answers = eval_step(model, test_images, test_labels)
+                answers = eval_step(model, images[test], labels[test])
                 if step % seldom == 0 or last:
-                    sheet = draw_test_sheet(test_images, np.asarray(answers), test_labels)
+                    sheet = draw_test_sheet(images[test], np.asarray(answers), labels[test])
                     jb.figure("test_sheet", sheet)
     print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
     print(describe(path))
