@@ -26,6 +26,12 @@ from jaxboard._record import Batch, Scalars
 from jaxboard.sinks import Sink
 
 
+_AGAIN = (
+    "It is tried again until the run is closed; reports are kept as far as the buffer reaches, and "
+    "training goes on."
+)
+
+
 class Assembles(Protocol):
     """Makes batches of what lay in the buffer; may hold back what is not complete yet."""
 
@@ -41,10 +47,11 @@ class Assembles(Protocol):
 class _Request:
     """Somebody waits until all that is in the buffer now has been tried."""
 
-    def __init__(self) -> None:
+    def __init__(self, closes: bool) -> None:
+        self.closes = closes
         self.done = threading.Event()
         self.undelivered = 0
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
 
 
 class Flusher:
@@ -82,9 +89,9 @@ class Flusher:
         # Twice as often as promised: a report waits a period, and then for the write.
         self._period = flush_secs / 2
         self._requests: deque[_Request] = deque()
-        self._closing = False
+        self._ended = False
         self._batch: Batch | None = None
-        self._fault: Exception | None = None
+        self._fault: BaseException | None = None
         # Held while the sink has data that it hasn't flushed.
         self._writing = threading.Lock()
         name = f"jaxboard flusher ({self._losses.name})"
@@ -105,7 +112,7 @@ class Flusher:
             RunError: something is not on disk, or was lost since the last call.
         """
         self._settle(None)
-        request = self._ask()
+        request = self._ask(closes=False)
         if not request.done.wait(timeout):
             raise self._too_late(timeout)
         fault = request.fault
@@ -131,8 +138,7 @@ class Flusher:
         """
         self._settle(device_timeout)
         self._buffer.close()
-        self._closing = True
-        if not self._ask().done.wait(timeout):
+        if not self._ask(closes=True).done.wait(timeout):
             raise self._too_late(timeout)
         self._thread.join(timeout)
         error = self._losses.take()
@@ -154,11 +160,11 @@ class Flusher:
         else:
             self._buffer.settle(time.monotonic() + timeout)
 
-    def _ask(self) -> _Request:
-        request = _Request()
+    def _ask(self, closes: bool) -> _Request:
+        request = _Request(closes)
         self._requests.append(request)
         self._buffer.wake.set()
-        if not self._thread.is_alive():
+        if self._ended:
             request.done.set()
         return request
 
@@ -180,22 +186,28 @@ class Flusher:
         while not final:
             self._buffer.wake.wait(self._period)
             self._buffer.wake.clear()
-            # In this order: whoever asks to close sets the flag before asking.
-            requests = [self._requests.popleft() for _ in range(len(self._requests))]
-            final = self._closing and bool(requests)
+            requests = self._take_requests()
+            final = any(request.closes for request in requests)
             self._cycle(final)
             for request in requests:
                 if self._batch is not None:
                     request.undelivered, request.fault = _size(self._batch), self._fault
                 request.done.set()
         self._fault = None
+        # Whoever asks from now on sees this; whoever asked before is answered here.
+        self._ended = True
+        for request in self._take_requests():
+            request.done.set()
+
+    def _take_requests(self) -> list[_Request]:
+        return [self._requests.popleft() for _ in range(len(self._requests))]
 
     def _open(self) -> None:
         try:
             if self._writes(False):
                 getattr(self._sink, "open", bool)()
-        except Exception as fault:
-            self._complain(fault)
+        except BaseException as fault:
+            self._complain(fault, _AGAIN)
 
     def _cycle(self, final: bool) -> None:
         self._deliver()
@@ -209,9 +221,9 @@ class Flusher:
             try:
                 with self._writing:
                     self._sink.close()
-            except Exception as fault:
+            except BaseException as fault:
                 self._losses.add(1, f"the sink could not be closed: {describe(fault)}", fault)
-                self._complain(fault)
+                self._complain(fault, "What it had not flushed is lost.")
 
     def _collect(self, final: bool) -> Batch:
         items = self._buffer.take_ready()
@@ -221,7 +233,7 @@ class Flusher:
             items = self._fetched(items)
             batch = self._assembler.assemble(items) if items else []
             return [*batch, *self._assembler.finish()] if final else batch
-        except Exception as fault:
+        except BaseException as fault:
             self._losses.add(
                 sum(map(count, items)) or 1, f"assembling them failed: {describe(fault)}", fault
             )
@@ -238,8 +250,10 @@ class Flusher:
             _start_copies(items)
             for item in items:
                 if isinstance(item, Frame):
+                    arrays = item.arrays
                     try:
-                        item.arrays = {k: np.asarray(array) for k, array in item.arrays.items()}
+                        for dtype in arrays:
+                            arrays[dtype] = np.asarray(arrays[dtype])
                     except Exception as fault:
                         self._lose_frame(item, fault)
                         continue
@@ -258,8 +272,8 @@ class Flusher:
             with self._writing:
                 self._sink.write(self._batch)
                 self._sink.flush()
-        except Exception as fault:
-            self._complain(fault)
+        except BaseException as fault:
+            self._complain(fault, _AGAIN)
             self._fault = fault
         else:
             if self._fault is not None:
@@ -272,29 +286,18 @@ class Flusher:
             self._losses.add(_size(self._batch), why, self._fault)
             self._batch = None
 
-    def _complain(self, fault: Exception) -> None:
-        then = (
-            "Nothing more is written."
-            if self._closing
-            else f"It is tried again every {self._period:g} s; what comes meanwhile is kept as far as "
-            "the buffer reaches. Training goes on."
-        )
-        self._losses.show(
-            f"{type(self._sink).__name__} could not write: {describe(fault)}",
-            then,
-        )
+    def _complain(self, fault: BaseException, then: str) -> None:
+        self._losses.show(f"{type(self._sink).__name__} failed: {describe(fault)}", then)
 
 
 def _start_copies(items: list[Item]) -> None:
     """Lets the transfers from an accelerator overlap. A CPU's arrays are read where they are."""
     arrays = (a for item in items if isinstance(item, Frame) for a in item.arrays.values())
-    on_device = [array for array in arrays if not isinstance(array, np.ndarray)]
-    if not on_device:
-        return
+    on_device = (array for array in arrays if not isinstance(array, np.ndarray))
     with contextlib.suppress(Exception):  # A failed computation is told when it is read.
-        if all(device.platform == "cpu" for device in on_device[0].devices()):
-            return
         for array in on_device:
+            if all(device.platform == "cpu" for device in array.devices()):
+                return
             array.copy_to_host_async()
 
 

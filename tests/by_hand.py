@@ -1,0 +1,103 @@
+"""Records, frames and what stands around them, made by hand."""
+
+import threading
+
+import jax
+import numpy as np
+
+from jaxboard._frame import Entry, Frame, Plan, Slot, Spec
+from jaxboard._record import Kind, Record
+
+DEADLINE = 60.0
+"""Seconds after which something that a test waits for counts as hung."""
+
+
+def record(step=0, tag="loss", value=None, wall_time=1000.0):
+    value = np.float32(step) if value is None else value
+    return Record(Kind.SCALAR, tag, step, wall_time, value)
+
+
+def plan(*tags):
+    leaf = jax.tree.structure(0)
+    return Plan(
+        tuple(
+            Entry(Spec(Kind.SCALAR, tag, "mean"), leaf, (Slot("float32", place, ()),), 1)
+            for place, tag in enumerate(tags)
+        )
+    )
+
+
+LOSS = plan("loss")
+
+
+def frame(step=0, array=None, of=LOSS):
+    array = np.full(len(of.entries), step, np.float32) if array is None else array
+    return Frame(of, {"float32": array}, step, 1000.0)
+
+
+class Pending:
+    """An array that a device is still at work on, until ``done`` is set."""
+
+    nbytes = 4
+
+    def __init__(self, value=0.0):
+        self.done = threading.Event()
+        self.asked = threading.Event()
+        self.value = value
+
+    def is_deleted(self):
+        return False
+
+    def is_ready(self):
+        return self.done.is_set()
+
+    def block_until_ready(self):
+        self.asked.set()
+        assert self.done.wait(DEADLINE)
+        return self
+
+    def __array__(self, dtype=None, copy=None):
+        assert self.done.is_set(), "the flusher waited for a device"
+        return np.array([self.value], np.float32)
+
+
+class Plain:
+    """An assembler that makes each value of a frame a record, and holds nothing back."""
+
+    def assemble(self, items):
+        batch = []
+        for item in items:
+            if isinstance(item, Frame):
+                batch += [
+                    record(item.step, entry.spec.tag, item.arrays["float32"][entry.slots[0].offset])
+                    for entry in item.plan.entries
+                ]
+            else:
+                batch.append(item)
+        return batch
+
+    def finish(self):
+        return []
+
+
+class Started:
+    """A thread that is running ``call``; ``join`` gives its result or raises its exception."""
+
+    def __init__(self, call, *args, **options):
+        def body():
+            try:
+                self.result = call(*args, **options)
+            except BaseException as error:
+                self.error = error
+
+        self.result = None
+        self.error = None
+        self.thread = threading.Thread(target=body, daemon=True)
+        self.thread.start()
+
+    def join(self):
+        self.thread.join(DEADLINE)
+        assert not self.thread.is_alive(), "the thread hangs"
+        if self.error is not None:
+            raise self.error
+        return self.result

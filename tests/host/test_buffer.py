@@ -1,0 +1,215 @@
+"""The buffer: order, bounds, and who waits for whom."""
+
+import threading
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from by_hand import DEADLINE, Pending, Started, frame, plan, record
+
+from jaxboard._errors import RunError
+from jaxboard._host.buffer import Buffer
+from jaxboard._host.losses import Losses
+
+LARGE = 2**40
+
+
+def steps(items):
+    return [item.step for item in items]
+
+
+def test_items_come_out_in_the_order_of_putting():
+    """Frames and records leave in one order, that in which they were reported."""
+    buffer = Buffer(100, LARGE)
+    for step in range(10):
+        buffer.put(record(step) if step % 2 else frame(step))
+    assert steps(buffer.take_ready()) == list(range(10))
+    assert len(buffer) == 0
+
+
+def test_what_is_not_computed_stays_in_its_place():
+    """A frame whose device is still at work is left, and later items pass it."""
+    buffer = Buffer(100, LARGE)
+    slow = [Pending(), Pending()]
+    for step, array in enumerate([None, slow[0], None, slow[1]]):
+        buffer.put(frame(step, array))
+    assert steps(buffer.take_ready()) == [0, 2]
+    buffer.put(record(4))
+    slow[1].done.set()
+    assert steps(buffer.take_ready()) == [3, 4]
+    slow[0].done.set()
+    assert steps(buffer.take_ready()) == [1]
+
+
+def test_a_frame_that_cannot_be_read_is_handed_out():
+    """A deleted array is ready to be found missing: it must not wait in the buffer for ever."""
+    array = jnp.zeros(1)
+    array.delete()
+    buffer = Buffer(100, LARGE)
+    buffer.put(frame(0, array))
+    assert steps(buffer.take_ready()) == [0]
+
+
+def test_the_flusher_is_woken_at_half():
+    """Half a buffer is a reason to look before the time; less is not."""
+    buffer = Buffer(4, LARGE)
+    buffer.put(record(0))
+    buffer.put(record(1))
+    assert not buffer.wake.is_set()
+    buffer.put(record(2))
+    assert buffer.wake.is_set()
+
+
+def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
+    """overflow='drop' keeps what came first, counts the reports of the rest and says so once."""
+    losses = Losses("'here'")
+    buffer = Buffer(2, LARGE, "drop", losses=losses)
+    for step in range(5):
+        buffer.put(frame(step, of=plan("a", "b", "c")))
+    assert steps(buffer.take_ready()) == [0, 1]
+    assert losses.count == 9
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "jaxboard, run 'here': reports are dropped: the buffer is full (2 calls or 1.04858e+06 MiB).\n"
+        "    What reports so fast, or why can't the sink follow? Report less often (every=), or give "
+        "Run a larger max_frames or max_bytes."
+    ]
+    assert str(losses.take()) == (
+        "run 'here': 9 reports did not reach the disk:\n"
+        "  9: the buffer was full (2 calls or 1.04858e+06 MiB)"
+    )
+    assert losses.take() is None
+
+
+def test_the_bound_in_bytes_holds():
+    """Few large items fill a buffer as many small ones do."""
+    losses = Losses()
+    buffer = Buffer(1000, 2**20, "drop", losses=losses)
+    for step in range(5):
+        buffer.put(record(step, value=np.zeros(100_000, np.float32)))
+    assert steps(buffer.take_ready()) == [0, 1]
+    assert losses.count == 3
+    buffer.put(record(5, value=np.zeros(100_000, np.float32)))
+    assert steps(buffer.take_ready()) == [5]
+
+
+def test_an_item_above_the_bound_is_taken_alone():
+    """One picture larger than the whole buffer still reaches the sink."""
+    buffer = Buffer(1000, 2**10, "drop")
+    buffer.put(record(0, value=np.zeros(100_000, np.float32)))
+    assert steps(buffer.take_ready()) == [0]
+
+
+def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
+    """overflow='wait' loses nothing: the producer goes on once the flusher took something."""
+    losses = Losses()
+    buffer = Buffer(3, LARGE, losses=losses, stall_secs=10 * DEADLINE)
+
+    def produce():
+        for step in range(1000):
+            buffer.put(record(step))
+
+    producer, taken = Started(produce), []
+    while producer.thread.is_alive():
+        buffer.wake.wait(0.01)
+        buffer.wake.clear()
+        taken += steps(buffer.take_ready())
+    producer.join()
+    taken += steps(buffer.take_ready())
+    assert taken == list(range(1000))
+    assert losses.count == 0
+
+
+def test_a_producer_waits_for_the_device_as_long_as_it_takes():
+    """A buffer full of what the device has yet to compute is no stall of the sink."""
+    losses = Losses()
+    buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
+    slow = Pending()
+    buffer.put(frame(0, slow))
+    producer = Started(buffer.put, frame(1))
+    assert slow.asked.wait(DEADLINE)
+    assert buffer.take_ready() == []
+    slow.done.set()
+    taken = []
+    while len(taken) < 2:
+        assert buffer.wake.wait(DEADLINE)
+        taken += steps(buffer.take_ready())
+    producer.join()
+    assert taken == [0, 1]
+    assert losses.count == 0
+
+
+def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
+    """After the stall bound items are dropped at once, until the flusher takes something again."""
+    losses = Losses("'here'")
+    buffer = Buffer(1, LARGE, losses=losses, stall_secs=0.05)
+    for step in range(1000):
+        buffer.put(record(step))
+    assert losses.count == 999
+    assert [entry.getMessage().split(":")[1].strip() for entry in caplog.records] == [
+        "the training loop waits",
+        "reports are dropped",
+    ]
+    assert steps(buffer.take_ready()) == [0]
+    buffer.put(record(1000))
+    assert steps(buffer.take_ready()) == [1000]
+
+
+def test_callbacks_never_wait():
+    """The device waits for a callback, so a full buffer drops what comes from one."""
+    losses = Losses()
+    buffer = Buffer(1, LARGE, losses=losses, stall_secs=10 * DEADLINE)
+    buffer.put(record(0))
+    Started(buffer.put, record(1), may_wait=False).join()
+    assert losses.count == 1
+    with pytest.raises(RunError, match="1 report did not reach the disk"):
+        raise losses.take() or AssertionError
+
+
+def test_producers_on_many_threads_lose_nothing():
+    """Eight threads and a consumer at once: every item comes out once, those of a thread in order."""
+    losses = Losses()
+    buffer = Buffer(64, LARGE, losses=losses, stall_secs=DEADLINE)
+    gate = threading.Barrier(9)
+
+    def produce(name):
+        gate.wait(DEADLINE)
+        for step in range(500):
+            buffer.put(record(step, name))
+
+    producers = [Started(produce, f"t{i}") for i in range(8)]
+    gate.wait(DEADLINE)
+    taken = []
+    while len(taken) < 4000 and not losses.count:
+        buffer.wake.wait(0.01)
+        buffer.wake.clear()
+        taken += buffer.take_ready()
+    for producer in producers:
+        producer.join()
+    assert losses.count == 0
+    for i in range(8):
+        assert [item.step for item in taken if item.tag == f"t{i}"] == list(range(500))
+
+
+def test_settle_waits_for_what_is_there():
+    """settle() returns when all can be read, or tells that its deadline has passed."""
+    buffer = Buffer(10, LARGE)
+    slow = Pending()
+    buffer.put(frame(0, slow))
+    assert buffer.settle(deadline=0.0) is False
+    waiter = Started(buffer.settle)
+    slow.done.set()
+    assert waiter.join() is True
+
+
+def test_a_closed_buffer_takes_nothing():
+    """What is put after close() is ignored, and whoever waited for room goes on."""
+    losses = Losses()
+    buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
+    buffer.put(record(0))
+    producer = Started(buffer.put, record(1))
+    assert buffer.wake.wait(DEADLINE)
+    buffer.close()
+    producer.join()
+    buffer.put(record(2))
+    assert steps(buffer.take_ready()) == [0]
+    assert losses.count == 0
