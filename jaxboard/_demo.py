@@ -118,7 +118,7 @@ def main(logdir: str, steps: int) -> None:
     model = Classifier(HIDDEN, rngs=nnx.Rngs(SEED))
     optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
 
-    often, seldom = max(1, steps // 60), max(1, steps // 4)
+    often, seldom = max(1, steps // 40), max(1, steps // 4)
     train_step = make_train_step(schedule, every=often)
     hparams = {
         "learning_rate": LEARNING_RATE,
@@ -145,7 +145,7 @@ def main(logdir: str, steps: int) -> None:
     print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
     print(describe(path))
     python = min(sys.executable, os.path.relpath(sys.executable), key=len)
-    print(f"Look at it:\n\n  {python} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
+    print(f"\nLook at it:\n\n  {python} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
 
 
 def describe(path: str) -> str:
