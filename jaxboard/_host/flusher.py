@@ -116,15 +116,14 @@ class Flusher:
         if not request.done.wait(timeout):
             raise self._too_late(timeout)
         fault = request.fault
-        error = self._losses.take()
         if fault is not None:
+            lost = self._losses.take()
             text = (
                 f"run {self._losses.name}: {request.undelivered} reports are not on disk yet: "
                 f"{describe(fault)}. They are kept and will be tried again."
             )
-            raise RunError(text if error is None else f"{text}\n{error}") from fault
-        if error is not None:
-            raise error
+            raise RunError(text if lost is None else f"{text}\n{lost}") from fault
+        self._losses.raise_any()
 
     def close(self, timeout: float, *, device_timeout: float | None = None) -> None:
         """Delivers all that is left, closes the sink and ends the thread.
@@ -141,9 +140,7 @@ class Flusher:
         if not self._ask(closes=True).done.wait(timeout):
             raise self._too_late(timeout)
         self._thread.join(timeout)
-        error = self._losses.take()
-        if error is not None:
-            raise error
+        self._losses.raise_any()
 
     # --- On the caller's thread. ------------------------------------------------------------------
 

@@ -73,6 +73,15 @@ class Losses:
         error.__cause__ = cause
         return error
 
+    def raise_any(self) -> None:
+        """Raises what :meth:`take` returns, if it returns something."""
+        error = self.take()
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # Else its traceback and this frame keep each other, and the run, alive.
+
 
 def describe(fault: BaseException) -> str:
     """A fault in one line."""

@@ -69,9 +69,12 @@ def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
     assert steps(buffer.take_ready()) == [0, 1]
     assert losses.count == 9
     assert [entry.getMessage() for entry in caplog.records] == [
-        "jaxboard, run 'here': reports are dropped: the buffer is full (2 calls or 1.04858e+06 MiB).\n"
-        "    What reports so fast, or why can't the sink follow? Report less often (every=), or give "
-        "Run a larger max_frames or max_bytes."
+        (
+            "jaxboard, run 'here': reports are dropped: the buffer is full (2 calls or 1.04858e+06 "
+            "MiB).\n"
+            "    What reports so fast, or why can't the sink follow? Report less often (every=), or "
+            "give Run a larger max_frames or max_bytes."
+        )
     ]
     assert str(losses.take()) == (
         "run 'here': 9 reports did not reach the disk:\n"

@@ -171,9 +171,11 @@ def test_a_failed_batch_comes_again_before_newer_ones(caplog):
     assert [batch is sink.batches[0] for batch in sink.batches] == [True, True, True, False]
     assert seen(sink) == [("loss", 0, 0.0), ("loss", 1, 1.0)]
     assert [entry.getMessage() for entry in caplog.records] == [
-        "jaxboard, run 'here': Watched failed: OSError: [Errno 28] No space left on device\n"
-        "    It is tried again until the run is closed; reports are kept as far as the buffer "
-        "reaches, and training goes on.",
+        (
+            "jaxboard, run 'here': Watched failed: OSError: [Errno 28] No space left on device\n"
+            "    It is tried again until the run is closed; reports are kept as far as the buffer "
+            "reaches, and training goes on."
+        ),
         "jaxboard, run 'here': what could not be written is now.",
     ]
 
