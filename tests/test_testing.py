@@ -34,10 +34,17 @@ def test_it_starts_where_it_is_told():
 
 def test_what_came_before_an_exception_is_there():
     """The exception passes, the run is closed, and the list has what was reported until then."""
-    records = []
-    with pytest.raises(ZeroDivisionError), capture() as records:
-        put(0)
-        1 / 0  # noqa: B018
+    kept = []
+
+    def use():
+        with capture() as records:
+            kept.append(records)
+            put(0)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use()
+    (records,) = kept
     assert [r.step for r in records] == [0]
     assert current_run() is None
 

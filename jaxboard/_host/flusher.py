@@ -7,6 +7,9 @@ in :meth:`Flusher.flush` and :meth:`Flusher.close`.
 
 from __future__ import annotations
 
+# TensorFlow imports these two, which they refuse once the interpreter has begun to end.
+import concurrent.futures.process
+import concurrent.futures.thread  # noqa: F401
 import contextlib
 import threading
 import time
@@ -30,6 +33,10 @@ _AGAIN = (
     "It is tried again until the run is closed; reports are kept as far as the buffer reaches, and "
     "training goes on."
 )
+
+
+_OPENING_SECS = 60.0
+"""How long an interpreter that ends waits for a sink that is being opened."""
 
 
 class Assembles(Protocol):
@@ -89,6 +96,7 @@ class Flusher:
         # Twice as often as promised: a report waits a period, and then for the write.
         self._period = flush_secs / 2
         self._requests: deque[_Request] = deque()
+        self._opened = threading.Event()
         self._ended = False
         self._batch: Batch | None = None
         self._fault: BaseException | None = None
@@ -101,6 +109,12 @@ class Flusher:
         """Starts the thread."""
         forks.wait_for(self._writing)
         self._thread.start()
+        # The interpreter waits for threads that are no daemons before it calls what is registered
+        # with atexit. TensorFlow registers there itself, and crashes the process if it has been
+        # imported too late for that: so the end of a short program waits for its import.
+        threading.Thread(
+            target=self._opened.wait, args=(_OPENING_SECS,), name="jaxboard opening"
+        ).start()
 
     def flush(self, timeout: float) -> None:
         """Waits until everything put before this call is on disk.
@@ -205,6 +219,8 @@ class Flusher:
                 getattr(self._sink, "open", bool)()
         except BaseException as fault:
             self._complain(fault, _AGAIN)
+        finally:
+            self._opened.set()
 
     def _cycle(self, final: bool) -> None:
         self._deliver()

@@ -38,6 +38,7 @@ class _State:
         self.lock = threading.Lock()
         self.runs: list[Closes] = []
         self.watch: _Watch | None = None
+        self.mask: set[int] = set()
 
 
 _state = _State()
@@ -128,15 +129,29 @@ def _release_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _forget() -> None:
-    """In a forked child: the runs, and the thread at the other end of the pipe, are the parent's."""
+def _before_fork() -> None:
+    # A SIGTERM to a child that hasn't come to _after_fork_in_child would go down the pipe that it
+    # shares with its parent, and end that. Blocked, it waits.
+    _state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+
+def _after_fork() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _state.mask)
+
+
+def _after_fork_in_child() -> None:
+    # The runs, and the thread at the other end of the pipe, are the parent's.
     _release_sigterm()
-    watch = _state.watch
-    if watch is not None:
-        os.close(watch.read)
-        os.close(watch.write)
-    _state.__init__()
+    if _state.watch is not None:
+        os.close(_state.watch.read)
+        os.close(_state.watch.write)
+    _state.watch = None
+    _state.runs = []
+    _state.lock = threading.Lock()
+    _after_fork()
 
 
-with contextlib.suppress(AttributeError):  # Windows has no forks.
-    os.register_at_fork(after_in_child=_forget)
+if os.name == "posix":
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+    )

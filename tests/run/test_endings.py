@@ -282,7 +282,7 @@ def test_a_forked_child_does_not_write(tmp_path):
             pid = os.fork()
             if not pid:
                 say(repr(current_run()))
-                run.channel.put(None)
+                run.channel.put(Record(Kind.SCALAR, 'loss', 0, 0.0, np.float32(0)))
                 run.close()
                 assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
                 with Run(None, sinks=[]) as own:

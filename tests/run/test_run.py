@@ -99,7 +99,7 @@ def test_a_url_is_left_alone():
 
 
 def test_hyperparameters_come_first():
-    """hparams become one flat record; NumPy's numbers become Python's."""
+    """They become one flat record; NumPy's numbers become Python's."""
     run, records = in_memory(hparams={"lr": np.float64(0.5), "model": {"depth": 2, "act": None}})
     run.channel.put(record(0))
     run.close()
@@ -129,8 +129,10 @@ def test_several_sinks():
         ({"sinks": None}, "Run(None): give a log directory, or sinks=[...] that need none."),
         (
             {"hparams": ["lr"]},
-            "Run(hparams=...): expected a dict, got list. Of a dataclass make one by "
-            "dataclasses.asdict(config), of parsed arguments by vars(args).",
+            (
+                "Run(hparams=...): expected a dict, got list. Of a dataclass make one by "
+                "dataclasses.asdict(config), of parsed arguments by vars(args)."
+            ),
         ),
     ],
 )
@@ -221,6 +223,11 @@ def test_a_closed_run_cannot_be_entered():
     assert str(caught.value) == "run in memory is closed. Open a new Run on its directory."
 
 
+def fail_after(call, argument):
+    call(argument)
+    raise ZeroDivisionError
+
+
 class Broken(MemorySink):
     def write(self, batch):
         raise OSError("the disk went away")
@@ -244,8 +251,7 @@ def test_close_raises_what_was_lost():
 def test_the_users_exception_is_not_masked():
     """Leaving the block by an exception raises that one, with the loss as a note."""
     with pytest.raises(ZeroDivisionError) as caught, Run(None, sinks=[Broken()]) as run:
-        run.channel.put(record(0))
-        1 / 0  # noqa: B018
+        fail_after(run.channel.put, record(0))
     assert caught.value.__notes__ == [f"jaxboard: {LOST}"]
     assert current_run() is None
 
