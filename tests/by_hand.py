@@ -69,7 +69,11 @@ class Plain:
         for item in items:
             if isinstance(item, Frame):
                 batch += [
-                    record(item.step, entry.spec.tag, item.arrays["float32"][entry.slots[0].offset])
+                    record(
+                        item.step or 0,
+                        entry.spec.tag,
+                        item.arrays["float32"][entry.slots[0].offset],
+                    )
                     for entry in item.plan.entries
                 ]
             else:

@@ -7,10 +7,7 @@ in :meth:`Flusher.flush` and :meth:`Flusher.close`.
 
 from __future__ import annotations
 
-# TensorFlow imports these two, which they refuse once the interpreter has begun to end.
-import concurrent.futures.process
-import concurrent.futures.thread  # noqa: F401
-import contextlib
+import importlib
 import threading
 import time
 from collections import deque
@@ -18,22 +15,24 @@ from collections.abc import Callable
 from typing import Protocol
 
 import jax
-import numpy as np
 
 from jaxboard._errors import RunError
 from jaxboard._frame import Frame
 from jaxboard._host import forks
 from jaxboard._host.buffer import Buffer, Item, count
+from jaxboard._host.fetch import fetch
 from jaxboard._host.losses import Losses, describe
 from jaxboard._record import Batch, Scalars
 from jaxboard.sinks import Sink
-
 
 _AGAIN = (
     "It is tried again until the run is closed; reports are kept as far as the buffer reaches, and "
     "training goes on."
 )
 
+
+_REFUSE_AT_THE_END = ("concurrent.futures.thread", "concurrent.futures.process")
+"""Modules that TensorFlow imports and that can't be once the interpreter has begun to end."""
 
 _OPENING_SECS = 60.0
 """How long an interpreter that ends waits for a sink that is being opened."""
@@ -109,6 +108,8 @@ class Flusher:
         """Starts the thread."""
         forks.wait_for(self._writing)
         self._thread.start()
+        for name in _REFUSE_AT_THE_END:
+            importlib.import_module(name)
         # The interpreter waits for threads that are no daemons before it calls what is registered
         # with atexit. TensorFlow registers there itself, and crashes the process if it has been
         # imported too late for that: so the end of a short program waits for its import.
@@ -243,7 +244,7 @@ class Flusher:
         try:
             if not self._writes(any(isinstance(item, Frame) for item in items)):
                 return []
-            items = self._fetched(items)
+            items = fetch(items, self._lose_frame)
             batch = self._assembler.assemble(items) if items else []
             return [*batch, *self._assembler.finish()] if final else batch
         except BaseException as fault:
@@ -254,24 +255,6 @@ class Flusher:
                 f"reports could not be put together: {describe(fault)}", "They are lost."
             )
             return []
-
-    def _fetched(self, items: list[Item]) -> list[Item]:
-        """The items with NumPy arrays, without those whose computation failed."""
-        good: list[Item] = []
-        # The user may have forbidden transfers in their own code; this one is asked for.
-        with jax.transfer_guard_device_to_host("allow"):
-            _start_copies(items)
-            for item in items:
-                if isinstance(item, Frame):
-                    arrays = item.arrays
-                    try:
-                        for dtype in arrays:
-                            arrays[dtype] = np.asarray(arrays[dtype])
-                    except Exception as fault:
-                        self._lose_frame(item, fault)
-                        continue
-                good.append(item)
-        return good
 
     def _lose_frame(self, frame: Frame, fault: Exception) -> None:
         why = f"computing them failed: {describe(fault)}"
@@ -301,17 +284,6 @@ class Flusher:
 
     def _complain(self, fault: BaseException, then: str) -> None:
         self._losses.show(f"{type(self._sink).__name__} failed: {describe(fault)}", then)
-
-
-def _start_copies(items: list[Item]) -> None:
-    """Lets the transfers from an accelerator overlap. A CPU's arrays are read where they are."""
-    arrays = (a for item in items if isinstance(item, Frame) for a in item.arrays.values())
-    on_device = (array for array in arrays if not isinstance(array, np.ndarray))
-    with contextlib.suppress(Exception):  # A failed computation is told when it is read.
-        for array in on_device:
-            if all(device.platform == "cpu" for device in array.devices()):
-                return
-            array.copy_to_host_async()
 
 
 def _size(batch: Batch) -> int:

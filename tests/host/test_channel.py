@@ -53,7 +53,7 @@ def test_no_step_is_taken_twice():
         gate.wait(DEADLINE)
         return [one.begin(advance=True) for _ in range(5000)]
 
-    taken = [thread.join() for thread in [Started(take) for _ in range(4)]]
+    taken: list = [thread.join() for thread in [Started(take) for _ in range(4)]]
     assert sorted(itertools.chain(*taken)) == list(range(20_000))
     assert one.step == 20_000
 

@@ -69,6 +69,7 @@ class Child:
         )
 
     def hears(self, word):
+        assert self.process.stdout is not None
         assert self.process.stdout.readline() == word + "\n", self.process.communicate()[1]
 
     def ends(self):

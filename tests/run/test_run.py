@@ -60,7 +60,8 @@ def test_step():
         assert run.step == 3
         assert run.channel.begin(advance=True) == 3
         assert run.step == 4
-        run.step = np.int64(10)
+        steps: list = [np.int64(10)]
+        run.step = steps[0]
         assert (run.step, type(run.step)) == (10, int)
 
 
