@@ -26,7 +26,7 @@ class Spec:
         kind: what it reports.
         tag: its full name, scopes included.
         reduce: the name of the reducer that merges several values of one point (see ``reduce``).
-        every: its own cadence in steps, or None where that of the instrumented function holds.
+        every: its cadence in steps.
         max_images: how many pictures of a batch are kept.
         rank: how many trailing axes of the reported array belong to one observation; axes before
             those were put there by ``vmap``.
@@ -35,7 +35,7 @@ class Spec:
     kind: Kind
     tag: str
     reduce: str
-    every: int | None = None
+    every: int = 1
     max_images: int = 3
     rank: int = 0
 
@@ -53,7 +53,7 @@ class Slot:
         vector = packed[self.dtype]
         size = math.prod(self.shape)
         part = vector[..., self.offset : self.offset + size]
-        return part.reshape(*vector.shape[:-1], *self.shape)
+        return part.reshape((*vector.shape[:-1], *self.shape))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Entry:
     """
 
     spec: Spec
-    value: jax.tree_util.PyTreeDef
+    value: Any
     slots: tuple[Slot, ...]
     weight: int | Slot
     step: Slot | None = None
@@ -117,19 +117,15 @@ class Frame:
         arrays: dtype name -> vector; device arrays, perhaps not computed yet, or NumPy.
         step: the step of the call, None where the plan says that the program computed it.
         wall_time: seconds since the epoch at the call.
-        every: the cadence of reports that have none of their own.
     """
 
-    __slots__ = ("arrays", "every", "plan", "step", "wall_time")
+    __slots__ = ("arrays", "plan", "step", "wall_time")
 
-    def __init__(
-        self, plan: Plan, arrays: dict[str, Any], step: int | None, wall_time: float, every: int = 1
-    ):
+    def __init__(self, plan: Plan, arrays: dict[str, Any], step: int | None, wall_time: float):
         self.plan = plan
         self.arrays = arrays
         self.step = step
         self.wall_time = wall_time
-        self.every = every
 
     @property
     def nbytes(self) -> int:
@@ -137,8 +133,10 @@ class Frame:
 
     def is_ready(self) -> bool:
         """Whether reading the arrays would not wait for a device."""
+        # Asking a deleted array whether it is ready kills the process (jaxlib 0.10.2).
         return all(
-            isinstance(array, np.ndarray) or array.is_ready() for array in self.arrays.values()
+            isinstance(array, np.ndarray) or array.is_deleted() or array.is_ready()
+            for array in self.arrays.values()
         )
 
     def wait(self) -> None:

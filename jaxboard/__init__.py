@@ -1,0 +1,36 @@
+"""TensorBoard for JAX: report values where they are, inside anything that JAX transforms."""
+
+from jaxboard import testing as testing
+from jaxboard._compat import version as __version__
+from jaxboard._emit import figure as figure
+from jaxboard._emit import histogram as histogram
+from jaxboard._emit import image as image
+from jaxboard._emit import scalar as scalar
+from jaxboard._emit import scalars as scalars
+from jaxboard._emit import scope as scope
+from jaxboard._emit import text as text
+from jaxboard._errors import JaxboardError as JaxboardError
+from jaxboard._errors import JaxboardWarning as JaxboardWarning
+from jaxboard._errors import ReportError as ReportError
+from jaxboard._errors import RunError as RunError
+from jaxboard._run import Run as Run
+from jaxboard._run import current_run as current_run
+from jaxboard._trace.instrument import instrument as instrument
+
+__all__ = [
+    "JaxboardError",
+    "JaxboardWarning",
+    "ReportError",
+    "Run",
+    "RunError",
+    "__version__",
+    "current_run",
+    "figure",
+    "histogram",
+    "image",
+    "instrument",
+    "scalar",
+    "scalars",
+    "scope",
+    "text",
+]

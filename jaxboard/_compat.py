@@ -1,0 +1,124 @@
+"""What differs between JAX versions, and what JAX offers without documenting it. Nothing else does.
+
+Each shim says for which versions it is, why, and when it can go. Supported: JAX 0.8 and newer (the
+first that needs Python 3.11, has ``lax.pcast``, and whose ``make_user_context`` is part of every cache key).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.extend.core as jex
+from jax.interpreters import mlir
+
+try:
+    version = importlib.metadata.version("jaxboard-tb")
+except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
+    version = "0+unknown"
+
+JAXPR_TYPES = (jex.Jaxpr, jex.ClosedJaxpr)
+
+# An effect that JAX allows inside control flow, remat and custom derivatives. Which effects it allows
+# can't be told by public means, so ours is the one that `jax.debug.callback` has.
+# Remove when JAX lets a library register such an effect.
+REPORT_EFFECTS = frozenset(jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects)
+
+# `jax.core.get_opaque_trace_state` up to 0.9. Remove with 0.9.
+_trace_state = getattr(jex, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state  # type: ignore[attr-defined]
+_TOP = _trace_state(convention="nnx")
+
+
+def at_top_level() -> bool:
+    """Whether no JAX transformation is tracing the code that runs now, on this thread."""
+    return _trace_state(convention="nnx") == _TOP
+
+
+def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Jaxpr and constants. One class has both from 0.12, two have before. Remove with 0.11."""
+    consts = getattr(jaxpr, "consts", None)
+    return getattr(jaxpr, "jaxpr", jaxpr), tuple(consts or ())
+
+
+def make_jaxpr(invars: list[Any], outvars: list[Any], eqns: list[Any], debug_info: Any) -> Any:
+    """A jaxpr of some equations of another one."""
+    effects = set().union(*[eqn.effects for eqn in eqns])
+    # Its argument names are those of the other jaxpr, and `jax_enable_checks` counts them.
+    debug_info = debug_info.with_unknown_names()
+    return jex.Jaxpr((), invars, outvars, eqns, effects, debug_info=debug_info)
+
+
+@contextlib.contextmanager
+def context_of(eqn: Any) -> Iterator[None]:
+    """Enters what an equation was traced in: configuration and name stack."""
+    with contextlib.ExitStack() as stack:
+        manager = getattr(getattr(eqn, "ctx", None), "manager", None)
+        if manager is not None:
+            stack.enter_context(manager)
+        name = str(eqn.source_info.name_stack)
+        if name:
+            stack.enter_context(jax.named_scope(name))
+        yield
+
+
+def is_jitted(function: Any) -> bool:
+    """Whether ``function`` is what ``jax.jit`` returns."""
+    return type(function).__name__ == "PjitFunction"
+
+
+def jit_options(function: Any) -> dict[str, Any]:
+    """The options that ``jax.jit`` was given, from the state that its result is pickled by.
+
+    Raises:
+        Exception: this JAX keeps them elsewhere. Remove when JAX tells them (jax#9298).
+    """
+    state = function.__getstate__()
+    key = state["global_cache_key"]
+    options = {
+        "static_argnums": tuple(state["static_argnums"]),
+        "static_argnames": tuple(state["static_argnames"]),
+        "donate_argnums": tuple(key.donate_argnums),
+        "donate_argnames": tuple(key.donate_argnames),
+        "in_shardings": jax.tree.unflatten(key.in_shardings_treedef, key.in_shardings_leaves),
+        "out_shardings": jax.tree.unflatten(key.out_shardings_treedef, key.out_shardings_leaves),
+        "device": key.device,
+        "backend": key.backend,
+        "compiler_options": dict(key.compiler_options_kvs),
+    }
+    return {
+        name: value
+        for name, value in options.items()
+        if value not in ((), None, {}) and type(value).__name__ != "UnspecifiedValue"
+    }
+
+
+def sharding_of(sharding: Any) -> jax.sharding.Sharding | None:
+    """A sharding in an equation's parameters, None where none was asked for."""
+    return sharding if isinstance(sharding, jax.sharding.Sharding) else None
+
+
+def can_call_python(ctx: Any) -> bool:
+    """Whether a lowering may call Python with NumPy arrays directly.
+
+    XLA refuses a side effect without a sharding where a program is partitioned, so: one device, or a
+    program whose mesh axes are all manual.
+    """
+    axes = ctx.module_context.axis_context
+    match type(axes).__name__:
+        case "ShardingContext":
+            return getattr(axes, "num_devices", 2) == 1
+        case "SPMDAxisContext":
+            return set(axes.manual_axes) == set(axes.mesh.axis_names)
+        case _:
+            return False
+
+
+def call_python(ctx: Any, function: Any, operands: Any) -> Any:
+    """Lowers to a call of ``function`` with NumPy arrays: no JAX between, and no device transfer."""
+    results, *_ = mlir.emit_python_callback(
+        ctx, function, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=True
+    )
+    return results

@@ -1,0 +1,9 @@
+"""The verbs, and the checks of what they are given."""
+
+from jaxboard._emit._verbs import figure as figure
+from jaxboard._emit._verbs import histogram as histogram
+from jaxboard._emit._verbs import image as image
+from jaxboard._emit._verbs import scalar as scalar
+from jaxboard._emit._verbs import scalars as scalars
+from jaxboard._emit._verbs import scope as scope
+from jaxboard._emit._verbs import text as text

@@ -1,0 +1,110 @@
+"""Checks of what the verbs are given. Messages name the tag and the user's file and line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxboard._errors import ReportError
+from jaxboard.reduce import REDUCTIONS
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def where() -> str:
+    """The user's file and line: the innermost frame that is not jaxboard's."""
+    frame = sys._getframe(1)  # noqa: SLF001 (the documented way)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def wrong(tag: Any, problem: str) -> ReportError:
+    """The exception for a report that cannot be made."""
+    return ReportError(f"report {tag!r} ({where()}): {problem}")
+
+
+def check_tag(tag: Any) -> None:
+    """Raises unless ``tag`` is a string that names something."""
+    if not isinstance(tag, str):
+        raise wrong(tag, f"expected a string as the tag, got a {type(tag).__name__}.")
+    if not tag.strip():
+        raise wrong(tag, "the tag is empty. Name what is reported, as in 'train/loss'.")
+
+
+def check_every(tag: str, every: Any) -> None:
+    """Raises unless ``every`` is None or a positive integer."""
+    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        raise wrong(tag, f"expected every= to be a positive integer (steps), got {every!r}.")
+
+
+def check_reduce(tag: str, reduce: Any) -> None:
+    """Raises unless ``reduce`` names a reduction."""
+    if reduce not in REDUCTIONS:
+        names = ", ".join(map(repr, sorted(REDUCTIONS)))
+        raise wrong(tag, f"expected reduce= to be one of {names}, got {reduce!r}.")
+
+
+def describe(value: Any) -> str:
+    """dtype and shape, as JAX prints them."""
+    return f"{value.dtype}[{','.join(map(str, value.shape))}]"
+
+
+def as_array(tag: str, value: Any) -> Any:
+    """``value`` as a JAX or a NumPy array of numbers (or bools)."""
+    if hasattr(value, "__jax_array__"):
+        value = value.__jax_array__()
+    if not isinstance(value, jax.Array):
+        try:
+            value = np.array(value)  # a copy: the user may go on writing into theirs
+        except Exception as error:
+            raise wrong(tag, f"expected numbers, got a {type(value).__name__}.") from error
+    if not (jax.numpy.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
+        raise wrong(tag, f"expected numbers, got {describe(value)}.")
+    if jax.numpy.issubdtype(value.dtype, np.complexfloating):
+        raise wrong(tag, f"got {describe(value)}. Report its real part, or abs(x).")
+    return value
+
+
+def as_scalar(tag: str, value: Any) -> Any:
+    """``value`` as an array of rank 0."""
+    value = as_array(tag, value)
+    if value.ndim:
+        raise wrong(
+            tag,
+            f"expected a scalar, got {describe(value)}. "
+            "Reduce it first (jnp.mean(x)) or use jaxboard.histogram.",
+        )
+    return value
+
+
+def as_images(tag: str, value: Any) -> Any:
+    """``value`` as images: [H, W, C] or [N, H, W, C] of uint8, bool, or floats from 0 to 1."""
+    value = as_array(tag, value)
+    if value.ndim not in (3, 4) or value.shape[-1] not in (1, 3, 4) or 0 in value.shape:
+        raise wrong(
+            tag,
+            f"expected an image [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, "
+            f"got {describe(value)}. Add the channel axis with x[..., None].",
+        )
+    floating = jax.numpy.issubdtype(value.dtype, np.floating)
+    if not floating and value.dtype not in (np.uint8, np.bool_):
+        raise wrong(
+            tag,
+            f"expected pixels as uint8, or as floats from 0 to 1, got {describe(value)}. "
+            "Convert them first (x.astype(jnp.uint8)).",
+        )
+    return value
+
+
+def as_step(tag: str, step: Any) -> Any:
+    """``step`` as an int, or as an array of rank 0 of integers."""
+    if isinstance(step, int | np.integer) and not isinstance(step, bool):
+        return int(step)
+    if not isinstance(step, jax.Array | np.ndarray) or step.ndim or step.dtype.kind not in "iu":
+        raise wrong(tag, f"expected step= to be an integer, got {step!r}.")
+    return step

@@ -1,0 +1,331 @@
+"""The verbs: what a user writes where a value is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxboard import _compat
+from jaxboard._emit import _arguments as arguments
+from jaxboard._frame import Spec
+from jaxboard._host.channel import Channel, active
+from jaxboard._record import EncodedImage, Kind, Record
+from jaxboard._trace import ambient
+from jaxboard._trace.instrument import warn_no_run
+from jaxboard._trace.primitive import report
+from jaxboard.reduce import reducer
+
+
+def scalar(
+    tag: str,
+    value: Any,
+    *,
+    step: Any = None,
+    every: int | None = None,
+    reduce: str = "mean",
+    where: Any = None,
+) -> None:
+    """Reports one number.
+
+    Args:
+        tag: its name; ``/`` groups names in TensorBoard.
+        value: a scalar of any real dtype: a Python number, a NumPy or JAX scalar, traced or not.
+        step: the step it belongs to, instead of that of the call. May be traced.
+        every: keep it only on steps that are multiples of this.
+        reduce: how several values in one step (lanes of a vmap, iterations of a loop, repeated
+            reports) become one: ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``, ``"std"`` or
+            ``"count"``.
+        where: a bool scalar, perhaps traced: False leaves the value out.
+
+    Raises:
+        ReportError: an argument is not what is said here. Under ``jit``, while tracing.
+
+    Example:
+        >>> import jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.scalar("loss", 0.25, step=7)
+        >>> records[0].tag, records[0].step, float(records[0].value)
+        ('loss', 7, 0.25)
+    """
+    arguments.check_reduce(tag, reduce)
+    _report(Kind.SCALAR, tag, value, arguments.as_scalar, step, every, reduce=reduce, where=where)
+
+
+def scalars(prefix: str, tree: Any, *, step: Any = None, every: int | None = None, reduce: str = "mean") -> None:
+    """Reports a number for each leaf of a pytree, as ``prefix/path/of/leaf``.
+
+    Args:
+        prefix: the first part of the tags.
+        tree: a pytree of scalars.
+        step: see :func:`scalar`.
+        every: see :func:`scalar`.
+        reduce: see :func:`scalar`.
+
+    Raises:
+        ReportError: a leaf is not a scalar, or an argument is not what is said here.
+
+    Example:
+        >>> import jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.scalars("losses", {"generator": 1.0, "critic": 2.0}, step=0)
+        >>> sorted(record.tag for record in records)
+        ['losses/critic', 'losses/generator']
+    """
+    for tag, leaf in _leaves(prefix, tree):
+        scalar(tag, leaf, step=step, every=every, reduce=reduce)
+
+
+def histogram(tag: str, values: Any, *, step: Any = None, every: int | None = None, where: Any = None) -> None:
+    """Reports how the elements of an array are distributed, or those of each leaf of a pytree.
+
+    The array is counted into 64 buckets where it is, so a few hundred bytes leave the device.
+    Non-finite elements are counted apart. Several in one step (lanes, iterations) become one histogram.
+
+    Args:
+        tag: its name; of a pytree, the first part of the names.
+        values: an array of any shape and any real dtype, or a pytree of such.
+        step: see :func:`scalar`.
+        every: see :func:`scalar`. On other steps the histogram isn't in the program that runs.
+        where: see :func:`scalar`.
+
+    Raises:
+        ReportError: a leaf holds no real numbers, or an argument is not what is said here.
+
+    Example:
+        >>> import numpy as np, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.histogram("weights", np.arange(10.0), step=0)
+        >>> int(records[0].value.counts.sum())
+        10
+    """
+    for name, leaf in _leaves(tag, values):
+        _report(Kind.HISTOGRAM, name, leaf, arguments.as_array, step, every, where=where)
+
+
+def image(
+    tag: str, value: Any, *, step: Any = None, every: int | None = None, max_images: int = 3, where: Any = None
+) -> None:
+    """Reports a picture, or the first few of a batch.
+
+    Args:
+        tag: its name.
+        value: [H, W, C] or [N, H, W, C] with 1 (grey), 3 (RGB) or 4 (RGBA) channels; uint8, bool, or
+            floats from 0 to 1, which are clipped.
+        step: see :func:`scalar`.
+        every: see :func:`scalar`. On other steps the image isn't in the program that runs.
+        max_images: how many of a batch are kept.
+        where: see :func:`scalar`.
+
+    Raises:
+        ReportError: the rank, the channels or the dtype are not those of an image.
+
+    Example:
+        >>> import numpy as np, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.image("noise", np.ones((8, 4, 1)), step=0)
+        >>> records[0].value.shape, int(records[0].value.max())
+        ((1, 8, 4, 1), 255)
+    """
+    _report(
+        Kind.IMAGE, tag, value, arguments.as_images, step, every, max_images=max_images, where=where
+    )
+
+
+def text(tag: str, value: str | Sequence[Sequence[str]], *, step: int | None = None, every: int | None = None) -> None:
+    """Reports text. From plain Python only.
+
+    Args:
+        tag: its name.
+        value: Markdown, or a table: a list of rows of strings, its header first.
+        step: the step it belongs to, instead of the last one taken.
+        every: keep it only on steps that are multiples of this.
+
+    Raises:
+        ReportError: it is called in traced code, or an argument is not what is said here.
+
+    Example:
+        >>> import jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.text("notes", "**first** try")
+        >>> records[0].value
+        '**first** try'
+    """
+    arguments.check_tag(tag)
+    if isinstance(value, str):
+        content: Any = value
+    else:
+        try:
+            content = [[str(cell) for cell in row] for row in value]
+        except TypeError as error:
+            problem = f"expected a string or rows of strings, got a {type(value).__name__}."
+            raise arguments.wrong(tag, problem) from error
+    _record(Kind.TEXT, tag, lambda: content, step, every)
+
+
+def figure(
+    tag: str, value: Any, *, step: int | None = None, every: int | None = None, close: bool = True
+) -> None:
+    """Reports a matplotlib figure as an image. From plain Python only.
+
+    Args:
+        tag: its name.
+        value: the figure, or a function that makes it, which is called only when it is due.
+        step: the step it belongs to, instead of the last one taken.
+        every: keep it only on steps that are multiples of this.
+        close: close the figure afterwards, so that pyplot doesn't collect them.
+
+    Raises:
+        ReportError: it is called in traced code, or ``value`` is no figure.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> import jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.figure("empty", Figure(figsize=(2, 1), dpi=100))
+        >>> records[0].value.width, records[0].value.height
+        (200, 100)
+    """
+
+    def render() -> EncodedImage:
+        fig = value() if callable(value) else value
+        if not hasattr(fig, "savefig"):
+            raise arguments.wrong(
+                tag, f"expected a matplotlib figure, got a {type(fig).__name__}."
+            )
+        file = io.BytesIO()
+        fig.savefig(file, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
+        if close:
+            from matplotlib import pyplot as plt
+
+            plt.close(fig)
+        data = file.getvalue()
+        # PNG, section 11.2.2: width and height are the first two words of the header chunk.
+        width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+        return EncodedImage(data, width, height)
+
+    arguments.check_tag(tag)
+    _record(Kind.IMAGE, tag, render, step, every)
+
+
+@contextlib.contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Puts ``name/`` before the tags of a block.
+
+    Args:
+        name: the prefix, without its slash. Scopes nest.
+
+    Raises:
+        ReportError: ``name`` is not a string, or empty.
+
+    Example:
+        >>> import jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records, jb.scope("encoder"):
+        ...     jb.scalar("norm", 1.0)
+        >>> records[0].tag
+        'encoder/norm'
+    """
+    arguments.check_tag(name)
+    with ambient.changed(scope=_full(name) + "/"):
+        yield
+
+
+def _full(tag: str) -> str:
+    return ambient.current().scope + tag
+
+
+def _leaves(tag: str, tree: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of a pytree, each with its full tag. An array is its only leaf, under the tag itself."""
+    arguments.check_tag(tag)
+    if isinstance(tree, list) and tree and all(isinstance(x, int | float) for x in tree):
+        tree = np.array(tree)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        names = [jax.tree_util.keystr((key,), simple=True) for key in path]
+        # A Flax Variable is a node of its own, around its value.
+        if names and isinstance(path[-1], jax.tree_util.GetAttrKey) and names[-1] == "value":
+            names.pop()
+        yield "/".join([tag, *names]), leaf
+
+
+def _report(
+    kind: Kind,
+    tag: str,
+    value: Any,
+    check: Callable[[str, Any], Any],
+    step: Any,
+    every: int | None,
+    *,
+    reduce: str = "last",
+    max_images: int = 3,
+    where: Any = None,
+) -> None:
+    """What the verbs for arrays share."""
+    arguments.check_tag(tag)
+    arguments.check_every(tag, every)
+    around = ambient.current()
+    cadence = around.every if every is None else every
+    if around.silent or cadence in around.muted:
+        return
+    value = check(tag, value)
+    spec = Spec(kind, around.scope + tag, reduce, cadence, max_images, value.ndim)
+    step = None if step is None else arguments.as_step(tag, step)
+    mask = None if where is None else arguments.as_scalar(tag, where)
+    if not _compat.at_top_level():
+        report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, mask, step)))
+        return
+    channel = active()
+    if channel is None:
+        warn_no_run(f"report {tag!r} ({arguments.where()})")
+    elif _due(channel, step, cadence):
+        if isinstance(value, jax.Array):
+            report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, mask, step)))
+        elif mask is None or bool(mask):
+            finished = reducer(spec).finish(reducer(spec).start(value, None, spec.rank))
+            _put(channel, kind, spec.tag, finished, step)
+
+
+def _record(
+    kind: Kind, tag: str, make: Callable[[], Any], step: int | None, every: int | None
+) -> None:
+    """What the verbs of plain Python share."""
+    arguments.check_every(tag, every)
+    if not _compat.at_top_level():
+        raise arguments.wrong(
+            tag,
+            f"{kind.value} is for plain Python, and JAX is tracing here: it would be reported once, while "
+            "compiling. Report it outside of the traced function.",
+        )
+    around = ambient.current()
+    if around.silent:
+        return
+    channel = active()
+    if channel is None:
+        warn_no_run(f"report {tag!r} ({arguments.where()})")
+    elif _due(channel, step, around.every if every is None else every):
+        _put(channel, kind, around.scope + tag, make(), step)
+
+
+def _due(channel: Channel, step: Any, every: int) -> bool:
+    """Whether a report is due, as far as it can be told without waiting for a device."""
+    if isinstance(step, jax.Array):
+        return True
+    return (channel.current if step is None else int(step)) % every == 0
+
+
+def _put(channel: Channel, kind: Kind, tag: str, value: Any, step: Any) -> None:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    at = channel.current if step is None else int(step)
+    channel.put(Record(kind, tag, at, time.time(), value))

@@ -1,0 +1,243 @@
+"""``instrument``: makes one frame of what a call of a function reports.
+
+Called by plain Python, over a jitted function: the program gets a hidden output, the frame, whose arrays
+the host keeps and reads later. Called while somebody else traces: one callback per call. A plain
+function called by plain Python runs as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import jax
+
+from jaxboard import _compat
+from jaxboard._errors import JaxboardWarning, ReportError
+from jaxboard._frame import Frame, Packed
+from jaxboard._host.channel import active
+from jaxboard._trace import ambient
+from jaxboard._trace.harvest import harvest
+from jaxboard._trace.pack import Harvested, merge_same, pack
+from jaxboard._trace.primitive import deliver
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def instrument(fn: F) -> F: ...
+@overload
+def instrument(
+    fn: None = None, *, every: int = 1, step: Callable[..., Any] | None = None, advance: bool = True
+) -> Callable[[F], F]: ...
+def instrument(
+    fn: Any = None,
+    *,
+    every: int = 1,
+    step: Callable[..., Any] | None = None,
+    advance: bool = True,
+) -> Any:
+    """Collects what a function reports into one frame per call, and gives the call a step.
+
+    Results, donation, shardings, static arguments and compilation caches stay as they are. With no run
+    open the function runs without its reports.
+
+    Args:
+        fn: what ``jax.jit`` or ``nnx.jit`` returned, or a plain function, which is never jitted.
+        every: the cadence in steps of reports that have none of their own.
+        step: called with the arguments of each call; returns the call's step (an integer, traced or
+            not) instead of the run's own count. Of a jitted function it is part of the program.
+        advance: whether a call takes a step. One that doesn't belongs to the last step taken.
+
+    Returns:
+        A function like ``fn``; without ``fn``, a decorator.
+
+    Raises:
+        ReportError: ``every`` is not a positive integer, or ``fn`` cannot be called.
+
+    Example:
+        >>> import jax, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> @jb.instrument
+        ... @jax.jit
+        ... def double(x):
+        ...     jb.scalar("x", x)
+        ...     return 2 * x
+        >>> with capture() as records:
+        ...     y = double(3.0)
+        >>> [(record.tag, record.step, float(record.value)) for record in records]
+        [('x', 0, 3.0)]
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ReportError(f"instrument(every={every!r}): expected a positive integer, in steps.")
+    options = _Options(every, step, advance)
+    if fn is None:
+        return lambda fn: _instrumented(fn, options)
+    return _instrumented(fn, options)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Options:
+    every: int
+    step: Callable[..., Any] | None
+    advance: bool
+
+
+def _instrumented(fn: Any, options: _Options) -> Any:
+    if not callable(fn):
+        raise ReportError(f"instrument({fn!r}): expected a function, got a {type(fn).__name__}.")
+    try:
+        if _compat.is_jitted(fn):
+            return Instrumented(fn, options, _compat.jit_options(fn))
+        if _compat.is_jitted(getattr(fn, "jitted_fn", None)):
+            return _over_nnx_jit(fn, options)
+    except Exception as reason:
+        warnings.warn(
+            f"instrument({getattr(fn, '__name__', fn)!r}): this version of JAX or Flax does not tell how "
+            f"it was jitted ({reason!r}); each report takes a callback.",
+            JaxboardWarning,
+            stacklevel=3,
+        )
+    return Instrumented(fn, options, None)
+
+
+def _over_nnx_jit(fn: Any, options: _Options) -> Any:
+    """A copy of what ``nnx.jit`` returned, with the ``jax.jit`` function inside it instrumented."""
+    wrapper = copy.copy(fn)
+    inner = fn.jitted_fn.__wrapped__
+    # The inner function knows the wrapper it belongs to: it is the key of nnx's update context.
+    own = {f.name: wrapper for f in dataclasses.fields(inner) if getattr(inner, f.name) is fn}
+    jitted = jax.jit(dataclasses.replace(inner, **own), **_compat.jit_options(fn.jitted_fn))
+    wrapper.jitted_fn = Instrumented(jitted, options, _compat.jit_options(jitted))
+    return wrapper
+
+
+class Instrumented:
+    """What :func:`instrument` returns: called like the function, and has its attributes."""
+
+    def __init__(self, fn: Any, options: _Options, jit_options: dict[str, Any] | None):
+        functools.update_wrapper(self, fn)
+        self._fn = fn
+        self._options = options
+        self._jit_options = jit_options
+        # By the cadences that are left out of it: the program for steps on which those aren't due.
+        self._programs: dict[frozenset[int], Any] = {}
+        self._cadences: set[int] = set()
+        # Steps that a program computes are not known before it ran; these are counted instead.
+        self._calls = 0
+        if jit_options is not None:
+            self._under_trace = self._jit(self._with_callback, hidden_output=False)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not _compat.at_top_level():
+            if self._jit_options is None or ambient.current().harvested or jax.config.jax_disable_jit:
+                with ambient.changed(every=self._options.every):
+                    return self._fn(*args, **kwargs)
+            with ambient.changed(every=self._options.every, harvested=True):
+                return self._under_trace(*args, **kwargs)
+        channel = active()
+        if channel is None:
+            warn_no_run(getattr(self, "__name__", repr(self._fn)))
+            with ambient.changed(silent=True):
+                return self._fn(*args, **kwargs)
+        step = channel.begin(self._options.advance)
+        if self._jit_options is None or jax.config.jax_disable_jit:
+            with ambient.changed(every=self._options.every):
+                return self._fn(*args, **kwargs)
+        return self._call(channel, step, args, kwargs)
+
+    def _call(self, channel: Any, step: int, args: Any, kwargs: Any) -> Any:
+        if self._options.step is not None:
+            # When the program computes the step, all it reports leaves the device and the host chooses.
+            muted = frozenset[int]()
+        else:
+            muted = frozenset(n for n in self._cadences if step % n)
+        program = self._programs.get(muted)
+        if program is None:
+            program = self._programs[muted] = self._program(muted)
+        out, packed = program(*args, **kwargs)
+        if packed.arrays:
+            known = None if packed.plan.step else step
+            channel.put(Frame(packed.plan, packed.arrays, known, time.time()))
+        return out
+
+    def _program(self, muted: frozenset[int]) -> Any:
+        """The jitted function with the frame as a hidden output, without the reports of some cadences."""
+
+        def program(*args: Any, **kwargs: Any) -> Any:
+            around = ambient.current()._replace(
+                every=self._options.every, muted=muted, harvested=True
+            )
+            with ambient.entered(around):
+                out, reports, step = self._harvested(args, kwargs, final=True)
+            reports = merge_same(reports)
+            self._cadences.update(r.spec.every for r in reports if r.spec.every > 1)
+            return out, pack(reports, step if reports else None)
+
+        return self._jit(program, hidden_output=True)
+
+    def _with_callback(self, *args: Any, **kwargs: Any) -> Any:
+        out, reports, step = self._harvested(args, kwargs, final=False)
+        deliver(pack(merge_same(reports), step), advance=self._options.advance)
+        return out
+
+    def _harvested(self, args: Any, kwargs: Any, *, final: bool) -> Any:
+        """Calls the function in the midst of tracing: its results, its reports, its step."""
+        static = self._jit_options or {}
+        numbers = {n % len(args) for n in static.get("static_argnums", ()) if -len(args) <= n < len(args)}
+        names = static.get("static_argnames", ())
+        dynamic = (
+            {i: x for i, x in enumerate(args) if i not in numbers},
+            {name: x for name, x in kwargs.items() if name not in names},
+        )
+
+        def call(dynamic: Any) -> Any:
+            positional = [dynamic[0].get(i, x) for i, x in enumerate(args)]
+            return self._fn(*positional, **{**kwargs, **dynamic[1]})
+
+        closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
+        jaxpr, consts = _compat.open_jaxpr(closed)
+        reports: list[Harvested] = []
+        results = harvest(jaxpr, consts, jax.tree.leaves(dynamic), reports, final=final)
+        step = None if self._options.step is None else self._options.step(*args, **kwargs)
+        return jax.tree.unflatten(jax.tree.structure(shape), results), reports, step
+
+    def _jit(self, function: Any, *, hidden_output: bool) -> Any:
+        options = dict(self._jit_options or {})
+        if hidden_output and "out_shardings" in options:
+            options["out_shardings"] = (options["out_shardings"], None)
+        # The name in profiles, and the signature that static and donated arguments are told by.
+        named = functools.wraps(self._fn)(function)
+        return jax.jit(named, **options)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_fn":  # not there yet: while being copied or unpickled
+            raise AttributeError(name)
+        return getattr(self._fn, name)
+
+    def __repr__(self) -> str:
+        return f"<jaxboard.instrument of {self._fn!r}>"
+
+
+_warned_no_run = False
+
+
+def warn_no_run(what: str) -> None:
+    """Says, once, that reports go nowhere."""
+    global _warned_no_run  # noqa: PLW0603
+    if not _warned_no_run:
+        _warned_no_run = True
+        warnings.warn(
+            f"{what}: no run is open, so nothing is reported. Open one around the loop: "
+            "with jaxboard.Run('runs/name'): ...",
+            JaxboardWarning,
+            stacklevel=3,
+        )

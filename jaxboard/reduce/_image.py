@@ -1,0 +1,29 @@
+"""Images: the first few of a batch, as the bytes a picture has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxboard.reduce._reducer import Last, State, namespace
+
+
+class ImageReducer(Last):
+    """The pictures reported last. Converted to uint8 on the device: a quarter of the bytes leave it."""
+
+    name = "image"
+
+    def __init__(self, max_images: int):
+        self.max_images = max_images
+
+    def start(self, values: Any, weight: Any, rank: int) -> State:
+        pixels = values.reshape(-1, *values.shape[-3:])[: self.max_images]
+        if jnp.issubdtype(pixels.dtype, jnp.floating):
+            xp = namespace(pixels)
+            pixels = xp.where(pixels == pixels, pixels, 0)  # NaN: black
+            pixels = (pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        elif pixels.dtype == np.bool_:
+            pixels = pixels.astype(np.uint8) * 255
+        return State(pixels, 1 if weight is None else (weight > 0).astype(np.int32).sum())
