@@ -38,4 +38,4 @@ def capture(*, step: int = 0) -> Iterator[list[Record]]:
         with Run(None, sinks=[sink], step=step):
             yield sink.records
     finally:
-        sink.records.sort(key=lambda record: record.step)
+        sink.records.sort(key=lambda record: (record.step, record.wall_time))

@@ -50,13 +50,13 @@ def check_reduce(tag: str, reduce: Any) -> None:
 
 
 def describe(value: Any) -> str:
-    """dtype and shape, as JAX prints them."""
+    """Dtype and shape, as JAX prints them."""
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
 
 
 def as_array(tag: str, value: Any) -> Any:
     """``value`` as a JAX or a NumPy array of numbers (or bools)."""
-    if hasattr(value, "__jax_array__"):
+    if not isinstance(value, jax.Array) and hasattr(value, "__jax_array__"):
         value = value.__jax_array__()
     if not isinstance(value, jax.Array):
         try:

@@ -58,7 +58,9 @@ def scalar(
     _report(Kind.SCALAR, tag, value, arguments.as_scalar, step, every, reduce=reduce, where=where)
 
 
-def scalars(prefix: str, tree: Any, *, step: Any = None, every: int | None = None, reduce: str = "mean") -> None:
+def scalars(
+    prefix: str, tree: Any, *, step: Any = None, every: int | None = None, reduce: str = "mean"
+) -> None:
     """Reports a number for each leaf of a pytree, as ``prefix/path/of/leaf``.
 
     Args:
@@ -83,7 +85,9 @@ def scalars(prefix: str, tree: Any, *, step: Any = None, every: int | None = Non
         scalar(tag, leaf, step=step, every=every, reduce=reduce)
 
 
-def histogram(tag: str, values: Any, *, step: Any = None, every: int | None = None, where: Any = None) -> None:
+def histogram(
+    tag: str, values: Any, *, step: Any = None, every: int | None = None, where: Any = None
+) -> None:
     """Reports how the elements of an array are distributed, or those of each leaf of a pytree.
 
     The array is counted into 64 buckets where it is, so a few hundred bytes leave the device.
@@ -112,7 +116,13 @@ def histogram(tag: str, values: Any, *, step: Any = None, every: int | None = No
 
 
 def image(
-    tag: str, value: Any, *, step: Any = None, every: int | None = None, max_images: int = 3, where: Any = None
+    tag: str,
+    value: Any,
+    *,
+    step: Any = None,
+    every: int | None = None,
+    max_images: int = 3,
+    where: Any = None,
 ) -> None:
     """Reports a picture, or the first few of a batch.
 
@@ -141,7 +151,13 @@ def image(
     )
 
 
-def text(tag: str, value: str | Sequence[Sequence[str]], *, step: int | None = None, every: int | None = None) -> None:
+def text(
+    tag: str,
+    value: str | Sequence[Sequence[str]],
+    *,
+    step: int | None = None,
+    every: int | None = None,
+) -> None:
     """Reports text. From plain Python only.
 
     Args:
@@ -201,9 +217,7 @@ def figure(
     def render() -> EncodedImage:
         fig = value() if callable(value) else value
         if not hasattr(fig, "savefig"):
-            raise arguments.wrong(
-                tag, f"expected a matplotlib figure, got a {type(fig).__name__}."
-            )
+            raise arguments.wrong(tag, f"expected a matplotlib figure, got a {type(fig).__name__}.")
         file = io.BytesIO()
         fig.savefig(file, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
         if close:

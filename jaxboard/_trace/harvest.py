@@ -64,7 +64,9 @@ def harvest(
                     raise Unharvestable("jaxboard has no rule for it")
                 with _compat.context_of(eqn):
                     values = [
-                        jax.numpy.asarray(v.val, v.aval.dtype) if isinstance(v, jex.Literal) else env[v]
+                        jax.numpy.asarray(v.val, v.aval.dtype)
+                        if isinstance(v, jex.Literal)
+                        else env[v]
                         for v in eqn.invars
                     ]
                     results = rule(eqn, values, mine, final)

@@ -19,7 +19,7 @@ import jax
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning, ReportError
-from jaxboard._frame import Frame, Packed
+from jaxboard._frame import Frame
 from jaxboard._host.channel import active
 from jaxboard._trace import ambient
 from jaxboard._trace.harvest import harvest
@@ -135,7 +135,11 @@ class Instrumented:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _compat.at_top_level():
-            if self._jit_options is None or ambient.current().harvested or jax.config.jax_disable_jit:
+            if (
+                self._jit_options is None
+                or ambient.current().harvested
+                or jax.config.jax_disable_jit
+            ):
                 with ambient.changed(every=self._options.every):
                     return self._fn(*args, **kwargs)
             with ambient.changed(every=self._options.every, harvested=True):
@@ -189,7 +193,9 @@ class Instrumented:
     def _harvested(self, args: Any, kwargs: Any, *, final: bool) -> Any:
         """Calls the function in the midst of tracing: its results, its reports, its step."""
         static = self._jit_options or {}
-        numbers = {n % len(args) for n in static.get("static_argnums", ()) if -len(args) <= n < len(args)}
+        numbers = {
+            n % len(args) for n in static.get("static_argnums", ()) if -len(args) <= n < len(args)
+        }
         names = static.get("static_argnames", ())
         dynamic = (
             {i: x for i, x in enumerate(args) if i not in numbers},
@@ -211,8 +217,12 @@ class Instrumented:
         options = dict(self._jit_options or {})
         if hidden_output and "out_shardings" in options:
             options["out_shardings"] = (options["out_shardings"], None)
+
         # The name in profiles, and the signature that static and donated arguments are told by.
-        named = functools.wraps(self._fn)(function)
+        @functools.wraps(self._fn)
+        def named(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
         return jax.jit(named, **options)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:

@@ -57,7 +57,9 @@ def deliver(packed: Packed, *, advance: bool | None) -> None:
 
 
 def _arrays(operands: Any, plan: Plan) -> dict[str, Any]:
-    dtypes = {s.dtype for e in plan.entries for s in (*e.slots, e.weight, e.step) if hasattr(s, "dtype")}
+    dtypes = {
+        s.dtype for e in plan.entries for s in (*e.slots, e.weight, e.step) if hasattr(s, "dtype")
+    }
     if plan.step is not None:
         dtypes.add(plan.step.dtype)
     return dict(zip(sorted(dtypes), operands, strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxboard import _compat
-from jaxboard._frame import Packed, Plan, Slot
+from jaxboard._frame import Packed, Plan
 from jaxboard._trace.harvest import Rule, Unharvestable, harvest, reports_in
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
 from jaxboard._trace.primitive import delivered, started
@@ -76,7 +75,9 @@ def _scan(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) 
     jaxpr, consts = _compat.open_jaxpr(params["jaxpr"])
     # Told by rank rather than by parameters, which JAX renamed in 0.12.
     scanned = sum(v.aval.ndim != o.aval.ndim for v, o in zip(jaxpr.invars, eqn.invars, strict=True))
-    carried = sum(v.aval.ndim == o.aval.ndim for v, o in zip(jaxpr.outvars, eqn.outvars, strict=True))
+    carried = sum(
+        v.aval.ndim == o.aval.ndim for v, o in zip(jaxpr.outvars, eqn.outvars, strict=True)
+    )
     fixed = len(operands) - scanned - carried
     cell: dict[str, Plan] = {}
 

@@ -244,9 +244,7 @@ class Last(Reducer):
         if known(b.weight):
             return b
         xp = namespace(a.value, b.value, b.weight)
-        value = jax.tree.map(
-            lambda x, y: xp.where(expand(b.weight > 0, y), y, x), a.value, b.value
-        )
+        value = jax.tree.map(lambda x, y: xp.where(expand(b.weight > 0, y), y, x), a.value, b.value)
         return State(value, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
