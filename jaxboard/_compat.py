@@ -37,6 +37,11 @@ def at_top_level() -> bool:
     return _trace_state(convention="nnx") == _TOP
 
 
+def jit_is_disabled() -> bool:
+    """Whether ``jax.disable_jit`` is in force: everything runs eagerly then."""
+    return bool(getattr(jax.config, "jax_disable_jit", False))
+
+
 def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
     """Jaxpr and constants. One class has both from 0.12, two have before. Remove with 0.11."""
     consts = getattr(jaxpr, "consts", None)

@@ -55,7 +55,16 @@ def scalar(
         ('loss', 7, 0.25)
     """
     arguments.check_reduce(tag, reduce)
-    _report(Kind.SCALAR, tag, value, arguments.as_scalar, step, every, reduce=reduce, where=where)
+    _report(
+        Kind.SCALAR,
+        tag,
+        value,
+        arguments.as_scalar,
+        step=step,
+        every=every,
+        reduce=reduce,
+        where=where,
+    )
 
 
 def scalars(
@@ -112,7 +121,7 @@ def histogram(
         10
     """
     for name, leaf in _leaves(tag, values):
-        _report(Kind.HISTOGRAM, name, leaf, arguments.as_array, step, every, where=where)
+        _report(Kind.HISTOGRAM, name, leaf, arguments.as_array, step=step, every=every, where=where)
 
 
 def image(
@@ -147,7 +156,14 @@ def image(
         ((1, 8, 4, 1), 255)
     """
     _report(
-        Kind.IMAGE, tag, value, arguments.as_images, step, every, max_images=max_images, where=where
+        Kind.IMAGE,
+        tag,
+        value,
+        arguments.as_images,
+        step=step,
+        every=every,
+        max_images=max_images,
+        where=where,
     )
 
 
@@ -215,7 +231,7 @@ def figure(
     """
 
     def render() -> EncodedImage:
-        fig = value() if callable(value) else value
+        fig: Any = value() if callable(value) else value
         if not hasattr(fig, "savefig"):
             raise arguments.wrong(tag, f"expected a matplotlib figure, got a {type(fig).__name__}.")
         file = io.BytesIO()
@@ -278,9 +294,9 @@ def _report(
     tag: str,
     value: Any,
     check: Callable[[str, Any], Any],
+    *,
     step: Any,
     every: int | None,
-    *,
     reduce: str = "last",
     max_images: int = 3,
     where: Any = None,

@@ -17,20 +17,51 @@ class Assembler:
 
     def assemble(self, items: list[Frame | Record]) -> Batch:
         """The records in ``items``; the arrays of frames are NumPy's by now."""
-        batch: Batch = []
+        singles: list[Record] = []
+        columns: list[Scalars] = []
         by_plan: dict[tuple[Plan, bool], list[Frame]] = {}
         for item in items:
             if isinstance(item, Record):
-                batch.append(item)
+                singles.append(item)
             else:
                 by_plan.setdefault((item.plan, item.step is None), []).append(item)
         for (plan, _), frames in by_plan.items():
-            batch += _records(plan, frames)
-        return batch
+            for made in _records(plan, frames):
+                (singles if isinstance(made, Record) else columns).append(made)  # type: ignore[arg-type]
+        # In the order they were made: TensorBoard drops points that go back.
+        singles.sort(key=lambda record: record.wall_time)
+        return [*singles, *_in_order(columns)]
 
     def finish(self) -> Batch:
         """What is still held back when the run closes: nothing, since every step is complete."""
         return []
+
+
+def _in_order(columns: list[Scalars]) -> list[Scalars]:
+    """Columns in which each tag stands once, its points in the order they were made."""
+    homes: dict[str, set[Any]] = {}
+    for column in columns:
+        for tag in column.tags:
+            homes.setdefault(tag, set()).add((column.tags, column.values.dtype))
+    parts: dict[Any, list[Scalars]] = {}
+    for column in columns:
+        if all(len(homes[tag]) == 1 for tag in column.tags):
+            parts.setdefault(column.tags, []).append(column)
+            continue
+        # Programs for different steps report different sets of tags: tag by tag, then.
+        for place, tag in enumerate(column.tags):
+            values = column.values[:, place, None]
+            alone = Scalars((tag,), column.steps, column.wall_times, values)
+            parts.setdefault(alone.tags, []).append(alone)
+    return [same[0] if len(same) == 1 else _merged(same) for same in parts.values()]
+
+
+def _merged(columns: list[Scalars]) -> Scalars:
+    walls = np.concatenate([column.wall_times for column in columns])
+    order = np.argsort(walls, kind="stable")
+    steps = np.concatenate([column.steps for column in columns])
+    values = np.concatenate([column.values for column in columns])
+    return Scalars(columns[0].tags, steps[order], walls[order], values[order])
 
 
 def _records(plan: Plan, frames: list[Frame]) -> Batch:

@@ -15,12 +15,14 @@ import jax
 
 
 class Ambient(NamedTuple):
-    """Attributes:
-    scope: the prefix of tags.
-    every: the cadence of reports that have none of their own, in steps.
-    muted: the cadences whose reports are left out of the program.
-    silent: whether all reports are.
-    harvested: whether a function around this one collects what is reported.
+    """The settings that reach a report from around it.
+
+    Attributes:
+        scope: the prefix of tags.
+        every: the cadence of reports that have none of their own, in steps.
+        muted: the cadences whose reports are left out of the program.
+        silent: whether all reports are.
+        harvested: whether a function around this one collects what is reported.
     """
 
     scope: str = ""

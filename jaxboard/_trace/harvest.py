@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import jax
+import jax.core
 import jax.extend.core as jex
+import jax.numpy as jnp
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning
@@ -22,6 +24,9 @@ from jaxboard._trace.primitive import deliver_p, report_p
 
 Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], bool], list[Any]]
 """(equation, operands, where reports are put, whether the result is final) -> results."""
+
+RULES: dict[str, Rule] = {}
+"""By the primitive's name. Filled by ``rules``."""
 
 
 class Unharvestable(Exception):  # noqa: N818 (no error: the reports take another way)
@@ -44,8 +49,6 @@ def harvest(
     Returns:
         The results.
     """
-    from jaxboard._trace.rules import RULES
-
     env: dict[Any, Any] = {**dict(zip(jaxpr.constvars, consts, strict=True))}
     env.update(zip(jaxpr.invars, operands, strict=True))
 
@@ -58,17 +61,10 @@ def harvest(
         if reporting:
             (eqn,) = eqns
             mine: list[Harvested] = []
-            rule = RULES.get(eqn.primitive.name)
+            rule = RULES.get(eqn.primitive.name, _no_rule)
             try:
-                if rule is None:
-                    raise Unharvestable("jaxboard has no rule for it")
                 with _compat.context_of(eqn):
-                    values = [
-                        jax.numpy.asarray(v.val, v.aval.dtype)
-                        if isinstance(v, jex.Literal)
-                        else env[v]
-                        for v in eqn.invars
-                    ]
+                    values = [_operand(v, env) for v in eqn.invars]
                     results = rule(eqn, values, mine, final)
                 reports.extend(mine)
             except Unharvestable as reason:
@@ -80,6 +76,18 @@ def harvest(
         # What nothing reads any more can be freed.
         env = {var: value for var, value in env.items() if var in alive}
     return [read(var) for var in jaxpr.outvars]
+
+
+def _operand(var: Any, env: dict[Any, Any]) -> Any:
+    if not isinstance(var, jex.Literal):
+        return env[var]
+    # A literal is a Python number, and would forget its dtype.
+    aval: Any = var.aval
+    return jnp.asarray(var.val, aval.dtype)
+
+
+def _no_rule(*_: Any) -> list[Any]:
+    raise Unharvestable("jaxboard has no rule for it")
 
 
 def reports_in(jaxpr: Any) -> bool:

@@ -22,6 +22,7 @@ from jaxboard._errors import JaxboardWarning, ReportError
 from jaxboard._frame import Frame
 from jaxboard._host.channel import active
 from jaxboard._trace import ambient
+from jaxboard._trace import rules as rules  # fills the table that harvest looks rules up in
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.pack import Harvested, merge_same, pack
 from jaxboard._trace.primitive import deliver
@@ -138,7 +139,7 @@ class Instrumented:
             if (
                 self._jit_options is None
                 or ambient.current().harvested
-                or jax.config.jax_disable_jit
+                or _compat.jit_is_disabled()
             ):
                 with ambient.changed(every=self._options.every):
                     return self._fn(*args, **kwargs)
@@ -150,7 +151,7 @@ class Instrumented:
             with ambient.changed(silent=True):
                 return self._fn(*args, **kwargs)
         step = channel.begin(self._options.advance)
-        if self._jit_options is None or jax.config.jax_disable_jit:
+        if self._jit_options is None or _compat.jit_is_disabled():
             with ambient.changed(every=self._options.every):
                 return self._fn(*args, **kwargs)
         return self._call(channel, step, args, kwargs)

@@ -20,7 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
-from jaxboard._frame import Entry, Frame, Packed, Plan, Spec
+from jaxboard._frame import Entry, Frame, Packed, Plan, Slot, Spec
 from jaxboard._host.channel import active
 from jaxboard._trace import ambient
 from jaxboard._trace.pack import Harvested, pack, start, unpack
@@ -57,11 +57,8 @@ def deliver(packed: Packed, *, advance: bool | None) -> None:
 
 
 def _arrays(operands: Any, plan: Plan) -> dict[str, Any]:
-    dtypes = {
-        s.dtype for e in plan.entries for s in (*e.slots, e.weight, e.step) if hasattr(s, "dtype")
-    }
-    if plan.step is not None:
-        dtypes.add(plan.step.dtype)
+    slots = [plan.step, *(s for e in plan.entries for s in (*e.slots, e.weight, e.step))]
+    dtypes = {slot.dtype for slot in slots if isinstance(slot, Slot)}
     return dict(zip(sorted(dtypes), operands, strict=True))
 
 
@@ -192,11 +189,14 @@ def _lower_deliver(ctx: Any, *operands: Any, plan: Plan, advance: bool | None) -
         _arrive(plan, advance, _arrays(kept, plan))
         return ()
 
+    def arrive_as_jax(*arrays: Any) -> None:
+        arrive(*arrays)
+
     if _compat.can_call_python(ctx):
         return _compat.call_python(ctx, arrive, operands)
 
     def through_jax(*arrays: Any) -> list[Any]:
-        jax.debug.callback(arrive, *arrays)
+        jax.debug.callback(arrive_as_jax, *arrays)
         return []
 
     return mlir.lower_fun(through_jax, multiple_results=True)(ctx, *operands)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax import lax
 
 from jaxboard import _compat
 from jaxboard._frame import Packed, Plan
-from jaxboard._trace.harvest import Rule, Unharvestable, harvest, reports_in
+from jaxboard._trace.harvest import RULES, Rule, Unharvestable, harvest, reports_in
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
 from jaxboard._trace.primitive import delivered, started
 from jaxboard.reduce import State, reducer
@@ -45,10 +46,18 @@ def _jit(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -
 
 def _constrained(values: list[Any], shardings: Any) -> list[Any]:
     wanted = map(_compat.sharding_of, shardings)
-    return [
-        x if sharding is None else lax.with_sharding_constraint(x, sharding)
-        for x, sharding in zip(values, wanted, strict=True)
-    ]
+    return [_with_sharding(x, s) for x, s in zip(values, wanted, strict=True)]
+
+
+def _with_sharding(x: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    if sharding is None:
+        return x
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        explicit = jax.sharding.AxisType.Explicit
+        # Where shardings are part of the types, a constraint is refused.
+        if explicit in (sharding.mesh.axis_types or ()):
+            return jax.sharding.reshard(x, sharding)
+    return lax.with_sharding_constraint(x, sharding)
 
 
 def _custom(name: str) -> Rule:
@@ -269,17 +278,19 @@ def _remat(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool)
     return list(results)
 
 
-RULES: dict[str, Rule] = {
-    "jaxboard_report": _report,
-    "jaxboard_deliver": _deliver,
-    "jit": _jit,
-    "pjit": _jit,  # its name in JAX 0.8
-    "closed_call": _inline("call_jaxpr"),
-    "core_call": _inline("call_jaxpr"),
-    "custom_jvp_call": _custom("call_jaxpr"),
-    "custom_vjp_call": _custom("call_jaxpr"),
-    "checkpoint": _remat,
-    "scan": _scan,
-    "while": _while,
-    "cond": _cond,
-}
+RULES.update(
+    {
+        "jaxboard_report": _report,
+        "jaxboard_deliver": _deliver,
+        "jit": _jit,
+        "pjit": _jit,  # its name in JAX 0.8
+        "closed_call": _inline("call_jaxpr"),
+        "core_call": _inline("call_jaxpr"),
+        "custom_jvp_call": _custom("call_jaxpr"),
+        "custom_vjp_call": _custom("call_jaxpr"),
+        "checkpoint": _remat,
+        "scan": _scan,
+        "while": _while,
+        "cond": _cond,
+    }
+)

@@ -81,7 +81,7 @@ class HistogramReducer(Reducer):
         (lows, highs, counts, nonfinite), weight = state
         xp = namespace(counts)
         low, high = lows.min(0), highs.max(0)
-        middle = (xp.arange(BUCKETS, dtype=lows.dtype) + 0.5) / BUCKETS
+        middle = (xp.arange(BUCKETS, dtype=lows.dtype)[None] + 0.5) / BUCKETS
         centres = lows[:, None] * (1 - middle) + highs[:, None] * middle
         merged = _bin(centres.reshape(-1), counts.reshape(-1), low, high)
         weight = weight * lows.shape[0] if known(weight) else weight.sum(0)

@@ -22,7 +22,7 @@ class ImageReducer(Last):
         pixels = values.reshape(-1, *values.shape[-3:])[: self.max_images]
         if jnp.issubdtype(pixels.dtype, jnp.floating):
             xp = namespace(pixels)
-            pixels = xp.where(pixels == pixels, pixels, 0)  # NaN: black
+            pixels = xp.where(xp.isnan(pixels), 0, pixels)  # black: it has no colour
             pixels = (pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8)
         elif pixels.dtype == np.bool_:
             pixels = pixels.astype(np.uint8) * 255

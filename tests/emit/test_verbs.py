@@ -1,0 +1,350 @@
+"""The verbs in plain Python: which record each call makes, with which value and at which step."""
+
+import struct
+import zlib
+
+import jax
+import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+import jaxboard as jb
+from jaxboard._record import EncodedImage, Histogram, Kind
+from jaxboard.testing import capture
+
+
+def only(records):
+    (record,) = records
+    return record
+
+
+def points(records):
+    return [(record.tag, record.step, float(record.value)) for record in records]
+
+
+def reported(verb, *args, **options):
+    """The value of the one record that a call makes."""
+    with capture() as records:
+        verb("x", *args, **options)
+    return only(records).value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        0.25,
+        3,
+        True,
+        np.float64(0.25),
+        np.float16(0.25),
+        np.int64(-7),
+        np.array(0.25),
+        jnp.float32(0.25),
+        jnp.bfloat16(0.25),
+        jnp.int32(-7),
+        jnp.bool_(True),
+    ],
+    ids=lambda value: f"{type(value).__name__}-{getattr(value, 'dtype', '')}",
+)
+def test_scalar_values(value):
+    """A Python number, a NumPy scalar and a JAX array are all one scalar record of the same number."""
+    with capture(step=4) as records:
+        jb.scalar("x", value)
+    record = only(records)
+    assert (record.kind, record.tag, record.step) == (Kind.SCALAR, "x", 4)
+    assert float(record.value) == float(value)
+
+
+def test_a_python_float_keeps_its_digits():
+    """A number that never was on a device is not rounded to 32 bits."""
+    assert reported(jb.scalar, 0.1) == 0.1
+
+
+def test_non_finite_scalars_are_reported():
+    """NaN and infinity are values, the ones that matter most."""
+    with capture() as records:
+        jb.scalar("host", float("inf"))
+        jb.scalar("device", jnp.float32(jnp.inf))
+    assert points(records) == [("host", 0, np.inf), ("device", 0, np.inf)]
+    assert np.isnan(reported(jb.scalar, float("nan")))
+    assert np.isnan(reported(jb.scalar, jnp.float32(jnp.nan)))
+
+
+def test_scalars_of_a_pytree():
+    """Each leaf is a scalar under its path."""
+    with capture() as records:
+        jb.scalars("loss", {"kl": 1, "rest": [2.0, jnp.float32(3)]})
+    assert sorted(points(records)) == [
+        ("loss/kl", 0, 1.0),
+        ("loss/rest/0", 0, 2.0),
+        ("loss/rest/1", 0, 3.0),
+    ]
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(129, dtype=np.float32),
+        np.arange(256, dtype=np.int32).reshape(4, 8, 8) - 100,
+        np.linspace(-1, 1, 65, dtype=np.float32)[:, None] * np.ones((1, 3), np.float32),
+    ],
+    ids=["range", "integers", "matrix"],
+)
+def test_histogram_counts_are_numpys(convert, values):
+    """The counts, and the edges from the smallest to the largest, are those of 64 buckets in NumPy."""
+    counts, edges = np.histogram(values, 64)
+    histogram = reported(jb.histogram, convert(values))
+    np.testing.assert_array_equal(histogram.counts, counts)
+    np.testing.assert_allclose(histogram.edges, edges, rtol=1e-6, atol=1e-6)
+    assert (histogram.edges[0], histogram.edges[-1]) == (values.min(), values.max())
+    assert histogram.nonfinite == 0
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+@pytest.mark.parametrize(
+    ("values", "edges", "counts", "nonfinite"),
+    [
+        (np.zeros(0, np.float32), [], [], 0),
+        (np.full((2, 3), 0.5, np.float32), [0.5, 0.5], [6], 0),
+        (np.float32(0.5), [0.5, 0.5], [1], 0),
+        (np.full(5, np.nan, np.float32), [], [], 5),
+        (np.array([np.nan, 2, np.inf, 2, -np.inf], np.float32), [2, 2], [2], 3),
+    ],
+    ids=["empty", "constant", "one number", "all NaN", "some non-finite"],
+)
+def test_histograms_at_the_edge(convert, values, edges, counts, nonfinite):
+    """Empty, constant and non-finite arrays have the buckets that are theirs, and lose no element."""
+    histogram = reported(jb.histogram, convert(values))
+    assert isinstance(histogram, Histogram)
+    assert histogram.edges.tolist() == edges
+    assert histogram.counts.tolist() == counts
+    assert histogram.nonfinite == nonfinite
+
+
+def test_histogram_of_lists_and_trees():
+    """A list of numbers is one histogram, a pytree of arrays one for each leaf."""
+    with capture() as records:
+        jb.histogram("list", [1.0, 2.0, 3])
+        jb.histogram("tree", {"w": np.ones((2, 2)), "b": [jnp.zeros(3)]})
+    sizes = {record.tag: int(record.value.counts.sum()) for record in records}
+    assert sizes == {"list": 3, "tree/w": 4, "tree/b/0": 3}
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+@pytest.mark.parametrize(
+    ("pixels", "shown"),
+    [
+        (np.array([0, 1, 128, 255], np.uint8), [0, 1, 128, 255]),
+        (np.array([False, True, True, False]), [0, 255, 255, 0]),
+        (np.array([0, 0.5, 1, 0.25], np.float32), [0, 128, 255, 64]),
+        (np.array([-3, 2, np.nan, np.inf], np.float32), [0, 255, 0, 255]),
+        (np.array([0, 1, 0.75, 1 / 255], np.float16), [0, 255, 191, 1]),
+    ],
+    ids=["uint8", "bool", "float32", "clipped", "float16"],
+)
+def test_image_pixels(convert, pixels, shown):
+    """Bytes stay as they are, bools are black and white, floats are scaled, clipped and rounded."""
+    images = reported(jb.image, convert(pixels.reshape(2, 2, 1)))
+    assert (images.dtype, images.shape) == (np.uint8, (1, 2, 2, 1))
+    assert images.ravel().tolist() == shown
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_a_batch(channels):
+    """Of a batch the first max_images are kept, in order."""
+    batch = np.arange(5 * 2 * 3 * channels, dtype=np.uint8).reshape(5, 2, 3, channels)
+    np.testing.assert_array_equal(reported(jb.image, batch), batch[:3])
+    np.testing.assert_array_equal(reported(jb.image, jnp.asarray(batch), max_images=2), batch[:2])
+    np.testing.assert_array_equal(reported(jb.image, batch, max_images=9), batch)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_where(convert):
+    """where=False leaves a report out; True, in Python or as an array, doesn't."""
+    with capture() as records:
+        for keep in (
+            False,
+            True,
+            np.bool_(False),
+            np.bool_(True),
+            jnp.bool_(False),
+            jnp.bool_(True),
+        ):
+            jb.scalar(f"{type(keep).__name__} {keep}", convert(np.float32(1)), where=keep)
+        jb.histogram("none", convert(np.ones(3)), where=False)
+        jb.image("none", convert(np.ones((2, 2, 1))), where=False)
+    assert len(records) == 3
+    assert all(record.tag.endswith("True") for record in records)
+
+
+def test_scopes_nest():
+    """Scopes put their names before every kind of tag, the outer first, until their block ends."""
+    with capture() as records:
+        with jb.scope("model"):
+            with jb.scope("encoder"):
+                jb.scalar("norm", 1.0)
+                jb.histogram("weights", {"w": np.ones(3)})
+            jb.text("about", "hello")
+        jb.scalar("norm", 1.0)
+    assert [record.tag for record in records] == [
+        "model/encoder/norm",
+        "model/encoder/weights/w",
+        "model/about",
+        "norm",
+    ]
+
+
+def test_a_scope_ends_with_an_exception():
+    """A block that raises leaves no scope behind."""
+    with capture() as records:
+        with pytest.raises(ZeroDivisionError), jb.scope("model"):
+            raise ZeroDivisionError
+        jb.scalar("norm", 1.0)
+    assert only(records).tag == "norm"
+
+
+def test_an_own_step_wins():
+    """step= is the step of that report only, of any integer type, whatever the run's step is."""
+    with capture(step=10) as records:
+        jb.scalar("x", 1.0, step=3)
+        jb.scalar("x", 2.0, step=np.int64(4))
+        jb.scalar("x", 3.0, step=jnp.int32(5))
+        jb.scalar("x", jnp.float32(4), step=jnp.int32(6))
+        jb.histogram("h", np.ones(3), step=7)
+        jb.text("t", "hello", step=8)
+        jb.scalar("x", 5.0)
+    assert [(record.tag, record.step) for record in records] == [
+        ("x", 3),
+        ("x", 4),
+        ("x", 5),
+        ("x", 6),
+        ("h", 7),
+        ("t", 8),
+        ("x", 10),
+    ]
+
+
+def test_reports_belong_to_the_step_taken_last():
+    """After a call of an instrumented function, plain Python reports to the step of that call."""
+    step = jb.instrument(jax.jit(lambda x: x + 1))
+    with capture() as records:
+        jb.scalar("before", 0.0)
+        for x in (1.0, 2.0, 3.0):
+            jb.scalar("after", step(x))
+    assert points(records) == [
+        ("before", 0, 0.0),
+        ("after", 0, 2.0),
+        ("after", 1, 3.0),
+        ("after", 2, 4.0),
+    ]
+
+
+@pytest.mark.parametrize("convert", [float, jnp.float32], ids=["python", "jax"])
+def test_every_with_own_steps(convert):
+    """every=N keeps the steps that are multiples of N."""
+    with capture() as records:
+        for i in range(10):
+            jb.scalar("x", convert(i), step=i, every=4)
+    assert points(records) == [("x", 0, 0.0), ("x", 4, 4.0), ("x", 8, 8.0)]
+
+
+def test_every_with_the_steps_of_a_run():
+    """every=N of all kinds counts in the run's steps."""
+    take = jb.instrument(jax.jit(lambda: 0))
+    with capture(step=5) as records:
+        for _ in range(6):
+            take()
+            jb.scalar("scalar", 1.0, every=5)
+            jb.histogram("histogram", np.ones(3), every=3)
+            jb.image("image", np.ones((2, 2, 1)), every=4)
+            jb.text("text", "hello", every=2)
+    assert {(record.tag, record.step) for record in records} == {
+        ("scalar", 5),
+        ("scalar", 10),
+        ("histogram", 6),
+        ("histogram", 9),
+        ("image", 8),
+        ("text", 6),
+        ("text", 8),
+        ("text", 10),
+    }
+
+
+def test_text_and_tables():
+    """Text is kept as it is, a table as rows of strings."""
+    assert reported(jb.text, "# Title") == "# Title"
+    rows = [("name", "value"), ("lr", 0.1), ("layers", 3)]
+    assert reported(jb.text, rows) == [["name", "value"], ["lr", "0.1"], ["layers", "3"]]
+
+
+def test_figure_is_a_png_of_its_size():
+    """A figure is rendered at its own size in pixels, and what is in the file says the same."""
+    figure = matplotlib.figure.Figure(figsize=(3, 2), dpi=50)
+    figure.subplots().plot([1, 2, 3])
+    image = reported(jb.figure, figure)
+    assert isinstance(image, EncodedImage)
+    assert (image.width, image.height) == (150, 100)
+    assert image.data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", image.data[16:24]) == (150, 100)
+    # The checksum of the header chunk (PNG, section 5.3): the file is whole where it was read.
+    assert struct.unpack(">I", image.data[29:33]) == (zlib.crc32(image.data[12:29]),)
+
+
+def test_figures_are_closed():
+    """Pyplot's figures don't pile up, unless close=False asks for them back."""
+    plt.close("all")
+    reported(jb.figure, plt.figure(figsize=(1, 1)))
+    assert plt.get_fignums() == []
+    kept = plt.figure(figsize=(1, 1))
+    reported(jb.figure, kept, close=False)
+    assert plt.get_fignums() == [kept.number]
+    plt.close(kept)
+
+
+def test_a_figure_is_made_only_when_due():
+    """A function in place of a figure is called on the steps of every=, and on no other."""
+    made = []
+
+    def draw():
+        made.append(len(made))
+        return matplotlib.figure.Figure(figsize=(1, 1))
+
+    with capture() as records:
+        for i in range(5):
+            jb.figure("x", draw, step=i, every=2)
+    assert [record.step for record in records] == [0, 2, 4]
+    assert made == [0, 1, 2]
+
+
+def test_a_reported_array_may_be_donated():
+    """The value is that of the report, though the array's memory is given away afterwards."""
+    consume = jax.jit(lambda x: x * 0, donate_argnums=0)
+    with capture() as records:
+        scalar, weights = jnp.float32(3), jnp.arange(128, dtype=jnp.float32) + 1
+        pixels = jnp.full((2, 2, 1), 7, jnp.uint8)
+        jb.scalar("scalar", scalar)
+        jb.histogram("weights", weights)
+        jb.image("pixels", pixels)
+        for array in (scalar, weights, pixels):
+            consume(array)
+            assert array.is_deleted()
+    values = {record.tag: record.value for record in records}
+    assert float(values["scalar"]) == 3.0
+    assert values["weights"].counts.tolist() == [2] * 64
+    assert values["pixels"].ravel().tolist() == [7] * 4
+
+
+def test_a_numpy_array_may_be_written_to_afterwards():
+    """What a report was given is what is written, though the user reuses the array at once."""
+    scalar, pixels = np.array(3.0), np.full((2, 2, 1), 7, np.uint8)
+    with capture() as records:
+        jb.scalar("scalar", scalar)
+        jb.image("pixels", pixels)
+        scalar[...] = 0
+        pixels[...] = 0
+    values = {record.tag: record.value for record in records}
+    assert float(values["scalar"]) == 3.0
+    assert values["pixels"].ravel().tolist() == [7] * 4

@@ -1,0 +1,313 @@
+"""What reports mean under JAX's transformations, against plain JAX that returns the values by hand."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxboard as jb
+from jaxboard.testing import capture
+
+X = jnp.linspace(-1.0, 2.0, 12).reshape(4, 3)
+W = jnp.array([[0.5, -0.2, 0.1], [0.3, 0.8, -0.4], [0.0, 0.2, 0.6]])
+
+
+def outputs_and_points(function, *args, calls=1):
+    """What a jitted function returns and reports, by both deliveries."""
+    results = []
+    outer = jax.jit(jb.instrument(jax.jit(function)))
+    for called in (jb.instrument(jax.jit(function)), outer):
+        with capture() as records:
+            for _ in range(calls):
+                out = called(*args)
+        results.append((out, sorted((r.tag, r.step, r.value) for r in records)))
+    return results
+
+
+def check(function, expected, *args):
+    """Both deliveries report ``expected`` (tag -> value), and return what the bare function does."""
+    bare = jax.jit(function)(*args)
+    with capture():
+        pass
+    for out, points in outputs_and_points(function, *args):
+        for ours, theirs in zip(jax.tree.leaves(out), jax.tree.leaves(bare), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert [(tag, step) for tag, step, _ in points] == sorted((tag, 0) for tag in expected)
+        for tag, _, value in points:
+            np.testing.assert_array_equal(value, expected[tag], err_msg=tag)
+
+
+def test_jit():
+    """A report in a jitted function has the value that the function computed."""
+
+    def f(x):
+        jb.scalar("sum", x.sum())
+        return x * 2
+
+    check(f, {"sum": jax.jit(jnp.sum)(X)}, X)
+
+
+def test_nested_jit():
+    """A function called twice reports twice, and the default reduction is the mean."""
+
+    @jax.jit
+    def inner(x):
+        jb.scalar("max", x.max(), reduce="max")
+        jb.scalar("mean", x[0, 0])
+        return x + 1
+
+    check(lambda x: inner(inner(x)), {"max": X.max() + 1, "mean": np.float32(-0.5)}, X)
+
+
+def test_grad():
+    """A report in a differentiated function is of the primal, once."""
+
+    def loss(w):
+        value = jnp.sum(jnp.tanh(X @ w) ** 2)
+        jb.scalar("loss", value)
+        jb.scalar("count", value, reduce="count")
+        return value
+
+    def by_hand(w):
+        return jax.value_and_grad(lambda w: jnp.sum(jnp.tanh(X @ w) ** 2))(w)
+
+    check(lambda w: jax.grad(loss)(w), {"loss": jax.jit(by_hand)(W)[0], "count": 1}, W)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_scan(reverse):
+    """Iterations of a scan reduce to one point; the last is the one that ran last."""
+
+    def f(xs):
+        def body(total, x):
+            for name in ("sum", "min", "max", "last", "count", "mean"):
+                jb.scalar(name, x, reduce=name)
+            return total + x, total
+
+        return lax.scan(body, 0.0, xs, reverse=reverse)
+
+    xs = jnp.array([3.0, 1.0, 2.0, 6.0])
+    last = 3.0 if reverse else 6.0
+    expected = {"sum": 12.0, "min": 1.0, "max": 6.0, "last": last, "count": 4, "mean": 3.0}
+    check(f, expected, xs)
+
+
+def test_std():
+    """The standard deviation is that of the population."""
+
+    def f(xs):
+        lax.scan(lambda c, x: (jb.scalar("std", x, reduce="std"), (c, None))[1], 0.0, xs)
+        return xs
+
+    xs = jnp.array([1.0, 3.0, 1.0, 3.0])
+    check(f, {"std": 1.0}, xs)
+
+
+def test_scan_of_remat_under_grad():
+    """The usual stack of layers: a report counts once, though remat runs the layer twice."""
+
+    def f(w):
+        @jax.checkpoint
+        def layer(x):
+            jb.scalar("calls", x.sum(), reduce="count")
+            return jnp.tanh(x @ w)
+
+        return lax.scan(lambda x, _: (layer(x), None), X, None, length=5)[0].sum()
+
+    check(jax.grad(f), {"calls": 5}, W)
+
+
+def test_fori_and_while():
+    """Loops report what their trips did."""
+
+    def f(x):
+        def trip(i, x):
+            jb.scalar("i", i, reduce="sum")
+            return x + i
+
+        x = lax.fori_loop(0, 5, trip, x)
+
+        def body(state):
+            i, x = state
+            jb.scalar("w/last", i, reduce="last")
+            jb.scalar("w/count", i, reduce="count")
+            jb.scalar("w/min", x.min(), reduce="min")
+            return i + 1, x - 1
+
+        return lax.while_loop(lambda state: state[0] < 3, body, (0, x))
+
+    check(f, {"i": 10, "w/last": 2, "w/count": 3, "w/min": (X + 10 - 2).min()}, X)
+
+
+def test_while_without_a_trip():
+    """No data, no point."""
+
+    def f(x):
+        return lax.while_loop(lambda x: x < 0, lambda x: (jb.scalar("x", x), x + 1)[1], x)
+
+    check(f, {}, 1.0)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_switch(taken):
+    """A branch that isn't taken contributes nothing; what all branches report is one series."""
+
+    def branch(number):
+        def f(x):
+            jb.scalar("both", x * number)
+            if number != 1:
+                jb.scalar(f"only/{number}", x)
+            return x + number
+
+        return f
+
+    def f(index, x):
+        return lax.switch(index, [branch(n) for n in range(3)], x)
+
+    expected = {"both": 2.0 * taken}
+    if taken != 1:
+        expected[f"only/{taken}"] = 2.0
+    check(f, expected, taken, 2.0)
+
+
+def test_cond_in_scan():
+    """Only the iterations that took the branch count."""
+
+    def f(xs):
+        def body(c, x):
+            lax.cond(x > 0, lambda: jb.scalar("positive", x), lambda: None)
+            return c, None
+
+        return lax.scan(body, 0.0, xs)[0]
+
+    check(f, {"positive": 3.0}, jnp.array([2.0, -1.0, 4.0, -5.0]))
+
+
+def test_vmap():
+    """Lanes reduce to one point; where= leaves lanes out."""
+
+    def f(x):
+        def lane(row):
+            jb.scalar("sum", row.sum(), reduce="max")
+            jb.scalar("masked", row[0], where=row[0] > 0, reduce="sum")
+            return row * 2
+
+        return jax.vmap(lane)(x)
+
+    first = np.asarray(X)[:, 0]
+    check(f, {"sum": X.sum(1).max(), "masked": first[first > 0].sum()}, X)
+
+
+def test_custom_rules():
+    """The function, its forward and its backward rule report where they run."""
+
+    @jax.custom_vjp
+    def f(x):
+        jb.scalar("plain", x.sum())
+        return x * 2
+
+    def forward(x):
+        jb.scalar("forward", x.sum())
+        return x * 2, x
+
+    def backward(x, g):
+        jb.scalar("backward", g.sum())
+        return (g * 3,)
+
+    f.defvjp(forward, backward)
+
+    def program(x):
+        return jax.grad(lambda x: f(x).sum())(x)
+
+    with capture() as records:
+        out = jb.instrument(jax.jit(program))(X)
+    np.testing.assert_array_equal(out, jnp.full_like(X, 3))
+    assert {r.tag: float(r.value) for r in records} == {"forward": float(X.sum()), "backward": 12.0}
+    with capture() as records:
+        jb.instrument(jax.jit(f))(X)
+    assert [r.tag for r in records] == ["plain"]
+
+
+def test_custom_jvp():
+    """A function with a JVP rule reports itself where nobody differentiates it."""
+
+    @jax.custom_jvp
+    def f(x):
+        jb.scalar("x", x)
+        return x * 2
+
+    @f.defjvp
+    def _(primals, tangents):
+        jb.scalar("rule", primals[0])
+        return primals[0] * 2, tangents[0] * 5
+
+    with capture() as records:
+        assert jb.instrument(jax.jit(lambda x: f(x) + jax.grad(f)(x)))(1.0) == 7.0
+    assert sorted((r.tag, float(r.value)) for r in records) == [("rule", 1.0), ("x", 1.0)]
+
+
+def test_unknown_primitive_falls_back():
+    """What has no rule is left alone: one warning with its name and the tags, and the values arrive."""
+    matrix = jnp.eye(3) * 2
+
+    def f(b):
+        def matvec(x):
+            jb.scalar("inner", x[0])
+            return matrix @ x
+
+        return lax.custom_linear_solve(matvec, b, lambda _, b: b / 2)
+
+    with (
+        pytest.warns(jb.JaxboardWarning, match="reports inside custom_linear_solve .* 'inner'"),
+        capture() as records,
+    ):
+        out = jb.instrument(jax.jit(f))(jnp.ones(3))
+        jax.effects_barrier()
+    np.testing.assert_array_equal(out, jnp.full(3, 0.5))
+    assert {r.tag for r in records} <= {"inner"}
+
+
+def test_without_instrument():
+    """A report in a jitted function that nobody instrumented arrives by callback."""
+
+    @jax.jit
+    def f(x):
+        jb.scalar("x", x.sum())
+        return x
+
+    with capture() as records:
+        f(X)
+        f(X)
+    assert [(r.tag, r.step, float(r.value)) for r in records] == [("x", 0, float(X.sum()))] * 2
+
+
+def test_traced_step():
+    """A report may bring its own step, and in a scan then makes a point for each."""
+
+    def f(xs):
+        def body(c, x):
+            jb.scalar("x", x, step=c)
+            return c + 10, None
+
+        return lax.scan(body, 5, xs)[0]
+
+    for _, points in outputs_and_points(f, jnp.array([1.0, 2.0, 3.0])):
+        assert points == [("x", 5, 1.0), ("x", 15, 2.0), ("x", 25, 3.0)]
+
+
+def test_histogram_in_scan():
+    """Histograms of iterations merge: the counts stay exact."""
+
+    def f(xs):
+        lax.scan(lambda c, x: (jb.histogram("x", x), (c, None))[1], 0.0, xs)
+        return xs
+
+    xs = jnp.array([[0.0, 1.0, jnp.nan], [5.0, 64.0, jnp.inf]])
+    with capture() as records:
+        jb.instrument(jax.jit(f))(xs)
+    (record,) = records
+    assert (record.value.edges[0], record.value.edges[-1]) == (0.0, 64.0)
+    assert (record.value.counts.sum(), record.value.nonfinite) == (4, 2)

@@ -1,0 +1,302 @@
+"""``instrument``: the user's function stays what it was."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+import jaxboard as jb
+from jaxboard.testing import capture
+
+
+def loss(w, x):
+    value = jnp.mean(jnp.tanh(x @ w) ** 2)
+    jb.scalar("loss", value)
+    return value
+
+
+def step(w, x):
+    gradient = jax.grad(loss)(w, x)
+    jb.scalar("norm", jnp.sqrt(jnp.sum(gradient**2)))
+    jb.histogram("gradient", gradient, every=3)
+    return w - 0.1 * gradient
+
+
+W = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
+X = np.linspace(0, 1, 20, dtype=np.float32).reshape(5, 4)
+
+
+def test_training_equals_plain_jax():
+    """Results and points are those of a step that returns its metrics by hand, to the bit."""
+
+    @jax.jit
+    def by_hand(w, x):
+        def value(w):
+            return jnp.mean(jnp.tanh(x @ w) ** 2)
+
+        loss, gradient = jax.value_and_grad(value)(w)
+        return w - 0.1 * gradient, (loss, jnp.sqrt(jnp.sum(gradient**2)))
+
+    instrumented = jb.instrument(jax.jit(step))
+    w, expected = jnp.array(W), []
+    for _ in range(7):
+        w, metrics = by_hand(w, X)
+        expected.append(metrics)
+    ours = jnp.array(W)
+    with capture() as records:
+        for _ in range(7):
+            ours = instrumented(ours, X)
+    np.testing.assert_array_equal(ours, w)
+    scalars = {(r.tag, r.step): r.value for r in records if r.kind.value == "scalar"}
+    assert scalars == {
+        key: np.asarray(value)
+        for i, metrics in enumerate(expected)
+        for key, value in zip([("loss", i), ("norm", i)], metrics, strict=True)
+    }
+    assert [r.step for r in records if r.tag == "gradient"] == [0, 3, 6]
+
+
+def test_donation():
+    """A donated argument is gone after the call, as before."""
+    instrumented = jb.instrument(jax.jit(step, donate_argnums=0))
+    w, x = jnp.array(W), jnp.array(X)
+    with capture():
+        instrumented(w, x)
+    assert w.is_deleted()
+    assert not x.is_deleted()
+
+
+def test_no_retrace():
+    """Calls after the first don't trace, beyond one program for each set of due cadences."""
+    traces = []
+
+    def counted(w, x):
+        traces.append(1)
+        return step(w, x)
+
+    instrumented = jb.instrument(jax.jit(counted))
+    with capture():
+        for _ in range(10):
+            instrumented(W, X)
+    assert len(traces) == 2
+
+
+def test_quiet_program_has_no_report():
+    """What isn't due isn't in the program: its HLO is that of the step without it."""
+
+    def without(w, x):
+        return jnp.tanh(x @ w)
+
+    def reporting(w, x):
+        jb.histogram("h", w, every=2)
+        return jnp.tanh(x @ w)
+
+    instrumented = jb.instrument(jax.jit(reporting))
+    with capture():
+        instrumented(W, X)
+        instrumented(W, X)
+    quiet = instrumented._programs[frozenset({2})].lower(W, X).compile()
+    bare = jax.jit(without).lower(W, X).compile()
+    assert quiet.cost_analysis() == bare.cost_analysis()
+
+
+@pytest.mark.parametrize("how", ["argnums", "argnames", "negative"])
+def test_static_arguments(how):
+    """Static arguments stay static, by position and by name."""
+    options = {
+        "argnums": {"static_argnums": 1},
+        "argnames": {"static_argnames": "power"},
+        "negative": {"static_argnums": -1},
+    }[how]
+
+    @jb.instrument
+    @functools.partial(jax.jit, **options)
+    def f(x, power):
+        assert isinstance(power, int)
+        jb.scalar("power", power)
+        return x**power
+
+    with capture() as records:
+        assert [float(f(2.0, 2)), float(f(2.0, 3))] == [4.0, 8.0]
+    assert [(r.step, float(r.value)) for r in records] == [(0, 2.0), (1, 3.0)]
+
+
+def test_shardings():
+    """Inputs and outputs keep the shardings that the jit was given."""
+    mesh = jax.make_mesh((8,), ("d",))
+    rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("d",), ()))
+
+    @jb.instrument
+    @functools.partial(jax.jit, in_shardings=rows, out_shardings=(rows, everywhere))
+    def f(x):
+        jb.scalar("sum", x.sum())
+        return x * 2, x.sum()
+
+    with capture() as records:
+        y, total = f(np.arange(16.0, dtype=np.float32))
+    assert y.sharding.is_equivalent_to(rows, 1)
+    assert total.sharding.is_equivalent_to(everywhere, 0)
+    assert [float(r.value) for r in records] == [120.0]
+
+
+def test_keyword_arguments_and_methods():
+    """Keywords, defaults and bound methods work; the name and the docstring stay."""
+
+    class Trainer:
+        @jb.instrument
+        @functools.partial(jax.jit, static_argnums=0)
+        def train(self, x, *, scale=2.0):
+            """Trains."""
+            jb.scalar("x", x * scale)
+            return x * scale
+
+    with capture() as records:
+        assert Trainer().train(3.0) == 6.0
+        assert Trainer().train(3.0, scale=3.0) == 9.0
+    assert [float(r.value) for r in records] == [6.0, 9.0]
+    assert (Trainer.train.__name__, Trainer.train.__doc__) == ("train", "Trains.")
+
+
+def test_nnx_jit():
+    """Over nnx.jit modules are updated in place, and each call is a step."""
+
+    class Model(nnx.Module):
+        def __init__(self):
+            self.w = nnx.Param(jnp.ones(3))
+            self.calls = nnx.Variable(jnp.array(0))
+
+    @jb.instrument
+    @nnx.jit
+    def train(model, x):
+        def loss(model):
+            value = jnp.sum((model.w[...] * x) ** 2)
+            jb.scalar("loss", value)
+            return value
+
+        gradient = nnx.grad(loss)(model)
+        jb.histogram("gradient", gradient)
+        model.w[...] = model.w[...] - 0.1 * gradient["w"][...]
+        model.calls[...] = model.calls[...] + 1
+
+    model = Model()
+    with capture() as records:
+        train(model, jnp.ones(3))
+        train(model, jnp.ones(3))
+    assert int(model.calls[...]) == 2
+    losses = [(r.step, round(float(r.value), 4)) for r in records if r.tag == "loss"]
+    assert losses == [(0, 3.0), (1, 1.92)]
+    assert {r.tag for r in records} == {"loss", "gradient/w"}
+
+
+def test_plain_function_runs_as_it_is():
+    """A plain function is not jitted: its side effects happen at each call."""
+    seen = []
+
+    @jb.instrument
+    def f(x):
+        seen.append(x)
+        jb.scalar("x", x)
+        return x
+
+    with capture() as records:
+        f(1.0)
+        f(jnp.float32(2.0))
+    assert len(seen) == 2
+    assert [(r.step, float(r.value)) for r in records] == [(0, 1.0), (1, 2.0)]
+
+
+def test_no_run():
+    """With no run open the function runs without its reports, and a warning says so once."""
+    jb._trace.instrument._warned_no_run = False  # type: ignore[attr-defined]
+    instrumented = jb.instrument(jax.jit(step))
+    with pytest.warns(jb.JaxboardWarning, match="step: no run is open, so nothing is reported"):
+        out = instrumented(W, X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(instrumented(W, X), out)
+    with capture() as records:
+        instrumented(W, X)
+    assert [r.tag for r in records if r.kind.value == "scalar"] == ["loss", "norm"]
+
+
+def test_steps():
+    """Evaluation belongs to the last step taken; a callable gives steps from the arguments."""
+    train = jb.instrument(jax.jit(lambda x: jb.scalar("train", x)))
+    evaluate = jb.instrument(jax.jit(lambda x: jb.scalar("eval", x)), advance=False)
+    own = jb.instrument(jax.jit(lambda x, n: jb.scalar("own", x)), step=lambda x, n: n * 100)
+    with capture(step=5) as records:
+        train(1.0)
+        train(1.0)
+        evaluate(1.0)
+        own(1.0, 3)
+    assert [(r.tag, r.step) for r in records] == [
+        ("train", 5),
+        ("train", 6),
+        ("eval", 6),
+        ("own", 300),
+    ]
+
+
+def test_default_cadence():
+    """``instrument(every=)`` holds for reports that have none of their own."""
+
+    @jb.instrument(every=2)
+    @jax.jit
+    def f(x):
+        jb.scalar("two", x)
+        jb.scalar("one", x, every=1)
+
+    with capture() as records:
+        for _ in range(5):
+            f(1.0)
+    assert [r.step for r in records if r.tag == "two"] == [0, 2, 4]
+    assert [r.step for r in records if r.tag == "one"] == [0, 1, 2, 3, 4]
+
+
+def test_scope_is_part_of_the_cache_key():
+    """The same function under two scopes reports under two names."""
+    f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x)))
+    with capture() as records:
+        for name in ("a", "b", "a"):
+            with jb.scope(name):
+                f(1.0)
+    assert [r.tag for r in records] == ["a/x", "b/x", "a/x"]
+
+
+def test_loop_around_the_step():
+    """A training loop that is jitted whole: each iteration is a step."""
+    instrumented = jb.instrument(jax.jit(step))
+
+    @jax.jit
+    def train(w):
+        return jax.lax.fori_loop(0, 4, lambda _, w: instrumented(w, X), w)
+
+    with capture() as records:
+        train(W)
+    assert [r.step for r in records if r.tag == "loss"] == [0, 1, 2, 3]
+    assert [r.step for r in records if r.tag == "gradient"] == [0, 3]
+
+
+def test_persistent_compilation_cache(tmp_path):
+    """A step with hidden outputs is stored in the cache on disk, like the bare one."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()
+    try:
+        with capture():
+            jb.instrument(jax.jit(step))(W, X)
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith("jit_step-")]
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+        compilation_cache.reset_cache()
