@@ -8,7 +8,7 @@ TensorFlow's import, which jaxboard makes in the background once per process, is
 round. A round is long enough for jaxboard to fetch, encode and write within it; what is left at its end is
 waited for outside the round, and that wait is printed.
 
-    python benchmarks/step_overhead.py --sizes 40 240 640 --rounds 5 --seconds 2
+    python benchmarks/step_overhead.py --sizes 96 720 1750 --rounds 5 --seconds 2
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def measure(width: int, rounds: int, seconds: float, run: jb.Run, writer: Any) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What logging ten scalars adds to a step.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[40, 240, 640], metavar="WIDTH")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[96, 720, 1750], metavar="WIDTH")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a round, about")
     options = parser.parse_args()
