@@ -22,16 +22,17 @@ from jaxboard._errors import JaxboardWarning, ReportError
 from jaxboard._frame import Frame
 from jaxboard._host.channel import active
 from jaxboard._trace import ambient
-from jaxboard._trace import rules as rules  # fills the table that harvest looks rules up in
-from jaxboard._trace.harvest import harvest
-from jaxboard._trace.pack import Harvested, merge_same, pack
+from jaxboard._trace.pack import pack
 from jaxboard._trace.primitive import deliver
+from jaxboard._trace.rules import collect
 
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F")  # nnx.jit returns objects that type checkers do not take for callables
 
 
 @overload
-def instrument(fn: F) -> F: ...
+def instrument(
+    fn: F, *, every: int = 1, step: Callable[..., Any] | None = None, advance: bool = True
+) -> F: ...
 @overload
 def instrument(
     fn: None = None, *, every: int = 1, step: Callable[..., Any] | None = None, advance: bool = True
@@ -180,7 +181,6 @@ class Instrumented:
             )
             with ambient.entered(around):
                 out, reports, step = self._harvested(args, kwargs, final=True)
-            reports = merge_same(reports)
             self._cadences.update(r.spec.every for r in reports if r.spec.every > 1)
             return out, pack(reports, step if reports else None)
 
@@ -188,7 +188,7 @@ class Instrumented:
 
     def _with_callback(self, *args: Any, **kwargs: Any) -> Any:
         out, reports, step = self._harvested(args, kwargs, final=False)
-        deliver(pack(merge_same(reports), step), advance=self._options.advance)
+        deliver(pack(reports, step), advance=self._options.advance)
         return out
 
     def _harvested(self, args: Any, kwargs: Any, *, final: bool) -> Any:
@@ -208,9 +208,7 @@ class Instrumented:
             return self._fn(*positional, **{**kwargs, **dynamic[1]})
 
         closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
-        jaxpr, consts = _compat.open_jaxpr(closed)
-        reports: list[Harvested] = []
-        results = harvest(jaxpr, consts, jax.tree.leaves(dynamic), reports, final=final)
+        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final)
         step = None if self._options.step is None else self._options.step(*args, **kwargs)
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports, step
 

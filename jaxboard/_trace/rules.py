@@ -17,6 +17,20 @@ from jaxboard._trace.primitive import delivered, started
 from jaxboard.reduce import State, reducer
 
 
+def collect(closed: Any, operands: list[Any], *, final: bool) -> tuple[list[Any], list[Harvested]]:
+    """Evaluates a closed jaxpr: its results, and what it reports, repeated reports merged.
+
+    Args:
+        closed: the jaxpr with its constants.
+        operands: the values of its arguments.
+        final: see :func:`harvest`.
+    """
+    jaxpr, consts = _compat.open_jaxpr(closed)
+    reports: list[Harvested] = []
+    results = harvest(jaxpr, consts, operands, reports, final=final)
+    return results, merge_same(reports)
+
+
 def _report(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
     reports.append(started(operands, **eqn.params))
     return []

@@ -1,5 +1,7 @@
 """What the verbs say of arguments they cannot take: every message in full, with the user's own line."""
 
+# pyright: reportArgumentType=false
+
 import os
 import pathlib
 import subprocess

@@ -1,5 +1,7 @@
 """``instrument``: the user's function stays what it was."""
 
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import functools
