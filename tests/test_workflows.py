@@ -1,5 +1,7 @@
 """Whole programs of the kinds people write, and what TensorBoard reads of each."""
 
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false
+
 import io
 import random
 
