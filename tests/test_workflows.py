@@ -1,6 +1,6 @@
 """Whole programs of the kinds people write, and what TensorBoard reads of each."""
 
-# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false
 
 import io
 import random
