@@ -1,8 +1,7 @@
 """What differs between JAX versions, and what JAX offers without documenting it. Nothing else does.
 
 Each shim says for which versions it is, why, and when it can go. Supported: JAX 0.8.3 and newer. Its
-series is the first that needs Python 3.11 and whose ``make_user_context`` is part of every cache key;
-before 0.8.3, ``effects_barrier`` returns while callbacks of a program on several devices still run.
+series is the first that needs Python 3.11 and whose ``make_user_context`` is part of every cache key.
 """
 
 from __future__ import annotations

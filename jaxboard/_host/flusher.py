@@ -159,15 +159,18 @@ class Flusher:
 
     # --- On the caller's thread. ------------------------------------------------------------------
 
+    def await_callbacks(self) -> None:
+        """Waits for host callbacks that are on their way: they put reports too."""
+        try:
+            jax.effects_barrier()
+        except Exception as fault:
+            self._losses.show(
+                f"a host callback failed: {describe(fault)}", "What it had to report is lost."
+            )
+
     def _settle(self, timeout: float | None) -> None:
         if timeout is None:
-            try:
-                # Host callbacks that are still on their way put reports too.
-                jax.effects_barrier()
-            except Exception as fault:
-                self._losses.show(
-                    f"a host callback failed: {describe(fault)}", "What it had to report is lost."
-                )
+            self.await_callbacks()
             self._buffer.settle()
         else:
             self._buffer.settle(time.monotonic() + timeout)

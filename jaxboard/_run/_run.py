@@ -179,7 +179,10 @@ class Run:
         try:
             if self._closed:
                 return
-            # First: what is reported from here on is not of this run.
+            if device_timeout is None:
+                # Callbacks look for the run when they arrive, so it has to be there till then.
+                self._flusher.await_callbacks()
+            # What is reported from here on is not of this run.
             deactivate(self.channel)
             try:
                 self._flusher.close(timeout, device_timeout=device_timeout)
