@@ -17,21 +17,20 @@ class Assembler:
 
     def assemble(self, items: list[Frame | Record]) -> Batch:
         """The records in ``items``; the arrays of frames are NumPy's by now."""
-        singles: list[Record] = []
-        columns: list[Scalars] = []
+        batch: Batch = []
         # By identity: frames of one program share their plan, and hashing it takes microseconds.
         by_plan: dict[int, list[Frame]] = {}
         for item in items:
             if isinstance(item, Record):
-                singles.append(item)
+                batch.append(item)
             else:
                 by_plan.setdefault(id(item.plan), []).append(item)
-        for frames in by_plan.values():
-            for made in _records(frames):
-                (singles if isinstance(made, Record) else columns).append(made)  # type: ignore[arg-type]
+        made = [record for frames in by_plan.values() for record in _records(frames)]
         # In the order they were made: TensorBoard drops points that go back.
-        singles.sort(key=lambda record: record.wall_time)
-        return [*singles, *_in_order(columns)]
+        singles = [record for record in made if isinstance(record, Record)]
+        batch += sorted(singles, key=lambda record: record.wall_time)
+        batch += _in_order([columns for columns in made if isinstance(columns, Scalars)])
+        return batch
 
     def finish(self) -> Batch:
         """What is still held back when the run closes: nothing, since every step is complete."""
