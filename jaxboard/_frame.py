@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxboard._record import Kind
 
@@ -130,14 +129,6 @@ class Frame:
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays.values())
-
-    def is_ready(self) -> bool:
-        """Whether reading the arrays would not wait for a device."""
-        # Asking a deleted array whether it is ready kills the process (jaxlib 0.10.2).
-        return all(
-            isinstance(array, np.ndarray) or array.is_deleted() or array.is_ready()
-            for array in self.arrays.values()
-        )
 
     def wait(self) -> None:
         """Waits for the device. Raises what the computation raised."""

@@ -49,7 +49,7 @@ def harvest(
     Returns:
         The results.
     """
-    env: dict[Any, Any] = {**dict(zip(jaxpr.constvars, consts, strict=True))}
+    env: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, operands, strict=True))
 
     def read(var: Any) -> Any:

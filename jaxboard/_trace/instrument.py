@@ -130,8 +130,6 @@ class Instrumented:
         # By the cadences that are left out of it: the program for steps on which those aren't due.
         self._programs: dict[frozenset[int], Any] = {}
         self._cadences: set[int] = set()
-        # Steps that a program computes are not known before it ran; these are counted instead.
-        self._calls = 0
         if jit_options is not None:
             self._under_trace = self._jit(self._with_callback, hidden_output=False)
 
