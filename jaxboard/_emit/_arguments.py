@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import sys
 from typing import Any
 
@@ -31,7 +32,7 @@ def wrong(tag: Any, problem: str) -> ReportError:
 def check_tag(tag: Any) -> None:
     """Raises unless ``tag`` is a string that names something."""
     if not isinstance(tag, str):
-        raise wrong(tag, f"expected a string as the tag, got a {type(tag).__name__}.")
+        raise wrong(tag, f"expected a string as the tag, got {shown(tag)}.")
     if not tag.strip():
         raise wrong(tag, "the tag is empty. Name what is reported, as in 'train/loss'.")
 
@@ -49,6 +50,11 @@ def check_reduce(tag: str, reduce: Any) -> None:
         raise wrong(tag, f"expected reduce= to be one of {names}, got {reduce!r}.")
 
 
+def shown(value: Any) -> str:
+    """A value of the wrong type, cut short, and its type."""
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
+
+
 def describe(value: Any) -> str:
     """Dtype and shape, as JAX prints them."""
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
@@ -62,7 +68,7 @@ def as_array(tag: str, value: Any) -> Any:
         try:
             value = np.array(value)  # a copy: the user may go on writing into theirs
         except Exception as error:
-            raise wrong(tag, f"expected numbers, got a {type(value).__name__}.") from error
+            raise wrong(tag, f"expected numbers, got {shown(value)}.") from error
     if not (jax.numpy.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
         raise wrong(tag, f"expected numbers, got {describe(value)}.")
     if jax.numpy.issubdtype(value.dtype, np.complexfloating):

@@ -90,6 +90,8 @@ def scalars(
         >>> sorted(record.tag for record in records)
         ['losses/critic', 'losses/generator']
     """
+    arguments.check_every(prefix, every)
+    arguments.check_reduce(prefix, reduce)
     for tag, leaf in _leaves(prefix, tree):
         scalar(tag, leaf, step=step, every=every, reduce=reduce)
 
@@ -120,6 +122,7 @@ def histogram(
         >>> int(records[0].value.counts.sum())
         10
     """
+    arguments.check_every(tag, every)
     for name, leaf in _leaves(tag, values):
         _report(Kind.HISTOGRAM, name, leaf, arguments.as_array, step=step, every=every, where=where)
 
@@ -200,9 +203,9 @@ def text(
         try:
             content = [[str(cell) for cell in row] for row in value]
         except TypeError as error:
-            problem = f"expected a string or rows of strings, got a {type(value).__name__}."
+            problem = f"expected a string or rows of strings, got {arguments.shown(value)}."
             raise arguments.wrong(tag, problem) from error
-    _record(Kind.TEXT, tag, lambda: content, step, every)
+    _record("text", Kind.TEXT, tag, lambda: content, step=step, every=every)
 
 
 def figure(
@@ -233,7 +236,7 @@ def figure(
     def render() -> EncodedImage:
         fig: Any = value() if callable(value) else value
         if not hasattr(fig, "savefig"):
-            raise arguments.wrong(tag, f"expected a matplotlib figure, got a {type(fig).__name__}.")
+            raise arguments.wrong(tag, f"expected a matplotlib figure, got {arguments.shown(fig)}.")
         file = io.BytesIO()
         fig.savefig(file, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
         if close:
@@ -246,11 +249,10 @@ def figure(
         return EncodedImage(data, width, height)
 
     arguments.check_tag(tag)
-    _record(Kind.IMAGE, tag, render, step, every)
+    _record("figure", Kind.IMAGE, tag, render, step=step, every=every)
 
 
-@contextlib.contextmanager
-def scope(name: str) -> Iterator[None]:
+def scope(name: str) -> contextlib.AbstractContextManager[None]:
     """Puts ``name/`` before the tags of a block.
 
     Args:
@@ -268,12 +270,13 @@ def scope(name: str) -> Iterator[None]:
         'encoder/norm'
     """
     arguments.check_tag(name)
-    with ambient.changed(scope=_full(name) + "/"):
+    return _scoped(name)
+
+
+@contextlib.contextmanager
+def _scoped(name: str) -> Iterator[None]:
+    with ambient.changed(scope=f"{ambient.current().scope}{name}/"):
         yield
-
-
-def _full(tag: str) -> str:
-    return ambient.current().scope + tag
 
 
 def _leaves(tag: str, tree: Any) -> Iterator[tuple[str, Any]]:
@@ -327,14 +330,20 @@ def _report(
 
 
 def _record(
-    kind: Kind, tag: str, make: Callable[[], Any], step: int | None, every: int | None
+    verb: str,
+    kind: Kind,
+    tag: str,
+    make: Callable[[], Any],
+    *,
+    step: int | None,
+    every: int | None,
 ) -> None:
     """What the verbs of plain Python share."""
     arguments.check_every(tag, every)
     if not _compat.at_top_level():
         raise arguments.wrong(
             tag,
-            f"{kind.value} is for plain Python, and JAX is tracing here: it would be reported once, while "
+            f"{verb} is for plain Python, and JAX is tracing here: it would be reported once, while "
             "compiling. Report it outside of the traced function.",
         )
     around = ambient.current()

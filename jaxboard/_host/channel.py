@@ -7,8 +7,10 @@ force is found through one slot that the whole process shares.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import threading
+from collections.abc import Iterator
 
 from jaxboard._host.buffer import Buffer
 
@@ -70,11 +72,23 @@ class _Slot:
 
 
 _slot = _Slot()
+_chosen: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("channel", default=None)
 
 
 def active() -> Channel | None:
     """The channel that reports go to now, or None while no run is open."""
-    return _slot.top
+    chosen = _chosen.get()
+    return _slot.top if chosen is None else chosen
+
+
+@contextlib.contextmanager
+def directed(channel: Channel) -> Iterator[None]:
+    """What this thread reports in a block goes to ``channel``, whichever is the active one."""
+    token = _chosen.set(channel)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
 
 
 def activate(channel: Channel) -> None:

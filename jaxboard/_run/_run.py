@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import os
 import pathlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self
 
+from jaxboard import _emit
 from jaxboard._errors import RunError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
-from jaxboard._host.channel import Channel, activate, active, deactivate
+from jaxboard._host.channel import Channel, activate, active, deactivate, directed
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.losses import Losses, logger
 from jaxboard._run import _arguments, _endings, _process
 from jaxboard.sinks import FanOut, Sink, TensorBoardSink
 
+P = ParamSpec("P")
+
 _open: dict[Channel, Run] = {}
+
+
+def _verb(verb: Callable[P, None]) -> Callable[Concatenate[Run, P], None]:
+    """A verb as a method of a run."""
+
+    def method(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self._check_open()
+        with directed(self.channel):
+            verb(*args, **kwargs)
+
+    functools.update_wrapper(method, verb)
+    signature = inspect.signature(verb)
+    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__dict__["__signature__"] = signature.replace(
+        parameters=[this, *signature.parameters.values()]
+    )
+    return method
 
 
 class Run:
@@ -29,6 +51,9 @@ class Run:
     functions and the verbs (``jb.scalar``, …) report goes to the run that was opened, or entered by
     ``with``, last. What is reported is on disk ``flush_secs`` later. A run that nobody closes is
     closed when the interpreter ends, and on SIGTERM where no handler of yours is set.
+
+    The verbs are methods too: ``run.scalar(...)`` in plain Python reports to this run, in force or not. In
+    traced code it is the same as ``jb.scalar(...)``: which run is in force shows when the program runs.
 
     In a job of several processes, process 0 writes; the others may open their runs all the same.
     Call ``jax.distributed.initialize`` before opening one.
@@ -68,8 +93,12 @@ class Run:
         0
     """
 
-    # The verbs (``run.scalar`` and so on) belong here: functions from ``_emit``, bound to
-    # ``self.channel``.
+    scalar = _verb(_emit.scalar)
+    scalars = _verb(_emit.scalars)
+    histogram = _verb(_emit.histogram)
+    image = _verb(_emit.image)
+    text = _verb(_emit.text)
+    figure = _verb(_emit.figure)
 
     def __init__(
         self,
@@ -194,14 +223,17 @@ class Run:
         finally:
             self._closing.release()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RunError(f"run {self.channel.name} is closed. Open a new Run on its directory.")
+
     def _forget(self) -> None:
         self._closed = True
         _open.pop(self.channel, None)
         _endings.closed(self)
 
     def __enter__(self) -> Self:
-        if self._closed:
-            raise RunError(f"run {self.channel.name} is closed. Open a new Run on its directory.")
+        self._check_open()
         activate(self.channel)
         return self
 

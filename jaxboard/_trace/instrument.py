@@ -106,7 +106,7 @@ class _Options:
 
 def _instrumented(fn: Any, options: _Options) -> Any:
     if not callable(fn):
-        raise ReportError(f"instrument({fn!r}): expected a function, got a {type(fn).__name__}.")
+        raise ReportError(f"instrument({fn!r}): expected a function.")
     try:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))

@@ -57,8 +57,9 @@ EVERY = "expected every= to be a positive integer (steps), got {}."
         (lambda: jb.histogram(" ", np.ones(3)), " ", NO_TAG),
         (lambda: jb.image("", picture(2, 2, 1)), "", NO_TAG),
         (lambda: jb.text("", "hello"), "", NO_TAG),
-        (lambda: jb.scalar(3, 1.0), 3, "expected a string as the tag, got a int."),
-        (lambda: jb.scalars(None, {}), None, "expected a string as the tag, got a NoneType."),
+        (lambda: jb.scope(""), "", NO_TAG),
+        (lambda: jb.scalar(3, 1.0), 3, "expected a string as the tag, got 3 (int)."),
+        (lambda: jb.scalars(None, {}), None, "expected a string as the tag, got None (NoneType)."),
     ],
 )
 def test_tags(call, tag, problem):
@@ -80,8 +81,8 @@ def test_tags(call, tag, problem):
         (lambda: jb.image("x", picture(4, 4, 2)), NO_IMAGE.format("float32[4,4,2]")),
         (lambda: jb.image("x", picture(0, 4, 4, 3)), NO_IMAGE.format("float32[0,4,4,3]")),
         (lambda: jb.image("x", picture(4, 4, 1, dtype=np.int32)), NO_PIXELS.format("int32[4,4,1]")),
-        (lambda: jb.text("x", 5), "expected a string or rows of strings, got a int."),
-        (lambda: jb.figure("x", 5), "expected a matplotlib figure, got a int."),
+        (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),
+        (lambda: jb.figure("x", 5), "expected a matplotlib figure, got 5 (int)."),
     ],
 )  # fmt: skip
 def test_values(call, problem):
@@ -97,6 +98,9 @@ def test_values(call, problem):
         (lambda: jb.scalar("x", 1.0, every=2.0), EVERY.format("2.0")),
         (lambda: jb.histogram("x", np.ones(3), every=-1), EVERY.format("-1")),
         (lambda: jb.text("x", "hello", every=True), EVERY.format("True")),
+        (lambda: jb.histogram("x", {}, every=0), EVERY.format("0")),
+        (lambda: jb.scalars("x", {}, every=0), EVERY.format("0")),
+        (lambda: jb.scalars("x", {}, reduce="median"), NO_REDUCTION.format("'median'")),
         (lambda: jb.scalar("x", 1.0, reduce="median"), NO_REDUCTION.format("'median'")),
         (lambda: jb.scalar("x", 1.0, step=1.5), "expected step= to be an integer, got 1.5."),
         (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NO_SCALAR.format("bool[2]")),
@@ -115,7 +119,7 @@ def test_options(call, problem):
         (lambda x: jb.image("x", x), NO_IMAGE.format("float32[8]")),
         (lambda x: jb.scalar("x", x[0] * 1j), "got complex64[]. Report its real part, or abs(x)."),
         (lambda x: jb.text("x", "hello"), TRACING.format("text")),
-        (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("image")),
+        (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("figure")),
     ],
 )
 @pytest.mark.parametrize("wrap", [jax.jit, lambda f: jb.instrument(jax.jit(f))])

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import inspect
 import os
 import pathlib
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from by_hand import record
 
+from jaxboard import _emit
 from jaxboard._errors import RunError
 from jaxboard._host.channel import active
 from jaxboard._record import Kind
@@ -52,6 +54,67 @@ def test_entering_a_run_makes_it_current():
         assert current_run() is one
     assert current_run() is other
     other.close()
+
+
+def test_verbs_are_methods():
+    """A verb of a run reports to that run, while another one is in force, from host and device."""
+    import jax.numpy as jnp
+    from matplotlib.figure import Figure
+
+    (outer, theirs), (inner, ours) = in_memory(step=3), in_memory(step=5)
+    with outer, inner:
+        outer.scalar("host", 1.0)
+        outer.scalar("device", jnp.float32(2))
+        outer.scalars("tree", {"a": 3})
+        outer.histogram("h", jnp.arange(4.0))
+        outer.image("i", np.zeros((2, 2, 1), np.uint8))
+        outer.text("t", "hello")
+        outer.figure("f", Figure(figsize=(1, 1)))
+        inner.scalar("mine", 4.0)
+    kinds = {(r.tag, r.kind.value, r.step) for r in theirs}
+    assert kinds == {
+        ("host", "scalar", 3),
+        ("device", "scalar", 3),
+        ("tree/a", "scalar", 3),
+        ("h", "histogram", 3),
+        ("i", "image", 3),
+        ("t", "text", 3),
+        ("f", "image", 3),
+    }
+    assert [(r.tag, r.step) for r in ours] == [("mine", 5)]
+
+
+def test_every_verb_is_a_method():
+    """Each public verb that reports has a method of its name, with its signature and docstring."""
+    import jaxboard as jb
+
+    verbs = [name for name in dir(_emit) if not name.startswith("_") and name != "scope"]
+    assert "scalar" in verbs
+    for name in verbs:
+        verb, method = getattr(jb, name), getattr(Run, name)
+        assert method.__doc__ == verb.__doc__
+        names = list(inspect.signature(method).parameters)
+        assert names == ["self", *inspect.signature(verb).parameters]
+
+
+def test_a_verb_of_a_closed_run():
+    """Reporting to a run that is closed is refused, not lost."""
+    run, _ = in_memory()
+    run.close()
+    with pytest.raises(RunError, match="run in memory is closed. Open a new Run on its directory."):
+        run.scalar("x", 1.0)
+
+
+def test_a_verb_of_a_run_in_traced_code():
+    """In traced code it is the verb itself: the report goes to the run in force."""
+    import jax
+
+    import jaxboard as jb
+
+    run, records = in_memory()
+    with run:
+        jb.instrument(jax.jit(lambda x: run.scalar("x", x)))(2.0)
+    assert [(r.tag, float(r.value)) for r in records] == [("x", 2.0)]
 
 
 def test_step():
