@@ -107,6 +107,20 @@ def as_images(tag: str, value: Any) -> Any:
     return value
 
 
+def as_weight(tag: str, weight: Any, where: Any) -> Any:
+    """How much a value counts, as an array of rank 0: a weight, a bool, or None for once."""
+    mask = None if where is None else as_scalar(tag, where)
+    if weight is None:
+        return mask
+    if isinstance(weight, int | float | np.number) and weight < 0:
+        raise wrong(tag, f"expected weight= to be 0 or more, got {weight!r}.")
+    weight = as_scalar(tag, weight)
+    if mask is None:
+        return weight
+    host = isinstance(weight, np.ndarray) and isinstance(mask, np.ndarray)
+    return (np if host else jax.numpy).where(mask, weight, 0)
+
+
 def as_step(tag: str, step: Any) -> Any:
     """``step`` as an int, or as an array of rank 0 of integers."""
     if isinstance(step, int | np.integer) and not isinstance(step, bool):

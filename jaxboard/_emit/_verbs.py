@@ -29,6 +29,7 @@ def scalar(
     step: Any = None,
     every: int | None = None,
     reduce: str = "mean",
+    weight: Any = None,
     where: Any = None,
 ) -> None:
     """Reports one number.
@@ -41,7 +42,11 @@ def scalar(
         reduce: how several values in one step (lanes of a vmap, iterations of a loop, repeated
             reports) become one: ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``, ``"std"`` or
             ``"count"``.
-        where: a bool scalar, perhaps traced: False leaves the value out.
+        weight: a number of 0 or more, perhaps traced: how much the value counts in a mean, a sum or a
+            standard deviation (the number of tokens that a mean loss is of, say). With 0 or NaN it is
+            left out.
+        where: a bool scalar, perhaps traced: False leaves the value out. Under ``vmap`` it may be
+            another in each lane.
 
     Raises:
         ReportError: an argument is not what is said here. Under ``jit``, while tracing.
@@ -63,6 +68,7 @@ def scalar(
         step=step,
         every=every,
         reduce=reduce,
+        weight=weight,
         where=where,
     )
 
@@ -302,6 +308,7 @@ def _report(
     every: int | None,
     reduce: str = "last",
     max_images: int = 3,
+    weight: Any = None,
     where: Any = None,
 ) -> None:
     """What the verbs for arrays share."""
@@ -314,19 +321,21 @@ def _report(
     value = check(tag, value)
     spec = Spec(kind, around.scope + tag, reduce, cadence, max_images, value.ndim)
     step = None if step is None else arguments.as_step(tag, step)
-    mask = None if where is None else arguments.as_scalar(tag, where)
+    counts = arguments.as_weight(tag, weight, where)
     if not _compat.at_top_level():
-        report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, mask, step)))
+        report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, counts, step)))
         return
     channel = active()
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.where()})")
     elif _due(channel, step, cadence):
         if isinstance(value, jax.Array):
-            report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, mask, step)))
-        elif mask is None or bool(mask):
-            finished = reducer(spec).finish(reducer(spec).start(value, None, spec.rank))
-            _put(channel, kind, spec.tag, finished, step)
+            report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, counts, step)))
+        else:
+            counts = None if counts is None else np.asarray(counts)
+            state = reducer(spec).start(value, counts, spec.rank)
+            if state.weight > 0:
+                _put(channel, kind, spec.tag, reducer(spec).finish(state), step)
 
 
 def _record(

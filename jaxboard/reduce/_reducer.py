@@ -51,17 +51,12 @@ def _limit(dtype: Any, *, high: bool) -> Any:
     return np.inf if high else -np.inf
 
 
-def _exact(values: Any, *, to_float: bool) -> Any:
-    """Values in a dtype that sums do not overflow or round: never below 32 bits."""
+def _floats(values: Any) -> Any:
+    """Values as floats of 32 bits at least, in which sums round little."""
     xp = namespace(values)
-    dtype = values.dtype
-    if jnp.issubdtype(dtype, jnp.floating):
-        return values.astype(xp.promote_types(dtype, np.float32))
-    if to_float:
-        return values.astype(xp.float32 if dtype.itemsize < 8 else xp.float64)
-    if dtype == np.bool_ or dtype.itemsize < 4:
-        return values.astype(xp.int32)
-    return values
+    if jnp.issubdtype(values.dtype, jnp.floating):
+        return values.astype(xp.promote_types(values.dtype, np.float32))
+    return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64)
 
 
 class Reducer:
@@ -115,25 +110,112 @@ def _lanes(values: Any, weight: Any, rank: int) -> tuple[Any, Any, int]:
     return values, weight, count
 
 
-class _Additive(Reducer):
-    """Reducers whose value is a sum over the observations."""
+class Total(NamedTuple):
+    """A sum as two floats, ``high + low``: twice the digits of one.
 
-    to_float: ClassVar[bool]
-    weighted: ClassVar[bool]
+    A float32 alone that adds up 0.1 a million times is off by a hundredth.
+    """
+
+    high: Any
+    low: Any
+
+
+class Whole(Total):
+    """A sum of integers: exact to 2**48, where an int32 would overflow at 2**31."""
+
+
+def _add(a: Any, b: Any) -> tuple[Any, Any]:
+    """``a + b``, and what rounding left out of it (Knuth, TAOCP 2, section 4.2.2, theorem B)."""
+    xp = namespace(a, b)
+    with np.errstate(invalid="ignore"):
+        total = a + b
+        part = total - a
+        rest = (a - (total - part)) + (b - part)
+    # Where the sum is infinite, the differences are NaN.
+    return total, xp.where(xp.isfinite(total), rest, 0)
+
+
+def _total(values: Any) -> Total:
+    """Each value as the sum of itself."""
+    dtype = values.dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        values = _floats(values)
+        return Total(values, namespace(values).zeros_like(values))
+    if dtype == np.bool_ or dtype.itemsize < 4:
+        values = _floats(values)
+        return Whole(values, namespace(values).zeros_like(values))
+    # A float does not hold all of these; each half it does.
+    half = dtype.itemsize * 4
+    upper, lower = _floats(values >> half), _floats(values & (2**half - 1))
+    return Whole(*_add(upper * 2.0**half, lower))
+
+
+class _Summing(Reducer):
+    """Reducers whose value is a weighted sum of the observations."""
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
-        values = _exact(values, to_float=self.to_float)
         if weight is None and values.ndim == rank:
-            return State(values, 1)
-        values, weight, count = _lanes(values, weight, rank)
+            return State(_total(values), 1)
+        values, weight, _ = _lanes(values, weight, rank)
+        total = _total(values)
         if weight is None:
-            return State(values.sum(0), count)
+            return self.collapse(State(total, 1))
+        kind = type(total) if jnp.issubdtype(weight.dtype, jnp.integer) else Total
         xp = namespace(values, weight)
-        factor = weight if self.weighted else (weight > 0).astype(np.int32)
-        counted = expand(factor > 0, values)
+        factor = expand(weight, values).astype(total.high.dtype)
         # where() and not only the product: 0 * nan is nan.
-        value = xp.where(counted, values * expand(factor, values).astype(values.dtype), 0)
-        return State(value.sum(0), factor.sum(0))
+        parts = [xp.where(factor > 0, part * factor, 0) for part in total]
+        return self.collapse(State(kind(*parts), xp.where(weight > 0, weight, 0)))
+
+    def merge(self, a: State, b: State) -> State:
+        whole = isinstance(a.value, Whole) and isinstance(b.value, Whole)
+        high, rest = _add(a.value.high, b.value.high)
+        total = _add(high, rest + (a.value.low + b.value.low))
+        return State((Whole if whole else Total)(*total), a.weight + b.weight)
+
+    def collapse(self, state: State) -> State:
+        (high, low), weight = state
+        weight = weight * high.shape[0] if known(weight) else weight.sum(0)
+        return State(type(state.value)(*_add(high.sum(0), low.sum(0))), weight)
+
+
+class Mean(_Summing):
+    """The (weighted) mean, carried as the sum and the weight."""
+
+    name = "mean"
+
+    def finish(self, state: State) -> Any:
+        (high, low), weight = state
+        if known(weight) and weight == 1 and not isinstance(state.value, Whole):
+            return high
+        weight = expand(np.asarray(weight, np.float64), high)
+        mean = (np.asarray(high, np.float64) + low) / np.where(weight > 0, weight, 1)
+        return mean.astype(high.dtype)
+
+
+class Sum(_Summing):
+    """The (weighted) sum: int64 of integers, else a float."""
+
+    name = "sum"
+
+    def finish(self, state: State) -> Any:
+        high, low = state.value
+        if isinstance(state.value, Whole):
+            return high.astype(np.int64) + low.astype(np.int64)
+        return high + low
+
+
+class Count(Reducer):
+    """How many observations there were."""
+
+    name = "count"
+
+    def start(self, values: Any, weight: Any, rank: int) -> State:
+        _, weight, count = _lanes(values, weight, rank)
+        if weight is None:
+            return State(namespace(values).asarray(count, np.int32), count)
+        count = (weight > 0).astype(np.int32).sum()
+        return State(count, count)
 
     def merge(self, a: State, b: State) -> State:
         return State(a.value + b.value, a.weight + b.weight)
@@ -142,41 +224,6 @@ class _Additive(Reducer):
         value, weight = state
         weight = weight * value.shape[0] if known(weight) else weight.sum(0)
         return State(value.sum(0), weight)
-
-
-class Mean(_Additive):
-    """The (weighted) mean, carried as the sum and the weight."""
-
-    name = "mean"
-    to_float = True
-    weighted = True
-
-    def finish(self, state: State) -> Any:
-        value, weight = state
-        if known(weight):
-            return value if weight == 1 else (value / np.asarray(weight, value.dtype))
-        weight = expand(weight, value).astype(value.dtype)
-        return value / np.where(weight > 0, weight, 1).astype(value.dtype)
-
-
-class Sum(_Additive):
-    """The sum."""
-
-    name = "sum"
-    to_float = False
-    weighted = True
-
-
-class Count(_Additive):
-    """How many observations there were."""
-
-    name = "count"
-    to_float = False
-    weighted = False
-
-    def start(self, values: Any, weight: Any, rank: int) -> State:
-        ones = namespace(values).ones(values.shape[: values.ndim - rank], np.int32)
-        return super().start(ones, weight, 0)
 
 
 class _Extreme(Reducer):
@@ -267,7 +314,7 @@ class Std(Reducer):
     name = "std"
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
-        values, weight, _ = _lanes(_exact(values, to_float=True), weight, rank)
+        values, weight, _ = _lanes(_floats(values), weight, rank)
         zeros = namespace(values).zeros_like(values)
         return self.collapse(State((values, zeros), 1 if weight is None else weight))
 
