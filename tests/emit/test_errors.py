@@ -103,6 +103,8 @@ def test_values(call, problem):
         (lambda: jb.scalars("x", {}, reduce="median"), NO_REDUCTION.format("'median'")),
         (lambda: jb.scalar("x", 1.0, reduce="median"), NO_REDUCTION.format("'median'")),
         (lambda: jb.scalar("x", 1.0, step=1.5), "expected step= to be an integer, got 1.5."),
+        (lambda: jb.scalar("x", 1.0, weight=-1), "expected weight= to be 0 or more, got -1."),
+        (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NO_SCALAR.format("float64[2]")),
         (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NO_SCALAR.format("bool[2]")),
     ],
 )  # fmt: skip
