@@ -38,6 +38,11 @@ class Spec:
     max_images: int = 3
     rank: int = 0
 
+    @property
+    def windowed(self) -> bool:
+        """Whether a point holds the values of ``every`` steps, rather than those of one step in ``every``."""
+        return self.every > 1 and self.kind is Kind.SCALAR and self.reduce != "last"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
@@ -116,15 +121,25 @@ class Frame:
         arrays: dtype name -> vector; device arrays, perhaps not computed yet, or NumPy.
         step: the step of the call, None where the plan says that the program computed it.
         wall_time: seconds since the epoch at the call.
+        open: whether its step may have more values: it is that of an evaluation, say.
     """
 
-    __slots__ = ("arrays", "plan", "step", "wall_time")
+    __slots__ = ("arrays", "open", "plan", "step", "wall_time")
 
-    def __init__(self, plan: Plan, arrays: dict[str, Any], step: int | None, wall_time: float):
+    def __init__(
+        self,
+        plan: Plan,
+        arrays: dict[str, Any],
+        step: int | None,
+        wall_time: float,
+        *,
+        open: bool = False,  # noqa: A002 (what it is)
+    ):
         self.plan = plan
         self.arrays = arrays
         self.step = step
         self.wall_time = wall_time
+        self.open = open
 
     @property
     def nbytes(self) -> int:

@@ -64,7 +64,7 @@ class Pending:
 class Plain:
     """An assembler that makes each value of a frame a record, and holds nothing back."""
 
-    def assemble(self, items):
+    def assemble(self, items, now):
         batch = []
         for item in items:
             if isinstance(item, Frame):
@@ -79,6 +79,9 @@ class Plain:
             else:
                 batch.append(item)
         return batch
+
+    def so_far(self, untouched_since):
+        return []
 
     def finish(self):
         return []

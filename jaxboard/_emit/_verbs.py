@@ -15,6 +15,7 @@ from jaxboard import _compat
 from jaxboard._emit import _arguments as arguments
 from jaxboard._frame import Spec
 from jaxboard._host.channel import Channel, active
+from jaxboard._host.points import Observation
 from jaxboard._record import EncodedImage, Kind, Record
 from jaxboard._trace import ambient
 from jaxboard._trace.instrument import warn_no_run
@@ -34,14 +35,18 @@ def scalar(
 ) -> None:
     """Reports one number.
 
+    Without ``step``, all values of one tag in one step of the run make one point, whichever calls they are
+    from; with it, a value reported from plain Python is a point of its own.
+
     Args:
         tag: its name; ``/`` groups names in TensorBoard.
         value: a scalar of any real dtype: a Python number, a NumPy or JAX scalar, traced or not.
         step: the step it belongs to, instead of that of the call. May be traced.
-        every: keep it only on steps that are multiples of this.
-        reduce: how several values in one step (lanes of a vmap, iterations of a loop, repeated
-            reports) become one: ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``, ``"std"`` or
-            ``"count"``.
+        every: make one point of this many steps, at the steps that are multiples of it. It holds the
+            values of all steps since the last one; with ``reduce="last"``, of that step alone.
+        reduce: how several values of one point (its steps, lanes of a vmap, iterations of a loop,
+            repeated reports) become one: ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``,
+            ``"std"`` or ``"count"``.
         weight: a number of 0 or more, perhaps traced: how much the value counts in a mean, a sum or a
             standard deviation (the number of tokens that a mean loss is of, say). With 0 or NaN it is
             left out.
@@ -328,14 +333,15 @@ def _report(
     channel = active()
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.where()})")
-    elif _due(channel, step, cadence):
+    elif spec.windowed or _due(channel, step, cadence):
         if isinstance(value, jax.Array):
             report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, counts, step)))
         else:
             counts = None if counts is None else np.asarray(counts)
             state = reducer(spec).start(value, counts, spec.rank)
-            if state.weight > 0:
-                _put(channel, kind, spec.tag, reducer(spec).finish(state), step)
+            own = step is not None
+            at = int(step) if own else channel.current
+            channel.put(Observation(spec, state, at, time.time(), own))
 
 
 def _record(
@@ -373,7 +379,5 @@ def _due(channel: Channel, step: Any, every: int) -> bool:
 
 
 def _put(channel: Channel, kind: Kind, tag: str, value: Any, step: Any) -> None:
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
     at = channel.current if step is None else int(step)
     channel.put(Record(kind, tag, at, time.time(), value))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxboard._frame import Entry, Frame
+from jaxboard._host.points import Observation, Points
 from jaxboard._record import Batch, Kind, Record, Scalars
 from jaxboard.reduce import State, reducer
 
@@ -15,26 +17,51 @@ from jaxboard.reduce import State, reducer
 class Assembler:
     """Makes batches for the sinks of what the buffer held. Used by one thread, the flusher."""
 
-    def assemble(self, items: list[Frame | Record]) -> Batch:
-        """The records in ``items``; the arrays of frames are NumPy's by now."""
+    def __init__(self) -> None:
+        self._points = Points()
+
+    def assemble(self, items: list[Frame | Observation | Record], now: float) -> Batch:
+        """What is complete with ``items``.
+
+        Args:
+            items: what was reported, in order; the arrays of frames are NumPy's by now.
+            now: the flusher's clock, in seconds.
+        """
         batch: Batch = []
+        made: Batch = []
+        growing: list[tuple[int, Observation, bool]] = []
         # By identity: frames of one program share their plan, and hashing it takes microseconds.
-        by_plan: dict[int, list[Frame]] = {}
-        for item in items:
-            if isinstance(item, Record):
-                batch.append(item)
+        groups: dict[Any, tuple[int, list[Frame]]] = {}
+        reached = -1
+        for place, item in enumerate(items):
+            if isinstance(item, Frame):
+                groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
+            elif isinstance(item, Observation):
+                growing.append((place, item, item.own))
+                reached = reached if item.own else max(reached, item.step)
             else:
-                by_plan.setdefault(id(item.plan), []).append(item)
-        made = [record for frames in by_plan.values() for record in _records(frames)]
-        # In the order they were made: TensorBoard drops points that go back.
+                batch.append(item)
+        for place, frames in groups.values():
+            steps = _steps(frames)
+            reached = max(reached, int(steps.max()))
+            made += _records(frames, steps)
+            growing += [(place, *value) for value in _growing(frames, steps)]
+        # In the order they were made: points grow by the last value, say.
+        for _, value, last in sorted(growing, key=lambda found: (found[1].wall_time, found[0])):
+            made += self._points.add(value, now=now, last=last)
+        made += self._points.before(reached)
+        # TensorBoard drops points that go back.
         singles = [record for record in made if isinstance(record, Record)]
-        batch += sorted(singles, key=lambda record: record.wall_time)
-        batch += _in_order([columns for columns in made if isinstance(columns, Scalars)])
-        return batch
+        singles.sort(key=lambda record: record.wall_time)
+        return batch + singles + _in_order([item for item in made if isinstance(item, Scalars)])
+
+    def so_far(self, untouched_since: float) -> Batch:
+        """The points of single steps that still grow, but haven't since then, by the flusher's clock."""
+        return list(self._points.so_far(untouched_since))
 
     def finish(self) -> Batch:
-        """What is still held back when the run closes: nothing, since every step is complete."""
-        return []
+        """All that was held back, windows that are not over too."""
+        return list(self._points.all())
 
 
 def _in_order(columns: list[Scalars]) -> list[Scalars]:
@@ -64,21 +91,47 @@ def _merged(columns: list[Scalars]) -> Scalars:
     return Scalars(columns[0].tags, steps[order], walls[order], values[order])
 
 
-def _records(frames: list[Frame]) -> Batch:
-    """What frames of one plan hold."""
+def _steps(frames: list[Frame]) -> np.ndarray:
+    """int64: the step of each frame of a plan."""
+    slot = frames[0].plan.step
+    if slot is None:
+        return np.array([frame.step for frame in frames], np.int64)
+    return np.stack([slot.read(frame.arrays) for frame in frames]).astype(np.int64)
+
+
+def _growing(frames: list[Frame], steps: np.ndarray) -> Iterator[tuple[Observation, bool]]:
+    """The values in frames of one plan that are not a point by themselves; whether each ends its step."""
+    entries = [entry for entry in frames[0].plan.entries if _grows(entry, frames[0])]
+    if not entries:
+        return
+    for frame, step in zip(frames, steps.tolist(), strict=True):
+        for entry in entries:
+            spec, state, wall = entry.spec, _state(entry, frame.arrays), frame.wall_time
+            if entry.step is None:
+                if spec.windowed or step % spec.every == 0:
+                    yield Observation(spec, state, step, wall), not frame.open
+                continue
+            for place, own in enumerate(entry.step.read(frame.arrays).tolist()):
+                yield Observation(spec, _at(state, place), own, wall, own=True), True
+
+
+def _grows(entry: Entry, frame: Frame) -> bool:
+    return entry.spec.windowed or (frame.open and entry.step is None)
+
+
+def _records(frames: list[Frame], steps: np.ndarray) -> Batch:
+    """The points that frames of one plan hold."""
     plan = frames[0].plan
     packed = {
         dtype: np.stack([frame.arrays[dtype] for frame in frames]) for dtype in frames[0].arrays
     }
-    if plan.step is not None:
-        steps = plan.step.read(packed).astype(np.int64)
-    else:
-        steps = np.array([frame.step for frame in frames], np.int64)
     walls = np.array([frame.wall_time for frame in frames])
 
     batch: Batch = []
     columns: dict[Any, list[tuple[str, np.ndarray]]] = {}
     for entry in plan.entries:
+        if _grows(entry, frames[0]):
+            continue
         state = _state(entry, packed)
         if entry.step is not None:
             batch += _points(entry, state, entry.step.read(packed), walls)

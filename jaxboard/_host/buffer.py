@@ -16,9 +16,10 @@ import numpy as np
 
 from jaxboard._frame import Frame, Plan
 from jaxboard._host.losses import Losses
+from jaxboard._host.points import Observation
 from jaxboard._record import EncodedImage, Histogram, Record
 
-Item: TypeAlias = Frame | Record
+Item: TypeAlias = Frame | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
@@ -28,7 +29,7 @@ _POLL_SECS = 0.002
 
 
 class Buffer:
-    """Holds frames and records in the order in which they were reported.
+    """Holds what was reported, in that order.
 
     Args:
         max_frames: the most items it holds.
@@ -99,16 +100,16 @@ class Buffer:
             self._items.append(item)
 
     def take_ready(self) -> list[Item]:
-        """Takes out what can be read without waiting for a device, in order; leaves the rest."""
+        """Takes out what can be read without waiting for a device, up to the first that can't.
+
+        What was reported after that stays behind it: a point is complete when a later one comes.
+        """
         taken: list[Item] = []
-        kept: list[Item] = []
         with self._room:
             items = self._items
-            for _ in range(len(items)):
-                item = items.popleft()
-                (taken if _is_ready(item) else kept).append(item)
-            items.extendleft(reversed(kept))
-            self._bytes = sum(self._size_of(item) for item in kept)
+            while items and _is_ready(items[0]):
+                taken.append(items.popleft())
+            self._bytes = sum(self._size_of(item) for item in items.copy())
             if taken:
                 self._taken += len(taken)
                 self._woken = False
@@ -206,7 +207,7 @@ class Buffer:
         )
 
     def _size_of(self, item: Item) -> int:
-        if isinstance(item, Record):
+        if not isinstance(item, Frame):
             return _size(item)
         known = self._sizes.get(id(item.plan))
         return known[0] if known is not None else self._measure(item)
@@ -225,7 +226,7 @@ def count(item: Item) -> int:
 
 
 def _is_ready(item: Item) -> bool:
-    if isinstance(item, Record):
+    if not isinstance(item, Frame):
         return True
     for array in item.arrays.values():
         # A deleted array is as ready as it will ever be, and reading it says so. It must not be
@@ -235,8 +236,10 @@ def _is_ready(item: Item) -> bool:
     return True
 
 
-def _size(record: Record) -> int:
-    value = record.value
+def _size(item: Observation | Record) -> int:
+    if isinstance(item, Observation):
+        return item.nbytes + _OVERHEAD
+    value = item.value
     if isinstance(value, np.ndarray | np.generic):
         return value.nbytes + _OVERHEAD
     if isinstance(value, EncodedImage):

@@ -41,8 +41,12 @@ _OPENING_SECS = 60.0
 class Assembles(Protocol):
     """Makes batches of what lay in the buffer; may hold back what is not complete yet."""
 
-    def assemble(self, items: list[Item]) -> Batch:
-        """What can be written now. The arrays of frames are NumPy's."""
+    def assemble(self, items: list[Item], now: float) -> Batch:
+        """What is complete with ``items``. The arrays of frames are NumPy's."""
+        ...
+
+    def so_far(self, untouched_since: float) -> Batch:
+        """What is held back and did not change since then, by the clock of ``now``, as it is."""
         ...
 
     def finish(self) -> Batch:
@@ -203,7 +207,7 @@ class Flusher:
             self._buffer.wake.clear()
             requests = self._take_requests()
             final = any(request.closes for request in requests)
-            self._cycle(final)
+            self._cycle(final, asked=bool(requests))
             for request in requests:
                 if self._batch is not None:
                     request.undelivered, request.fault = _size(self._batch), self._fault
@@ -226,11 +230,11 @@ class Flusher:
         finally:
             self._opened.set()
 
-    def _cycle(self, final: bool) -> None:
+    def _cycle(self, final: bool, asked: bool) -> None:
         self._deliver()
         if self._batch is None or final:
             self._give_up(final)
-            self._batch = self._collect(final) or None
+            self._batch = self._collect(final, asked) or None
             self._deliver()
         if final:
             self._deliver()  # A sink that met a fault may have a new file to try.
@@ -242,14 +246,18 @@ class Flusher:
                 self._losses.add(1, f"the sink could not be closed: {describe(fault)}", fault)
                 self._complain(fault, "What it had not flushed is lost.")
 
-    def _collect(self, final: bool) -> Batch:
+    def _collect(self, final: bool, asked: bool) -> Batch:
         items = self._buffer.take_ready()
         try:
             if not self._writes(any(isinstance(item, Frame) for item in items)):
                 return []
             items = fetch(items, self._lose_frame)
-            batch = self._assembler.assemble(items) if items else []
-            return [*batch, *self._assembler.finish()] if final else batch
+            now = time.monotonic()
+            batch = self._assembler.assemble(items, now) if items else []
+            if final:
+                return [*batch, *self._assembler.finish()]
+            # Whoever calls flush() wants to see what there is.
+            return [*batch, *self._assembler.so_far(now if asked else now - self._period)]
         except BaseException as fault:
             self._losses.add(
                 sum(map(count, items)) or 1, f"assembling them failed: {describe(fault)}", fault

@@ -204,7 +204,8 @@ class Instrumented:
         out, packed = program(*args, **kwargs)
         if packed.arrays:
             known = None if packed.plan.step else step
-            channel.put(Frame(packed.plan, packed.arrays, known, time.time()))
+            more = not self._options.advance
+            channel.put(Frame(packed.plan, packed.arrays, known, time.time(), open=more))
         return out
 
     def _program(self, muted: frozenset[int]) -> Any:

@@ -95,7 +95,7 @@ def _report_now(*operands: Any, spec: Spec, weighted: bool, stepped: bool) -> li
                 operands, spec=dataclasses.replace(spec, tag=""), weighted=weighted, stepped=stepped
             )
         plan = _named(made.plan, spec.tag)
-        channel.put(Frame(plan, made.arrays, channel.current, time.time()))
+        channel.put(Frame(plan, made.arrays, channel.current, time.time(), open=True))
     return []
 
 
@@ -109,7 +109,8 @@ def _arrive(plan: Plan, advance: bool | None, arrays: dict[str, Any]) -> None:
     channel = active()
     if channel is not None:
         step = channel.current if advance is None else channel.begin(advance)
-        frame = Frame(plan, arrays, None if plan.step else step, time.time())
+        at = None if plan.step else step
+        frame = Frame(plan, arrays, at, time.time(), open=not advance)
         # Not to wait: the flusher may be waiting for what this callback holds up.
         channel.put(frame, False)
 

@@ -165,15 +165,9 @@ def test_images_of_a_batch(channels):
 def test_where(convert):
     """where=False leaves a report out; True, in Python or as an array, doesn't."""
     with capture() as records:
-        for keep in (
-            False,
-            True,
-            np.bool_(False),
-            np.bool_(True),
-            jnp.bool_(False),
-            jnp.bool_(True),
-        ):
-            jb.scalar(f"{type(keep).__name__} {keep}", convert(np.float32(1)), where=keep)
+        for name, mask in [("python", bool), ("numpy", np.bool_), ("jax", jnp.bool_)]:
+            for keep in (False, True):
+                jb.scalar(f"{name} {keep}", convert(np.float32(1)), where=mask(keep))
         jb.histogram("none", convert(np.ones(3)), where=False)
         jb.image("none", convert(np.ones((2, 2, 1))), where=False)
     assert len(records) == 3
@@ -244,11 +238,57 @@ def test_reports_belong_to_the_step_taken_last():
 
 @pytest.mark.parametrize("convert", [float, jnp.float32], ids=["python", "jax"])
 def test_every_with_own_steps(convert):
-    """every=N keeps the steps that are multiples of N."""
+    """every=N makes one point of N steps: their mean, the last one with reduce="last"."""
     with capture() as records:
         for i in range(10):
-            jb.scalar("x", convert(i), step=i, every=4)
-    assert points(records) == [("x", 0, 0.0), ("x", 4, 4.0), ("x", 8, 8.0)]
+            jb.scalar("mean", convert(i), step=i, every=4)
+            jb.scalar("last", convert(i), step=i, every=4, reduce="last")
+    assert points([r for r in records if r.tag == "last"]) == [
+        ("last", 0, 0.0),
+        ("last", 4, 4.0),
+        ("last", 8, 8.0),
+    ]
+    assert points([r for r in records if r.tag == "mean"]) == [
+        ("mean", 0, 0.0),
+        ("mean", 4, 2.5),
+        ("mean", 8, 6.5),
+        ("mean", 9, 9.0),
+    ]
+
+
+@pytest.mark.parametrize("convert", [float, jnp.float32], ids=["python", "jax"])
+def test_reports_of_one_step_make_one_point(convert):
+    """Several values of one tag in one step are reduced, whatever came between them."""
+    take = jb.instrument(jax.jit(lambda: 0))
+    with capture() as records:
+        for step in range(2):
+            take()
+            for value in (1.0, 2.0, 6.0):
+                jb.scalar("mean", convert(value + step))
+                jb.scalar("sum", convert(value), reduce="sum")
+                jb.scalar("count", convert(value), reduce="count")
+                jb.histogram("h", convert(value))
+    scalars = [r for r in records if r.kind is Kind.SCALAR]
+    assert sorted(points(scalars)) == [
+        ("count", 0, 3.0),
+        ("count", 1, 3.0),
+        ("mean", 0, 3.0),
+        ("mean", 1, 4.0),
+        ("sum", 0, 9.0),
+        ("sum", 1, 9.0),
+    ]
+    histograms = [r for r in records if r.kind is Kind.HISTOGRAM]
+    assert [(r.step, int(r.value.counts.sum())) for r in histograms] == [(0, 3), (1, 3)]
+
+
+def test_windows_of_a_run():
+    """every=N in plain Python covers the N steps since the last point, a rest at the end too."""
+    take = jb.instrument(jax.jit(lambda: 0))
+    with capture() as records:
+        for i in range(8):
+            take()
+            jb.scalar("x", i, every=3)
+    assert points(records) == [("x", 0, 0.0), ("x", 3, 2.0), ("x", 6, 5.0), ("x", 7, 7.0)]
 
 
 def test_every_with_the_steps_of_a_run():
@@ -263,7 +303,7 @@ def test_every_with_the_steps_of_a_run():
             jb.text("text", "hello", every=2)
     assert {(record.tag, record.step) for record in records} == {
         ("scalar", 5),
-        ("scalar", 10),
+        ("scalar", 10),  # the mean of five steps
         ("histogram", 6),
         ("histogram", 9),
         ("image", 8),

@@ -117,18 +117,18 @@ def test_half_a_buffer_is_taken_before_the_time():
 
 
 def test_flush_waits_for_the_device_and_the_thread_does_not():
-    """The caller waits for a frame that is being computed; the thread serves others meanwhile."""
+    """The caller waits for a frame that is being computed; the thread serves what came before it."""
     sink = Watched()
     buffer, flusher = start(sink, flush_secs=0.02)
     slow = Pending(7.0)
-    buffer.put(frame(0, slow))
-    waiter = Started(flusher.flush, DEADLINE)
     buffer.put(record(1))
+    buffer.put(frame(2, slow))
+    waiter = Started(flusher.flush, DEADLINE)
     assert sink.flushed.acquire(timeout=DEADLINE)
     assert seen(sink) == [("loss", 1, 1.0)]
     slow.done.set()
     waiter.join()
-    assert seen(sink) == [("loss", 1, 1.0), ("loss", 0, 7.0)]
+    assert seen(sink) == [("loss", 1, 1.0), ("loss", 2, 7.0)]
     flusher.close(DEADLINE)
 
 
@@ -289,10 +289,10 @@ def test_a_fault_in_assembling_is_counted():
     """A bug of ours costs the reports of one period, not the run, and is told."""
 
     class Broken(Plain):
-        def assemble(self, items):
+        def assemble(self, items, now):
             if any(item.step == 0 for item in items):
                 raise KeyError("bug")
-            return super().assemble(items)
+            return super().assemble(items, now)
 
     sink = Watched()
     buffer, flusher = start(sink, assembler=Broken())

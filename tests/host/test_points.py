@@ -1,0 +1,110 @@
+"""Points that grow: when they are complete, and what is written before."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxboard._frame import Spec
+from jaxboard._host.points import Observation, Points
+from jaxboard._record import Kind
+from jaxboard.reduce import State
+
+MEAN = Spec(Kind.SCALAR, "mean", "mean")
+
+
+def observation(value, step, spec=MEAN, *, own=False, weight=1):
+    return Observation(spec, State(np.float32(value), weight), step, 1000.0 + step, own)
+
+
+def add(points, value, step, spec=MEAN, *, now=0.0, last=False, **options):
+    return seen(points.add(observation(value, step, spec, **options), now=now, last=last))
+
+
+def seen(records):
+    return [(r.tag, r.step, float(r.value)) for r in records]
+
+
+def test_a_later_step_completes_a_point():
+    """Values of one step are one point, which is there once the next step has a value."""
+    points = Points()
+    assert add(points, 1, 5) == []
+    assert add(points, 3, 5) == []
+    assert add(points, 9, 6) == [("mean", 5, 2.0)]
+    assert seen(points.before(6)) == []
+    assert seen(points.before(7)) == [("mean", 6, 9.0)]
+    assert seen(points.all()) == []
+
+
+def test_the_last_value_of_a_step_completes_it():
+    """Where no more can come, nothing is held back."""
+    points = Points()
+    assert add(points, 1, 5) == []
+    assert add(points, 3, 5, last=True) == [("mean", 5, 2.0)]
+
+
+def test_a_point_is_written_as_it_is_after_a_while():
+    """A point that stopped growing is written, and again with all its values if it grew after all."""
+    points = Points()
+    add(points, 1, 5, now=10.0)
+    assert seen(points.so_far(9.9)) == []
+    assert seen(points.so_far(10.0)) == [("mean", 5, 1.0)]
+    assert seen(points.so_far(11.0)) == []
+    add(points, 3, 5, now=12.0)
+    assert seen(points.so_far(12.0)) == [("mean", 5, 2.0)]
+    assert seen(points.before(6)) == []
+
+
+def test_a_window_is_not_written_before_it_is_over():
+    """Points of several steps wait for their last one, or for the end."""
+    points = Points()
+    window = Spec(Kind.SCALAR, "w", "sum", every=4)
+    for step in range(1, 4):
+        assert add(points, step, step, window, last=True) == []
+    assert seen(points.so_far(100.0)) == []
+    assert add(points, 4, 4, window, last=True) == [("w", 4, 10.0)]
+    assert add(points, 5, 5, window, last=True) == []
+    assert seen(points.all()) == [("w", 5, 5.0)]
+
+
+def test_steps_of_the_users_own_say_nothing_of_the_runs():
+    """A window in epochs is not over because the run is at a later step."""
+    points = Points()
+    epochs = Spec(Kind.SCALAR, "e", "sum", every=2)
+    assert add(points, 1, 1, epochs, own=True, last=True) == []
+    assert seen(points.before(1000)) == []
+    assert add(points, 2, 2, epochs, own=True, last=True) == [("e", 2, 3.0)]
+
+
+def test_nothing_makes_no_point():
+    """A value that a mask left out neither makes a point nor ends one."""
+    points = Points()
+    assert add(points, 1, 5, weight=np.int32(0)) == []
+    assert seen(points.all()) == []
+    add(points, 1, 5)
+    assert add(points, 1, 6, weight=np.int32(0)) == []
+    assert seen(points.all()) == [("mean", 5, 1.0)]
+
+
+@given(
+    every=st.integers(1, 7),
+    reports=st.lists(
+        st.tuples(st.integers(0, 3), st.lists(st.integers(-50, 50), max_size=3)), max_size=30
+    ),
+)
+def test_points_hold_every_value_once(every, reports):
+    """Whatever is reported at whichever steps, each value is in exactly one point, at its place."""
+    spec = Spec(Kind.SCALAR, "s", "sum", every=every)
+    points, made, expected, step = Points(), [], {}, 0
+    for forward, values in reports:
+        step += forward
+        for value in values:
+            made += add(points, value, step, spec)
+            ends = -(-step // every) * every
+            expected.setdefault(ends, []).append(value)
+    made += seen(points.all())
+    if expected:  # the last one may not be over
+        last = max(expected)
+        reached = made[-1][1]
+        assert last - every < reached <= last
+        made[-1] = ("s", last, made[-1][2])
+    assert made == [("s", ends, float(sum(values))) for ends, values in expected.items()]
