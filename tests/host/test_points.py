@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from jaxboard._frame import Spec
 from jaxboard._host.points import Observation, Points
 from jaxboard._record import Kind
-from jaxboard.reduce import State
+from jaxboard.reduce import reducer
 
 MEAN = Spec(Kind.SCALAR, "mean", "mean")
 
 
-def observation(value, step, spec=MEAN, *, own=False, weight=1):
-    return Observation(spec, State(np.float32(value), weight), step, 1000.0 + step, own)
+def observation(value, step, spec=MEAN, *, own=False, weight=None):
+    state = reducer(spec).start(np.array(value, np.float32), weight, 0)
+    return Observation(spec, state, step, 1000.0 + step, own)
 
 
 def add(points, value, step, spec=MEAN, *, now=0.0, last=False, **options):
@@ -78,10 +79,10 @@ def test_steps_of_the_users_own_say_nothing_of_the_runs():
 def test_nothing_makes_no_point():
     """A value that a mask left out neither makes a point nor ends one."""
     points = Points()
-    assert add(points, 1, 5, weight=np.int32(0)) == []
+    assert add(points, 1, 5, weight=np.array(0)) == []
     assert seen(points.all()) == []
     add(points, 1, 5)
-    assert add(points, 1, 6, weight=np.int32(0)) == []
+    assert add(points, 1, 6, weight=np.array(0)) == []
     assert seen(points.all()) == [("mean", 5, 1.0)]
 
 
