@@ -76,6 +76,10 @@ class Run:
         max_frames: how many calls may wait to be written.
         max_bytes: how many bytes may wait to be written.
         timeout: how many seconds :meth:`flush` and :meth:`close` give the sinks.
+        telemetry: what the run tells of itself, under ``jaxboard/``. By default it watches for
+            recompiles: an instrumented function that JAX compiles again is logged, once for each
+            cause, and told in a text entry, with the arguments that changed. True adds compile
+            times. False: nothing.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -112,6 +116,7 @@ class Run:
         max_frames: int = 200_000,
         max_bytes: int = 256 * 2**20,
         timeout: float = 30.0,
+        telemetry: bool | None = None,
     ):
         _arguments.positive(
             flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
@@ -152,6 +157,12 @@ class Run:
         _open[self.channel] = self
         activate(self.channel)
         _endings.opened(self)
+        self._watch = None
+        if telemetry is not False:
+            from jaxboard._telemetry.watch import Watch
+
+            self._watch = Watch(self.channel, everything=bool(telemetry))
+            self._watch.start()
 
     @property
     def step(self) -> int:
@@ -211,6 +222,8 @@ class Run:
             if device_timeout is None:
                 # Callbacks look for the run when they arrive, so it has to be there till then.
                 self._flusher.await_callbacks()
+            if self._watch is not None:
+                self._watch.stop()
             # What is reported from here on is not of this run.
             deactivate(self.channel)
             try:

@@ -260,6 +260,11 @@ class Instrumented:
 
         return jax.jit(named, **options)
 
+    @property
+    def jit_options(self) -> dict[str, Any] | None:
+        """What ``jax.jit`` was given; None of a function that is not jitted."""
+        return self._jit_options
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 

@@ -25,6 +25,7 @@ LAYERS = (
     ("_host",),
     ("_trace",),
     ("_emit",),
+    ("_telemetry",),
     ("_run",),
     ("testing", "notebook"),
     ("jaxboard",),

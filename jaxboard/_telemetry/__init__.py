@@ -1,0 +1,1 @@
+"""What a run tells of itself: compilations, step times, memory, its own cost. All under ``jaxboard/``."""

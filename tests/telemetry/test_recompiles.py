@@ -1,0 +1,274 @@
+"""Recompile alarms: exactly which argument changed, told once for each cause, and never a false one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxboard as jb
+from jaxboard._record import Kind
+from jaxboard.sinks import MemorySink
+
+
+class Alarms:
+    """What a run said of recompiles: `lines` in the text entries, `logged` in the log."""
+
+    def __init__(self, caplog):
+        self.sink = MemorySink()
+        self.caplog = caplog
+
+    @property
+    def entries(self):
+        return [
+            (record.step, record.tag, re.findall(r"^- `(.*)`$", record.value, re.MULTILINE))
+            for record in self.sink.records
+            if record.tag.startswith("jaxboard/recompiles/")
+        ]
+
+    @property
+    def lines(self):
+        return [lines for _, _, lines in self.entries]
+
+    @property
+    def logged(self):
+        return [re.sub(r"\d+\.\d\d s", "T s", r.getMessage()) for r in self.caplog.records]
+
+
+@pytest.fixture
+def alarms(caplog):
+    caplog.set_level(logging.WARNING, logger="jaxboard")
+    return Alarms(caplog)
+
+
+@contextlib.contextmanager
+def watched(alarms, **options):
+    with jb.Run(None, sinks=[alarms.sink], **options) as run:
+        yield run
+
+
+@jax.jit
+def total(batch, scale=1.0):
+    return batch["x"].sum() * scale
+
+
+def test_a_loop_that_recompiles(alarms):
+    """Shape, dtype, weak type, sharding, static value, structure: each alarm names what changed, how."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = NamedSharding(mesh, P("data"))
+
+    @jb.instrument
+    @partial(jax.jit, static_argnames="mode")
+    def train_step(batch, scale, mode="sum"):
+        return getattr(batch["x"], mode)() * scale
+
+    x = np.ones((8, 4), np.float32)
+    one = jnp.float32(1)
+    with watched(alarms):
+        train_step({"x": x}, one)
+        train_step({"x": x}, one)
+        train_step({"x": x[:6]}, one)
+        train_step({"x": x.astype(np.float16)}, one)
+        train_step({"x": x}, 1.0)
+        train_step({"x": jax.device_put(x, split)}, one)
+        train_step({"x": x}, one, mode="mean")
+        train_step({"x": x}, one, mode="max")
+        train_step({"x": x, "mask": x}, one)
+        train_step({"x": x}, scale=one)
+        train_step({"x": x}, one)
+    assert alarms.entries == [
+        (step, "jaxboard/recompiles/train_step", [line])
+        for step, line in [
+            (2, "batch['x']: float32[8,4] -> float32[6,4] (shape)"),
+            (3, "batch['x']: float32[8,4] -> float16[8,4] (dtype)"),
+            (4, "scale: float32[] -> weak float32[] (weak type)"),
+            (
+                5,
+                (
+                    "batch['x']: float32[8,4] on no device in particular -> float32[8,4] on "
+                    "mesh(data=8) as P('data') (sharding)"
+                ),
+            ),
+            (6, "mode: not given -> 'mean' (structure)"),
+            (7, "mode: 'mean' -> 'max' (static value)"),
+            (8, "batch['mask']: absent -> float32[8,4] (structure)"),
+            (9, "scale: given by position -> given by keyword (structure)"),
+        ]
+    ]
+    assert len(alarms.logged) == 8
+
+
+def test_the_message(alarms):
+    """The log tells the function, the step, what changed since when, and what to do."""
+    step = jb.instrument(total)
+    with watched(alarms):
+        for rows in (32, 32, 17):
+            step({"x": np.ones((rows, 2), np.float32)})
+    (message,) = alarms.logged
+    assert message == (
+        "jaxboard: total was compiled again at step 2 (T s). Changed since it was compiled for step 0:\n"
+        "    batch['x']: float32[32,2] -> float32[17,2] (shape)\n"
+        "    Pad or drop what is smaller (a last batch), or round lengths up to a few sizes."
+    )
+    (entry,) = [r for r in alarms.sink.records if r.kind is Kind.TEXT]
+    assert re.sub(r"\d+\.\d\d s", "T s", entry.value) == (
+        "**total** was compiled again at step 2 (T s). Changed since it was compiled for step 0:\n\n"
+        "- `batch['x']: float32[32,2] -> float32[17,2] (shape)`\n\n"
+        "Pad or drop what is smaller (a last batch), or round lengths up to a few sizes."
+    )
+
+
+def test_once_per_cause(alarms):
+    """A shape that never repeats is logged once; each of its compilations has an entry."""
+    step = jb.instrument(total)
+    with watched(alarms):
+        for rows in range(1, 6):
+            step({"x": np.ones((rows, 2), np.float32)})
+    assert len(alarms.logged) == 1
+    assert [step for step, _, _ in alarms.entries] == [1, 2, 3, 4]
+
+
+def test_shapes_that_come_back(alarms):
+    """Alternating shapes compile twice: one alarm."""
+    step = jb.instrument(total)
+    with watched(alarms):
+        for rows in (4, 5, 4, 5, 4):
+            step({"x": np.ones((rows, 2), np.float32)})
+    assert len(alarms.entries) == 1
+
+
+def test_the_nearest_compilation_is_compared_with(alarms):
+    """Of several known calls the alarm names the one that differs least."""
+    step = jb.instrument(total)
+    x = np.ones((4, 2), np.float32)
+    with watched(alarms):
+        step({"x": x}, np.float32(1))
+        step({"x": x.astype(np.int32)}, np.float32(1))
+        step({"x": x}, np.int32(1))
+    assert alarms.lines[1] == ["scale: float32[] -> int32[] (dtype)"]
+
+
+def test_several_changes_in_one_call(alarms):
+    """All that changed at once is told, eight lines of it."""
+    step = jb.instrument(jax.jit(lambda xs: sum(x.sum() for x in xs)))
+    with watched(alarms):
+        step([np.ones(2)] * 10)
+        step([np.ones(3)] * 10)
+    (lines,) = alarms.lines
+    assert lines[:2] == [
+        "xs[0]: float32[2] -> float32[3] (shape)",
+        "xs[1]: float32[2] -> float32[3] (shape)",
+    ]
+    assert len(lines) == 9
+    assert lines[8] == "and 2 more"
+
+
+def test_static_metadata_of_a_pytree(alarms):
+    """Same leaves, another static field: the alarm shows where the structures differ."""
+
+    @partial(jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["name"])
+    @dataclasses.dataclass
+    class State:
+        w: jax.Array
+        name: str
+
+    step = jb.instrument(jax.jit(lambda state: state.w * 2))
+    with watched(alarms):
+        step(State(jnp.ones(2), "first"))
+        step(State(jnp.ones(2), "second"))
+    ((line,),) = alarms.lines
+    assert line.startswith("state: ...")
+    assert "first" in line
+    assert "second" in line
+    assert line.endswith("(structure)")
+
+
+def test_own_variants_raise_no_alarm(alarms):
+    """The second program for steps with a due histogram is jaxboard's doing, not the user's."""
+
+    @jb.instrument
+    @jax.jit
+    def train_step(x):
+        jb.scalar("mean", x.mean())
+        jb.histogram("x", x, every=3)
+        return x * 2
+
+    with watched(alarms, telemetry=True):
+        for _ in range(7):
+            train_step(jnp.ones(4))
+    assert alarms.entries == []
+    assert alarms.logged == []
+    counts = [r.value for r in alarms.sink.records if r.tag.endswith("train_step/count")]
+    assert counts == [1, 2]
+
+
+def test_donated_arguments(alarms):
+    """Arrays that the call has taken can still be told apart."""
+
+    @jb.instrument
+    @partial(jax.jit, donate_argnums=0)
+    def train_step(state, x):
+        return jax.tree.map(lambda leaf: leaf + x.sum(), state)
+
+    with watched(alarms):
+        state = {"w": jnp.ones(3)}
+        for rows in (2, 2, 1):
+            state = train_step(state, np.ones(rows, np.float32))
+    assert alarms.lines == [["x: float32[2] -> float32[1] (shape)"]]
+
+
+def test_a_plain_function(alarms):
+    """Of a function that isn't jitted, what it compiles again counts, not what it compiles first."""
+    inner = jax.jit(lambda x: x.sum())
+
+    @jb.instrument
+    def train_step(x, first):
+        if not first:
+            jnp.cumsum(np.ones(3))  # compiled for the first time at the second step
+        return inner(x)
+
+    with watched(alarms):
+        train_step(np.ones(4), True)
+        train_step(np.ones(4), False)
+        train_step(np.ones(5), False)
+    assert alarms.lines == [["x: float32[4] -> float32[5] (shape)"]]
+
+
+def test_functions_of_one_name(alarms):
+    """Two functions that share a name are two functions."""
+    one, other = (jb.instrument(jax.jit(lambda x: x + 1), name="step") for _ in range(2))
+    with watched(alarms):
+        one(np.ones(2))
+        other(np.ones(3))
+    assert alarms.entries == []
+
+
+def test_nested_runs(alarms):
+    """An alarm is told to the run that the call belongs to, by what that run has seen."""
+    step = jb.instrument(total)
+    outer = MemorySink()
+    with jb.Run(None, sinks=[outer]):
+        step({"x": np.ones((2, 2))})
+        with watched(alarms):
+            step({"x": np.ones((3, 2))})
+            step({"x": np.ones((4, 2))})
+    assert alarms.lines == [["batch['x']: float32[3,2] -> float32[4,2] (shape)"]]
+    assert outer.records == []
+
+
+def test_it_can_be_switched_off(alarms):
+    """telemetry=False says nothing."""
+    step = jb.instrument(total)
+    with watched(alarms, telemetry=False):
+        step({"x": np.ones((2, 2))})
+        step({"x": np.ones((3, 2))})
+    assert (alarms.sink.records, alarms.logged) == ([], [])
