@@ -28,6 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_argument("--steps", type=_positive, default=600, help="training steps to take")
     demo.set_defaults(command=_demo)
 
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is installed, what works, and the command that mends what doesn't",
+        description="Tries what jaxboard and TensorBoard need. Exit status 1 if something is broken.",
+    )
+    doctor.set_defaults(command=_doctor)
+
     options = parser.parse_args(argv)
     return options.command(options)
 
@@ -53,3 +60,9 @@ def _demo(options: argparse.Namespace) -> int:
         return 1
     demo.main(options.logdir, options.steps)
     return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from jaxboard import _doctor as doctor
+
+    return doctor.main()

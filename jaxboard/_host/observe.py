@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from jaxboard._host.losses import describe, logger
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(slots=True, eq=False)  # frozen would cost a microsecond a call
 class Call:
     """One call of an instrumented function from plain Python.
 

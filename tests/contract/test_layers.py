@@ -29,7 +29,7 @@ LAYERS = (
     ("_run",),
     ("testing", "notebook"),
     ("jaxboard",),
-    ("integrations", "_demo"),
+    ("integrations", "_demo", "_doctor"),
     ("_cli",),
     ("__main__",),
 )
