@@ -321,10 +321,12 @@ def _report(
     arguments.check_every(tag, every)
     around = ambient.current()
     cadence = around.every if every is None else every
-    if around.silent or cadence in around.muted:
+    if around.silent:
         return
     value = check(tag, value)
     spec = Spec(kind, around.scope + tag, reduce, cadence, max_images, value.ndim)
+    if cadence in around.muted and not spec.windowed:
+        return
     step = None if step is None else arguments.as_step(tag, step)
     counts = arguments.as_weight(tag, weight, where)
     if not _compat.at_top_level():

@@ -10,8 +10,11 @@ import contextlib
 import contextvars
 import os
 import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
+from jaxboard._frame import Frame, Packed
 from jaxboard._host.buffer import Buffer
 
 
@@ -21,15 +24,17 @@ class Channel:
     Attributes:
         put: ``put(item, may_wait=True)`` of the buffer; see :meth:`Buffer.put`.
         name: which run this is, for messages.
+        windows: what instrumented functions accumulate on the device for this run, by function.
     """
 
-    __slots__ = ("_current", "_lock", "_next", "name", "put")
+    __slots__ = ("_current", "_lock", "_next", "name", "put", "windows")
 
     def __init__(self, buffer: Buffer, step: int = 0, name: str = "run"):
         self._lock = threading.Lock()
         self._next = step
         self._current = step
         self.name = name
+        self.windows: dict[Any, Packed] = {}
         # The buffer's own method rather than one that calls it: this is the training loop's way.
         self.put = buffer.put
 
@@ -42,6 +47,19 @@ class Channel:
             self._current = step
             self._next = step + 1
         return step
+
+    def put_window(self, accumulators: Packed | None) -> None:
+        """Hands accumulators over to the host before their time, where windows are merged too."""
+        if accumulators is not None:
+            arrays = dict(accumulators.arrays)  # fetching puts NumPy's arrays in their place
+            frame = Frame(accumulators.plan, arrays, self._current, time.time(), open=True)
+            self.put(frame)
+
+    def end_windows(self) -> None:
+        """Hands over all windows that are not over."""
+        while self.windows:
+            _, accumulators = self.windows.popitem()
+            self.put_window(accumulators)
 
     @property
     def current(self) -> int:

@@ -226,6 +226,7 @@ class Run:
                 self._watch.stop()
             # What is reported from here on is not of this run.
             deactivate(self.channel)
+            self.channel.end_windows()
             try:
                 self._flusher.close(timeout, device_timeout=device_timeout)
             except RunError:

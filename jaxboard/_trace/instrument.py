@@ -19,13 +19,12 @@ import jax
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning, ReportError
-from jaxboard._frame import Frame
+from jaxboard._frame import Frame, Packed
 from jaxboard._host import observe
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import ambient
-from jaxboard._trace.pack import pack
-from jaxboard._trace.primitive import deliver
-from jaxboard._trace.rules import collect
+from jaxboard._trace.program import Programs
+from jaxboard._trace.window import Missing, common_place, nothing
 
 F = TypeVar("F")  # nnx.jit returns objects that type checkers do not take for callables
 
@@ -143,23 +142,22 @@ class Instrumented:
         self._options = options
         self._jit_options = jit_options
         self._name = options.name or getattr(self, "__name__", type(fn).__name__)
-        # By the cadences that are left out of it: the program for steps on which those aren't due.
-        self._programs: dict[frozenset[int], Any] = {}
-        self._cadences: set[int] = set()
+        self._programs = None
         if jit_options is not None:
-            self._under_trace = self._jit(self._with_callback, hidden_output=False)
+            self._programs = Programs(
+                fn,
+                self._name,
+                jit_options,
+                every=options.every,
+                step=options.step,
+                advance=options.advance,
+            )
+        # Accumulators that hold nothing, once the function was found to report windows.
+        self._fresh: Packed | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not _compat.at_top_level():
-            if (
-                self._jit_options is None
-                or ambient.current().harvested
-                or _compat.jit_is_disabled()
-            ):
-                with ambient.changed(every=self._options.every):
-                    return self._fn(*args, **kwargs)
-            with ambient.changed(every=self._options.every, harvested=True):
-                return self._under_trace(*args, **kwargs)
+            return self._traced(args, kwargs)
         channel = active()
         step = None if channel is None else channel.begin(self._options.advance)
         told = observe.observers()
@@ -174,6 +172,14 @@ class Instrumented:
             observe.end(told, call, out)
         return out
 
+    def _traced(self, args: Any, kwargs: Any) -> Any:
+        """The call while JAX traces what is around it."""
+        collected = ambient.current().harvested or _compat.jit_is_disabled()
+        if self._programs is not None and not collected:
+            return self._programs.by_callback(*args, **kwargs)
+        with ambient.changed(every=self._options.every):
+            return self._fn(*args, **kwargs)
+
     def _run(self, channel: Channel | None, step: int | None, args: Any, kwargs: Any) -> Any:
         """The call itself, from plain Python."""
         if channel is None or step is None:
@@ -181,10 +187,15 @@ class Instrumented:
             with ambient.changed(silent=True):
                 return self._fn(*args, **kwargs)
         with self._marker(step):
-            if self._jit_options is None or _compat.jit_is_disabled():
+            if self._programs is None or _compat.jit_is_disabled():
                 with ambient.changed(every=self._options.every):
                     return self._fn(*args, **kwargs)
-            return self._call(channel, step, args, kwargs)
+            out, packed = self._call(self._programs, channel, step, args, kwargs)
+            if packed.arrays:
+                known = None if packed.plan.step else step
+                more = not self._options.advance
+                channel.put(Frame(packed.plan, packed.arrays, known, time.time(), open=more))
+            return out
 
     def _marker(self, step: int) -> Any:
         """What a profile tells steps by. It costs a microsecond where nobody makes a profile."""
@@ -192,73 +203,43 @@ class Instrumented:
             return jax.profiler.StepTraceAnnotation(self._name, step_num=step)
         return jax.profiler.TraceAnnotation(self._name)
 
-    def _call(self, channel: Channel, step: int, args: Any, kwargs: Any) -> Any:
-        if self._options.step is not None:
+    def _call(
+        self, programs: Programs, channel: Channel, step: int, args: Any, kwargs: Any
+    ) -> tuple[Any, Packed]:
+        """Runs the program for a step: the function's results, and the frame."""
+        while True:
             # When the program computes the step, all it reports leaves the device and the host chooses.
-            muted = frozenset[int]()
-        else:
-            muted = frozenset(n for n in self._cadences if step % n)
-        program = self._programs.get(muted)
-        if program is None:
-            program = self._programs[muted] = self._program(muted)
-        out, packed = program(*args, **kwargs)
-        if packed.arrays:
-            known = None if packed.plan.step else step
-            more = not self._options.advance
-            channel.put(Frame(packed.plan, packed.arrays, known, time.time(), open=more))
-        return out
+            known = programs.cadences if self._options.step is None else ()
+            muted = frozenset(n for n in known if step % n)
+            # Taken out while the program runs: a call on another thread meanwhile starts anew.
+            carried = channel.windows.pop(self, self._fresh)
+            try:
+                if carried is None:
+                    return programs.plain(muted)(*args, **kwargs)
+                program = programs.carrying(muted, len(args))
+                out, packed, after = program(carried, *args, **kwargs)
+            except Missing as missing:
+                self._fresh = nothing(missing.like, self._place(args, kwargs))
+                channel.put_window(carried)
+            except ValueError:
+                place = self._place(args, kwargs)
+                channel.put_window(carried)
+                if carried is None or place is None or place == _sharding(carried):
+                    raise
+                # The arguments lie elsewhere than the accumulators.
+                self._fresh = jax.device_put(self._fresh, place)
+            except BaseException:
+                channel.put_window(carried)
+                raise
+            else:
+                if channel.windows.setdefault(self, after) is not after:
+                    channel.put_window(after)
+                return out, packed
 
-    def _program(self, muted: frozenset[int]) -> Any:
-        """The jitted function with the frame as a hidden output, without the reports of some cadences."""
-
-        def program(*args: Any, **kwargs: Any) -> Any:
-            around = ambient.current()._replace(
-                every=self._options.every, muted=muted, harvested=True
-            )
-            with ambient.entered(around):
-                out, reports, step = self._harvested(args, kwargs, final=True)
-            self._cadences.update(r.spec.every for r in reports if r.spec.every > 1)
-            return out, pack(reports, step if reports else None)
-
-        return self._jit(program, hidden_output=True)
-
-    def _with_callback(self, *args: Any, **kwargs: Any) -> Any:
-        out, reports, step = self._harvested(args, kwargs, final=False)
-        deliver(pack(reports, step), advance=self._options.advance)
-        return out
-
-    def _harvested(self, args: Any, kwargs: Any, *, final: bool) -> Any:
-        """Calls the function in the midst of tracing: its results, its reports, its step."""
-        static = self._jit_options or {}
-        numbers = {
-            n % len(args) for n in static.get("static_argnums", ()) if -len(args) <= n < len(args)
-        }
-        names = static.get("static_argnames", ())
-        dynamic = (
-            {i: x for i, x in enumerate(args) if i not in numbers},
-            {name: x for name, x in kwargs.items() if name not in names},
-        )
-
-        def call(dynamic: Any) -> Any:
-            positional = [dynamic[0].get(i, x) for i, x in enumerate(args)]
-            return self._fn(*positional, **{**kwargs, **dynamic[1]})
-
-        closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
-        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final)
-        step = None if self._options.step is None else self._options.step(*args, **kwargs)
-        return jax.tree.unflatten(jax.tree.structure(shape), results), reports, step
-
-    def _jit(self, function: Any, *, hidden_output: bool) -> Any:
-        options = dict(self._jit_options or {})
-        if hidden_output and "out_shardings" in options:
-            options["out_shardings"] = (options["out_shardings"], None)
-
-        # The name in profiles, and the signature that static and donated arguments are told by.
-        @functools.wraps(self._fn)
-        def named(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-        return jax.jit(named, **options)
+    def _place(self, args: Any, kwargs: Any) -> jax.sharding.Sharding | None:
+        asked = [(self._jit_options or {}).get(name) for name in ("in_shardings", "out_shardings")]
+        arrays = [x for x in jax.tree.leaves((args, kwargs)) if isinstance(x, jax.Array)]
+        return common_place([*jax.tree.leaves(asked), *(x.sharding for x in arrays if x.committed)])
 
     @property
     def jit_options(self) -> dict[str, Any] | None:
@@ -275,6 +256,10 @@ class Instrumented:
 
     def __repr__(self) -> str:
         return f"<jaxboard.instrument of {self._fn!r}>"
+
+
+def _sharding(packed: Packed) -> jax.sharding.Sharding:
+    return next(iter(packed.arrays.values())).sharding
 
 
 _warned_no_run = False

@@ -67,7 +67,7 @@ class _Packer:
 
     def add(self, array: Any) -> Slot:
         array = jnp.asarray(array)
-        dtype = str(_carried(array.dtype))
+        dtype = str(carried(array.dtype))
         offset = self.sizes.get(dtype, 0)
         self.parts.setdefault(dtype, []).append(array)
         self.sizes[dtype] = offset + array.size
@@ -77,7 +77,7 @@ class _Packer:
         return {dtype: _vector(parts, dtype) for dtype, parts in self.parts.items()}
 
 
-def _carried(dtype: Any) -> Any:
+def carried(dtype: Any) -> Any:
     """The dtype that carries another one exactly; fewer dtypes make fewer arrays."""
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
         return jnp.dtype(jnp.float32)

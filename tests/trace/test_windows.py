@@ -1,0 +1,306 @@
+"""Windows: what every=N steps report is accumulated on the device, and is one point of all of them."""
+
+# pyright: reportAttributeAccessIssue=false, reportFunctionMemberAccess=false
+
+from __future__ import annotations
+
+import contextlib
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import NamedSharding, PartitionSpec
+
+import jaxboard as jb
+from jaxboard.testing import capture
+
+REDUCTIONS = ("mean", "sum", "min", "max", "count", "std")
+
+
+def every_way(x):
+    for how in REDUCTIONS:
+        jb.scalar(how, x, every=4, reduce=how)
+    jb.scalar("last", x, every=4, reduce="last")
+    jb.scalar("each", x)
+    return x * 2
+
+
+def reference(values, every, first=0):
+    """What each reduction makes of the windows that end at multiples of ``every``, in NumPy."""
+    windows = {}
+    for step, value in enumerate(values, first):
+        windows.setdefault(-(-step // every) * every, []).append(np.float64(value))
+    last = first + len(values) - 1
+    how = {"count": len, "sum": np.sum, "mean": np.mean, "min": np.min, "max": np.max}
+    how["std"] = np.std
+    return {
+        (name, min(ends, last)): pytest.approx(float(reduce(window)), rel=1e-6, abs=1e-6)
+        for ends, window in windows.items()
+        for name, reduce in how.items()
+    }
+
+
+@contextlib.contextmanager
+def compiles(name):
+    """Yields a list that gets an element for each time a program of that name is compiled."""
+    seen = []
+
+    def listen(event, _, **more):
+        if event.endswith("backend_compile_duration") and more.get("fun_name") == f"jit({name})":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def windows(records):
+    assert len({(r.tag, r.step) for r in records}) == len(records)
+    return {(r.tag, r.step): float(r.value) for r in records if r.tag in REDUCTIONS}
+
+
+VALUES = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0, 6.0, 5.0, 3.0, 5.0]
+
+
+@pytest.mark.parametrize("first", [0, 3, 4])
+def test_windows_on_the_device(first):
+    """Each reduction over the steps of a window is NumPy's; what is left is a point at the last step."""
+    step = jb.instrument(jax.jit(every_way))
+    with capture(step=first) as records:
+        results = [float(step(x)) for x in VALUES]
+    assert results == [2 * x for x in VALUES]
+    assert windows(records) == reference(VALUES, 4, first)
+    last = [(r.step, float(r.value)) for r in records if r.tag == "last"]
+    assert last == [(s, VALUES[s - first]) for s in range(first, first + 11) if s % 4 == 0]
+    assert [float(r.value) for r in records if r.tag == "each"] == VALUES
+
+
+@pytest.mark.parametrize("how", ["plain", "own step", "under jit", "nnx.jit"])
+def test_the_same_windows_on_every_way(how):
+    """Wherever they are merged, on the device or on the host, windows are the same."""
+    if how == "plain":
+        step = jb.instrument(every_way)
+    elif how == "own step":
+        counted = jb.instrument(jax.jit(lambda x, n: every_way(x)), step=lambda x, n: n)
+        step = lambda x: counted(x, jnp.int32(next(count)))  # noqa: E731
+        count = iter(range(len(VALUES)))
+    elif how == "under jit":
+        step = jax.jit(jb.instrument(jax.jit(every_way)))
+    else:
+        step = jb.instrument(nnx.jit(every_way))
+    with capture() as records:
+        for x in VALUES:
+            step(jnp.float32(x))
+    assert windows(records) == reference(VALUES, 4)
+
+
+@given(
+    every=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    values=st.lists(st.integers(-100, 100), min_size=1, max_size=20),
+    first=st.integers(0, 7),
+)
+@settings(deadline=None, max_examples=15)
+@pytest.mark.filterwarnings("ignore:.*is compiled for more than 4")
+def test_several_cadences(every, values, first):
+    """Windows of several lengths do not disturb one another."""
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        for number, n in enumerate(every):
+            jb.scalar(f"{number}", x, every=n, reduce="sum")
+
+    expected = {}
+    for number, n in enumerate(every):
+        for at, value in enumerate(values, first):
+            ends = min(-(-at // n) * n, first + len(values) - 1)
+            key = (str(number), ends)
+            expected[key] = expected.get(key, 0) + value
+    with capture(step=first) as records:
+        for value in values:
+            step(jnp.float32(value))
+    assert {(r.tag, r.step): int(r.value) for r in records} == expected
+    assert len(records) == len(expected)
+
+
+def test_one_frame_a_window():
+    """Nothing leaves the device on a step on which no window is due."""
+    step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=100)))
+    with capture():
+        run = jb.current_run()
+        put, frames = run.channel.put, []
+        run.channel.put = lambda item, *rest: (frames.append(item), put(item, *rest))[1]
+        for _ in range(250):
+            step(1.0)
+        run.channel.put = put
+    assert [frame.step for frame in frames] == [0, 100, 200]
+
+
+def test_no_program_more_than_needed():
+    """A window compiles the step twice, due and not due, however long it runs."""
+    traces = []
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        traces.append(1)
+        jb.scalar("x", x, every=5)
+        return x
+
+    with compiles("step") as seen, capture():
+        for _ in range(20):
+            step(jnp.float32(1))
+    assert (len(seen), len(traces)) == (2, 2)
+
+
+def test_an_exception_in_the_loop_loses_nothing():
+    """What was accumulated when the loop broke is a point."""
+    step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
+    records = None
+    with pytest.raises(KeyError), capture() as records:
+        for x in (1.0, 2.0, 3.0, 4.0):
+            step(x)
+        raise KeyError
+    assert [(r.step, float(r.value)) for r in records] == [(0, 1.0), (3, 9.0)]
+
+
+def test_an_exception_in_the_step_loses_nothing():
+    """A call that fails leaves the window as it was, and it goes on afterwards."""
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        jb.scalar("x", x.sum(), every=4, reduce="sum")
+        return x + jnp.zeros(3)
+
+    with capture() as records:
+        step(jnp.ones(3))
+        step(jnp.ones(3))
+        with pytest.raises((TypeError, ValueError)):
+            step(jnp.ones(2))  # takes step 2
+        step(jnp.ones(3))
+        step(jnp.ones(3))
+    assert [(r.step, float(r.value)) for r in records] == [(0, 3.0), (4, 9.0)]
+
+
+def test_reports_that_depend_on_the_arguments():
+    """Programs for other shapes or static arguments report other windows, and each is whole."""
+
+    @jb.instrument
+    @functools.partial(jax.jit, static_argnames="kind")
+    def step(x, *, kind):
+        jb.scalar("all", x.sum(), every=6, reduce="sum")
+        jb.scalar(kind, x.sum(), every=6, reduce="sum")
+
+    with capture() as records:
+        for i in range(13):
+            step(np.ones(1 + i % 2, np.float32), kind="ab"[i % 2])
+    points = {(r.tag, r.step): float(r.value) for r in records}
+    assert points == {
+        ("all", 0): 1.0,
+        ("a", 0): 1.0,
+        ("all", 6): 9.0,
+        ("a", 6): 3.0,
+        ("b", 6): 6.0,
+        ("all", 12): 9.0,
+        ("a", 12): 3.0,
+        ("b", 12): 6.0,
+    }
+    assert len(records) == len(points)
+
+
+@pytest.mark.parametrize("kind", ["arguments", "jit"])
+def test_on_a_mesh(kind):
+    """Over eight devices windows are exact, results keep their shardings, and nothing compiles anew."""
+    mesh = jax.make_mesh((8,), ("d",))
+    rows = NamedSharding(mesh, PartitionSpec("d"))
+
+    def f(x):
+        jb.scalar("sum", x.sum(), every=3, reduce="sum")
+        return x * 2
+
+    options = {"in_shardings": rows, "out_shardings": rows} if kind == "jit" else {}
+    step = jb.instrument(jax.jit(f, **options))
+    x = np.arange(16, dtype=np.float32)
+    with compiles("f") as seen, capture() as records:
+        for _ in range(7):
+            y = step(x if kind == "jit" else jax.device_put(x, rows))
+    assert y.sharding.is_equivalent_to(rows, 1)
+    assert [(r.step, float(r.value)) for r in records] == [(0, 120.0), (3, 360.0), (6, 360.0)]
+    assert len(seen) == 2
+
+
+def test_arguments_that_move():
+    """A function called on one device and then on another goes on, and no value is lost."""
+    one, other = jax.devices()[:2]
+    step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=6, reduce="sum")))
+    with capture() as records:
+        for i in range(7):
+            step(jax.device_put(jnp.float32(i), one if i < 4 else other))
+    assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (6, 21.0)]
+
+
+def test_runs_have_windows_of_their_own():
+    """A second run starts with empty windows, and the first one's end with it."""
+    step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
+    for base in (1.0, 100.0):
+        with capture() as records:
+            for _ in range(3):
+                step(base)
+        assert [(r.step, float(r.value)) for r in records] == [(0, base), (2, 2 * base)]
+
+
+def test_evaluation_windows():
+    """Calls that take no step merge into the window of the step they belong to."""
+    train = jb.instrument(jax.jit(lambda x: x))
+    evaluate = jb.instrument(
+        jax.jit(lambda x: jb.scalar("e", x, every=2, reduce="sum")), advance=False
+    )
+    with capture() as records:
+        for step in range(3):
+            train(1.0)
+            for value in (1.0, 10.0):
+                evaluate(value * (step + 1))
+    assert [(r.step, float(r.value)) for r in records] == [(0, 11.0), (2, 55.0)]
+
+
+def test_donation_and_static_arguments_beside_windows():
+    """The user's donated and static arguments are still theirs by place and by name."""
+
+    @jb.instrument
+    @functools.partial(jax.jit, static_argnums=1, donate_argnames=("x",))
+    def step(x, power, *, scale):
+        assert isinstance(power, int)
+        jb.scalar("x", x, every=2, reduce="sum")
+        return x**power * scale
+
+    with capture() as records:
+        for power in (1, 2, 1):
+            x = jnp.float32(3)
+            assert float(step(x, power, scale=2.0)) == 3.0**power * 2
+            assert x.is_deleted()
+    assert [(r.step, float(r.value)) for r in records] == [(0, 3.0), (2, 6.0)]
+
+
+def test_many_combinations_are_warned_of():
+    """More than four programs of one function are said to be many, with the cadences to blame."""
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        for n in (2, 3, 5):
+            jb.scalar(f"{n}", x, every=n)
+
+    with (
+        capture(),
+        pytest.warns(jb.JaxboardWarning, match="step is compiled for more than 4 .* 2, 3, 5"),
+    ):
+        for _ in range(12):
+            step(1.0)
