@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def compiles(name):
     """Yields a list that gets an element for each time a program of that name is compiled."""
     seen = []
 
-    def listen(event, _, **more):
+    def listen(event, duration_secs, **more):
         if event.endswith("backend_compile_duration") and more.get("fun_name") == f"jit({name})":
             seen.append(event)
 
@@ -131,16 +132,14 @@ def test_several_cadences(every, values, first):
 
 
 def test_one_frame_a_window():
-    """Nothing leaves the device on a step on which no window is due."""
+    """Nothing leaves the device on a step on which no window is due, and everything on one on which it is."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=100)))
     with capture():
-        run = jb.current_run()
-        put, frames = run.channel.put, []
-        run.channel.put = lambda item, *rest: (frames.append(item), put(item, *rest))[1]
-        for _ in range(250):
-            step(1.0)
-        run.channel.put = put
-    assert [frame.step for frame in frames] == [0, 100, 200]
+        step(1.0)
+        for muted, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
+            _, frame, _ = step._programs.carrying(muted, 1)(step._fresh, 1.0)
+            assert len(frame.plan.entries) == leaves
+            assert bool(frame.arrays) == bool(leaves)
 
 
 def test_no_program_more_than_needed():
@@ -163,11 +162,18 @@ def test_no_program_more_than_needed():
 def test_an_exception_in_the_loop_loses_nothing():
     """What was accumulated when the loop broke is a point."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
-    records = None
-    with pytest.raises(KeyError), capture() as records:
-        for x in (1.0, 2.0, 3.0, 4.0):
-            step(x)
-        raise KeyError
+    collected = []
+
+    def train():
+        with capture() as records:
+            collected.append(records)
+            for x in (1.0, 2.0, 3.0, 4.0):
+                step(x)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        train()
+    (records,) = collected
     assert [(r.step, float(r.value)) for r in records] == [(0, 1.0), (3, 9.0)]
 
 
@@ -226,13 +232,13 @@ def test_on_a_mesh(kind):
         jb.scalar("sum", x.sum(), every=3, reduce="sum")
         return x * 2
 
-    options = {"in_shardings": rows, "out_shardings": rows} if kind == "jit" else {}
+    options: Any = {"in_shardings": rows, "out_shardings": rows} if kind == "jit" else {}
     step = jb.instrument(jax.jit(f, **options))
     x = np.arange(16, dtype=np.float32)
     with compiles("f") as seen, capture() as records:
         for _ in range(7):
-            y = step(x if kind == "jit" else jax.device_put(x, rows))
-    assert y.sharding.is_equivalent_to(rows, 1)
+            results = step(x if kind == "jit" else jax.device_put(x, rows))
+            assert results.sharding.is_equivalent_to(rows, 1)
     assert [(r.step, float(r.value)) for r in records] == [(0, 120.0), (3, 360.0), (6, 360.0)]
     assert len(seen) == 2
 
@@ -298,9 +304,7 @@ def test_many_combinations_are_warned_of():
         for n in (2, 3, 5):
             jb.scalar(f"{n}", x, every=n)
 
-    with (
-        capture(),
-        pytest.warns(jb.JaxboardWarning, match="step is compiled for more than 4 .* 2, 3, 5"),
-    ):
-        for _ in range(12):
-            step(1.0)
+    message = "step is compiled for more than 4 .* 2, 3, 5"
+    with pytest.warns(jb.JaxboardWarning, match=message) as warned, capture():
+        steps = [step(float(i)) for i in range(12)]
+    assert (len(steps), len(warned)) == (12, 1)
