@@ -11,15 +11,21 @@ from jaxboard._emit import scope as scope
 from jaxboard._emit import text as text
 from jaxboard._errors import JaxboardError as JaxboardError
 from jaxboard._errors import JaxboardWarning as JaxboardWarning
+from jaxboard._errors import ProfileError as ProfileError
 from jaxboard._errors import ReportError as ReportError
 from jaxboard._errors import RunError as RunError
+from jaxboard._profile import JAXProfiler as JAXProfiler
+from jaxboard._profile import profile as profile
+from jaxboard._profile import trace as trace
 from jaxboard._run import Run as Run
 from jaxboard._run import current_run as current_run
 from jaxboard._trace.instrument import instrument as instrument
 
 __all__ = [
+    "JAXProfiler",
     "JaxboardError",
     "JaxboardWarning",
+    "ProfileError",
     "ReportError",
     "Run",
     "RunError",
@@ -29,8 +35,10 @@ __all__ = [
     "histogram",
     "image",
     "instrument",
+    "profile",
     "scalar",
     "scalars",
     "scope",
     "text",
+    "trace",
 ]

@@ -127,3 +127,25 @@ def call_python(ctx: Any, function: Any, operands: Any) -> Any:
         ctx, function, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=True
     )
     return results
+
+
+def is_tracing() -> bool:
+    """Whether anybody records a trace in this process: JAX, or TensorBoard's "Capture profile".
+
+    JAX finds the latter out only when it stops its own trace, and can't start another one after that.
+    Undocumented, there since 0.4. Remove when starting a trace raises where another session is active.
+    """
+    ask = getattr(jax.profiler.TraceAnnotation, "is_enabled", None)
+    return bool(ask is not None and ask())
+
+
+def profile_options(**options: Any) -> jax.profiler.ProfileOptions:
+    """Options for a trace, without those that this JAX doesn't have.
+
+    Up to 0.11 it takes any name in silence; from 0.12 it raises. Remove with 0.11.
+    """
+    made = jax.profiler.ProfileOptions()
+    for name, value in options.items():
+        if hasattr(type(made), name):
+            setattr(made, name, value)
+    return made

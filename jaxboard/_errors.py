@@ -21,11 +21,19 @@ class RunError(JaxboardError, RuntimeError):
     """
 
 
+class ProfileError(JaxboardError, RuntimeError):
+    """A profile could not be made, or not be saved.
+
+    Raised only where ``on_error="raise"`` was asked for, and then on leaving the profiled block: a
+    profile that fails doesn't stop the training.
+    """
+
+
 class JaxboardWarning(UserWarning):
     """Something works, but not as well as it could, or not as the caller may think."""
 
 
 # Users should meet these under the name they import them by.
-for _cls in (JaxboardError, ReportError, RunError, JaxboardWarning):
+for _cls in (JaxboardError, ReportError, RunError, ProfileError, JaxboardWarning):
     _cls.__module__ = "jaxboard"
 del _cls

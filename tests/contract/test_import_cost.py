@@ -5,7 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("PIL", "chex", "flax", "matplotlib", "optax", "sklearn", "tensorboard", "tensorflow")
+HEAVY = (
+    "PIL",
+    "chex",
+    "flax",
+    "matplotlib",
+    "optax",
+    "sklearn",
+    "tensorboard",
+    "tensorflow",
+    "xprof",
+)
 LIMIT = 0.05  # seconds
 
 

@@ -27,6 +27,7 @@ LAYERS = (
     ("_emit",),
     ("_telemetry",),
     ("_run",),
+    ("_profile",),
     ("testing", "notebook"),
     ("jaxboard",),
     ("integrations", "_demo", "_doctor"),

@@ -10,8 +10,10 @@ import pytest
 import jaxboard
 
 NAMES = [
+    "JAXProfiler",
     "JaxboardError",
     "JaxboardWarning",
+    "ProfileError",
     "ReportError",
     "Run",
     "RunError",
@@ -21,10 +23,12 @@ NAMES = [
     "histogram",
     "image",
     "instrument",
+    "profile",
     "scalar",
     "scalars",
     "scope",
     "text",
+    "trace",
 ]
 
 

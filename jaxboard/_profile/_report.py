@@ -1,0 +1,96 @@
+"""What is told of a profile: a line to the user, and a summary in the run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from jaxboard._host.losses import logger
+from jaxboard._profile._summary import Op, Summary
+from jaxboard._record import Kind, Record
+
+_ROWS = 10
+_CURVES = 5
+"""How many operations are listed, and how many of them have a scalar."""
+
+XPROF = "pip install 'jaxboard-tb[profile]'"
+
+
+def say(line: str) -> None:
+    """Tells the user something that is no fault, unless their logging wants to hear of faults only."""
+    if logger.isEnabledFor(logging.INFO) and logger.hasHandlers():
+        logger.info("jaxboard: %s", line)
+    elif logger.level <= logging.INFO:
+        sys.stderr.write(f"jaxboard: {line}\n")
+
+
+def saved(path: str, logdir: str, steps: Sequence[int], seconds: float) -> str:
+    """The line about a trace that is in place."""
+    size = f", {os.path.getsize(path) / 1e6:.1f} MB" if os.path.exists(path) else ""
+    what = f"{len(steps)} steps ({stretch(steps)})" if steps else "no steps"
+    return (
+        f"profiled {what}, saved in {seconds:.1f} s: {path}{size}. "
+        f"Look at it in the Profile tab: {'' if has_xprof() else XPROF + ' && '}tensorboard --logdir {logdir}"
+    )
+
+
+def has_xprof() -> bool:
+    """Whether TensorBoard has a Profile tab here. Imports nothing."""
+    return find_spec("xprof") is not None
+
+
+def stretch(steps: Sequence[int]) -> str:
+    """The first and the last of some steps."""
+    return f"{steps[0]}-{steps[-1]}" if len(steps) > 1 else f"{steps[0]}"
+
+
+def records(summary: Summary, step: int) -> Iterator[Record]:
+    """A summary as scalars and tables, at the last step that was profiled."""
+    now = time.time()
+
+    def record(kind: Kind, tag: str, value: Any, step: int = step) -> Record:
+        return Record(kind, f"profile/{tag}", step, now, value)
+
+    for number, ms in summary.steps:
+        yield record(Kind.SCALAR, "step_ms", np.float64(ms), number)
+    if summary.steps:
+        times = [ms for _, ms in summary.steps]
+        shortest, longest = (
+            choose(summary.steps, key=lambda step: step[1]) for choose in (min, max)
+        )
+        mean = sum(times) / len(times)
+        for name, value in ("mean", mean), ("min", shortest[1]), ("max", longest[1]):
+            yield record(Kind.SCALAR, f"step_ms_{name}", np.float64(value))
+        numbers = [number for number, _ in summary.steps]
+        table = [
+            ["step time", "ms", "step"],
+            ["mean", f"{mean:.3f}", f"{stretch(numbers)}"],
+            ["min", f"{shortest[1]:.3f}", f"{shortest[0]}"],
+            ["max", f"{longest[1]:.3f}", f"{longest[0]}"],
+        ]
+        yield record(Kind.TEXT, "step_times", table)
+    for where, operations in ("device", summary.device), ("host", summary.host):
+        total = sum(ms for *_, ms in operations)
+        if total:
+            for name, _, ms in operations[:_CURVES]:
+                yield record(
+                    Kind.SCALAR, f"{where}_ops_percent/{name}", np.float64(100 * ms / total)
+                )
+            yield record(Kind.TEXT, f"{where}_ops", _table(where, operations, total))
+    if summary.source is None:
+        yield record(Kind.TEXT, "device_ops", f"What the devices did is read by xprof: `{XPROF}`.")
+
+
+def _table(where: str, operations: Sequence[Op], total: float) -> list[list[str]]:
+    rows = [
+        [name, f"{100 * ms / total:.1f} %", f"{ms:.3f}", f"{count}"]
+        for name, count, ms in operations[:_ROWS]
+    ]
+    return [[f"{where} operation", "share", "ms, by itself", "times"], *rows]
