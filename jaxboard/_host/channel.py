@@ -11,7 +11,7 @@ import contextvars
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxboard._frame import Frame, Packed
@@ -25,9 +25,11 @@ class Channel:
         put: ``put(item, may_wait=True)`` of the buffer; see :meth:`Buffer.put`.
         name: which run this is, for messages.
         windows: what instrumented functions accumulate on the device for this run, by function.
+        before_close: called before the run closes, by its closing thread: each waits until what it
+            stands for has put its reports, or has no more to put.
     """
 
-    __slots__ = ("_current", "_lock", "_next", "name", "put", "windows")
+    __slots__ = ("_current", "_lock", "_next", "before_close", "name", "put", "windows")
 
     def __init__(self, buffer: Buffer, step: int = 0, name: str = "run"):
         self._lock = threading.Lock()
@@ -35,6 +37,7 @@ class Channel:
         self._current = step
         self.name = name
         self.windows: dict[Any, Packed] = {}
+        self.before_close: list[Callable[[], object]] = []
         # The buffer's own method rather than one that calls it: this is the training loop's way.
         self.put = buffer.put
 

@@ -66,7 +66,7 @@ def _wait(arrays: list[jax.Array]) -> None:
             array.block_until_ready()
 
 
-def _devices(arrays: list[jax.Array]) -> list[jax.Device]:
+def _devices(arrays: list[jax.Array]) -> list[Any]:
     """The devices of this process that hold something, and the first one."""
     used = {
         device

@@ -147,7 +147,14 @@ class JAXProfiler:
             config: Any = steps
             steps = (config.start_step, config.end_step)
             logdir = getattr(config, "log_dir", None) if logdir is None else logdir
-        _check(logdir, name, host_level, sync, max_seconds, on_error)
+        _check(
+            logdir=logdir,
+            name=name,
+            host_level=host_level,
+            sync=sync,
+            max_seconds=max_seconds,
+            on_error=on_error,
+        )
         options = {
             "host_tracer_level": host_level,
             "python_tracer_level": int(python),
@@ -252,7 +259,7 @@ class JAXProfiler:
 
 
 def _check(
-    logdir: Any, name: Any, host_level: Any, sync: Any, max_seconds: Any, on_error: Any
+    *, logdir: Any, name: Any, host_level: Any, sync: Any, max_seconds: Any, on_error: Any
 ) -> None:
     """Raises unless the arguments are what ``profile`` says."""
 

@@ -91,7 +91,7 @@ class Recorder:
             observe.add(self._calls)
 
     def close(self, error: BaseException | None = None) -> None:
-        """Saves what was recorded, and waits until it is on disk and summarised.
+        """Saves what was recorded, and waits until it is on disk; not for its summary.
 
         Raises:
             ProfileError: there was a fault, ``on_error`` is ``"raise"``, and the block didn't fail.
@@ -100,7 +100,7 @@ class Recorder:
             return
         if self._capture is not None:
             self._stop(None if error is None else _PATIENCE_SECS)
-            self._capture.join(_SUMMARY_SECS)
+            self._placed.wait()
         elif not self._over and error is None:
             self._fail(self._never_reached())
         self._detach()
@@ -208,6 +208,8 @@ class Recorder:
         self._over = True
         observe.remove(self._calls)
         self._attempt(lambda: self._save(capture))
+        if self._run is not None:
+            self._run.channel.before_close.append(lambda: capture.join(_SUMMARY_SECS))
         self._placed.set()
         if self.path is not None:
             try:
@@ -314,7 +316,8 @@ class Recorder:
     def _detach(self) -> None:
         self._over = True
         observe.remove(self._calls)
-        _endings.closed(self)
+        if self._capture is None:
+            _endings.closed(self)
 
 
 class _Calls:

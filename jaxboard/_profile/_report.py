@@ -34,7 +34,7 @@ def say(line: str) -> None:
 def saved(path: str, logdir: str, steps: Sequence[int], seconds: float) -> str:
     """The line about a trace that is in place."""
     size = f", {os.path.getsize(path) / 1e6:.1f} MB" if os.path.exists(path) else ""
-    what = f"{len(steps)} steps ({stretch(steps)})" if steps else "no steps"
+    what = f"{len(steps)} step{'s' * (len(steps) > 1)} ({stretch(steps)})" if steps else "no steps"
     return (
         f"profiled {what}, saved in {seconds:.1f} s: {path}{size}. "
         f"Look at it in the Profile tab: {'' if has_xprof() else XPROF + ' && '}tensorboard --logdir {logdir}"

@@ -222,6 +222,8 @@ class Run:
             if device_timeout is None:
                 # Callbacks look for the run when they arrive, so it has to be there till then.
                 self._flusher.await_callbacks()
+                for wait in self.channel.before_close:
+                    wait()
             if self._watch is not None:
                 self._watch.stop()
             # What is reported from here on is not of this run.

@@ -1,0 +1,394 @@
+"""A profile has the steps that were asked for, all of their work, and nothing else."""
+
+import dataclasses
+import functools
+import itertools
+import logging
+import os
+import pathlib
+import threading
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from traces import events, markers, modules, traces
+
+import jaxboard as jb
+from jaxboard._host import observe
+from jaxboard.sinks import MemorySink
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*no run is open")
+
+
+@jb.instrument
+@functools.partial(jax.jit, donate_argnums=0)
+def train_step(x):
+    jb.scalar("mean", x.mean())
+    return jnp.tanh(x @ x)
+
+
+@jb.instrument(advance=False)
+@jax.jit
+def evaluate(x):
+    return x.sum()
+
+
+@jax.jit
+def before(x):
+    """Some 50 ms of work."""
+    return jax.lax.fori_loop(0, 200, lambda _, x: jnp.sin(x @ x), x)
+
+
+def train(steps, x=None):
+    x = jnp.ones((32, 32)) if x is None else x
+    for _ in steps:
+        x = train_step(x)
+    return x
+
+
+def run(logdir, **options):
+    return jb.Run(logdir, sinks=[MemorySink()], **options)
+
+
+def warnings(caplog):
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    """No test leaves a trace open, or a profile that still watches the steps."""
+    yield
+    assert not jax.profiler.TraceAnnotation.is_enabled()
+    assert not [o for o in observe.observers() if "_profile" in type(o).__module__]
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    """A run of 30 steps of which 10 to 19 were profiled, with work before and evaluations between."""
+    logdir = tmp_path_factory.mktemp("profiled") / "run"
+    x, big = jnp.ones((32, 32)), jnp.ones((200, 200))
+    before(big)  # compiles
+    train_step.lower(x).compile()
+    with run(logdir) as opened, jb.profile(steps=range(10, 20)) as profiler:
+        for step in range(30):
+            if step == 10:
+                before(big)
+            x = train_step(x)
+            evaluate(x)
+    return types.SimpleNamespace(logdir=logdir, run=opened, profiler=profiler, last=x)
+
+
+def test_the_trace_lies_in_the_directory_of_the_run(profiled):
+    """There TensorBoard shows it under the run's name; nothing else is left there."""
+    (path,) = traces(profiled.logdir)
+    assert path.startswith("plugins/profile/steps_10-19/")
+    assert profiled.profiler.path == str(profiled.logdir / path)
+    assert os.listdir(os.path.dirname(profiled.profiler.path)) == [os.path.basename(path)]
+
+
+def test_each_step_has_a_marker(profiled):
+    """The ten steps, once each."""
+    assert markers(profiled.profiler.path) == list(range(10, 20))
+    assert profiled.profiler.captured == tuple(range(10, 20))
+
+
+def test_the_work_of_the_window_is_there_and_no_other(profiled):
+    """Ten steps' operations, nine evaluations' between them, none of what was dispatched before."""
+    counts = modules(profiled.profiler.path)
+    assert counts["jit_before"] == 0
+    assert counts["jit_train_step"] % 10 == 0 < counts["jit_train_step"]
+    assert counts["jit_evaluate"] % 9 == 0 < counts["jit_evaluate"]
+
+
+def test_python_functions_are_not_recorded(profiled):
+    """They would slow the loop."""
+    assert not [name for _, name, _ in events(profiled.profiler.path) if ".py" in name]
+
+
+def test_results_do_not_change(profiled):
+    """The profiled loop computes, to the bit, what it computes without."""
+    x = jnp.ones((32, 32))
+    bare = jax.jit(lambda x: jnp.tanh(x @ x))
+    for _ in range(30):
+        x = bare(x)
+    np.testing.assert_array_equal(profiled.last, x)
+
+
+@pytest.mark.parametrize(
+    ("first", "captured"), [(14, range(14, 20)), (19, range(19, 20)), (3, range(10, 20))]
+)
+def test_a_late_resume(tmp_path, first, captured):
+    """Recording starts at the first step that lies within the window, wherever training resumes."""
+    with run(tmp_path, step=first), jb.profile("10..20") as profiler:
+        train(range(first, 25))
+    assert profiler.captured == tuple(captured)
+    assert markers(profiler.path) == list(captured)
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "seen"),
+    [(20, 5, "the steps taken were 20-24"), (0, 10, "the steps taken were 0-9"), (0, 0, "no step")],
+)
+def test_a_window_that_is_never_reached(tmp_path, caplog, first, count, seen):
+    """It is said, with the window and the steps that there were."""
+    with run(tmp_path, step=first), jb.profile(range(10, 20)) as profiler:
+        train(range(count))
+    assert profiler.path is None
+    (message,) = warnings(caplog)
+    assert "steps 10-19 were not reached" in message
+    assert seen in message
+    assert traces(tmp_path) == []
+
+
+def test_a_jump_over_the_end(tmp_path):
+    """A count that is set past the window ends the recording."""
+    with run(tmp_path) as opened, jb.profile(range(2, 10)) as profiler:
+        x = train(range(4))
+        opened.step = 50
+        train(range(3), x)
+    assert profiler.captured == (2, 3)
+    assert markers(profiler.path) == [2, 3]
+
+
+def test_the_block_ends_within_the_window(tmp_path):
+    """What was recorded till then is saved."""
+    with run(tmp_path), jb.profile((2, 10)) as profiler:
+        train(range(5))
+    assert profiler.captured == (2, 3, 4)
+    assert markers(profiler.path) == [2, 3, 4]
+
+
+def test_the_whole_block(tmp_path):
+    """Without a window every step of the block is recorded."""
+    with run(tmp_path), jb.profile() as profiler:
+        train(range(3))
+    assert traces(tmp_path)[0].startswith("plugins/profile/steps_0-2/")
+    assert markers(profiler.path) == [0, 1, 2]
+
+
+def test_without_a_run(tmp_path):
+    """Calls are counted from 0 then; evaluations don't count."""
+    x = jnp.ones((32, 32))
+    with jb.profile((1, 3), tmp_path) as profiler:
+        for _ in range(5):
+            x = train_step(x)
+            evaluate(x)
+    assert markers(profiler.path) == [1, 2]
+
+
+def test_a_loop_without_an_instrumented_function(tmp_path):
+    """A block is a step; what is discarded in it is waited for all the same."""
+    f = jax.jit(lambda x: jnp.sin(x @ x))
+    f(jnp.ones((8, 8)))
+    with jb.JAXProfiler(range(3, 5), tmp_path, sync=False) as profiler:
+        for i in range(8):
+            with profiler.step(i):
+                f(jnp.ones((8, 8)))
+    assert markers(profiler.path) == [3, 4]
+    assert modules(profiler.path)["jit__lambda"] % 2 == 0 < modules(profiler.path)["jit__lambda"]
+
+
+def test_steps_of_ones_own_are_the_only_ones(tmp_path):
+    """Instrumented calls, within them or between them, then aren't counted."""
+    x = jnp.ones((32, 32))
+    with jb.profile(range(1, 3), tmp_path) as profiler:
+        for i in range(4):
+            with profiler.step(i):
+                x = train_step(train_step(x))
+            x = train_step(x)
+    assert markers(profiler.path) == [1, 2]
+
+
+def test_an_instrumented_function_within_another(tmp_path):
+    """The outer call is the step."""
+
+    @jb.instrument
+    def outer(x):
+        return train_step(x)
+
+    x = jnp.ones((32, 32))
+    with jb.profile((0, 2), tmp_path) as profiler:
+        for _ in range(3):
+            x = outer(x)
+    assert markers(profiler.path) == [0, 1]
+
+
+def test_steps_of_other_threads(tmp_path):
+    """A step may be taken on any thread."""
+    with jb.profile((0, 4), tmp_path) as profiler:
+        for _ in range(2):
+            thread = threading.Thread(target=train, args=(range(2),))
+            thread.start()
+            thread.join()
+    assert markers(profiler.path) == [0, 1, 2, 3]
+
+
+def test_asynchronous_steps(tmp_path):
+    """Also where steps don't wait for their results, the last one's work is in the trace."""
+    big = jnp.ones((200, 200))
+    step = jb.instrument(before, name="slow")
+    step(big)
+    with jb.profile((0, 3), tmp_path, sync=False) as profiler:
+        for _ in range(3):
+            step(big)
+    assert _operations(profiler.path, "jit_before", "while") == 3
+
+
+def test_steps_are_as_long_as_their_work(tmp_path):
+    """On a CPU a step waits for its result by default: no operation lies outside of the markers."""
+    big = jnp.ones((200, 200))
+    step = jb.instrument(before, name="slow")
+    step(big)
+    with jb.profile((0, 3), tmp_path) as profiler:
+        for _ in range(3):
+            step(big)
+    spans, work = [], []
+    for plane in jax.profiler.ProfileData.from_file(profiler.path).planes:
+        for event in itertools.chain.from_iterable(line.events for line in plane.lines):
+            span = (event.start_ns, event.start_ns + event.duration_ns)
+            if event.name == "train":
+                spans.append(span)
+            elif dict(event.stats).get("hlo_module") == "jit_before":
+                work.append(span)
+    assert work
+    assert all(any(a <= start and end <= b for a, b in spans) for start, end in work)
+
+
+def _operations(path, module, prefix):
+    return sum(
+        name.startswith(prefix) and stats.get("hlo_module") == module
+        for _, name, stats in events(path)
+    )
+
+
+def test_python_functions(tmp_path):
+    """They are recorded where that is asked for."""
+    with run(tmp_path), jb.profile((0, 1), python=True) as profiler:
+        train(range(1))
+    assert [name for _, name, _ in events(profiler.path) if ".py" in name]
+
+
+def test_transfers_are_not_needed(tmp_path):
+    """A loop that forbids transfers can be profiled."""
+    x = jnp.ones((32, 32))
+    with jax.transfer_guard("disallow"), jb.profile((0, 2), tmp_path) as profiler:
+        train(range(2), x)
+    assert markers(profiler.path) == [0, 1]
+
+
+# --- Where it lies. -------------------------------------------------------------------------------
+
+
+def test_names_that_are_taken(tmp_path):
+    """The same window again, at once, overwrites nothing."""
+    paths = []
+    for _ in range(3):
+        with run(tmp_path), jb.profile((0, 1)) as profiler:
+            train(range(1))
+        paths.append(pathlib.Path(str(profiler.path)).parent.name)
+    assert paths == ["steps_0", "steps_0_1", "steps_0_2"]
+    assert len(traces(tmp_path)) == 3
+
+
+def test_a_name_of_ones_own(tmp_path):
+    """It names the session."""
+    with jb.profile((0, 1), tmp_path, name="warm up"):
+        train(range(1))
+    assert traces(tmp_path)[0].startswith("plugins/profile/warm up/")
+
+
+def test_home_and_relative_paths(tmp_path, monkeypatch):
+    """``~`` is expanded, and a relative path is that of when the profile was made."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert jb.profile(logdir="~/logs")._settings.logdir == str(tmp_path / "home" / "logs")
+    monkeypatch.chdir(tmp_path)
+    with jb.profile((0, 1), "here"):
+        os.mkdir("there")
+        monkeypatch.chdir("there")
+        train(range(1))
+    assert len(traces(tmp_path / "here")) == 1
+
+
+def test_a_url(tmp_path):
+    """A log directory that only TensorFlow can write to."""
+    pytest.importorskip("tensorflow")
+    paths = []
+    for _ in range(2):
+        with jb.profile((0, 1), f"file://{tmp_path}/logs") as profiler:
+            train(range(1))
+        paths.append(profiler.path)
+    assert traces(tmp_path / "logs") == [
+        path.removeprefix(f"file://{tmp_path}/logs/") for path in paths
+    ]
+    assert [path.split("/")[-2] for path in paths] == ["steps_0", "steps_0_1"]
+
+
+def test_a_run_that_is_opened_within(tmp_path):
+    """The run in force when recording begins says where the trace goes."""
+    with jb.profile((0, 1)), run(tmp_path):
+        train(range(1))
+    assert len(traces(tmp_path)) == 1
+
+
+# --- A trainer's callback. ------------------------------------------------------------------------
+
+
+class Trainer:
+    """Counts as artifex's does: the step before it moves on to begin, the one after to end."""
+
+    def __init__(self, callback):
+        self.callback, self.step = callback, 0
+
+    def fit(self, steps):
+        assert not self.callback.should_stop
+        self.callback.on_train_begin(self)
+        self.callback.on_epoch_begin(self, 0)
+        x = jnp.ones((32, 32))
+        for _ in range(steps):
+            self.callback.on_batch_begin(self, self.step)
+            x = train_step(x)
+            self.step += 1
+            self.callback.on_batch_end(self, self.step, {"loss": x.mean()})
+        self.callback.on_validation_begin(self)
+        self.callback.on_validation_end(self, {})
+        self.callback.on_epoch_end(self, 0, {})
+        self.callback.on_train_end(self)
+
+
+@dataclasses.dataclass(slots=True)
+class Config:
+    """As artifex's."""
+
+    log_dir: str
+    start_step: int
+    end_step: int
+
+
+def test_as_a_callback(tmp_path):
+    """(10, 20) means steps 10 to 19, in the directory of the configuration."""
+    profiler = jb.JAXProfiler(Config(str(tmp_path), 10, 20))
+    Trainer(profiler).fit(25)
+    assert markers(profiler.path) == list(range(10, 20))
+    assert len(traces(tmp_path)) == 1
+
+
+def test_a_callback_that_is_used_again(tmp_path):
+    """Each training has its own capture; one that ends within the window has what there is."""
+    profiler = jb.JAXProfiler(Config(str(tmp_path), 1, 20))
+    Trainer(profiler).fit(3)
+    Trainer(profiler).fit(4)
+    assert profiler.captured == (1, 2, 3)
+    assert len(traces(tmp_path)) == 2
+
+
+def test_a_callback_without_a_beginning(tmp_path):
+    """A trainer that doesn't tell of its beginning is profiled all the same."""
+    profiler = jb.JAXProfiler(Config(str(tmp_path), 1, 2))
+    for i in range(3):
+        profiler.on_batch_begin(None, i)
+        train(range(1))
+        profiler.on_batch_end(None, i + 1, {})
+    profiler.on_train_end(None)
+    assert markers(profiler.path) == [1]

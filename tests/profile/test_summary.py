@@ -1,0 +1,253 @@
+"""The summary of a trace: what the run says of it is what is in it, and what xprof says."""
+
+import json
+import logging
+import os
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.profiler import ProfileData
+from traces import events, markers
+
+import jaxboard as jb
+from jaxboard._profile import _report
+from jaxboard._profile._summary import Summary, summarize, summarize_apart
+from jaxboard._record import Kind
+from jaxboard.sinks import MemorySink
+
+
+@jb.instrument
+@jax.jit
+def train_step(x):
+    return jax.lax.fori_loop(0, 50, lambda _, x: jnp.sin(x @ x), x)
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    """Steps 3 to 7 of a run, and what the run was told of them."""
+    sink = MemorySink()
+    logdir = tmp_path_factory.mktemp("summary") / "run"
+    x = jnp.ones((100, 100))
+    with jb.Run(logdir, sinks=[sink]), jb.profile((3, 8)) as profiler:
+        for _ in range(10):
+            x = train_step(x)
+    told = [record for record in sink.records if record.tag.startswith("profile/")]
+    return types.SimpleNamespace(path=profiler.path, told=told)
+
+
+def scalars(told, tag):
+    return [(r.step, float(r.value)) for r in told if r.kind is Kind.SCALAR and r.tag == tag]
+
+
+def table(told, tag):
+    (record,) = [r for r in told if r.kind is Kind.TEXT and r.tag == tag]
+    assert record.step == 7
+    return record.value
+
+
+def durations(path):
+    """Milliseconds of each step by its number, as they are in the file."""
+    return {
+        dict(event.stats)["step_num"]: event.duration_ns / 1e6
+        for plane in ProfileData.from_file(path).planes
+        for line in plane.lines
+        for event in line.events
+        if event.name == "train"
+    }
+
+
+def test_step_times(profiled):
+    """A curve of the steps' times, and their mean, least and most with the steps of these."""
+    times = durations(profiled.path)
+    assert dict(scalars(profiled.told, "profile/step_ms")) == times
+    assert list(times) == [3, 4, 5, 6, 7]
+    mean, least, most = sum(times.values()) / 5, min(times.values()), max(times.values())
+    assert scalars(profiled.told, "profile/step_ms_mean") == [(7, pytest.approx(mean))]
+    assert scalars(profiled.told, "profile/step_ms_min") == [(7, least)]
+    assert scalars(profiled.told, "profile/step_ms_max") == [(7, most)]
+    slowest = next(step for step, ms in times.items() if ms == most)
+    assert table(profiled.told, "profile/step_times")[0] == ["step time", "ms", "step"]
+    assert table(profiled.told, "profile/step_times")[1:] == [
+        ["mean", f"{mean:.3f}", "3-7"],
+        ["min", f"{least:.3f}", str(next(s for s, ms in times.items() if ms == least))],
+        ["max", f"{most:.3f}", str(slowest)],
+    ]
+
+
+def test_operations(profiled):
+    """What the program's operations took, the longest first, each without what ran within it."""
+    head, *rows = table(profiled.told, "profile/device_ops")
+    assert head == ["device operation", "share", "ms, by itself", "times"]
+    assert 2 <= len(rows) <= 10
+    own = [float(ms) for _, _, ms, _ in rows]
+    assert own == sorted(own, reverse=True)
+    counts = [name for _, name, stats in events(profiled.path) if "hlo_op" in stats]
+    for name, _, _, count in rows:
+        assert int(count) == counts.count(name)
+    shares = {
+        r.tag.removeprefix("profile/device_ops_percent/"): float(r.value)
+        for r in profiled.told
+        if r.tag.startswith("profile/device_ops_percent/")
+    }
+    assert list(shares) == [name for name, *_ in rows[:5]]
+    assert 90 < sum(shares.values()) <= 100 + 1e-9
+    # The loop lasts as long as all of its iterations, and spends next to nothing by itself.
+    loop = next(name for name in counts if name.startswith("while"))
+    assert shares.get(loop, 0) < 50
+
+
+def test_host_operations(profiled):
+    """What host threads did is told apart from the program's operations."""
+    _, *rows = table(profiled.told, "profile/host_ops")
+    device = {name for name, *_ in table(profiled.told, "profile/device_ops")[1:]}
+    names = [name for name, *_ in rows]
+    assert "train" in names
+    assert device.isdisjoint(names)
+
+
+def test_two_processes_agree(profiled):
+    """What is read in another process is what is read in this one."""
+    apart = summarize_apart(profiled.path, timeout=60)
+    here = summarize(profiled.path)
+    assert json.loads(json.dumps(vars(here))) == vars(apart)
+    assert here.source == "trace"
+
+
+def test_a_file_that_is_no_trace(tmp_path):
+    """It is said in one line what was wrong."""
+    (tmp_path / "host.xplane.pb").write_bytes(b"no trace")
+    with pytest.raises(jb.ProfileError, match="^reading it failed: .+") as caught:
+        summarize_apart(str(tmp_path / "host.xplane.pb"), timeout=60)
+    assert "\n" not in str(caught.value)
+
+
+def test_nested_markers_count_once(tmp_path):
+    """A step marker within another is no step of its own."""
+    with jax.profiler.trace(str(tmp_path)):
+        for i in range(2):
+            with (
+                jax.profiler.StepTraceAnnotation("outer", step_num=i),
+                jax.profiler.StepTraceAnnotation("inner", step_num=i + 100),
+            ):
+                pass
+    (path,) = tmp_path.rglob("*.xplane.pb")
+    assert [step for step, _ in summarize(str(path)).steps] == [0, 1]
+
+
+# --- A GPU's trace. -------------------------------------------------------------------------------
+
+MS = 10**9  # picoseconds
+
+GPU = """
+planes {{
+  id: 1 name: "/device:GPU:0"
+  event_metadata {{ key: 1 value {{ id: 1 name: "fusion_1" }} }}
+  event_metadata {{ key: 2 value {{ id: 2 name: "gemm" }} }}
+  stat_metadata {{ key: 1 value {{ id: 1 name: "kernel_details" }} }}
+  lines {{ id: 1 name: "Stream #1(Compute)" timestamp_ns: 1000 {kernels} }}
+}}
+planes {{
+  id: 2 name: "/host:CPU"
+  event_metadata {{ key: 1 value {{ id: 1 name: "train" }} }}
+  stat_metadata {{ key: 1 value {{ id: 1 name: "step_num" }} }}
+  stat_metadata {{ key: 2 value {{ id: 2 name: "_r" }} }}
+  lines {{ id: 1 name: "python" timestamp_ns: 1000 {steps} }}
+}}
+"""
+DETAILS = "regs:32 static_shared:0 dynamic_shared:0 grid:1,1,1 block:128,1,1 occ_pct:50"
+
+
+@pytest.fixture
+def gpu(tmp_path):
+    """Ten steps of 5 ms each, with 3 ms of one kernel and 1 ms of another."""
+
+    def event(kind, start, length, *stats):
+        return (
+            f"events {{ metadata_id: {kind} offset_ps: {start} duration_ps: {length} "
+            + " ".join(f"stats {{ metadata_id: {i} {value} }}" for i, value in stats)
+            + " }\n"
+        )
+
+    details = (1, f'str_value: "{DETAILS}"')
+    steps = kernels = ""
+    for i in range(10):
+        start = 5 * i * MS
+        steps += event(1, start, 5 * MS, (1, f"int64_value: {10 + i}"), (2, "int64_value: 1"))
+        kernels += event(1, start, 3 * MS, details) + event(2, start + 3 * MS, MS, details)
+    text = GPU.format(kernels=kernels, steps=steps)
+    file = tmp_path / "host.xplane.pb"
+    file.write_bytes(ProfileData.text_proto_to_serialized_xspace(text))
+    return str(file)
+
+
+def test_a_gpus_kernels(gpu):
+    """What the device did is read by xprof: kernels where the operations aren't known."""
+    pytest.importorskip("xprof")
+    summary = summarize_apart(gpu, timeout=60)
+    assert summary.steps == [[step, 5.0] for step in range(10, 20)]
+    assert summary.device == [["fusion_1", 10, 30.0], ["gemm", 10, 10.0]]
+    assert summary.source == "kernel_stats"
+    told = list(_report.records(summary, 19))
+    assert scalars(told, "profile/device_ops_percent/fusion_1") == [(19, 75.0)]
+    (kernels,) = [r.value for r in told if r.tag == "profile/device_ops"]
+    assert kernels[1:] == [
+        ["fusion_1", "75.0 %", "30.000", "10"],
+        ["gemm", "25.0 %", "10.000", "10"],
+    ]
+
+
+def test_a_gpu_without_xprof(gpu, monkeypatch):
+    """It is said how to get what can read that; the steps' times are there all the same."""
+    monkeypatch.setitem(sys.modules, "xprof", None)
+    summary = summarize(gpu)
+    assert [step for step, _ in summary.steps] == list(range(10, 20))
+    assert (summary.device, summary.source) == ([], None)
+    told = list(_report.records(summary, 19))
+    (text,) = [r.value for r in told if r.tag == "profile/device_ops"]
+    assert "pip install 'jaxboard-tb[profile]'" in text
+
+
+def test_nothing_is_invented():
+    """Without steps and operations there is nothing to say."""
+    assert list(_report.records(Summary([], [], [], "trace"), 0)) == []
+
+
+# --- The line to the user. ------------------------------------------------------------------------
+
+
+def test_the_line(tmp_path, capsys, caplog):
+    """Path, size, steps, seconds and what to do next, on standard error."""
+    logdir = tmp_path / "run"
+    with jb.profile((0, 2), logdir) as profiler:
+        for i in range(3):
+            with profiler.step(i):
+                pass
+    assert profiler.path is not None
+    size = os.path.getsize(profiler.path) / 1e6
+    line = capsys.readouterr().err
+    assert line.startswith("jaxboard: profiled 2 steps (0-1), saved in 0.")
+    assert f" s: {profiler.path}, {size:.1f} MB. " in line
+    assert line.endswith(f"tensorboard --logdir {logdir}\n")
+    assert markers(profiler.path) == [0, 1]
+
+
+def test_the_line_as_a_log(capsys, caplog):
+    """Where logging is set up for it, it goes there; where faults alone are wanted, nowhere."""
+    with caplog.at_level(logging.INFO, "jaxboard"):
+        _report.say("profiled")
+    assert [record.getMessage() for record in caplog.records] == ["jaxboard: profiled"]
+    with caplog.at_level(logging.WARNING, "jaxboard"):
+        _report.say("profiled")
+    assert len(caplog.records) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_trace_without_steps(tmp_path, caplog):
+    """It is said that TensorBoard will have no step times, and what a step is."""
+    with jb.Run(tmp_path, sinks=[MemorySink()]), jb.profile():
+        pass
+    assert "no step was taken while it was recorded" in caplog.text
+    assert "jaxboard.instrument" in caplog.text

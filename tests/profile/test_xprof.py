@@ -1,0 +1,209 @@
+"""What TensorBoard's Profile tab shows of a capture, asked of xprof and of a real TensorBoard."""
+
+import gzip
+import json
+import logging
+import socket
+import threading
+import time
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+from by_hand import DEADLINE
+from tensorboard_server import tensorboard
+from traces import markers, traces
+
+import jaxboard as jb
+from jaxboard._profile._summary import summarize
+
+pytest.importorskip("xprof")
+
+RUN = "train/steps_10-19"
+
+
+@jb.instrument
+@jax.jit
+def train_step(x):
+    with jb.trace("encoder"):
+        x = jnp.tanh(x @ x)
+    with jb.trace("decoder"):
+        x = jnp.sin(x @ x)
+    jb.scalar("mean", x.mean())
+    return x
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    """A run of 25 steps in real event files, of which 10 to 19 were profiled."""
+    logdir = tmp_path_factory.mktemp("logs")
+    x = jnp.ones((64, 64))
+    with jb.Run(logdir / "train"), jb.profile(steps=range(10, 20)) as profiler:
+        for _ in range(25):
+            x = train_step(x)
+    return types.SimpleNamespace(logdir=logdir, path=profiler.path)
+
+
+# --- In process. ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tool(profiled):
+    """Asks xprof for what one of its tools shows."""
+    from xprof.convert import raw_to_tool_data
+
+    host = profiled.path.rpartition("/")[2].removesuffix(".xplane.pb")
+
+    def ask(name, **parameters):
+        parameters = {"use_saved_result": False, "hosts": [host], **parameters}
+        data, _ = raw_to_tool_data.xspace_to_tool_data([profiled.path], name, parameters)
+        return data if isinstance(data, str) else data.decode()
+
+    return ask
+
+
+def step_times(overview):
+    """Milliseconds by the number of the step; xprof calls the rows "train 11" or "11"."""
+    table = overview[1]
+    column = [column["id"] for column in table["cols"]].index("stepTimeMs")
+    rows = [[cell["v"] for cell in row["c"]] for row in table["rows"]]
+    return {int(row[0].split()[-1]): float(row[column]) for row in rows}
+
+
+def test_overview_page(tool):
+    """It has a row for each step but the first and the last, which xprof always leaves out."""
+    overview = json.loads(tool("overview_page"))
+    assert list(step_times(overview)) == list(range(11, 19))
+    assert "No step marker" not in json.dumps(overview)
+
+
+def test_step_times_agree(profiled, tool):
+    """The run's own curve and xprof's table have the same times."""
+    ours = dict(summarize(profiled.path).steps)
+    theirs = step_times(json.loads(tool("overview_page")))
+    assert len(theirs) == 8
+    for step, ms in theirs.items():
+        assert ours[step] == pytest.approx(ms, abs=1e-3)
+
+
+# --- Over HTTP. -----------------------------------------------------------------------------------
+
+
+class ProfileTab:
+    """The Profile tab's questions to its server."""
+
+    def __init__(self, server, run):
+        self.server = server
+        self.run = run
+        server.until(lambda: run in self.ask("runs", run=""))
+        self.host = server.until(lambda: self.ask("hosts", tag="overview_page"))[0]["hostname"]
+
+    def read(self, path, **query):
+        body = self.server.read(f"data/plugin/profile/{path}", **{"run": self.run, **query})
+        return gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
+
+    def ask(self, path, **query):
+        return json.loads(self.read(path, **query) or "[]")
+
+    def data(self, tool, **query):
+        return self.read("data", tag=tool, host=self.host, **query).decode()
+
+
+@pytest.fixture(scope="module")
+def tab(profiled):
+    with tensorboard(profiled.logdir) as server:
+        yield ProfileTab(server, RUN)
+
+
+@pytest.fixture(scope="module")
+def module(tab):
+    """The training step's program, as the tools for programs call it."""
+    names = tab.read("module_list").decode().split(",")
+    (name,) = [name for name in names if name.startswith("jit_train_step")]
+    return name
+
+
+def test_the_tab_is_there(tab):
+    """With the profile under the name that the run's scalars have, and the tools for it."""
+    assert tab.server.get("data/plugins_listing")["profile"]["enabled"]
+    assert tab.ask("runs") == [RUN]
+    assert len(tab.server.scalars("train", "mean", count=25)) == 25
+    assert {"overview_page", "trace_viewer@", "memory_viewer", "graph_viewer"} <= set(
+        tab.ask("run_tools")
+    )
+
+
+def test_trace_viewer(tab):
+    """Steps 10 to 19 are on the time line, and nothing of other steps."""
+    found = [
+        event.get("name", "") for event in json.loads(tab.data("trace_viewer@"))["traceEvents"]
+    ]
+    steps = {name for name in found if name.startswith("train ")}
+    assert steps == {f"train {step}" for step in range(10, 20)}
+
+
+def test_step_table(tab):
+    """The overview page has the rows of the steps."""
+    assert list(step_times(json.loads(tab.data("overview_page")))) == list(range(11, 19))
+
+
+def test_memory_viewer(tab, module):
+    """It knows how much memory the step takes at most, and for what."""
+    answer = json.loads(tab.data("memory_viewer", module_name=module))
+    assert answer["peakHeapMib"] >= 64 * 64 * 4 / 2**20
+    assert "encoder" in json.dumps(answer) or "decoder" in json.dumps(answer)
+
+
+def test_graph_viewer(tab, module):
+    """The program's operations have the names of the scopes they are in."""
+    text = tab.read(
+        "data",
+        tag="graph_viewer",
+        host=tab.host,
+        module_name=module,
+        type="long_txt",
+        show_metadata="true",
+    ).decode()
+    assert "/encoder/" in text
+    assert "/decoder/" in text
+
+
+def test_the_summary_is_shown(tab):
+    """The run has the curve of the step times, and the tables."""
+    curve = tab.server.scalars("train", "profile/step_ms", count=10)
+    assert [step for _, step, _ in curve] == list(range(10, 20))
+    (entry,) = tab.server.text("train", "profile/step_times")
+    assert "<table>" in entry["text"]
+    assert entry["step"] == 19
+
+
+@pytest.mark.filterwarnings("ignore:.*no run is open")
+def test_while_tensorboard_captures(tab, tmp_path, caplog):
+    """TensorBoard's own capture goes on; a profile then does nothing, and the next one works."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    jax.profiler.start_server(port)
+    try:
+        query = {"service_addr": f"localhost:{port}", "duration": 2000, "num_retry": 0}
+        theirs = threading.Thread(target=tab.read, args=("capture_profile",), kwargs=query)
+        theirs.start()
+        end = time.monotonic() + DEADLINE
+        while not jax.profiler.TraceAnnotation.is_enabled() and time.monotonic() < end:
+            train_step(jnp.ones((64, 64)))
+        with jb.profile((0, 2), tmp_path) as profiler:
+            for _ in range(3):
+                train_step(jnp.ones((64, 64)))
+        assert profiler.path is None
+        (message,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        assert "TensorBoard's Capture profile" in message
+        theirs.join()
+    finally:
+        jax.profiler.stop_server()
+    with jb.profile((0, 2), tmp_path) as profiler:
+        for _ in range(3):
+            train_step(jnp.ones((64, 64)))
+    assert markers(profiler.path) == [0, 1]
+    assert len(traces(tmp_path)) == 1
+    assert len(tab.ask("runs")) == 2

@@ -1,0 +1,76 @@
+"""What is in a trace, read with JAX's own reader, and programs that make one."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from typing import Any
+
+from jax.profiler import ProfileData
+
+PRELUDE = """
+import os, signal, sys, threading
+import jax, jax.numpy as jnp
+import jaxboard as jb
+
+forever = threading.Event().wait
+
+@jb.instrument
+@jax.jit
+def train_step(x):
+    return jnp.tanh(x @ x)
+
+def train(steps, x=None):
+    x = jnp.ones((32, 32)) if x is None else x
+    for _ in steps:
+        x = train_step(x)
+    return x
+
+def say(word):
+    print(word, flush=True)
+
+LOGDIR = sys.argv[1]
+"""
+
+
+def events(path: Any) -> list[tuple[str, str, dict[str, Any]]]:
+    """Plane, name and properties of every event."""
+    return [
+        (plane.name, event.name, dict(event.stats))
+        for plane in ProfileData.from_file(path).planes
+        for line in plane.lines
+        for event in line.events
+    ]
+
+
+def markers(path: Any) -> list[int]:
+    """The numbers of the steps that jaxboard marked, in order."""
+    found = [stats for _, name, stats in events(path) if name == "train" and stats.get("_r")]
+    return sorted(stats["step_num"] for stats in found)
+
+
+def modules(path: Any) -> Counter[str]:
+    """Programs by how many of their operations are in the trace."""
+    return Counter(stats["hlo_module"] for *_, stats in events(path) if "hlo_module" in stats)
+
+
+def traces(logdir: os.PathLike[str] | str) -> list[str]:
+    """Every trace below a directory, as a path relative to it."""
+    root = pathlib.Path(logdir)
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*.xplane.pb"))
+
+
+def program(logdir: pathlib.Path, body: str, *arguments: str) -> subprocess.Popen[str]:
+    """Starts a process that runs ``body``, which has the names of PRELUDE."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(body), str(logdir), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
