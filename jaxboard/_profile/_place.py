@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import mmap
 import os
 import shutil
 import tempfile
@@ -80,6 +81,15 @@ def place(file: str, logdir: str, session: str) -> str:
             raise ProfileError(
                 f"it cannot be written to {directory!r}: {describe(fault)}"
             ) from fault
+
+
+def has_step_markers(file: str) -> bool:
+    """Whether steps are marked in a trace, by the name of the property that their numbers are in."""
+    with (
+        open(file, "rb") as content,
+        mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as view,
+    ):
+        return view.find(b"step_num") >= 0
 
 
 def _move(file: str, directory: str, name: str, together: bool) -> str:

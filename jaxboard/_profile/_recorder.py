@@ -183,6 +183,14 @@ class Recorder:
             self._settings.max_seconds,
             self._finish,
         )
+        if self._run is not None:
+            self._run.channel.before_close.append(self._complete)
+
+    def _complete(self) -> None:
+        """The run closes, and the summary belongs to it."""
+        self._stop(None)
+        if self._capture is not None:
+            self._capture.join(_SUMMARY_SECS)
 
     def _ask(self, patience: float | None) -> None:
         """Ends the trace, after what the devices were given; with a patience, after that at the latest."""
@@ -208,14 +216,18 @@ class Recorder:
         self._over = True
         observe.remove(self._calls)
         self._attempt(lambda: self._save(capture))
-        if self._run is not None:
-            self._run.channel.before_close.append(lambda: capture.join(_SUMMARY_SECS))
         self._placed.set()
-        if self.path is not None:
+        file, run = capture.file(), self._run
+        if self.path is not None and file is not None:
             try:
-                self._summarize(capture)
+                if run is not None:
+                    self._summarize(run, file)
             except Exception as fault:
-                self._warn(f"the trace is saved, but {describe(fault)}")
+                self._warn(
+                    f"the trace is saved, but the run has no summary of it: {describe(fault)}"
+                )
+            finally:
+                capture.discard()
         _endings.closed(self)
 
     def _save(self, capture: Capture) -> None:
@@ -239,29 +251,22 @@ class Recorder:
             self._warn(
                 f"the trace was stopped after max_seconds={limit:g}; it has {self._steps()}."
             )
-
-    def _summarize(self, capture: Capture) -> None:
-        file = capture.file()
-        if file is None:
-            return
-        try:
-            summary = summarize_apart(file, _SUMMARY_SECS)
-        finally:
-            capture.discard()
-        if len(summary.steps) < len(self.captured):
-            self._warn(
-                f"the trace has markers of {len(summary.steps)} steps where there should be "
-                f"{len(self.captured)}."
-            )
-        elif not self.captured:
+        if not self.captured:
             self._warn(
                 "no step was taken while it was recorded, so TensorBoard has no step times. Steps are "
                 "calls of functions under jaxboard.instrument, or blocks `with profiler.step(i):`."
             )
-        if self._run is not None:
-            step = self.captured[-1] if self.captured else self._run.channel.current
-            for record in _report.records(summary, step):
-                self._run.channel.put(record)
+        elif not _place.has_step_markers(file):
+            self._warn(
+                "the trace has no step markers, so TensorBoard has no step times. host_level=0 leaves "
+                "them out."
+            )
+
+    def _summarize(self, run: Run, file: str) -> None:
+        summary = summarize_apart(file, _SUMMARY_SECS)
+        step = self.captured[-1] if self.captured else run.channel.current
+        for record in _report.records(summary, step):
+            run.channel.put(record)
 
     # --- Small things. ----------------------------------------------------------------------------
 

@@ -154,7 +154,7 @@ def test_a_jump_over_the_end(tmp_path):
 
 def test_the_block_ends_within_the_window(tmp_path):
     """What was recorded till then is saved."""
-    with run(tmp_path), jb.profile((2, 10)) as profiler:
+    with jb.profile((2, 10), tmp_path) as profiler:
         train(range(5))
     assert profiler.captured == (2, 3, 4)
     assert markers(profiler.path) == [2, 3, 4]
@@ -162,7 +162,7 @@ def test_the_block_ends_within_the_window(tmp_path):
 
 def test_the_whole_block(tmp_path):
     """Without a window every step of the block is recorded."""
-    with run(tmp_path), jb.profile() as profiler:
+    with jb.profile(logdir=tmp_path) as profiler:
         train(range(3))
     assert traces(tmp_path)[0].startswith("plugins/profile/steps_0-2/")
     assert markers(profiler.path) == [0, 1, 2]
@@ -265,7 +265,7 @@ def _operations(path, module, prefix):
 
 def test_python_functions(tmp_path):
     """They are recorded where that is asked for."""
-    with run(tmp_path), jb.profile((0, 1), python=True) as profiler:
+    with jb.profile((0, 1), tmp_path, python=True) as profiler:
         train(range(1))
     assert [name for _, name, _ in events(profiler.path) if ".py" in name]
 
@@ -285,7 +285,7 @@ def test_names_that_are_taken(tmp_path):
     """The same window again, at once, overwrites nothing."""
     paths = []
     for _ in range(3):
-        with run(tmp_path), jb.profile((0, 1)) as profiler:
+        with jb.profile((0, 1), tmp_path) as profiler:
             train(range(1))
         paths.append(pathlib.Path(str(profiler.path)).parent.name)
     assert paths == ["steps_0", "steps_0_1", "steps_0_2"]

@@ -201,7 +201,8 @@ def test_a_gpus_kernels(gpu):
 
 def test_a_gpu_without_xprof(gpu, monkeypatch):
     """It is said how to get what can read that; the steps' times are there all the same."""
-    monkeypatch.setitem(sys.modules, "xprof", None)
+    for module in ("xprof", "xprof.convert"):
+        monkeypatch.setitem(sys.modules, module, None)
     summary = summarize(gpu)
     assert [step for step, _ in summary.steps] == list(range(10, 20))
     assert (summary.device, summary.source) == ([], None)
@@ -247,7 +248,30 @@ def test_the_line_as_a_log(capsys, caplog):
 
 def test_a_trace_without_steps(tmp_path, caplog):
     """It is said that TensorBoard will have no step times, and what a step is."""
-    with jb.Run(tmp_path, sinks=[MemorySink()]), jb.profile():
+    with jb.profile(logdir=tmp_path):
         pass
     assert "no step was taken while it was recorded" in caplog.text
     assert "jaxboard.instrument" in caplog.text
+
+
+def test_a_trace_without_markers(tmp_path, caplog):
+    """So it is where the steps were taken, but not marked, since the host isn't recorded at all."""
+    with jb.profile((0, 1), tmp_path, host_level=0) as profiler, profiler.step(0):
+        pass
+    assert "the trace has no step markers" in caplog.text
+    assert markers(profiler.path) == []
+
+
+@pytest.mark.parametrize("steps", [(0, 1), (0, 10)])
+def test_a_run_that_closes_first(tmp_path, steps):
+    """Its closing ends the recording, and waits until the summary is in it."""
+    sink = MemorySink()
+    run = jb.Run(tmp_path, sinks=[sink])
+    with jb.profile(steps) as profiler:
+        with profiler.step(0):
+            pass
+        run.close()
+        with profiler.step(1):
+            pass
+    assert [step for step, _ in scalars(sink.records, "profile/step_ms")] == [0]
+    assert profiler.captured == (0,)
