@@ -41,8 +41,18 @@ class Channel:
         # The buffer's own method rather than one that calls it: this is the training loop's way.
         self.put = buffer.put
 
-    def begin(self, advance: bool) -> int:
-        """The step that a call belongs to, which the call takes if it advances."""
+    def begin(self, advance: bool, step: int | None = None) -> int:
+        """The step that a call belongs to, which the call takes if it advances.
+
+        Args:
+            advance: whether it does.
+            step: the step of the call, if the user counts steps. The run's count follows it.
+        """
+        if step is not None:
+            with self._lock:
+                self._current = step
+                self._next = step + 1 if advance else self._next
+            return step
         if not advance:
             return self._current
         with self._lock:

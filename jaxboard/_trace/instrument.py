@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import operator
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import jax
 
@@ -34,8 +35,9 @@ def instrument(
     fn: F,
     *,
     every: int = 1,
-    step: Callable[..., Any] | None = None,
+    step: Literal["auto"] | Callable[..., Any] = "auto",
     advance: bool = True,
+    delivery: Literal["auto", "output", "callback"] = "auto",
     name: str | None = None,
 ) -> F: ...
 @overload
@@ -43,16 +45,18 @@ def instrument(
     fn: None = None,
     *,
     every: int = 1,
-    step: Callable[..., Any] | None = None,
+    step: Literal["auto"] | Callable[..., Any] = "auto",
     advance: bool = True,
+    delivery: Literal["auto", "output", "callback"] = "auto",
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def instrument(
     fn: Any = None,
     *,
     every: int = 1,
-    step: Callable[..., Any] | None = None,
+    step: Literal["auto"] | Callable[..., Any] = "auto",
     advance: bool = True,
+    delivery: Literal["auto", "output", "callback"] = "auto",
     name: str | None = None,
 ) -> Any:
     """Collects what a function reports into one frame per call, and gives the call a step.
@@ -63,16 +67,23 @@ def instrument(
     Args:
         fn: what ``jax.jit`` or ``nnx.jit`` returned, or a plain function, which is never jitted.
         every: the cadence in steps of reports that have none of their own.
-        step: called with the arguments of each call; returns the call's step (an integer, traced or
-            not) instead of the run's own count. Of a jitted function it is part of the program.
+        step: ``"auto"``, the run's own count; or a function of the call's arguments that returns the
+            call's step. If that is a Python integer, the run's count follows it. If it is a device
+            array (``lambda state, *_: state.step``), nobody waits for it: it leaves the device with
+            the reports, and what is due is chosen there.
         advance: whether a call takes a step. One that doesn't belongs to the last step taken.
+        delivery: how the frame reaches the host. ``"output"``: as a hidden output of the jitted
+            function, which nobody waits for. ``"callback"``: by one callback while the program runs,
+            which costs it a fraction of a millisecond. ``"auto"``: as an output where the call is
+            the outermost one, by callback where JAX traces what is around it.
         name: what the function is called in traces and messages; by default its own name.
 
     Returns:
         A function like ``fn``; without ``fn``, a decorator.
 
     Raises:
-        ReportError: ``every`` is not a positive integer, or ``fn`` cannot be called.
+        ReportError: an argument is not what is said here. At a call: with ``delivery="output"``, JAX
+            traces what is around it; or ``step`` did not return an integer.
 
     Example:
         >>> import jax, jaxboard as jb
@@ -89,7 +100,15 @@ def instrument(
     """
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ReportError(f"instrument(every={every!r}): expected a positive integer, in steps.")
-    options = _Options(every, step, advance, name)
+    if step != "auto" and not callable(step):
+        raise ReportError(
+            f"instrument(step={step!r}): expected 'auto' or a function of the arguments."
+        )
+    if delivery not in ("auto", "output", "callback"):
+        raise ReportError(
+            f"instrument(delivery={delivery!r}): expected 'auto', 'output' or 'callback'."
+        )
+    options = _Options(every, None if step == "auto" else step, advance, delivery, name)
     if fn is None:
         return lambda fn: _instrumented(fn, options)
     return _instrumented(fn, options)
@@ -100,16 +119,23 @@ class _Options:
     every: int
     step: Callable[..., Any] | None
     advance: bool
+    delivery: str
     name: str | None
 
 
 def _instrumented(fn: Any, options: _Options) -> Any:
     if not callable(fn):
         raise ReportError(f"instrument({fn!r}): expected a function.")
+    over_nnx = _compat.is_jitted(getattr(fn, "jitted_fn", None))
+    if over_nnx and options.step is not None:
+        raise ReportError(
+            "instrument(step=...): over nnx.jit the arguments are not yet told apart when the step is "
+            "asked for. Set run.step before the loop instead, and let each call count."
+        )
     try:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))
-        if _compat.is_jitted(getattr(fn, "jitted_fn", None)):
+        if over_nnx:
             return _over_nnx_jit(fn, options)
     except Exception as reason:
         warnings.warn(
@@ -159,28 +185,56 @@ class Instrumented:
         if not _compat.at_top_level():
             return self._traced(args, kwargs)
         channel = active()
-        step = None if channel is None else channel.begin(self._options.advance)
+        step, computed = (None, False) if channel is None else self._begin(channel, args, kwargs)
         told = observe.observers()
         if not told:
-            return self._run(channel, step, args, kwargs)
+            return self._run(channel, step, computed, args, kwargs)
         call = observe.Call(self, self._name, step, self._options.advance, args, kwargs)
         observe.begin(told, call)
         out = None
         try:
-            out = self._run(channel, step, args, kwargs)
+            out = self._run(channel, step, computed, args, kwargs)
         finally:
             observe.end(told, call, out)
         return out
 
+    def _begin(self, channel: Channel, args: Any, kwargs: Any) -> tuple[int, bool]:
+        """The step of a call from plain Python, and whether the program has to say it, not the host."""
+        if self._options.delivery == "callback" and self._programs is not None:
+            return channel.step, False  # the callback counts it
+        if self._options.step is None:
+            return channel.begin(self._options.advance), False
+        own = self._options.step(*args, **kwargs)
+        if isinstance(own, jax.Array) and self._programs is not None:
+            return channel.begin(self._options.advance), True
+        try:
+            own = operator.index(own)
+        except TypeError:
+            raise ReportError(
+                f"{self._name}: instrument(step=...) returned {own!r}, expected an integer."
+            ) from None
+        return channel.begin(self._options.advance, own), False
+
     def _traced(self, args: Any, kwargs: Any) -> Any:
         """The call while JAX traces what is around it."""
-        collected = ambient.current().harvested or _compat.jit_is_disabled()
-        if self._programs is not None and not collected:
-            return self._programs.by_callback(*args, **kwargs)
+        around = ambient.current()
+        if not (around.harvested or around.silent or _compat.jit_is_disabled()):
+            if self._options.delivery == "output":
+                raise ReportError(
+                    f"{self._name}: instrument(delivery='output') was called while JAX traces what is "
+                    "around it, and only the outermost program can have the frame as an output. Put "
+                    "@jaxboard.instrument above @jax.jit, or leave delivery='auto'."
+                )
+            if self._programs is not None:
+                return self._programs.by_callback(*args, **kwargs)
+            if self._options.delivery == "auto":
+                _warn_inside(self._name)
         with ambient.changed(every=self._options.every):
             return self._fn(*args, **kwargs)
 
-    def _run(self, channel: Channel | None, step: int | None, args: Any, kwargs: Any) -> Any:
+    def _run(
+        self, channel: Channel | None, step: int | None, computed: bool, args: Any, kwargs: Any
+    ) -> Any:
         """The call itself, from plain Python."""
         if channel is None or step is None:
             warn_no_run(self._name)
@@ -190,7 +244,13 @@ class Instrumented:
             if self._programs is None or _compat.jit_is_disabled():
                 with ambient.changed(every=self._options.every):
                     return self._fn(*args, **kwargs)
-            out, packed = self._call(self._programs, channel, step, args, kwargs)
+            if self._options.delivery == "callback":
+                return self._programs.by_callback(*args, **kwargs)
+            if computed:
+                # All that it reports leaves the device, and the host makes the windows.
+                out, packed = self._programs.computing(*args, **kwargs)
+            else:
+                out, packed = self._call(self._programs, channel, step, args, kwargs)
             if packed.arrays:
                 known = None if packed.plan.step else step
                 more = not self._options.advance
@@ -208,9 +268,7 @@ class Instrumented:
     ) -> tuple[Any, Packed]:
         """Runs the program for a step: the function's results, and the frame."""
         while True:
-            # When the program computes the step, all it reports leaves the device and the host chooses.
-            known = programs.cadences if self._options.step is None else ()
-            muted = frozenset(n for n in known if step % n)
+            muted = frozenset(n for n in programs.cadences if step % n)
             # Taken out while the program runs: a call on another thread meanwhile starts anew.
             carried = channel.windows.pop(self, self._fresh)
             try:
@@ -260,6 +318,22 @@ class Instrumented:
 
 def _sharding(packed: Packed) -> jax.sharding.Sharding:
     return next(iter(packed.arrays.values())).sharding
+
+
+_warned_inside: set[str] = set()
+
+
+def _warn_inside(name: str) -> None:
+    """Says, once for each function, how reports get faster."""
+    if name not in _warned_inside:
+        _warned_inside.add(name)
+        warnings.warn(
+            f"{name} is instrumented inside of what JAX traces, so each of its reports takes a callback, "
+            "which is slow. Put @jaxboard.instrument above @jax.jit, or say delivery='callback' if that "
+            "is how it has to be.",
+            JaxboardWarning,
+            stacklevel=4,
+        )
 
 
 _warned_no_run = False

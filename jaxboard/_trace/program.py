@@ -83,13 +83,12 @@ class Programs:
 
     def _make(self, muted: frozenset[int], count: int | None) -> Any:
         def plain(*args: Any, **kwargs: Any) -> Any:
-            out, reports, step = self._reported(muted, args, kwargs)
-            if self._step is None:  # otherwise the host makes the windows: it is told the step late
-                reports, _ = window.advance(None, reports, muted)
-            return out, pack(reports, step if reports else None)
+            out, reports = self._reported(muted, args, kwargs)
+            leaving, _ = window.advance(None, reports, muted)
+            return out, pack(leaving)
 
         def carry(accumulators: Packed, *args: Any, **kwargs: Any) -> Any:
-            out, reports, _ = self._reported(muted, args, kwargs)
+            out, reports = self._reported(muted, args, kwargs)
             leaving, staying = window.advance(accumulators, reports, muted)
             return out, pack(leaving), staying
 
@@ -115,9 +114,20 @@ class Programs:
     def _reported(self, muted: frozenset[int], args: Any, kwargs: Any) -> Any:
         around = ambient.current()._replace(every=self._every, muted=muted, harvested=True)
         with ambient.entered(around):
-            out, reports, step = self._harvested(args, kwargs, final=True)
+            out, reports = self._harvested(args, kwargs, final=True)
         self.cadences.update(r.spec.every for r in reports if r.spec.every > 1)
-        return out, reports, step
+        return out, reports
+
+    @functools.cached_property
+    def computing(self) -> Any:
+        """The program where only the program knows the step: the frame holds all, and the step."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with ambient.changed(every=self._every, harvested=True):
+                out, reports = self._harvested(args, kwargs, final=True)
+            return out, pack(reports, self._step_of(args, kwargs) if reports else None)
+
+        return self._jit(call, hidden=1)
 
     @functools.cached_property
     def by_callback(self) -> Any:
@@ -125,16 +135,17 @@ class Programs:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with ambient.changed(every=self._every, harvested=True):
-                out, reports, step = self._harvested(args, kwargs, final=False)
-            deliver(pack(reports, step), advance=self._advance)
+                out, reports = self._harvested(args, kwargs, final=False)
+            deliver(pack(reports, self._step_of(args, kwargs)), advance=self._advance)
             return out
 
         return self._jit(call)
 
-    def _harvested(
-        self, args: Any, kwargs: Any, *, final: bool
-    ) -> tuple[Any, list[Harvested], Any]:
-        """Calls the function in the midst of tracing: its results, its reports, its step."""
+    def _step_of(self, args: Any, kwargs: Any) -> Any:
+        return None if self._step is None else self._step(*args, **kwargs)
+
+    def _harvested(self, args: Any, kwargs: Any, *, final: bool) -> tuple[Any, list[Harvested]]:
+        """Calls the function in the midst of tracing: its results, and its reports."""
         numbers = {
             n % len(args)
             for n in self._options.get("static_argnums", ())
@@ -152,8 +163,7 @@ class Programs:
 
         closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
         results, reports = collect(closed, jax.tree.leaves(dynamic), final=final)
-        step = None if self._step is None else self._step(*args, **kwargs)
-        return jax.tree.unflatten(jax.tree.structure(shape), results), reports, step
+        return jax.tree.unflatten(jax.tree.structure(shape), results), reports
 
     def _jit(self, function: Any, *, hidden: int = 0, counted: int | None = None) -> Any:
         """``function`` jitted as the user's was.

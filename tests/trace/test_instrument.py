@@ -246,6 +246,136 @@ def test_steps():
     ]
 
 
+def test_steps_that_the_user_counts():
+    """A Python integer from step= is the step on the host: it mutes what isn't due, and the run follows."""
+    traces = []
+
+    def f(x, n):
+        traces.append(1)
+        jb.scalar("x", x)
+        jb.histogram("h", x, every=10)
+
+    own = jb.instrument(jax.jit(f), step=lambda x, n: n)
+    plain = jb.instrument(lambda n: jb.scalar("plain", n), step=lambda n: n)
+    with capture() as records:
+        for n in (10, 13, 20):
+            own(1.0, n)
+            jb.scalar("host", 1.0)
+        run = jb.current_run()
+        assert run is not None
+        assert run.step == 21
+        plain(jnp.int32(40))
+    assert [(r.tag, r.step) for r in records if r.tag != "h"] == [
+        *[(tag, n) for n in (10, 13, 20) for tag in ("x", "host")],
+        ("plain", 40),
+    ]
+    assert [r.step for r in records if r.tag == "h"] == [10, 20]
+    assert len(traces) == 2
+
+
+def test_steps_that_the_device_counts():
+    """An array from step= is not waited for: each report finds its step, due or not, on the host."""
+
+    @functools.partial(jb.instrument, step=lambda state, *_: state["step"])
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train(state, x):
+        jb.scalar("x", x)
+        jb.scalar("window", x, every=4, reduce="sum")
+        jb.histogram("h", x, every=4)
+        return {"step": state["step"] + 2}
+
+    state = {"step": jnp.int32(6)}
+    with capture() as records:
+        for x in (1.0, 2.0, 4.0, 8.0):
+            state = train(state, x)
+    points = [(r.tag, r.step, float(r.value)) for r in records if r.kind.value == "scalar"]
+    assert sorted(points) == [
+        ("window", 8, 3.0),
+        ("window", 12, 12.0),
+        ("x", 6, 1.0),
+        ("x", 8, 2.0),
+        ("x", 10, 4.0),
+        ("x", 12, 8.0),
+    ]
+    assert [r.step for r in records if r.tag == "h"] == [8, 12]
+
+
+def test_a_step_that_is_none():
+    """What step= returns has to be an integer."""
+    f = jb.instrument(jax.jit(lambda x: x), step=lambda x: 1.5, name="f")
+    with capture(), pytest.raises(jb.ReportError) as refused:
+        f(1.0)
+    assert str(refused.value) == "f: instrument(step=...) returned 1.5, expected an integer."
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 0}, "instrument(every=0): expected a positive integer, in steps."),
+        ({"step": 3}, "instrument(step=3): expected 'auto' or a function of the arguments."),
+        (
+            {"delivery": "fast"},
+            "instrument(delivery='fast'): expected 'auto', 'output' or 'callback'.",
+        ),
+    ],
+)
+def test_options(options, message):
+    """An option out of its range is refused where the function is decorated."""
+    with pytest.raises(jb.ReportError) as refused:
+        jb.instrument(**options)
+    assert str(refused.value) == message
+
+
+def test_step_over_nnx_jit_is_refused():
+    """Arguments of nnx.jit cannot be given to step=: that is said at once."""
+    with pytest.raises(jb.ReportError, match="over nnx.jit"):
+        jb.instrument(nnx.jit(lambda x: x), step=lambda x: 0)
+
+
+def test_delivery_by_callback():
+    """delivery="callback" gives the same points and results, while the program runs."""
+    f = jb.instrument(jax.jit(step), delivery="callback")
+    expected = jb.instrument(jax.jit(step))
+    with capture() as wanted:
+        outs = [expected(W, X) for _ in range(4)]
+    with capture() as records:
+        for out in outs:
+            np.testing.assert_array_equal(f(W, X), out)
+    scalars = {(r.tag, r.step): r.value for r in records if r.kind.value == "scalar"}
+    assert scalars == {(r.tag, r.step): r.value for r in wanted if r.kind.value == "scalar"}
+    assert [r.step for r in records if r.tag == "gradient"] == [0, 3]
+    assert len(records) == len(wanted)
+
+
+def test_delivery_as_an_output_under_a_trace():
+    """delivery="output" cannot be had inside another program, and says so."""
+    f = jb.instrument(jax.jit(step), delivery="output")
+    with capture(), pytest.raises(jb.ReportError, match="step: instrument.delivery='output'. was"):
+        jax.jit(f)(W, X)
+    with capture() as records:
+        f(W, X)
+    assert {r.tag for r in records} == {"loss", "norm", "gradient"}
+
+
+def test_the_wrong_order_of_decorators():
+    """A plain function instrumented inside jax.jit reports all the same, and hears once how to be fast."""
+
+    @jax.jit
+    @functools.partial(jb.instrument, name="wrong order")
+    def f(x):
+        jb.scalar("x", x)
+        return x * 2
+
+    message = (
+        "wrong order is instrumented inside of what JAX traces, .* Put @jaxboard.instrument above"
+    )
+    with pytest.warns(jb.JaxboardWarning, match=message) as warned, capture() as records:
+        results = [float(f(x)) for x in (jnp.float32(3), jnp.ones(()), np.float64(1))]
+    assert results == [6.0, 2.0, 2.0]
+    assert len(warned) == 1
+    assert [(r.tag, r.step, float(r.value)) for r in records] == [("x", 0, pytest.approx(5 / 3))]
+
+
 def test_default_cadence():
     """``instrument(every=)`` holds for reports that have none of their own."""
 
@@ -256,9 +386,13 @@ def test_default_cadence():
         jb.scalar("one", x, every=1)
 
     with capture() as records:
-        for _ in range(5):
-            f(1.0)
-    assert [r.step for r in records if r.tag == "two"] == [0, 2, 4]
+        for x in range(5):
+            f(float(x))
+    assert [(r.step, float(r.value)) for r in records if r.tag == "two"] == [
+        (0, 0.0),
+        (2, 1.5),
+        (4, 3.5),
+    ]
     assert [r.step for r in records if r.tag == "one"] == [0, 1, 2, 3, 4]
 
 
