@@ -156,7 +156,28 @@ def _over_nnx_jit(fn: Any, options: _Options) -> Any:
     jitted = jax.jit(dataclasses.replace(inner, **own), **_compat.jit_options(fn.jitted_fn))
     options = dataclasses.replace(options, name=options.name or getattr(fn, "__name__", None))
     wrapper.jitted_fn = Instrumented(jitted, options, _compat.jit_options(jitted))
+    wrapper.precompile = functools.partial(_precompile_under_nnx, wrapper)
     return wrapper
+
+
+class _Lowering:
+    """Stands in for an instrumented function where nnx would have it lowered, to compile all of it."""
+
+    def __init__(self, function: Instrumented):
+        self._function = function
+
+    def lower(self, *args: Any, **kwargs: Any) -> None:
+        self._function.precompile(*args, **kwargs)
+
+
+def _precompile_under_nnx(wrapper: Any, *args: Any, **kwargs: Any) -> None:
+    """See :meth:`Instrumented.precompile`. What nnx makes of the arguments, only its own wrapper knows."""
+    inner = wrapper.jitted_fn
+    wrapper.jitted_fn = _Lowering(inner)
+    try:
+        wrapper.lower(*args, **kwargs)
+    finally:
+        wrapper.jitted_fn = inner
 
 
 class Instrumented:
@@ -214,6 +235,55 @@ class Instrumented:
                 f"{self._name}: instrument(step=...) returned {own!r}, expected an integer."
             ) from None
         return channel.begin(self._options.advance, own), False
+
+    def precompile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles ahead all programs that calls with such arguments will need.
+
+        That is one for each combination of cadences that are due. No step in the midst of the training waits
+        for the compiler then.
+
+        Args:
+            *args: arguments like those of the calls; they are not computed with, nor donated. Arrays may be
+                ``jax.ShapeDtypeStruct``s.
+            **kwargs: likewise.
+
+        Raises:
+            ReportError: the function is a plain one, which has no programs.
+
+        Example:
+            >>> import jax, jaxboard as jb
+            >>> @jb.instrument
+            ... @jax.jit
+            ... def step(x):
+            ...     jb.histogram("x", x, every=100)
+            ...     return 2 * x
+            >>> step.precompile(jax.ShapeDtypeStruct((8,), "float32"))
+        """
+        programs = self._programs
+        if programs is None:
+            raise ReportError(
+                f"{self._name}.precompile(): a plain function has nothing to compile."
+            )
+        muted = frozenset[int]()
+        done = set[frozenset[int]]()
+        while True:
+            try:
+                if self._fresh is None:
+                    lowered = programs.plain(muted).lower(*args, **kwargs)
+                else:
+                    program = programs.carrying(muted, len(args))
+                    lowered = program.lower(self._fresh, *args, **kwargs)
+            except Missing as missing:
+                self._fresh = nothing(missing.like, self._place(args, kwargs))
+                done.clear()
+                continue
+            lowered.compile()
+            done.add(muted)
+            # Only now are all cadences known.
+            left = [each for each in programs.combinations() if each not in done]
+            if not left:
+                return
+            muted = left[0]
 
     def _traced(self, args: Any, kwargs: Any) -> Any:
         """The call while JAX traces what is around it."""
@@ -296,8 +366,10 @@ class Instrumented:
 
     def _place(self, args: Any, kwargs: Any) -> jax.sharding.Sharding | None:
         asked = [(self._jit_options or {}).get(name) for name in ("in_shardings", "out_shardings")]
-        arrays = [x for x in jax.tree.leaves((args, kwargs)) if isinstance(x, jax.Array)]
-        return common_place([*jax.tree.leaves(asked), *(x.sharding for x in arrays if x.committed)])
+        arrays = jax.tree.leaves((args, kwargs))
+        # A shape (see precompile) is committed to the sharding that it has.
+        given = [getattr(x, "sharding", None) for x in arrays if getattr(x, "committed", True)]
+        return common_place([*jax.tree.leaves(asked), *given])
 
     @property
     def jit_options(self) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -128,6 +130,16 @@ class Programs:
             return out, pack(reports, self._step_of(args, kwargs) if reports else None)
 
         return self._jit(call, hidden=1)
+
+    def combinations(self) -> list[frozenset[int]]:
+        """The sets of cadences that are not due on one step or another."""
+        found = set[frozenset[int]]()
+        for size in range(len(self.cadences) + 1):
+            for due in itertools.combinations(self.cadences, size):
+                # The steps on which these are due are the multiples of this; so others may be due too.
+                period = math.lcm(*due)
+                found.add(frozenset(n for n in self.cadences if period % n))
+        return sorted(found, key=sorted)
 
     @functools.cached_property
     def by_callback(self) -> Any:

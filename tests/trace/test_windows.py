@@ -295,6 +295,64 @@ def test_donation_and_static_arguments_beside_windows():
     assert [(r.step, float(r.value)) for r in records] == [(0, 3.0), (2, 6.0)]
 
 
+@pytest.mark.parametrize("windowed", [True, False])
+@pytest.mark.parametrize("shapes", [True, False])
+def test_precompile(windowed, shapes):
+    """After precompile() no step compiles anything, whatever is due on it."""
+
+    @jb.instrument
+    @jax.jit
+    def prepared(x):
+        jb.histogram("h", x, every=2)
+        jb.image("i", x[:, None, None], every=3)
+        if windowed:
+            jb.scalar("w", x.sum(), every=6)
+        return x * 2
+
+    x = jnp.arange(4.0)
+    with compiles("prepared") as seen:
+        prepared.precompile(jax.ShapeDtypeStruct(x.shape, x.dtype) if shapes else x)
+    assert len(seen) == 4  # due: nothing; 2; 3; all of them
+    with compiles("prepared") as seen, capture() as records:
+        for _ in range(13):
+            prepared(x)
+    assert seen == []
+    assert [r.step for r in records if r.tag == "h"] == [0, 2, 4, 6, 8, 10, 12]
+    assert [r.step for r in records if r.tag == "i"] == [0, 3, 6, 9, 12]
+    assert [r.step for r in records if r.tag == "w"] == ([0, 6, 12] if windowed else [])
+
+
+def test_precompile_under_nnx_jit():
+    """The same for modules: they are left as they were, and no step compiles anything."""
+
+    @jb.instrument
+    @nnx.jit
+    def prepared(model, x):
+        jb.scalar("w", (model(x) ** 2).mean(), every=3)
+        model.kernel[...] = model.kernel[...] * 2
+
+    model = nnx.Linear(4, 2, rngs=nnx.Rngs(0))
+    before = np.asarray(model.kernel[...])
+    with compiles("prepared") as seen:
+        prepared.precompile(model, jnp.ones((3, 4)))
+    assert len(seen) == 2
+    np.testing.assert_array_equal(model.kernel[...], before)
+    with compiles("prepared") as seen, capture() as records:
+        for _ in range(5):
+            prepared(model, jnp.ones((3, 4)))
+    assert seen == []
+    np.testing.assert_array_equal(model.kernel[...], before * 32)
+    assert [r.step for r in records] == [0, 3, 4]
+
+
+def test_precompile_of_a_plain_function():
+    """What is not jitted has no program to compile, and says so."""
+    with pytest.raises(
+        jb.ReportError, match="f.precompile..: a plain function has nothing to compile"
+    ):
+        jb.instrument(lambda x: x, name="f").precompile(1.0)
+
+
 def test_many_combinations_are_warned_of():
     """More than four programs of one function are said to be many, with the cadences to blame."""
 

@@ -1,0 +1,172 @@
+"""Quiet steps: where nothing is due, the program is that of the function without reports."""
+
+# pyright: reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+from flax import nnx
+from jax import lax
+
+import jaxboard as jb
+from jaxboard.testing import capture
+
+X = jnp.linspace(-1.0, 1.0, 12).reshape(3, 4)
+
+
+def value(report, x):
+    y = jnp.tanh(x)
+    report(y)
+    return (y**2).sum()
+
+
+def gradient(report, x):
+    return jax.grad(lambda x: value(report, x))(x)
+
+
+def scanned(report, x):
+    def body(c, row):
+        report(row * c)
+        return c + row.sum(), row * 2
+
+    return lax.scan(body, 1.0, x)
+
+
+def looped(report, x):
+    def body(state):
+        i, x = state
+        report(x)
+        return i + 1, x * 1.5
+
+    return lax.while_loop(lambda state: state[0] < 5, body, (0, x))
+
+
+def branched(report, x):
+    def one(x):
+        report(x)
+        return x * 2
+
+    return lax.cond(x.sum() > 0, one, lambda x: x, x)
+
+
+def mapped(report, x):
+    return jax.vmap(lambda row: value(report, row))(x)
+
+
+def rematerialised(report, x):
+    layer = jax.checkpoint(lambda x: value(report, x) * x)
+    return jax.grad(lambda x: layer(layer(x)).sum())(x)
+
+
+def custom(report, x):
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    def forward(x):
+        report(x)
+        return jnp.sin(x), x
+
+    def backward(x, ct):
+        report(ct)
+        return (ct * jnp.cos(x),)
+
+    f.defvjp(forward, backward)
+    return jax.grad(lambda x: f(x).sum())(x)
+
+
+def optimised(report, x):
+    optimiser = optax.adam(1e-2)
+    state = optimiser.init(x)
+    updates, state = optimiser.update(gradient(report, x), state, x)
+    report(updates)
+    return optax.apply_updates(x, updates), state
+
+
+def report_all(x):
+    jb.histogram("histogram", x, every=10)
+    jb.scalar("last", x.sum(), every=10, reduce="last")
+    jb.image("image", jnp.broadcast_to(x.reshape(-1)[:1, None, None], (2, 2, 1)), every=10)
+
+
+def optimised_hlo(program, *args):
+    """The program as XLA runs it, without what only says where in the source it came from."""
+    text = program.lower(*args).compile().as_text()
+    text = re.sub(r", metadata=\{[^{}]*(\{[^{}]*\}[^{}]*)*\}", "", text)
+    # Names of computations come from those of functions: here, from the module's down.
+    text = re.sub(r"HloModule \S+,", "HloModule,", text)
+    body, *_ = re.split(r"\n(?=FileNames|StackFrames)", text)
+    return body
+
+
+STEPS = [
+    value,
+    gradient,
+    scanned,
+    looped,
+    branched,
+    mapped,
+    rematerialised,
+    custom,
+    optimised,
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_nothing_due_is_nothing_in_the_program(step):
+    """The optimised HLO of a quiet step is, to the letter, that of the step without its reports."""
+
+    def reporting(x):
+        return step(report_all, x)
+
+    def bare(x):
+        return step(lambda _: None, x)
+
+    instrumented = jb.instrument(jax.jit(reporting))
+    quiet = optimised_hlo(instrumented._programs.plain(frozenset({10})), X)
+    loud = optimised_hlo(instrumented._programs.plain(frozenset()), X)
+    expected = optimised_hlo(jax.jit(bare), X)
+    assert quiet == expected
+    assert loud != expected
+
+
+def test_nothing_due_under_nnx_jit():
+    """The same holds for a step of nnx.jit."""
+
+    def step(report, model, x):
+        def loss(model):
+            y = model(x)
+            report(y)
+            return (y**2).mean()
+
+        gradients = nnx.grad(loss)(model)
+        report(gradients["kernel"][...])
+        model.kernel[...] = model.kernel[...] - gradients["kernel"][...]
+
+    def reporting(model, x):
+        step(report_all, model, x)
+
+    def bare(model, x):
+        step(lambda _: None, model, x)
+
+    def hlo(wrapper, choose):
+        """The HLO of one of the programs in a wrapper of nnx, lowered where the wrapper calls it."""
+        texts = []
+        inner = wrapper.jitted_fn
+
+        def lowered(*args):
+            texts.append(optimised_hlo(choose(inner), *args))
+            return inner(*args)
+
+        wrapper.jitted_fn = lowered
+        with capture():
+            wrapper(nnx.Linear(4, 2, rngs=nnx.Rngs(0)), X)
+        return texts[0]
+
+    quiet = hlo(jb.instrument(nnx.jit(reporting)), lambda f: f._programs.plain(frozenset({10})))
+    assert quiet == hlo(nnx.jit(bare), lambda f: f)
