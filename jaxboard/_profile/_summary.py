@@ -52,7 +52,7 @@ def summarize_apart(file: str, timeout: float) -> Summary:
     program = f"from {__name__} import main; main()"
     try:
         done = subprocess.run(  # noqa: S603 (this interpreter, this module)
-            [sys.executable, "-c", program, file],
+            [sys.executable, "-W", "ignore", "-c", program, file],
             capture_output=True,
             check=True,
             timeout=timeout,
