@@ -33,12 +33,27 @@ class Histogram:
         counts: int64[k]; how many elements lie in ``[edges[i], edges[i + 1])``, the last bucket
             including its right edge. A constant array has one bucket with equal edges, and an
             array without a finite element has none (``edges`` is then empty too).
-        nonfinite: how many elements are NaN or infinite; they are in no bucket.
+        nan: how many elements are NaN. These and the infinite ones are in no bucket.
+        posinf: how many are +inf.
+        neginf: how many are -inf.
+        zeros: how many are zero; they are in the buckets too.
+        sum: of the finite elements.
+        sum_squares: of the finite elements; on a device summed in float32, so infinite from 3e38 on.
     """
 
     edges: np.ndarray
     counts: np.ndarray
-    nonfinite: int = 0
+    nan: int = 0
+    posinf: int = 0
+    neginf: int = 0
+    zeros: int = 0
+    sum: float = 0.0
+    sum_squares: float = 0.0
+
+    @property
+    def nonfinite(self) -> int:
+        """How many elements are NaN or infinite."""
+        return self.nan + self.posinf + self.neginf
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,53 +1,195 @@
-"""Histograms made on the device: 64 equal buckets between the smallest and the largest element.
+"""Histograms made on the device, which merge exactly.
 
-A few hundred bytes leave the device instead of the array. Binning is a scatter-add, which on a CPU
-costs a few passes over the data, a fortieth of what sorting (``jnp.histogram``) does.
+A kilobyte leaves the device instead of the array. All histograms share one grid: buckets are a power of
+two wide, and begin at multiples of their width. Each histogram takes the smallest width for which at
+most 128 buckets reach from its smallest to its largest element, so 65 or more of them are in use.
+A bucket of twice the width is just two of the narrower ones. Hence histograms merge without loss: each is
+made as coarse as the common range asks for, then counts are added. In whatever order, the result
+is to the last count the histogram of all elements at once.
 
-Two histograms merge into buckets over their common range, each old bucket counted where its
-centre lies: counts, minimum, maximum and the number of non-finite elements stay exact, the place of an
-element moves by half a bucket at most. (TensorBoard redraws any histogram in 30 buckets.)
+Logarithmic buckets would merge too, but tell nothing where the spread is small beside the mean (scales
+of a norm, near 1), where these have the resolution of the range that there is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxboard._record import Histogram
-from jaxboard.reduce._reducer import Reducer, State, expand, known, namespace
+from jaxboard.reduce._reducer import Reducer, State, expand, known, namespace, replicated
 
-BUCKETS = 64
+BUCKETS = 128
+
+_BITS = 30
+"""How much finer a bucket may be than the largest magnitude: the numbers of buckets fit an int32."""
+
+_CHUNK = 1 << 18
+"""Elements at a time on a CPU: what is computed between stays in its cache."""
 
 
 class Buckets(NamedTuple):
     """The value of a histogram's state.
 
     Attributes:
-        low: the smallest finite element, +inf if there is none.
-        high: the largest finite element, -inf if there is none.
-        counts: int32[64].
-        nonfinite: int32, elements that are NaN or infinite.
+        low: the smallest finite element; the highest value of its dtype if there is none.
+        high: the largest finite element; the lowest value if there is none.
+        counts: int32[132]: from the bucket that ``low`` lies in upwards, without zeros; then how
+            many elements are +inf, zero, NaN and -inf.
+        sum: the sum of the finite elements.
+        squares: the sum of their squares.
     """
 
     low: Any
     high: Any
     counts: Any
-    nonfinite: Any
+    sum: Any
+    squares: Any
 
 
-def _bin(values: Any, counts: Any, low: Any, high: Any) -> Any:
-    """Counts in 64 buckets over [low, high] of values that each stand for ``counts`` elements."""
-    xp = namespace(values, counts)
-    # Dividing by a power of two is exact, and keeps the widest range (twice the largest float) finite.
-    width = high / BUCKETS - low / BUCKETS
-    fraction = (values / BUCKETS - low / BUCKETS) / xp.where(width > 0, width, 1)
-    # Elements that do not count may be NaN, which has no index.
-    index = (xp.where(counts > 0, fraction, 0) * BUCKETS).astype(np.int32).clip(0, BUCKETS - 1)
-    if xp is np:
-        return np.bincount(index, weights=counts, minlength=BUCKETS).astype(np.int32)
-    return jnp.zeros(BUCKETS, jnp.int32).at[index].add(counts)
+_ABOVE, _ZERO, _NAN, _BELOW, _SIZE = range(BUCKETS, BUCKETS + 5)
+"""Places in ``counts``, and how many there are."""
+
+
+# ---------------------------------------------------------------- the grid that histograms share
+
+
+def _float(x: Any) -> Any:
+    """An integer bound as a float; rounding keeps the order."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return x.astype(np.float32 if x.dtype.itemsize < 8 else np.float64)
+
+
+def _exponent(low: Any, high: Any) -> Any:
+    """The width of the buckets for a range, as a power of two. A range within another has no larger one."""
+    xp = namespace(low, high)
+    first, last = _float(low), _float(high)
+    _, top = xp.frexp(xp.maximum(xp.abs(first), xp.abs(last)))
+    half = last / 2 - first / 2  # the whole may be infinite
+    _, wide = xp.frexp(half)
+    # 2**-exponent has to be a number too.
+    finest = xp.maximum(top - _BITS, jnp.finfo(first.dtype).minexp + 8)
+    span = xp.where(half > 0, wide + 1 - (BUCKETS.bit_length() - 1), finest)
+    exponent = xp.maximum(span, finest).astype(np.int32)
+    fits = _place(high, exponent) - _place(low, exponent) < BUCKETS
+    return xp.where(fits, exponent, exponent + 1)
+
+
+def _grid(x: Any, exponent: Any) -> Any:
+    """Which bucket of the grid each x lies in, counted from zero, in the dtype of x. Exact."""
+    xp = namespace(x, exponent)
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        scaled = x * xp.ldexp(xp.ones_like(exponent, x.dtype), -exponent)
+        # What is too small to be scaled still lies on its side of zero.
+        return xp.floor(xp.where((x < 0) & (scaled == 0), -1, scaled))
+    up, down = (xp.maximum(e, 0).astype(x.dtype) for e in (exponent, -exponent))
+    return (x >> up) << down
+
+
+def _place(x: Any, exponent: Any) -> Any:
+    """As _grid, of finite x: int32."""
+    return _grid(x, exponent).astype(np.int32)
+
+
+def _bounds(low: Any, high: Any) -> tuple[Any, Any]:
+    """A range as it is, and that of no element as a point."""
+    xp = namespace(low, high)
+    return xp.where(low <= high, low, 0), xp.where(low <= high, high, 0)
+
+
+# ---------------------------------------------------------------- one pass over the elements
+
+
+def _fold(step: Callable[..., Any], state: Any, *arrays: Any) -> Any:
+    """``step(state, *arrays)``, or on a CPU piece by piece.
+
+    There, XLA writes to memory what it computes between, and memory that is fresh at every call costs
+    several times the arithmetic.
+    """
+    size = arrays[0].size
+    if namespace(*arrays) is np or size <= _CHUNK or jax.default_backend() != "cpu":
+        return step(state, *arrays)
+    flat = [x.reshape(-1) for x in arrays]
+    count = next((n for n in range(-(-size // _CHUNK), size // 1024) if size % n == 0), None)
+    # What is left over goes first: the state then has the type that the loop gives it.
+    length = _CHUNK if count is None else size // count
+    state = step(state, *(x[: size % length] for x in flat))
+
+    def piece(number: Any, state: Any) -> Any:
+        begin = number * length + size % length
+        return step(state, *(lax.dynamic_slice(x, (begin,), (length,)) for x in flat))
+
+    return lax.fori_loop(0, size // length, piece, state)
+
+
+def _scatter_add(counts: Any, places: Any, numbers: Any) -> Any:
+    """Adds numbers to the counts at places, all of which exist."""
+    if namespace(counts, places) is np:
+        added = np.bincount(places.reshape(-1), numbers.reshape(-1), len(counts))
+        return counts + added.astype(np.int32)
+    # Not `counts.at[places].add`: it would look at each place for whether it is negative.
+    dimensions = lax.ScatterDimensionNumbers((), (0,), (0,))
+    return lax.scatter_add(counts, places[..., None], numbers, dimensions, mode="promise_in_bounds")
+
+
+def _range(state: Any, values: Any, counted: Any = None) -> Any:
+    """A step of the first pass: smallest, largest, sum and sum of squares of what is finite."""
+    low, high, sum_, squares = state
+    xp = namespace(values)
+    finite = xp.isfinite(values)
+    if counted is not None:
+        finite &= counted
+    largest, smallest = _limits(values.dtype)
+    low = xp.minimum(low, xp.min(xp.where(finite, values, largest), initial=largest))
+    high = xp.maximum(high, xp.max(xp.where(finite, values, smallest), initial=smallest))
+    floats = xp.where(finite, _float(values), 0)
+    with np.errstate(over="ignore"):
+        return low, high, sum_ + floats.sum(), squares + (floats * floats).sum()
+
+
+def _limits(dtype: Any) -> tuple[Any, Any]:
+    if jnp.issubdtype(dtype, jnp.floating):
+        return np.asarray(np.inf, dtype), np.asarray(-np.inf, dtype)
+    info = jnp.iinfo(dtype)
+    return np.asarray(info.max, dtype), np.asarray(info.min, dtype)
+
+
+def _counting(low: Any, high: Any) -> Callable[..., Any]:
+    """The step of the second pass, for a range."""
+    low, high = _bounds(low, high)
+    exponent = _exponent(low, high)
+    first = _grid(low, exponent)
+
+    def step(counts: Any, values: Any, counted: Any = None) -> Any:
+        xp = namespace(values, counts)
+        with np.errstate(invalid="ignore"):
+            place = _grid(values, exponent) - first
+        # Of NaN, both comparisons are false.
+        odd = xp.where(place < 0, _BELOW, _NAN)
+        place = xp.where(place >= 0, xp.where(place < _ABOVE, place, _ABOVE), odd)
+        place = xp.where(values == 0, _ZERO, place).astype(np.int32)
+        ones = xp.ones(values.shape, np.int32) if counted is None else counted.astype(np.int32)
+        return _scatter_add(counts, place, ones)
+
+    return step
+
+
+def _buckets(values: Any, *counted: Any) -> Buckets:
+    """The histogram of an array, or of those of its elements that are counted."""
+    xp = namespace(values, *counted)
+    zero = xp.zeros((), _float(values).dtype)
+    start = (*_limits(values.dtype), zero, zero)
+    low, high, sum_, squares = _fold(_range, start, values, *counted)
+    # Zeros, that vary over the axes of a mesh as the elements do; else they couldn't go through a loop.
+    none = xp.broadcast_to((low != low).astype(np.int32), (_SIZE,))  # noqa: PLR0124
+    counts = _fold(_counting(low, high), none, values, *counted)
+    return Buckets(low, high, counts, sum_, squares)
 
 
 class HistogramReducer(Reducer):
@@ -57,20 +199,14 @@ class HistogramReducer(Reducer):
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
         xp = namespace(values) if weight is None else namespace(values, weight)
-        if not jnp.issubdtype(values.dtype, jnp.floating) or values.dtype.itemsize < 4:
+        if values.dtype == np.bool_ or values.dtype.itemsize < 4:
             values = values.astype(np.float32)
-        counted = xp.ones(values.shape, bool)
+        arrays = [values]
         if weight is not None:
-            counted = xp.broadcast_to(expand(weight > 0, values), values.shape)
-        values, counted = values.reshape(-1), counted.reshape(-1)
-        finite = xp.isfinite(values) & counted
-        infinity = np.asarray(np.inf, values.dtype)
-        low = xp.min(xp.where(finite, values, infinity), initial=infinity)
-        high = xp.max(xp.where(finite, values, -infinity), initial=-infinity)
-        counts = _bin(values, finite.astype(np.int32), low, high)
-        nonfinite = counted.sum(dtype=np.int32) - finite.sum(dtype=np.int32)
+            arrays.append(xp.broadcast_to(expand(weight > 0, values), values.shape))
+        buckets = replicated(_buckets, *arrays)
         lanes = 1 if weight is None else (weight > 0).astype(np.int32).sum()
-        return State(Buckets(low, high, counts, nonfinite), lanes)
+        return State(buckets, lanes)
 
     def merge(self, a: State, b: State) -> State:
         xp = namespace(a.value.counts, b.value.counts)
@@ -78,27 +214,61 @@ class HistogramReducer(Reducer):
         return State(self.collapse(State(both)).value, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        (lows, highs, counts, nonfinite), weight = state
+        (lows, highs, counts, sums, squares), weight = state
         xp = namespace(counts)
         low, high = lows.min(0), highs.max(0)
-        middle = (xp.arange(BUCKETS, dtype=lows.dtype)[None] + 0.5) / BUCKETS
-        centres = lows[:, None] * (1 - middle) + highs[:, None] * middle
-        merged = _bin(centres.reshape(-1), counts.reshape(-1), low, high)
+        bounds = _bounds(low, high)
+        exponent = _exponent(*bounds)
+        # Each old bucket lies in one new one: its number, less its last bits.
+        before = _exponent(*_bounds(lows, highs))
+        numbers = xp.arange(BUCKETS, dtype=np.int32)[None]
+        numbers = _place(_bounds(lows, highs)[0], before)[:, None] + numbers
+        coarser = xp.clip(exponent - before, 0, 31)[:, None]
+        places = (numbers >> coarser) - _place(bounds[0], exponent)
+        # Buckets without an element may lie anywhere.
+        places = xp.clip(places, 0, BUCKETS - 1)
+        merged = _scatter_add(xp.zeros(_SIZE, np.int32), places, counts[:, :BUCKETS])
+        beside = xp.where(xp.arange(_SIZE) < BUCKETS, 0, counts.sum(0, dtype=np.int32))
         weight = weight * lows.shape[0] if known(weight) else weight.sum(0)
-        return State(Buckets(low, high, merged, nonfinite.sum(0)), weight)
+        total = Buckets(low, high, merged + beside, sums.sum(0), squares.sum(0))
+        return State(total, weight)
 
     def empty(self, like: State) -> State:
         nothing = super().empty(like)
-        low, high, *rest = nothing.value
-        return State(Buckets(low + np.inf, high - np.inf, *rest), nothing.weight)
+        low, high = (jnp.asarray(x) for x in _limits(like.value.low.dtype))
+        return State(nothing.value._replace(low=low, high=high), nothing.weight)
 
     def finish(self, state: State) -> Histogram:
-        low, high, counts, nonfinite = (np.asarray(x) for x in state.value)
-        counts = counts.astype(np.int64)
-        if counts.sum() == 0:
-            edges, counts = np.empty(0), np.empty(0, np.int64)
-        elif low == high:
-            edges, counts = np.array([low, high], np.float64), counts.sum(keepdims=True)
+        value = Buckets(*(np.asarray(x) for x in state.value))
+        counts = value.counts[:BUCKETS].astype(np.int64)
+        above, zeros, nans, below = (int(n) for n in value.counts[BUCKETS:])
+        edges = np.empty(0)
+        if counts.sum() + zeros == 0:
+            counts = counts[:0]
+        elif value.low == value.high:
+            edges, counts = np.array([value.low, value.high], np.float64), counts[:1]
+            counts[0] += zeros
         else:
-            edges = np.linspace(np.float64(low), np.float64(high), BUCKETS + 1)
-        return Histogram(edges, counts, int(nonfinite))
+            exponent = _exponent(value.low, value.high)
+            first, last = _place(value.low, exponent), _place(value.high, exponent)
+            if zeros:
+                counts[-first] += zeros
+            width = np.ldexp(1.0, exponent)
+            edges = (first + np.arange(last - first + 2)) * width
+            edges[0], edges[-1] = value.low, value.high
+            counts = counts[: len(edges) - 1]
+            if (
+                edges[-2] == edges[-1]
+            ):  # the largest element lies on an edge: its bucket has no width
+                edges = edges[:-1]
+                counts = np.append(counts[:-2], counts[-2] + counts[-1])
+        return Histogram(
+            edges,
+            counts,
+            nan=nans,
+            posinf=above,
+            neginf=below,
+            zeros=zeros,
+            sum=float(value.sum),
+            sum_squares=float(value.squares),
+        )

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard.reduce._reducer import Last, State, namespace
+from jaxboard.reduce._reducer import Last, State, namespace, replicated
 
 
 class ImageReducer(Last):
@@ -19,7 +19,7 @@ class ImageReducer(Last):
         self.max_images = max_images
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
-        pixels = values.reshape(-1, *values.shape[-3:])[: self.max_images]
+        pixels = replicated(self._first, values)
         if jnp.issubdtype(pixels.dtype, jnp.floating):
             xp = namespace(pixels)
             pixels = xp.where(xp.isnan(pixels), 0, pixels)  # black: it has no colour
@@ -27,3 +27,6 @@ class ImageReducer(Last):
         elif pixels.dtype == np.bool_:
             pixels = pixels.astype(np.uint8) * 255
         return State(pixels, 1 if weight is None else (weight > 0).astype(np.int32).sum())
+
+    def _first(self, values: Any) -> Any:
+        return values.reshape(-1, *values.shape[-3:])[: self.max_images]

@@ -12,6 +12,7 @@ The same code runs on the device (``jax.numpy``, traced) and on the host (NumPy)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -35,6 +36,23 @@ def namespace(*arrays: Any) -> Any:
 def known(weight: Any) -> bool:
     """Whether a weight is known while tracing."""
     return isinstance(weight, int)
+
+
+def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
+    """``function(*arrays)``, of arrays that may be sharded: every device has the whole result.
+
+    Where shardings are part of the types, reshaping, slicing and scattering would each have to be told
+    what they make; there the function is left to the compiler, as without such types.
+    """
+    if namespace(*arrays) is np:
+        return function(*arrays)
+    mesh = jax.typeof(arrays[0]).sharding.mesh
+    kinds = zip(mesh.axis_names, mesh.axis_types or (), strict=False)
+    explicit = tuple(name for name, kind in kinds if kind == jax.sharding.AxisType.Explicit)
+    if not explicit:
+        return function(*arrays)
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.sharding.auto_axes(function, axes=explicit, out_sharding=everywhere)(*arrays)
 
 
 def expand(weight: Any, value: Any) -> Any:
@@ -101,10 +119,10 @@ class Reducer:
 def _lanes(values: Any, weight: Any, rank: int) -> tuple[Any, Any, int]:
     """Flattens the lanes of a report into one axis: values, weight, how many."""
     count = math.prod(values.shape[: values.ndim - rank])
-    values = values.reshape(count, *values.shape[values.ndim - rank :])
+    shape = (count, *values.shape[values.ndim - rank :])
+    values = replicated(lambda x: x.reshape(shape), values)
     if weight is not None:
-        weight = namespace(weight).broadcast_to(weight, (count,)) if weight.ndim == 0 else weight
-        weight = weight.reshape(count)
+        weight = replicated(lambda x: x.reshape(count), weight)
         if weight.dtype == np.bool_:
             weight = weight.astype(np.int32)
     return values, weight, count

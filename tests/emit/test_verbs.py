@@ -94,11 +94,11 @@ def test_scalars_of_a_pytree():
     ids=["range", "integers", "matrix"],
 )
 def test_histogram_counts_are_numpys(convert, values):
-    """The counts, and the edges from the smallest to the largest, are those of 64 buckets in NumPy."""
-    counts, edges = np.histogram(values, 64)
+    """The counts are those of NumPy for the same edges, which reach from the smallest to the largest."""
     histogram = reported(jb.histogram, convert(values))
+    counts, _ = np.histogram(values, histogram.edges)
     np.testing.assert_array_equal(histogram.counts, counts)
-    np.testing.assert_allclose(histogram.edges, edges, rtol=1e-6, atol=1e-6)
+    assert 64 <= len(counts) <= 128
     assert (histogram.edges[0], histogram.edges[-1]) == (values.min(), values.max())
     assert histogram.nonfinite == 0
 
@@ -373,7 +373,7 @@ def test_a_reported_array_may_be_donated():
             assert array.is_deleted()
     values = {record.tag: record.value for record in records}
     assert float(values["scalar"]) == 3.0
-    assert values["weights"].counts.tolist() == [2] * 64
+    assert values["weights"].counts.tolist() == [1] * 126 + [2]
     assert values["pixels"].ravel().tolist() == [7] * 4
 
 
