@@ -42,9 +42,12 @@ def arrays(dtype):
     if dtype == np.bool_:
         elements = st.booleans()
     elif np.dtype(dtype).kind in "iu":
-        info = np.iinfo(dtype)
-        near = st.integers(0, 3).map(lambda n: info.max - n)
-        elements = st.one_of(st.integers(info.min, info.max), st.integers(0, 9), near)
+        # NumPy's own histogram, which these are compared with, counts in float64.
+        least, most = (
+            int(np.clip(x, -(2**52), 2**52)) for x in (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        )
+        near = st.integers(0, 3).map(lambda n: most - n)
+        elements = st.one_of(st.integers(least, most), st.integers(0, 9), near)
     else:
         odd = st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan])
         near = st.integers(0, 100).map(lambda n: 1 + n * 1e-6)
