@@ -19,6 +19,8 @@ from jaxboard._profile import profile as profile
 from jaxboard._profile import trace as trace
 from jaxboard._run import Run as Run
 from jaxboard._run import current_run as current_run
+from jaxboard._run import memory_snapshot as memory_snapshot
+from jaxboard._telemetry.settings import Telemetry as Telemetry
 from jaxboard._trace.instrument import instrument as instrument
 
 __all__ = [
@@ -29,12 +31,14 @@ __all__ = [
     "ReportError",
     "Run",
     "RunError",
+    "Telemetry",
     "__version__",
     "current_run",
     "figure",
     "histogram",
     "image",
     "instrument",
+    "memory_snapshot",
     "profile",
     "scalar",
     "scalars",

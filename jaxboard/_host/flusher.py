@@ -79,6 +79,9 @@ class Flusher:
         losses: where what could not be delivered is counted and shown.
         writes: whether this process writes at all; its argument says whether a frame has come, that
             is, whether JAX certainly runs already. By default it does.
+
+    Attributes:
+        cpu_seconds: how long the thread has kept a processor busy, as of its last turn.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Flusher:
         self._writes = writes or (lambda _: True)
         # Twice as often as promised: a report waits a period, and then for the write.
         self._period = flush_secs / 2
+        self.cpu_seconds = 0.0
         self._requests: deque[_Request] = deque()
         self._opened = threading.Event()
         self._ended = False
@@ -212,6 +216,7 @@ class Flusher:
                 if self._batch is not None:
                     request.undelivered, request.fault = _size(self._batch), self._fault
                 request.done.set()
+            self.cpu_seconds = time.thread_time()
         self._fault = None
         # Whoever asks from now on sees this; whoever asked before is answered here.
         self._ended = True

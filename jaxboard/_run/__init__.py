@@ -2,3 +2,4 @@
 
 from ._run import Run as Run
 from ._run import current_run as current_run
+from ._snapshot import memory_snapshot as memory_snapshot

@@ -20,6 +20,8 @@ from jaxboard._host.channel import Channel, activate, active, deactivate, direct
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.losses import Losses, logger
 from jaxboard._run import _arguments, _endings, _process
+from jaxboard._telemetry import start
+from jaxboard._telemetry.settings import Telemetry
 from jaxboard.sinks import FanOut, Sink, TensorBoardSink
 
 P = ParamSpec("P")
@@ -78,8 +80,9 @@ class Run:
         timeout: how many seconds :meth:`flush` and :meth:`close` give the sinks.
         telemetry: what the run tells of itself, under ``jaxboard/``. By default it watches for
             recompiles: an instrumented function that JAX compiles again is logged, once for each
-            cause, and told in a text entry, with the arguments that changed. True adds compile
-            times. False: nothing.
+            cause, and told in a text entry, with the arguments that changed. True, or a
+            :class:`Telemetry`, adds compile times, step times, rates, floating-point operations,
+            memory, and what jaxboard itself costs. False: nothing.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -116,13 +119,14 @@ class Run:
         max_frames: int = 200_000,
         max_bytes: int = 256 * 2**20,
         timeout: float = 30.0,
-        telemetry: bool | None = None,
+        telemetry: bool | Telemetry | None = None,
     ):
         _arguments.positive(
             flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
         )
         if overflow not in ("wait", "drop"):
             raise RunError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
+        start.check(telemetry)
         first = _arguments.step_number(step)
         record = _arguments.hparams_record(hparams, first)
         self.logdir = _arguments.absolute(logdir)
@@ -157,12 +161,10 @@ class Run:
         _open[self.channel] = self
         activate(self.channel)
         _endings.opened(self)
-        self._watch = None
-        if telemetry is not False:
-            from jaxboard._telemetry.watch import Watch
-
-            self._watch = Watch(self.channel, everything=bool(telemetry))
-            self._watch.start()
+        flusher = self._flusher  # not self: the run is not to keep itself alive
+        self._telemetry = start.start(
+            telemetry, self.channel, self.logdir, lambda: flusher.cpu_seconds
+        )
 
     @property
     def step(self) -> int:
@@ -224,8 +226,8 @@ class Run:
                 self._flusher.await_callbacks()
                 for wait in self.channel.before_close:
                     wait()
-            if self._watch is not None:
-                self._watch.stop()
+            if self._telemetry is not None:
+                self._telemetry.stop()
             # What is reported from here on is not of this run.
             deactivate(self.channel)
             self.channel.end_windows()

@@ -36,6 +36,7 @@ class _History:
     known: list[tuple[Signature, int]] = dataclasses.field(default_factory=list)
     names: set[str] = dataclasses.field(default_factory=set)
     causes: set[frozenset[tuple[str, tuple[str, ...]]]] = dataclasses.field(default_factory=set)
+    count: int = 0
     alarms: int = 0
 
 
@@ -73,6 +74,7 @@ class Recompiles:
         history.names |= names
         if not all(changes for changes, _ in differing):
             return []
+        history.count += 1
         history.known = [*history.known, (now, step)][-_KNOWN:]
         if not differing or not again:
             return []
@@ -81,6 +83,11 @@ class Recompiles:
         what = f"was compiled again at step {step} ({seconds:.2f} s). Changed since it was compiled for step {since}:"
         self._alarm(call.name, step, what, changes, history)
         return changes
+
+    def count(self, call: Call) -> int:
+        """For how many different calls the function was compiled."""
+        history = self._histories.get(call.function)
+        return 0 if history is None else history.count
 
     def _alarm(
         self, name: str, step: int, what: str, changes: list[Change], history: _History

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import pathlib
+import time
+from collections.abc import Callable
 from typing import Any
+
+import jax
 
 from jaxboard._host import observe
 from jaxboard._host.channel import Channel, active
+from jaxboard._host.losses import describe, logger
 from jaxboard._host.observe import Call
 from jaxboard._telemetry.compiles import Compiles
 from jaxboard._telemetry.compiletable import CompileTable
+from jaxboard._telemetry.costs import Costs
+from jaxboard._telemetry.memory import Memory
+from jaxboard._telemetry.overhead import Overhead
 from jaxboard._telemetry.recompiles import Recompiles
 from jaxboard._telemetry.reporter import Reporter
+from jaxboard._telemetry.settings import Telemetry
+from jaxboard._telemetry.steps import Steps
 
 
-class Watch:
-    """Watches the calls that belong to a run, from :meth:`start` to :meth:`stop`.
+class Alarms:
+    """Recompile alarms alone, from :meth:`start` to :meth:`stop`: what every run has.
 
     Args:
         channel: of the run.
-        everything: False for recompile alarms alone, which write only when they have something to tell.
     """
 
-    def __init__(self, channel: Channel, *, everything: bool):
-        reporter = Reporter(channel)
+    def __init__(self, channel: Channel):
         self._channel = channel
+        self._reporter = Reporter(channel)
         self._compiles = Compiles()
-        self._recompiles = Recompiles(reporter)
-        self._table = CompileTable(reporter) if everything else None
+        self._recompiles = Recompiles(self._reporter)
 
     def start(self) -> None:
         """Begins to watch."""
@@ -34,7 +43,7 @@ class Watch:
         observe.add(self)
 
     def stop(self) -> None:
-        """Watches no longer."""
+        """Watches no longer, and writes what is left."""
         observe.remove(self)
         self._compiles.stop()
 
@@ -45,10 +54,78 @@ class Watch:
     def end(self, call: Call, result: Any) -> None:
         """See :class:`jaxboard._host.observe.Observer`."""
         programs = self._compiles.end()
-        # With several runs open, a call belongs to the innermost.
-        if call.step is None or active() is not self._channel:
-            return
-        if programs:
+        if programs and call.step is not None and self._mine():
+            self._recompiles.compiled(call, call.step, programs)
+
+    def _mine(self) -> bool:
+        """Whether calls now belong to this run: with several open, they are the innermost's."""
+        return active() is self._channel
+
+
+class Watch(Alarms):
+    """All telemetry.
+
+    Args:
+        channel: of the run.
+        settings: the user's.
+        logdir: where the run's event files are, if they are on this machine.
+        flusher_seconds: how long the run's flusher has been busy.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        settings: Telemetry,
+        *,
+        logdir: pathlib.Path | None,
+        flusher_seconds: Callable[[], float],
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        super().__init__(channel)
+        self._clock = clock
+        self._window = settings.window
+        self._table = CompileTable(self._reporter)
+        self._costs = Costs(self._reporter, self._compiles, settings.peak_flops)
+        self._steps = Steps(self._reporter, settings, clock, self._point)
+        self._memory = Memory(self._reporter)
+        self._overhead = Overhead(self._reporter, logdir, flusher_seconds, clock)
+        self._sampled: float | None = None
+
+    def begin(self, call: Call) -> None:
+        """See :class:`jaxboard._host.observe.Observer`."""
+        self._steps.begin(call, counts=self._mine())
+        self._overhead.begin()
+        self._compiles.begin()
+
+    def end(self, call: Call, result: Any) -> None:
+        """See :class:`jaxboard._host.observe.Observer`."""
+        programs = self._compiles.end()
+        compiled = bool(programs)
+        self._overhead.end(call, compiled=compiled)
+        if compiled and call.step is not None and self._mine():
+            known = self._recompiles.count(call)
             changes = self._recompiles.compiled(call, call.step, programs)
-            if self._table is not None:
-                self._table.add(call.name, call.step, programs, changes)
+            self._table.add(call.name, call.step, programs, changes)
+            self._costs.compiled(call, call.step, first=self._recompiles.count(call) > known)
+        if jax.profiler.TraceAnnotation.is_enabled():
+            self._memory.annotate()
+        self._steps.end(call, compiled=compiled)
+
+    def stop(self) -> None:
+        """See :meth:`Alarms.stop`."""
+        super().stop()
+        self._sampled = None
+        try:
+            self._steps.finish()
+        except Exception as fault:  # the run is being closed, and that goes on
+            logger.error("jaxboard: the last telemetry is missing: %s", describe(fault))
+
+    def _point(self, name: str, step: int, per_second: float) -> None:
+        """A window of step times was written: what goes with it."""
+        self._costs.rate(name, step, per_second)
+        now = self._clock()
+        if self._sampled is None or now - self._sampled >= self._window:
+            self._sampled = now
+            self._memory.sample(step)
+            self._overhead.sample(step)

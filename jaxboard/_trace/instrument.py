@@ -199,6 +199,9 @@ class Instrumented:
                 step=options.step,
                 advance=options.advance,
             )
+        # Of the latest call: the program, what it is given before the call's own arguments, and the
+        # seconds that its dispatch took. For telemetry; None where there is no program of ours.
+        self.ran: tuple[Any, tuple[Any, ...], float] | None = None
         # Accumulators that hold nothing, once the function was found to report windows.
         self._fresh: Packed | None = None
 
@@ -343,9 +346,15 @@ class Instrumented:
             carried = channel.windows.pop(self, self._fresh)
             try:
                 if carried is None:
-                    return programs.plain(muted)(*args, **kwargs)
+                    program = programs.plain(muted)
+                    began = time.perf_counter()
+                    result = program(*args, **kwargs)
+                    self.ran = program, (), time.perf_counter() - began
+                    return result
                 program = programs.carrying(muted, len(args))
+                began = time.perf_counter()
                 out, packed, after = program(carried, *args, **kwargs)
+                self.ran = program, (carried,), time.perf_counter() - began
             except Missing as missing:
                 self._fresh = nothing(missing.like, self._place(args, kwargs))
                 channel.put_window(carried)
