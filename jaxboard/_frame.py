@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxboard._record import Kind
 
@@ -148,3 +149,37 @@ class Frame:
     def wait(self) -> None:
         """Waits for the device. Raises what the computation raised."""
         jax.block_until_ready(self.arrays)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Strip:
+    """The frames of many steps, stacked: what a chunk of a loop reported, or calls one after the other.
+
+    Attributes:
+        plan: what each of them holds.
+        arrays: dtype name -> [N, ...], NumPy.
+        steps: int64[N].
+        wall_times: float64[N], seconds since the epoch.
+        open: see :class:`Frame`.
+    """
+
+    plan: Plan
+    arrays: dict[str, Any]
+    steps: np.ndarray
+    wall_times: np.ndarray
+    open: bool = False
+
+    @classmethod
+    def of(cls, frames: list[Frame]) -> Strip:
+        """Frames of one plan, whose arrays are NumPy's."""
+        first = frames[0]
+        arrays = {name: np.stack([frame.arrays[name] for frame in frames]) for name in first.arrays}
+        if first.plan.step is None:
+            steps = np.array([frame.step for frame in frames], np.int64)
+        else:
+            steps = first.plan.step.read(arrays).astype(np.int64)
+        return cls(first.plan, arrays, steps, np.array([f.wall_time for f in frames]), first.open)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in (*self.arrays.values(), self.steps, self.wall_times))

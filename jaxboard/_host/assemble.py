@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame
+from jaxboard._frame import Entry, Frame, Strip
 from jaxboard._host.points import Observation, Points
 from jaxboard._record import Batch, Kind, Record, Scalars
 from jaxboard.reduce import State, reducer
@@ -20,7 +20,7 @@ class Assembler:
     def __init__(self) -> None:
         self._points = Points()
 
-    def assemble(self, items: list[Frame | Observation | Record], now: float) -> Batch:
+    def assemble(self, items: list[Frame | Strip | Observation | Record], now: float) -> Batch:
         """What is complete with ``items``.
 
         Args:
@@ -32,20 +32,23 @@ class Assembler:
         growing: list[tuple[int, Observation, bool]] = []
         # By identity: frames of one program share their plan, and hashing it takes microseconds.
         groups: dict[Any, tuple[int, list[Frame]]] = {}
+        strips: list[tuple[int, Strip]] = []
         reached = -1
         for place, item in enumerate(items):
             if isinstance(item, Frame):
                 groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
+            elif isinstance(item, Strip):
+                strips.append((place, item))
             elif isinstance(item, Observation):
                 growing.append((place, item, item.own))
                 reached = reached if item.own else max(reached, item.step)
             else:
                 batch.append(item)
-        for place, frames in groups.values():
-            steps = _steps(frames)
-            reached = max(reached, int(steps.max()))
-            made += _records(frames, steps)
-            growing += [(place, *value) for value in _growing(frames, steps)]
+        strips += [(place, Strip.of(frames)) for place, frames in groups.values()]
+        for place, strip in strips:
+            reached = max(reached, int(strip.steps.max()))
+            made += _records(strip)
+            growing += [(place, *value) for value in _growing(strip)]
         # In the order they were made: points grow by the last value, say.
         for _, value, last in sorted(growing, key=lambda found: (found[1].wall_time, found[0])):
             made += self._points.add(value, now=now, last=last)
@@ -91,50 +94,39 @@ def _merged(columns: list[Scalars]) -> Scalars:
     return Scalars(columns[0].tags, steps[order], walls[order], values[order])
 
 
-def _steps(frames: list[Frame]) -> np.ndarray:
-    """int64: the step of each frame of a plan."""
-    slot = frames[0].plan.step
-    if slot is None:
-        return np.array([frame.step for frame in frames], np.int64)
-    return np.stack([slot.read(frame.arrays) for frame in frames]).astype(np.int64)
+def _growing(strip: Strip) -> Iterator[tuple[Observation, bool]]:
+    """The values that are not a point by themselves; whether each ends its step."""
+    for entry in strip.plan.entries:
+        if not _grows(entry, strip):
+            continue
+        spec, every = entry.spec, _state(entry, strip.arrays)
+        owns = None if entry.step is None else entry.step.read(strip.arrays).tolist()
+        for place, (step, wall) in enumerate(
+            zip(strip.steps.tolist(), strip.wall_times.tolist(), strict=True)
+        ):
+            state = _at(every, place)
+            if owns is not None:
+                for inner, own in enumerate(owns[place]):
+                    yield Observation(spec, _at(state, inner), own, wall, own=True), True
+            elif spec.windowed or step % spec.every == 0:
+                yield Observation(spec, state, step, wall), not strip.open
 
 
-def _growing(frames: list[Frame], steps: np.ndarray) -> Iterator[tuple[Observation, bool]]:
-    """The values in frames of one plan that are not a point by themselves; whether each ends its step."""
-    entries = [entry for entry in frames[0].plan.entries if _grows(entry, frames[0])]
-    if not entries:
-        return
-    for frame, step in zip(frames, steps.tolist(), strict=True):
-        for entry in entries:
-            spec, state, wall = entry.spec, _state(entry, frame.arrays), frame.wall_time
-            if entry.step is None:
-                if spec.windowed or step % spec.every == 0:
-                    yield Observation(spec, state, step, wall), not frame.open
-                continue
-            for place, own in enumerate(entry.step.read(frame.arrays).tolist()):
-                yield Observation(spec, _at(state, place), own, wall, own=True), True
+def _grows(entry: Entry, strip: Strip) -> bool:
+    return entry.spec.windowed or (strip.open and entry.step is None)
 
 
-def _grows(entry: Entry, frame: Frame) -> bool:
-    return entry.spec.windowed or (frame.open and entry.step is None)
-
-
-def _records(frames: list[Frame], steps: np.ndarray) -> Batch:
-    """The points that frames of one plan hold."""
-    plan = frames[0].plan
-    packed = {
-        dtype: np.stack([frame.arrays[dtype] for frame in frames]) for dtype in frames[0].arrays
-    }
-    walls = np.array([frame.wall_time for frame in frames])
-
+def _records(strip: Strip) -> Batch:
+    """The values that are points by themselves."""
+    steps, walls = strip.steps, strip.wall_times
     batch: Batch = []
     columns: dict[Any, list[tuple[str, np.ndarray]]] = {}
-    for entry in plan.entries:
-        if _grows(entry, frames[0]):
+    for entry in strip.plan.entries:
+        if _grows(entry, strip):
             continue
-        state = _state(entry, packed)
+        state = _state(entry, strip.arrays)
         if entry.step is not None:
-            batch += _points(entry, state, entry.step.read(packed), walls)
+            batch += _points(entry, state, entry.step.read(strip.arrays), walls)
             continue
         keep = steps % entry.spec.every == 0
         if not isinstance(state.weight, int):

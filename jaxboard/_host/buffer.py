@@ -14,12 +14,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from jaxboard._frame import Frame, Plan
+from jaxboard._frame import Frame, Plan, Strip
 from jaxboard._host.losses import Losses
 from jaxboard._host.points import Observation
 from jaxboard._record import EncodedImage, Histogram, Record
 
-Item: TypeAlias = Frame | Observation | Record
+Item: TypeAlias = Frame | Strip | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
@@ -222,6 +222,8 @@ class Buffer:
 
 def count(item: Item) -> int:
     """How many reports an item holds."""
+    if isinstance(item, Strip):
+        return len(item.plan.entries) * len(item.steps)
     return len(item.plan.entries) if isinstance(item, Frame) else 1
 
 
@@ -236,8 +238,8 @@ def _is_ready(item: Item) -> bool:
     return True
 
 
-def _size(item: Observation | Record) -> int:
-    if isinstance(item, Observation):
+def _size(item: Strip | Observation | Record) -> int:
+    if isinstance(item, Strip | Observation):
         return item.nbytes + _OVERHEAD
     value = item.value
     if isinstance(value, np.ndarray | np.generic):
