@@ -37,6 +37,11 @@ def at_top_level() -> bool:
     return _trace_state(convention="nnx") == _TOP
 
 
+# Whether somebody makes a profile now: an annotation costs a microsecond even if nobody does. It is
+# there in every supported version, though no documentation names it.
+trace_is_on = getattr(jax.profiler.TraceAnnotation, "is_enabled", lambda: True)
+
+
 def jit_is_disabled() -> bool:
     """Whether ``jax.disable_jit`` is in force: everything runs eagerly then."""
     return bool(getattr(jax.config, "jax_disable_jit", False))

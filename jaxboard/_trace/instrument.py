@@ -7,6 +7,7 @@ function called by plain Python runs as it is.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -112,6 +113,10 @@ def instrument(
     if fn is None:
         return lambda fn: _instrumented(fn, options)
     return _instrumented(fn, options)
+
+
+_NONE = frozenset[int]()
+_NO_MARKER = contextlib.nullcontext()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -331,7 +336,9 @@ class Instrumented:
             return out
 
     def _marker(self, step: int) -> Any:
-        """What a profile tells steps by. It costs a microsecond where nobody makes a profile."""
+        """What a profile tells steps by."""
+        if not _compat.trace_is_on():
+            return _NO_MARKER
         if self._options.advance:
             return jax.profiler.StepTraceAnnotation(self._name, step_num=step)
         return jax.profiler.TraceAnnotation(self._name)
@@ -341,7 +348,8 @@ class Instrumented:
     ) -> tuple[Any, Packed]:
         """Runs the program for a step: the function's results, and the frame."""
         while True:
-            muted = frozenset(n for n in programs.cadences if step % n)
+            cadences = programs.cadences
+            muted = frozenset(n for n in cadences if step % n) if cadences else _NONE
             # Taken out while the program runs: a call on another thread meanwhile starts anew.
             carried = channel.windows.pop(self, self._fresh)
             try:
