@@ -17,7 +17,7 @@ from jaxboard._host.losses import describe, logger
 from jaxboard._profile import _place, _report
 from jaxboard._profile._barrier import barrier, wait_for
 from jaxboard._profile._capture import Capture
-from jaxboard._profile._summary import summarize_apart
+from jaxboard._profile._read import summarize_apart
 from jaxboard._run import Run, _endings, current_run
 
 _PATIENCE_SECS = 5.0

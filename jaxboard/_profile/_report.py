@@ -77,20 +77,29 @@ def records(summary: Summary, step: int) -> Iterator[Record]:
         ]
         yield record(Kind.TEXT, "step_times", table)
     for where, operations in ("device", summary.device), ("host", summary.host):
-        total = sum(ms for *_, ms in operations)
+        total = sum(op.ms for op in operations)
         if total:
-            for name, _, ms in operations[:_CURVES]:
-                yield record(
-                    Kind.SCALAR, f"{where}_ops_percent/{name}", np.float64(100 * ms / total)
-                )
-            yield record(Kind.TEXT, f"{where}_ops", _table(where, operations, total))
+            for op in operations[:_CURVES]:
+                tag = f"{where}_ops_percent/{op.program}{'/' * bool(op.program)}{op.name}"
+                yield record(Kind.SCALAR, tag, np.float64(100 * op.ms / total))
+            yield record(Kind.TEXT, f"{where}_ops", _table(operations, total))
     if summary.source is None:
         yield record(Kind.TEXT, "device_ops", f"What the devices did is read by xprof: `{XPROF}`.")
 
 
-def _table(where: str, operations: Sequence[Op], total: float) -> list[list[str]]:
+def _table(operations: Sequence[Op], total: float) -> list[list[str]]:
     rows = [
-        [name, f"{100 * ms / total:.1f} %", f"{ms:.3f}", f"{count}"]
-        for name, count, ms in operations[:_ROWS]
+        [
+            f"{100 * op.ms / total:.1f} %",
+            f"{op.ms:.3f}",
+            f"{op.times}",
+            op.name,
+            op.scope,
+            op.program,
+        ]
+        for op in operations[:_ROWS]
     ]
-    return [[f"{where} operation", "share", "ms, by itself", "times"], *rows]
+    head = ["share", "ms, by itself", "times", "operation", "which is", "in the program"]
+    # Without the columns that have nothing to say here.
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    return [[row[i] for i in kept] for row in [head, *rows]]

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import types
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,10 @@ from jax.profiler import ProfileData
 from traces import events, markers
 
 import jaxboard as jb
+import jaxboard._profile
 from jaxboard._profile import _report
-from jaxboard._profile._summary import Summary, summarize, summarize_apart
+from jaxboard._profile._read import summarize, summarize_apart
+from jaxboard._profile._summary import Op, Summary
 from jaxboard._record import Kind
 from jaxboard.sinks import MemorySink
 
@@ -22,7 +25,14 @@ from jaxboard.sinks import MemorySink
 @jb.instrument
 @jax.jit
 def train_step(x):
-    return jax.lax.fori_loop(0, 50, lambda _, x: jnp.sin(x @ x), x)
+    with jb.trace("layers"):
+        return jax.lax.fori_loop(0, 50, lambda _, x: jnp.sin(x @ x), x)
+
+
+@jax.jit
+def augment(x):
+    with jb.trace("noise"):
+        return jnp.sin(x @ x)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +43,7 @@ def profiled(tmp_path_factory):
     x = jnp.ones((100, 100))
     with jb.Run(logdir, sinks=[sink]), jb.profile((3, 8)) as profiler:
         for _ in range(10):
-            x = train_step(x)
+            x = train_step(augment(x))
     told = [record for record in sink.records if record.tag.startswith("profile/")]
     return types.SimpleNamespace(path=profiler.path, told=told)
 
@@ -77,42 +87,64 @@ def test_step_times(profiled):
     ]
 
 
+def rows(told, tag):
+    """The rows of a table, each by its head."""
+    head, *rows = table(told, tag)
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
 def test_operations(profiled):
     """What the program's operations took, the longest first, each without what ran within it."""
-    head, *rows = table(profiled.told, "profile/device_ops")
-    assert head == ["device operation", "share", "ms, by itself", "times"]
-    assert 2 <= len(rows) <= 10
-    own = [float(ms) for _, _, ms, _ in rows]
+    listed = rows(profiled.told, "profile/device_ops")
+    assert 3 <= len(listed) <= 10
+    own = [float(row["ms, by itself"]) for row in listed]
     assert own == sorted(own, reverse=True)
-    counts = [name for _, name, stats in events(profiled.path) if "hlo_op" in stats]
-    for name, _, _, count in rows:
-        assert int(count) == counts.count(name)
+    ran = Counter(
+        (name, stats["hlo_module"]) for _, name, stats in events(profiled.path) if "hlo_op" in stats
+    )
+    for row in listed:
+        assert int(row["times"]) == ran[row["operation"], row["in the program"]]
+    assert {row["in the program"] for row in listed} == {"jit_train_step", "jit_augment"}
     shares = {
         r.tag.removeprefix("profile/device_ops_percent/"): float(r.value)
         for r in profiled.told
         if r.tag.startswith("profile/device_ops_percent/")
     }
-    assert list(shares) == [name for name, *_ in rows[:5]]
-    assert 90 < sum(shares.values()) <= 100 + 1e-9
+    assert list(shares) == [f"{row['in the program']}/{row['operation']}" for row in listed[:5]]
+    assert [f"{share:.1f} %" for share in shares.values()] == [row["share"] for row in listed[:5]]
+    assert 90 < sum(shares.values()) < 101
     # The loop lasts as long as all of its iterations, and spends next to nothing by itself.
-    loop = next(name for name in counts if name.startswith("while"))
-    assert shares.get(loop, 0) < 50
+    loops = [share for name, share in shares.items() if "while" in name]
+    assert sum(loops) < 50
+
+
+def test_operations_have_the_users_names(profiled):
+    """Each is told by what it is in the user's program, with the scopes that it is in."""
+    pytest.importorskip("xprof")
+    names = {
+        (row["in the program"], row["which is"])
+        for row in rows(profiled.told, "profile/device_ops")
+    }
+    assert ("jit_augment", "noise/dot_general") in names
+    assert ("jit_augment", "noise/sin") in names
+    loop = [name for program, name in names if program == "jit_train_step"]
+    assert [name for name in loop if name.startswith("layers/while/body/")]
 
 
 def test_host_operations(profiled):
     """What host threads did is told apart from the program's operations."""
-    _, *rows = table(profiled.told, "profile/host_ops")
-    device = {name for name, *_ in table(profiled.told, "profile/device_ops")[1:]}
-    names = [name for name, *_ in rows]
+    host = rows(profiled.told, "profile/host_ops")
+    assert list(host[0]) == ["share", "ms, by itself", "times", "operation"]
+    names = {row["operation"] for row in host}
     assert "train" in names
-    assert device.isdisjoint(names)
+    assert names.isdisjoint(row["operation"] for row in rows(profiled.told, "profile/device_ops"))
 
 
 def test_two_processes_agree(profiled):
     """What is read in another process is what is read in this one."""
     apart = summarize_apart(profiled.path, timeout=60)
     here = summarize(profiled.path)
-    assert json.loads(json.dumps(vars(here))) == vars(apart)
+    assert json.loads(json.dumps(vars(here))) == json.loads(json.dumps(vars(apart)))
     assert here.source == "trace"
 
 
@@ -188,14 +220,15 @@ def test_a_gpus_kernels(gpu):
     pytest.importorskip("xprof")
     summary = summarize_apart(gpu, timeout=60)
     assert summary.steps == [[step, 5.0] for step in range(10, 20)]
-    assert summary.device == [["fusion_1", 10, 30.0], ["gemm", 10, 10.0]]
+    assert summary.device == [Op("fusion_1", "", "", 10, 30.0), Op("gemm", "", "", 10, 10.0)]
     assert summary.source == "kernel_stats"
     told = list(_report.records(summary, 19))
     assert scalars(told, "profile/device_ops_percent/fusion_1") == [(19, 75.0)]
     (kernels,) = [r.value for r in told if r.tag == "profile/device_ops"]
-    assert kernels[1:] == [
-        ["fusion_1", "75.0 %", "30.000", "10"],
-        ["gemm", "25.0 %", "10.000", "10"],
+    assert kernels == [
+        ["share", "ms, by itself", "times", "operation"],
+        ["75.0 %", "30.000", "10", "fusion_1"],
+        ["25.0 %", "10.000", "10", "gemm"],
     ]
 
 
@@ -203,6 +236,8 @@ def test_a_gpu_without_xprof(gpu, monkeypatch):
     """It is said how to get what can read that; the steps' times are there all the same."""
     for module in ("xprof", "xprof.convert"):
         monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "jaxboard._profile._xprof", raising=False)
+    monkeypatch.delattr(jaxboard._profile, "_xprof", raising=False)
     summary = summarize(gpu)
     assert [step for step, _ in summary.steps] == list(range(10, 20))
     assert (summary.device, summary.source) == ([], None)

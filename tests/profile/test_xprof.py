@@ -16,7 +16,7 @@ from tensorboard_server import tensorboard
 from traces import markers, traces
 
 import jaxboard as jb
-from jaxboard._profile._summary import summarize
+from jaxboard._profile._read import summarize
 
 pytest.importorskip("xprof")
 
