@@ -116,3 +116,10 @@ class Compiles:
         thread.calls[-1].append(Program(name, trace, thread.lowered, duration_secs, hit))
         thread.traced.clear()
         thread.lowered = 0.0
+
+
+def own(function: Any, programs: list[Program]) -> list[Program]:
+    """Those of an instrumented function itself: on a jitted one's way, eager operations compile too."""
+    if function.jit_options is None:
+        return programs
+    return [program for program in programs if program.name == function.__name__]

@@ -57,8 +57,8 @@ class Costs:
         self._costs: dict[str, _Cost] = {}
         self._off = False
 
-    def compiled(self, call: Call, step: int, *, first: bool) -> None:
-        """A call compiled the function; ``first`` for these arguments."""
+    def called(self, call: Call, step: int, *, first: bool) -> None:
+        """A call compiled its function or was the first of it; whether ``first`` with such arguments."""
         ran = call.function.ran
         if self._off or ran is None:
             return
@@ -79,6 +79,9 @@ class Costs:
             self._reporter.text(step, tag, _NOTE)
         elif first and known.flops != flops:
             known.flops = None
+        elif not first and known.flops is not None and flops is not None:
+            # Of jaxboard's programs for the same arguments, the one that reports least.
+            known.flops = min(known.flops, flops)
 
     def rate(self, name: str, step: int, per_second: float) -> None:
         """So many calls a second were made of a function."""

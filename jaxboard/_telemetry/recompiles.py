@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from jaxboard._host.losses import logger
 from jaxboard._host.observe import Call
@@ -19,6 +20,11 @@ _ENTRIES = 100
 _SHOWN = 8
 """How many changes a message lists."""
 
+_UNCHANGED = (
+    "None of its arguments changed. jax.clear_caches() does that, and another jb.scope or setting of JAX "
+    "around the call."
+)
+
 _ADVICE = {
     "shape": "Pad or drop what is smaller (a last batch), or round lengths up to a few sizes.",
     "dtype": "Give the argument one dtype from the start.",
@@ -31,10 +37,20 @@ _ADVICE = {
 
 @dataclasses.dataclass(slots=True)
 class _History:
-    """The compilations of one function: for which calls, and of which programs."""
+    """What a function was called with so far, as far as it mattered.
 
-    known: list[tuple[Signature, int]] = dataclasses.field(default_factory=list)
+    Attributes:
+        known: the calls that JAX had to choose a program anew for, their steps and their numbers.
+        names: of the programs that were compiled.
+        variants: which of jaxboard's programs was compiled for which of ``known``.
+        causes: those that were logged.
+        count: how many were ever ``known``.
+        alarms: how many were raised.
+    """
+
+    known: list[tuple[Signature, int, int]] = dataclasses.field(default_factory=list)
     names: set[str] = dataclasses.field(default_factory=set)
+    variants: set[tuple[int, int]] = dataclasses.field(default_factory=set)
     causes: set[frozenset[tuple[str, tuple[str, ...]]]] = dataclasses.field(default_factory=set)
     count: int = 0
     alarms: int = 0
@@ -55,38 +71,45 @@ class Recompiles:
         self._reporter = reporter
         self._histories: dict[object, _History] = {}
 
-    def compiled(self, call: Call, step: int, programs: list[Program]) -> list[Change]:
-        """A call compiled something; what of its arguments made it, if it is a recompile.
+    def called(self, call: Call, step: int, programs: list[Program]) -> list[Change]:
+        """A call compiled these programs of its function, or was the function's first in this run.
 
-        Programs that are compiled for arguments that were seen before are jaxboard's own doing (one
-        for steps with pictures and one for those without) or that of a cache that was cleared.
+        Of one function jaxboard makes several programs (one for steps with pictures, one for those
+        without): each is compiled once for the same arguments, and that is no alarm.
+
+        Returns:
+            What changed in the arguments, if it was a recompile.
         """
         function = call.function
-        options = function.jit_options
-        # Of a jitted function only its own program counts: eager operations run on its way too.
-        names = {p.name for p in programs if options is None or p.name == function.__name__}
-        if not names:
-            return []
         history = self._histories.setdefault(function, _History())
-        now = Signature(function, call.args, call.kwargs, options)
-        differing = [(before.changes(now), at) for before, at in reversed(history.known)]
-        again = bool(names & history.names)
-        history.names |= names
-        if not all(changes for changes, _ in differing):
+        now = Signature(function, call.args, call.kwargs, function.jit_options)
+        differing = [(before.changes(now), at, n) for before, at, n in reversed(history.known)]
+        # What is called first was compiled, if not now, then earlier: ahead, or in another run.
+        again = bool({program.name for program in programs} & history.names)
+        history.names |= {program.name for program in programs}
+        if function.jit_options is not None:
+            history.names.add(function.__name__)
+        same = [number for changes, _, number in differing if not changes]
+        if not same:
+            history.count += 1
+            history.known = [*history.known, (now, step, history.count)][-_KNOWN:]
+        number = same[0] if same else history.count
+        variant = (number, id(function.ran[0])) if function.ran is not None else None
+        repeated = variant in history.variants
+        if variant is not None and programs:
+            history.variants.add(variant)
+        if not again or not differing or (same and not repeated):
             return []
-        history.count += 1
-        history.known = [*history.known, (now, step)][-_KNOWN:]
-        if not differing or not again:
-            return []
-        changes, since = min(differing, key=_distance)
+        changes, since, _ = min(differing, key=_distance)
         seconds = sum(program.seconds for program in programs)
-        what = f"was compiled again at step {step} ({seconds:.2f} s). Changed since it was compiled for step {since}:"
+        what = f"was compiled again at step {step} ({seconds:.2f} s). "
+        what += f"Changed since step {since}:" if changes else _UNCHANGED
         self._alarm(call.name, step, what, changes, history)
         return changes
 
-    def count(self, call: Call) -> int:
-        """For how many different calls the function was compiled."""
-        history = self._histories.get(call.function)
+    def count(self, function: Any) -> int:
+        """For how many different calls programs of a function had to be chosen."""
+        history = self._histories.get(function)
         return 0 if history is None else history.count
 
     def _alarm(
@@ -99,12 +122,12 @@ class Recompiles:
         history.alarms += 1
         if history.alarms <= _ENTRIES:
             lines = [f"**{name}** {what}", "", *(f"- `{line}`" for line in shown), "", *advice]
-            self._reporter.text(step, f"recompiles/{name}", "\n".join(lines))
+            self._reporter.text(step, f"recompiles/{name}", "\n".join(lines).strip())
         cause = frozenset((change.path, change.what) for change in changes)
         if cause not in history.causes:
             history.causes.add(cause)
-            logger.warning("jaxboard: %s %s\n    %s", name, what, "\n    ".join([*shown, *advice]))
+            logger.warning("jaxboard: %s", "\n    ".join([f"{name} {what}", *shown, *advice]))
 
 
-def _distance(pair: tuple[list[Change], int]) -> int:
-    return sum(len(change.what) for change in pair[0])
+def _distance(known: tuple[list[Change], int, int]) -> int:
+    return sum(len(change.what) for change in known[0])

@@ -13,7 +13,7 @@ from jaxboard._host import observe
 from jaxboard._host.channel import Channel, active
 from jaxboard._host.losses import describe, logger
 from jaxboard._host.observe import Call
-from jaxboard._telemetry.compiles import Compiles
+from jaxboard._telemetry.compiles import Compiles, Program, own
 from jaxboard._telemetry.compiletable import CompileTable
 from jaxboard._telemetry.costs import Costs
 from jaxboard._telemetry.memory import Memory
@@ -54,8 +54,15 @@ class Alarms:
     def end(self, call: Call, result: Any) -> None:
         """See :class:`jaxboard._host.observe.Observer`."""
         programs = self._compiles.end()
-        if programs and call.step is not None and self._mine():
-            self._recompiles.compiled(call, call.step, programs)
+        if programs or not self._recompiles.count(call.function):
+            self._news(call, programs)
+
+    def _news(self, call: Call, programs: list[Program]) -> None:
+        """A call compiled something, or was the first of its function."""
+        chosen = own(call.function, programs)
+        known = self._recompiles.count(call.function)
+        if call.step is not None and self._mine() and (chosen or not known):
+            self._recompiles.called(call, call.step, chosen)
 
     def _mine(self) -> bool:
         """Whether calls now belong to this run: with several open, they are the innermost's."""
@@ -103,11 +110,8 @@ class Watch(Alarms):
         programs = self._compiles.end()
         compiled = bool(programs)
         self._overhead.end(call, compiled=compiled)
-        if compiled and call.step is not None and self._mine():
-            known = self._recompiles.count(call)
-            changes = self._recompiles.compiled(call, call.step, programs)
-            self._table.add(call.name, call.step, programs, changes)
-            self._costs.compiled(call, call.step, first=self._recompiles.count(call) > known)
+        if compiled or not self._recompiles.count(call.function):
+            self._news(call, programs)
         if jax.profiler.TraceAnnotation.is_enabled():
             self._memory.annotate()
         self._steps.end(call, compiled=compiled)
@@ -120,6 +124,19 @@ class Watch(Alarms):
             self._steps.finish()
         except Exception as fault:  # the run is being closed, and that goes on
             logger.error("jaxboard: the last telemetry is missing: %s", describe(fault))
+
+    def _news(self, call: Call, programs: list[Program]) -> None:
+        if call.step is None or not self._mine():
+            return
+        known = self._recompiles.count(call.function)
+        chosen = own(call.function, programs)
+        changes = []
+        if chosen or not known:
+            changes = self._recompiles.called(call, call.step, chosen)
+            first = self._recompiles.count(call.function) > known
+            self._costs.called(call, call.step, first=first)
+        if programs:
+            self._table.add(call.name, call.step, programs, changes)
 
     def _point(self, name: str, step: int, per_second: float) -> None:
         """A window of step times was written: what goes with it."""

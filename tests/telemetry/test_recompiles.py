@@ -115,13 +115,13 @@ def test_the_message(alarms):
             step({"x": np.ones((rows, 2), np.float32)})
     (message,) = alarms.logged
     assert message == (
-        "jaxboard: total was compiled again at step 2 (T s). Changed since it was compiled for step 0:\n"
+        "jaxboard: total was compiled again at step 2 (T s). Changed since step 0:\n"
         "    batch['x']: float32[32,2] -> float32[17,2] (shape)\n"
         "    Pad or drop what is smaller (a last batch), or round lengths up to a few sizes."
     )
     (entry,) = [r for r in alarms.sink.records if r.kind is Kind.TEXT]
     assert re.sub(r"\d+\.\d\d s", "T s", entry.value) == (
-        "**total** was compiled again at step 2 (T s). Changed since it was compiled for step 0:\n\n"
+        "**total** was compiled again at step 2 (T s). Changed since step 0:\n\n"
         "- `batch['x']: float32[32,2] -> float32[17,2] (shape)`\n\n"
         "Pad or drop what is smaller (a last batch), or round lengths up to a few sizes."
     )
@@ -211,6 +211,30 @@ def test_own_variants_raise_no_alarm(alarms):
     assert counts == [1, 2]
 
 
+def test_own_variants_of_several_shapes(alarms):
+    """Evaluations of one step, in two shapes, with and without the histogram: only the shape is told."""
+
+    @jb.instrument
+    @jax.jit
+    def train_step():
+        return 1
+
+    @jb.instrument(advance=False)
+    @jax.jit
+    def evaluate(x):
+        jb.histogram("x", x, every=2)
+        return x * 2
+
+    with watched(alarms):
+        for _ in range(4):
+            train_step()
+            for rows in (4, 5):
+                evaluate(np.ones(rows))
+    assert alarms.entries == [
+        (0, "jaxboard/recompiles/evaluate", ["x: float32[4] -> float32[5] (shape)"])
+    ]
+
+
 def test_donated_arguments(alarms):
     """Arrays that the call has taken can still be told apart."""
 
@@ -250,6 +274,44 @@ def test_functions_of_one_name(alarms):
         one(np.ones(2))
         other(np.ones(3))
     assert alarms.entries == []
+
+
+def test_what_was_compiled_earlier(alarms):
+    """A function that was compiled ahead, or for an earlier run, is compiled again by new shapes."""
+    step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
+    with jb.Run(None, sinks=[MemorySink()]):
+        step(np.ones(2))
+    ahead = jb.instrument(jax.jit(lambda x: x + 2), name="ahead")
+    ahead.precompile(np.ones(2))  # type: ignore[attr-defined]
+    with watched(alarms):
+        for each in (step, ahead):
+            each(np.ones(2))
+            each(np.ones(3))
+    assert alarms.lines == [["x: float32[2] -> float32[3] (shape)"]] * 2
+
+
+def test_a_recompile_without_a_change(alarms):
+    """What is compiled twice for the same arguments is told as such."""
+
+    @jb.instrument
+    @jax.jit
+    def train_step(x):
+        jb.scalar("mean", x.mean(), every=2)
+        jb.histogram("x", x, every=3)
+        return x * 2
+
+    with watched(alarms):
+        for _ in range(7):
+            train_step(np.ones(4))
+        assert alarms.logged == []
+        with jax.default_matmul_precision("highest"):
+            train_step(np.ones(4))
+    assert alarms.entries == [(7, "jaxboard/recompiles/train_step", [])]
+    (message,) = alarms.logged
+    assert message == (
+        "jaxboard: train_step was compiled again at step 7 (T s). None of its arguments changed. "
+        "jax.clear_caches() does that, and another jb.scope or setting of JAX around the call."
+    )
 
 
 def test_nested_runs(alarms):
