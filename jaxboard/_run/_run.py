@@ -157,14 +157,14 @@ class Run:
         )
         if record is not None:
             self.channel.put(record)
-        self._flusher.start()
-        _open[self.channel] = self
-        activate(self.channel)
-        _endings.opened(self)
         flusher = self._flusher  # not self: the run is not to keep itself alive
         self._telemetry = start.start(
             telemetry, self.channel, self.logdir, lambda: flusher.cpu_seconds
         )
+        self._flusher.start()
+        _open[self.channel] = self
+        activate(self.channel)
+        _endings.opened(self)
 
     @property
     def step(self) -> int:
