@@ -81,10 +81,11 @@ def live_bytes() -> dict[int, int]:
     """
     totals: collections.Counter[int] = collections.Counter()
     for array in jax.live_arrays():
-        # Deleted meanwhile, or of a dtype without bytes of its own (PRNG keys).
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # deleted meanwhile
             sharding = array.sharding
-            shard = math.prod(sharding.shard_shape(array.shape)) * array.dtype.itemsize
+            alone = len(sharding.device_set) == 1
+            shape = array.shape if alone else sharding.shard_shape(array.shape)
+            shard = math.prod(shape) * array.dtype.itemsize
             for device in sharding.addressable_devices:
                 totals[device.id] += shard
     return dict(totals)

@@ -13,6 +13,21 @@ from jaxboard._errors import RunError
 class Telemetry:
     """Telemetry of a run, ``Run(telemetry=Telemetry(...))``; ``telemetry=True`` is ``Telemetry()``.
 
+    It never waits for a device. What it writes, under ``jaxboard/``, for each instrumented function:
+
+    - ``compile/<function>/…``: seconds of tracing, of lowering and of XLA, how many programs, how many of
+      them from the persistent cache; a table of all. ``recompiles/<function>``: what made JAX compile
+      it again.
+    - ``step/<function>/…``: steps per second; median, 95th percentile and longest of the step times, from
+      one call to the next; mean seconds in the call and between calls (``host_wait_seconds``). Steps
+      that compiled don't count.
+    - ``cost/<function>/…``: floating-point operations and bytes accessed of one call on one device, as
+      XLA counts them, which is the body of a scan or a while loop once. ``step/<function>/…`` has
+      them per second, and the MFU. ``memory/<function>``: a table of what the program takes.
+    - ``memory/<device>/…``: bytes in use, peak and limit of each device of the process that writes; on a
+      CPU the bytes of all arrays. In a profile made on a CPU xprof's memory profile shows them too.
+    - ``overhead/…``: what jaxboard costs: seconds per call, seconds of its thread, bytes on disk.
+
     Args:
         window: how many seconds of steps one point of step times and memory stands for.
         per_call: how many of what a call takes in, by function: ``{"train_step": {"examples": 32,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
+from jaxboard._host import observe
 from jaxboard._record import Kind
 from jaxboard._telemetry.compiles import Compiles
 from jaxboard.sinks import MemorySink
@@ -102,10 +103,30 @@ def test_the_persistent_cache(compiles, tmp_path):
         compilation_cache.reset_cache()
 
 
-def test_stopping_twice(compiles):
-    """It can be stopped again, and after somebody else has cleared all listeners."""
+def test_stopping(compiles):
+    """It can be stopped again, and after somebody else has taken its listeners out."""
+    jax.monitoring.unregister_event_listener(compiles._event)
     compiles.stop()
     compiles.stop()
+    compiles.begin()
+    jax.jit(lambda x: x * 5)(np.ones(3))
+    assert compiles.end() == []
+
+
+@pytest.mark.parametrize("telemetry", [None, True])
+def test_a_closed_run_watches_no_longer(telemetry):
+    """Nothing of a run's telemetry is called, or written, once the run is closed."""
+    sink = MemorySink()
+    step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
+    before = observe.observers()
+    with jb.Run(None, sinks=[sink], telemetry=telemetry):
+        step(np.ones(2))
+        assert len(observe.observers()) == len(before) + 1
+    written = len(sink.records)
+    assert observe.observers() == before
+    with jb.Run(None, sinks=[MemorySink()], telemetry=False):
+        step(np.ones(3))
+    assert len(sink.records) == written
 
 
 def test_scalars_and_table():
