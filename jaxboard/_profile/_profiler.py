@@ -7,12 +7,14 @@ import operator
 import os
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 
 from jaxboard._errors import ProfileError, ReportError
 from jaxboard._profile._place import absolute
-from jaxboard._profile._recorder import Recorder, Settings
 from jaxboard._profile._window import window
+
+if TYPE_CHECKING:
+    from jaxboard._profile._recorder import Recorder
 
 
 class ProfilingConfig(Protocol):
@@ -155,20 +157,19 @@ class JAXProfiler:
             max_seconds=max_seconds,
             on_error=on_error,
         )
-        options = {
-            "host_tracer_level": host_level,
-            "python_tracer_level": int(python),
-            "enable_hlo_proto": bool(hlo),
+        self._settings: dict[str, Any] = {
+            "window": window(steps),
+            "logdir": None if logdir is None else absolute(logdir),
+            "name": name,
+            "options": {
+                "host_tracer_level": host_level,
+                "python_tracer_level": int(python),
+                "enable_hlo_proto": bool(hlo),
+            },
+            "sync": sync,
+            "max_seconds": float(max_seconds),
+            "on_error": on_error,
         }
-        self._settings = Settings(
-            window(steps),
-            None if logdir is None else absolute(logdir),
-            name,
-            options,
-            sync,
-            float(max_seconds),
-            on_error,
-        )
         self._recorder: Recorder | None = None
         self._batch = object()
 
@@ -183,7 +184,12 @@ class JAXProfiler:
         return () if self._recorder is None else tuple(self._recorder.captured)
 
     def __enter__(self) -> Self:
-        self._recorder = Recorder(self._settings)
+        # Here, since few programs that import jaxboard make a profile.
+        from jaxboard._profile._recorder import Recorder, Settings
+
+        if self._recorder is not None:
+            self._recorder.close()
+        self._recorder = Recorder(Settings(**self._settings))
         self._recorder.open()
         return self
 

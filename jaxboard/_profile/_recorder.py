@@ -104,8 +104,9 @@ class Recorder:
         elif not self._over and error is None:
             self._fail(self._never_reached())
         self._detach()
-        if error is None and self._fault is not None and self._settings.on_error == "raise":
-            raise self._fault
+        fault, self._fault = self._fault, None
+        if error is None and fault is not None and self._settings.on_error == "raise":
+            raise fault
 
     def end(self, timeout: float | None) -> None:
         """Saves what was recorded because the process ends."""

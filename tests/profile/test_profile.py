@@ -302,7 +302,7 @@ def test_a_name_of_ones_own(tmp_path):
 def test_home_and_relative_paths(tmp_path, monkeypatch):
     """``~`` is expanded, and a relative path is that of when the profile was made."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert jb.profile(logdir="~/logs")._settings.logdir == str(tmp_path / "home" / "logs")
+    assert jb.profile(logdir="~/logs")._settings["logdir"] == str(tmp_path / "home" / "logs")
     monkeypatch.chdir(tmp_path)
     with jb.profile((0, 1), "here"):
         os.mkdir("there")
@@ -381,6 +381,17 @@ def test_a_callback_that_is_used_again(tmp_path):
     Trainer(profiler).fit(4)
     assert profiler.captured == (1, 2, 3)
     assert len(traces(tmp_path)) == 2
+
+
+def test_a_profiler_that_is_opened_twice(tmp_path):
+    """The second time ends the first."""
+    profiler = jb.profile((0, 5), tmp_path)
+    with profiler:
+        x = train(range(2))
+        with profiler:
+            x = train(range(3), x)
+        train(range(2), x)
+    assert sorted(len(markers(str(tmp_path / path))) for path in traces(tmp_path)) == [2, 3]
 
 
 def test_a_callback_without_a_beginning(tmp_path):
