@@ -8,6 +8,7 @@ import os
 import pathlib
 import threading
 import types
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +177,12 @@ def test_without_a_run(tmp_path):
             x = train_step(x)
             evaluate(x)
     assert markers(profiler.path) == [1, 2]
+    steps = Counter(
+        name
+        for _, name, stats in events(profiler.path)
+        if stats.get("hlo_module") == "jit_train_step"
+    )
+    assert {*steps.values()} == {2}
 
 
 def test_a_loop_without_an_instrumented_function(tmp_path):
@@ -213,6 +220,7 @@ def test_an_instrumented_function_within_another(tmp_path):
         for _ in range(3):
             x = outer(x)
     assert markers(profiler.path) == [0, 1]
+    assert profiler.captured == (0, 1)
 
 
 def test_steps_of_other_threads(tmp_path):
@@ -270,12 +278,18 @@ def test_python_functions(tmp_path):
     assert [name for _, name, _ in events(profiler.path) if ".py" in name]
 
 
-def test_transfers_are_not_needed(tmp_path):
-    """A loop that forbids transfers can be profiled."""
-    x = jnp.ones((32, 32))
-    with jax.transfer_guard("disallow"), jb.profile((0, 2), tmp_path) as profiler:
-        train(range(2), x)
-    assert markers(profiler.path) == [0, 1]
+def test_where_transfers_are_forbidden(tmp_path):
+    """There too all of the work is waited for, also what is discarded."""
+    big = jnp.ones((200, 200))
+    before(big)
+    with (
+        jax.transfer_guard("disallow_explicit"),
+        jb.profile((0, 2), tmp_path, sync=False) as profiler,
+    ):
+        for i in range(2):
+            with profiler.step(i):
+                before(big)
+    assert _operations(profiler.path, "jit_before", "while") == 2
 
 
 # --- Where it lies. -------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from jaxboard._profile._summary import Op, Summary
 from jaxboard._record import Kind
 from jaxboard.sinks import MemorySink
 
+MS = 10**9  # picoseconds
+
 
 @jb.instrument
 @jax.jit
@@ -169,9 +171,32 @@ def test_nested_markers_count_once(tmp_path):
     assert [step for step, _ in summarize(str(path)).steps] == [0, 1]
 
 
-# --- A GPU's trace. -------------------------------------------------------------------------------
+def test_what_runs_within_an_operation(tmp_path):
+    """Its time is its own, on each thread by itself."""
+    # By thread: name, start, end.
+    threads = [
+        [("while", 0, 10), ("dot", 1, 5), ("sin", 5, 9), ("dot", 11, 12)],
+        [("dot", 3, 6), ("end: dot", 6, 7)],
+    ]
+    names = ["while", "dot", "sin", "end: dot"]
+    text = 'name: "/host:CPU" '
+    for i, name in enumerate(names):
+        text += f'event_metadata {{ key: {i} value {{ id: {i} name: "{name}" }} }} '
+    text += 'stat_metadata { key: 1 value { id: 1 name: "hlo_op" } } '
+    for i, thread in enumerate(threads):
+        spans = "".join(
+            f"events {{ metadata_id: {names.index(name)} offset_ps: {start * MS} "
+            f'duration_ps: {(end - start) * MS} stats {{ metadata_id: 1 str_value: "op" }} }} '
+            for name, start, end in thread
+        )
+        text += f"lines {{ id: {i} {spans} }} "
+    file = tmp_path / "host.xplane.pb"
+    file.write_bytes(ProfileData.text_proto_to_serialized_xspace(f"planes {{ {text} }}"))
+    told = [(op.name, op.times, op.ms) for op in summarize(str(file)).device]
+    assert told == [("dot", 3, 8.0), ("sin", 1, 4.0), ("while", 1, 2.0)]
 
-MS = 10**9  # picoseconds
+
+# --- A GPU's trace. -------------------------------------------------------------------------------
 
 GPU = """
 planes {{
