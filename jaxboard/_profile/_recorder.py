@@ -98,11 +98,12 @@ class Recorder:
         """
         if self._process != os.getpid():
             return
+        window = self._settings.window
         if self._capture is not None:
             self._stop(None if error is None else _PATIENCE_SECS)
             self._placed.wait()
-        elif not self._over and error is None:
-            self._fail(self._never_reached())
+        elif window is not None and not self._over and error is None:
+            self._fail(self._never_reached(window))
         self._detach()
         fault, self._fault = self._fault, None
         if error is None and fault is not None and self._settings.on_error == "raise":
@@ -114,10 +115,8 @@ class Recorder:
             return
         if self._capture is not None:
             self._ask(_PATIENCE_SECS if timeout is None else min(timeout / 4, _PATIENCE_SECS))
-            if timeout is None:
+            if self._placed.wait(None if timeout is None else timeout / 2) and timeout is None:
                 self._capture.join(_SUMMARY_SECS)
-            else:
-                self._placed.wait(timeout / 2)
         self._detach()
 
     # --- Steps, on the thread that takes them. ----------------------------------------------------
@@ -190,6 +189,7 @@ class Recorder:
     def _complete(self) -> None:
         """The run closes, and the summary belongs to it."""
         self._stop(None)
+        self._placed.wait()
         if self._capture is not None:
             self._capture.join(_SUMMARY_SECS)
 
@@ -292,14 +292,13 @@ class Recorder:
             return jax.default_backend() == "cpu"
         return self._settings.sync
 
-    def _never_reached(self) -> str:
-        window = self._settings.window
-        seen = (
-            "no step was taken"
-            if self._seen is None
-            else "the steps taken were {}-{}".format(*self._seen)
-        )
-        return f"nothing was profiled: steps {window and _report.stretch(window)} were not reached; {seen}."
+    def _never_reached(self, window: range) -> str:
+        if self._seen is None:
+            seen = "no step was taken"
+        else:
+            first, last = self._seen
+            seen = f"the steps taken were {first}-{last}"
+        return f"nothing was profiled: steps {_report.stretch(window)} were not reached; {seen}."
 
     def _attempt(self, act: Callable[[], None]) -> None:
         """Does something that may fail without the training noticing."""
