@@ -9,8 +9,10 @@ from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
 from jaxboard._emit import text as text
+from jaxboard._emit import watch as watch
 from jaxboard._errors import JaxboardError as JaxboardError
 from jaxboard._errors import JaxboardWarning as JaxboardWarning
+from jaxboard._errors import NonFiniteError as NonFiniteError
 from jaxboard._errors import ProfileError as ProfileError
 from jaxboard._errors import ReportError as ReportError
 from jaxboard._errors import RunError as RunError
@@ -27,6 +29,7 @@ __all__ = [
     "JAXProfiler",
     "JaxboardError",
     "JaxboardWarning",
+    "NonFiniteError",
     "ProfileError",
     "ReportError",
     "Run",
@@ -45,4 +48,5 @@ __all__ = [
     "scope",
     "text",
     "trace",
+    "watch",
 ]

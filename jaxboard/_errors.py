@@ -29,11 +29,15 @@ class ProfileError(JaxboardError, RuntimeError):
     """
 
 
+class NonFiniteError(RunError):
+    """Something reported was NaN or infinite, in a run that has ``on_nonfinite="raise"``."""
+
+
 class JaxboardWarning(UserWarning):
     """Something works, but not as well as it could, or not as the caller may think."""
 
 
 # Users should meet these under the name they import them by.
-for _cls in (JaxboardError, ReportError, RunError, ProfileError, JaxboardWarning):
+for _cls in (JaxboardError, ReportError, RunError, NonFiniteError, ProfileError, JaxboardWarning):
     _cls.__module__ = "jaxboard"
 del _cls

@@ -30,6 +30,8 @@ class Spec:
         max_images: how many pictures of a batch are kept.
         rank: how many trailing axes of the reported array belong to one observation; axes before
             those were put there by ``vmap``.
+        leaves: of norms, the names of the leaves and how many elements each has.
+        what: of norms, what is asked for.
     """
 
     kind: Kind
@@ -38,6 +40,8 @@ class Spec:
     every: int = 1
     max_images: int = 3
     rank: int = 0
+    leaves: tuple[tuple[str, int], ...] = ()
+    what: tuple[str, ...] = ()
 
     @property
     def windowed(self) -> bool:

@@ -22,6 +22,7 @@ class Kind(enum.Enum):
     IMAGE = "image"
     TEXT = "text"
     HPARAMS = "hparams"
+    NORMS = "norms"  # becomes scalars before a sink sees it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +57,68 @@ class Histogram:
         return self.nan + self.posinf + self.neginf
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Norms:
+    """What was measured of the L leaves of a pytree, in each observation on average.
+
+    Attributes:
+        names: of the leaves; "" is a tree that is one array.
+        sizes: int64[L], elements of each.
+        what: what is asked for, in the order it is shown in.
+        squares: float64[L], the sum of the squares of each leaf.
+        relative: float64[L], the same of the tree that it is compared with.
+        largest: float64[L], the largest magnitude in any observation.
+        nonfinite: float64[L], elements that are NaN or infinite in all observations.
+    """
+
+    names: tuple[str, ...]
+    sizes: np.ndarray
+    what: tuple[str, ...]
+    squares: np.ndarray
+    relative: np.ndarray
+    largest: np.ndarray
+    nonfinite: np.ndarray
+
+    @property
+    def norms(self) -> np.ndarray:
+        """float64[L]: of each leaf."""
+        return np.sqrt(self.squares)
+
+    def scalars(self, tag: str, step: int, wall_time: float) -> Scalars:
+        """One row: each of ``what`` of the whole tree, then of each leaf. What is of nothing is left out."""
+        points: dict[str, float] = {}
+        for what in self.what:
+            whole, each = self._values(what)
+            points[f"{tag}/{what}"] = whole
+            if self.names != ("",):
+                tags = [f"{tag}/{what}/{name}" for name in self.names]
+                kept = self.relative != 0 if what == "ratio" else np.ones(len(each), bool)
+                points |= {
+                    t: value for t, value, keep in zip(tags, each, kept, strict=True) if keep
+                }
+        if not self.relative.any():
+            points.pop(f"{tag}/ratio", None)
+        values = np.array([list(points.values())])
+        return Scalars(tuple(points), np.array([step]), np.array([wall_time]), values)
+
+    def _values(self, what: str) -> tuple[Any, np.ndarray]:
+        total = self.squares.sum()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            match what:
+                case "norm":
+                    return np.sqrt(total), self.norms
+                case "rms":
+                    sizes = np.maximum(self.sizes, 1)
+                    return np.sqrt(total / sizes.sum()), np.sqrt(self.squares / sizes)
+                case "max":
+                    return self.largest.max(), self.largest
+                case "nonfinite":
+                    return self.nonfinite.sum(), self.nonfinite
+                case _:
+                    of_all = np.sqrt(total / self.relative.sum())
+                    return of_all, np.sqrt(self.squares / self.relative)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedImage:
     """A picture that is compressed already (a rendered figure).
@@ -82,7 +145,7 @@ class Record:
         wall_time: seconds since the epoch, read when the value was reported, not when written.
         value: by kind: SCALAR a NumPy scalar, HISTOGRAM a :class:`Histogram`, IMAGE a uint8 array
             [N, H, W, C] (C is 1, 3 or 4) or an :class:`EncodedImage`, TEXT a str (Markdown) or a
-            list of rows of str (a table, its header first), HPARAMS a dict.
+            list of rows of str (a table, its header first), HPARAMS a dict, NORMS :class:`Norms`.
     """
 
     kind: Kind

@@ -36,7 +36,9 @@ def capture(*, step: int = 0) -> Iterator[list[Record]]:
     sink = MemorySink()
     try:
         # Nothing is written before the end, so that what is collected does not depend on the time.
-        with Run(None, sinks=[sink], step=step, flush_secs=3600, telemetry=False):
+        with Run(
+            None, sinks=[sink], on_nonfinite="ignore", step=step, flush_secs=3600, telemetry=False
+        ):
             yield sink.records
     finally:
         sink.records.sort(key=lambda record: (record.step, record.wall_time))

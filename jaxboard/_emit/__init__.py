@@ -7,3 +7,4 @@ from jaxboard._emit._verbs import scalar as scalar
 from jaxboard._emit._verbs import scalars as scalars
 from jaxboard._emit._verbs import scope as scope
 from jaxboard._emit._verbs import text as text
+from jaxboard._emit._watch import watch as watch

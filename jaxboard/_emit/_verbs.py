@@ -293,6 +293,12 @@ def _scoped(name: str) -> Iterator[None]:
 
 def _leaves(tag: str, tree: Any) -> Iterator[tuple[str, Any]]:
     """The leaves of a pytree, each with its full tag. An array is its only leaf, under the tag itself."""
+    for name, leaf in leaves(tag, tree):
+        yield f"{tag}/{name}" if name else tag, leaf
+
+
+def leaves(tag: str, tree: Any) -> Iterator[tuple[str, Any]]:
+    """The leaves of a pytree, each with the name that its path makes; that of a lone array is empty."""
     arguments.check_tag(tag)
     if isinstance(tree, list) and tree and all(isinstance(x, int | float) for x in tree):
         tree = np.array(tree)
@@ -301,7 +307,7 @@ def _leaves(tag: str, tree: Any) -> Iterator[tuple[str, Any]]:
         # A Flax Variable is a node of its own, around its value.
         if names and isinstance(path[-1], jax.tree_util.GetAttrKey) and names[-1] == "value":
             names.pop()
-        yield "/".join([tag, *names]), leaf
+        yield "/".join(names), leaf
 
 
 def _report(
@@ -316,8 +322,9 @@ def _report(
     max_images: int = 3,
     weight: Any = None,
     where: Any = None,
+    **more: Any,
 ) -> None:
-    """What the verbs for arrays share."""
+    """What the verbs for arrays share. ``more`` is of the report's :class:`Spec`."""
     arguments.check_tag(tag)
     arguments.check_every(tag, every)
     around = ambient.current()
@@ -325,7 +332,7 @@ def _report(
     if around.silent:
         return
     value = check(tag, value)
-    spec = Spec(kind, around.scope + tag, reduce, cadence, max_images, value.ndim)
+    spec = Spec(kind, around.scope + tag, reduce, cadence, max_images, value.ndim, **more)
     if cadence in around.muted and not spec.windowed:
         return
     step = None if step is None else arguments.as_step(tag, step)
@@ -336,7 +343,7 @@ def _report(
     channel = active()
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.where()})")
-    elif spec.windowed or _due(channel, step, cadence):
+    elif spec.windowed or is_due(channel, step, cadence):
         if isinstance(value, jax.Array):
             report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, counts, step)))
         else:
@@ -345,6 +352,30 @@ def _report(
             own = step is not None
             at = int(step) if own else channel.current
             channel.put(Observation(spec, state, at, time.time(), own))
+
+
+def report_norms(
+    tag: str,
+    measured: Any,
+    *,
+    leaves: tuple[tuple[str, int], ...],
+    what: tuple[str, ...],
+    step: Any,
+    every: int | None,
+    where: Any,
+) -> None:
+    """Reports what :func:`jaxboard.reduce.measure` measured."""
+    _report(
+        Kind.NORMS,
+        tag,
+        measured,
+        arguments.as_array,
+        step=step,
+        every=every,
+        where=where,
+        leaves=leaves,
+        what=what,
+    )
 
 
 def _record(
@@ -370,11 +401,11 @@ def _record(
     channel = active()
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.where()})")
-    elif _due(channel, step, around.every if every is None else every):
+    elif is_due(channel, step, around.every if every is None else every):
         _put(channel, kind, around.scope + tag, make(), step)
 
 
-def _due(channel: Channel, step: Any, every: int) -> bool:
+def is_due(channel: Channel, step: Any, every: int) -> bool:
     """Whether a report is due, as far as it can be told without waiting for a device."""
     if isinstance(step, jax.Array):
         return True

@@ -29,6 +29,7 @@ class Losses:
         self._shown: set[str] = set()
         self._counts: dict[str, int] = {}
         self._cause: BaseException | None = None
+        self._held: RunError | None = None
 
     def show(self, text: str, then: str) -> None:
         """Says what is wrong and what happens next, once for each ``text``."""
@@ -52,6 +53,11 @@ class Losses:
             self._counts[why] = self._counts.get(why, 0) + count
             self._cause = self._cause or cause
 
+    def hold(self, error: RunError) -> None:
+        """Keeps an error that is to be raised, unless there is one already."""
+        with self._lock:
+            self._held = self._held or error
+
     @property
     def count(self) -> int:
         """How many reports were lost since the last :meth:`take`."""
@@ -59,18 +65,21 @@ class Losses:
             return sum(self._counts.values())
 
     def take(self) -> RunError | None:
-        """The error to raise for what was lost since the last call, or None."""
+        """The error to raise for what was lost or held since the last call, or None."""
         with self._lock:
             counts, self._counts = self._counts, {}
             cause, self._cause = self._cause, None
+            held, self._held = self._held, None
         if not counts:
-            return None
+            return held
         total = sum(counts.values())
         noun = "report" if total == 1 else "reports"
         lines = [f"run {self.name}: {total} {noun} did not reach the disk:"]
         lines += [f"  {count}: {why}" for why, count in counts.items()]
         error = RunError("\n".join(lines))
         error.__cause__ = cause
+        if held is not None:
+            error.add_note(str(held))
         return error
 
     def raise_any(self) -> None:

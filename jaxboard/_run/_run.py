@@ -19,6 +19,7 @@ from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.losses import Losses, logger
+from jaxboard._host.nonfinite import Policy, Sentinel, policy
 from jaxboard._run import _arguments, _endings, _process
 from jaxboard._telemetry import start
 from jaxboard._telemetry.settings import Telemetry
@@ -83,6 +84,13 @@ class Run:
             cause, and told in a text entry, with the arguments that changed. True, or a
             :class:`Telemetry`, adds compile times, step times, rates, floating-point operations,
             memory, and what jaxboard itself costs. False: nothing.
+        on_nonfinite: what happens when something reported is NaN or infinite (a scalar, an element of
+            a histogram, a leaf that is watched), for the first time of each tag. A text entry,
+            ``jaxboard/nonfinite``, names the tag, the step and the last value that was finite;
+            ``"warn"``: the ``jaxboard`` logger says so too. ``"raise"``: the next :meth:`flush` or
+            :meth:`close` raises, after everything is written. ``"ignore"``: nothing, and no text. A
+            function: it is called with one sentence, on a thread of the run's, and could set a flag
+            that your loop looks at.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -106,6 +114,7 @@ class Run:
     image = _verb(_emit.image)
     text = _verb(_emit.text)
     figure = _verb(_emit.figure)
+    watch = _verb(_emit.watch)
 
     def __init__(
         self,
@@ -120,6 +129,7 @@ class Run:
         max_bytes: int = 256 * 2**20,
         timeout: float = 30.0,
         telemetry: bool | Telemetry | None = None,
+        on_nonfinite: Policy = "warn",
     ):
         _arguments.positive(
             flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
@@ -149,7 +159,7 @@ class Run:
         self.channel = Channel(buffer, first, losses.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(),
+            Sentinel(Assembler(), policy(on_nonfinite, losses)),
             _sink(self.logdir, first, sinks),
             flush_secs=flush_secs,
             losses=losses,
@@ -189,6 +199,7 @@ class Run:
         Raises:
             RunError: something is not on disk, or was lost since the last call; its cause is the
                 fault, its text has the counts.
+            NonFiniteError: see ``on_nonfinite``.
         """
         if self._closed or self._process != os.getpid():
             return
@@ -205,6 +216,7 @@ class Run:
         Raises:
             RunError: something is not on disk, or was lost since the last :meth:`flush`; its cause is
                 the fault, its text has the counts.
+            NonFiniteError: see ``on_nonfinite``.
         """
         self._close(self._timeout if timeout is None else timeout, None)
 

@@ -2,6 +2,7 @@
 
 from jaxboard.reduce._histogram import Buckets as Buckets
 from jaxboard.reduce._histogram import HistogramReducer as HistogramReducer
+from jaxboard.reduce._norms import measure as measure
 from jaxboard.reduce._reducer import REDUCTIONS as REDUCTIONS
 from jaxboard.reduce._reducer import Reducer as Reducer
 from jaxboard.reduce._reducer import State as State

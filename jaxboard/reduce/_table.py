@@ -8,6 +8,7 @@ from jaxboard._frame import Spec
 from jaxboard._record import Kind
 from jaxboard.reduce._histogram import HistogramReducer
 from jaxboard.reduce._image import ImageReducer
+from jaxboard.reduce._norms import NormsReducer
 from jaxboard.reduce._reducer import REDUCTIONS, Reducer
 
 _HISTOGRAM = HistogramReducer()
@@ -21,5 +22,7 @@ def reducer(spec: Spec) -> Reducer:
             return _HISTOGRAM
         case Kind.IMAGE:
             return ImageReducer(spec.max_images)
+        case Kind.NORMS:
+            return NormsReducer(spec.leaves, spec.what)
         case _:
             return REDUCTIONS[spec.reduce]

@@ -13,6 +13,7 @@ NAMES = [
     "JAXProfiler",
     "JaxboardError",
     "JaxboardWarning",
+    "NonFiniteError",
     "ProfileError",
     "ReportError",
     "Run",
@@ -31,6 +32,7 @@ NAMES = [
     "scope",
     "text",
     "trace",
+    "watch",
 ]
 
 

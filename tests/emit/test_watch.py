@@ -1,0 +1,247 @@
+"""``watch``: exact numbers of each leaf, under its name, whatever the function is inside of."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import jaxboard as jb
+from jaxboard._record import Histogram
+from jaxboard.testing import capture
+
+TREE = {
+    "dense": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3) - 4, "bias": np.zeros(3)},
+    "scale": np.full((), 3.0, np.float32),
+}
+
+
+def expected(tag, tree):
+    """What watch reports of a tree of NumPy arrays, histograms left out."""
+    leaves = {
+        "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): np.float64(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    whole = np.concatenate([leaf.reshape(-1) for leaf in leaves.values()])
+    points = {}
+    for name, leaf in [("", whole), *leaves.items()]:
+        end = f"/{name}" if name else ""
+        points[f"{tag}/norm{end}"] = np.sqrt(np.sum(leaf**2))
+        points[f"{tag}/rms{end}"] = np.sqrt(np.mean(leaf**2))
+        points[f"{tag}/max{end}"] = np.max(np.abs(leaf))
+        points[f"{tag}/nonfinite{end}"] = np.sum(~np.isfinite(leaf))
+    return points
+
+
+def reported(function, *args):
+    """The scalars that an instrumented call of a jitted function reports, and the histograms."""
+    with capture() as records:
+        jb.instrument(jax.jit(function))(*args)
+    points = {record.tag: record.value for record in records}
+    assert len(points) == len(records)
+    histograms = {tag: x for tag, x in points.items() if isinstance(x, Histogram)}
+    return {tag: float(x) for tag, x in points.items() if tag not in histograms}, histograms
+
+
+def approx(points):
+    return {tag: pytest.approx(value, rel=1e-6, nan_ok=True) for tag, value in points.items()}
+
+
+def watch_grads(tree):
+    jb.watch("grads", tree)
+
+
+def test_each_leaf_and_the_whole():
+    """Norm, rms, largest magnitude and non-finite count of each leaf and of all; histograms of each leaf."""
+    points, histograms = reported(watch_grads, TREE)
+    assert points == approx(expected("grads", TREE))
+    sizes = {tag: int(histogram.counts.sum()) for tag, histogram in histograms.items()}
+    assert sizes == {
+        "grads/histogram/dense/kernel": 6,
+        "grads/histogram/dense/bias": 3,
+        "grads/histogram/scale": 1,
+    }
+
+
+def test_plain_python():
+    """Outside of jit it reports the same, and measures nothing on steps that are not due."""
+    with capture() as records:
+        for step in range(4):
+            jb.watch("grads", TREE, step=step, every=3, what=("max", "norm", "nonfinite", "rms"))
+    for step in (0, 3):
+        points = {record.tag: record.value for record in records if record.step == step}
+        assert points == approx(expected("grads", TREE))
+    assert {record.step for record in records} == {0, 3}
+
+
+def test_non_finite_leaves_are_counted():
+    """The leaf that is not finite is the one whose count is not zero."""
+    tree = {"bad": np.array([np.nan, 1, np.inf, -np.inf], np.float32), "good": np.ones(2)}
+    points, histograms = reported(watch_grads, tree)
+    names = ("grads/nonfinite", "grads/nonfinite/bad", "grads/nonfinite/good")
+    assert [points[name] for name in names] == [3, 3, 0]
+    assert np.isnan(points["grads/norm"])
+    assert points["grads/norm/good"] == pytest.approx(np.sqrt(2))
+    assert histograms["grads/histogram/bad"].nonfinite == 3
+
+
+def test_lanes_and_iterations():
+    """Of several in one step norms are the root mean square, magnitudes the largest, counts the sum."""
+    xs = np.array([[3, 4], [0, 0], [np.inf, 1], [6, 8]], np.float32)
+
+    def lanes(xs):
+        jax.vmap(lambda x: jb.watch("x", x, what=("norm", "max", "nonfinite"), where=x[1] != 1))(xs)
+
+    def iterations(xs):
+        def body(carry, x):
+            lax.cond(x[1] != 1, lambda: jb.watch("x", x, what=("norm", "max", "nonfinite")), int)
+            return carry, None
+
+        return lax.scan(body, 0, xs)[0]
+
+    def body(carry, x):
+        jb.watch("x", x, what=("norm", "max", "nonfinite"))
+        return carry, None
+
+    want = {"x/norm": np.sqrt(125 / 3), "x/max": 8, "x/nonfinite": 0}
+    assert reported(lanes, xs)[0] == approx(want)
+    with capture() as records:
+        jb.instrument(jax.jit(lambda xs: lax.scan(body, 0, xs)[0]))(xs)
+    points = {record.tag: float(record.value) for record in records}
+    assert points == {"x/norm": np.inf, "x/max": np.inf, "x/nonfinite": 1}
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_sharded_over_eight_devices(kind):
+    """Arrays that eight devices share have the numbers of the whole."""
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
+    tree = {"w": np.arange(64, dtype=np.float32).reshape(8, 8) / 8, "b": np.ones(8, np.float32)}
+    specs = {"w": PartitionSpec("a", "b"), "b": PartitionSpec("a")}
+    sharded = {
+        name: jax.device_put(x, NamedSharding(mesh, specs[name])) for name, x in tree.items()
+    }
+    points, histograms = reported(watch_grads, sharded)
+    assert points == approx(expected("grads", tree))
+    assert histograms["grads/histogram/w"].counts.sum() == 64
+
+
+def test_ratio():
+    """The norm divided by that of a tree of the same names; what is of zeros has none."""
+    params = {"w": np.array([6.0, 8.0]), "b": np.zeros(2), "more": np.ones(3)}
+    updates = {"w": np.array([3.0, 4.0]), "b": np.array([0.0, 12.0])}
+    points, _ = reported(
+        lambda u, p: jb.watch("updates", u, what="max", relative_to=p), updates, params
+    )
+    assert {tag: x for tag, x in points.items() if "ratio" in tag} == approx(
+        {"updates/ratio": 1.3, "updates/ratio/w": 0.5}
+    )
+
+
+@dataclasses.dataclass
+class Layer:
+    """As in Equinox: a module is a pytree, with functions and numbers beside its arrays."""
+
+    weight: jax.Array
+    activation: object
+    count: jax.Array
+
+
+jax.tree_util.register_dataclass(
+    Layer, data_fields=["weight", "activation", "count"], meta_fields=[]
+)
+
+
+def names(tree):
+    with capture() as records:
+        jb.watch("p", tree, what="max")
+    return sorted(record.tag.removeprefix("p/max") for record in records)
+
+
+def test_names_read_well():
+    """Leaves are called by their path, in Flax as in Equinox; what holds no floats is left out."""
+
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.norm = nnx.LayerNorm(3, rngs=rngs)
+            self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(2)(x)
+
+    model = Model(nnx.Rngs(0))
+    flax = ["", "/norm/bias", "/norm/scale"]
+    assert names(model) == names(nnx.state(model)) == names(nnx.state(model, nnx.Param)) == flax
+    linen = Linen().init(jax.random.key(0), jnp.ones((1, 3)))
+    assert names(linen) == ["", "/params/Dense_0/bias", "/params/Dense_0/kernel"]
+    layers = [Layer(jnp.ones(2), jax.nn.relu, jnp.int32(3)), Layer(jnp.ones(2), None, jnp.int32(3))]
+    assert names({"layers": layers}) == ["", "/layers/0/weight", "/layers/1/weight"]
+    assert names(jnp.ones(3)) == [""]
+
+
+def test_complex_leaves():
+    """Of complex numbers magnitudes are measured."""
+    points, histograms = reported(lambda x: jb.watch("x", x), np.array([3 + 4j, 0], np.complex64))
+    assert points == {
+        "x/norm": 5,
+        "x/rms": pytest.approx(np.sqrt(12.5)),
+        "x/max": 5,
+        "x/nonfinite": 0,
+    }
+    assert histograms["x/histogram"].edges[-1] == 5
+
+
+def test_a_quiet_step_measures_nothing():
+    """On steps that aren't due the optimised program is that of the function without watch."""
+
+    def bare(x):
+        return jnp.tanh(x) * 2
+
+    def watching(x):
+        jb.watch("x", x, every=10)
+        return jnp.tanh(x) * 2
+
+    x = np.ones((64, 64), np.float32)
+    instrumented = jb.instrument(jax.jit(watching))
+    with capture() as records:
+        for _ in range(3):
+            instrumented(x)
+        quiet = instrumented._programs.plain(frozenset({10})).lower(x).compile()
+    want = jax.jit(bare).lower(x).compile()
+    assert quiet.cost_analysis() == want.cost_analysis()
+    assert {record.step for record in records} == {0}
+
+
+WHAT = "expected what= to be some of 'norm', 'rms', 'max', 'nonfinite', 'histogram', got {}."
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda: jb.watch("x", TREE, what="mean"), WHAT.format("'mean'")),
+        (lambda: jb.watch("x", TREE, what=()), WHAT.format("()")),
+        (lambda: jb.watch("x", {"n": 3}), "found no array of floats in a dict."),
+        (
+            lambda: jb.watch("x", TREE, relative_to={"scale": np.ones(2)}),
+            "relative_to= has no leaf of floats 'dense/bias', which the tree has.",
+        ),
+        (
+            lambda: jb.watch("x", TREE, every=0),
+            "expected every= to be a positive integer (steps), got 0.",
+        ),
+    ],
+)
+def test_messages(call, problem):
+    """What it cannot take is refused with what to do."""
+    with capture() as records, pytest.raises(jb.ReportError) as refused:
+        call()
+    assert str(refused.value).endswith(f"): {problem}")
+    assert records == []
