@@ -38,7 +38,7 @@ def report(
         [('clipped/norm', 1.0)]
     """
 
-    def init(_: optax.Params) -> optax.OptState:
+    def init(params: optax.Params) -> optax.OptState:  # noqa: ARG001 (Optax's signature)
         return optax.EmptyState()
 
     def update(updates: optax.Updates, state: optax.OptState, params: Any = None) -> Any:

@@ -1,5 +1,7 @@
 """``watch``: exact numbers of each leaf, under its name, whatever the function is inside of."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import dataclasses
