@@ -61,6 +61,54 @@ def make_jaxpr(invars: list[Any], outvars: list[Any], eqns: list[Any], debug_inf
     return jex.Jaxpr((), invars, outvars, eqns, effects, debug_info=debug_info)
 
 
+def hidden_jaxprs(eqn: Any) -> list[Any]:
+    """The jaxprs in the object that is the primitive of a "hijax" equation.
+
+    From 0.12 some of JAX's own functions (``lax.custom_root``) are such equations. Remove when their
+    jaxprs are parameters of the equation.
+    """
+    hidden = eqn.params.get("_prim")
+    candidates = [getattr(hidden, "jaxpr", None), *(getattr(hidden, "params", None) or {}).values()]
+    return [jaxpr for jaxpr in candidates if isinstance(jaxpr, JAXPR_TYPES)]
+
+
+def expanded(eqn: Any, operands: list[Any]) -> Any:
+    """What a "hijax" equation stands for, as a closed jaxpr; None where it has to stay one."""
+    hidden = eqn.params["_prim"]
+    # With a jaxpr of its own it is a checkpoint (`jax_remat3`), which keeps values apart on purpose.
+    if getattr(hidden, "jaxpr", None) is not None or not hasattr(hidden, "expand"):
+        return None
+
+    def expand(*flat: Any) -> list[Any]:
+        return jax.tree.leaves(hidden.expand(*jax.tree.unflatten(hidden.in_tree, flat)))
+
+    return jax.make_jaxpr(expand)(*operands)
+
+
+def varying(value: Any) -> frozenset[str]:
+    """The mesh axes along which a value (or an aval) differs between devices, inside ``shard_map``.
+
+    ``vma`` up to 0.9, ``manual_axis_type`` from 0.10. Remove the former with 0.9.
+    """
+    aval = value if hasattr(value, "weak_type") and not isinstance(value, jax.Array) else None
+    aval = jax.typeof(value) if aval is None else aval
+    kind = getattr(aval, "manual_axis_type", None)
+    return frozenset(getattr(aval, "vma", ()) if kind is None else kind.varying)
+
+
+def vary(value: Any, axes: frozenset[str]) -> Any:
+    """The value as one that differs between devices along ``axes`` too, inside ``shard_map``."""
+    missing = tuple(sorted(axes - varying(value)))
+    return jax.lax.pcast(value, missing, to="varying") if missing else value
+
+
+def manual_axes(eqn: Any) -> tuple[str, ...]:
+    """The mesh axes that a ``shard_map`` makes manual. Renamed in 0.10: remove the other with 0.9."""
+    params = eqn.params
+    manual = params.get("newly_manual_axes") or params.get("manual_axes")
+    return tuple(axis for axis in params["mesh"].axis_names if axis in manual)
+
+
 @contextlib.contextmanager
 def context_of(eqn: Any) -> Iterator[None]:
     """Enters what an equation was traced in: configuration and name stack."""

@@ -51,7 +51,14 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one array lies in the packed vector of its dtype."""
+    """Where one array lies in the packed vector of its dtype.
+
+    Attributes:
+        dtype: the vector's name: its dtype, and ``@axis`` for each mesh axis along which it differs
+            between devices.
+        offset: the first element.
+        shape: the array's.
+    """
 
     dtype: str
     offset: int

@@ -9,8 +9,8 @@ names it once.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.core
@@ -19,11 +19,26 @@ import jax.numpy as jnp
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning
+from jaxboard._trace.lanes import Branches
 from jaxboard._trace.pack import Harvested
 from jaxboard._trace.primitive import deliver_p, report_p
 
-Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], bool], list[Any]]
-"""(equation, operands, where reports are put, whether the result is final) -> results."""
+
+class Setting(NamedTuple):
+    """What a rule has to know of what surrounds its equation.
+
+    Attributes:
+        final: nobody will differentiate the result, so functions with derivative rules of their own
+            may be evaluated like others. Otherwise they stay.
+        masks: which lanes of the equation count; see ``lanes``.
+    """
+
+    final: bool
+    masks: tuple[Any, ...] = ()
+
+
+Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], Setting], list[Any]]
+"""(equation, operands, where reports are put, what surrounds it) -> results."""
 
 RULES: dict[str, Rule] = {}
 """By the primitive's name. Filled by ``rules``."""
@@ -34,7 +49,7 @@ class Unharvestable(Exception):  # noqa: N818 (no error: the reports take anothe
 
 
 def harvest(
-    jaxpr: Any, consts: Any, operands: Any, reports: list[Harvested], *, final: bool
+    jaxpr: Any, consts: Any, operands: Any, reports: list[Harvested], setting: Setting
 ) -> list[Any]:
     """Evaluates a jaxpr and appends what it reports to ``reports``.
 
@@ -43,8 +58,7 @@ def harvest(
         consts: the values of its constants.
         operands: the values of its arguments.
         reports: appended to.
-        final: nobody will differentiate the result, so functions with derivative rules of their own
-            may be evaluated like others. Otherwise they stay.
+        setting: what surrounds the jaxpr.
 
     Returns:
         The results.
@@ -56,23 +70,25 @@ def harvest(
         return var.val if isinstance(var, jex.Literal) else env[var]
 
     segments = list(_segments(jaxpr.eqns))
-    for (eqns, reporting), alive in zip(segments, _alive_after(segments, jaxpr), strict=True):
+    for segment, alive in zip(segments, _alive_after(segments, jaxpr), strict=True):
         results = None
-        if reporting:
-            (eqn,) = eqns
+        if segment.reports:
+            (eqn,) = segment.eqns
             mine: list[Harvested] = []
             rule = RULES.get(eqn.primitive.name, _no_rule)
+            masks = tuple(env[predicate] for predicate in segment.predicates)
             try:
                 with _compat.context_of(eqn):
                     values = [_operand(v, env) for v in eqn.invars]
-                    results = rule(eqn, values, mine, final)
+                    inside = setting._replace(masks=setting.masks + masks)
+                    results = rule(eqn, values, mine, inside)
                 reports.extend(mine)
             except Unharvestable as reason:
                 _warn_left(eqn, reason)
         if results is None:
-            _evaluate(eqns, env, alive, jaxpr.debug_info)
+            _evaluate(segment.eqns, env, alive, jaxpr.debug_info)
         else:
-            env.update(zip(eqns[0].outvars, results, strict=True))
+            env.update(zip(segment.eqns[0].outvars, results, strict=True))
         # What nothing reads any more can be freed.
         env = {var: value for var, value in env.items() if var in alive}
     return [read(var) for var in jaxpr.outvars]
@@ -104,7 +120,7 @@ def inner_jaxprs(eqn: Any) -> list[Any]:
     """The jaxprs among the parameters of an equation."""
     is_jaxpr = lambda x: isinstance(x, _compat.JAXPR_TYPES)  # noqa: E731
     leaves = jax.tree.leaves(list(eqn.params.values()), is_leaf=is_jaxpr)
-    return [leaf for leaf in leaves if is_jaxpr(leaf)]
+    return [leaf for leaf in leaves if is_jaxpr(leaf)] + _compat.hidden_jaxprs(eqn)
 
 
 def _tags(eqn: Any) -> Iterator[str]:
@@ -121,40 +137,63 @@ _warned: set[tuple[str, tuple[str, ...]]] = set()
 
 
 def _warn_left(eqn: Any, reason: Unharvestable) -> None:
-    tags = tuple(sorted(set(_tags(eqn))))
-    key = (eqn.primitive.name, tags)
-    if key not in _warned:
-        _warned.add(key)
+    warn_of_callbacks(
+        f"reports inside {eqn.primitive.name} reach the host by a callback each", reason, _tags(eqn)
+    )
+
+
+def warn_of_callbacks(what: str, reason: Any, tags: Iterable[str]) -> None:
+    """Says, once for each set of tags, that reports take the slow way, and why."""
+    named = tuple(sorted(set(tags)))
+    if (what, named) not in _warned:
+        _warned.add((what, named))
         warnings.warn(
-            f"reports inside {eqn.primitive.name} reach the host by a callback each, which is slow: "
-            f"{reason}. Tags: {', '.join(map(repr, tags))}.",
+            f"{what}, which is slow: {reason}. Tags: {', '.join(map(repr, named))}.",
             JaxboardWarning,
             stacklevel=2,
         )
 
 
-def _segments(eqns: Any) -> Iterator[tuple[list[Any], bool]]:
-    """Equations in order: runs of those that report nothing, and those that do, one by one."""
+class _Segment(NamedTuple):
+    """Equations that are evaluated together.
+
+    Attributes:
+        eqns: one that reports, or a run of those that don't.
+        reports: which of the two.
+        predicates: the variables that hold which lanes count.
+    """
+
+    eqns: list[Any]
+    reports: bool
+    predicates: tuple[Any, ...] = ()
+
+
+def _segments(eqns: Any) -> Iterator[_Segment]:
+    """The equations in order."""
     run: list[Any] = []
+    branches = Branches()
     for eqn in eqns:
+        predicates = branches.of(eqn)
         if reports_at(eqn):
             if run:
-                yield run, False
-            yield [eqn], True
+                yield _Segment(run, reports=False)
+            yield _Segment([eqn], reports=True, predicates=tuple(predicates))
             run = []
         else:
             run.append(eqn)
     if run:
-        yield run, False
+        yield _Segment(run, reports=False)
 
 
-def _alive_after(segments: list[tuple[list[Any], bool]], jaxpr: Any) -> list[set[Any]]:
+def _alive_after(segments: list[_Segment], jaxpr: Any) -> list[set[Any]]:
     """For each segment, the variables that are read after it."""
     alive = {var for var in jaxpr.outvars if not isinstance(var, jex.Literal)}
     after = []
-    for eqns, _ in reversed(segments):
+    for segment in reversed(segments):
         after.append(set(alive))
-        alive.update(v for eqn in eqns for v in eqn.invars if not isinstance(v, jex.Literal))
+        read = (var for eqn in segment.eqns for var in eqn.invars)
+        alive.update(var for var in read if not isinstance(var, jex.Literal))
+        alive.update(segment.predicates)
     return after[::-1]
 
 

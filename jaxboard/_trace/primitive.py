@@ -23,6 +23,7 @@ from jaxboard import _compat
 from jaxboard._frame import Entry, Frame, Packed, Plan, Slot, Spec
 from jaxboard._host.channel import active
 from jaxboard._trace import ambient
+from jaxboard._trace.lanes import counted
 from jaxboard._trace.pack import Harvested, pack, start, unpack
 
 report_p = Primitive("jaxboard_report")
@@ -38,10 +39,12 @@ def report(spec: Spec, value: Any, weight: Any = None, step: Any = None) -> None
     report_p.bind(*operands, spec=spec, weighted=weight is not None, stepped=step is not None)
 
 
-def started(operands: Any, *, spec: Spec, weighted: bool, stepped: bool) -> Harvested:
-    """The accumulator of a report equation."""
+def started(
+    operands: Any, masks: tuple[Any, ...] = (), *, spec: Spec, weighted: bool, stepped: bool
+) -> Harvested:
+    """The accumulator of a report equation, of the lanes that count (see ``lanes``)."""
     value, *rest = operands
-    weight = rest.pop(0) if weighted else None
+    weight = counted(masks, value, rest.pop(0) if weighted else None, spec.rank)
     return start(spec, value, weight, rest.pop(0) if stepped else None)
 
 
@@ -178,7 +181,11 @@ batching.primitive_batchers[deliver_p] = _batch_deliver
 
 
 def _deliver_report(*operands: Any, **params: Any) -> list[Any]:
-    deliver(pack([started(operands, **params)]), advance=None)
+    packed = pack([started(operands, **params)])
+    # A count is a constant. XLA takes what depends on nothing out of a shard_map, and then refuses the
+    # callback, which has no sharding there.
+    _, arrays = jax.lax.optimization_barrier((operands, packed.arrays))
+    deliver(Packed(packed.plan, arrays), advance=None)
     return []
 
 

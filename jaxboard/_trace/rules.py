@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.core
-import jax.numpy as jnp
 from jax import lax
 
 from jaxboard import _compat
-from jaxboard._frame import Packed, Plan
-from jaxboard._trace.harvest import RULES, Rule, Unharvestable, harvest, reports_in
-from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
+from jaxboard._frame import Packed
+from jaxboard._trace.bodies import alike, packed_reports
+from jaxboard._trace.branches import cond
+from jaxboard._trace.harvest import RULES, Rule, Setting, Unharvestable, harvest
+from jaxboard._trace.loops import scan, while_loop
+from jaxboard._trace.meshes import shard_map
+from jaxboard._trace.pack import Harvested, merge_same, unpack
 from jaxboard._trace.primitive import delivered, started
-from jaxboard.reduce import State, reducer
 
 
 def collect(closed: Any, operands: list[Any], *, final: bool) -> tuple[list[Any], list[Harvested]]:
@@ -23,20 +24,25 @@ def collect(closed: Any, operands: list[Any], *, final: bool) -> tuple[list[Any]
     Args:
         closed: the jaxpr with its constants.
         operands: the values of its arguments.
-        final: see :func:`harvest`.
+        final: whether nobody will differentiate the result.
     """
     jaxpr, consts = _compat.open_jaxpr(closed)
     reports: list[Harvested] = []
-    results = harvest(jaxpr, consts, operands, reports, final=final)
+    results = harvest(jaxpr, consts, operands, reports, Setting(final))
     return results, merge_same(reports)
 
 
-def _report(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
-    reports.append(started(operands, **eqn.params))
+def _report(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
+    report = started(operands, setting.masks, **eqn.params)
+    # A count is a constant, but in a shard_map it is one for each device that the value is of.
+    axes = frozenset().union(*map(_compat.varying, operands))
+    reports.append(alike(report, axes) if axes else report)
     return []
 
 
-def _deliver(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
+def _deliver(
+    eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting
+) -> list[Any]:
     reports.extend(delivered(operands, **eqn.params))
     return []
 
@@ -44,17 +50,19 @@ def _deliver(eqn: Any, operands: list[Any], reports: list[Harvested], final: boo
 def _inline(name: str) -> Rule:
     """Of a call that is evaluated in place."""
 
-    def rule(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
+    def rule(
+        eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting
+    ) -> list[Any]:
         jaxpr, consts = _compat.open_jaxpr(eqn.params[name])
-        return harvest(jaxpr, consts, operands, reports, final=final)
+        return harvest(jaxpr, consts, operands, reports, setting)
 
     return rule
 
 
-def _jit(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
+def _jit(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
     jaxpr, consts = _compat.open_jaxpr(eqn.params["jaxpr"])
     operands = _constrained(operands, eqn.params["in_shardings"])
-    results = harvest(jaxpr, consts, operands, reports, final=final)
+    results = harvest(jaxpr, consts, operands, reports, setting)
     return _constrained(results, eqn.params["out_shardings"])
 
 
@@ -75,209 +83,33 @@ def _with_sharding(x: Any, sharding: jax.sharding.Sharding | None) -> Any:
 
 
 def _custom(name: str) -> Rule:
-    """Of a function with a derivative rule of its own, which must stay while a derivative may be asked."""
+    """Of a function with a rule of its own, which stays while a derivative or a vmap may be asked."""
     inline = _inline(name)
 
-    def rule(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
-        if not final:
-            raise Unharvestable("it has a derivative of its own that may yet be needed")
-        return inline(eqn, operands, reports, final)
+    def rule(
+        eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting
+    ) -> list[Any]:
+        if not setting.final:
+            raise Unharvestable("it has a rule of its own that may yet be needed")
+        return inline(eqn, operands, reports, setting)
 
     return rule
 
 
-def _packed_reports(reports: list[Harvested], cell: dict[str, Plan]) -> dict[str, Any]:
-    """Packs what a body reported; the plan is left in ``cell``, since only arrays may leave a body."""
-    packed = pack(merge_same(reports))
-    cell["plan"] = packed.plan
-    return packed.arrays
-
-
-def _scan(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
-    params = eqn.params
-    jaxpr, consts = _compat.open_jaxpr(params["jaxpr"])
-    # Told by rank rather than by parameters, which JAX renamed in 0.12.
-    scanned = sum(v.aval.ndim != o.aval.ndim for v, o in zip(jaxpr.invars, eqn.invars, strict=True))
-    carried = sum(
-        v.aval.ndim == o.aval.ndim for v, o in zip(jaxpr.outvars, eqn.outvars, strict=True)
-    )
-    fixed = len(operands) - scanned - carried
-    cell: dict[str, Plan] = {}
-
-    def body(carry: Any, xs: Any) -> Any:
-        mine: list[Harvested] = []
-        results = harvest(jaxpr, consts, [*operands[:fixed], *carry, *xs], mine, final=final)
-        # Packed inside the body: one stacked result instead of one for each report.
-        return results[:carried], (results[carried:], _packed_reports(mine, cell))
-
-    carry, (ys, arrays) = lax.scan(
-        body,
-        operands[fixed : fixed + carried],
-        operands[fixed + carried :],
-        length=params["length"],
-        reverse=params["reverse"],
-        unroll=params["unroll"],
-        _split_transpose=params.get("_split_transpose", False),
-    )
-    if params["reverse"]:  # the iteration that ran last has to be the last
-        arrays = jax.tree.map(lambda x: x[::-1], arrays)
-    reports.extend(report.collapse() for report in unpack(Packed(cell["plan"], arrays)))
-    return [*carry, *ys]
-
-
-def _weighed(report: Harvested, present: bool = True) -> Harvested:
-    """The report with its weight as an array; or, if absent, a report of nothing in its shape."""
-    shape = () if report.step is None else report.step.shape
-    weight = report.state.weight
-    if isinstance(weight, int):
-        weight = jnp.full(shape, weight, jnp.int32)
-    state = State(report.state.value, weight)
-    if not present:
-        empty = reducer(report.spec).empty(state)
-        state = State(empty.value, jnp.zeros(shape, weight.dtype))
-    return Harvested(report.spec, state, report.step)
-
-
-def _shapes(function: Any, *operands: Any) -> tuple[Plan, dict[str, Any]]:
-    """What a body would report: the plan and the shapes of the arrays."""
-    cell: dict[str, Plan] = {}
-
-    def traced(*operands: Any) -> Any:
-        mine: list[Harvested] = []
-        function(mine, *operands)
-        packed = pack(mine)
-        cell["plan"] = packed.plan
-        return packed.arrays
-
-    shapes = jax.eval_shape(traced, *operands)
-    return cell["plan"], shapes
-
-
-def _while(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
-    params = eqn.params
-    test, test_consts = _compat.open_jaxpr(params["cond_jaxpr"])
-    jaxpr, consts = _compat.open_jaxpr(params["body_jaxpr"])
-    first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    test_fixed, fixed, carry = operands[:first], operands[first:second], operands[second:]
-    if reports_in(test):
-        raise Unharvestable("it reports in the loop's predicate")
-    # vmap leaves a predicate for each lane: the loop goes on while one holds, and lanes that are done
-    # keep their values.
-    batched = bool(test.outvars[0].aval.shape)
-
-    def running(carry: Any) -> Any:
-        return jax.core.eval_jaxpr(test, test_consts, *test_fixed, *carry)[0]
-
-    def trip(mine: list[Harvested], *carry: Any) -> list[Any]:
-        found: list[Harvested] = []
-        results = harvest(jaxpr, consts, [*fixed, *carry], found, final=final)
-        mine.extend(map(_weighed, merge_same(found)))
-        return results
-
-    plan, shapes = _shapes(trip, *carry)
-    nothing = pack(
-        [
-            _weighed(report, present=False)
-            for report in unpack(
-                Packed(plan, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
-            )
-        ]
-    ).arrays
-
-    def body(state: Any) -> Any:
-        carry, arrays = state
-        mine: list[Harvested] = []
-        results = trip(mine, *carry)
-        if batched:
-            alive = running(carry)
-            results = [_select(alive, new, old) for new, old in zip(results, carry, strict=True)]
-        merged = [
-            Harvested(new.spec, reducer(new.spec).merge(old.state, new.state), new.step)
-            if new.step is None
-            else new  # points of their own steps: the last trip's
-            for old, new in zip(unpack(Packed(plan, arrays)), mine, strict=True)
-        ]
-        return results, pack(merged).arrays
-
-    def test_of(state: Any) -> Any:
-        alive = running(state[0])
-        return alive.any() if batched else alive
-
-    results, arrays = lax.while_loop(test_of, body, (list(carry), nothing))
-    reports.extend(unpack(Packed(plan, arrays)))
-    return results
-
-
-def _select(mask: Any, new: Any, old: Any) -> Any:
-    if jnp.issubdtype(new.dtype, jax.dtypes.extended):
-        implementation = jax.random.key_impl(new)
-        data = _select(mask, jax.random.key_data(new), jax.random.key_data(old))
-        return jax.random.wrap_key_data(data, impl=implementation)
-    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
-
-
-def _cond(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
-    if eqn.params.get("branches_platforms") is not None:
-        raise Unharvestable("its branches are chosen by platform")
-    index, *operands = operands
-    bodies = [_branch(*_compat.open_jaxpr(branch), final) for branch in eqn.params["branches"]]
-    # The union of what the branches report: each branch gives all of it, what it doesn't report itself
-    # with weight zero.
-    known: dict[Any, tuple[int, Harvested]] = {}
-    for number, body in enumerate(bodies):
-        plan, shapes = _shapes(body, *operands)
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        for report, key in _keyed(unpack(Packed(plan, zeros))):
-            known.setdefault(key, (number, report))
-    cell: dict[str, Plan] = {}
-
-    def padded(body: Any) -> Any:
-        def branch(*operands: Any) -> Any:
-            mine: list[Harvested] = []
-            results = body(mine, *operands)
-            own = {key: report for report, key in _keyed(mine)}
-            every = [own.get(key) or _weighed(like, False) for key, (_, like) in known.items()]
-            return results, _packed_reports(every, cell)
-
-        return branch
-
-    results, arrays = lax.switch(index, [padded(body) for body in bodies], *operands)
-    reports.extend(unpack(Packed(cell["plan"], arrays)))
-    return results
-
-
-def _branch(jaxpr: Any, consts: Any, final: bool) -> Any:
-    def body(mine: list[Harvested], *operands: Any) -> list[Any]:
-        found: list[Harvested] = []
-        results = harvest(jaxpr, consts, operands, found, final=final)
-        mine.extend(map(_weighed, merge_same(found)))
-        return results
-
-    return body
-
-
-def _keyed(reports: list[Harvested]) -> list[tuple[Harvested, Any]]:
-    """Reports with what tells them apart: what they are, and the shapes of what they hold."""
-    keys = []
-    for place, report in enumerate(reports):
-        arrays = jax.tree.leaves((report.state, report.step))
-        shapes = tuple((x.shape, str(jnp.result_type(x))) for x in arrays)
-        keys.append((report, (report.spec, shapes, None if report.step is None else place)))
-    return keys
-
-
-def _remat(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool) -> list[Any]:
+def _remat(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
     jaxpr, consts = _compat.open_jaxpr(eqn.params["jaxpr"])
+    if setting.final and not eqn.params["differentiated"]:
+        return harvest(jaxpr, consts, operands, reports, setting)
     cell: dict[str, Any] = {}
 
-    def body(*operands: Any) -> Any:
+    def body(masks: Any, *operands: Any) -> Any:
         mine: list[Harvested] = []
-        results = harvest(jaxpr, consts, operands, mine, final=final)
-        return results, _packed_reports(mine, cell)
+        inside = setting._replace(masks=masks)
+        results = harvest(jaxpr, consts, operands, mine, inside)
+        return results, packed_reports(mine, cell)
 
+    operands = [setting.masks, *operands]
     if not eqn.params["differentiated"]:
-        if final:
-            return harvest(jaxpr, consts, operands, reports, final=final)
         policy, prevent = eqn.params["policy"], eqn.params["prevent_cse"]
         results, arrays = jax.checkpoint(body, prevent_cse=prevent, policy=policy)(*operands)
     else:
@@ -286,10 +118,33 @@ def _remat(eqn: Any, operands: list[Any], reports: list[Harvested], final: bool)
         inner, inner_consts = _compat.open_jaxpr(closed)
         if inner_consts:
             raise Unharvestable("its body has constants")
-        flat = eqn.primitive.bind(*operands, **dict(eqn.params, jaxpr=inner))
+        params = dict(eqn.params, jaxpr=inner)
+        flat = eqn.primitive.bind(*jax.tree.leaves(operands), **params)
         results, arrays = jax.tree.unflatten(jax.tree.structure(shape), flat)
     reports.extend(unpack(Packed(cell["plan"], arrays)))
     return list(results)
+
+
+def _linear_solve(
+    eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting
+) -> list[Any]:
+    if not setting.final:
+        raise Unharvestable("it has a rule of its own that may yet be needed")
+    # Of its four functions only `solve` runs; the others are there for derivatives.
+    jaxpr, consts = _compat.open_jaxpr(eqn.params["jaxprs"].solve)
+    counts = eqn.params["const_lengths"]
+    first = counts.matvec + counts.vecmat
+    fixed = operands[first : first + counts.solve]
+    right = operands[sum(counts) :]
+    return harvest(jaxpr, consts, [*fixed, *right], reports, setting)
+
+
+def _hidden(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
+    closed = _compat.expanded(eqn, operands) if setting.final else None
+    if closed is None:
+        raise Unharvestable("it has a rule of its own that may yet be needed")
+    jaxpr, consts = _compat.open_jaxpr(closed)
+    return harvest(jaxpr, consts, operands, reports, setting)
 
 
 RULES.update(
@@ -302,9 +157,15 @@ RULES.update(
         "core_call": _inline("call_jaxpr"),
         "custom_jvp_call": _custom("call_jaxpr"),
         "custom_vjp_call": _custom("call_jaxpr"),
+        "custom_vmap_call": _custom("call"),
         "checkpoint": _remat,
-        "scan": _scan,
-        "while": _while,
-        "cond": _cond,
+        "remat2": _remat,  # its name from JAX 0.10
+        "custom_linear_solve": _linear_solve,
+        "eval_jaxpr": _inline("call_jaxpr"),
+        "call_hi_primitive": _hidden,
+        "scan": scan,
+        "while": while_loop,
+        "cond": cond,
+        "shard_map": shard_map,
     }
 )

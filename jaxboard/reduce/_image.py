@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard.reduce._reducer import Last, State, namespace, replicated
+from jaxboard.reduce._reducer import Last, State, _lanes, namespace, replicated
 
 
 class ImageReducer(Last):
@@ -19,6 +19,13 @@ class ImageReducer(Last):
         self.max_images = max_images
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
+        if weight is None:
+            number = 1
+        else:
+            values, weight, _ = _lanes(values, weight, rank)
+            number = (weight > 0).astype(np.int32).sum()
+            # Lanes that count come first.
+            values = values[namespace(weight).argsort(weight <= 0, stable=True)]
         pixels = replicated(self._first, values)
         if jnp.issubdtype(pixels.dtype, jnp.floating):
             xp = namespace(pixels)
@@ -26,7 +33,7 @@ class ImageReducer(Last):
             pixels = (pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8)
         elif pixels.dtype == np.bool_:
             pixels = pixels.astype(np.uint8) * 255
-        return State(pixels, 1 if weight is None else (weight > 0).astype(np.int32).sum())
+        return State(pixels, number)
 
     def _first(self, values: Any) -> Any:
         return values.reshape(-1, *values.shape[-3:])[: self.max_images]

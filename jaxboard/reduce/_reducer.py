@@ -338,7 +338,7 @@ class Std(Reducer):
 
     def merge(self, a: State, b: State) -> State:
         pair = jax.tree.map(lambda x, y: namespace(x, y).stack([x, y]), a.value, b.value)
-        if known(a.weight) and a.weight == b.weight:
+        if known(a.weight) and known(b.weight) and a.weight == b.weight:
             return self.collapse(State(pair, a.weight))
         xp = namespace(*pair)
         weights = [xp.asarray(w) for w in (a.weight, b.weight)]

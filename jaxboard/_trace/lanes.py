@@ -1,0 +1,100 @@
+"""Which lanes of a mapped report count.
+
+``vmap`` keeps a loop running until its last lane is done, and evaluates all branches of a ``cond`` over
+all lanes. Results are chosen afterwards; reports have to be told. A mask is a bool array over lanes,
+outermost map first, and a report under masks counts the lanes where all of them hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.extend.core as jex
+import jax.numpy as jnp
+
+
+def counted(masks: tuple[Any, ...], value: Any, weight: Any, rank: int) -> Any:
+    """The weight of a report under masks.
+
+    Args:
+        masks: bool arrays over lanes.
+        value: what is reported: lanes first, then ``rank`` axes of one observation.
+        weight: its own weight: None, or an array over the lanes or for all of them.
+        rank: see above.
+
+    Returns:
+        The weight, None or over the lanes, zero where a mask doesn't hold.
+    """
+    lanes = value.shape[: value.ndim - rank]
+    for mask in masks:
+        holds = jnp.broadcast_to(_against(mask, lanes), lanes)
+        weight = holds if weight is None else jnp.where(holds, weight, jnp.zeros_like(weight))
+    return weight
+
+
+def _against(mask: Any, lanes: tuple[int, ...]) -> Any:
+    """A mask with axes put in until it broadcasts against lanes.
+
+    The lanes of a report are those of the mask and perhaps of maps outside or inside of them. Outer
+    ones leave the mask alone only if they map nothing that it depends on, so the first fit is taken.
+    """
+    for outer in range(len(lanes) - mask.ndim + 1):
+        inner = len(lanes) - outer - mask.ndim
+        if lanes[outer : outer + mask.ndim] == mask.shape:
+            return mask.reshape((1,) * outer + mask.shape + (1,) * inner)
+    # One value for all lanes: it counts if any of them is there.
+    return mask.any()
+
+
+class Branches:
+    """Finds, among the equations of a jaxpr, those that were a branch of a mapped ``cond``.
+
+    Where the predicate differs between lanes, ``vmap`` puts all branches in line. Each operand ``x`` of
+    branch ``i`` becomes ``select_n(index == i, stop_gradient(x), x)``, which nobody would write: both
+    cases are ``x``. Whatever depends on that is of this branch, until a ``select_n`` by the same
+    predicate or index ends it. (An equation that depends on no operand of the branch can't be told
+    from its surroundings.)
+    """
+
+    def __init__(self) -> None:
+        self._made_by: dict[Any, Any] = {}
+        self._inside: dict[Any, frozenset[Any]] = {}
+        self._index_of: dict[Any, Any] = {}
+
+    def of(self, eqn: Any) -> frozenset[Any]:
+        """The predicates (variables) of the branches that an equation is of. Asked in order."""
+        read = [var for var in eqn.invars if not isinstance(var, jex.Literal)]
+        inside = frozenset().union(*(self._inside.get(var, frozenset()) for var in read))
+        if eqn.primitive.name == "select_n":
+            chooser = self._origin(eqn.invars[0])
+            if self._opens(eqn):
+                self._index_of[chooser] = self._made_by[chooser].invars[0]
+                inside |= {chooser}
+            else:
+                inside -= {p for p in inside if chooser in (p, self._index_of[p])}
+        for var in eqn.outvars:
+            self._made_by[var] = eqn
+            if inside:
+                self._inside[var] = inside
+        return inside
+
+    def _origin(self, var: Any) -> Any:
+        """What a predicate was before it was broadcast to the shape of an operand."""
+        while not isinstance(var, jex.Literal):
+            eqn = self._made_by.get(var)
+            if eqn is None or eqn.primitive.name != "broadcast_in_dim":
+                break
+            var = eqn.invars[0]
+        return var
+
+    def _opens(self, eqn: Any) -> bool:
+        if len(eqn.invars) != 3:
+            return False
+        predicate, other, own = eqn.invars
+        if isinstance(other, jex.Literal) or isinstance(own, jex.Literal):
+            return False
+        stopped = self._made_by.get(other)
+        if stopped is not None and stopped.primitive.name == "stop_gradient":
+            (other,) = stopped.invars
+        test = self._made_by.get(self._origin(predicate))
+        return other is own and test is not None and test.primitive.name == "eq"

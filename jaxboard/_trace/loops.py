@@ -1,0 +1,132 @@
+"""The rules of ``scan`` and ``while``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxboard import _compat
+from jaxboard._frame import Packed
+from jaxboard._trace.bodies import nothing_like, packed_reports, stand_ins, weighed
+from jaxboard._trace.harvest import Setting, harvest, reports_in, warn_of_callbacks
+from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
+from jaxboard._trace.primitive import deliver
+from jaxboard.reduce import reducer
+
+
+def scan(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
+    """One stacked array of reports for each dtype, merged along the iterations afterwards."""
+    params = eqn.params
+    jaxpr, consts = _compat.open_jaxpr(params["jaxpr"])
+    # Told by rank rather than by parameters, which JAX renamed in 0.12.
+    scanned = sum(v.aval.ndim != o.aval.ndim for v, o in zip(jaxpr.invars, eqn.invars, strict=True))
+    carried = sum(
+        v.aval.ndim == o.aval.ndim for v, o in zip(jaxpr.outvars, eqn.outvars, strict=True)
+    )
+    fixed = len(operands) - scanned - carried
+    cell: dict[str, Any] = {}
+
+    def body(carry: Any, xs: Any) -> Any:
+        mine: list[Harvested] = []
+        results = harvest(jaxpr, consts, [*operands[:fixed], *carry, *xs], mine, setting)
+        # Packed inside the body: one stacked result instead of one for each report.
+        return results[:carried], (results[carried:], packed_reports(mine, cell))
+
+    carry, (ys, arrays) = lax.scan(
+        body,
+        operands[fixed : fixed + carried],
+        operands[fixed + carried :],
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+        _split_transpose=params.get("_split_transpose", False),
+    )
+    if params["reverse"]:  # the iteration that ran last has to be the last
+        arrays = jax.tree.map(lambda x: x[::-1], arrays)
+    if params["length"]:
+        reports.extend(report.collapse() for report in unpack(Packed(cell["plan"], arrays)))
+    return [*carry, *ys]
+
+
+def while_loop(
+    eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting
+) -> list[Any]:
+    """The accumulators ride in the carry."""
+    params = eqn.params
+    test, test_consts = _compat.open_jaxpr(params["cond_jaxpr"])
+    jaxpr, consts = _compat.open_jaxpr(params["body_jaxpr"])
+    first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    test_fixed, fixed, carry = operands[:first], operands[first:second], operands[second:]
+    test_reports = reports_in(test)
+    # vmap leaves a predicate for each lane: the loop goes on while one holds, and lanes that are done
+    # keep their values.
+    batched = bool(test.outvars[0].aval.shape)
+
+    def goes_on(carry: Any, mine: list[Harvested], setting: Setting) -> Any:
+        (alive,) = harvest(test, test_consts, [*test_fixed, *carry], mine, setting)
+        return alive
+
+    def trip(mine: list[Harvested], alive: Any, *carry: Any) -> Any:
+        found: list[Harvested] = []
+        masks = (*setting.masks, alive) if batched else setting.masks
+        inside = setting._replace(masks=masks)
+        results = harvest(jaxpr, consts, [*fixed, *carry], found, inside)
+        if batched:
+            results = [_select(alive, new, old) for new, old in zip(results, carry, strict=True)]
+        # Where the predicate reports, it is evaluated at the end of a trip, and so as often as before.
+        alive = goes_on(results, found, inside) if test_reports else alive
+        merged = merge_same(found)
+        _deliver_points([report for report in merged if report.step is not None])
+        mine.extend(weighed(report) for report in merged if report.step is None)
+        return results, alive
+
+    before: list[Harvested] = []
+    alive = goes_on(carry, before, setting)
+    _deliver_points([report for report in before if report.step is not None])
+    reports.extend(report for report in before if report.step is None)
+    empty = [nothing_like(report) for report in stand_ins(trip, alive, *carry)]
+    plan = pack(empty).plan
+
+    def body(state: Any) -> Any:
+        carry, alive, arrays = state
+        if not test_reports:
+            alive = goes_on(carry, [], setting) if batched else None
+        mine: list[Harvested] = []
+        results, alive = trip(mine, alive, *carry)
+        merged = [
+            Harvested(new.spec, reducer(new.spec).merge(old.state, new.state))
+            for old, new in zip(unpack(Packed(plan, arrays)), mine, strict=True)
+        ]
+        return results, alive if test_reports else None, pack(merged).arrays
+
+    def test_of(state: Any) -> Any:
+        alive = state[1] if test_reports else goes_on(state[0], [], setting)
+        return alive.any() if batched else alive
+
+    start = (list(carry), alive if test_reports else None, pack(empty).arrays)
+    results, _, arrays = lax.while_loop(test_of, body, start)
+    reports.extend(unpack(Packed(plan, arrays)))
+    return results
+
+
+def _deliver_points(points: list[Harvested]) -> None:
+    """Sends points with steps of their own: how many trips there will be isn't known."""
+    if points:
+        tags = [report.spec.tag for report in points]
+        warn_of_callbacks(
+            "reports with step= in a while loop reach the host by a callback for each trip",
+            "the number of trips, and so of points, isn't known (a scan's is)",
+            tags,
+        )
+        deliver(pack(points), advance=None)
+
+
+def _select(mask: Any, new: Any, old: Any) -> Any:
+    if jnp.issubdtype(new.dtype, jax.dtypes.extended):
+        implementation = jax.random.key_impl(new)
+        data = _select(mask, jax.random.key_data(new), jax.random.key_data(old))
+        return jax.random.wrap_key_data(data, impl=implementation)
+    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)

@@ -1,0 +1,67 @@
+"""What each verb makes of observations: one call of every verb, and NumPy's answer to what it records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import jaxboard as jb
+from jaxboard._record import Kind, Record
+
+REDUCTIONS = {
+    "mean": np.mean,
+    "sum": np.sum,
+    "min": np.min,
+    "max": np.max,
+    "last": lambda values: values[-1],
+    "count": len,
+    "std": np.std,
+}
+
+
+def report(tag: str, value: Any) -> None:
+    """Reports a value by every verb that works in traced code."""
+    for name in REDUCTIONS:
+        jb.scalar(f"{tag}/{name}", value, reduce=name)
+    jb.scalars(f"{tag}/scalars", {"a": value, "b": -value}, reduce="sum")
+    jb.histogram(f"{tag}/histogram", jnp.stack([jnp.asarray(value), jnp.asarray(-value)]))
+    jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+
+
+def ignore(tag: str, value: Any) -> None:
+    """Reports nothing: of this, a program is what it would be without jaxboard."""
+
+
+def recorded(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
+    """Records as (tag, step, value), sorted; histograms by what is exact of them, images by a pixel."""
+
+    def plain(record: Record) -> Any:
+        if record.kind is Kind.HISTOGRAM:
+            edges, counts = record.value.edges, record.value.counts
+            return float(edges[0]), float(edges[-1]), int(counts.sum())
+        if record.kind is Kind.IMAGE:
+            return int(record.value[0, 0, 0, 0])
+        return float(record.value)
+
+    return sorted((record.tag, record.step, plain(record)) for record in records)
+
+
+def expected(
+    observed: Mapping[str, Sequence[Sequence[float]]], step: int
+) -> list[tuple[str, int, Any]]:
+    """What ``report`` records of executions and their lanes, tag by tag, as one point."""
+    points: list[tuple[str, int, Any]] = []
+    for tag, executions in observed.items():
+        values = [value for lanes in executions for value in lanes]
+        points += [
+            (f"{tag}/{name}", step, float(np.float32(f(values)))) for name, f in REDUCTIONS.items()
+        ]
+        total, high = float(np.sum(values)), float(np.max(values))
+        points += [(f"{tag}/scalars/a", step, total), (f"{tag}/scalars/b", step, -total)]
+        points.append((f"{tag}/histogram", step, (-high, high, 2 * len(values))))
+        # Lanes are a batch of images, of which the first few are kept: the first one is looked at.
+        points.append((f"{tag}/image", step, int(executions[-1][0])))
+    return sorted(points)
