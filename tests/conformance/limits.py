@@ -1,0 +1,48 @@
+"""What JAX does not allow, or does otherwise: each with its own words for it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """A case that a way to the host is not tested for.
+
+    Attributes:
+        case: its name.
+        ways: the ways to the host.
+        before: the first version of JAX that has it no more; None if all have it.
+        reason: what JAX does.
+        error: what JAX says, when ``jax.debug.callback`` stands in the place of the report.
+    """
+
+    case: str
+    ways: tuple[str, ...]
+    before: tuple[int, ...] | None
+    reason: str
+    error: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether this version of JAX has it."""
+        return self.before is None or jax.__version_info__ < self.before
+
+
+LIMITS = (
+    Limit(
+        "shard_map in shard_map",
+        ("no_instrument",),
+        (0, 9, 0),
+        "JAX 0.8 does not lower callbacks inside of two shard_maps.",
+        "'sdy.manual_computation' op operates on axis \"x\" which is already bound by a parent",
+    ),
+)
+
+
+def limit_of(case: str, way: str) -> Limit | None:
+    """The limit that a case meets on a way to the host, if it does in this version of JAX."""
+    found = [x for x in LIMITS if x.case == case and way in x.ways and x.holds]
+    return found[0] if found else None
