@@ -103,7 +103,8 @@ class JAXProfiler:
     """What :func:`profile` returns, and a callback for trainers.
 
     As a callback it takes the hooks of artifex's trainer, and its configuration: an object with
-    ``log_dir``, ``start_step`` and ``end_step``, where (10, 20) means steps 10 to 19.
+    ``log_dir``, ``start_step`` and ``end_step``, where (10, 20) means steps 10 to 19, and perhaps
+    ``trace_python``.
 
     Args:
         steps: see :func:`profile`; or such a configuration.
@@ -149,6 +150,7 @@ class JAXProfiler:
             config: Any = steps
             steps = (config.start_step, config.end_step)
             logdir = getattr(config, "log_dir", None) if logdir is None else logdir
+            python = python or bool(getattr(config, "trace_python", False))
         _check(
             logdir=logdir,
             name=name,

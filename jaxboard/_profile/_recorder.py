@@ -31,6 +31,10 @@ _SUMMARY_SECS = 120.0
 STEP = "train"
 """What the markers of steps are called in traces."""
 
+_WHAT_STEPS_ARE = (
+    "Steps are calls of functions under jaxboard.instrument, or blocks `with profiler.step(i):`."
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
@@ -221,7 +225,8 @@ class Recorder:
         file, run = capture.file(), self._run
         if self.path is not None and file is not None:
             try:
-                if run is not None:
+                # Process 0 writes the run, and has a trace of its own.
+                if run is not None and jax.process_index() == 0:
                     self._summarize(run, file)
             except Exception as fault:
                 self._warn(
@@ -254,8 +259,8 @@ class Recorder:
             )
         if not self.captured:
             self._warn(
-                "no step was taken while it was recorded, so TensorBoard has no step times. Steps are "
-                "calls of functions under jaxboard.instrument, or blocks `with profiler.step(i):`."
+                "no step was taken while it was recorded, so TensorBoard has no step times. "
+                + _WHAT_STEPS_ARE
             )
         elif not _place.has_step_markers(file):
             self._warn(
@@ -294,11 +299,10 @@ class Recorder:
 
     def _never_reached(self, window: range) -> str:
         if self._seen is None:
-            seen = "no step was taken"
+            seen = f"no step was taken. {_WHAT_STEPS_ARE}"
         else:
-            first, last = self._seen
-            seen = f"the steps taken were {first}-{last}"
-        return f"nothing was profiled: steps {_report.stretch(window)} were not reached; {seen}."
+            seen = "the steps taken were {}-{}.".format(*self._seen)
+        return f"nothing was profiled: steps {_report.stretch(window)} were not reached; {seen}"
 
     def _attempt(self, act: Callable[[], None]) -> None:
         """Does something that may fail without the training noticing."""

@@ -378,6 +378,8 @@ class Config:
     log_dir: str
     start_step: int
     end_step: int
+    trace_memory: bool = True
+    trace_python: bool = False
 
 
 def test_as_a_callback(tmp_path):
@@ -386,6 +388,13 @@ def test_as_a_callback(tmp_path):
     Trainer(profiler).fit(25)
     assert markers(profiler.path) == list(range(10, 20))
     assert len(traces(tmp_path)) == 1
+
+
+def test_a_callback_that_traces_python(tmp_path):
+    """That too is asked for by the configuration."""
+    profiler = jb.JAXProfiler(Config(str(tmp_path), 0, 1, trace_python=True))
+    Trainer(profiler).fit(1)
+    assert [name for _, name, _ in events(profiler.path) if ".py" in name]
 
 
 def test_a_callback_that_is_used_again(tmp_path):
