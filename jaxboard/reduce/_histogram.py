@@ -66,18 +66,37 @@ def _float(x: Any) -> Any:
     return x.astype(np.float32 if x.dtype.itemsize < 8 else np.float64)
 
 
+def _above(x: Any) -> Any:
+    """The exponent of the smallest power of two above a finite x >= 0; low enough for the smallest x."""
+    if namespace(x) is np:
+        return np.frexp(x)[1]
+    # A tenth of the operations of `jnp.frexp`, which a program has for each histogram in it.
+    info = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(x, f"int{info.bits}")
+    return (bits >> info.nmant).astype(np.int32) + info.minexp
+
+
+def _power(exponent: Any, dtype: Any) -> Any:
+    """Two to an exponent, which must be that of a normal number."""
+    info = jnp.finfo(dtype)
+    if namespace(exponent) is np:
+        return np.ldexp(np.ones((), dtype), exponent)
+    bits = (exponent + (1 - info.minexp)).astype(f"int{info.bits}") << info.nmant
+    return lax.bitcast_convert_type(bits, dtype)
+
+
 def _exponent(low: Any, high: Any) -> Any:
     """The width of the buckets for a range, as a power of two. A range within another has no larger one."""
     xp = namespace(low, high)
     first, last = _float(low), _float(high)
-    _, top = xp.frexp(xp.maximum(xp.abs(first), xp.abs(last)))
     half = last / 2 - first / 2  # the whole may be infinite
-    _, wide = xp.frexp(half)
-    # 2**-exponent has to be a number too.
-    finest = xp.maximum(top - _BITS, jnp.finfo(first.dtype).minexp + 8)
-    span = xp.where(half > 0, wide + 1 - (BUCKETS.bit_length() - 1), finest)
-    exponent = xp.maximum(span, finest).astype(np.int32)
-    fits = _place(high, exponent) - _place(low, exponent) < BUCKETS
+    # Two to the minus exponent has to be a number too.
+    finest = xp.maximum(
+        _above(xp.maximum(xp.abs(first), xp.abs(last))) - _BITS, jnp.finfo(first.dtype).minexp + 8
+    )
+    wide = _above(half) + 1 - (BUCKETS.bit_length() - 1)
+    exponent = xp.maximum(xp.where(half > 0, wide, finest), finest).astype(np.int32)
+    fits = _grid(high, exponent) - _grid(low, exponent) < BUCKETS
     return xp.where(fits, exponent, exponent + 1)
 
 
@@ -85,7 +104,7 @@ def _grid(x: Any, exponent: Any) -> Any:
     """Which bucket of the grid each x lies in, counted from zero, in the dtype of x. Exact."""
     xp = namespace(x, exponent)
     if jnp.issubdtype(x.dtype, jnp.floating):
-        scaled = x * xp.ldexp(xp.ones_like(exponent, x.dtype), -exponent)
+        scaled = x * _power(-exponent, x.dtype)
         # What is too small to be scaled still lies on its side of zero.
         return xp.floor(xp.where((x < 0) & (scaled == 0), -1, scaled))
     up, down = (xp.maximum(e, 0).astype(x.dtype) for e in (exponent, -exponent))
