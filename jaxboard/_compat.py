@@ -37,9 +37,10 @@ def at_top_level() -> bool:
     return _trace_state(convention="nnx") == _TOP
 
 
-# Whether somebody makes a profile now: an annotation costs a microsecond even if nobody does. It is
-# there in every supported version, though no documentation names it.
-trace_is_on = getattr(jax.profiler.TraceAnnotation, "is_enabled", lambda: True)
+# Whether somebody records a trace now, JAX or TensorBoard's "Capture profile". An annotation costs a
+# microsecond even if nobody does; and JAX, which hears of TensorBoard's only when it stops its own, can't
+# start another one after that. It is there in every supported version, though no documentation names it.
+trace_is_on = getattr(jax.profiler.TraceAnnotation, "is_enabled", lambda: False)
 
 
 def jit_is_disabled() -> bool:
@@ -180,16 +181,6 @@ def call_python(ctx: Any, function: Any, operands: Any) -> Any:
         ctx, function, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=True
     )
     return results
-
-
-def is_tracing() -> bool:
-    """Whether anybody records a trace in this process: JAX, or TensorBoard's "Capture profile".
-
-    JAX finds the latter out only when it stops its own trace, and can't start another one after that.
-    Undocumented, there since 0.4. Remove when starting a trace raises where another session is active.
-    """
-    ask = getattr(jax.profiler.TraceAnnotation, "is_enabled", None)
-    return bool(ask is not None and ask())
 
 
 def profile_options(**options: Any) -> jax.profiler.ProfileOptions:

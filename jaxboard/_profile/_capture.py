@@ -63,7 +63,7 @@ class Capture:
         self._asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="jaxboard profile", daemon=True)
         with _starting:
-            if _compat.is_tracing():
+            if _compat.trace_is_on():
                 raise ProfileError(
                     "another trace is being made (by jax.profiler, by another jaxboard.profile, or by "
                     "TensorBoard's Capture profile), and there can be one at a time. It goes on."

@@ -17,6 +17,7 @@ import pytest
 from traces import events, markers, modules, traces
 
 import jaxboard as jb
+from jaxboard import _compat
 from jaxboard._host import observe
 from jaxboard.sinks import MemorySink
 
@@ -61,7 +62,7 @@ def warnings(caplog):
 def nothing_is_left():
     """No test leaves a trace open, or a profile that still watches the steps."""
     yield
-    assert not jax.profiler.TraceAnnotation.is_enabled()
+    assert not _compat.trace_is_on()
     assert not [o for o in observe.observers() if "_profile" in type(o).__module__]
 
 
