@@ -150,7 +150,7 @@ def _leaf(leaf: Any) -> _Array | _Opaque:
         sharding = leaf.sharding if getattr(leaf, "committed", False) else None
         weak = bool(getattr(aval, "weak_type", False))
         return _Array(aval.dtype, tuple(aval.shape), weak, sharding)
-    except (AttributeError, TypeError, OverflowError):
+    except Exception:  # no array, and no number that JAX takes for one
         return _Opaque(type(leaf).__name__)
 
 

@@ -117,7 +117,7 @@ class Steps:
 
     def finish(self) -> None:
         """Writes what the last windows hold. The last step of all has no end, and is left out."""
-        for name, window in self._windows.items():
+        for name, window in list(self._windows.items()):
             self._write(name, window)
         self._windows.clear()
 
@@ -155,7 +155,7 @@ class Steps:
         for what, number in (step.counts or {}).items():
             window.counts[what] = window.counts.get(what, 0) + number
         if now - window.started >= self._length:
-            del self._windows[step.name]
+            self._windows.pop(step.name, None)  # by another thread, perhaps
             self._write(step.name, window)
 
     def _write(self, name: str, window: _Window) -> None:
