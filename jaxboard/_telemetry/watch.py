@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
+from jaxboard import _compat
 from jaxboard._host import observe
 from jaxboard._host.channel import Channel, active
 from jaxboard._host.losses import describe, logger
@@ -112,7 +111,7 @@ class Watch(Alarms):
         self._overhead.end(call, compiled=compiled)
         if compiled or not self._recompiles.count(call.function):
             self._news(call, programs)
-        if jax.profiler.TraceAnnotation.is_enabled():
+        if _compat.trace_is_on():
             self._memory.annotate()
         self._steps.end(call, compiled=compiled)
 
