@@ -63,7 +63,8 @@ def profile(
         python: whether every call of a Python function is recorded. Slows Python-heavy loops fourfold.
         hlo: whether the programs are in the trace, which the graph and memory viewers show.
         sync: whether a step lasts until its results are computed. ``"auto"``: on CPU, where a trace
-            has no other sign of when that is.
+            has no other sign of when that is. Without it steps overlap as they do otherwise, and the
+            summary has only the mean of their times.
         max_seconds: how long to record at most.
         on_error: ``"raise"`` raises what went wrong on leaving the block, unless that failed itself.
 

@@ -79,6 +79,9 @@ class Recorder:
         self._logdir = settings.logdir
         self._fault: ProfileError | None = None
         self._seen: tuple[int, int] | None = None
+        # By time.monotonic(): when the first step began, and when the devices had done the last one.
+        self._began = 0.0
+        self._done = 0.0
         self._calls = _Calls(self)
 
     # --- The block. -------------------------------------------------------------------------------
@@ -143,6 +146,7 @@ class Recorder:
             elif self._capture is not None and number >= window.stop:
                 self._stop(None)
         if self._capture is not None and self._capture.recording:
+            self._began = self._began or time.monotonic()
             here.marker = jax.profiler.StepTraceAnnotation(STEP, step_num=number)
             here.marker.__enter__()
         return True
@@ -204,6 +208,7 @@ class Recorder:
             return
         try:
             barrier(patience)
+            self._done = time.monotonic()
         except Exception as fault:
             self._warn(f"work of the last step may be missing: {describe(fault)}")
         finally:
@@ -271,8 +276,18 @@ class Recorder:
     def _summarize(self, run: Run, file: str) -> None:
         summary = summarize_apart(file, _SUMMARY_SECS)
         step = self.captured[-1] if self.captured else run.channel.current
-        for record in _report.records(summary, step):
+        if not self._waits():
+            # The markers are as long as dispatching took.
+            summary.steps = []
+        for record in _report.records(summary, step, self._mean_ms()):
             run.channel.put(record)
+
+    def _mean_ms(self) -> float | None:
+        """How long a step took by the clock: known if the recording ended with the last step's work."""
+        window = self._settings.window
+        if window is None or not self.captured or self.captured[-1] != window[-1]:
+            return None
+        return 1e3 * (self._done - self._began) / len(self.captured)
 
     # --- Small things. ----------------------------------------------------------------------------
 

@@ -51,8 +51,14 @@ def stretch(steps: Sequence[int]) -> str:
     return f"{steps[0]}-{steps[-1]}" if len(steps) > 1 else f"{steps[0]}"
 
 
-def records(summary: Summary, step: int) -> Iterator[Record]:
-    """A summary as scalars and tables, at the last step that was profiled."""
+def records(summary: Summary, step: int, mean_ms: float | None = None) -> Iterator[Record]:
+    """A summary as scalars and tables.
+
+    Args:
+        summary: what was read in the trace.
+        step: the last one that was profiled.
+        mean_ms: the mean of the steps' times by the clock, for where the summary has no times.
+    """
     now = time.time()
 
     def record(kind: Kind, tag: str, value: Any, step: int = step) -> Record:
@@ -76,6 +82,8 @@ def records(summary: Summary, step: int) -> Iterator[Record]:
             ["max", f"{longest[1]:.3f}", f"{longest[0]}"],
         ]
         yield record(Kind.TEXT, "step_times", table)
+    elif mean_ms is not None:
+        yield record(Kind.SCALAR, "step_ms_mean", np.float64(mean_ms))
     for where, operations in ("device", summary.device), ("host", summary.host):
         total = sum(op.ms for op in operations)
         if total:

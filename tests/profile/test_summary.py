@@ -89,6 +89,32 @@ def test_step_times(profiled):
     ]
 
 
+def test_steps_that_do_not_wait(tmp_path):
+    """Their markers say how long dispatching took; only the mean of the whole window is a step's time."""
+    sink = MemorySink()
+    big = jnp.ones((200, 200))
+    step = jb.instrument(
+        jax.jit(lambda x: jax.lax.fori_loop(0, 200, lambda _, x: jnp.sin(x @ x), x))
+    )
+    with jb.Run(tmp_path, sinks=[sink]), jb.profile((1, 4), sync=False) as profiler:
+        for _ in range(5):
+            step(big)
+    assert scalars(sink.records, "profile/step_ms") == []
+    ((at, mean),) = scalars(sink.records, "profile/step_ms_mean")
+    data = ProfileData.from_file(str(profiler.path))
+    spans = [event for plane in data.planes for line in plane.lines for event in line.events]
+    first = min(event.start_ns for event in spans if event.name == "train")
+    last = max(
+        event.start_ns + event.duration_ns
+        for event in spans
+        if any(key == "hlo_op" for key, _ in event.stats) and "jaxboard" not in str([*event.stats])
+    )
+    assert at == 3
+    assert 3 * mean >= (last - first) / 1e6
+    marked = sum(event.duration_ns for event in spans if event.name == "train") / 1e6
+    assert 3 * mean > marked
+
+
 def rows(told, tag):
     """The rows of a table, each by its head."""
     head, *rows = table(told, tag)
