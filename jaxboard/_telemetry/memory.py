@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import math
+from collections.abc import Mapping
 
 import jax
 
@@ -39,8 +40,8 @@ class Memory:
             tag = f"memory/{device.platform}_{device.id}"
             stats = device.memory_stats()
             if stats:
-                values = {name: stats.get(key) for name, key in _STATS.items()}
-                self._reporter.scalars(step, {f"{tag}/{name}": v for name, v in values.items()})
+                told = as_told(stats)
+                self._reporter.scalars(step, {f"{tag}/{name}": v for name, v in told.items()})
                 continue
             live = live_bytes() if live is None else live
             self._reporter.scalars(step, {f"{tag}/live_bytes": live.get(device.id, 0)})
@@ -72,6 +73,16 @@ class Memory:
             tensor_shape=f"[{total}]",
         ):
             pass
+
+
+def as_told(stats: Mapping[str, int]) -> dict[str, int]:
+    """What ``device.memory_stats()`` holds of what is shown.
+
+    Example:
+        >>> as_told({"bytes_in_use": 7, "num_allocs": 2})
+        {'in_use_bytes': 7}
+    """
+    return {name: stats[key] for name, key in _STATS.items() if key in stats}
 
 
 def live_bytes() -> dict[int, int]:

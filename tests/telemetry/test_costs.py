@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
 from jaxboard._record import Kind
-from jaxboard._telemetry.memory import live_bytes
+from jaxboard._telemetry.memory import as_told, live_bytes
 from jaxboard._telemetry.peaks import peak_flops
 from jaxboard.sinks import MemorySink, TensorBoardSink
 
@@ -146,6 +146,20 @@ def test_live_bytes():
     grown = {d.id: after.get(d.id, 0) - before.get(d.id, 0) for d in jax.devices()}
     assert grown == {d.id: 8 + 8 + (40 if d.id == 3 else 0) for d in jax.devices()}
     del here, split, copies
+
+
+def test_what_a_gpu_tells():
+    """Of a device's own statistics these are shown, each where it is told."""
+    stats = {
+        "num_allocs": 6,
+        "bytes_in_use": 2048,
+        "peak_bytes_in_use": 4096,
+        "largest_alloc_size": 1024,
+        "bytes_limit": 8192,
+        "pool_bytes": 2**21,
+    }
+    assert as_told(stats) == {"in_use_bytes": 2048, "peak_bytes": 4096, "limit_bytes": 8192}
+    assert as_told({"bytes_limit": 1}) == {"limit_bytes": 1}
 
 
 def test_memory_of_the_devices():
