@@ -1,0 +1,184 @@
+"""Reports under JAX's settings, dtypes, and the options of ``jit``."""
+
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxboard as jb
+from jaxboard.testing import capture
+
+XS = np.array([3.0, 1.0, 2.0, 6.0], np.float32)
+
+
+def summed(report, xs):
+    def body(c, x):
+        report("x", x)
+        return c + jnp.sin(x), None
+
+    return lax.scan(body, jnp.zeros((), xs.dtype), xs)[0]
+
+
+REPORTING = functools.partial(summed, jb.scalar)
+BARE = functools.partial(summed, lambda tag, value: None)
+
+
+@pytest.fixture(params=["output", "callback", "no instrument"])
+def way(request):
+    """What is made of a function so that its reports take one of the ways to the host."""
+    ways = {
+        "output": lambda f: jb.instrument(jax.jit(f)),
+        "callback": lambda f: jax.jit(jb.instrument(jax.jit(f))),
+        "no instrument": jax.jit,
+    }
+    return ways[request.param]
+
+
+def test_transfer_guard(way):
+    """Nothing is transferred that the bare function doesn't transfer."""
+    xs = jnp.asarray(XS)
+    with capture() as records:
+        function = way(REPORTING)
+        with jax.transfer_guard("disallow"):
+            result = function(xs).block_until_ready()
+    assert [float(record.value) for record in records] == [3.0]
+    np.testing.assert_array_equal(result, jax.jit(BARE)(xs))
+
+
+def test_debug_nans(way):
+    """What is reported may be NaN: only a NaN result is an error."""
+
+    def f(xs):
+        jb.scalar("finite", xs.sum())
+        return jnp.sin(xs)
+
+    with capture() as records, jax.debug_nans(True):
+        function = way(f)
+        result = function(XS)
+        with pytest.raises(FloatingPointError):
+            jax.block_until_ready(function(XS * np.inf))
+    np.testing.assert_array_equal(result, jax.jit(jnp.sin)(XS))
+    assert float(records[0].value) in (12.0, np.inf)
+
+
+def test_x64(way):
+    """With ``jax_enable_x64`` values keep their 64 bits."""
+    xs = np.array([1.0, 1.0 + 2.0**-40])
+    with capture() as records, jax.enable_x64(True):
+        result = way(REPORTING)(xs)
+        np.testing.assert_array_equal(result, jax.jit(BARE)(xs))
+    assert result.dtype == np.float64
+    assert [record.value for record in records] == [1.0 + 2.0**-41]
+    assert records[0].value.dtype == np.float64
+
+
+def test_bfloat16(way):
+    """Sums of bfloat16 don't have its precision: 257 ones are 257, where bfloat16 stays at 256."""
+
+    def f(xs):
+        lax.scan(lambda c, x: (jb.scalar("sum", x, reduce="sum"), (c, None))[1], 0.0, xs)
+        return jnp.sin(xs)
+
+    xs = jnp.ones(257, jnp.bfloat16)
+    with capture() as records:
+        result = way(f)(xs)
+    np.testing.assert_array_equal(result, jax.jit(jnp.sin)(xs))
+    assert [float(record.value) for record in records] == [257.0]
+
+
+def test_donated_and_static_arguments(way):
+    """Donated arguments are donated, static ones are static."""
+
+    @functools.partial(jax.jit, donate_argnums=0, static_argnums=1)
+    def f(xs, times):
+        assert isinstance(times, int)
+        jb.scalar("x", xs.sum() * times)
+        return xs * times
+
+    function = f if way is jax.jit else jb.instrument(f)
+    xs = jnp.asarray(XS)
+    with capture() as records:
+        np.testing.assert_array_equal(function(xs, 2), XS * 2)
+    assert xs.is_deleted()
+    assert [float(record.value) for record in records] == [24.0]
+
+
+def test_lower_and_compile():
+    """A function that reports is lowered and compiled ahead of time like any other, by callback."""
+    with capture() as records:
+        compiled = jax.jit(REPORTING).lower(XS).compile()
+        np.testing.assert_array_equal(compiled(XS), jax.jit(BARE)(XS))
+        compiled(XS)
+    assert [float(record.value) for record in records] == [3.0]
+
+
+def test_export():
+    """JAX exports no callbacks, and says so."""
+    from jax import export
+
+    with pytest.raises(NotImplementedError, match="serialization of host_callbacks"):
+        export.export(jax.jit(REPORTING))(XS).serialize()
+
+
+def test_disable_jit():
+    """With ``jax.disable_jit`` everything runs eagerly, instrumented or not."""
+    with capture() as records, jax.disable_jit():
+        jb.instrument(jax.jit(REPORTING))(XS)
+    assert [(record.step, float(record.value)) for record in records] == [(0, 3.0)]
+
+
+def test_own_steps_in_a_while_loop():
+    """Points with steps of their own leave a while loop one by one: none is lost, and a warning says so."""
+
+    def f(x):
+        def trip(x):
+            jb.scalar("x", 2 * x, step=x)
+            return x + 1
+
+        return lax.while_loop(lambda x: x < 8, trip, x)
+
+    function = jb.instrument(jax.jit(f))
+    with capture() as records, pytest.warns(jb.JaxboardWarning, match="with step= in a while loop"):
+        assert function(5) == 8
+    assert [(r.tag, r.step, float(r.value)) for r in records] == [
+        ("x", 5, 10.0),
+        ("x", 6, 12.0),
+        ("x", 7, 14.0),
+    ]
+
+
+def test_own_steps_in_shard_map():
+    """The devices of a mesh make one point, also where the report brings its step."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("d")
+
+    def shard(x):
+        lax.scan(lambda c, i: (jb.scalar("x", x.sum(), step=i), (c, None))[1], 0, jnp.arange(2))
+        return x
+
+    function = jb.instrument(
+        jax.jit(jax.shard_map(shard, mesh=mesh, in_specs=spec, out_specs=spec))
+    )
+    with capture() as records:
+        function(np.arange(8.0, dtype=np.float32))
+    assert [(r.step, float(r.value)) for r in records] == [(0, 3.5), (1, 3.5)]
+
+
+def test_a_stopped_gradient_is_no_branch():
+    """A gradient stopped for some lanes looks much like a mapped cond, and masks nothing."""
+
+    def lane(x):
+        y = lax.select(x > 2, x, lax.stop_gradient(x))
+        jb.scalar("y", y, reduce="sum")
+        return y
+
+    with capture() as records:
+        jb.instrument(jax.jit(jax.vmap(lane)))(XS)
+    assert [float(record.value) for record in records] == [12.0]
