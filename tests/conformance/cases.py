@@ -37,6 +37,7 @@ class Case:
         unordered: whether those callbacks come in no order, so that none of them is the last one.
         stays: what isn't harvested: the warning says so for ``delivery="callback"``.
         family: the heading it stands under in the table of guarantees.
+        note: what a reader of that table might not expect.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     unordered: bool
     stays: str | None
     family: str
+    note: str
 
 
 CASES: list[Case] = []
@@ -60,9 +62,12 @@ def case(
     unordered: bool = False,
     stays: str | None = None,
     family: str,
+    note: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def add(program: Callable[..., Any]) -> Callable[..., Any]:
-        CASES.append(Case(name, program, args, observed, unharvested, unordered, stays, family))
+        CASES.append(
+            Case(name, program, args, observed, unharvested, unordered, stays, family, note)
+        )
         return program
 
     return add
@@ -291,7 +296,13 @@ def _(report, xs):
     return jax.vmap(lane)(xs)
 
 
-@maps("vmap, in_axes mixed", ROWS, X, observed={"x": [[2, 4, 6]], "shared": [[2]]})
+@maps(
+    "vmap, in_axes mixed",
+    ROWS,
+    X,
+    observed={"x": [[2, 4, 6]], "shared": [[2]]},
+    note="a value that all lanes share counts once",
+)
 def _(report, rows, x):
     def lane(column, x):
         report("x", column.sum() - 1)
@@ -411,6 +422,21 @@ def _(report, xs):
         return lax.scan(lambda c, x: (c + loss(report, x), None), 0.0, xs)[0]
 
     return jax.grad(total)(xs)
+
+
+@loops(
+    "grad of scan: a value that no iteration changes",
+    XS,
+    X,
+    observed={"x": [[2]]},
+    note="JAX computes it, and what reports it, once, before the loop",
+)
+def _(report, xs, x):
+    def body(c, y):
+        report("x", x)
+        return c + jnp.sin(y), None
+
+    return jax.grad(lambda xs: lax.scan(body, 0.0, xs)[0])(xs)
 
 
 @loops("grad of a scan of remat", XS, observed={"x": each(1, 2, 3, 4, 5)})
@@ -655,6 +681,20 @@ def _(report, xs):
 
 
 @branches(
+    "vmap of cond: a constant in a branch",
+    XS,
+    observed={"constant": [[7]]},
+    note="depends on no operand of the branch, and counts once, whichever lanes are in it",
+)
+def _(report, xs):
+    def big(x):
+        report("constant", 7.0)
+        return jnp.sin(x)
+
+    return jax.vmap(lambda x: lax.cond(x > 2, big, jnp.cos, x))(xs)
+
+
+@branches(
     "vmap of switch in scan under grad",
     XS,
     observed={
@@ -755,7 +795,12 @@ def _(report, xs):
     return jax.shard_map(shard, mesh=line(), in_specs=P("d"), out_specs=P("d"))(xs)
 
 
-@meshes("shard_map: check_vma=False", EIGHT, observed={"total": each(*[28] * 8)})
+@meshes(
+    "shard_map: check_vma=False",
+    EIGHT,
+    observed={"total": each(*[28] * 8)},
+    note="JAX does not know that it is the same on all devices: each counts",
+)
 def _(report, xs):
     def shard(x):
         total = lax.psum(x.sum(), "d")

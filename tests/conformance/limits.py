@@ -39,6 +39,20 @@ LIMITS = (
         "JAX 0.8 does not lower callbacks inside of two shard_maps.",
         "'sdy.manual_computation' op operates on axis \"x\" which is already bound by a parent",
     ),
+    Limit(
+        "jax.export",
+        ("no_instrument",),
+        None,
+        "JAX exports no callbacks.",
+        "serialization of host_callbacks is not yet implemented",
+    ),
+    Limit(
+        "nn.scan of Flax 0.12.9 and later, without check_constancy_invariants=False",
+        ("output", "callback", "no_instrument", "eager"),
+        None,
+        "Flax traces the body once more to find what is constant, and takes an effect for a dependency.",
+        "broadcasted variable has a data dependency on the scan body",
+    ),
 )
 
 

@@ -1,6 +1,6 @@
 """Reports under the lifted transformations of Flax: NNX and Linen."""
 
-# pyright: reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false, reportCallIssue=false, reportArgumentType=false
 
 from __future__ import annotations
 

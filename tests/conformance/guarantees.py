@@ -1,0 +1,75 @@
+"""Writes ``README.md`` in this folder from the table of cases: ``PYTHONPATH=tests python -m conformance.guarantees``."""
+
+from __future__ import annotations
+
+import pathlib
+
+from conformance.cases import CASES, Case, Observed
+from conformance.limits import LIMITS
+
+README = pathlib.Path(__file__).with_name("README.md")
+
+HEADINGS = {
+    "calls": "Calls",
+    "derivatives": "Derivatives",
+    "vmap": "`vmap`",
+    "loops": "Loops",
+    "branches": "Branches",
+    "meshes": "Meshes",
+}
+
+HEAD = """\
+# What a report means under each transformation
+
+Written by `PYTHONPATH=tests python -m conformance.guarantees` from the cases that the tests run; a test
+fails when it is out of date.
+
+Each row is a program of [`cases.py`](cases.py), and how many values a call of it reports under each tag.
+`test_transformations.py` runs it with every verb, four ways: instrumented over `jit`; instrumented
+inside of somebody's `jit`; only jitted; eagerly. The first two make one point for each call, of the
+values in the second column. The other two take no step, and their callbacks report those of the third
+column (where it is empty, the same). On every way the results are those of the program without reports,
+to the bit.
+"""
+
+LIMITED = """\
+## What is not tested, because JAX does not do it
+
+| case | way | JAX | why | what JAX says |
+|---|---|---|---|---|
+"""
+
+
+def text() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for family, heading in HEADINGS.items():
+        rows = [_row(case) for case in CASES if case.family == family]
+        table = "| program | values of a call | by callback, without `instrument` | |\n|---|---|---|---|\n"
+        parts.append(f"## {heading}\n\n{table}" + "\n".join(rows) + "\n")
+    rows = [
+        f"| {x.case} | {', '.join(x.ways)} | "
+        f"{'all' if x.before is None else 'before ' + '.'.join(map(str, x.before))} | {x.reason} | `{x.error}` |"
+        for x in LIMITS
+    ]
+    parts.append(LIMITED + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _row(case: Case) -> str:
+    notes = [case.note] if case.note else []
+    if case.stays is not None:
+        notes.append(
+            "inside of somebody's `jit` it keeps its rule, and its reports take a callback each, with a warning"
+        )
+    unharvested = "" if case.unharvested is None else _counts(case.unharvested)
+    return f"| {case.name} | {_counts(case.observed)} | {unharvested} | {'; '.join(notes)} |"
+
+
+def _counts(observed: Observed) -> str:
+    counts = {tag: sum(map(len, executions)) for tag, executions in observed.items()}
+    return ", ".join(f"`{tag}`: {count}" for tag, count in counts.items()) or "none"
+
+
+if __name__ == "__main__":
+    README.write_text(text())
