@@ -77,5 +77,14 @@ def nothing_like(report: Harvested, axes: frozenset[str] = frozenset()) -> Harve
     return alike(Harvested(report.spec, state, like.step), varying_axes(like))
 
 
+def only_if(due: Any, make: Callable[[], Harvested]) -> Harvested:
+    """A report that is made where ``due``, a bool scalar, holds; else one of nothing."""
+    (like,) = stand_ins(lambda mine: mine.append(weighed(make())))
+    nothing = pack([nothing_like(like)])
+    arrays = jax.lax.cond(due, lambda: pack([weighed(make())]).arrays, lambda: nothing.arrays)
+    (report,) = unpack(Packed(nothing.plan, arrays))
+    return report
+
+
 def _points(report: Harvested) -> tuple[int, ...]:
     return () if report.step is None else report.step.shape

@@ -31,14 +31,19 @@ class Setting(NamedTuple):
         final: nobody will differentiate the result, so functions with derivative rules of their own
             may be evaluated like others. Otherwise they stay.
         masks: which lanes of the equation count; see ``lanes``.
+        step: the step of the call, where the program itself has to see what is due; else None.
     """
 
     final: bool
     masks: tuple[Any, ...] = ()
+    step: Any = None
 
 
 Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], Setting], list[Any]]
 """(equation, operands, where reports are put, what surrounds it) -> results."""
+
+_CLOSED = ("checkpoint", "shard_map")
+"""Primitives whose body can't take a value from around it."""
 
 RULES: dict[str, Rule] = {}
 """By the primitive's name. Filled by ``rules``."""
@@ -81,6 +86,8 @@ def harvest(
                 with _compat.context_of(eqn):
                     values = [_operand(v, env) for v in eqn.invars]
                     inside = setting._replace(masks=setting.masks + masks)
+                    if eqn.primitive.name in _CLOSED:
+                        inside = inside._replace(step=None)
                     results = rule(eqn, values, mine, inside)
                 reports.extend(mine)
             except Unharvestable as reason:

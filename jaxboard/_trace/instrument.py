@@ -21,7 +21,7 @@ import jax
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning, ReportError
-from jaxboard._frame import Frame, Packed
+from jaxboard._frame import Frame, Packed, Plan
 from jaxboard._host import observe
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import ambient
@@ -39,6 +39,7 @@ def instrument(
     step: Literal["auto"] | Callable[..., Any] = "auto",
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
+    gate: Literal["compile", "cond"] = "compile",
     name: str | None = None,
 ) -> F: ...
 @overload
@@ -49,6 +50,7 @@ def instrument(
     step: Literal["auto"] | Callable[..., Any] = "auto",
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
+    gate: Literal["compile", "cond"] = "compile",
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def instrument(
@@ -58,6 +60,7 @@ def instrument(
     step: Literal["auto"] | Callable[..., Any] = "auto",
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
+    gate: Literal["compile", "cond"] = "compile",
     name: str | None = None,
 ) -> Any:
     """Collects what a function reports into one frame per call, and gives the call a step.
@@ -77,6 +80,10 @@ def instrument(
             function, which nobody waits for. ``"callback"``: by one callback while the program runs,
             which costs it a fraction of a millisecond. ``"auto"``: as an output where the call is
             the outermost one, by callback where JAX traces what is around it.
+        gate: how a sampled report (a histogram, an image, ``reduce="last"``) that isn't due is left out.
+            ``"compile"``: by a program without it, one for each combination of what is due.
+            ``"cond"``: by a branch in the one program there is, for models that take too long to
+            compile twice.
         name: what the function is called in traces and messages; by default its own name.
 
     Returns:
@@ -109,7 +116,10 @@ def instrument(
         raise ReportError(
             f"instrument(delivery={delivery!r}): expected 'auto', 'output' or 'callback'."
         )
-    options = _Options(every, None if step == "auto" else step, advance, delivery, name)
+    if gate not in ("compile", "cond"):
+        raise ReportError(f"instrument(gate={gate!r}): expected 'compile' or 'cond'.")
+    own = None if step == "auto" else step
+    options = _Options(every, own, advance, delivery, gate, name)
     if fn is None:
         return lambda fn: _instrumented(fn, options)
     return _instrumented(fn, options)
@@ -117,6 +127,7 @@ def instrument(
 
 _NONE = frozenset[int]()
 _NO_MARKER = contextlib.nullcontext()
+_NO_FRAME = Packed(Plan(()), {})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,6 +136,7 @@ class _Options:
     step: Callable[..., Any] | None
     advance: bool
     delivery: str
+    gate: str
     name: str | None
 
 
@@ -276,11 +288,8 @@ class Instrumented:
         done = set[frozenset[int]]()
         while True:
             try:
-                if self._fresh is None:
-                    lowered = programs.plain(muted).lower(*args, **kwargs)
-                else:
-                    program = programs.carrying(muted, len(args))
-                    lowered = program.lower(self._fresh, *args, **kwargs)
+                program, before = self._program(programs, muted, 0, self._fresh, len(args))
+                lowered = program.lower(*before, *args, **kwargs)
             except Missing as missing:
                 self._fresh = nothing(missing.like, self._place(args, kwargs))
                 done.clear()
@@ -289,7 +298,7 @@ class Instrumented:
             done.add(muted)
             # Only now are all cadences known.
             left = [each for each in programs.combinations() if each not in done]
-            if not left:
+            if self._options.gate == "cond" or not left:
                 return
             muted = left[0]
 
@@ -353,16 +362,10 @@ class Instrumented:
             # Taken out while the program runs: a call on another thread meanwhile starts anew.
             carried = channel.windows.pop(self, self._fresh)
             try:
-                if carried is None:
-                    program = programs.plain(muted)
-                    began = time.perf_counter()
-                    result = program(*args, **kwargs)
-                    self.ran = program, (), time.perf_counter() - began
-                    return result
-                program = programs.carrying(muted, len(args))
+                program, before = self._program(programs, muted, step, carried, len(args))
                 began = time.perf_counter()
-                out, packed, after = program(carried, *args, **kwargs)
-                self.ran = program, (carried,), time.perf_counter() - began
+                out, packed, *after = program(*before, *args, **kwargs)
+                self.ran = program, before, time.perf_counter() - began
             except Missing as missing:
                 self._fresh = nothing(missing.like, self._place(args, kwargs))
                 channel.put_window(carried)
@@ -377,9 +380,26 @@ class Instrumented:
                 channel.put_window(carried)
                 raise
             else:
-                if channel.windows.setdefault(self, after) is not after:
-                    channel.put_window(after)
-                return out, packed
+                for accumulators in filter(None, after):
+                    if channel.windows.setdefault(self, accumulators) is not accumulators:
+                        channel.put_window(accumulators)
+                quiet = self._options.gate == "cond" and len(muted) == len(cadences)
+                return out, _NO_FRAME if quiet and _is_sampled(packed.plan) else packed
+
+    def _program(
+        self,
+        programs: Programs,
+        muted: frozenset[int],
+        step: int,
+        carried: Packed | None,
+        count: int,
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """The program for a call of ``count`` positional arguments, and what it takes before those."""
+        if self._options.gate == "cond":
+            return programs.gated(count), ((step, carried),)
+        if carried is not None:
+            return programs.carrying(muted, count), (carried,)
+        return programs.plain(muted), ()
 
     def _place(self, args: Any, kwargs: Any) -> jax.sharding.Sharding | None:
         asked = [(self._jit_options or {}).get(name) for name in ("in_shardings", "out_shardings")]
@@ -403,6 +423,11 @@ class Instrumented:
 
     def __repr__(self) -> str:
         return f"<jaxboard.instrument of {self._fn!r}>"
+
+
+def _is_sampled(plan: Plan) -> bool:
+    """Whether a frame holds nothing on a step on which no cadence is due."""
+    return all(entry.spec.every > 1 and entry.step is None for entry in plan.entries)
 
 
 def _sharding(packed: Packed) -> jax.sharding.Sharding:

@@ -26,6 +26,9 @@ _MANY = 4
 """Above how many programs of one function a warning says why there are so many."""
 
 
+_NOTHING = frozenset[int]()
+
+
 class Programs:
     """Makes the programs of a jitted function, and keeps them.
 
@@ -86,12 +89,13 @@ class Programs:
     def _make(self, muted: frozenset[int], count: int | None) -> Any:
         def plain(*args: Any, **kwargs: Any) -> Any:
             out, reports = self._reported(muted, args, kwargs)
-            leaving, _ = window.advance(None, reports, muted)
+            leaving, _ = window.advance(None, reports, lambda every: every not in muted)
             return out, pack(leaving)
 
         def carry(accumulators: Packed, *args: Any, **kwargs: Any) -> Any:
             out, reports = self._reported(muted, args, kwargs)
-            leaving, staying = window.advance(accumulators, reports, muted)
+            due = lambda every: every not in muted  # noqa: E731
+            leaving, staying = window.advance(accumulators, reports, due)
             return out, pack(leaving), staying
 
         if count is None:
@@ -102,21 +106,45 @@ class Programs:
         self._warn_of_many()
         return made
 
+    def gated(self, count: int) -> Any:
+        """The program for all steps, which sees itself what is due: a branch for each sampled report.
+
+        It takes the step and the accumulators, or None, as one argument before the user's, and has new
+        accumulators as a third result. It raises :class:`window.Missing` like the others.
+
+        Args:
+            count: how many positional arguments it will be called with.
+        """
+
+        def call(given: tuple[Any, Packed | None], *args: Any, **kwargs: Any) -> Any:
+            step, accumulators = given
+            out, reports = self._reported(_NOTHING, args, kwargs, step=step)
+            due = lambda every: step % every == 0  # noqa: E731
+            leaving, staying = window.advance(accumulators, reports, due)
+            return out, pack(leaving), staying
+
+        key = (None, count)
+        if key not in self._made:
+            self._made[key] = self._jit(call, hidden=2, counted=count)
+        return self._made[key]
+
     def _warn_of_many(self) -> None:
         if len({muted for muted, _ in self._made}) == _MANY + 1:
             cadences = ", ".join(map(str, sorted(self.cadences)))
             warnings.warn(
                 f"{self._name} is compiled for more than {_MANY} combinations of what is due: it reports "
                 f"with every= {cadences}. Choose cadences that are multiples of one another, such as "
-                "10 and 100.",
+                "10 and 100, or instrument(gate='cond').",
                 JaxboardWarning,
                 stacklevel=2,
             )
 
-    def _reported(self, muted: frozenset[int], args: Any, kwargs: Any) -> Any:
+    def _reported(
+        self, muted: frozenset[int], args: Any, kwargs: Any, step: Any = None
+    ) -> tuple[Any, list[Harvested]]:
         around = ambient.current()._replace(every=self._every, muted=muted, harvested=True)
         with ambient.entered(around):
-            out, reports = self._harvested(args, kwargs, final=True)
+            out, reports = self._harvested(args, kwargs, final=True, step=step)
         self.cadences.update(r.spec.every for r in reports if r.spec.every > 1)
         return out, reports
 
@@ -125,9 +153,9 @@ class Programs:
         """The program where only the program knows the step: the frame holds all, and the step."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            with ambient.changed(every=self._every, harvested=True):
-                out, reports = self._harvested(args, kwargs, final=True)
-            return out, pack(reports, self._step_of(args, kwargs) if reports else None)
+            step = self._step_of(args, kwargs)
+            out, reports = self._reported(_NOTHING, args, kwargs, step=step)
+            return out, pack(reports, step if reports else None)
 
         return self._jit(call, hidden=1)
 
@@ -156,7 +184,9 @@ class Programs:
     def _step_of(self, args: Any, kwargs: Any) -> Any:
         return None if self._step is None else self._step(*args, **kwargs)
 
-    def _harvested(self, args: Any, kwargs: Any, *, final: bool) -> tuple[Any, list[Harvested]]:
+    def _harvested(
+        self, args: Any, kwargs: Any, *, final: bool, step: Any = None
+    ) -> tuple[Any, list[Harvested]]:
         """Calls the function in the midst of tracing: its results, and its reports."""
         numbers = {
             n % len(args)
@@ -174,7 +204,7 @@ class Programs:
             return self._fn(*positional, **{**kwargs, **dynamic[1]})
 
         closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
-        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final)
+        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final, step=step)
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports
 
     def _jit(self, function: Any, *, hidden: int = 0, counted: int | None = None) -> Any:

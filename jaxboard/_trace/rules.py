@@ -8,8 +8,8 @@ import jax
 from jax import lax
 
 from jaxboard import _compat
-from jaxboard._frame import Packed
-from jaxboard._trace.bodies import alike, packed_reports
+from jaxboard._frame import Packed, Spec
+from jaxboard._trace.bodies import alike, only_if, packed_reports
 from jaxboard._trace.branches import cond
 from jaxboard._trace.harvest import RULES, Rule, Setting, Unharvestable, harvest
 from jaxboard._trace.loops import scan, while_loop
@@ -18,22 +18,33 @@ from jaxboard._trace.pack import Harvested, merge_same, unpack
 from jaxboard._trace.primitive import delivered, started
 
 
-def collect(closed: Any, operands: list[Any], *, final: bool) -> tuple[list[Any], list[Harvested]]:
+def collect(
+    closed: Any, operands: list[Any], *, final: bool, step: Any = None
+) -> tuple[list[Any], list[Harvested]]:
     """Evaluates a closed jaxpr: its results, and what it reports, repeated reports merged.
 
     Args:
         closed: the jaxpr with its constants.
         operands: the values of its arguments.
         final: whether nobody will differentiate the result.
+        step: the step of the call, if sampled reports that aren't due are to be skipped as it runs.
     """
     jaxpr, consts = _compat.open_jaxpr(closed)
     reports: list[Harvested] = []
-    results = harvest(jaxpr, consts, operands, reports, Setting(final))
+    results = harvest(jaxpr, consts, operands, reports, Setting(final, step=step))
     return results, merge_same(reports)
 
 
 def _report(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
-    report = started(operands, setting.masks, **eqn.params)
+    spec: Spec = eqn.params["spec"]
+
+    def start() -> Harvested:
+        return started(operands, setting.masks, **eqn.params)
+
+    if setting.step is not None and spec.every > 1 and not (spec.windowed or eqn.params["stepped"]):
+        report = only_if(setting.step % spec.every == 0, start)
+    else:
+        report = start()
     # A count is a constant, but in a shard_map it is one for each device that the value is of.
     axes = frozenset().union(*map(_compat.varying, operands))
     reports.append(alike(report, axes) if axes else report)

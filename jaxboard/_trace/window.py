@@ -7,7 +7,7 @@ that holds nothing takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -37,14 +37,14 @@ def windowed(report: Harvested) -> bool:
 
 
 def advance(
-    accumulators: Packed | None, reports: Iterable[Harvested], muted: frozenset[int]
+    accumulators: Packed | None, reports: Iterable[Harvested], due: Callable[[int], Any]
 ) -> tuple[list[Harvested], Packed | None]:
     """Merges what a call reports into the accumulators it was given.
 
     Args:
         accumulators: those of the calls before; None for none.
         reports: what the call reports.
-        muted: the cadences that aren't due.
+        due: says of a cadence whether it is due: a bool, or a bool scalar that the program computes.
 
     Returns:
         What leaves with the frame, and the accumulators for the next call.
@@ -61,11 +61,10 @@ def advance(
     staying = []
     for key, report in old.items():
         merged = _merge(report, new.get(key))
-        if report.spec.every in muted:
-            staying.append(merged)
-        else:
-            leaving.append(merged)
-            staying.append(_nothing(report))
+        now = due(report.spec.every)
+        if now is not False:
+            leaving.append(_choose(now, merged, _nothing(report)))
+        staying.append(_choose(now, _nothing(report), merged))
     return leaving, pack(staying) if staying else accumulators
 
 
@@ -112,6 +111,13 @@ def _merge(old: Harvested, new: Harvested | None) -> Harvested:
     if new is None:
         return old
     return _weighed(Harvested(old.spec, reducer(old.spec).merge(old.state, new.state)))
+
+
+def _choose(first: Any, one: Harvested, other: Harvested) -> Harvested:
+    if isinstance(first, bool):
+        return one if first else other
+    state = jax.tree.map(lambda x, y: jnp.where(first, x, y), one.state, other.state)
+    return Harvested(one.spec, state)
 
 
 def _nothing(like: Harvested) -> Harvested:

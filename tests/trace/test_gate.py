@@ -1,0 +1,154 @@
+"""gate="cond": one program that skips what isn't due as it runs, with the points that two programs make."""
+
+# pyright: reportFunctionMemberAccess=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+from jax.tree_util import tree_leaves
+
+import jaxboard as jb
+from jaxboard._record import Kind
+from jaxboard.testing import capture
+
+
+def step(w, x):
+    def loss(w):
+        y = jnp.tanh(x @ w)
+        jb.histogram("activations", y, every=3)
+        jb.image("image", jnp.abs(y[:, :, None]), every=2)
+        jb.scalar("window", y.mean(), every=4)
+        jb.scalar("last", y.sum().astype(jnp.bfloat16), every=3, reduce="last")
+        return (y**2).mean()
+
+    value, gradient = jax.value_and_grad(loss)(w)
+
+    def body(c, row):
+        jb.histogram("rows", row, every=2)
+        return c + row.sum(), None
+
+    total, _ = lax.scan(body, value, gradient)
+    jb.histogram("never", gradient, every=1000)
+    jb.histogram("masked", gradient, every=2, where=jnp.isnan(total))
+    return w - gradient, total
+
+
+W = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+X = np.linspace(0, 2, 20, dtype=np.float32).reshape(5, 4)
+
+
+def collected(function, first):
+    with capture(step=first) as records:
+        w, results = jnp.array(W), []
+        for _ in range(9):
+            w, total = function(w, X)
+            results.append((np.asarray(w), float(total)))
+    points = {}
+    for record in records:
+        assert (record.tag, record.step) not in points
+        value = record.value if record.kind is not Kind.HISTOGRAM else record.value.counts
+        points[record.tag, record.step] = np.asarray(value, np.float64)
+    return results, points
+
+
+def assert_same(one, other):
+    (results, points), (expected, wanted) = one, other
+    for x, y in zip(tree_leaves(results), tree_leaves(expected), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert set(points) == set(wanted)
+    for key, value in points.items():
+        np.testing.assert_array_equal(value, wanted[key], err_msg=str(key))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.filterwarnings("ignore:.*is compiled for more than 4")
+def test_the_points_are_the_same(first):
+    """One program with branches and one for each combination report the same, at the same steps."""
+    gated = collected(jb.instrument(jax.jit(step), gate="cond"), first)
+    assert_same(gated, collected(jb.instrument(jax.jit(step)), first))
+    assert {tag for tag, _ in gated[1]} == {
+        *("activations", "image", "window", "last", "rows"),
+        *(["never"] if first == 0 else []),
+    }
+
+
+def test_one_program():
+    """Whatever is due, the function is traced once and compiled once."""
+    traces = []
+
+    def counted(w, x):
+        traces.append(1)
+        return step(w, x)
+
+    gated = jb.instrument(jax.jit(counted), gate="cond")
+    gated.precompile(W, X)
+    collected(gated, 0)
+    assert len(traces) == 1
+
+
+def test_nothing_is_binned_where_nothing_is_due():
+    """The work of a report that isn't due stands in a branch, and nowhere else in the program."""
+
+    def f(x):
+        jb.histogram("h", x, every=10)
+        return x * 2
+
+    gated = jb.instrument(jax.jit(f), gate="cond")
+    gated.precompile(X)
+    jaxpr = gated._programs.gated(1).trace((0, None), X).jaxpr
+    assert "scatter" in str(jaxpr)
+    assert not [eqn for eqn in jaxpr.eqns if "scatter" in eqn.primitive.name]
+    assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
+
+
+def test_steps_that_the_device_counts_are_gated():
+    """With step= on the device the program skips what isn't due too, and the points are the same."""
+
+    def f(state, x):
+        jb.histogram("h", x, every=3)
+        return state + 1
+
+    by_device = jb.instrument(jax.jit(f), step=lambda state, x: state)
+    with capture() as records:
+        state = jnp.int32(5)
+        for _ in range(6):
+            state = by_device(state, X)
+    assert [r.step for r in records] == [6, 9]
+    jaxpr = by_device._programs.computing.trace(state, X).jaxpr
+    assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
+
+
+def test_on_a_mesh():
+    """Branches on sharded values give the whole value's points."""
+    mesh = jax.make_mesh((8,), ("d",))
+    rows = NamedSharding(mesh, PartitionSpec("d"))
+
+    @functools.partial(jb.instrument, gate="cond")
+    @jax.jit
+    def f(x):
+        jb.histogram("h", x, every=2)
+        jb.scalar("w", x.sum(), every=2, reduce="sum")
+        return x + 1
+
+    x = jax.device_put(jnp.arange(16.0), rows)
+    with capture() as records:
+        for _ in range(3):
+            x = f(x)
+    assert x.sharding.is_equivalent_to(rows, 1)
+    histograms = [(r.step, int(r.value.counts.sum())) for r in records if r.tag == "h"]
+    assert histograms == [(0, 16), (2, 16)]
+    assert [(r.step, float(r.value)) for r in records if r.tag == "w"] == [(0, 120.0), (2, 288.0)]
+
+
+def test_another_gate_is_refused():
+    """There are two gates."""
+    with pytest.raises(jb.ReportError) as refused:
+        jb.instrument(gate="if")  # pyright: ignore[reportArgumentType]
+    assert str(refused.value) == "instrument(gate='if'): expected 'compile' or 'cond'."
