@@ -60,7 +60,7 @@ class Installed:
     """
 
     def __init__(self, path: list[str] | None = None):
-        found = importlib.metadata.distributions(**({} if path is None else {"path": path}))
+        found = importlib.metadata.distributions(path=sys.path if path is None else path)
         self._found: dict[str, importlib.metadata.Distribution] = {}
         for distribution in found:
             # The first on the path is the one that is imported.

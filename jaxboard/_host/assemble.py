@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxboard._frame import Entry, Frame, Strip
+from jaxboard._host.buffer import Item
 from jaxboard._host.points import Observation, Points
 from jaxboard._record import Batch, Kind, Record, Scalars
 from jaxboard.reduce import State, reducer
@@ -20,7 +21,7 @@ class Assembler:
     def __init__(self) -> None:
         self._points = Points()
 
-    def assemble(self, items: list[Frame | Strip | Observation | Record], now: float) -> Batch:
+    def assemble(self, items: list[Item], now: float) -> Batch:
         """What is complete with ``items``.
 
         Args:

@@ -13,10 +13,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from jaxboard._errors import NonFiniteError, RunError
-from jaxboard._frame import Frame
 from jaxboard._host.assemble import Assembler
+from jaxboard._host.buffer import Item
 from jaxboard._host.losses import Losses, describe, logger
-from jaxboard._host.points import Observation
 from jaxboard._record import Batch, Histogram, Kind, Norms, Record, Scalars
 
 TAG = "jaxboard/nonfinite"
@@ -97,7 +96,7 @@ class Sentinel:
         self._good: dict[Any, tuple[int, Any]] = {}
         self._norms: dict[str, tuple[int, Norms]] = {}
 
-    def assemble(self, items: list[Frame | Observation | Record], now: float) -> Batch:
+    def assemble(self, items: list[Item], now: float) -> Batch:
         """What is complete with ``items``. See :meth:`Assembler.assemble`."""
         return self._watched(self._assembler.assemble(items, now))
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import os
 import pathlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self
+from typing import Any, Generic, ParamSpec, Self
 
 from jaxboard import _emit
 from jaxboard._errors import RunError
@@ -30,21 +29,23 @@ P = ParamSpec("P")
 _open: dict[Channel, Run] = {}
 
 
-def _verb(verb: Callable[P, None]) -> Callable[Concatenate[Run, P], None]:
-    """A verb as a method of a run."""
+class _Verb(Generic[P]):
+    """A verb as a method of a run. Of the class, it is the verb itself."""
 
-    def method(self: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        self._check_open()
-        with directed(self.channel):
-            verb(*args, **kwargs)
+    def __init__(self, verb: Callable[P, None]):
+        self._verb = verb
 
-    functools.update_wrapper(method, verb)
-    signature = inspect.signature(verb)
-    this = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    method.__dict__["__signature__"] = signature.replace(
-        parameters=[this, *signature.parameters.values()]
-    )
-    return method
+    def __get__(self, run: Run | None, owner: type) -> Callable[P, None]:
+        if run is None:
+            return self._verb
+
+        @functools.wraps(self._verb)
+        def method(*args: P.args, **kwargs: P.kwargs) -> None:
+            _must_be_open(run)
+            with directed(run.channel):
+                self._verb(*args, **kwargs)
+
+        return method
 
 
 class Run:
@@ -108,13 +109,13 @@ class Run:
         0
     """
 
-    scalar = _verb(_emit.scalar)
-    scalars = _verb(_emit.scalars)
-    histogram = _verb(_emit.histogram)
-    image = _verb(_emit.image)
-    text = _verb(_emit.text)
-    figure = _verb(_emit.figure)
-    watch = _verb(_emit.watch)
+    scalar = _Verb(_emit.scalar)
+    scalars = _Verb(_emit.scalars)
+    histogram = _Verb(_emit.histogram)
+    image = _Verb(_emit.image)
+    text = _Verb(_emit.text)
+    figure = _Verb(_emit.figure)
+    watch = _Verb(_emit.watch)
 
     def __init__(
         self,
@@ -253,17 +254,13 @@ class Run:
         finally:
             self._closing.release()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RunError(f"run {self.channel.name} is closed. Open a new Run on its directory.")
-
     def _forget(self) -> None:
         self._closed = True
         _open.pop(self.channel, None)
         _endings.closed(self)
 
     def __enter__(self) -> Self:
-        self._check_open()
+        _must_be_open(self)
         activate(self.channel)
         return self
 
@@ -286,6 +283,11 @@ class Run:
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
         return f"<jaxboard.Run {self.channel.name}, step {self.step}{state}>"
+
+
+def _must_be_open(run: Run) -> None:
+    if run.closed:
+        raise RunError(f"run {run.channel.name} is closed. Open a new Run on its directory.")
 
 
 def current_run() -> Run | None:
