@@ -8,6 +8,7 @@ from jaxboard._emit import image as image
 from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
+from jaxboard._emit import tap as tap
 from jaxboard._emit import text as text
 from jaxboard._emit import watch as watch
 from jaxboard._errors import JaxboardError as JaxboardError
@@ -46,6 +47,7 @@ __all__ = [
     "scalar",
     "scalars",
     "scope",
+    "tap",
     "text",
     "trace",
     "watch",

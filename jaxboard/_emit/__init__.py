@@ -1,5 +1,6 @@
 """The verbs, and the checks of what they are given."""
 
+from jaxboard._emit._tap import tap as tap
 from jaxboard._emit._verbs import figure as figure
 from jaxboard._emit._verbs import histogram as histogram
 from jaxboard._emit._verbs import image as image

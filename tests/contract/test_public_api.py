@@ -30,6 +30,7 @@ NAMES = [
     "scalar",
     "scalars",
     "scope",
+    "tap",
     "text",
     "trace",
     "watch",
