@@ -134,6 +134,25 @@ def test_sharded_over_eight_devices(kind):
     assert histograms["grads/histogram/w"].counts.sum() == 64
 
 
+def test_shard_map():
+    """Each device's block is an observation: the root mean square of their norms, the largest, the sum."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    x = np.arange(16, dtype=np.float32).reshape(8, 2)
+
+    def block(x):
+        jb.watch("x", {"w": x}, relative_to={"w": 2 * x}, what=("norm", "max", "nonfinite"))
+        return x
+
+    spec = PartitionSpec("d")
+    mapped = jax.shard_map(block, mesh=mesh, in_specs=spec, out_specs=spec)
+    points, _ = reported(mapped, x)
+    norm = np.sqrt(np.sum(x**2) / 8)
+    want = {"norm": norm, "max": 15, "nonfinite": 0, "ratio": 0.5}
+    assert points == approx(
+        {f"x/{what}{leaf}": value for what, value in want.items() for leaf in ("", "/w")}
+    )
+
+
 def test_ratio():
     """The norm divided by that of a tree of the same names; what is of zeros has none."""
     params = {"w": np.array([6.0, 8.0]), "b": np.zeros(2), "more": np.ones(3)}

@@ -273,3 +273,32 @@ def test_64_bits():
     path = os.pathsep.join([folder, *sys.path])
     environment = {**os.environ, "JAX_ENABLE_X64": "1", "PYTHONPATH": path}
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, env=environment)
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+def test_shard_map(check):
+    """In shard_map each device counts its own block, and the histogram is that of all of them."""
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto, AxisType.Auto))
+    values = np.random.default_rng(4).normal(size=(64, 48)).astype(np.float32)
+
+    def block(x):
+        jb.histogram("h", x)
+        return x * 2
+
+    spec = PartitionSpec("a", "b")
+    mapped = jax.shard_map(block, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=check)
+    assert_same(reported(mapped, values), REDUCER.finish(started(values)))
+
+
+def test_shard_map_of_large_blocks():
+    """Blocks that a CPU counts piece by piece too."""
+    mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
+    values = np.random.default_rng(4).normal(size=(2, 300_000)).astype(np.float32)
+
+    def block(x):
+        jb.histogram("h", x)
+        return x
+
+    spec = PartitionSpec("a")
+    mapped = jax.shard_map(block, mesh=mesh, in_specs=spec, out_specs=spec)
+    assert_counts(reported(mapped, values), values)

@@ -231,6 +231,28 @@ def test_weights_over_iterations():
     assert [(record.step, float(record.value)) for record in records] == [(0, 3.0)]
 
 
+def test_weights_over_devices():
+    """In shard_map a weighted mean is that of all devices, and a sum of integers that of all too."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    values = np.arange(8, dtype=np.float32)
+    weights = np.array([0, 1, 2, 0, 4, 0, 1, 8], np.float32)
+    counts = np.full(8, 2**30, np.int32)
+
+    def block(value, weight, count):
+        jb.scalar("mean", value[0], weight=weight[0])
+        jb.scalar("sum", count[0], reduce="sum")
+        return value
+
+    spec = jax.sharding.PartitionSpec("d")
+    mapped = jax.shard_map(block, mesh=mesh, in_specs=spec, out_specs=spec)
+    with capture() as records:
+        jb.instrument(jax.jit(mapped))(values, weights, counts)
+    assert {record.tag: float(record.value) for record in records} == {
+        "mean": pytest.approx(expected("mean", values, weights), rel=1e-6),
+        "sum": 2.0**33,
+    }
+
+
 @pytest.mark.parametrize("convert", [float, jnp.float32], ids=["python", "jax"])
 def test_weights_in_plain_python(convert):
     """One value with a weight is itself as a mean, and weighs in a sum; weight 0 leaves it out."""
