@@ -186,7 +186,7 @@ def test_while_tensorboard_captures(tab, tmp_path, caplog):
         port = probe.getsockname()[1]
     jax.profiler.start_server(port)
     try:
-        query = {"service_addr": f"localhost:{port}", "duration": 2000, "num_retry": 0}
+        query = {"service_addr": f"localhost:{port}", "duration": 3000, "num_retry": 0}
         theirs = threading.Thread(target=tab.read, args=("capture_profile",), kwargs=query)
         theirs.start()
         end = time.monotonic() + DEADLINE
