@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -91,12 +91,35 @@ class Entry:
     step: Slot | None = None
 
 
+class Rows(NamedTuple):
+    """Of a frame that holds a chunk of a loop: an axis of iterations in front of all its arrays.
+
+    Attributes:
+        size: how many; those whose step is below zero were not run.
+        total: how many iterations the loop has, if that is known.
+        bar: the name of the loop's progress bar, if it has one.
+    """
+
+    size: int
+    total: int | None
+    bar: str | None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What a frame holds. Hashable: it is part of the type of the step's hidden output."""
+    """What a frame holds. Hashable: it is part of the type of the step's hidden output.
+
+    Attributes:
+        entries: the reports.
+        step: where the step lies, if the program says it.
+        rows: of how many steps, if it is not one.
+        taken: how many steps the call took that the frame is of, if that is not one.
+    """
 
     entries: tuple[Entry, ...]
     step: Slot | None = None
+    rows: Rows | None = None
+    taken: int | None = None
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -190,6 +213,24 @@ class Strip:
         else:
             steps = first.plan.step.read(arrays).astype(np.int64)
         return cls(first.plan, arrays, steps, np.array([f.wall_time for f in frames]), first.open)
+
+    @classmethod
+    def of_rows(cls, frame: Frame, slot: Slot, since: float) -> Strip | None:
+        """A frame of a chunk of a loop, whose arrays are NumPy's; None if no iteration was run.
+
+        Args:
+            frame: the frame.
+            slot: where the steps lie.
+            since: when the iterations began, seconds since the epoch: they are taken to be even.
+        """
+        steps = slot.read(frame.arrays).astype(np.int64)
+        order = np.argsort(steps, kind="stable")  # of a reversed loop, the last row ran first
+        order = order[steps[order] >= 0]
+        if not len(order):
+            return None
+        walls = np.linspace(since, frame.wall_time, len(order) + 1)[1:]
+        arrays = {name: array[order] for name, array in frame.arrays.items()}
+        return cls(frame.plan, arrays, steps[order], walls, frame.open)
 
     @property
     def nbytes(self) -> int:

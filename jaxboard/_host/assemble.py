@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, Strip
+from jaxboard._frame import Entry, Frame, Slot, Strip
 from jaxboard._host.buffer import Item
 from jaxboard._host.points import Observation, Points
 from jaxboard._record import Batch, Kind, Record, Scalars
@@ -20,6 +20,8 @@ class Assembler:
 
     def __init__(self) -> None:
         self._points = Points()
+        # When the last chunk of a streamed loop came.
+        self._chunk_came: dict[Any, float] = {}
 
     def assemble(self, items: list[Item], now: float) -> Batch:
         """What is complete with ``items``.
@@ -36,7 +38,10 @@ class Assembler:
         strips: list[tuple[int, Strip]] = []
         reached = -1
         for place, item in enumerate(items):
-            if isinstance(item, Frame):
+            if isinstance(item, Frame) and item.plan.rows and item.plan.step:
+                strip = self._chunk(item, item.plan.step)
+                strips += [] if strip is None else [(place, strip)]
+            elif isinstance(item, Frame):
                 groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
             elif isinstance(item, Strip):
                 strips.append((place, item))
@@ -58,6 +63,12 @@ class Assembler:
         singles = [record for record in made if isinstance(record, Record)]
         singles.sort(key=lambda record: record.wall_time)
         return batch + singles + _in_order([item for item in made if isinstance(item, Scalars)])
+
+    def _chunk(self, frame: Frame, slot: Slot) -> Strip | None:
+        loop = frame.plan.entries
+        since = self._chunk_came.get(loop, frame.wall_time)
+        self._chunk_came[loop] = frame.wall_time
+        return Strip.of_rows(frame, slot, since)
 
     def so_far(self, untouched_since: float) -> Batch:
         """The points of single steps that still grow, but haven't since then, by the flusher's clock."""

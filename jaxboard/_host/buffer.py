@@ -224,7 +224,10 @@ def count(item: Item) -> int:
     """How many reports an item holds."""
     if isinstance(item, Strip):
         return len(item.plan.entries) * len(item.steps)
-    return len(item.plan.entries) if isinstance(item, Frame) else 1
+    if not isinstance(item, Frame):
+        return 1
+    rows = item.plan.rows
+    return len(item.plan.entries) * (1 if rows is None else rows.size)
 
 
 def _is_ready(item: Item) -> bool:

@@ -22,6 +22,7 @@ from jaxboard._errors import JaxboardWarning
 from jaxboard._trace.lanes import Branches
 from jaxboard._trace.pack import Harvested
 from jaxboard._trace.primitive import deliver_p, report_p
+from jaxboard._trace.stream import Stream
 
 
 class Setting(NamedTuple):
@@ -32,11 +33,13 @@ class Setting(NamedTuple):
             may be evaluated like others. Otherwise they stay.
         masks: which lanes of the equation count; see ``lanes``.
         step: the step of the call, where the program itself has to see what is due; else None.
+        stream: where the loops that are met are to be streamed; see ``stream``.
     """
 
     final: bool
     masks: tuple[Any, ...] = ()
     step: Any = None
+    stream: Stream | None = None
 
 
 Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], Setting], list[Any]]
@@ -44,6 +47,10 @@ Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], Setting], list[Any]
 
 _CLOSED = ("checkpoint", "shard_map")
 """Primitives whose body can't take a value from around it."""
+
+_IN_PLACE = ("jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call")
+_STREAMED = (*_IN_PLACE, "scan", "while")
+"""The loops that can be streamed, and what is evaluated in place: a loop in it is still the outermost."""
 
 RULES: dict[str, Rule] = {}
 """By the primitive's name. Filled by ``rules``."""
@@ -88,6 +95,8 @@ def harvest(
                     inside = setting._replace(masks=setting.masks + masks)
                     if eqn.primitive.name in _CLOSED:
                         inside = inside._replace(step=None)
+                    if eqn.primitive.name not in _STREAMED:
+                        inside = inside._replace(stream=None)
                     results = rule(eqn, values, mine, inside)
                 reports.extend(mine)
             except Unharvestable as reason:

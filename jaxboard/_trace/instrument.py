@@ -11,6 +11,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import importlib.util
 import operator
 import time
 import warnings
@@ -18,11 +19,13 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, overload
 
 import jax
+import numpy as np
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning, ReportError
 from jaxboard._frame import Frame, Packed, Plan
 from jaxboard._host import observe
+from jaxboard._host import progress as progress_bars
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import ambient
 from jaxboard._trace.program import Programs
@@ -40,6 +43,8 @@ def instrument(
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
     gate: Literal["compile", "cond"] = "compile",
+    stream: int | None = None,
+    progress: bool = False,
     name: str | None = None,
 ) -> F: ...
 @overload
@@ -51,6 +56,8 @@ def instrument(
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
     gate: Literal["compile", "cond"] = "compile",
+    stream: int | None = None,
+    progress: bool = False,
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def instrument(
@@ -61,6 +68,8 @@ def instrument(
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
     gate: Literal["compile", "cond"] = "compile",
+    stream: int | None = None,
+    progress: bool = False,
     name: str | None = None,
 ) -> Any:
     """Collects what a function reports into one frame per call, and gives the call a step.
@@ -84,6 +93,10 @@ def instrument(
             ``"compile"``: by a program without it, one for each combination of what is due.
             ``"cond"``: by a branch in the one program there is, for models that take too long to
             compile twice.
+        stream: for a jitted function that is a whole training run: its outermost loops (``scan``,
+            ``fori_loop``, ``while_loop``) report while they run, this many iterations at a time, and each
+            iteration is a step of its own.
+        progress: show a progress bar of the streamed loops. It takes tqdm.
         name: what the function is called in traces and messages; by default its own name.
 
     Returns:
@@ -118,8 +131,9 @@ def instrument(
         )
     if gate not in ("compile", "cond"):
         raise ReportError(f"instrument(gate={gate!r}): expected 'compile' or 'cond'.")
+    _check_stream(stream, progress, step, delivery, advance)
     own = None if step == "auto" else step
-    options = _Options(every, own, advance, delivery, gate, name)
+    options = _Options(every, own, advance, delivery, gate, stream, progress, name)
     if fn is None:
         return lambda fn: _instrumented(fn, options)
     return _instrumented(fn, options)
@@ -137,7 +151,29 @@ class _Options:
     advance: bool
     delivery: str
     gate: str
+    stream: int | None
+    progress: bool
     name: str | None
+
+
+def _check_stream(stream: Any, progress: bool, step: Any, delivery: str, advance: bool) -> None:
+    if stream is None:
+        if progress:
+            raise ReportError(
+                "instrument(progress=True): the bar is that of a loop; give stream= too."
+            )
+        return
+    if isinstance(stream, bool) or not isinstance(stream, int) or stream < 1:
+        raise ReportError(
+            f"instrument(stream={stream!r}): expected a positive integer, in iterations."
+        )
+    if step != "auto" or delivery != "auto" or not advance:
+        raise ReportError(
+            "instrument(stream=...): each iteration is a step of the run and leaves by callback, so step=, "
+            "delivery= and advance= have nothing to say."
+        )
+    if progress and importlib.util.find_spec("tqdm") is None:
+        raise ReportError("instrument(progress=True) needs tqdm: pip install tqdm.")
 
 
 def _instrumented(fn: Any, options: _Options) -> Any:
@@ -241,7 +277,8 @@ class Instrumented:
 
     def _begin(self, channel: Channel, args: Any, kwargs: Any) -> tuple[int, bool]:
         """The step of a call from plain Python, and whether the program has to say it, not the host."""
-        if self._options.delivery == "callback" and self._programs is not None:
+        by_callback = self._options.delivery == "callback" or self._options.stream is not None
+        if by_callback and self._programs is not None:
             return channel.step, False  # the callback counts it
         if self._options.step is None:
             return channel.begin(self._options.advance), False
@@ -333,7 +370,9 @@ class Instrumented:
                     return self._fn(*args, **kwargs)
             if self._options.delivery == "callback":
                 return self._programs.by_callback(*args, **kwargs)
-            if computed:
+            if self._options.stream is not None:
+                out, packed = self._stream(self._programs, channel, step, args, kwargs)
+            elif computed:
                 # All that it reports leaves the device, and the host makes the windows.
                 out, packed = self._programs.computing(*args, **kwargs)
             else:
@@ -343,6 +382,22 @@ class Instrumented:
                 more = not self._options.advance
                 channel.put(Frame(packed.plan, packed.arrays, known, time.time(), open=more))
             return out
+
+    def _stream(
+        self, programs: Programs, channel: Channel, first: int, args: Any, kwargs: Any
+    ) -> tuple[Any, Packed]:
+        """Runs a function whose loops are streamed, from step ``first``."""
+        bar = self._name if self._options.progress else None
+        if bar is not None:
+            progress_bars.close(bar)
+        program = programs.streaming(self._options.stream or 1, bar, len(args))
+        out, packed = program(np.int32(first), *args, **kwargs)
+        taken = packed.plan.taken
+        if taken is not None:
+            channel.begin(True, first + max(taken, 1) - 1)
+        if taken == 0:
+            _warn_no_loop(self._name)
+        return out, packed
 
     def _marker(self, step: int) -> Any:
         """What a profile tells steps by."""
@@ -447,6 +502,17 @@ def _warn_inside(name: str) -> None:
             "is how it has to be.",
             JaxboardWarning,
             stacklevel=4,
+        )
+
+
+def _warn_no_loop(name: str) -> None:
+    """Says, once for each function, that there is nothing to stream."""
+    if name not in _warned_inside:
+        _warned_inside.add(name)
+        warnings.warn(
+            f"{name}: instrument(stream=...) found no loop that reports: its reports leave when the call is over.",
+            JaxboardWarning,
+            stacklevel=5,
         )
 
 

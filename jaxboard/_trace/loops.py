@@ -10,6 +10,7 @@ from jax import lax
 
 from jaxboard import _compat
 from jaxboard._frame import Packed
+from jaxboard._trace import stream
 from jaxboard._trace.bodies import nothing_like, packed_reports, stand_ins, weighed
 from jaxboard._trace.harvest import Setting, harvest, reports_in, warn_of_callbacks
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
@@ -27,6 +28,25 @@ def scan(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setti
         v.aval.ndim == o.aval.ndim for v, o in zip(jaxpr.outvars, eqn.outvars, strict=True)
     )
     fixed = len(operands) - scanned - carried
+    if setting.stream is not None:
+        inner = setting._replace(stream=None)
+
+        def iteration(step: Any, carry: Any, xs: Any) -> Any:
+            mine: list[Harvested] = []
+            given = [*operands[:fixed], *carry, *xs]
+            results = harvest(jaxpr, consts, given, mine, inner._replace(step=step))
+            return results[:carried], results[carried:], mine
+
+        carry, ys = stream.scan(
+            setting.stream,
+            iteration,
+            operands[fixed : fixed + carried],
+            operands[fixed + carried :],
+            length=params["length"],
+            reverse=params["reverse"],
+            unroll=params["unroll"],
+        )
+        return [*carry, *ys]
     cell: dict[str, Any] = {}
 
     def body(carry: Any, xs: Any) -> Any:
@@ -68,6 +88,19 @@ def while_loop(
     def goes_on(carry: Any, mine: list[Harvested], setting: Setting) -> Any:
         (alive,) = harvest(test, test_consts, [*test_fixed, *carry], mine, setting)
         return alive
+
+    if setting.stream is not None and not (test_reports or batched):
+        inner = setting._replace(stream=None)
+
+        def iteration(step: Any, carry: Any) -> Any:
+            mine: list[Harvested] = []
+            given = [*fixed, *carry]
+            return harvest(jaxpr, consts, given, mine, inner._replace(step=step)), mine
+
+        return stream.while_loop(
+            setting.stream, lambda carry: goes_on(carry, [], inner), iteration, carry
+        )
+    setting = setting._replace(stream=None)
 
     def trip(mine: list[Harvested], alive: Any, *carry: Any) -> Any:
         found: list[Harvested] = []

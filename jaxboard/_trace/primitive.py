@@ -20,8 +20,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
-from jaxboard._frame import Entry, Frame, Packed, Plan, Slot, Spec
-from jaxboard._host.channel import active
+from jaxboard._errors import ReportError
+from jaxboard._frame import Entry, Frame, Packed, Plan, Rows, Slot, Spec
+from jaxboard._host import progress
+from jaxboard._host.channel import Channel, active
 from jaxboard._trace import ambient
 from jaxboard._trace.lanes import counted
 from jaxboard._trace.pack import Harvested, pack, start, unpack
@@ -110,12 +112,28 @@ def _deliver_now(*operands: Any, plan: Plan, advance: bool | None) -> list[Any]:
 
 def _arrive(plan: Plan, advance: bool | None, arrays: dict[str, Any]) -> None:
     channel = active()
+    if plan.rows is not None:
+        _count_rows(plan, plan.rows, channel, arrays)
     if channel is not None:
-        step = channel.current if advance is None else channel.begin(advance)
+        counted = advance is not None and plan.rows is None
+        step = channel.begin(bool(advance)) if counted else channel.current
         at = None if plan.step else step
         frame = Frame(plan, arrays, at, time.time(), open=not advance)
         # Not to wait: the flusher may be waiting for what this callback holds up.
         channel.put(frame, False)
+
+
+def _count_rows(plan: Plan, rows: Rows, channel: Channel | None, arrays: dict[str, Any]) -> None:
+    """Lets the run's count, and the progress bar, follow a streamed loop."""
+    run = rows.size
+    # JAX's own arrays must not be read here (see _lower_deliver); the call counts those steps beforehand.
+    if plan.step is not None and isinstance(arrays[plan.step.dtype], np.ndarray):
+        steps = plan.step.read(arrays)
+        run = int((steps >= 0).sum())
+        if channel is not None and run:
+            channel.begin(True, int(steps.max()))
+    if rows.bar is not None:
+        progress.update(rows.bar, run, rows.total)
 
 
 # ------------------------------------------------------------------------------------ rules
@@ -167,6 +185,8 @@ def _batch_report(operands: Any, dims: Any, *, stepped: bool, **params: Any) -> 
 
 
 def _batch_deliver(operands: Any, dims: Any, *, plan: Plan, advance: bool | None) -> Any:
+    if plan.rows is not None:
+        raise ReportError("a function with instrument(stream=...) cannot be mapped by vmap.")
     operands = _lanes_in_front(operands, dims)
     reports = [r.collapse() for r in delivered(operands, plan=plan, advance=advance)]
     step = None

@@ -5,6 +5,7 @@ There is one for each set of cadences that are not due, since what is not due is
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -21,6 +22,7 @@ from jaxboard._trace import ambient, window
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitive import deliver
 from jaxboard._trace.rules import collect
+from jaxboard._trace.stream import Stream
 
 _MANY = 4
 """Above how many programs of one function a warning says why there are so many."""
@@ -128,6 +130,26 @@ class Programs:
             self._made[key] = self._jit(call, hidden=2, counted=count)
         return self._made[key]
 
+    def streaming(self, size: int, bar: str | None, count: int) -> Any:
+        """The program that streams its loops. It takes the step before the user's arguments.
+
+        Args:
+            size: how many iterations make a chunk.
+            bar: what the progress bar is called; None for no bar.
+            count: how many positional arguments it will be called with.
+        """
+
+        def call(first: Any, *args: Any, **kwargs: Any) -> Any:
+            stream = Stream(size, first, bar)
+            out, reports = self._reported(_NOTHING, args, kwargs, stream=stream)
+            packed = pack(reports, stream.last if reports else None)
+            return out, Packed(dataclasses.replace(packed.plan, taken=stream.taken), packed.arrays)
+
+        key = ("stream", count)
+        if key not in self._made:
+            self._made[key] = self._jit(call, hidden=1, counted=count)
+        return self._made[key]
+
     def _warn_of_many(self) -> None:
         if len({muted for muted, _ in self._made}) == _MANY + 1:
             cadences = ", ".join(map(str, sorted(self.cadences)))
@@ -140,11 +162,11 @@ class Programs:
             )
 
     def _reported(
-        self, muted: frozenset[int], args: Any, kwargs: Any, step: Any = None
+        self, muted: frozenset[int], args: Any, kwargs: Any, **more: Any
     ) -> tuple[Any, list[Harvested]]:
         around = ambient.current()._replace(every=self._every, muted=muted, harvested=True)
         with ambient.entered(around):
-            out, reports = self._harvested(args, kwargs, final=True, step=step)
+            out, reports = self._harvested(args, kwargs, final=True, **more)
         self.cadences.update(r.spec.every for r in reports if r.spec.every > 1)
         return out, reports
 
@@ -185,9 +207,16 @@ class Programs:
         return None if self._step is None else self._step(*args, **kwargs)
 
     def _harvested(
-        self, args: Any, kwargs: Any, *, final: bool, step: Any = None
+        self, args: Any, kwargs: Any, *, final: bool, **more: Any
     ) -> tuple[Any, list[Harvested]]:
-        """Calls the function in the midst of tracing: its results, and its reports."""
+        """Calls the function in the midst of tracing: its results, and its reports.
+
+        Args:
+            args: of the function.
+            kwargs: of the function.
+            final: see :func:`collect`.
+            more: for :func:`collect`.
+        """
         numbers = {
             n % len(args)
             for n in self._options.get("static_argnums", ())
@@ -204,7 +233,7 @@ class Programs:
             return self._fn(*positional, **{**kwargs, **dynamic[1]})
 
         closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
-        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final, step=step)
+        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final, **more)
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports
 
     def _jit(self, function: Any, *, hidden: int = 0, counted: int | None = None) -> Any:

@@ -16,10 +16,16 @@ from jaxboard._trace.loops import scan, while_loop
 from jaxboard._trace.meshes import shard_map
 from jaxboard._trace.pack import Harvested, merge_same, unpack
 from jaxboard._trace.primitive import delivered, started
+from jaxboard._trace.stream import Stream
 
 
 def collect(
-    closed: Any, operands: list[Any], *, final: bool, step: Any = None
+    closed: Any,
+    operands: list[Any],
+    *,
+    final: bool,
+    step: Any = None,
+    stream: Stream | None = None,
 ) -> tuple[list[Any], list[Harvested]]:
     """Evaluates a closed jaxpr: its results, and what it reports, repeated reports merged.
 
@@ -28,10 +34,11 @@ def collect(
         operands: the values of its arguments.
         final: whether nobody will differentiate the result.
         step: the step of the call, if sampled reports that aren't due are to be skipped as it runs.
+        stream: where to stream loops, if that is to be done.
     """
     jaxpr, consts = _compat.open_jaxpr(closed)
     reports: list[Harvested] = []
-    results = harvest(jaxpr, consts, operands, reports, Setting(final, step=step))
+    results = harvest(jaxpr, consts, operands, reports, Setting(final, step=step, stream=stream))
     return results, merge_same(reports)
 
 
