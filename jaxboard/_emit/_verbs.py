@@ -18,7 +18,7 @@ from jaxboard._host.channel import Channel, active
 from jaxboard._host.points import Observation
 from jaxboard._record import EncodedImage, Kind, Record
 from jaxboard._trace import ambient
-from jaxboard._trace.instrument import warn_no_run
+from jaxboard._trace.advice import warn_no_run
 from jaxboard._trace.primitive import report
 from jaxboard.reduce import reducer
 

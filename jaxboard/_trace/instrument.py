@@ -7,29 +7,15 @@ function called by plain Python runs as it is.
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import dataclasses
-import functools
 import importlib.util
-import operator
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, overload
 
-import jax
-import numpy as np
-
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning, ReportError
-from jaxboard._frame import Frame, Packed, Plan
-from jaxboard._host import observe
-from jaxboard._host import progress as progress_bars
-from jaxboard._host.channel import Channel, active
-from jaxboard._trace import ambient
-from jaxboard._trace.program import Programs
-from jaxboard._trace.window import Missing, common_place, nothing
+from jaxboard._trace.instrumented import Instrumented, Options
+from jaxboard._trace.over_nnx import over_nnx_jit
 
 F = TypeVar("F")  # nnx.jit returns objects that type checkers do not take for callables
 
@@ -133,27 +119,10 @@ def instrument(
         raise ReportError(f"instrument(gate={gate!r}): expected 'compile' or 'cond'.")
     _check_stream(stream, progress, step, delivery, advance)
     own = None if step == "auto" else step
-    options = _Options(every, own, advance, delivery, gate, stream, progress, name)
+    options = Options(every, own, advance, delivery, gate, stream, progress, name)
     if fn is None:
         return lambda fn: _instrumented(fn, options)
     return _instrumented(fn, options)
-
-
-_NONE = frozenset[int]()
-_NO_MARKER = contextlib.nullcontext()
-_NO_FRAME = Packed(Plan(()), {})
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Options:
-    every: int
-    step: Callable[..., Any] | None
-    advance: bool
-    delivery: str
-    gate: str
-    stream: int | None
-    progress: bool
-    name: str | None
 
 
 def _check_stream(stream: Any, progress: bool, step: Any, delivery: str, advance: bool) -> None:
@@ -176,7 +145,7 @@ def _check_stream(stream: Any, progress: bool, step: Any, delivery: str, advance
         raise ReportError("instrument(progress=True) needs tqdm: pip install tqdm.")
 
 
-def _instrumented(fn: Any, options: _Options) -> Any:
+def _instrumented(fn: Any, options: Options) -> Any:
     if not callable(fn):
         raise ReportError(f"instrument({fn!r}): expected a function.")
     over_nnx = _compat.is_jitted(getattr(fn, "jitted_fn", None))
@@ -189,7 +158,7 @@ def _instrumented(fn: Any, options: _Options) -> Any:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))
         if over_nnx:
-            return _over_nnx_jit(fn, options)
+            return over_nnx_jit(fn, options)
     except Exception as reason:
         warnings.warn(
             f"instrument({getattr(fn, '__name__', fn)!r}): this version of JAX or Flax does not tell how "
@@ -198,335 +167,3 @@ def _instrumented(fn: Any, options: _Options) -> Any:
             stacklevel=3,
         )
     return Instrumented(fn, options, None)
-
-
-def _over_nnx_jit(fn: Any, options: _Options) -> Any:
-    """A copy of what ``nnx.jit`` returned, with the ``jax.jit`` function inside it instrumented."""
-    wrapper = copy.copy(fn)
-    inner = fn.jitted_fn.__wrapped__
-    # The inner function knows the wrapper it belongs to: it is the key of nnx's update context.
-    own = {f.name: wrapper for f in dataclasses.fields(inner) if getattr(inner, f.name) is fn}
-    jitted = jax.jit(dataclasses.replace(inner, **own), **_compat.jit_options(fn.jitted_fn))
-    options = dataclasses.replace(options, name=options.name or getattr(fn, "__name__", None))
-    wrapper.jitted_fn = Instrumented(jitted, options, _compat.jit_options(jitted))
-    wrapper.precompile = functools.partial(_precompile_under_nnx, wrapper)
-    return wrapper
-
-
-class _Lowering:
-    """Stands in for an instrumented function where nnx would have it lowered, to compile all of it."""
-
-    def __init__(self, function: Instrumented):
-        self._function = function
-
-    def lower(self, *args: Any, **kwargs: Any) -> None:
-        self._function.precompile(*args, **kwargs)
-
-
-def _precompile_under_nnx(wrapper: Any, *args: Any, **kwargs: Any) -> None:
-    """See :meth:`Instrumented.precompile`. What nnx makes of the arguments, only its own wrapper knows."""
-    inner = wrapper.jitted_fn
-    wrapper.jitted_fn = _Lowering(inner)
-    try:
-        wrapper.lower(*args, **kwargs)
-    finally:
-        wrapper.jitted_fn = inner
-
-
-class Instrumented:
-    """What :func:`instrument` returns: called like the function, and has its attributes."""
-
-    def __init__(self, fn: Any, options: _Options, jit_options: dict[str, Any] | None):
-        functools.update_wrapper(self, fn)
-        self._fn = fn
-        self._options = options
-        self._jit_options = jit_options
-        self._name = options.name or getattr(self, "__name__", type(fn).__name__)
-        self._programs = None
-        if jit_options is not None:
-            self._programs = Programs(
-                fn,
-                self._name,
-                jit_options,
-                every=options.every,
-                step=options.step,
-                advance=options.advance,
-            )
-        # Of the latest call: the program, what it is given before the call's own arguments, and the
-        # seconds that its dispatch took. For telemetry; None where there is no program of ours.
-        self.ran: tuple[Any, tuple[Any, ...], float] | None = None
-        # Accumulators that hold nothing, once the function was found to report windows.
-        self._fresh: Packed | None = None
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if not _compat.at_top_level():
-            return self._traced(args, kwargs)
-        channel = active()
-        step, computed = (None, False) if channel is None else self._begin(channel, args, kwargs)
-        told = observe.observers()
-        if not told:
-            return self._run(channel, step, computed, args, kwargs)
-        call = observe.Call(self, self._name, step, self._options.advance, args, kwargs)
-        observe.begin(told, call)
-        out = None
-        try:
-            out = self._run(channel, step, computed, args, kwargs)
-        finally:
-            observe.end(told, call, out)
-        return out
-
-    def _begin(self, channel: Channel, args: Any, kwargs: Any) -> tuple[int, bool]:
-        """The step of a call from plain Python, and whether the program has to say it, not the host."""
-        by_callback = self._options.delivery == "callback" or self._options.stream is not None
-        if by_callback and self._programs is not None:
-            return channel.step, False  # the callback counts it
-        if self._options.step is None:
-            return channel.begin(self._options.advance), False
-        own = self._options.step(*args, **kwargs)
-        if isinstance(own, jax.Array) and self._programs is not None:
-            return channel.begin(self._options.advance), True
-        try:
-            own = operator.index(own)
-        except TypeError:
-            raise ReportError(
-                f"{self._name}: instrument(step=...) returned {own!r}, expected an integer."
-            ) from None
-        return channel.begin(self._options.advance, own), False
-
-    def precompile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles ahead all programs that calls with such arguments will need.
-
-        That is one for each combination of cadences that are due. No step in the midst of the training waits
-        for the compiler then.
-
-        Args:
-            *args: arguments like those of the calls; they are not computed with, nor donated. Arrays may be
-                ``jax.ShapeDtypeStruct``s.
-            **kwargs: likewise.
-
-        Raises:
-            ReportError: the function is a plain one, which has no programs.
-
-        Example:
-            >>> import jax, jaxboard as jb
-            >>> @jb.instrument
-            ... @jax.jit
-            ... def step(x):
-            ...     jb.histogram("x", x, every=100)
-            ...     return 2 * x
-            >>> step.precompile(jax.ShapeDtypeStruct((8,), "float32"))
-        """
-        programs = self._programs
-        if programs is None:
-            raise ReportError(
-                f"{self._name}.precompile(): a plain function has nothing to compile."
-            )
-        muted = frozenset[int]()
-        done = set[frozenset[int]]()
-        while True:
-            try:
-                program, before = self._program(programs, muted, 0, self._fresh, len(args))
-                lowered = program.lower(*before, *args, **kwargs)
-            except Missing as missing:
-                self._fresh = nothing(missing.like, self._place(args, kwargs))
-                done.clear()
-                continue
-            lowered.compile()
-            done.add(muted)
-            # Only now are all cadences known.
-            left = [each for each in programs.combinations() if each not in done]
-            if self._options.gate == "cond" or not left:
-                return
-            muted = left[0]
-
-    def _traced(self, args: Any, kwargs: Any) -> Any:
-        """The call while JAX traces what is around it."""
-        around = ambient.current()
-        if not (around.harvested or around.silent or _compat.jit_is_disabled()):
-            if self._options.delivery == "output":
-                raise ReportError(
-                    f"{self._name}: instrument(delivery='output') was called while JAX traces what is "
-                    "around it, and only the outermost program can have the frame as an output. Put "
-                    "@jaxboard.instrument above @jax.jit, or leave delivery='auto'."
-                )
-            if self._programs is not None:
-                return self._programs.by_callback(*args, **kwargs)
-            if self._options.delivery == "auto":
-                _warn_inside(self._name)
-        with ambient.changed(every=self._options.every):
-            return self._fn(*args, **kwargs)
-
-    def _run(
-        self, channel: Channel | None, step: int | None, computed: bool, args: Any, kwargs: Any
-    ) -> Any:
-        """The call itself, from plain Python."""
-        if channel is None or step is None:
-            warn_no_run(self._name)
-            with ambient.changed(silent=True):
-                return self._fn(*args, **kwargs)
-        with self._marker(step):
-            if self._programs is None or _compat.jit_is_disabled():
-                with ambient.changed(every=self._options.every):
-                    return self._fn(*args, **kwargs)
-            if self._options.delivery == "callback":
-                return self._programs.by_callback(*args, **kwargs)
-            if self._options.stream is not None:
-                out, packed = self._stream(self._programs, channel, step, args, kwargs)
-            elif computed:
-                # All that it reports leaves the device, and the host makes the windows.
-                out, packed = self._programs.computing(*args, **kwargs)
-            else:
-                out, packed = self._call(self._programs, channel, step, args, kwargs)
-            if packed.arrays:
-                known = None if packed.plan.step else step
-                more = not self._options.advance
-                channel.put(Frame(packed.plan, packed.arrays, known, time.time(), open=more))
-            return out
-
-    def _stream(
-        self, programs: Programs, channel: Channel, first: int, args: Any, kwargs: Any
-    ) -> tuple[Any, Packed]:
-        """Runs a function whose loops are streamed, from step ``first``."""
-        bar = self._name if self._options.progress else None
-        if bar is not None:
-            progress_bars.close(bar)
-        program = programs.streaming(self._options.stream or 1, bar, len(args))
-        out, packed = program(np.int32(first), *args, **kwargs)
-        taken = packed.plan.taken
-        if taken is not None:
-            channel.begin(True, first + max(taken, 1) - 1)
-        if taken == 0:
-            _warn_no_loop(self._name)
-        return out, packed
-
-    def _marker(self, step: int) -> Any:
-        """What a profile tells steps by."""
-        if not _compat.trace_is_on():
-            return _NO_MARKER
-        if self._options.advance:
-            return jax.profiler.StepTraceAnnotation(self._name, step_num=step)
-        return jax.profiler.TraceAnnotation(self._name)
-
-    def _call(
-        self, programs: Programs, channel: Channel, step: int, args: Any, kwargs: Any
-    ) -> tuple[Any, Packed]:
-        """Runs the program for a step: the function's results, and the frame."""
-        while True:
-            cadences = programs.cadences
-            muted = frozenset(n for n in cadences if step % n) if cadences else _NONE
-            # Taken out while the program runs: a call on another thread meanwhile starts anew.
-            carried = channel.windows.pop(self, self._fresh)
-            try:
-                program, before = self._program(programs, muted, step, carried, len(args))
-                began = time.perf_counter()
-                out, packed, *after = program(*before, *args, **kwargs)
-                self.ran = program, before, time.perf_counter() - began
-            except Missing as missing:
-                self._fresh = nothing(missing.like, self._place(args, kwargs))
-                channel.put_window(carried)
-            except ValueError:
-                place = self._place(args, kwargs)
-                channel.put_window(carried)
-                if carried is None or place is None or place == _sharding(carried):
-                    raise
-                # The arguments lie elsewhere than the accumulators.
-                self._fresh = jax.device_put(self._fresh, place)
-            except BaseException:
-                channel.put_window(carried)
-                raise
-            else:
-                for accumulators in filter(None, after):
-                    if channel.windows.setdefault(self, accumulators) is not accumulators:
-                        channel.put_window(accumulators)
-                quiet = self._options.gate == "cond" and len(muted) == len(cadences)
-                return out, _NO_FRAME if quiet and _is_sampled(packed.plan) else packed
-
-    def _program(
-        self,
-        programs: Programs,
-        muted: frozenset[int],
-        step: int,
-        carried: Packed | None,
-        count: int,
-    ) -> tuple[Any, tuple[Any, ...]]:
-        """The program for a call of ``count`` positional arguments, and what it takes before those."""
-        if self._options.gate == "cond":
-            return programs.gated(count), ((step, carried),)
-        if carried is not None:
-            return programs.carrying(muted, count), (carried,)
-        return programs.plain(muted), ()
-
-    def _place(self, args: Any, kwargs: Any) -> jax.sharding.Sharding | None:
-        asked = [(self._jit_options or {}).get(name) for name in ("in_shardings", "out_shardings")]
-        arrays = jax.tree.leaves((args, kwargs))
-        # A shape (see precompile) is committed to the sharding that it has.
-        given = [getattr(x, "sharding", None) for x in arrays if getattr(x, "committed", True)]
-        return common_place([*jax.tree.leaves(asked), *given])
-
-    @property
-    def jit_options(self) -> dict[str, Any] | None:
-        """What ``jax.jit`` was given; None of a function that is not jitted."""
-        return self._jit_options
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "_fn":  # not there yet: while being copied or unpickled
-            raise AttributeError(name)
-        return getattr(self._fn, name)
-
-    def __repr__(self) -> str:
-        return f"<jaxboard.instrument of {self._fn!r}>"
-
-
-def _is_sampled(plan: Plan) -> bool:
-    """Whether a frame holds nothing on a step on which no cadence is due."""
-    return all(entry.spec.every > 1 and entry.step is None for entry in plan.entries)
-
-
-def _sharding(packed: Packed) -> jax.sharding.Sharding:
-    return next(iter(packed.arrays.values())).sharding
-
-
-_warned_inside: set[str] = set()
-
-
-def _warn_inside(name: str) -> None:
-    """Says, once for each function, how reports get faster."""
-    if name not in _warned_inside:
-        _warned_inside.add(name)
-        warnings.warn(
-            f"{name} is instrumented inside of what JAX traces, so each of its reports takes a callback, "
-            "which is slow. Put @jaxboard.instrument above @jax.jit, or say delivery='callback' if that "
-            "is how it has to be.",
-            JaxboardWarning,
-            stacklevel=4,
-        )
-
-
-def _warn_no_loop(name: str) -> None:
-    """Says, once for each function, that there is nothing to stream."""
-    if name not in _warned_inside:
-        _warned_inside.add(name)
-        warnings.warn(
-            f"{name}: instrument(stream=...) found no loop that reports: its reports leave when the call is over.",
-            JaxboardWarning,
-            stacklevel=5,
-        )
-
-
-_warned_no_run = False
-
-
-def warn_no_run(what: str) -> None:
-    """Says, once, that reports go nowhere."""
-    global _warned_no_run  # noqa: PLW0603
-    if not _warned_no_run:
-        _warned_no_run = True
-        warnings.warn(
-            f"{what}: no run is open, so nothing is reported. Open one around the loop: "
-            "with jaxboard.Run('runs/name'): ...",
-            JaxboardWarning,
-            stacklevel=3,
-        )

@@ -46,8 +46,10 @@ class Stream:
 
     def count(self, iterations: int | None) -> None:
         """A loop of so many iterations is over."""
-        known = self.taken is not None and iterations is not None
-        self.taken = self.taken + iterations if known else None
+        if self.taken is None or iterations is None:
+            self.taken = None
+        else:
+            self.taken += iterations
 
     def deliver(self, plan: Plan, arrays: dict[str, Any], size: int, total: int | None) -> None:
         """Sends a chunk: arrays with an axis of iterations in front, which hold the steps too."""

@@ -216,7 +216,7 @@ def test_plain_function_runs_as_it_is():
 
 def test_no_run():
     """With no run open the function runs without its reports, and a warning says so once."""
-    jb._trace.instrument._warned_no_run = False
+    jb._trace.advice._warned_no_run = False
     instrumented = jb.instrument(jax.jit(step))
     with pytest.warns(jb.JaxboardWarning, match="step: no run is open, so nothing is reported"):
         out = instrumented(W, X)

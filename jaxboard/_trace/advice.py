@@ -1,0 +1,49 @@
+"""What users are told once: that reports go nowhere, or take the slow way."""
+
+from __future__ import annotations
+
+import warnings
+
+from jaxboard._errors import JaxboardWarning
+
+_warned_inside: set[str] = set()
+
+
+def warn_inside(name: str) -> None:
+    """Says, once for each function, how reports get faster."""
+    if name not in _warned_inside:
+        _warned_inside.add(name)
+        warnings.warn(
+            f"{name} is instrumented inside of what JAX traces, so each of its reports takes a callback, "
+            "which is slow. Put @jaxboard.instrument above @jax.jit, or say delivery='callback' if that "
+            "is how it has to be.",
+            JaxboardWarning,
+            stacklevel=4,
+        )
+
+
+def warn_no_loop(name: str) -> None:
+    """Says, once for each function, that there is nothing to stream."""
+    if name not in _warned_inside:
+        _warned_inside.add(name)
+        warnings.warn(
+            f"{name}: instrument(stream=...) found no loop that reports: its reports leave when the call is over.",
+            JaxboardWarning,
+            stacklevel=5,
+        )
+
+
+_warned_no_run = False
+
+
+def warn_no_run(what: str) -> None:
+    """Says, once, that reports go nowhere."""
+    global _warned_no_run  # noqa: PLW0603
+    if not _warned_no_run:
+        _warned_no_run = True
+        warnings.warn(
+            f"{what}: no run is open, so nothing is reported. Open one around the loop: "
+            "with jaxboard.Run('runs/name'): ...",
+            JaxboardWarning,
+            stacklevel=3,
+        )
