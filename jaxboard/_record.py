@@ -23,6 +23,7 @@ class Kind(enum.Enum):
     TEXT = "text"
     HPARAMS = "hparams"
     NORMS = "norms"  # becomes scalars before a sink sees it
+    STACK = "stack"  # so does this
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +56,24 @@ class Histogram:
     def nonfinite(self) -> int:
         """How many elements are NaN or infinite."""
         return self.nan + self.posinf + self.neginf
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Scalars that lanes, iterations or devices reported, each at its place.
+
+    Attributes:
+        places: int64[K], ascending; places that nothing was reported at are left out.
+        values: [K], the mean of what was reported there.
+    """
+
+    places: np.ndarray
+    values: np.ndarray
+
+    def scalars(self, tag: str, step: int, wall_time: float) -> Scalars:
+        """One row: a tag for each place."""
+        tags = tuple(f"{tag}/{place}" for place in self.places)
+        return Scalars(tags, np.array([step]), np.array([wall_time]), self.values[None])
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +164,8 @@ class Record:
         wall_time: seconds since the epoch, read when the value was reported, not when written.
         value: by kind: SCALAR a NumPy scalar, HISTOGRAM a :class:`Histogram`, IMAGE a uint8 array
             [N, H, W, C] (C is 1, 3 or 4) or an :class:`EncodedImage`, TEXT a str (Markdown) or a
-            list of rows of str (a table, its header first), HPARAMS a dict, NORMS :class:`Norms`.
+            list of rows of str (a table, its header first), HPARAMS a dict, NORMS :class:`Norms`,
+            STACK :class:`Stack`.
     """
 
     kind: Kind

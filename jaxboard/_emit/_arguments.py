@@ -45,8 +45,8 @@ def check_every(tag: str, every: Any) -> None:
 
 def check_reduce(tag: str, reduce: Any) -> None:
     """Raises unless ``reduce`` names a reduction."""
-    if reduce not in REDUCTIONS:
-        names = ", ".join(map(repr, sorted(REDUCTIONS)))
+    if reduce not in (*REDUCTIONS, "stack"):
+        names = ", ".join(map(repr, sorted((*REDUCTIONS, "stack"))))
         raise wrong(tag, f"expected reduce= to be one of {names}, got {reduce!r}.")
 
 

@@ -56,7 +56,7 @@ def tap(tag: str, x: Tree, *, every: int | None = None, reduce: str = "mean") ->
     passed = []
     for name, leaf in zip(names, leaves, strict=True):
         place = f"{around.scope}{tag}/{name}" if name else around.scope + tag
-        spec = Spec(Kind.SCALAR, place, reduce, cadence)
+        spec = Spec(Kind.STACK if reduce == "stack" else Kind.SCALAR, place, reduce, cadence)
         left_out = around.silent or (cadence in around.muted and not spec.windowed)
         has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
         passed.append(tapped(spec, leaf) if has_gradient and not left_out else leaf)

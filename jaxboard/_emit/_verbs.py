@@ -46,7 +46,9 @@ def scalar(
             values of all steps since the last one; with ``reduce="last"``, of that step alone.
         reduce: how several values of one point (its steps, lanes of a vmap, iterations of a loop,
             repeated reports) become one: ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``,
-            ``"std"`` or ``"count"``.
+            ``"std"`` or ``"count"``. With ``"stack"`` lanes, iterations and devices stay apart, as ``tag/0``,
+            ``tag/1`` and so on, of the step that is due; trips of a while loop, repeated reports, and
+            iterations that no ``instrument`` is around become their mean.
         weight: a number of 0 or more, perhaps traced: how much the value counts in a mean, a sum or a
             standard deviation (the number of tokens that a mean loss is of, say). With 0 or NaN it is
             left out.
@@ -66,7 +68,7 @@ def scalar(
     """
     arguments.check_reduce(tag, reduce)
     _report(
-        Kind.SCALAR,
+        Kind.STACK if reduce == "stack" else Kind.SCALAR,
         tag,
         value,
         arguments.as_scalar,

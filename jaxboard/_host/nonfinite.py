@@ -111,7 +111,7 @@ class Sentinel:
     def _watched(self, batch: Batch) -> Batch:
         out: Batch = [
             item.value.scalars(item.tag, item.step, item.wall_time)
-            if isinstance(item, Record) and item.kind is Kind.NORMS
+            if isinstance(item, Record) and item.kind in (Kind.NORMS, Kind.STACK)
             else item
             for item in batch
         ]
@@ -137,6 +137,8 @@ class Sentinel:
             yield from self._one(item.tag, item.step, value.nonfinite > 0, lambda: _elements(value))
         elif item.kind is Kind.NORMS:
             yield from self._leaves(item.tag, item.step, item.value)
+        elif item.kind is Kind.STACK:
+            yield from self._columns(item.value.scalars(item.tag, item.step, item.wall_time))
 
     def _one(self, tag: str, step: int, bad: bool, text: Callable[[], str]) -> Iterator[Finding]:
         if not bad:

@@ -10,8 +10,10 @@ from jaxboard.reduce._histogram import HistogramReducer
 from jaxboard.reduce._image import ImageReducer
 from jaxboard.reduce._norms import NormsReducer
 from jaxboard.reduce._reducer import REDUCTIONS, Reducer
+from jaxboard.reduce._stack import StackReducer
 
 _HISTOGRAM = HistogramReducer()
+_STACK = StackReducer()
 
 
 @functools.cache
@@ -24,5 +26,7 @@ def reducer(spec: Spec) -> Reducer:
             return ImageReducer(spec.max_images)
         case Kind.NORMS:
             return NormsReducer(spec.leaves, spec.what)
+        case Kind.STACK:
+            return _STACK
         case _:
             return REDUCTIONS[spec.reduce]

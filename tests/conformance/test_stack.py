@@ -1,0 +1,103 @@
+"""``reduce="stack"`` keeps lanes, iterations and devices apart."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import jaxboard as jb
+from jaxboard.testing import capture
+
+XS = np.array([3.0, 1.0, 2.0, 6.0], np.float32)
+
+
+def stack(x, **options):
+    jb.scalar("x", x, reduce="stack", **options)
+    return x
+
+
+def scan(xs):
+    return lax.scan(lambda c, x: (c, stack(x)), 0.0, xs)
+
+
+def reverse_scan(xs):
+    return lax.scan(lambda c, x: (c, stack(x)), 0.0, xs, reverse=True)
+
+
+def vmap(xs):
+    return jax.vmap(stack)(xs)
+
+
+def vmap_where(xs):
+    return jax.vmap(lambda x: stack(x, where=x > 1))(xs)
+
+
+def cond_in_scan(xs):
+    return lax.scan(lambda c, x: (c, lax.cond(x > 1, stack, jnp.negative, x)), 0.0, xs)
+
+
+def vmap_of_cond(xs):
+    return jax.vmap(lambda x: lax.cond(x > 1, stack, jnp.negative, x))(xs)
+
+
+def scan_of_vmap(xs):
+    return lax.scan(lambda c, row: (c, jax.vmap(stack)(row)), 0.0, xs.reshape(2, 2))
+
+
+def twice(xs):
+    return vmap(xs), vmap(xs[:2] + 2)
+
+
+def while_of_vmap(xs):
+    return lax.while_loop(lambda xs: xs[0] < 5, lambda xs: jax.vmap(stack)(xs) + 1, xs)
+
+
+def shard_map(xs):
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+    shard = lambda x: stack(x.sum())[None]  # noqa: E731
+    return jax.shard_map(shard, mesh=mesh, in_specs=P("d"), out_specs=P("d"))(xs)
+
+
+@pytest.mark.parametrize(
+    ("program", "values"),
+    [
+        (scan, [3, 1, 2, 6]),
+        (reverse_scan, [6, 2, 1, 3]),
+        (vmap, [3, 1, 2, 6]),
+        (vmap_where, [3, None, 2, 6]),
+        (cond_in_scan, [3, None, 2, 6]),
+        (vmap_of_cond, [3, None, 2, 6]),
+        (scan_of_vmap, [3, 1, 2, 6]),
+        (twice, [4, 2, 2, 6]),
+        (while_of_vmap, [3.5, 1.5, 2.5, 6.5]),
+        (shard_map, [3, 1, 2, 6]),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+@pytest.mark.parametrize("way", ["output", "callback"])
+def test_stack(program, values, way):
+    """Each place is a tag, its value the mean of what was reported there; no data, no point."""
+    function = jb.instrument(jax.jit(program))
+    function = function if way == "output" else jax.jit(function)
+    with capture() as records:
+        for _ in range(2):
+            function(XS)
+    expected = [(f"x/{i}", value) for i, value in enumerate(values) if value is not None]
+    points = [(record.tag, record.step, record.value) for record in records]
+    assert sorted(points) == sorted((tag, s, value) for tag, value in expected for s in range(2))
+
+
+def test_plain_python():
+    """A value that no transformation multiplies is the only one of its stack."""
+    with capture() as records:
+        jb.scalar("x", 2.0, reduce="stack", step=1)
+        jb.scalar("x", 4.0, reduce="stack", step=1)
+    assert [(record.tag, record.step, float(record.value)) for record in records] == [
+        ("x/0", 1, 2.0),
+        ("x/0", 1, 4.0),
+    ]
