@@ -60,7 +60,8 @@ def _row(case: Case) -> str:
     notes = [case.note] if case.note else []
     if case.stays is not None:
         notes.append(
-            "inside of somebody's `jit` it keeps its rule, and its reports take a callback each, with a warning"
+            "inside of somebody's `jit` it keeps its rule, and its reports take a callback each, with a warning; "
+            "they may belong to the step before"
         )
     unharvested = "" if case.unharvested is None else _counts(case.unharvested)
     return f"| {case.name} | {_counts(case.observed)} | {unharvested} | {'; '.join(notes)} |"

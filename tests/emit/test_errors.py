@@ -39,9 +39,7 @@ NO_PIXELS = (
     "expected pixels as uint8, or as floats from 0 to 1, got {}. "
     "Convert them first (x.astype(jnp.uint8))."
 )
-NO_REDUCTION = (
-    "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'std', 'sum', got {}."
-)
+NO_REDUCTION = "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'stack', 'std', 'sum', got {}."
 NO_TAG = "the tag is empty. Name what is reported, as in 'train/loss'."
 TRACING = (
     "{} is for plain Python, and JAX is tracing here: it would be reported once, while compiling. "
