@@ -122,8 +122,11 @@ class Recorder:
             return
         if self._capture is not None:
             self._ask(_PATIENCE_SECS if timeout is None else min(timeout / 4, _PATIENCE_SECS))
-            if self._placed.wait(None if timeout is None else timeout / 2) and timeout is None:
+            placed = self._placed.wait(None if timeout is None else timeout / 2)
+            if timeout is None:
                 self._capture.join(_SUMMARY_SECS)
+            elif placed and self.path is not None:
+                self._capture.discard()  # There is no time for the summary.
         self._detach()
 
     # --- Steps, on the thread that takes them. ----------------------------------------------------

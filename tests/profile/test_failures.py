@@ -257,11 +257,13 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_the_process_ends(tmp_path, ending):
-    """However that is, with the block still open, the steps till then are saved."""
+def test_the_process_ends(tmp_path, monkeypatch, ending):
+    """However that is, with the block still open, the steps till then are saved, and no more is left."""
     last, status = ENDINGS[ending]
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     child = program(
-        tmp_path,
+        tmp_path / "logs",
         f"""
         profiler = jb.profile((0, 10), LOGDIR)
         profiler.__enter__()
@@ -271,8 +273,9 @@ def test_the_process_ends(tmp_path, ending):
     )
     _, err = child.communicate(timeout=DEADLINE)
     assert child.returncode == status, err
-    (path,) = traces(tmp_path)
-    assert markers(str(tmp_path / path)) == [0, 1, 2]
+    (path,) = traces(tmp_path / "logs")
+    assert markers(str(tmp_path / "logs" / path)) == [0, 1, 2]
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
