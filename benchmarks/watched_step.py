@@ -16,6 +16,7 @@ import platform
 import statistics
 import tempfile
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -79,14 +80,11 @@ def main() -> None:
         jax.random.normal(x, (options.batch, WIDTHS[0])),
         jax.random.normal(y, (options.batch, 10)),
     )
-    ways = {
-        "bare": jax.jit(lambda p, b: update(p, b, watched=False), donate_argnums=0),
-        "watched": jb.instrument(
-            jax.jit(lambda p, b: update(p, b, watched=True), donate_argnums=0)
-        ),
-    }
+    bare = jax.jit(lambda p, b: update(p, b, watched=False), donate_argnums=0)
+    watched: Any = jb.instrument(jax.jit(lambda p, b: update(p, b, watched=True), donate_argnums=0))
+    ways = {"bare": bare, "watched": watched}
     with tempfile.TemporaryDirectory() as folder, jb.Run(folder) as run:
-        ways["watched"].precompile(new_params(), batch)
+        watched.precompile(new_params(), batch)
         params = {name: new_params() for name in ways}
         for name, way in ways.items():
             _, params[name] = seconds_a_step(way, params[name], batch, 10)
