@@ -24,8 +24,8 @@ def report(tag: str, value: Any) -> None:
     """Reports a value by every verb that works in traced code."""
     for name in REDUCTIONS:
         jb.scalar(f"{tag}/{name}", value, reduce=name)
-    jb.scalars(f"{tag}/scalars", {"a": value, "b": -jnp.asarray(value)}, reduce="sum")
-    jb.histogram(f"{tag}/histogram", jnp.stack([jnp.asarray(value), jnp.asarray(-value)]))
+    jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
+    jb.histogram(f"{tag}/histogram", jnp.stack([jnp.asarray(value), jnp.negative(value)]))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
 
 
