@@ -11,10 +11,12 @@ from jaxboard._record import Batch
 class Sink(Protocol):
     """Takes the records of a run and puts them where somebody will look.
 
-    A run calls its sinks from one thread, its flusher, and never from the training loop. A sink may
-    raise: the run then shows the fault, keeps the batch, calls ``write`` again with it later, and
-    raises at ``close`` if it never got through. A batch counts as delivered once the ``flush`` after
-    its ``write`` has returned.
+    A run calls its sinks from one thread, its flusher, and never from the training loop. A batch counts
+    as delivered once the ``flush`` after its ``write`` has returned. A sink may raise where the machine
+    fails it: the run then shows the fault, and writes all batches again that were not delivered, the same
+    objects in the same order; what never got through is raised at ``close``. For a value that it cannot
+    show a sink must not raise: it would get it again and again. If it has a method ``open()``, that is
+    called first, on the flusher's thread, for what takes long.
     """
 
     def write(self, batch: Batch) -> None:
