@@ -347,13 +347,18 @@ def _report(
         warn_no_run(f"report {tag!r} ({arguments.where()})")
     elif spec.windowed or is_due(channel, step, cadence):
         if isinstance(value, jax.Array):
-            report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, counts, step)))
+            report(spec, *map(_on_device, (value, counts, step)))
         else:
             counts = None if counts is None else np.asarray(counts)
             state = reducer(spec).start(value, counts, spec.rank)
             own = step is not None
             at = int(step) if own else channel.current
             channel.put(Observation(spec, state, at, time.time(), own))
+
+
+def _on_device(x: Any) -> Any:
+    """As a device array, put there in so many words: transfers that nobody asked for may be forbidden."""
+    return x if x is None or isinstance(x, jax.Array) else jax.device_put(np.asarray(x))
 
 
 def report_norms(

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, Slot, Strip
+from jaxboard._frame import Entry, Frame, Rows, Slot, Strip
 from jaxboard._host.buffer import Item
 from jaxboard._host.points import Observation, Points
 from jaxboard._record import Batch, Kind, Record, Scalars
@@ -20,8 +20,8 @@ class Assembler:
 
     def __init__(self) -> None:
         self._points = Points()
-        # When the last chunk of a streamed loop came.
-        self._chunk_came: dict[Any, float] = {}
+        # Of each streamed loop that runs: when its last chunk came, and how many iterations so far.
+        self._loops: dict[Any, tuple[float, int]] = {}
 
     def assemble(self, items: list[Item], now: float) -> Batch:
         """What is complete with ``items``.
@@ -39,7 +39,7 @@ class Assembler:
         reached = -1
         for place, item in enumerate(items):
             if isinstance(item, Frame) and item.plan.rows and item.plan.step:
-                strip = self._chunk(item, item.plan.step)
+                strip = self._chunk(item, item.plan.rows, item.plan.step)
                 strips += [] if strip is None else [(place, strip)]
             elif isinstance(item, Frame):
                 groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
@@ -64,10 +64,12 @@ class Assembler:
         singles.sort(key=lambda record: record.wall_time)
         return batch + singles + _in_order([item for item in made if isinstance(item, Scalars)])
 
-    def _chunk(self, frame: Frame, slot: Slot) -> Strip | None:
+    def _chunk(self, frame: Frame, rows: Rows, slot: Slot) -> Strip | None:
         loop = frame.plan.entries
-        since = self._chunk_came.get(loop, frame.wall_time)
-        self._chunk_came[loop] = frame.wall_time
+        since, run = self._loops.pop(loop, (frame.wall_time, 0))
+        run += rows.size
+        if rows.total is None or run < rows.total:
+            self._loops[loop] = frame.wall_time, run
         return Strip.of_rows(frame, slot, since)
 
     def so_far(self, untouched_since: float) -> Batch:
@@ -108,6 +110,8 @@ def _merged(columns: list[Scalars]) -> Scalars:
 
 def _growing(strip: Strip) -> Iterator[tuple[Observation, bool]]:
     """The values that are not a point by themselves; whether each ends its step."""
+    # One report may have two accumulators, of different dtypes.
+    ends = {entry.spec: entry for entry in strip.plan.entries}
     for entry in strip.plan.entries:
         if not _grows(entry, strip):
             continue
@@ -121,7 +125,8 @@ def _growing(strip: Strip) -> Iterator[tuple[Observation, bool]]:
                 for inner, own in enumerate(owns[place]):
                     yield Observation(spec, _at(state, inner), own, wall, own=True), True
             elif spec.windowed or step % spec.every == 0:
-                yield Observation(spec, state, step, wall), not strip.open
+                last = ends[spec] is entry and not strip.open
+                yield Observation(spec, state, step, wall), last
 
 
 def _grows(entry: Entry, strip: Strip) -> bool:

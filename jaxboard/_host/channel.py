@@ -24,7 +24,8 @@ class Channel:
     Attributes:
         put: ``put(item, may_wait=True)`` of the buffer; see :meth:`Buffer.put`.
         name: which run this is, for messages.
-        windows: what instrumented functions accumulate on the device for this run, by function.
+        windows: what instrumented functions accumulate on the device for this run, by function, and the
+            last step that is in it.
         before_close: called before the run closes, by its closing thread: each waits until what it
             stands for has put its reports, or has no more to put.
     """
@@ -36,7 +37,7 @@ class Channel:
         self._next = step
         self._current = step
         self.name = name
-        self.windows: dict[Any, Packed] = {}
+        self.windows: dict[Any, tuple[Packed, int]] = {}
         self.before_close: list[Callable[[], object]] = []
         # The buffer's own method rather than one that calls it: this is the training loop's way.
         self.put = buffer.put
@@ -61,18 +62,30 @@ class Channel:
             self._next = step + 1
         return step
 
-    def put_window(self, accumulators: Packed | None) -> None:
-        """Hands accumulators over to the host before their time, where windows are merged too."""
+    def reach(self, step: int) -> None:
+        """The run has come to ``step``, if it was not there before."""
+        with self._lock:
+            if step >= self._next:
+                self._current, self._next = step, step + 1
+
+    def put_window(self, accumulators: Packed | None, step: int | None = None) -> None:
+        """Hands accumulators over to the host before their time, where windows are merged too.
+
+        Args:
+            accumulators: what they are; None for none.
+            step: the last one that is in them; by default the run's.
+        """
         if accumulators is not None:
             arrays = dict(accumulators.arrays)  # fetching puts NumPy's arrays in their place
-            frame = Frame(accumulators.plan, arrays, self._current, time.time(), open=True)
+            at = self._current if step is None else step
+            frame = Frame(accumulators.plan, arrays, at, time.time(), open=True)
             self.put(frame)
 
     def end_windows(self) -> None:
         """Hands over all windows that are not over."""
         while self.windows:
-            _, accumulators = self.windows.popitem()
-            self.put_window(accumulators)
+            _, (accumulators, last) = self.windows.popitem()
+            self.put_window(accumulators, last)
 
     @property
     def current(self) -> int:

@@ -81,7 +81,8 @@ def instrument(
             compile twice.
         stream: for a jitted function that is a whole training run: its outermost loops (``scan``,
             ``fori_loop``, ``while_loop``) report while they run, this many iterations at a time, and each
-            iteration is a step of its own.
+            iteration is a step of its own. How many trips a ``while_loop`` makes shows at its end, so the
+            call waits for that.
         progress: show a progress bar of the streamed loops. It takes tqdm.
         name: what the function is called in traces and messages; by default its own name.
 
@@ -148,6 +149,8 @@ def _check_stream(stream: Any, progress: bool, step: Any, delivery: str, advance
 def _instrumented(fn: Any, options: Options) -> Any:
     if not callable(fn):
         raise ReportError(f"instrument({fn!r}): expected a function.")
+    if isinstance(fn, Instrumented):
+        raise ReportError(f"{fn!r} is instrumented already: twice, each call would take two steps.")
     over_nnx = _compat.is_jitted(getattr(fn, "jitted_fn", None))
     if over_nnx and options.step is not None:
         raise ReportError(

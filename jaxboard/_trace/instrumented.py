@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import operator
 import time
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,7 @@ class Instrumented:
     """What :func:`instrument` returns: called like the function, and has its attributes."""
 
     def __init__(self, fn: Any, options: Options, jit_options: dict[str, Any] | None):
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, fn, updated=())
         self._fn = fn
         self._options = options
         self._jit_options = jit_options
@@ -67,7 +68,7 @@ class Instrumented:
         # Accumulators that hold nothing, once the function was found to report windows.
         self._fresh: Packed | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if not _compat.at_top_level():
             return self._traced(args, kwargs)
         channel = active()
@@ -87,12 +88,13 @@ class Instrumented:
     def _begin(self, channel: Channel, args: Any, kwargs: Any) -> tuple[int, bool]:
         """The step of a call from plain Python, and whether the program has to say it, not the host."""
         by_callback = self._options.delivery == "callback" or self._options.stream is not None
-        if by_callback and self._programs is not None:
+        jitted = self._programs is not None and not _compat.jit_is_disabled()
+        if by_callback and jitted:
             return channel.step, False  # the callback counts it
         if self._options.step is None:
             return channel.begin(self._options.advance), False
         own = self._options.step(*args, **kwargs)
-        if isinstance(own, jax.Array) and self._programs is not None:
+        if isinstance(own, jax.Array) and jitted:
             return channel.begin(self._options.advance), True
         try:
             own = operator.index(own)
@@ -200,10 +202,16 @@ class Instrumented:
         if bar is not None:
             progress.close(bar)
         program = programs.streaming(self._options.stream or 1, bar, len(args))
-        out, packed = program(np.int32(first), *args, **kwargs)
-        taken = packed.plan.taken
+        # Put there in so many words: the user may have forbidden transfers that nobody asked for.
+        out, packed = program(jax.device_put(np.int32(first)), *args, **kwargs)
+        taken, last = packed.plan.taken, packed.plan.step
         if taken is not None:
-            channel.begin(True, first + max(taken, 1) - 1)
+            channel.reach(first + max(taken, 1) - 1)
+        elif last is not None:
+            # How many steps there were shows when they are over, and the next call has to know.
+            with jax.transfer_guard_device_to_host("allow"):
+                arrays = {name: np.asarray(array) for name, array in packed.arrays.items()}
+            channel.reach(int(last.read(arrays)))
         if taken == 0:
             warn_no_loop(self._name)
         return out, packed
@@ -224,7 +232,10 @@ class Instrumented:
             cadences = programs.cadences
             muted = frozenset(n for n in cadences if step % n) if cadences else _NONE
             # Taken out while the program runs: a call on another thread meanwhile starts anew.
-            carried = channel.windows.pop(self, self._fresh)
+            carried, last = channel.windows.pop(self, (self._fresh, step))
+            if last not in (step, step - 1) and _leaves_a_window(cadences, last, step):
+                channel.put_window(carried, last)
+                carried, last = self._fresh, step
             try:
                 program, before = self._program(programs, muted, step, carried, len(args))
                 began = time.perf_counter()
@@ -232,21 +243,22 @@ class Instrumented:
                 self.ran = program, before, time.perf_counter() - began
             except Missing as missing:
                 self._fresh = nothing(missing.like, self._place(args, kwargs))
-                channel.put_window(carried)
+                channel.put_window(carried, last)
             except ValueError:
                 place = self._place(args, kwargs)
-                channel.put_window(carried)
+                channel.put_window(carried, last)
                 if carried is None or place is None or place == _sharding(carried):
                     raise
                 # The arguments lie elsewhere than the accumulators.
                 self._fresh = jax.device_put(self._fresh, place)
             except BaseException:
-                channel.put_window(carried)
+                channel.put_window(carried, last)
                 raise
             else:
                 for accumulators in filter(None, after):
-                    if channel.windows.setdefault(self, accumulators) is not accumulators:
-                        channel.put_window(accumulators)
+                    mine = accumulators, step
+                    if channel.windows.setdefault(self, mine) is not mine:
+                        channel.put_window(*mine)
                 quiet = self._options.gate == "cond" and len(muted) == len(cadences)
                 return out, _NO_FRAME if quiet and _is_sampled(packed.plan) else packed
 
@@ -260,7 +272,7 @@ class Instrumented:
     ) -> tuple[Any, tuple[Any, ...]]:
         """The program for a call of ``count`` positional arguments, and what it takes before those."""
         if self._options.gate == "cond":
-            return programs.gated(count), ((step, carried),)
+            return programs.gated(count), ((jax.device_put(np.int32(step)), carried),)
         if carried is not None:
             return programs.carrying(muted, count), (carried,)
         return programs.plain(muted), ()
@@ -278,7 +290,7 @@ class Instrumented:
         return self._jit_options
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else types.MethodType(self, instance)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_fn":  # not there yet: while being copied or unpickled
@@ -287,6 +299,11 @@ class Instrumented:
 
     def __repr__(self) -> str:
         return f"<jaxboard.instrument of {self._fn!r}>"
+
+
+def _leaves_a_window(cadences: set[int], last: int, step: int) -> bool:
+    """Whether a window that ``last`` is in ends before ``step`` without having been due."""
+    return any(last % every and -(-last // every) != -(-step // every) for every in cadences)
 
 
 def _is_sampled(plan: Plan) -> bool:

@@ -131,7 +131,7 @@ def _count_rows(plan: Plan, rows: Rows, channel: Channel | None, arrays: dict[st
         steps = plan.step.read(arrays)
         run = int((steps >= 0).sum())
         if channel is not None and run:
-            channel.begin(True, int(steps.max()))
+            channel.reach(int(steps.max()))
     if rows.bar is not None:
         progress.update(rows.bar, run, rows.total)
 

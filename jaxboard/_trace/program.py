@@ -94,7 +94,7 @@ class Programs:
             leaving, _ = window.advance(None, reports, lambda every: every not in muted)
             return out, pack(leaving)
 
-        def carry(accumulators: Packed, *args: Any, **kwargs: Any) -> Any:
+        def carry(accumulators: Packed, /, *args: Any, **kwargs: Any) -> Any:
             out, reports = self._reported(muted, args, kwargs)
             due = lambda every: every not in muted  # noqa: E731
             leaving, staying = window.advance(accumulators, reports, due)
@@ -118,7 +118,7 @@ class Programs:
             count: how many positional arguments it will be called with.
         """
 
-        def call(given: tuple[Any, Packed | None], *args: Any, **kwargs: Any) -> Any:
+        def call(given: tuple[Any, Packed | None], /, *args: Any, **kwargs: Any) -> Any:
             step, accumulators = given
             out, reports = self._reported(_NOTHING, args, kwargs, step=step)
             due = lambda every: step % every == 0  # noqa: E731
@@ -139,10 +139,11 @@ class Programs:
             count: how many positional arguments it will be called with.
         """
 
-        def call(first: Any, *args: Any, **kwargs: Any) -> Any:
+        def call(first: Any, /, *args: Any, **kwargs: Any) -> Any:
             stream = Stream(size, first, bar)
             out, reports = self._reported(_NOTHING, args, kwargs, stream=stream)
-            packed = pack(reports, stream.last if reports else None)
+            told = reports or stream.taken is None
+            packed = pack(reports, stream.last if told else None)
             return out, Packed(dataclasses.replace(packed.plan, taken=stream.taken), packed.arrays)
 
         key = ("stream", count)
@@ -167,7 +168,8 @@ class Programs:
         around = ambient.current()._replace(every=self._every, muted=muted, harvested=True)
         with ambient.entered(around):
             out, reports = self._harvested(args, kwargs, final=True, **more)
-        self.cadences.update(r.spec.every for r in reports if r.spec.every > 1)
+        # Another set, not the same one with more in it: a call on another thread may be reading that.
+        self.cadences = self.cadences | {r.spec.every for r in reports if r.spec.every > 1}
         return out, reports
 
     @functools.cached_property
@@ -256,7 +258,7 @@ class Programs:
         if counted is not None:
             options = _with_one_before(options, counted)
             signature = inspect.signature(self._fn)
-            first = inspect.Parameter("accumulators", inspect.Parameter.POSITIONAL_ONLY)
+            first = inspect.Parameter("_jaxboard_given", inspect.Parameter.POSITIONAL_ONLY)
             named.__dict__["__signature__"] = signature.replace(
                 parameters=[first, *signature.parameters.values()]
             )

@@ -1,7 +1,7 @@
 """Windows: accumulators that stay on the device from call to call, until their point is due.
 
-The program of an instrumented step takes them as its first argument, donated, and returns them with what
-it reports merged in. On a step at which a window is due, its accumulator leaves with the frame, and one
+The program of an instrumented step takes them as its first argument and returns them with what it reports
+merged in. They are a few hundred bytes and not donated: so a call that fails leaves them as they were. On a step at which a window is due, its accumulator leaves with the frame, and one
 that holds nothing takes its place.
 """
 

@@ -91,7 +91,7 @@ def measure(leaves: list[Any], others: list[Any] | None, what: tuple[str, ...]) 
 
 def _square(x: Any) -> Any:
     x = jnp.abs(x) if jnp.iscomplexobj(x) else x
-    x = x.astype(jnp.promote_types(x.dtype, np.float32))
+    x = x.astype(np.float32) if x.dtype.itemsize < 4 else x
     return jnp.sum(x * x).astype(np.float32)
 
 

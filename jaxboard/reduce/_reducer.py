@@ -71,9 +71,8 @@ def _limit(dtype: Any, *, high: bool) -> Any:
 
 def _floats(values: Any) -> Any:
     """Values as floats of 32 bits at least, in which sums round little."""
-    xp = namespace(values)
     if jnp.issubdtype(values.dtype, jnp.floating):
-        return values.astype(xp.promote_types(values.dtype, np.float32))
+        return values.astype(np.float32) if values.dtype.itemsize < 4 else values
     return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64)
 
 

@@ -436,3 +436,96 @@ def test_persistent_compilation_cache(tmp_path):
         jax.config.update("jax_compilation_cache_dir", None)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
         compilation_cache.reset_cache()
+
+
+@pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"stream": 2}], ids=str)
+def test_any_argument_may_have_any_name(options):
+    """No name of an argument of the user's stands in the way of one of jaxboard's."""
+
+    @functools.partial(jb.instrument, **options)
+    @jax.jit
+    def f(self, accumulators, given, first):
+        def body(total, x):
+            jb.scalar("x", x, every=2)
+            return total + x, None
+
+        return jax.lax.scan(body, self + accumulators, given + first)[0]
+
+    with capture():
+        for _ in range(3):
+            assert f(self=1.0, accumulators=2.0, given=jnp.arange(3.0), first=4.0) == 18.0
+
+
+@pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"stream": 2}], ids=str)
+def test_transfers_may_be_forbidden(options):
+    """jax.transfer_guard("disallow") is about the user's transfers."""
+
+    @functools.partial(jb.instrument, **options)
+    @jax.jit
+    def f(x):
+        def body(total, x):
+            jb.scalar("sum", x, every=2, reduce="sum")
+            jb.histogram("h", x, every=2)
+            return total + x, None
+
+        return jax.lax.scan(body, x[0], x)[0]
+
+    x = jnp.arange(4.0)
+    one = jnp.float32(1)
+    with capture() as records, jax.transfer_guard("disallow"):
+        f(x)
+        f(x)
+        jb.scalar("host", one, step=7, where=True, weight=2.0)
+    assert ("host", 7) in {(r.tag, r.step) for r in records}
+
+
+def test_types_need_not_be_promoted():
+    """Values of 16 bits are reported where the user allows no implicit promotion."""
+
+    @jb.instrument
+    @jax.jit
+    def f(x):
+        for how in ("mean", "sum", "std", "max"):
+            jb.scalar(how, x.astype(jnp.bfloat16), reduce=how)
+        jb.watch("x", {"a": x.astype(jnp.bfloat16)[None]})
+        return x
+
+    with capture() as records, jax.numpy_dtype_promotion("strict"):
+        f(jnp.float32(3))
+    values = {r.tag: float(r.value) for r in records if r.kind.value == "scalar"}
+    assert (values["mean"], values["sum"], values["max"], values["std"]) == (3.0, 3.0, 3.0, 0.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"delivery": "callback"}, {"stream": 4}], ids=str)
+def test_without_jit(options):
+    """Under jax.disable_jit each call is a step, whatever was asked for."""
+    f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x)), **options)
+    own = jb.instrument(jax.jit(lambda s: jb.scalar("own", s)), step=lambda s: s)
+    with capture() as records, jax.disable_jit():
+        for x in (1.0, 2.0):
+            f(jnp.float32(x))
+        own(jnp.int32(100))
+    assert [(r.tag, r.step) for r in records] == [("x", 0), ("x", 1), ("own", 100)]
+
+
+def test_twice_is_refused():
+    """A function that is instrumented twice would take two steps a call."""
+    with pytest.raises(
+        jb.ReportError, match="is instrumented already: twice, each call would take"
+    ):
+        jb.instrument(jb.instrument(jax.jit(lambda x: x)))
+
+
+def test_bound_methods_are_methods():
+    """What an instance gives is a method, as it is of the bare function."""
+
+    class Trainer:
+        @jb.instrument
+        @functools.partial(jax.jit, static_argnums=0)
+        def step(self, x):
+            return x
+
+    trainer = Trainer()
+    assert trainer.step == trainer.step
+    assert trainer.step.__self__ is trainer
+    assert trainer.step.__name__ == "step"

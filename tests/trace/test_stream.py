@@ -219,6 +219,50 @@ def test_on_a_mesh():
     assert [(r.step, float(r.value)) for r in records] == [(i, 16.0 * i) for i in range(8)]
 
 
+def test_a_while_loop_on_a_mesh():
+    """The next call goes on where the loop ended, though only the device knew where that would be."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = NamedSharding(mesh, PartitionSpec("d"))
+
+    @functools.partial(jb.instrument, stream=4)
+    @jax.jit
+    def loop(x):
+        def body(state):
+            jb.scalar("mean", state[1].mean())
+            return state[0] + 1, state[1] + 1
+
+        return lax.while_loop(lambda state: state[0] < 6, body, (0, x))[1]
+
+    with capture() as records:
+        x = loop(jax.device_put(jnp.zeros(16), rows))
+        loop(x)
+    assert [(r.step, float(r.value)) for r in records] == [(i, float(i)) for i in range(12)]
+
+
+def test_the_count_never_goes_back():
+    """Chunks that arrive late do not undo steps that were taken since."""
+    heavy = jax.jit(lambda x: lax.fori_loop(0, 200, lambda _, x: jnp.sin(x @ x), x))
+
+    @functools.partial(jb.instrument, stream=5)
+    @jax.jit
+    def loop(x):
+        def body(x, i):
+            jb.scalar("i", i)
+            return jnp.sin(x @ x), None
+
+        return lax.scan(body, x, jnp.arange(20))[0]
+
+    after = jb.instrument(jax.jit(lambda x: jb.scalar("after", x)))
+    with capture() as records:
+        loop(heavy(jnp.ones((100, 100))))
+        for x in range(5):
+            after(float(x))
+    assert [(r.step, float(r.value)) for r in records if r.tag == "after"] == [
+        (20 + x, float(x)) for x in range(5)
+    ]
+    assert [r.step for r in records if r.tag == "i"] == list(range(20))
+
+
 def test_progress(capsys):
     """The bar counts the iterations of the loop, to its end."""
 

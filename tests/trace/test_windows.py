@@ -263,6 +263,40 @@ def test_runs_have_windows_of_their_own():
         assert [(r.step, float(r.value)) for r in records] == [(0, base), (2, 2 * base)]
 
 
+def test_steps_that_jump():
+    """A window that a jump leaves behind is a point of its own steps, none of the next ones."""
+    step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
+    with capture() as records:
+        run = jb.current_run()
+        assert run is not None
+        for _ in range(5):
+            step(1.0)
+        run.step = 20
+        step(100.0)
+    assert [(r.step, float(r.value)) for r in records] == [(0, 1.0), (10, 4.0), (20, 100.0)]
+
+
+def test_evaluation_between_windows():
+    """An evaluation that never meets a step that is due still makes a point for each window."""
+    train = jb.instrument(jax.jit(lambda x: x))
+    evaluate = jb.instrument(jax.jit(lambda x: jb.scalar("e", x, every=10)), advance=False)
+    with capture() as records:
+        for step in range(30):
+            train(1.0)
+            if step in (5, 15, 25):
+                evaluate(float(step))
+    assert [(r.step, float(r.value)) for r in records] == [(10, 5.0), (20, 15.0), (25, 25.0)]
+
+
+def test_one_report_in_two_dtypes():
+    """Integers and floats of one tag are one window, though their sums are kept apart."""
+    step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=4)))
+    with capture() as records:
+        for i in range(5):
+            step(i if i % 2 else float(i))
+    assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (4, 2.5)]
+
+
 def test_evaluation_windows():
     """Calls that take no step merge into the window of the step they belong to."""
     train = jb.instrument(jax.jit(lambda x: x))
