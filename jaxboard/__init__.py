@@ -1,7 +1,8 @@
 """TensorBoard for JAX: report values where they are, inside anything that JAX transforms."""
 
-from jaxboard import testing as testing
-from jaxboard._compat import version as __version__
+import importlib as _importlib
+import typing as _typing
+
 from jaxboard._emit import figure as figure
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
@@ -17,14 +18,18 @@ from jaxboard._errors import NonFiniteError as NonFiniteError
 from jaxboard._errors import ProfileError as ProfileError
 from jaxboard._errors import ReportError as ReportError
 from jaxboard._errors import RunError as RunError
-from jaxboard._profile import JAXProfiler as JAXProfiler
-from jaxboard._profile import profile as profile
-from jaxboard._profile import trace as trace
-from jaxboard._run import Run as Run
-from jaxboard._run import current_run as current_run
-from jaxboard._run import memory_snapshot as memory_snapshot
-from jaxboard._telemetry.settings import Telemetry as Telemetry
 from jaxboard._trace.instrument import instrument as instrument
+
+if _typing.TYPE_CHECKING:
+    __version__: str
+    from jaxboard import testing as testing
+    from jaxboard._profile import JAXProfiler as JAXProfiler
+    from jaxboard._profile import profile as profile
+    from jaxboard._profile import trace as trace
+    from jaxboard._run import Run as Run
+    from jaxboard._run import current_run as current_run
+    from jaxboard._run import memory_snapshot as memory_snapshot
+    from jaxboard._telemetry.settings import Telemetry as Telemetry
 
 __all__ = [
     "JAXProfiler",
@@ -52,3 +57,40 @@ __all__ = [
     "trace",
     "watch",
 ]
+
+# What only a program that opens a run needs is imported when it is asked for. A model that reports is
+# often imported by one that does not.
+_LATER = {
+    "JAXProfiler": "jaxboard._profile",
+    "profile": "jaxboard._profile",
+    "trace": "jaxboard._profile",
+    "Run": "jaxboard._run",
+    "current_run": "jaxboard._run",
+    "memory_snapshot": "jaxboard._run",
+    "Telemetry": "jaxboard._telemetry.settings",
+}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    if name == "testing":
+        return _importlib.import_module("jaxboard.testing")
+    if name == "__version__":
+        return _version()
+    if name not in _LATER:
+        raise AttributeError(f"module 'jaxboard' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("jaxboard-tb")
+    except metadata.PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, "__version__", "testing"})

@@ -7,7 +7,7 @@ series is the first that needs Python 3.11 and whose ``make_user_context`` is pa
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,17 +15,18 @@ import jax
 import jax.extend.core as jex
 from jax.interpreters import mlir
 
-try:
-    version = importlib.metadata.version("jaxboard-tb")
-except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
-    version = "0+unknown"
-
 JAXPR_TYPES = (jex.Jaxpr, jex.ClosedJaxpr)
 
-# An effect that JAX allows inside control flow, remat and custom derivatives. Which effects it allows
-# can't be told by public means, so ours is the one that `jax.debug.callback` has.
-# Remove when JAX lets a library register such an effect.
-REPORT_EFFECTS = frozenset(jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects)
+
+@functools.cache
+def report_effects() -> frozenset[Any]:
+    """An effect that JAX allows inside control flow, remat and custom derivatives.
+
+    Which effects it allows can't be told by public means, so ours is the one that ``jax.debug.callback``
+    has. Remove when JAX lets a library register such an effect.
+    """
+    return frozenset(jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects)
+
 
 # `jax.core.get_opaque_trace_state` up to 0.9. Remove with 0.9.
 _trace_state = getattr(jex, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state  # type: ignore[attr-defined]

@@ -235,3 +235,26 @@ class Strip:
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in (*self.arrays.values(), self.steps, self.wall_times))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """A report of plain Python: a value of a point that may have more.
+
+    Attributes:
+        spec: the report.
+        state: its accumulator, of NumPy arrays.
+        step: the step it belongs to.
+        wall_time: seconds since the epoch, when it was reported.
+        own: whether the user gave the step, rather than the run.
+    """
+
+    spec: Spec
+    state: Any
+    step: int
+    wall_time: float
+    own: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))

@@ -13,9 +13,8 @@ import numpy as np
 
 from jaxboard import _compat
 from jaxboard._emit import _arguments as arguments
-from jaxboard._frame import Spec
+from jaxboard._frame import Observation, Spec
 from jaxboard._host.channel import Channel, active
-from jaxboard._host.points import Observation
 from jaxboard._record import EncodedImage, Kind, Record
 from jaxboard._trace import ambient
 from jaxboard._trace.advice import warn_no_run

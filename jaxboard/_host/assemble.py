@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, Rows, Slot, Strip
+from jaxboard._frame import Entry, Frame, Observation, Rows, Slot, Strip
 from jaxboard._host.buffer import Item
-from jaxboard._host.points import Observation, Points
+from jaxboard._host.points import Points
 from jaxboard._record import Batch, Kind, Record, Scalars
 from jaxboard.reduce import State, reducer
 

@@ -14,9 +14,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from jaxboard._frame import Frame, Plan, Strip
+from jaxboard._frame import Frame, Observation, Plan, Strip
 from jaxboard._host.losses import Losses
-from jaxboard._host.points import Observation
 from jaxboard._record import EncodedImage, Histogram, Record
 
 Item: TypeAlias = Frame | Strip | Observation | Record

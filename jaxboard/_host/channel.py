@@ -12,10 +12,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxboard._frame import Frame, Packed
-from jaxboard._host.buffer import Buffer
+
+if TYPE_CHECKING:
+    from jaxboard._host.buffer import Buffer
 
 
 class Channel:

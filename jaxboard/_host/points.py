@@ -7,39 +7,14 @@ complete once a value for a later point has come; what the program reduced itsel
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxboard._frame import Spec
+from jaxboard._frame import Observation, Spec
 from jaxboard._record import Record
 from jaxboard.reduce import State, reducer
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Observation:
-    """A report of plain Python: a value of a point that may have more.
-
-    Attributes:
-        spec: the report.
-        state: its accumulator, of NumPy arrays.
-        step: the step it belongs to.
-        wall_time: seconds since the epoch, when it was reported.
-        own: whether the user gave the step, rather than the run.
-    """
-
-    spec: Spec
-    state: State
-    step: int
-    wall_time: float
-    own: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))
 
 
 class _Growing:

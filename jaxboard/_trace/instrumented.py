@@ -9,7 +9,7 @@ import operator
 import time
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -21,8 +21,10 @@ from jaxboard._host import observe, progress
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import ambient
 from jaxboard._trace.advice import warn_inside, warn_no_loop, warn_no_run
-from jaxboard._trace.program import Programs
 from jaxboard._trace.window import Missing, common_place, nothing
+
+if TYPE_CHECKING:
+    from jaxboard._trace.program import Programs
 
 _NONE = frozenset[int]()
 _NO_MARKER = contextlib.nullcontext()
@@ -52,8 +54,11 @@ class Instrumented:
         self._options = options
         self._jit_options = jit_options
         self._name = options.name or getattr(self, "__name__", type(fn).__name__)
-        self._programs = None
+        self._programs: Programs | None = None
         if jit_options is not None:
+            # Not before a function is instrumented: all the rules come with it.
+            from jaxboard._trace.program import Programs
+
             self._programs = Programs(
                 fn,
                 self._name,

@@ -141,12 +141,12 @@ def _count_rows(plan: Plan, rows: Rows, channel: Channel | None, arrays: dict[st
 
 @report_p.def_effectful_abstract_eval
 def _report_abstract(*_: Any, **__: Any) -> Any:
-    return [], set(_compat.REPORT_EFFECTS)
+    return [], set(_compat.report_effects())
 
 
 @deliver_p.def_effectful_abstract_eval
 def _deliver_abstract(*_: Any, **__: Any) -> Any:
-    return [], set(_compat.REPORT_EFFECTS)
+    return [], set(_compat.report_effects())
 
 
 def _of_primals(primitive: Primitive, primals: Any, tangents: Any, **params: Any) -> Any:

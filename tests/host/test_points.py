@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxboard._frame import Spec
-from jaxboard._host.points import Observation, Points
+from jaxboard._frame import Observation, Spec
+from jaxboard._host.points import Points
 from jaxboard._record import Kind
 from jaxboard.reduce import reducer
 
