@@ -25,7 +25,7 @@ import tensorboardX
 import tensorflow as tf
 
 import jaxboard as jb
-from jaxboard.reduce import HistogramReducer
+from jaxboard.reduce._histogram import HistogramReducer
 
 LOOK, OURS = "min, max, sum", "jaxboard"
 

@@ -1,7 +1,5 @@
 """How several values of one tag become one: accumulators that merge."""
 
-from jaxboard.reduce._histogram import Buckets as Buckets
-from jaxboard.reduce._histogram import HistogramReducer as HistogramReducer
 from jaxboard.reduce._norms import measure as measure
 from jaxboard.reduce._reducer import REDUCTIONS as REDUCTIONS
 from jaxboard.reduce._reducer import Reducer as Reducer

@@ -6,27 +6,28 @@ import functools
 
 from jaxboard._frame import Spec
 from jaxboard._record import Kind
-from jaxboard.reduce._histogram import HistogramReducer
-from jaxboard.reduce._image import ImageReducer
-from jaxboard.reduce._norms import NormsReducer
 from jaxboard.reduce._reducer import REDUCTIONS, Reducer
-from jaxboard.reduce._stack import StackReducer
-
-_HISTOGRAM = HistogramReducer()
-_STACK = StackReducer()
 
 
 @functools.cache
 def reducer(spec: Spec) -> Reducer:
-    """The reducer of a report's values."""
+    """The reducer of a report's values. Those of kinds that a program may never report come when asked for."""
     match spec.kind:
         case Kind.HISTOGRAM:
-            return _HISTOGRAM
+            from jaxboard.reduce._histogram import HistogramReducer
+
+            return HistogramReducer()
         case Kind.IMAGE:
+            from jaxboard.reduce._image import ImageReducer
+
             return ImageReducer(spec.max_images)
         case Kind.NORMS:
+            from jaxboard.reduce._norms import NormsReducer
+
             return NormsReducer(spec.leaves, spec.what)
         case Kind.STACK:
-            return _STACK
+            from jaxboard.reduce._stack import StackReducer
+
+            return StackReducer()
         case _:
             return REDUCTIONS[spec.reduce]
