@@ -34,8 +34,9 @@ def scalar(
 ) -> None:
     """Reports one number.
 
-    Without ``step``, all values of one tag in one step of the run make one point, whichever calls they are
-    from; with it, a value reported from plain Python is a point of its own.
+    Without ``step``, all values of one tag in one step of the run make one point, whichever evaluations
+    or lines of plain Python they are from; what a training step reports is a point when its call is over.
+    With ``step``, a value reported from plain Python is a point of its own.
 
     Args:
         tag: its name; ``/`` groups names in TensorBoard.
