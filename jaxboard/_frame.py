@@ -232,10 +232,6 @@ class Strip:
         arrays = {name: array[order] for name, array in frame.arrays.items()}
         return cls(frame.plan, arrays, steps[order], walls, frame.open)
 
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in (*self.arrays.values(), self.steps, self.wall_times))
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Observation:

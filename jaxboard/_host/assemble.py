@@ -43,8 +43,6 @@ class Assembler:
                 strips += [] if strip is None else [(place, strip)]
             elif isinstance(item, Frame):
                 groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
-            elif isinstance(item, Strip):
-                strips.append((place, item))
             elif isinstance(item, Observation):
                 growing.append((place, item, item.own))
                 reached = reached if item.own else max(reached, item.step)

@@ -14,11 +14,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from jaxboard._frame import Frame, Observation, Plan, Strip
+from jaxboard._frame import Frame, Observation, Plan
 from jaxboard._host.losses import Losses
 from jaxboard._record import EncodedImage, Histogram, Record
 
-Item: TypeAlias = Frame | Strip | Observation | Record
+Item: TypeAlias = Frame | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
@@ -221,8 +221,6 @@ class Buffer:
 
 def count(item: Item) -> int:
     """How many reports an item holds."""
-    if isinstance(item, Strip):
-        return len(item.plan.entries) * len(item.steps)
     if not isinstance(item, Frame):
         return 1
     rows = item.plan.rows
@@ -240,8 +238,8 @@ def _is_ready(item: Item) -> bool:
     return True
 
 
-def _size(item: Strip | Observation | Record) -> int:
-    if isinstance(item, Strip | Observation):
+def _size(item: Observation | Record) -> int:
+    if isinstance(item, Observation):
         return item.nbytes + _OVERHEAD
     value = item.value
     if isinstance(value, np.ndarray | np.generic):

@@ -86,7 +86,7 @@ class Points:
         for spec, point in self._growing.items():
             if not spec.windowed and point.changed and point.touched <= untouched_since:
                 point.changed = False
-                yield _record(spec, point, point.step)
+                yield _record(spec, point)
 
     def all(self) -> Iterator[Record]:
         """Every point; a window that is not over is put at its newest step."""
@@ -97,15 +97,15 @@ class Points:
     def _complete(self, spec: Spec) -> Iterator[Record]:
         point = self._growing.pop(spec)
         if point.changed:
-            yield _record(spec, point, point.step)
+            yield _record(spec, point)
 
 
 def _holds_any(state: State) -> bool:
     return isinstance(state.weight, int) or bool(np.any(np.asarray(state.weight) > 0))
 
 
-def _record(spec: Spec, point: _Growing, step: int) -> Record:
+def _record(spec: Spec, point: _Growing) -> Record:
     value: Any = reducer(spec).finish(point.state)
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    return Record(spec.kind, spec.tag, step, point.wall_time, value)
+    return Record(spec.kind, spec.tag, point.step, point.wall_time, value)

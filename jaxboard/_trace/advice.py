@@ -6,31 +6,32 @@ import warnings
 
 from jaxboard._errors import JaxboardWarning
 
-_warned_inside: set[str] = set()
+_advised: set[str] = set()
 
 
 def warn_inside(name: str) -> None:
     """Says, once for each function, how reports get faster."""
-    if name not in _warned_inside:
-        _warned_inside.add(name)
-        warnings.warn(
-            f"{name} is instrumented inside of what JAX traces, so each of its reports takes a callback, "
-            "which is slow. Put @jaxboard.instrument above @jax.jit, or say delivery='callback' if that "
-            "is how it has to be.",
-            JaxboardWarning,
-            stacklevel=4,
-        )
+    _advise(
+        name,
+        f"{name} is instrumented inside of what JAX traces, so each of its reports takes a callback, "
+        "which is slow. Put @jaxboard.instrument above @jax.jit, or say delivery='callback' if that "
+        "is how it has to be.",
+    )
 
 
 def warn_no_loop(name: str) -> None:
     """Says, once for each function, that there is nothing to stream."""
-    if name not in _warned_inside:
-        _warned_inside.add(name)
-        warnings.warn(
-            f"{name}: instrument(stream=...) found no loop that reports: its reports leave when the call is over.",
-            JaxboardWarning,
-            stacklevel=5,
-        )
+    _advise(
+        name,
+        f"{name}: instrument(stream=...) found no loop that reports: its reports leave when the call is "
+        "over.",
+    )
+
+
+def _advise(name: str, text: str) -> None:
+    if name not in _advised:
+        _advised.add(name)
+        warnings.warn(text, JaxboardWarning, stacklevel=5)
 
 
 _warned_no_run = False

@@ -28,40 +28,31 @@ def scan(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setti
         v.aval.ndim == o.aval.ndim for v, o in zip(jaxpr.outvars, eqn.outvars, strict=True)
     )
     fixed = len(operands) - scanned - carried
+    start, rows = operands[fixed : fixed + carried], operands[fixed + carried :]
+    how = {name: params[name] for name in ("length", "reverse", "unroll")}
+    inner = setting._replace(stream=None)
+
+    def iteration(step: Any, carry: Any, xs: Any) -> Any:
+        mine: list[Harvested] = []
+        given = [*operands[:fixed], *carry, *xs]
+        results = harvest(jaxpr, consts, given, mine, inner._replace(step=step))
+        return results[:carried], results[carried:], mine
+
     if setting.stream is not None:
-        inner = setting._replace(stream=None)
-
-        def iteration(step: Any, carry: Any, xs: Any) -> Any:
-            mine: list[Harvested] = []
-            given = [*operands[:fixed], *carry, *xs]
-            results = harvest(jaxpr, consts, given, mine, inner._replace(step=step))
-            return results[:carried], results[carried:], mine
-
-        carry, ys = stream.scan(
-            setting.stream,
-            iteration,
-            operands[fixed : fixed + carried],
-            operands[fixed + carried :],
-            length=params["length"],
-            reverse=params["reverse"],
-            unroll=params["unroll"],
-        )
+        carry, ys = stream.scan(setting.stream, iteration, start, rows, **how)
         return [*carry, *ys]
     cell: dict[str, Any] = {}
 
     def body(carry: Any, xs: Any) -> Any:
-        mine: list[Harvested] = []
-        results = harvest(jaxpr, consts, [*operands[:fixed], *carry, *xs], mine, setting)
+        carry, ys, mine = iteration(setting.step, carry, xs)
         # Packed inside the body: one stacked result instead of one for each report.
-        return results[:carried], (results[carried:], packed_reports(mine, cell))
+        return carry, (ys, packed_reports(mine, cell))
 
     carry, (ys, arrays) = lax.scan(
         body,
-        operands[fixed : fixed + carried],
-        operands[fixed + carried :],
-        length=params["length"],
-        reverse=params["reverse"],
-        unroll=params["unroll"],
+        start,
+        rows,
+        **how,
         _split_transpose=params.get("_split_transpose", False),
     )
     if params["reverse"]:  # the iteration that ran last has to be the last

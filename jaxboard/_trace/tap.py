@@ -15,6 +15,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxboard._frame import Spec
 from jaxboard._trace.primitive import report
+from jaxboard.reduce import floats
 
 tap_p = Primitive("jaxboard_tap")
 tangent_p = Primitive("jaxboard_tap_tangent")
@@ -59,9 +60,7 @@ def _differentiate_tangent(primals: Any, tangents: Any, **params: Any) -> Any:
 def _transpose(gradient: Any, _: Any, *, spec: Spec, rank: int) -> list[Any]:
     if not isinstance(gradient, ad.Zero):
         # In at least 32 bits: squares of smaller floats overflow.
-        magnitude = jnp.abs(gradient).astype(
-            jnp.promote_types(jnp.abs(gradient).dtype, jnp.float32)
-        )
+        magnitude = floats(jnp.abs(gradient))
         own = tuple(range(gradient.ndim - rank, gradient.ndim))
         report(spec, jnp.sqrt(jnp.square(magnitude).sum(own)))
     return [gradient]

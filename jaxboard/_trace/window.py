@@ -1,8 +1,9 @@
 """Windows: accumulators that stay on the device from call to call, until their point is due.
 
 The program of an instrumented step takes them as its first argument and returns them with what it reports
-merged in. They are a few hundred bytes and not donated: so a call that fails leaves them as they were. On a step at which a window is due, its accumulator leaves with the frame, and one
-that holds nothing takes its place.
+merged in. They are a few hundred bytes and not donated: so a call that fails leaves them as they were. On a
+step at which a window is due, its accumulator leaves with the frame, and one that holds nothing takes its
+place.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxboard._frame import Packed
+from jaxboard._trace.bodies import nothing_like, weighed
 from jaxboard._trace.pack import Harvested, carried, pack, unpack
-from jaxboard.reduce import State, reducer
+from jaxboard.reduce import reducer
 
 
 class Missing(Exception):  # noqa: N818 (no error: it says what the caller has to bring)
@@ -63,8 +65,8 @@ def advance(
         merged = _merge(report, new.get(key))
         now = due(report.spec.every)
         if now is not False:
-            leaving.append(_choose(now, merged, _nothing(report)))
-        staying.append(_choose(now, _nothing(report), merged))
+            leaving.append(_choose(now, merged, nothing_like(report)))
+        staying.append(_choose(now, nothing_like(report), merged))
     return leaving, pack(staying) if staying else accumulators
 
 
@@ -75,7 +77,7 @@ def nothing(like: list[Harvested], place: jax.sharding.Sharding | None) -> Packe
         like: what they are to be like.
         place: where to put them, committed; None, wherever the program runs that takes them.
     """
-    packed = jax.jit(lambda: pack(list(map(_nothing, like))))()
+    packed = jax.jit(lambda: pack(list(map(nothing_like, like))))()
     return packed if place is None else jax.device_put(packed, place)
 
 
@@ -95,10 +97,8 @@ def common_place(shardings: Iterable[Any]) -> jax.sharding.Sharding | None:
 
 def _weighed(report: Harvested) -> Harvested:
     """The report in the dtypes it is carried in, its weight as an array: how it is from the next call on."""
-    value, weight = report.state
-    weight = jnp.asarray(weight, jnp.int32) if isinstance(weight, int) else weight
-    state = State(value, weight)
-    return Harvested(report.spec, jax.tree.map(lambda x: x.astype(carried(x.dtype)), state))
+    state = jax.tree.map(lambda x: x.astype(carried(x.dtype)), weighed(report).state)
+    return Harvested(report.spec, state)
 
 
 def _key(report: Harvested) -> Any:
@@ -118,9 +118,3 @@ def _choose(first: Any, one: Harvested, other: Harvested) -> Harvested:
         return one if first else other
     state = jax.tree.map(lambda x, y: jnp.where(first, x, y), one.state, other.state)
     return Harvested(one.spec, state)
-
-
-def _nothing(like: Harvested) -> Harvested:
-    empty = reducer(like.spec).empty(like.state)
-    weight = jnp.zeros(like.state.weight.shape, like.state.weight.dtype)
-    return Harvested(like.spec, State(empty.value, weight))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._record import Norms
-from jaxboard.reduce._reducer import Reducer, State, expand, known, namespace
+from jaxboard.reduce._reducer import Reducer, State, expand, floats, known, namespace
 
 
 class Sums(NamedTuple):
@@ -91,7 +91,7 @@ def measure(leaves: list[Any], others: list[Any] | None, what: tuple[str, ...]) 
 
 def _square(x: Any) -> Any:
     x = jnp.abs(x) if jnp.iscomplexobj(x) else x
-    x = x.astype(np.float32) if x.dtype.itemsize < 4 else x
+    x = floats(x)
     return jnp.sum(x * x).astype(np.float32)
 
 

@@ -69,7 +69,7 @@ def _limit(dtype: Any, *, high: bool) -> Any:
     return np.inf if high else -np.inf
 
 
-def _floats(values: Any) -> Any:
+def floats(values: Any) -> Any:
     """Values as floats of 32 bits at least, in which sums round little."""
     if jnp.issubdtype(values.dtype, jnp.floating):
         return values.astype(np.float32) if values.dtype.itemsize < 4 else values
@@ -156,14 +156,14 @@ def _total(values: Any) -> Total:
     """Each value as the sum of itself."""
     dtype = values.dtype
     if jnp.issubdtype(dtype, jnp.floating):
-        values = _floats(values)
+        values = floats(values)
         return Total(values, namespace(values).zeros_like(values))
     if dtype == np.bool_ or dtype.itemsize < 4:
-        values = _floats(values)
+        values = floats(values)
         return Whole(values, namespace(values).zeros_like(values))
     # A float does not hold all of these; each half it does.
     half = dtype.itemsize * 4
-    upper, lower = _floats(values >> half), _floats(values & (2**half - 1))
+    upper, lower = floats(values >> half), floats(values & (2**half - 1))
     return Whole(*_add(upper * 2.0**half, lower))
 
 
@@ -331,7 +331,7 @@ class Std(Reducer):
     name = "std"
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
-        values, weight, _ = _lanes(_floats(values), weight, rank)
+        values, weight, _ = _lanes(floats(values), weight, rank)
         zeros = namespace(values).zeros_like(values)
         return self.collapse(State((values, zeros), 1 if weight is None else weight))
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxboard._record import Stack
-from jaxboard.reduce._reducer import Reducer, State, _floats, _lanes, known, namespace
+from jaxboard.reduce._reducer import Reducer, State, _lanes, floats, known, namespace
 
 
 class Row(NamedTuple):
@@ -28,7 +28,7 @@ class StackReducer(Reducer):
     name = "stack"
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
-        values, weight, count = _lanes(_floats(values), weight, rank)
+        values, weight, count = _lanes(floats(values), weight, rank)
         xp = namespace(values)
         if weight is None:
             return State(Row(values, xp.ones(count, np.int32)), count)
