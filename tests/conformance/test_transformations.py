@@ -25,7 +25,8 @@ def close(ours, theirs, *, ordered=True):
     for (tag, _, a), (_, _, b) in zip(ours, theirs, strict=True):
         if not ordered and tag.endswith(("/last", "/image")):
             continue
-        assert a == b, f"{tag}: {a}, expected {b}"
+        expected = pytest.approx(b, rel=1e-6) if tag.endswith(verbs.ROUNDED) else b
+        assert a == expected, f"{tag}: {a}, expected {b}"
 
 
 def run(function, case: Case, warning: str | None = None, calls: int = CALLS):

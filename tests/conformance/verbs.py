@@ -11,13 +11,24 @@ import numpy as np
 import jaxboard as jb
 from jaxboard._record import Kind, Record
 
-# Of the reductions, those that tell masks, order and counts apart; all of them are tested in tests/reduce.
 REDUCTIONS = {
     "mean": np.mean,
+    "sum": np.sum,
+    "min": np.min,
     "max": np.max,
+    "std": np.std,
     "last": lambda values: values[-1],
     "count": len,
 }
+# Of [x, -x], in which the squares of an observation sum to 2 x^2.
+WATCHED = {
+    "norm": lambda values: np.sqrt(2 * np.mean(np.square(values))),
+    "rms": lambda values: np.sqrt(np.mean(np.square(values))),
+    "max": lambda values: np.max(np.abs(values)),
+    "nonfinite": lambda values: 0,
+}
+ROUNDED = ("/std", "/norm", "/rms", "/w")
+"""How the tags of values end that are roots, and so not exact."""
 
 
 def report(tag: str, value: Any) -> None:
@@ -25,7 +36,9 @@ def report(tag: str, value: Any) -> None:
     for name in REDUCTIONS:
         jb.scalar(f"{tag}/{name}", value, reduce=name)
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
-    jb.histogram(f"{tag}/histogram", jnp.stack([jnp.asarray(value), jnp.negative(value)]))
+    both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
+    jb.histogram(f"{tag}/histogram", both)
+    jb.watch(f"{tag}/watch", {"w": both}, what=WATCHED)
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
 
 
@@ -60,6 +73,11 @@ def expected(
         total, high = float(np.sum(values)), float(np.max(values))
         points += [(f"{tag}/scalars/a", step, total), (f"{tag}/scalars/b", step, -total)]
         points.append((f"{tag}/histogram", step, (-high, high, 2 * len(values))))
+        points += [
+            (f"{tag}/watch/{what}{leaf}", step, float(f(values)))
+            for what, f in WATCHED.items()
+            for leaf in ("", "/w")
+        ]
         # Lanes are a batch of images, of which the first few are kept: the first one is looked at.
         points.append((f"{tag}/image", step, int(executions[-1][0])))
     return sorted(points)
