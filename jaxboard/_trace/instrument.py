@@ -64,7 +64,8 @@ def instrument(
     open the function runs without its reports.
 
     Args:
-        fn: what ``jax.jit`` or ``nnx.jit`` returned, or a plain function, which is never jitted.
+        fn: what ``jax.jit``, ``nnx.jit`` or ``eqx.filter_jit`` returned, or a plain function, which is
+            never jitted.
         every: the cadence in steps of reports that have none of their own.
         step: ``"auto"``, the run's own count; or a function of the call's arguments that returns the
             call's step. If that is a Python integer, the run's count follows it. If it is a device
@@ -87,7 +88,8 @@ def instrument(
         name: what the function is called in traces and messages; by default its own name.
 
     Returns:
-        A function like ``fn``; without ``fn``, a decorator.
+        A function like ``fn``; without ``fn``, a decorator. What its ``lower().compile()`` returns takes
+        a step at each call, and the frame of that one callback.
 
     Raises:
         ReportError: an argument is not what is said here. At a call: with ``delivery="output"``, JAX
@@ -149,23 +151,29 @@ def _check_stream(stream: Any, progress: bool, step: Any, delivery: str, advance
 def _instrumented(fn: Any, options: Options) -> Any:
     if not callable(fn):
         raise ReportError(f"instrument({fn!r}): expected a function.")
-    if isinstance(fn, Instrumented):
+    jitted = [getattr(fn, name, None) for name in ("jitted_fn", "_cached")]
+    if any(isinstance(x, Instrumented) for x in (fn, *jitted)):
         raise ReportError(f"{fn!r} is instrumented already: twice, each call would take two steps.")
-    over_nnx = _compat.is_jitted(getattr(fn, "jitted_fn", None))
-    if over_nnx and options.step is not None:
+    over_nnx, over_equinox = map(_compat.is_jitted, jitted)
+    if (over_nnx or over_equinox) and options.step is not None:
         raise ReportError(
-            "instrument(step=...): over nnx.jit the arguments are not yet told apart when the step is "
-            "asked for. Set run.step before the loop instead, and let each call count."
+            f"instrument(step=...): over {'nnx.jit' if over_nnx else 'eqx.filter_jit'} the arguments are not "
+            "yet told apart when the step is asked for. Set run.step before the loop instead, and let each "
+            "call count."
         )
     try:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))
         if over_nnx:
             return over_nnx_jit(fn, options)
+        if over_equinox:
+            from jaxboard._trace.over_equinox import over_filter_jit
+
+            return over_filter_jit(fn, options)
     except Exception as reason:
         warnings.warn(
-            f"instrument({getattr(fn, '__name__', fn)!r}): this version of JAX or Flax does not tell how "
-            f"it was jitted ({reason!r}); each report takes a callback.",
+            f"instrument({getattr(fn, '__name__', fn)!r}): this version of JAX, Flax or Equinox does not tell "
+            f"how it was jitted ({reason!r}); each report takes a callback.",
             JaxboardWarning,
             stacklevel=3,
         )

@@ -26,6 +26,8 @@ from jaxboard._trace.window import Missing, common_place, nothing
 if TYPE_CHECKING:
     from jaxboard._trace.program import Programs
 
+_AHEAD_OF_TIME = ("lower", "trace")
+"""The methods of a jitted function that lead to a compiled one. That is JAX's, and knows of no hidden output."""
 _NONE = frozenset[int]()
 _NO_MARKER = contextlib.nullcontext()
 _NO_FRAME = Packed(Plan(()), {})
@@ -300,6 +302,8 @@ class Instrumented:
     def __getattr__(self, name: str) -> Any:
         if name == "_fn":  # not there yet: while being copied or unpickled
             raise AttributeError(name)
+        if name in _AHEAD_OF_TIME and self._programs is not None:
+            return getattr(self._programs.by_callback, name)
         return getattr(self._fn, name)
 
     def __repr__(self) -> str:

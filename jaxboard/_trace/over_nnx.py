@@ -26,8 +26,8 @@ def over_nnx_jit(fn: Any, options: Options) -> Any:
     return wrapper
 
 
-class _Lowering:
-    """Stands in for an instrumented function where nnx would have it lowered, to compile all of it."""
+class Lowering:
+    """Stands in for an instrumented function where a wrapper would have it lowered, to compile all of it."""
 
     def __init__(self, function: Instrumented):
         self._function = function
@@ -39,7 +39,7 @@ class _Lowering:
 def _precompile_under_nnx(wrapper: Any, *args: Any, **kwargs: Any) -> None:
     """See :meth:`Instrumented.precompile`. What nnx makes of the arguments, only its own wrapper knows."""
     inner = wrapper.jitted_fn
-    wrapper.jitted_fn = _Lowering(inner)
+    wrapper.jitted_fn = Lowering(inner)
     try:
         wrapper.lower(*args, **kwargs)
     finally:

@@ -41,7 +41,7 @@ LIMITS = (
     ),
     Limit(
         "jax.export",
-        ("no_instrument",),
+        ("output", "callback", "no_instrument"),
         None,
         "JAX exports no callbacks.",
         "serialization of host_callbacks is not yet implemented",

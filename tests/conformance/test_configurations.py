@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
 from jaxboard.testing import capture
@@ -93,7 +95,8 @@ def test_bfloat16(way):
     assert [float(record.value) for record in records] == [257.0]
 
 
-def test_donated_and_static_arguments(way):
+@pytest.mark.parametrize("delivery", ["output", "callback", None])
+def test_donated_and_static_arguments(delivery):
     """Donated arguments are donated, static ones are static."""
 
     @functools.partial(jax.jit, donate_argnums=0, static_argnums=1)
@@ -102,7 +105,7 @@ def test_donated_and_static_arguments(way):
         jb.scalar("x", xs.sum() * times)
         return xs * times
 
-    function = f if way is jax.jit else jb.instrument(f)
+    function = f if delivery is None else jb.instrument(f, delivery=delivery)
     xs = jnp.asarray(XS)
     with capture() as records:
         np.testing.assert_array_equal(function(xs, 2), XS * 2)
@@ -110,21 +113,74 @@ def test_donated_and_static_arguments(way):
     assert [float(record.value) for record in records] == [24.0]
 
 
-def test_lower_and_compile():
-    """A function that reports is lowered and compiled ahead of time like any other, by callback."""
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_shardings(way, kind):
+    """Arguments and results that eight devices share stay where they are, and are reported as a whole."""
+    mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind, kind))
+    rows = NamedSharding(mesh, P("x", "y"))
+    xs = jax.device_put(np.arange(64, dtype=np.float32).reshape(8, 8), rows)
+
+    def f(report, xs):
+        report("sum", xs.sum())
+        report("max", xs.max())
+        return jnp.sin(xs)
+
+    with capture() as records:
+        results = [way(functools.partial(f, jb.scalar))(xs) for _ in range(2)]
+    bare = jax.jit(functools.partial(f, lambda tag, value: None))(xs)
+    for result in results:
+        np.testing.assert_array_equal(result, bare)
+        assert result.sharding == bare.sharding
+    points = [(r.tag, r.step, float(r.value)) for r in records]
+    steps = [0] if way is jax.jit else [0, 1]
+    assert sorted(points) == sorted(
+        (tag, step, value) for tag, value in (("max", 63.0), ("sum", 2016.0)) for step in steps
+    )
+
+
+def test_shardings_asked_of_jit():
+    """Shardings that ``jax.jit`` was given are those of arguments and results, hidden output or not."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    split, whole = NamedSharding(mesh, P("d")), NamedSharding(mesh, P())
+
+    @functools.partial(jax.jit, in_shardings=split, out_shardings=whole)
+    def f(xs):
+        jb.scalar("x", xs.sum())
+        return jnp.sin(xs)
+
+    xs = np.arange(8, dtype=np.float32)
+    with capture() as records:
+        for delivery in ("output", "callback"):
+            assert jb.instrument(f, delivery=delivery)(xs).sharding == whole
+    assert [(r.step, float(r.value)) for r in records] == [(0, 28.0), (1, 28.0)]
+
+
+@pytest.mark.parametrize("through", ["lower", "trace"])
+def test_compiled_ahead_of_time(through):
+    """What an instrumented function is compiled to ahead of time takes a step at each call, and one callback."""
+    function = jb.instrument(jax.jit(REPORTING))
+    ahead = function.lower(XS) if through == "lower" else function.trace(XS).lower()
+    compiled = ahead.compile()
+    with capture() as records:
+        results = [compiled(xs) for xs in (XS, 2 * XS)]
+    assert [(r.step, float(r.value)) for r in records] == [(0, 3.0), (1, 6.0)]
+    for result, xs in zip(results, (XS, 2 * XS), strict=True):
+        np.testing.assert_array_equal(result, jax.jit(BARE)(xs))
+
+
+def test_compiled_ahead_of_time_without_instrument():
+    """Compiled ahead of time without ``instrument``, reports take a callback each, and no step is taken."""
     with capture() as records:
         compiled = jax.jit(REPORTING).lower(XS).compile()
         np.testing.assert_array_equal(compiled(XS), jax.jit(BARE)(XS))
         compiled(XS)
-    assert [float(record.value) for record in records] == [3.0]
+    assert [(r.step, float(r.value)) for r in records] == [(0, 3.0)]
 
 
-def test_export():
-    """JAX exports no callbacks, and says so."""
-    from jax import export
-
+def test_export(way):
+    """JAX exports no callbacks, and says so, whether the function is instrumented or not."""
     with pytest.raises(NotImplementedError, match="serialization of host_callbacks"):
-        export.export(jax.jit(REPORTING))(XS).serialize()
+        export.export(way(REPORTING))(XS)
 
 
 def test_disable_jit():
@@ -156,8 +212,8 @@ def test_own_steps_in_a_while_loop():
 
 def test_own_steps_in_shard_map():
     """The devices of a mesh make one point, also where the report brings its step."""
-    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec("d")
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    spec = P("d")
 
     def shard(x):
         lax.scan(lambda c, i: (jb.scalar("x", x.sum(), step=i), (c, None))[1], 0, jnp.arange(2))

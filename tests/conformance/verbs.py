@@ -38,7 +38,7 @@ def report(tag: str, value: Any) -> None:
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
     both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
     jb.histogram(f"{tag}/histogram", both)
-    jb.watch(f"{tag}/watch", {"w": both}, what=WATCHED)
+    jb.watch(f"{tag}/watch", {"w": both}, what=tuple(WATCHED))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
 
 
