@@ -33,13 +33,6 @@ class Limit:
 
 LIMITS = (
     Limit(
-        "shard_map in shard_map",
-        ("no_instrument",),
-        (0, 9, 0),
-        "JAX 0.8 does not lower callbacks inside of two shard_maps.",
-        "'sdy.manual_computation' op operates on axis \"x\" which is already bound by a parent",
-    ),
-    Limit(
         "jax.export",
         ("output", "callback", "no_instrument"),
         None,
