@@ -87,9 +87,11 @@ def watch(
     if others is not None:
         asked += ("ratio",)
     if asked:
+        with _compat.unchecked():
+            norms = _measure(list(leaves.values()), others, what=asked)
         verbs.report_norms(
             tag,
-            _measure(list(leaves.values()), others, what=asked),
+            norms,
             leaves=tuple((name, int(x.size)) for name, x in leaves.items()),
             what=asked,
             step=step,

@@ -94,7 +94,7 @@ class Instrumented:
 
     def _begin(self, channel: Channel, args: Any, kwargs: Any) -> tuple[int, bool]:
         """The step of a call from plain Python, and whether the program has to say it, not the host."""
-        by_callback = self._options.delivery == "callback" or self._options.stream is not None
+        by_callback = self._options.stream is not None or self._by_callback()
         jitted = self._programs is not None and not _compat.jit_is_disabled()
         if by_callback and jitted:
             return channel.step, False  # the callback counts it
@@ -110,6 +110,10 @@ class Instrumented:
                 f"{self._name}: instrument(step=...) returned {own!r}, expected an integer."
             ) from None
         return channel.begin(self._options.advance, own), False
+
+    def _by_callback(self) -> bool:
+        """Whether the frame leaves by callback: because the user said so, or since JAX looks into outputs."""
+        return self._options.delivery == "callback" or _compat.results_are_checked()
 
     def precompile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles ahead all programs that calls with such arguments will need.
@@ -139,6 +143,9 @@ class Instrumented:
             raise ReportError(
                 f"{self._name}.precompile(): a plain function has nothing to compile."
             )
+        if self._by_callback():
+            programs.by_callback.lower(*args, **kwargs).compile()
+            return
         muted = frozenset[int]()
         done = set[frozenset[int]]()
         while True:
@@ -186,7 +193,7 @@ class Instrumented:
             if self._programs is None or _compat.jit_is_disabled():
                 with ambient.changed(every=self._options.every):
                     return self._fn(*args, **kwargs)
-            if self._options.delivery == "callback":
+            if self._options.stream is None and self._by_callback():
                 return self._programs.by_callback(*args, **kwargs)
             if self._options.stream is not None:
                 out, packed = self._stream(self._programs, channel, step, args, kwargs)

@@ -95,7 +95,7 @@ def _report_now(*operands: Any, spec: Spec, weighted: bool, stepped: bool) -> li
     if channel is not None:
         # A program of its own: nothing waits for the value, and the user may donate it afterwards. The
         # tag is put in behind it, so that one program serves all tags.
-        with ambient.entered(ambient.DEFAULT):
+        with ambient.entered(ambient.DEFAULT), _compat.unchecked():
             made = _packed(
                 operands, spec=dataclasses.replace(spec, tag=""), weighted=weighted, stepped=stepped
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pathlib
 
 from conformance.cases import CASES, Case, Observed
@@ -32,6 +33,17 @@ column (where it is empty, the same). On every way the results are those of the 
 to the bit.
 """
 
+OTHERS = {
+    "test_configurations": "Settings, shardings, compilation ahead of time",
+    "test_flax": "Flax",
+    "test_equinox": "Equinox",
+    "test_stack": '`reduce="stack"`',
+    "test_tap": "`tap`",
+    "test_compositions": "Random compositions",
+    "test_deadlock": "Callbacks and the programs that wait for them",
+}
+"""Further tests, whose docstrings say what they hold."""
+
 LIMITED = """\
 ## What is not tested, because JAX does not do it
 
@@ -47,6 +59,11 @@ def text() -> str:
         rows = [_row(case) for case in CASES if case.family == family]
         table = "| program | values of a call | by callback, without `instrument` | |\n|---|---|---|---|\n"
         parts.append(f"## {heading}\n\n{table}" + "\n".join(rows) + "\n")
+    for module, heading in OTHERS.items():
+        source = README.with_name(f"{module}.py")
+        rows = [f"| {name} | {promise} |" for name, promise in _promises(source)]
+        table = f"| [test]({source.name}) | |\n|---|---|\n"
+        parts.append(f"## {heading}\n\n{table}" + "\n".join(rows) + "\n")
     rows = [
         f"| {x.case} | {', '.join(x.ways)} | "
         f"{'all' if x.before is None else 'before ' + '.'.join(map(str, x.before))} | {x.reason} | `{x.error}` |"
@@ -54,6 +71,18 @@ def text() -> str:
     ]
     parts.append(LIMITED + "\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def _promises(source: pathlib.Path) -> list[tuple[str, str]]:
+    """The tests of a file and their docstrings."""
+    found = [
+        node for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)
+    ]
+    return [
+        (node.name.removeprefix("test_").replace("_", " "), ast.get_docstring(node) or "")
+        for node in found
+        if node.name.startswith("test_")
+    ]
 
 
 def _row(case: Case) -> str:

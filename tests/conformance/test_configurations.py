@@ -54,20 +54,43 @@ def test_transfer_guard(way):
     np.testing.assert_array_equal(result, jax.jit(BARE)(xs))
 
 
-def test_debug_nans(way):
-    """What is reported may be NaN: only a NaN result is an error."""
+CHECKS = {"jax_debug_nans": (jax.debug_nans, np.nan), "jax_debug_infs": (jax.debug_infs, np.inf)}
+
+
+@pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
+def test_checks(way, checked, bad):
+    """What is reported, and what extremes start from, may be NaN or infinite: only in a result is it an error."""
 
     def f(xs):
-        jb.scalar("finite", xs.sum())
-        return jnp.sin(xs)
+        jb.scalar("bad", xs.sum() + bad)
+        for reduce in ("min", "max"):
+            jb.scalar(reduce, xs.sum(), reduce=reduce, every=2)
+        return xs * 2
 
-    with capture() as records, jax.debug_nans(True):
+    with capture() as records, checked(True):
         function = way(f)
-        result = function(XS)
-        with pytest.raises(FloatingPointError):
-            jax.block_until_ready(function(XS * np.inf))
-    np.testing.assert_array_equal(result, jax.jit(jnp.sin)(XS))
-    assert float(records[0].value) in (12.0, np.inf)
+        results = [function(XS) for _ in range(2)]
+        jax.effects_barrier()
+    np.testing.assert_array_equal(results, [XS * 2] * 2)
+    steps = [0] if way is jax.jit else [0, 1]
+    np.testing.assert_equal(
+        {(r.tag, r.step): float(r.value) for r in records},
+        {(tag, s): v for tag, v in (("bad", bad), ("min", 12.0), ("max", 12.0)) for s in steps},
+    )
+    with capture(), checked(True), pytest.raises(FloatingPointError):
+        jax.block_until_ready(way(f)(XS * bad))
+
+
+@pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
+def test_checks_in_plain_python(checked, bad):
+    """Device arrays that plain Python reports may be NaN or infinite too."""
+    x, xs = jnp.float32(bad), jnp.full(2, bad)
+    with capture() as records, checked(True):
+        jb.scalar("x", x, reduce="sum")
+        jb.watch("w", xs, what=("norm", "nonfinite"))
+        jb.histogram("h", xs)
+    points = {r.tag: float(r.value) for r in records if r.tag != "h"}
+    np.testing.assert_equal(points, {"x": bad, "w/norm": bad, "w/nonfinite": 2.0})
 
 
 def test_x64(way):

@@ -194,7 +194,7 @@ def test_method():
     assert points(records) == [("x", 0, 2.0), ("x", 1, 4.0)]
 
 
-def test_errors_are_equinox_s():
+def test_errors():
     """What ``eqx.error_if`` raises is what it raises without ``instrument``."""
 
     @eqx.filter_jit

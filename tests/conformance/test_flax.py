@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conformance.limits import LIMITS
 from flax import nnx
 
 import jaxboard as jb
@@ -85,6 +87,7 @@ class Cell(nn.Module):
 
 class Sequence(nn.Module):
     lifted: str
+    check: bool = False
 
     @nn.compact
     def __call__(self, xs):
@@ -102,7 +105,7 @@ class Sequence(nn.Module):
             Cell,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            check_constancy_invariants=False,
+            check_constancy_invariants=self.check,
         )
         return looped()(0.0, xs)[0]
 
@@ -121,3 +124,16 @@ def test_linen(lifted, value, way):
         gradient = by(way, jax.jit, jax.grad(loss))(params, xs)
     assert points(records) == [("x", 0, value)]
     assert [float(leaf.sum()) for leaf in jax.tree.leaves(gradient)] == [6.0]
+
+
+def test_constants_of_a_linen_scan():
+    """Where Flax refuses effects while it looks for constants, the limit is its own, in the words of the table."""
+    (limit,) = [limit for limit in LIMITS if limit.case.startswith("nn.scan")]
+    model, xs = Sequence("scan", check=True), jnp.array([1.0, 2.0, 3.0])
+    if tuple(map(int, flax.__version__.split(".")[:3])) < (0, 12, 9):
+        with capture() as records:
+            jax.jit(model.init)(jax.random.key(0), xs)
+        assert records
+        return
+    with capture(), pytest.raises(Exception, match=limit.error):
+        jax.jit(model.init)(jax.random.key(0), xs)
