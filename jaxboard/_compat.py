@@ -113,7 +113,7 @@ def varying(value: Any) -> frozenset[str]:
     aval = value if hasattr(value, "weak_type") and not isinstance(value, jax.Array) else None
     aval = jax.typeof(value) if aval is None else aval
     kind = getattr(aval, "manual_axis_type", None)
-    return frozenset(getattr(aval, "vma", ()) if kind is None else kind.varying)
+    return frozenset((getattr(aval, "vma", None) or ()) if kind is None else kind.varying)
 
 
 def vary(value: Any, axes: frozenset[str]) -> Any:
