@@ -70,10 +70,10 @@ class Stack:
     places: np.ndarray
     values: np.ndarray
 
-    def scalars(self, tag: str, step: int, wall_time: float) -> Scalars:
+    def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
         """One row: a tag for each place."""
         tags = tuple(f"{tag}/{place}" for place in self.places)
-        return Scalars(tags, np.array([step]), np.array([wall_time]), self.values[None])
+        return Scalars(tags, np.array([step]), np.array([wall_time]), self.values[None], run)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +103,7 @@ class Norms:
         """float64[L]: of each leaf."""
         return np.sqrt(self.squares)
 
-    def scalars(self, tag: str, step: int, wall_time: float) -> Scalars:
+    def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
         """One row: each of ``what`` of the whole tree, then of each leaf. What is of nothing is left out."""
         points: dict[str, float] = {}
         for what in self.what:
@@ -118,7 +118,7 @@ class Norms:
         if not self.relative.any():
             points.pop(f"{tag}/ratio", None)
         values = np.array([list(points.values())])
-        return Scalars(tuple(points), np.array([step]), np.array([wall_time]), values)
+        return Scalars(tuple(points), np.array([step]), np.array([wall_time]), values, run)
 
     def _values(self, what: str) -> tuple[Any, np.ndarray]:
         total = self.squares.sum()
@@ -166,6 +166,8 @@ class Record:
             [N, H, W, C] (C is 1, 3 or 4) or an :class:`EncodedImage`, TEXT a str (Markdown) or a
             list of rows of str (a table, its header first), HPARAMS a dict, NORMS :class:`Norms`,
             STACK :class:`Stack`.
+        run: which run beneath that of the sink it belongs to, as a relative path (``"seed_3"``); "" is
+            the sink's own.
     """
 
     kind: Kind
@@ -173,6 +175,7 @@ class Record:
     step: int
     wall_time: float
     value: Any
+    run: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -187,17 +190,19 @@ class Scalars:
         steps: int64[N].
         wall_times: float64[N], seconds since the epoch.
         values: N by K, one real dtype.
+        run: see :class:`Record`.
     """
 
     tags: tuple[str, ...]
     steps: np.ndarray
     wall_times: np.ndarray
     values: np.ndarray
+    run: str = ""
 
     def __iter__(self) -> Iterator[Record]:
         for step, wall_time, row in zip(self.steps, self.wall_times, self.values, strict=True):
             for tag, value in zip(self.tags, row, strict=True):
-                yield Record(Kind.SCALAR, tag, int(step), float(wall_time), value)
+                yield Record(Kind.SCALAR, tag, int(step), float(wall_time), value, self.run)
 
 
 Batch: TypeAlias = list[Record | Scalars]

@@ -19,8 +19,8 @@ def capture(*, step: int = 0) -> Iterator[list[Record]]:
 
     Yields:
         A list, complete once the block is left: records with ``.kind``, ``.tag``, ``.step``,
-        ``.wall_time`` and ``.value`` (NumPy), in the order of their steps, within a step in that of
-        reporting.
+        ``.wall_time``, ``.value`` (NumPy) and ``.run`` (``"seed_0"``, say; "" is the run itself), in the
+        order of their steps, within a step in that of reporting.
 
     Raises:
         RunError: on leaving the block, if a report was lost: its computation failed.

@@ -17,6 +17,9 @@ class Sink(Protocol):
     objects in the same order; what never got through is raised at ``close``. For a value that it cannot
     show a sink must not raise: it would get it again and again. If it has a method ``open()``, that is
     called first, on the flusher's thread, for what takes long.
+
+    What a batch holds is of the run itself, or of one beneath it, whose name is its ``run``. The same tag may be
+    in many of them, at the same steps.
     """
 
     def write(self, batch: Batch) -> None:

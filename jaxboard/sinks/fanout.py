@@ -17,7 +17,8 @@ class FanOut:
     have lost all it had not flushed, and gets that again, in the order of the first writes.
 
     Args:
-        sinks: any sinks; they get each batch in this order.
+        sinks: any sinks; they get each batch in this order, runs beneath the run (:attr:`Record.run`)
+            among it.
 
     Example:
         >>> from jaxboard.sinks import MemorySink

@@ -9,7 +9,8 @@ class MemorySink:
     """Keeps every record in a list.
 
     Attributes:
-        records: everything written so far, as single records in the order of writing.
+        records: everything written so far, as single records in the order of writing, those of runs
+            beneath the run (:attr:`Record.run`) among them.
 
     Example:
         >>> import numpy as np
