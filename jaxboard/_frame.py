@@ -32,6 +32,8 @@ class Spec:
             those were put there by ``vmap``.
         leaves: of norms, the names of the leaves and how many elements each has.
         what: of norms, what is asked for.
+        lanes: how many lanes of the outermost ``vmap`` stay apart, as runs of their own; None if lanes
+            merge like all else, 0 while there is no vmap around the report.
     """
 
     kind: Kind
@@ -42,6 +44,7 @@ class Spec:
     rank: int = 0
     leaves: tuple[tuple[str, int], ...] = ()
     what: tuple[str, ...] = ()
+    lanes: int | None = None
 
     @property
     def windowed(self) -> bool:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxboard._errors import ReportError
+from jaxboard._trace import ambient
 from jaxboard.reduce import REDUCTIONS
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -48,6 +49,13 @@ def check_reduce(tag: str, reduce: Any) -> None:
     if reduce not in (*REDUCTIONS, "stack"):
         names = ", ".join(map(repr, sorted((*REDUCTIONS, "stack"))))
         raise wrong(tag, f"expected reduce= to be one of {names}, got {reduce!r}.")
+
+
+def lanes(tag: str, runs: Any) -> int | None:
+    """What ``runs=`` asks for, as a report has it: 0, that lanes stay apart; None, that they merge."""
+    if runs not in (None, "vmap"):
+        raise wrong(tag, f"expected runs= to be 'vmap' or None, got {runs!r}.")
+    return 0 if runs or ambient.current().runs else None
 
 
 def shown(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,14 @@ from jaxboard._trace.tap import tap as tapped
 Tree = TypeVar("Tree")
 
 
-def tap(tag: str, x: Tree, *, every: int | None = None, reduce: str = "mean") -> Tree:
+def tap(
+    tag: str,
+    x: Tree,
+    *,
+    every: int | None = None,
+    reduce: str = "mean",
+    runs: Literal["vmap"] | None = None,
+) -> Tree:
     """Returns ``x``, and reports the norm of the gradient that flows back through it.
 
     The norm is the square root of the sum of squares, of each leaf on its own, and of each lane of a
@@ -29,6 +36,7 @@ def tap(tag: str, x: Tree, *, every: int | None = None, reduce: str = "mean") ->
         x: an array or a pytree. Leaves that hold no floats have no gradient, and pass.
         every: see :func:`scalar`.
         reduce: how several in one step (layers of a scan, lanes) become one; see :func:`scalar`.
+        runs: see :func:`scalar`.
 
     Returns:
         ``x``. Neither results nor gradients change.
@@ -47,6 +55,7 @@ def tap(tag: str, x: Tree, *, every: int | None = None, reduce: str = "mean") ->
     arguments.check_tag(tag)
     arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
+    lanes = arguments.lanes(tag, runs)
     around = ambient.current()
     cadence = around.every if every is None else every
     leaves, structure = jax.tree.flatten(x)
@@ -56,7 +65,8 @@ def tap(tag: str, x: Tree, *, every: int | None = None, reduce: str = "mean") ->
     passed = []
     for name, leaf in zip(names, leaves, strict=True):
         place = f"{around.scope}{tag}/{name}" if name else around.scope + tag
-        spec = Spec(Kind.STACK if reduce == "stack" else Kind.SCALAR, place, reduce, cadence)
+        kind = Kind.STACK if reduce == "stack" else Kind.SCALAR
+        spec = Spec(kind, place, reduce, cadence, lanes=lanes)
         left_out = around.silent or (cadence in around.muted and not spec.windowed)
         has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
         passed.append(tapped(spec, leaf) if has_gradient and not left_out else leaf)

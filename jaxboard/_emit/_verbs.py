@@ -6,7 +6,7 @@ import contextlib
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -31,6 +31,7 @@ def scalar(
     reduce: str = "mean",
     weight: Any = None,
     where: Any = None,
+    runs: Literal["vmap"] | None = None,
 ) -> None:
     """Reports one number.
 
@@ -54,17 +55,26 @@ def scalar(
             left out.
         where: a bool scalar, perhaps traced: False leaves the value out. Under ``vmap`` it may be
             another in each lane.
+        runs: ``"vmap"`` makes each lane a run of its own, beneath the run: ``seed_0``, ``seed_1``, … With
+            them go ``mean``, ``min`` and ``max``, over the lanes that have a point. Lanes are those of the
+            outermost ``vmap`` that the value depends on, in a ``shard_map`` of all devices; maps
+            inside of it merge as ``reduce`` says. A value that depends on none stays in the run.
 
     Raises:
-        ReportError: an argument is not what is said here. Under ``jit``, while tracing.
+        ReportError: an argument is not what is said here, or there are more than 256 lanes to make
+            runs of. Under ``jit``, while tracing.
 
     Example:
-        >>> import jaxboard as jb
+        >>> import jax, jax.numpy as jnp, jaxboard as jb
         >>> from jaxboard.testing import capture
         >>> with capture() as records:
         ...     jb.scalar("loss", 0.25, step=7)
         >>> records[0].tag, records[0].step, float(records[0].value)
         ('loss', 7, 0.25)
+        >>> with capture() as records:
+        ...     losses = jax.vmap(lambda x: jb.scalar("loss", x, runs="vmap"))(jnp.array([1.0, 3.0]))
+        >>> {record.run: float(record.value) for record in records}
+        {'seed_0': 1.0, 'seed_1': 3.0, 'mean': 2.0, 'min': 1.0, 'max': 3.0}
     """
     arguments.check_reduce(tag, reduce)
     _report(
@@ -77,11 +87,18 @@ def scalar(
         reduce=reduce,
         weight=weight,
         where=where,
+        runs=runs,
     )
 
 
 def scalars(
-    prefix: str, tree: Any, *, step: Any = None, every: int | None = None, reduce: str = "mean"
+    prefix: str,
+    tree: Any,
+    *,
+    step: Any = None,
+    every: int | None = None,
+    reduce: str = "mean",
+    runs: Literal["vmap"] | None = None,
 ) -> None:
     """Reports a number for each leaf of a pytree, as ``prefix/path/of/leaf``.
 
@@ -91,6 +108,7 @@ def scalars(
         step: see :func:`scalar`.
         every: see :func:`scalar`.
         reduce: see :func:`scalar`.
+        runs: see :func:`scalar`.
 
     Raises:
         ReportError: a leaf is not a scalar, or an argument is not what is said here.
@@ -106,11 +124,17 @@ def scalars(
     arguments.check_every(prefix, every)
     arguments.check_reduce(prefix, reduce)
     for tag, leaf in _leaves(prefix, tree):
-        scalar(tag, leaf, step=step, every=every, reduce=reduce)
+        scalar(tag, leaf, step=step, every=every, reduce=reduce, runs=runs)
 
 
 def histogram(
-    tag: str, values: Any, *, step: Any = None, every: int | None = None, where: Any = None
+    tag: str,
+    values: Any,
+    *,
+    step: Any = None,
+    every: int | None = None,
+    where: Any = None,
+    runs: Literal["vmap"] | None = None,
 ) -> None:
     """Reports how the elements of an array are distributed, or those of each leaf of a pytree.
 
@@ -124,6 +148,7 @@ def histogram(
         step: see :func:`scalar`.
         every: see :func:`scalar`. On other steps the histogram isn't in the program that runs.
         where: see :func:`scalar`.
+        runs: see :func:`scalar`. Each lane has its histogram; there is none over all.
 
     Raises:
         ReportError: a leaf holds no real numbers, or an argument is not what is said here.
@@ -138,7 +163,16 @@ def histogram(
     """
     arguments.check_every(tag, every)
     for name, leaf in _leaves(tag, values):
-        _report(Kind.HISTOGRAM, name, leaf, arguments.as_array, step=step, every=every, where=where)
+        _report(
+            Kind.HISTOGRAM,
+            name,
+            leaf,
+            arguments.as_array,
+            step=step,
+            every=every,
+            where=where,
+            runs=runs,
+        )
 
 
 def image(
@@ -149,6 +183,7 @@ def image(
     every: int | None = None,
     max_images: int = 3,
     where: Any = None,
+    runs: Literal["vmap"] | None = None,
 ) -> None:
     """Reports a picture, or the first few of a batch.
 
@@ -160,6 +195,7 @@ def image(
         every: see :func:`scalar`. On other steps the image isn't in the program that runs.
         max_images: how many of a batch are kept.
         where: see :func:`scalar`.
+        runs: see :func:`scalar`. Each lane has its pictures; there are none over all.
 
     Raises:
         ReportError: the rank, the channels or the dtype are not those of an image.
@@ -181,6 +217,7 @@ def image(
         every=every,
         max_images=max_images,
         where=where,
+        runs=runs,
     )
 
 
@@ -324,17 +361,21 @@ def _report(
     max_images: int = 3,
     weight: Any = None,
     where: Any = None,
+    runs: Any = None,
     **more: Any,
 ) -> None:
     """What the verbs for arrays share. ``more`` is of the report's :class:`Spec`."""
     arguments.check_tag(tag)
     arguments.check_every(tag, every)
+    lanes = arguments.lanes(tag, runs)
     around = ambient.current()
     cadence = around.every if every is None else every
     if around.silent:
         return
     value = check(tag, value)
-    spec = Spec(kind, around.scope + tag, reduce, cadence, max_images, value.ndim, **more)
+    spec = Spec(
+        kind, around.scope + tag, reduce, cadence, max_images, value.ndim, lanes=lanes, **more
+    )
     if cadence in around.muted and not spec.windowed:
         return
     step = None if step is None else arguments.as_step(tag, step)
@@ -370,6 +411,7 @@ def report_norms(
     step: Any,
     every: int | None,
     where: Any,
+    runs: Any,
 ) -> None:
     """Reports what :func:`jaxboard.reduce.measure` measured."""
     _report(
@@ -380,6 +422,7 @@ def report_norms(
         step=step,
         every=every,
         where=where,
+        runs=runs,
         leaves=leaves,
         what=what,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ def watch(
     step: Any = None,
     every: int | None = None,
     where: Any = None,
+    runs: Literal["vmap"] | None = None,
 ) -> None:
     """Reports norms and distributions of the leaves of a pytree: parameters, gradients, activations.
 
@@ -51,6 +52,7 @@ def watch(
         step: see :func:`scalar`.
         every: see :func:`scalar`.
         where: see :func:`scalar`.
+        runs: see :func:`scalar`. The norms have a ``mean``, ``min`` and ``max`` too.
 
     Raises:
         ReportError: there is no array of floats in ``tree``, ``relative_to`` lacks one of its leaves, or
@@ -97,12 +99,13 @@ def watch(
             step=step,
             every=every,
             where=where,
+            runs=runs,
         )
     if "histogram" in wanted:
         for name, leaf in leaves.items():
             values = jnp.abs(leaf) if jnp.iscomplexobj(leaf) else leaf
             place = f"{tag}/histogram/{name}" if name else f"{tag}/histogram"
-            verbs.histogram(place, values, step=step, every=every, where=where)
+            verbs.histogram(place, values, step=step, every=every, where=where, runs=runs)
 
 
 def _wanted(tag: str, what: Any) -> tuple[str, ...]:

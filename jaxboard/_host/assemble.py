@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, Observation, Rows, Slot, Strip
+from jaxboard._frame import Entry, Frame, Observation, Rows, Slot, Spec, Strip
+from jaxboard._host import lanes
 from jaxboard._host.buffer import Item
 from jaxboard._host.points import Points
 from jaxboard._record import Batch, Kind, Record, Scalars
@@ -81,20 +82,21 @@ class Assembler:
 
 def _in_order(columns: list[Scalars]) -> list[Scalars]:
     """Columns in which each tag stands once, its points in the order they were made."""
-    homes: dict[str, set[Any]] = {}
+    homes: dict[tuple[str, str], set[Any]] = {}
     for column in columns:
         for tag in column.tags:
-            homes.setdefault(tag, set()).add((column.tags, column.values.dtype))
+            home = column.tags, column.values.dtype
+            homes.setdefault((column.run, tag), set()).add(home)
     parts: dict[Any, list[Scalars]] = {}
     for column in columns:
-        if all(len(homes[tag]) == 1 for tag in column.tags):
-            parts.setdefault(column.tags, []).append(column)
+        if all(len(homes[column.run, tag]) == 1 for tag in column.tags):
+            parts.setdefault((column.run, column.tags), []).append(column)
             continue
         # Programs for different steps report different sets of tags: tag by tag, then.
         for place, tag in enumerate(column.tags):
             values = column.values[:, place, None]
-            alone = Scalars((tag,), column.steps, column.wall_times, values)
-            parts.setdefault(alone.tags, []).append(alone)
+            alone = Scalars((tag,), column.steps, column.wall_times, values, column.run)
+            parts.setdefault((alone.run, alone.tags), []).append(alone)
     return [same[0] if len(same) == 1 else _merged(same) for same in parts.values()]
 
 
@@ -103,7 +105,7 @@ def _merged(columns: list[Scalars]) -> Scalars:
     order = np.argsort(walls, kind="stable")
     steps = np.concatenate([column.steps for column in columns])
     values = np.concatenate([column.values for column in columns])
-    return Scalars(columns[0].tags, steps[order], walls[order], values[order])
+    return Scalars(columns[0].tags, steps[order], walls[order], values[order], columns[0].run)
 
 
 def _growing(strip: Strip) -> Iterator[tuple[Observation, bool]]:
@@ -149,17 +151,29 @@ def _records(strip: Strip) -> Batch:
         if entry.spec.kind is not Kind.SCALAR:
             batch += _single(entry, state, steps, walls, keep)
         else:
-            values = np.asarray(reducer(entry.spec).finish(state))
-            if keep.all():
-                columns.setdefault(values.dtype, []).append((entry.spec.tag, values))
-            elif keep.any():
-                batch.append(
-                    Scalars((entry.spec.tag,), steps[keep], walls[keep], values[keep, None])
-                )
-    for column in columns.values():
+            for run, values, held in _runs(entry.spec, state, keep):
+                if held.all():
+                    columns.setdefault((run, values.dtype), []).append((entry.spec.tag, values))
+                elif held.any():
+                    batch.append(
+                        Scalars(
+                            (entry.spec.tag,), steps[held], walls[held], values[held, None], run
+                        )
+                    )
+    for (run, _), column in columns.items():
         tags, values = zip(*column, strict=True)
-        batch.append(Scalars(tags, steps, walls, np.stack(values, axis=1)))
+        batch.append(Scalars(tags, steps, walls, np.stack(values, axis=1), run))
     return batch
+
+
+def _runs(
+    spec: Spec, state: State, keep: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The values of a scalar [N] and which of them count, by the name of the run that has them."""
+    if spec.lanes:
+        yield from lanes.columns(spec, state, keep)
+    else:
+        yield "", np.asarray(reducer(spec).finish(state)), keep
 
 
 def _state(entry: Entry, packed: dict[str, np.ndarray]) -> State:
@@ -176,6 +190,12 @@ def _at(state: State, index: Any) -> State:
 def _single(
     entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray, keep: np.ndarray
 ) -> Batch:
+    if entry.spec.lanes:
+        return [
+            found
+            for i in np.flatnonzero(keep)
+            for found in lanes.points(entry.spec, _at(state, i), int(steps[i]), float(walls[i]))
+        ]
     finish = reducer(entry.spec).finish
     return [
         Record(
@@ -187,6 +207,8 @@ def _single(
 
 def _points(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
     """Records of a report that brings its own steps: an axis of points in each frame."""
+    if entry.spec.lanes and entry.spec.kind is Kind.SCALAR:
+        return _columns(entry.spec, state, steps, walls)
     batch: Batch = []
     for frame, own in enumerate(steps):
         inner = _at(state, frame)
@@ -195,3 +217,14 @@ def _points(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) ->
             keep &= inner.weight > 0
         batch += _single(entry, inner, own, np.full(len(own), walls[frame]), keep)
     return batch
+
+
+def _columns(spec: Spec, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
+    """The points of all frames at once: many runs make many points."""
+    flat = jax.tree.map(lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:]), state)
+    own, times = steps.reshape(-1), np.repeat(walls, steps.shape[1])
+    return [
+        Scalars((spec.tag,), own[held], times[held], values[held, None], run)
+        for run, values, held in lanes.columns(spec, flat, own % spec.every == 0)
+        if held.any()
+    ]

@@ -6,6 +6,7 @@ compiled with checks in it.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from jaxboard._errors import NonFiniteError, RunError
+from jaxboard._host import lanes
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Item
 from jaxboard._host.losses import Losses, describe, logger
@@ -110,14 +112,15 @@ class Sentinel:
 
     def _watched(self, batch: Batch) -> Batch:
         out: Batch = [
-            item.value.scalars(item.tag, item.step, item.wall_time)
+            item.value.scalars(item.tag, item.step, item.wall_time, item.run)
             if isinstance(item, Record) and item.kind in (Kind.NORMS, Kind.STACK)
             else item
             for item in batch
         ]
         if self._tell is not None:
             # Of one step the columns first: a loss explains more than what was watched.
-            items = sorted(batch, key=lambda item: isinstance(item, Record))
+            told = [item for item in batch if item.run not in lanes.SUMMARIES]
+            items = sorted(told, key=lambda item: isinstance(item, Record))
             found = [finding for item in items for finding in self._look(item)]
             if found:
                 found.sort(key=lambda finding: finding.step)
@@ -127,6 +130,8 @@ class Sentinel:
         return out
 
     def _look(self, item: Record | Scalars) -> Iterator[Finding]:
+        if item.run:
+            item = _named(item)
         if isinstance(item, Scalars):
             yield from self._columns(item)
         elif item.kind is Kind.SCALAR:
@@ -196,6 +201,13 @@ class Sentinel:
                 yield Finding(name, step, value, good, before[0])
         if not bad.all():
             self._norms[tag] = step, norms
+
+
+def _named(item: Record | Scalars) -> Record | Scalars:
+    """An item of a run beneath this one, its tags with the name of that."""
+    if isinstance(item, Record):
+        return dataclasses.replace(item, tag=f"{item.tag} of {item.run}")
+    return dataclasses.replace(item, tags=tuple(f"{tag} of {item.run}" for tag in item.tags))
 
 
 def _number(value: Any) -> str:

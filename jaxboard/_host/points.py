@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from jaxboard._frame import Observation, Spec
-from jaxboard._record import Record
+from jaxboard._host import lanes
+from jaxboard._record import Record, Scalars
 from jaxboard.reduce import State, reducer
 
 
@@ -44,7 +45,7 @@ class Points:
     def __init__(self) -> None:
         self._growing: dict[Spec, _Growing] = {}
 
-    def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Record]:
+    def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Record | Scalars]:
         """Takes a value.
 
         Args:
@@ -72,13 +73,13 @@ class Points:
         if last and step == ends:
             yield from self._complete(spec)
 
-    def before(self, step: int) -> Iterator[Record]:
+    def before(self, step: int) -> Iterator[Record | Scalars]:
         """The points that are complete because the run has come to ``step``."""
         over = [s for s, point in self._growing.items() if point.step < step and not point.own]
         for spec in over:
             yield from self._complete(spec)
 
-    def so_far(self, untouched_since: float) -> Iterator[Record]:
+    def so_far(self, untouched_since: float) -> Iterator[Record | Scalars]:
         """Points of a single step as they are now, unless they have been written so or grew lately.
 
         Should one grow afterwards, it is written again: the last point of a step holds all its values.
@@ -86,26 +87,29 @@ class Points:
         for spec, point in self._growing.items():
             if not spec.windowed and point.changed and point.touched <= untouched_since:
                 point.changed = False
-                yield _record(spec, point)
+                yield from _records(spec, point)
 
-    def all(self) -> Iterator[Record]:
+    def all(self) -> Iterator[Record | Scalars]:
         """Every point; a window that is not over is put at its newest step."""
         for spec in list(self._growing):
             self._growing[spec].step = self._growing[spec].reached
             yield from self._complete(spec)
 
-    def _complete(self, spec: Spec) -> Iterator[Record]:
+    def _complete(self, spec: Spec) -> Iterator[Record | Scalars]:
         point = self._growing.pop(spec)
         if point.changed:
-            yield _record(spec, point)
+            yield from _records(spec, point)
 
 
 def _holds_any(state: State) -> bool:
     return isinstance(state.weight, int) or bool(np.any(np.asarray(state.weight) > 0))
 
 
-def _record(spec: Spec, point: _Growing) -> Record:
+def _records(spec: Spec, point: _Growing) -> Iterator[Record | Scalars]:
+    if spec.lanes:
+        yield from lanes.points(spec, point.state, point.step, point.wall_time)
+        return
     value: Any = reducer(spec).finish(point.state)
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    return Record(spec.kind, spec.tag, point.step, point.wall_time, value)
+    yield Record(spec.kind, spec.tag, point.step, point.wall_time, value)

@@ -23,6 +23,7 @@ class Ambient(NamedTuple):
         muted: the cadences whose reports are left out of the program.
         silent: whether all reports are.
         harvested: whether a function around this one collects what is reported.
+        runs: whether lanes of a ``vmap`` are runs of their own.
     """
 
     scope: str = ""
@@ -30,6 +31,7 @@ class Ambient(NamedTuple):
     muted: frozenset[int] = frozenset()
     silent: bool = False
     harvested: bool = False
+    runs: bool = False
 
 
 _context: Any = jax.make_user_context(Ambient())

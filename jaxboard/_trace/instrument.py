@@ -31,6 +31,7 @@ def instrument(
     gate: Literal["compile", "cond"] = "compile",
     stream: int | None = None,
     progress: bool = False,
+    runs: Literal["vmap"] | None = None,
     name: str | None = None,
 ) -> F: ...
 @overload
@@ -44,6 +45,7 @@ def instrument(
     gate: Literal["compile", "cond"] = "compile",
     stream: int | None = None,
     progress: bool = False,
+    runs: Literal["vmap"] | None = None,
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def instrument(
@@ -56,6 +58,7 @@ def instrument(
     gate: Literal["compile", "cond"] = "compile",
     stream: int | None = None,
     progress: bool = False,
+    runs: Literal["vmap"] | None = None,
     name: str | None = None,
 ) -> Any:
     """Collects what a function reports into one frame per call, and gives the call a step.
@@ -85,6 +88,8 @@ def instrument(
             iteration is a step of its own. How many trips a ``while_loop`` makes shows at its end, so the
             call waits for that.
         progress: show a progress bar of the streamed loops. It takes tqdm.
+        runs: ``"vmap"`` makes each lane of a ``vmap``, over seeds say, a run of its own for all that the
+            function reports; see :func:`scalar`.
         name: what the function is called in traces and messages; by default its own name.
 
     Returns:
@@ -120,9 +125,11 @@ def instrument(
         )
     if gate not in ("compile", "cond"):
         raise ReportError(f"instrument(gate={gate!r}): expected 'compile' or 'cond'.")
+    if runs not in (None, "vmap"):
+        raise ReportError(f"instrument(runs={runs!r}): expected 'vmap' or None.")
     _check_stream(stream, progress, step, delivery, advance)
     own = None if step == "auto" else step
-    options = Options(every, own, advance, delivery, gate, stream, progress, name)
+    options = Options(every, own, advance, delivery, gate, stream, progress, runs == "vmap", name)
     if fn is None:
         return lambda fn: _instrumented(fn, options)
     return _instrumented(fn, options)

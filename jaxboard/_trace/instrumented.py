@@ -44,6 +44,7 @@ class Options:
     gate: str
     stream: int | None
     progress: bool
+    runs: bool
     name: str | None
 
 
@@ -68,6 +69,7 @@ class Instrumented:
                 every=options.every,
                 step=options.step,
                 advance=options.advance,
+                runs=options.runs,
             )
         # Of the latest call: the program, what it is given before the call's own arguments, and the
         # seconds that its dispatch took. For telemetry; None where there is no program of ours.
@@ -178,8 +180,13 @@ class Instrumented:
                 return self._programs.by_callback(*args, **kwargs)
             if self._options.delivery == "auto":
                 warn_inside(self._name)
-        with ambient.changed(every=self._options.every):
+        with self._around():
             return self._fn(*args, **kwargs)
+
+    def _around(self) -> Any:
+        """What surrounds the function where it runs as it is."""
+        runs = self._options.runs or ambient.current().runs
+        return ambient.changed(every=self._options.every, runs=runs)
 
     def _run(
         self, channel: Channel | None, step: int | None, computed: bool, args: Any, kwargs: Any
@@ -191,7 +198,7 @@ class Instrumented:
                 return self._fn(*args, **kwargs)
         with self._marker(step):
             if self._programs is None or _compat.jit_is_disabled():
-                with ambient.changed(every=self._options.every):
+                with self._around():
                     return self._fn(*args, **kwargs)
             if self._options.stream is None and self._by_callback():
                 return self._programs.by_callback(*args, **kwargs)

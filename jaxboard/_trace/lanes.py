@@ -7,10 +7,15 @@ outermost map first, and a report under masks counts the lanes where all of them
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jax import lax
+
+from jaxboard import _compat
 
 
 def counted(masks: tuple[Any, ...], value: Any, weight: Any, rank: int) -> Any:
@@ -30,6 +35,37 @@ def counted(masks: tuple[Any, ...], value: Any, weight: Any, rank: int) -> Any:
         holds = jnp.broadcast_to(_against(mask, lanes), lanes)
         weight = holds if weight is None else jnp.where(holds, weight, jnp.zeros_like(weight))
     return weight
+
+
+def among_devices(value: Any, weight: Any, rank: int) -> tuple[Any, Any]:
+    """The lanes of one device as some of those of all, which the others' callbacks have.
+
+    Args:
+        value: what is reported on one device of a ``shard_map``: lanes first, then ``rank`` axes.
+        weight: None, or an array over the lanes.
+        rank: see above.
+
+    Returns:
+        Value and weight, with the lanes of all devices, of which those of this one count.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = tuple(axis for axis in mesh.manual_axes if _differs(value, axis))
+    if value.ndim == rank or not axes:
+        return value, weight
+    if weight is None:
+        weight = jnp.ones(value.shape[: value.ndim - rank], bool)
+    devices = math.prod(mesh.shape[axis] for axis in axes)
+    here = jnp.arange(devices) == lax.axis_index(axes)
+    weight = jnp.where(
+        here.reshape(-1, *[1] * weight.ndim), weight[None], jnp.zeros_like(weight)[None]
+    )
+    value = jnp.broadcast_to(value, (devices, *value.shape))
+    return value.reshape(-1, *value.shape[2:]), weight.reshape(-1, *weight.shape[2:])
+
+
+def _differs(value: Any, axis: str) -> bool:
+    """Whether a value differs between devices along an axis, or may: without ``check_vma`` JAX can't tell."""
+    return axis in _compat.varying(value) or not _compat.varying(lax.axis_index(axis))
 
 
 def _against(mask: Any, lanes: tuple[int, ...]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxboard import _compat
+from jaxboard._errors import ReportError
 from jaxboard._frame import Entry, Packed, Plan, Slot, Spec
 from jaxboard.reduce import State, reducer
+
+_MOST_RUNS = 256
+"""How many lanes may be runs: each is a curve to tell apart, and an open file."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,24 +44,59 @@ class Harvested:
         return Harvested(self.spec, State(value, weight), step)
 
     def across(self) -> Harvested:
-        """Merges along the leading axis, where it is that of devices: they make the same points."""
-        if self.step is None:
+        """Merges along the leading axis, where it is that of devices: they make the same points.
+
+        Lanes that stay apart are other ones on each device.
+        """
+        own: Any = reducer(self.spec)
+        if not self.spec.lanes:
+            return self._at_each_point(self.spec, own.collapse)
+        spec = with_lanes(self.spec, self.spec.lanes * self._length)
+        return self._at_each_point(spec, own.side_by_side)
+
+    def mapped(self) -> Harvested:
+        """The report under a ``vmap`` around it, of whose lanes every array has a leading axis."""
+        if self.spec.lanes is None:
             return self.collapse()
+        spec = with_lanes(self.spec, self._length)
+        own: Any = reducer(spec)
+        return self._at_each_point(spec, own.around)
+
+    @property
+    def _length(self) -> int:
+        return jax.tree.leaves(self.state.value)[0].shape[0]
+
+    def _at_each_point(self, spec: Spec, merge: Callable[[State], State]) -> Harvested:
+        if self.step is None:
+            return Harvested(spec, merge(self.state))
         value, weight = self.state
         merged = jax.vmap(
-            lambda value, weight: reducer(self.spec).collapse(State(value, weight)),
+            lambda value, weight: merge(State(value, weight)),
             in_axes=(1, None if isinstance(weight, int) else 1),
         )(value, weight)
-        return Harvested(self.spec, merged, self.step.max(0))
+        return Harvested(spec, merged, self.step.max(0))
 
 
 def start(spec: Spec, value: Any, weight: Any, step: Any) -> Harvested:
     """The accumulator of one report."""
+    if spec.lanes is not None and value.ndim > spec.rank:
+        spec = with_lanes(spec, value.shape[0])
     state = reducer(spec).start(value, weight, spec.rank)
     if step is None:
         return Harvested(spec, state)
     value, weight = jax.tree.map(lambda x: x if isinstance(x, int) else x[None], tuple(state))
     return Harvested(spec, State(value, weight), step.astype(jnp.int32).reshape(1))
+
+
+def with_lanes(spec: Spec, count: int) -> Spec:
+    """The report with so many lanes apart."""
+    if count > _MOST_RUNS:
+        raise ReportError(
+            f"report {spec.tag!r}: runs='vmap' would make a run of each of {count} lanes; {_MOST_RUNS} is the "
+            "most. It takes the outermost mapped axis that the value depends on. If that isn't the "
+            "one of the seeds, leave runs= out and let the lanes merge (reduce=)."
+        )
+    return dataclasses.replace(spec, lanes=count)
 
 
 def merge_same(reports: Sequence[Harvested]) -> list[Harvested]:

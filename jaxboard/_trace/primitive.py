@@ -25,7 +25,7 @@ from jaxboard._frame import Entry, Frame, Packed, Plan, Rows, Slot, Spec
 from jaxboard._host import progress
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import ambient
-from jaxboard._trace.lanes import counted
+from jaxboard._trace.lanes import among_devices, counted
 from jaxboard._trace.pack import Harvested, pack, start, unpack
 
 report_p = Primitive("jaxboard_report")
@@ -188,7 +188,7 @@ def _batch_deliver(operands: Any, dims: Any, *, plan: Plan, advance: bool | None
     if plan.rows is not None:
         raise ReportError("a function with instrument(stream=...) cannot be mapped by vmap.")
     operands = _lanes_in_front(operands, dims)
-    reports = [r.collapse() for r in delivered(operands, plan=plan, advance=advance)]
+    reports = [r.mapped() for r in delivered(operands, plan=plan, advance=advance)]
     step = None
     if plan.step is not None:
         step = plan.step.read(_arrays(operands, plan)).max(0)
@@ -200,8 +200,13 @@ batching.primitive_batchers[report_p] = _batch_report
 batching.primitive_batchers[deliver_p] = _batch_deliver
 
 
-def _deliver_report(*operands: Any, **params: Any) -> list[Any]:
-    packed = pack([started(operands, **params)])
+def _deliver_report(*operands: Any, spec: Spec, weighted: bool, stepped: bool) -> list[Any]:
+    given = operands
+    if spec.lanes is not None:
+        value, *rest = operands
+        value, weight = among_devices(value, rest.pop(0) if weighted else None, spec.rank)
+        given, weighted = [value, *([] if weight is None else [weight]), *rest], weight is not None
+    packed = pack([started(given, spec=spec, weighted=weighted, stepped=stepped)])
     # A count is a constant. XLA takes what depends on nothing out of a shard_map, and then refuses the
     # callback, which has no sharding there.
     _, arrays = jax.lax.optimization_barrier((operands, packed.arrays))

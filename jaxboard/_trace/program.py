@@ -41,6 +41,7 @@ class Programs:
         every: the cadence of reports that have none of their own.
         step: None, or a function of the arguments that gives the step.
         advance: whether a call takes a step.
+        runs: whether lanes of a ``vmap`` are runs of their own.
 
     Attributes:
         cadences: those above 1 that the function was found to report with.
@@ -55,6 +56,7 @@ class Programs:
         every: int,
         step: Callable[..., Any] | None,
         advance: bool,
+        runs: bool,
     ):
         self.cadences: set[int] = set()
         self._fn = fn
@@ -63,6 +65,7 @@ class Programs:
         self._every = every
         self._step = step
         self._advance = advance
+        self._runs = runs
         self._made: dict[Any, Any] = {}
 
     def plain(self, muted: frozenset[int]) -> Any:
@@ -165,8 +168,7 @@ class Programs:
     def _reported(
         self, muted: frozenset[int], args: Any, kwargs: Any, **more: Any
     ) -> tuple[Any, list[Harvested]]:
-        around = ambient.current()._replace(every=self._every, muted=muted, harvested=True)
-        with ambient.entered(around):
+        with self._around(muted=muted):
             out, reports = self._harvested(args, kwargs, final=True, **more)
         # Another set, not the same one with more in it: a call on another thread may be reading that.
         self.cadences = self.cadences | {r.spec.every for r in reports if r.spec.every > 1}
@@ -198,12 +200,16 @@ class Programs:
         """Like the function; its frame reaches the host by one callback, which counts the step."""
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            with ambient.changed(every=self._every, harvested=True):
+            with self._around():
                 out, reports = self._harvested(args, kwargs, final=False)
             deliver(pack(reports, self._step_of(args, kwargs)), advance=self._advance)
             return out
 
         return self._jit(call)
+
+    def _around(self, **more: Any) -> Any:
+        runs = self._runs or ambient.current().runs
+        return ambient.changed(every=self._every, harvested=True, runs=runs, **more)
 
     def _step_of(self, args: Any, kwargs: Any) -> Any:
         return None if self._step is None else self._step(*args, **kwargs)

@@ -215,6 +215,7 @@ class HistogramReducer(Reducer):
     """The distribution of all elements of all observations."""
 
     name = "histogram"
+    elementwise = False
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
         xp = namespace(values) if weight is None else namespace(values, weight)

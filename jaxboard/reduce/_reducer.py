@@ -80,6 +80,8 @@ class Reducer:
     """What the reducers share. ``start``, ``merge``, ``collapse`` and ``finish`` are the interface."""
 
     name: ClassVar[str]
+    elementwise: ClassVar[bool] = True
+    """Whether ``merge`` takes axes along that all arrays of both states have in front."""
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
         """The state of one report.

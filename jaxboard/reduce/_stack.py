@@ -26,6 +26,7 @@ class StackReducer(Reducer):
     """Lanes, iterations and devices side by side; trips of a while loop and repeated reports, place by place."""
 
     name = "stack"
+    elementwise = False
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
         values, weight, count = _lanes(floats(values), weight, rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 from jaxboard._frame import Spec
@@ -12,6 +13,10 @@ from jaxboard.reduce._reducer import REDUCTIONS, Reducer
 @functools.cache
 def reducer(spec: Spec) -> Reducer:
     """The reducer of a report's values. Those of kinds that a program may never report come when asked for."""
+    if spec.lanes:
+        from jaxboard.reduce._lanes import LanesReducer
+
+        return LanesReducer(reducer(dataclasses.replace(spec, lanes=None)))
     match spec.kind:
         case Kind.HISTOGRAM:
             from jaxboard.reduce._histogram import HistogramReducer
