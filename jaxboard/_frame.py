@@ -183,6 +183,12 @@ class Frame:
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays.values())
 
+    @property
+    def count(self) -> int:
+        """How many reports it holds."""
+        rows = self.plan.rows
+        return len(self.plan.entries) * (1 if rows is None else rows.size)
+
     def wait(self) -> None:
         """Waits for the device. Raises what the computation raised."""
         jax.block_until_ready(self.arrays)
@@ -206,6 +212,15 @@ class Strip:
     wall_times: np.ndarray
     open: bool = False
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
+    def count(self) -> int:
+        """How many reports it holds."""
+        return len(self.plan.entries) * len(self.steps)
+
     @classmethod
     def of(cls, frames: list[Frame]) -> Strip:
         """Frames of one plan, whose arrays are NumPy's."""
@@ -216,6 +231,19 @@ class Strip:
         else:
             steps = first.plan.step.read(arrays).astype(np.int64)
         return cls(first.plan, arrays, steps, np.array([f.wall_time for f in frames]), first.open)
+
+    @classmethod
+    def joined(cls, strips: list[Strip]) -> Strip:
+        """Strips of one plan, one behind the other."""
+        first = strips[0]
+        if len(strips) == 1:
+            return first
+        arrays = {
+            name: np.concatenate([strip.arrays[name] for strip in strips]) for name in first.arrays
+        }
+        steps = np.concatenate([strip.steps for strip in strips])
+        walls = np.concatenate([strip.wall_times for strip in strips])
+        return cls(first.plan, arrays, steps, walls, first.open)
 
     @classmethod
     def of_rows(cls, frame: Frame, slot: Slot, since: float) -> Strip | None:

@@ -177,6 +177,17 @@ class Record:
     value: Any
     run: str = ""
 
+    @property
+    def nbytes(self) -> int:
+        """How large the value is. Tables and mappings count as nothing: people type them."""
+        match self.value:
+            case EncodedImage(data) | str(data):
+                return len(data)
+            case Histogram(edges, counts):
+                return edges.nbytes + counts.nbytes
+            case value:
+                return getattr(value, "nbytes", 0)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Scalars:

@@ -5,7 +5,7 @@ import threading
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, Plan, Slot, Spec
+from jaxboard._frame import Entry, Frame, Plan, Slot, Spec, Strip
 from jaxboard._record import Kind, Record
 
 DEADLINE = 60.0
@@ -67,13 +67,10 @@ class Plain:
     def assemble(self, items, now):
         batch = []
         for item in items:
-            if isinstance(item, Frame):
+            if isinstance(item, Strip):
                 batch += [
-                    record(
-                        item.step or 0,
-                        entry.spec.tag,
-                        item.arrays["float32"][entry.slots[0].offset],
-                    )
+                    record(int(step), entry.spec.tag, row[entry.slots[0].offset])
+                    for step, row in zip(item.steps, item.arrays["float32"], strict=True)
                     for entry in item.plan.entries
                 ]
             else:

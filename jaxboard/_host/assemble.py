@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxboard._frame import Entry, Frame, Observation, Rows, Slot, Spec, Strip
 from jaxboard._host import lanes
-from jaxboard._host.buffer import Item
+from jaxboard._host.fetch import Fetched
 from jaxboard._host.points import Points
 from jaxboard._record import Batch, Kind, Record, Scalars
 from jaxboard.reduce import State, reducer
@@ -24,32 +24,32 @@ class Assembler:
         # Of each streamed loop that runs: when its last chunk came, and how many iterations so far.
         self._loops: dict[Any, tuple[float, int]] = {}
 
-    def assemble(self, items: list[Item], now: float) -> Batch:
+    def assemble(self, items: list[Fetched], now: float) -> Batch:
         """What is complete with ``items``.
 
         Args:
-            items: what was reported, in order; the arrays of frames are NumPy's by now.
+            items: what was reported, in order.
             now: the flusher's clock, in seconds.
         """
         batch: Batch = []
         made: Batch = []
         growing: list[tuple[int, Observation, bool]] = []
         # By identity: frames of one program share their plan, and hashing it takes microseconds.
-        groups: dict[Any, tuple[int, list[Frame]]] = {}
+        groups: dict[Any, tuple[int, list[Strip]]] = {}
         strips: list[tuple[int, Strip]] = []
         reached = -1
         for place, item in enumerate(items):
             if isinstance(item, Frame) and item.plan.rows and item.plan.step:
                 strip = self._chunk(item, item.plan.rows, item.plan.step)
                 strips += [] if strip is None else [(place, strip)]
-            elif isinstance(item, Frame):
+            elif isinstance(item, Strip):
                 groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
             elif isinstance(item, Observation):
                 growing.append((place, item, item.own))
                 reached = reached if item.own else max(reached, item.step)
-            else:
+            elif isinstance(item, Record):
                 batch.append(item)
-        strips += [(place, Strip.of(frames)) for place, frames in groups.values()]
+        strips += [(place, Strip.joined(group)) for place, group in groups.values()]
         for place, strip in strips:
             reached = max(reached, int(strip.steps.max()))
             made += _records(strip)

@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from jaxboard._frame import Frame, Observation, Plan
+from jaxboard._frame import Frame, Observation, Plan, Strip
 from jaxboard._host.losses import Losses
-from jaxboard._record import EncodedImage, Histogram, Record
+from jaxboard._record import Record
 
 Item: TypeAlias = Frame | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
@@ -63,7 +63,7 @@ class Buffer:
         # From here on put() takes the slow way: half full, or closed.
         self._many_frames = max_frames // 2
         self._many_bytes = max_bytes // 2
-        # An estimate while producers race for it; take_ready() makes it exact again.
+        # An estimate while threads race for it; taking all that is ready makes it exact again.
         self._bytes = 0
         # The size of a frame is known by its plan, one object per compiled step. Measuring each
         # frame would cost a microsecond; the plan is kept so that its id stays its own.
@@ -90,7 +90,7 @@ class Buffer:
             known = self._sizes.get(id(item.plan))
             size = known[0] if known is not None else self._measure(item)
         else:
-            size = _size(item)
+            size = item.nbytes + _OVERHEAD
         held = self._bytes + size
         if held > self._many_bytes or len(self._items) >= self._many_frames:
             self._crowded(item, size, may_wait)
@@ -98,17 +98,23 @@ class Buffer:
             self._bytes = held
             self._items.append(item)
 
-    def take_ready(self) -> list[Item]:
+    def take_ready(self, most: int | None = None) -> list[Item]:
         """Takes out what can be read without waiting for a device, up to the first that can't.
 
         What was reported after that stays behind it: a point is complete when a later one comes.
+
+        Args:
+            most: how many items are taken at most; None for all.
         """
         taken: list[Item] = []
         with self._room:
             items = self._items
-            while items and _is_ready(items[0]):
+            while items and len(taken) != most and _is_ready(items[0]):
                 taken.append(items.popleft())
-            self._bytes = sum(self._size_of(item) for item in items.copy())
+            if len(taken) == most:
+                self._bytes -= sum(map(self._size_of, taken))
+            else:
+                self._bytes = sum(map(self._size_of, items.copy()))
             if taken:
                 self._taken += len(taken)
                 self._woken = False
@@ -207,7 +213,7 @@ class Buffer:
 
     def _size_of(self, item: Item) -> int:
         if not isinstance(item, Frame):
-            return _size(item)
+            return item.nbytes + _OVERHEAD
         known = self._sizes.get(id(item.plan))
         return known[0] if known is not None else self._measure(item)
 
@@ -219,12 +225,9 @@ class Buffer:
         return size
 
 
-def count(item: Item) -> int:
+def count(item: Item | Strip) -> int:
     """How many reports an item holds."""
-    if not isinstance(item, Frame):
-        return 1
-    rows = item.plan.rows
-    return len(item.plan.entries) * (1 if rows is None else rows.size)
+    return item.count if isinstance(item, Frame | Strip) else 1
 
 
 def _is_ready(item: Item) -> bool:
@@ -236,18 +239,3 @@ def _is_ready(item: Item) -> bool:
         if not (isinstance(array, np.ndarray) or array.is_deleted() or array.is_ready()):
             return False
     return True
-
-
-def _size(item: Observation | Record) -> int:
-    if isinstance(item, Observation):
-        return item.nbytes + _OVERHEAD
-    value = item.value
-    if isinstance(value, np.ndarray | np.generic):
-        return value.nbytes + _OVERHEAD
-    if isinstance(value, EncodedImage):
-        return len(value.data) + _OVERHEAD
-    if isinstance(value, Histogram):
-        return value.edges.nbytes + value.counts.nbytes + _OVERHEAD
-    if isinstance(value, str):
-        return len(value) + _OVERHEAD
-    return _OVERHEAD

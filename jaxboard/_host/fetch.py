@@ -4,39 +4,61 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import numpy as np
 
-from jaxboard._frame import Frame
+from jaxboard._frame import Frame, Observation, Strip
 from jaxboard._host.buffer import Item
+from jaxboard._record import Record
+
+Fetched: TypeAlias = Strip | Frame | Observation | Record
+"""What an item is on the host: frames of one plan that follow each other are stacked, in strips; a frame that
+has rows of its own stays one, its arrays NumPy's."""
 
 
-def fetch(items: list[Item], failed: Callable[[Frame, Exception], None]) -> list[Item]:
-    """Makes the arrays of frames NumPy's, in place.
+def fetch(items: list[Item], failed: Callable[[Frame, Exception], None]) -> list[Fetched]:
+    """Makes the arrays of frames NumPy's.
 
     Args:
         items: frames, which are ready, and records.
         failed: told of each frame that can't be read, since its computation failed, and why.
 
     Returns:
-        The items that can be read.
+        The items that can be read, in their order.
     """
-    good: list[Item] = []
+    fetched: list[Fetched] = []
+    run: list[Frame] = []
     # The user may have forbidden transfers in their own code; this one is asked for.
     with jax.transfer_guard_device_to_host("allow"):
         _start_copies(items)
         for item in items:
             if isinstance(item, Frame):
-                arrays = item.arrays
                 try:
-                    for dtype in arrays:
-                        arrays[dtype] = np.asarray(arrays[dtype])
+                    _read(item)
                 except Exception as fault:
                     failed(item, fault)
                     continue
-            good.append(item)
-    return good
+                if item.plan.rows is None:
+                    if run and not (item.plan is run[0].plan and item.open == run[0].open):
+                        fetched.append(Strip.of(run))
+                        run = []
+                    run.append(item)
+                    continue
+            if run:
+                fetched.append(Strip.of(run))
+                run = []
+            fetched.append(item)
+    if run:
+        fetched.append(Strip.of(run))
+    return fetched
+
+
+def _read(frame: Frame) -> None:
+    arrays = frame.arrays
+    for name in arrays:
+        arrays[name] = np.asarray(arrays[name])
 
 
 def _start_copies(items: list[Item]) -> None:

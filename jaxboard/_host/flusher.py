@@ -17,10 +17,10 @@ from typing import Protocol
 import jax
 
 from jaxboard._errors import RunError
-from jaxboard._frame import Frame
 from jaxboard._host import forks
-from jaxboard._host.buffer import Buffer, Item, count
-from jaxboard._host.fetch import fetch
+from jaxboard._host.buffer import Buffer
+from jaxboard._host.fetch import Fetched
+from jaxboard._host.intake import Intake
 from jaxboard._host.losses import Losses, describe
 from jaxboard._record import Batch, Scalars
 from jaxboard.sinks import Sink
@@ -30,6 +30,9 @@ _AGAIN = (
     "training goes on."
 )
 
+
+_MANY_BYTES = 16 * 2**20
+"""So much is written before its time."""
 
 _REFUSE_AT_THE_END = ("concurrent.futures.thread", "concurrent.futures.process")
 """Modules that TensorFlow imports and that can't be once the interpreter has begun to end."""
@@ -41,8 +44,8 @@ _OPENING_SECS = 60.0
 class Assembles(Protocol):
     """Makes batches of what lay in the buffer; may hold back what is not complete yet."""
 
-    def assemble(self, items: list[Item], now: float) -> Batch:
-        """What is complete with ``items``. The arrays of frames are NumPy's."""
+    def assemble(self, items: list[Fetched], now: float) -> Batch:
+        """What is complete with ``items``."""
         ...
 
     def so_far(self, untouched_since: float) -> Batch:
@@ -99,9 +102,12 @@ class Flusher:
         self._sink = sink
         self._losses = losses or Losses()
         self._writes = writes or (lambda _: True)
-        # Twice as often as promised: a report waits a period, and then for the write.
+        self._intake = Intake(buffer, self._writes, self._losses)
         self._period = flush_secs / 2
         self.cpu_seconds = 0.0
+        # When it is to write, and how long it waits before it looks into the buffer again.
+        self._due = time.monotonic() + self._period
+        self._pause = self._period
         self._requests: deque[_Request] = deque()
         self._opened = threading.Event()
         self._ended = False
@@ -207,11 +213,11 @@ class Flusher:
         self._open()
         final = False
         while not final:
-            self._buffer.wake.wait(self._period)
+            woken = self._buffer.wake.wait(self._pause)
             self._buffer.wake.clear()
             requests = self._take_requests()
             final = any(request.closes for request in requests)
-            self._cycle(final, asked=bool(requests))
+            self._turn(woken, final, asked=bool(requests))
             for request in requests:
                 if self._batch is not None:
                     request.undelivered, request.fault = _size(self._batch), self._fault
@@ -235,10 +241,21 @@ class Flusher:
         finally:
             self._opened.set()
 
+    def _turn(self, woken: bool, final: bool, asked: bool) -> None:
+        now = time.monotonic()
+        again = self._period
+        if self._batch is None and not woken:
+            again = self._intake.take(rest_until=now + self._period / 2)
+        if woken or now >= self._due or self._intake.nbytes > _MANY_BYTES:
+            self._cycle(final, asked)
+            self._due = now + self._period
+        self._pause = min(again, max(self._due - time.monotonic(), 0.0))
+
     def _cycle(self, final: bool, asked: bool) -> None:
         self._deliver()
         if self._batch is None or final:
             self._give_up(final)
+            self._intake.take(rest_until=0.0)
             self._batch = self._collect(final, asked) or None
             self._deliver()
         if final:
@@ -252,11 +269,8 @@ class Flusher:
                 self._complain(fault, "What it had not flushed is lost.")
 
     def _collect(self, final: bool, asked: bool) -> Batch:
-        items = self._buffer.take_ready()
+        items = self._intake.hand_over()
         try:
-            if not self._writes(any(isinstance(item, Frame) for item in items)):
-                return []
-            items = fetch(items, self._lose_frame)
             now = time.monotonic()
             batch = self._assembler.assemble(items, now) if items else []
             if final:
@@ -264,18 +278,8 @@ class Flusher:
             # Whoever calls flush() wants to see what there is.
             return [*batch, *self._assembler.so_far(now if asked else now - self._period)]
         except BaseException as fault:
-            self._losses.add(
-                sum(map(count, items)) or 1, f"assembling them failed: {describe(fault)}", fault
-            )
-            self._losses.show(
-                f"reports could not be put together: {describe(fault)}", "They are lost."
-            )
+            self._intake.lose(items, fault)
             return []
-
-    def _lose_frame(self, frame: Frame, fault: Exception) -> None:
-        why = f"computing them failed: {describe(fault)}"
-        self._losses.add(count(frame), why, fault)
-        self._losses.show(f"reports are missing, for {why}", "Those of other steps are written.")
 
     def _deliver(self) -> None:
         if self._batch is None:

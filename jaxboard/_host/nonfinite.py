@@ -16,7 +16,7 @@ import numpy as np
 from jaxboard._errors import NonFiniteError, RunError
 from jaxboard._host import lanes
 from jaxboard._host.assemble import Assembler
-from jaxboard._host.buffer import Item
+from jaxboard._host.fetch import Fetched
 from jaxboard._host.losses import Losses, describe, logger
 from jaxboard._record import Batch, Histogram, Kind, Norms, Record, Scalars
 
@@ -98,7 +98,7 @@ class Sentinel:
         self._good: dict[Any, tuple[int, Any]] = {}
         self._norms: dict[str, tuple[int, Norms]] = {}
 
-    def assemble(self, items: list[Item], now: float) -> Batch:
+    def assemble(self, items: list[Fetched], now: float) -> Batch:
         """What is complete with ``items``. See :meth:`Assembler.assemble`."""
         return self._watched(self._assembler.assemble(items, now))
 

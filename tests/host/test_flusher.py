@@ -4,6 +4,7 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from by_hand import DEADLINE, Pending, Plain, Started, frame, plan, record
 
@@ -114,6 +115,21 @@ def test_half_a_buffer_is_taken_before_the_time():
         buffer.put(record(step))
     flusher.close(DEADLINE)
     assert seen(sink) == [("loss", step, step) for step in range(100)]
+
+
+def test_much_is_written_before_the_time():
+    """What was taken out of the buffer waits for the period, unless it would take much memory."""
+    sink = Watched()
+    buffer = Buffer(1000, 2**40)
+    flusher = Flusher(buffer, Plain(), sink, flush_secs=NEVER)
+    buffer.put(record(0))
+    flusher._turn(woken=False, final=False, asked=False)
+    assert len(buffer) == 0
+    assert sink.calls == []
+    buffer.put(record(1, value=np.zeros(2**24, np.uint8)))
+    flusher._turn(woken=False, final=False, asked=False)
+    assert sink.calls == ["write", "flush"]
+    assert [item.step for item in sink.records] == [0, 1]
 
 
 def test_flush_waits_for_the_device_and_the_thread_does_not():
