@@ -18,9 +18,9 @@ from jaxboard._record import Batch, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import Sink, TensorBoardSink, _writers
 
 
-def scalars(first: int, count: int, tag: str = "a") -> Scalars:
+def scalars(first: int, count: int, tag: str = "a", run: str = "") -> Scalars:
     steps = np.arange(first, first + count)
-    return Scalars((tag,), steps, 1000.0 + steps, steps[:, None] * 0.5)
+    return Scalars((tag,), steps, 1000.0 + steps, steps[:, None] * 0.5, run)
 
 
 def write(logdir: pathlib.Path, *batches: Batch, **options: int) -> None:
@@ -123,6 +123,29 @@ def test_hparams_end_with_the_run(tmp_path, backend):
     ]
     write(tmp_path / "without", [scalars(0, 1)])
     assert read(tmp_path / "without").Tags()["tensors"] == []
+
+
+def test_a_run_beneath_has_a_directory_of_its_own(tmp_path, backend):
+    """It is made when the first value of that run comes, readable after a flush, and closed with the sink."""
+    sink = TensorBoardSink(tmp_path, start_step=5)
+    sink.write([scalars(5, 2)])
+    sink.flush()
+    assert len(files(tmp_path)) == 1
+    text = Record(Kind.TEXT, "note", 5, 1000.0, "**bad**", "seed_0")
+    sink.write([scalars(7, 1), scalars(5, 3, run="seed_0"), text, scalars(6, 2, run="group/mean")])
+    sink.flush()
+    for run, steps in {"": [5, 6, 7], "seed_0": [5, 6, 7], "group/mean": [6, 7]}.items():
+        directory = tmp_path / run
+        assert points(directory) == [(step, 1000.0 + step, step * 0.5) for step in steps]
+        (file,) = (path for path in files(directory) if path.is_file())
+        _, begin, *_ = EventFileLoader(str(file)).Load()
+        assert begin.session_log.status == begin.session_log.START
+        assert begin.step == 5
+    assert read(tmp_path / "seed_0").Tags()["tensors"] == ["note"]
+    assert read(tmp_path).Tags()["tensors"] == []
+    sink.write([scalars(8, 1, run="seed_0")])
+    sink.close()
+    assert [step for step, *_ in points(tmp_path / "seed_0")] == [5, 6, 7, 8]
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path, monkeypatch):

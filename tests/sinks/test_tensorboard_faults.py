@@ -20,9 +20,9 @@ import numpy as np
 from jaxboard._record import Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
 
-def batch(first, count, tag="a"):
+def batch(first, count, tag="a", run=""):
     steps = np.arange(first, first + count)
-    return [Scalars((tag,), steps, 1000.0 + steps, steps[:, None] * 0.5)]
+    return [Scalars((tag,), steps, 1000.0 + steps, steps[:, None] * 0.5, run)]
 
 def limit(size):
     # A file that may not grow beyond this fails like a disk that is full (EFBIG for ENOSPC).
@@ -106,6 +106,44 @@ def test_a_restart_mark_after_a_fault_drops_nothing_that_was_confirmed(tmp_path,
         writer,
     )
     assert steps(logdir) == list(range(500, 510))
+
+
+@pytest.mark.parametrize("writer", ["tensorflow", "own"])
+@pytest.mark.parametrize("failing", ["write", "flush"])
+def test_a_fault_in_one_run_beneath_costs_none_of_them_a_point(tmp_path, writer, failing):
+    """The same batch comes again: what some of the directories have of it already is there once."""
+    logdir = tmp_path / "run"
+    python(
+        f"""
+        def all_of(first, count):
+            return [
+                *batch(first, 10),
+                *batch(first, 10, run="seed_0"),
+                *batch(first, count, run="seed_1"),
+                *batch(first, 10, run="seed_2"),
+            ]
+        deliver(sink, all_of(0, 10))
+        sink.write(batch(0, 10, run="idle"))
+        sink.flush()
+        if {failing!r} == "write":
+            limit(20000)
+            raises(deliver, sink, all_of(10, 2000))
+            limit(resource.RLIM_INFINITY)
+        else:
+            sink.write(all_of(10, 2000))
+            shutil.move(sys.argv[1] + "/seed_1", sys.argv[1] + "/away")
+            raises(sink.flush)
+            shutil.move(sys.argv[1] + "/away", sys.argv[1] + "/seed_1")
+        deliver(sink, all_of(10, 2000))
+        sink.close()
+        """,
+        logdir,
+        writer,
+    )
+    assert steps(logdir) == steps(logdir / "seed_0") == steps(logdir / "seed_2") == list(range(20))
+    assert steps(logdir / "seed_1") == list(range(2010))
+    assert steps(logdir / "idle") == list(range(10))
+    assert len(list((logdir / "idle").iterdir())) == 1
 
 
 @pytest.mark.parametrize("writer", ["tensorflow", "own"])

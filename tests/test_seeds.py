@@ -1,0 +1,117 @@
+"""A training over seeds, as TensorBoard shows it: a run for each, and mean, smallest and largest."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard_server import tensorboard
+
+import jaxboard as jb
+
+SEEDS, UPDATES = 3, 20
+
+
+def train(key, *, report):
+    """A bandit that learns, in the style of trainings that are one function of a key."""
+    means = jnp.array([0.1, 0.5, 0.9])
+
+    def update(state, number):
+        values, key = state
+        key, choice, noise = jax.random.split(key, 3)
+        arm = jax.random.categorical(choice, 5 * values)
+        rewards = means[arm] + jax.random.normal(noise, (8,))
+        regret = means.max() - means[arm]
+        if report:
+            jb.scalar("regret", regret)
+            jb.scalar("update", number)
+            jax.vmap(lambda reward: jb.scalar("reward", reward, reduce="max"))(rewards)
+            jb.scalar("first arm", rewards.mean(), where=arm == 0, step=10 * number)
+        values = values.at[arm].add(0.5 * (rewards.mean() - values[arm]))
+        return (values, key), (regret, rewards.max(), rewards.mean(), arm)
+
+    (values, _), history = lax.scan(update, (jnp.zeros(3), key), jnp.arange(UPDATES))
+    return values, history
+
+
+def test_tensorboard_shows_a_run_for_each_seed(tmp_path):
+    """Runs, tags and points over HTTP are those of the values returned by hand, to the bit."""
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    by_hand = jax.jit(jax.vmap(functools.partial(train, report=False)))(keys)
+    train_many = jax.jit(jax.vmap(functools.partial(train, report=True)))
+    with jb.Run(tmp_path / "exp"):
+        ours = jb.instrument(train_many, stream=8, runs="vmap")(keys)
+    jax.tree.map(np.testing.assert_array_equal, ours, by_hand)
+
+    regret, largest, means, arm = map(np.asarray, by_hand[1])
+    rewards = np.ma.masked_array(means, arm != 0)
+    assert 0 < rewards.count() < rewards.size
+    series = {"regret": (1, regret), "reward": (1, largest), "first arm": (10, rewards)}
+    wanted: dict[str, Any] = {"exp": {"update": [(step, step) for step in range(UPDATES)]}}
+    for tag, (stride, values) in series.items():
+        mean = values.mean(0, dtype=np.float64).astype(np.float32)
+        over_all = {"mean": mean, "min": values.min(0), "max": values.max(0)}
+        runs = {f"seed_{seed}": row for seed, row in enumerate(values)} | over_all
+        for run, row in runs.items():
+            points = [
+                (stride * step, row[step])
+                for step in range(UPDATES)
+                if row[step] is not np.ma.masked
+            ]
+            if points:  # no data, no point: a seed that never pulled that arm has no such tag
+                wanted.setdefault(f"exp/{run}", {})[tag] = points
+
+    with tensorboard(tmp_path) as server:
+        listed = server.until(
+            lambda: server.get("data/plugin/scalars/tags"),
+            lambda tags: (
+                {run: set(of) for run, of in tags.items()}
+                == {run: set(tags) for run, tags in wanted.items()}
+            ),
+        )
+        for run, tags in listed.items():
+            for tag in tags:
+                shown = server.scalars(run, tag, count=len(wanted[run][tag]))
+                points = [(step, value) for _, step, value in shown]
+                assert points == wanted[run][tag]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_sigkill_loses_nothing_that_was_flushed(tmp_path: pathlib.Path) -> None:
+    """What flush() has confirmed is in the files of all seeds."""
+    program = """
+        import os, signal, sys
+        import jax, jax.numpy as jnp, jaxboard as jb
+
+        @jb.instrument(runs="vmap")
+        @jax.jit
+        @jax.vmap
+        def step(x):
+            jb.scalar("x", x)
+            return x + 1
+
+        with jb.Run(sys.argv[1]) as run:
+            xs = jnp.arange(4.0)
+            for _ in range(5):
+                xs = step(xs)
+            run.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "run")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    for seed in range(4):
+        accumulator = EventAccumulator(str(tmp_path / "run" / f"seed_{seed}")).Reload()
+        points = [(point.step, point.value) for point in accumulator.Scalars("x")]
+        assert points == [(step, seed + step) for step in range(5)]
