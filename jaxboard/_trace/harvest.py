@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
     Attributes:
         final: nobody will differentiate the result, so functions with derivative rules of their own
-            may be evaluated like others. Otherwise they stay.
+            may be evaluated like others. Otherwise that is left open; see ``undecided``.
         masks: which lanes of the equation count; see ``lanes``.
         step: the step of the call, where the program itself has to see what is due; else None.
         stream: where the loops that are met are to be streamed; see ``stream``.
@@ -100,7 +100,7 @@ def harvest(
                     results = rule(eqn, values, mine, inside)
                 reports.extend(mine)
             except Unharvestable as reason:
-                _warn_left(eqn, reason)
+                warn_left(eqn, reason)
         if results is None:
             _evaluate(segment.eqns, env, alive, jaxpr.debug_info)
         else:
@@ -152,7 +152,8 @@ def _tags(eqn: Any) -> Iterator[str]:
 _warned: set[tuple[str, tuple[str, ...]]] = set()
 
 
-def _warn_left(eqn: Any, reason: Unharvestable) -> None:
+def warn_left(eqn: Any, reason: Any) -> None:
+    """Says, once for each set of tags, that the reports of an equation take the slow way, and why."""
     warn_of_callbacks(
         f"reports inside {eqn.primitive.name} reach the host by a callback each", reason, _tags(eqn)
     )

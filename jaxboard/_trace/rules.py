@@ -17,6 +17,7 @@ from jaxboard._trace.meshes import shard_map
 from jaxboard._trace.pack import Harvested, merge_same, unpack
 from jaxboard._trace.primitive import delivered, started
 from jaxboard._trace.stream import Stream
+from jaxboard._trace.undecided import undecided
 
 
 def collect(
@@ -100,18 +101,17 @@ def _with_sharding(x: Any, sharding: jax.sharding.Sharding | None) -> Any:
     return lax.with_sharding_constraint(x, sharding)
 
 
-def _custom(name: str) -> Rule:
-    """Of a function with a rule of its own, which stays while a derivative or a vmap may be asked."""
-    inline = _inline(name)
+def _with_own_rule(rule: Rule) -> Rule:
+    """Of a function with a rule of its own, which stays while a derivative may be asked for."""
 
-    def rule(
+    def either(
         eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting
     ) -> list[Any]:
-        if not setting.final:
-            raise Unharvestable("it has a rule of its own that may yet be needed")
-        return inline(eqn, operands, reports, setting)
+        if setting.final:
+            return rule(eqn, operands, reports, setting)
+        return undecided(rule, eqn, operands, reports, setting)
 
-    return rule
+    return either
 
 
 def _remat(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
@@ -146,8 +146,6 @@ def _remat(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Set
 def _linear_solve(
     eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting
 ) -> list[Any]:
-    if not setting.final:
-        raise Unharvestable("it has a rule of its own that may yet be needed")
     # Of its four functions only `solve` runs; the others are there for derivatives.
     jaxpr, consts = _compat.open_jaxpr(eqn.params["jaxprs"].solve)
     counts = eqn.params["const_lengths"]
@@ -158,9 +156,9 @@ def _linear_solve(
 
 
 def _hidden(eqn: Any, operands: list[Any], reports: list[Harvested], setting: Setting) -> list[Any]:
-    closed = _compat.expanded(eqn, operands) if setting.final else None
+    closed = _compat.expanded(eqn, operands)
     if closed is None:
-        raise Unharvestable("it has a rule of its own that may yet be needed")
+        raise Unharvestable("it keeps its values apart from others on purpose")
     jaxpr, consts = _compat.open_jaxpr(closed)
     return harvest(jaxpr, consts, operands, reports, setting)
 
@@ -173,14 +171,14 @@ RULES.update(
         "pjit": _jit,  # its name in JAX 0.8
         "closed_call": _inline("call_jaxpr"),
         "core_call": _inline("call_jaxpr"),
-        "custom_jvp_call": _custom("call_jaxpr"),
-        "custom_vjp_call": _custom("call_jaxpr"),
-        "custom_vmap_call": _custom("call"),
+        "custom_jvp_call": _with_own_rule(_inline("call_jaxpr")),
+        "custom_vjp_call": _with_own_rule(_inline("call_jaxpr")),
+        "custom_vmap_call": _with_own_rule(_inline("call")),
         "checkpoint": _remat,
         "remat2": _remat,  # its name from JAX 0.10
-        "custom_linear_solve": _linear_solve,
+        "custom_linear_solve": _with_own_rule(_linear_solve),
         "eval_jaxpr": _inline("call_jaxpr"),
-        "call_hi_primitive": _hidden,
+        "call_hi_primitive": _with_own_rule(_hidden),
         "scan": scan,
         "while": while_loop,
         "cond": cond,

@@ -35,7 +35,6 @@ class Case:
         observed: what each call reports.
         unharvested: what callbacks report where nothing harvests them, if that differs.
         unordered: whether those callbacks come in no order, so that none of them is the last one.
-        stays: what isn't harvested: the warning says so for ``delivery="callback"``.
         family: the heading it stands under in the table of guarantees.
         note: what a reader of that table might not expect.
     """
@@ -46,7 +45,6 @@ class Case:
     observed: Observed
     unharvested: Observed | None
     unordered: bool
-    stays: str | None
     family: str
     note: str
 
@@ -60,14 +58,11 @@ def case(
     observed: Observed,
     unharvested: Observed | None = None,
     unordered: bool = False,
-    stays: str | None = None,
     family: str,
     note: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def add(program: Callable[..., Any]) -> Callable[..., Any]:
-        CASES.append(
-            Case(name, program, args, observed, unharvested, unordered, stays, family, note)
-        )
+        CASES.append(Case(name, program, args, observed, unharvested, unordered, family, note))
         return program
 
     return add
@@ -214,7 +209,7 @@ def with_jvp(report: Report) -> Any:
     return f
 
 
-@derivatives("custom_jvp", X, observed={"plain": [[2]]}, stays="custom_jvp_call")
+@derivatives("custom_jvp", X, observed={"plain": [[2]]})
 def _(report, x):
     return with_jvp(report)(x)
 
@@ -242,7 +237,7 @@ def with_vjp(report: Report) -> Any:
     return f
 
 
-@derivatives("custom_vjp", X, observed={"plain": [[2]]}, stays="custom_vjp_call")
+@derivatives("custom_vjp", X, observed={"plain": [[2]]})
 def _(report, x):
     return with_vjp(report)(x)
 
@@ -264,7 +259,7 @@ def _(report, xs):
     return jax.grad(total)(xs)
 
 
-@derivatives("custom_linear_solve", XS, observed={"x": [[12]]}, stays="custom_linear_solve")
+@derivatives("custom_linear_solve", XS, observed={"x": [[12]]})
 def _(report, xs):
     def solve(matvec, b):
         report("x", b.sum())
@@ -273,7 +268,7 @@ def _(report, xs):
     return lax.custom_linear_solve(lambda x: 2 * x, xs, solve, symmetric=True)
 
 
-@derivatives("custom_root", X, observed={"x": [[2]]}, stays="custom_jvp_call|call_hi_primitive")
+@derivatives("custom_root", X, observed={"x": [[2]]})
 def _(report, x):
     def solve(f, guess):
         report("x", guess)

@@ -35,6 +35,7 @@ to the bit.
 
 OTHERS = {
     "test_configurations": "Settings, shardings, compilation ahead of time",
+    "test_custom_rules": "Functions with rules of their own, inside of somebody's transformation",
     "test_flax": "Flax",
     "test_equinox": "Equinox",
     "test_stack": '`reduce="stack"`',
@@ -86,14 +87,8 @@ def _promises(source: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def _row(case: Case) -> str:
-    notes = [case.note] if case.note else []
-    if case.stays is not None:
-        notes.append(
-            "inside of somebody's `jit` it keeps its rule, and its reports take a callback each, with a warning; "
-            "they may belong to the step before"
-        )
     unharvested = "" if case.unharvested is None else _counts(case.unharvested)
-    return f"| {case.name} | {_counts(case.observed)} | {unharvested} | {'; '.join(notes)} |"
+    return f"| {case.name} | {_counts(case.observed)} | {unharvested} | {case.note} |"
 
 
 def _counts(observed: Observed) -> str:

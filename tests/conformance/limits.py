@@ -34,10 +34,17 @@ class Limit:
 LIMITS = (
     Limit(
         "jax.export",
-        ("output", "callback", "no_instrument"),
+        ("callback", "no_instrument"),
         None,
         "JAX exports no callbacks.",
         "serialization of host_callbacks is not yet implemented",
+    ),
+    Limit(
+        "jax.export of what instrument returned",
+        ("output",),
+        None,
+        "JAX exports no callbacks, and from 0.12 nothing but what jax.jit returned.",
+        "Function to be exported must be the result of",
     ),
     Limit(
         "nn.scan of Flax 0.12.9 and later, without check_constancy_invariants=False",

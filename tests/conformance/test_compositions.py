@@ -39,6 +39,10 @@ def traced(program: Program, report: Any, x: Any) -> Any:  # noqa: C901 (a case 
             return jax.checkpoint(functions[0])(x)
         case "jvp":
             return jax.jvp(functions[0], (x,), (x,))[0]
+        case "custom_jvp":
+            f = jax.custom_jvp(functions[0])
+            f.defjvp(lambda primals, tangents: (functions[0](*primals), tangents[0]))
+            return f(x)
         case "grad":
             return jax.value_and_grad(functions[0])(x)[0]
         case "scan":
@@ -84,7 +88,9 @@ def programs(depth: int, *, differentiated: bool = False) -> st.SearchStrategy[P
     inner = programs(depth - 1, differentiated=differentiated)
     below = programs(depth - 1, differentiated=True)
     # JAX doesn't differentiate while loops in reverse.
-    unary = ["jit", "remat", "jvp", "scan", "vmap"] + ([] if differentiated else ["while"])
+    unary = ["jit", "remat", "jvp", "scan", "vmap", "custom_jvp"] + (
+        [] if differentiated else ["while"]
+    )
     return st.one_of(
         st.just(LEAF),
         st.tuples(st.sampled_from(unary), inner),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 
 import jax
@@ -29,14 +28,10 @@ def close(ours, theirs, *, ordered=True):
         assert a == expected, f"{tag}: {a}, expected {b}"
 
 
-def run(function, case: Case, warning: str | None = None, calls: int = CALLS):
+def run(function, case: Case):
     """The results and the points of some calls of a function."""
-    if warning is None:
-        expectation = contextlib.nullcontext()
-    else:
-        expectation = pytest.warns(jb.JaxboardWarning, match=f"reports inside ({warning})")
-    with capture() as records, expectation:
-        results = [function(*case.args) for _ in range(calls)]
+    with capture() as records:
+        results = [function(*case.args) for _ in range(CALLS)]
     return results, verbs.recorded(records)
 
 
@@ -50,8 +45,8 @@ def check_results(results, case: Case, function):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def one_point_for_each_call(case: Case, calls: int = CALLS):
-    return sorted(point for step in range(calls) for point in verbs.expected(case.observed, step))
+def one_point_for_each_call(case: Case):
+    return sorted(point for step in range(CALLS) for point in verbs.expected(case.observed, step))
 
 
 def one_point(case: Case):
@@ -87,10 +82,8 @@ def test_callback(case):
     """Instrumented, inside of somebody's jit: the same points."""
     reporting = functools.partial(case.program, verbs.report)
     bare = functools.partial(case.program, verbs.ignore)
-    # A callback that stays may come before the call that it is in has taken its step.
-    calls = CALLS if case.stays is None else 1
-    results, points = run(jax.jit(jb.instrument(jax.jit(reporting))), case, case.stays, calls)
-    close(points, one_point_for_each_call(case, calls))
+    results, points = run(jax.jit(jb.instrument(jax.jit(reporting))), case)
+    close(points, one_point_for_each_call(case))
     check_results(results, case, jax.jit(bare))
 
 
