@@ -13,24 +13,30 @@ of a norm, near 1), where these have the resolution of the range that there is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxboard._record import Histogram
-from jaxboard.reduce._reducer import Reducer, State, expand, known, namespace, replicated
+from jaxboard.reduce._pieces import fold
+from jaxboard.reduce._reducer import (
+    Reducer,
+    State,
+    expand,
+    known,
+    namespace,
+    on_cpu,
+    replicated,
+)
 
 BUCKETS = 128
 
 _BITS = 30
 """How much finer a bucket may be than the largest magnitude: the numbers of buckets fit an int32."""
-
-_CHUNK = 1 << 18
-"""Elements at a time on a CPU: what is computed between stays in its cache."""
 
 
 class Buckets(NamedTuple):
@@ -125,28 +131,6 @@ def _bounds(low: Any, high: Any) -> tuple[Any, Any]:
 # ---------------------------------------------------------------- one pass over the elements
 
 
-def _fold(step: Callable[..., Any], state: Any, *arrays: Any) -> Any:
-    """``step(state, *arrays)``, or on a CPU piece by piece.
-
-    There, XLA writes to memory what it computes between, and memory that is fresh at every call costs
-    several times the arithmetic.
-    """
-    size = arrays[0].size
-    if namespace(*arrays) is np or size <= _CHUNK or jax.default_backend() != "cpu":
-        return step(state, *arrays)
-    flat = [x.reshape(-1) for x in arrays]
-    count = next((n for n in range(-(-size // _CHUNK), size // 1024) if size % n == 0), None)
-    # What is left over goes first: the state then has the type that the loop gives it.
-    length = _CHUNK if count is None else size // count
-    state = step(state, *(x[: size % length] for x in flat))
-
-    def piece(number: Any, state: Any) -> Any:
-        begin = number * length + size % length
-        return step(state, *(lax.dynamic_slice(x, (begin,), (length,)) for x in flat))
-
-    return lax.fori_loop(0, size // length, piece, state)
-
-
 def _scatter_add(counts: Any, places: Any, numbers: Any) -> Any:
     """Adds numbers to the counts at places, all of which exist."""
     if namespace(counts, places) is np:
@@ -170,6 +154,13 @@ def _range(state: Any, values: Any, counted: Any = None) -> Any:
     floats = xp.where(finite, _float(values), 0)
     with np.errstate(over="ignore"):
         return low, high, sum_ + floats.sum(), squares + (floats * floats).sum()
+
+
+def _range_of_finite(values: Any) -> Any:
+    """What the first pass finds where all elements are finite, in a third of its time on a CPU."""
+    floats = _float(values)
+    squares = (floats * floats).sum()
+    return values.min(), values.max(), floats.sum(), squares
 
 
 def _limits(dtype: Any) -> tuple[Any, Any]:
@@ -204,10 +195,15 @@ def _buckets(values: Any, *counted: Any) -> Buckets:
     xp = namespace(values, *counted)
     zero = xp.zeros((), _float(values).dtype)
     start = (*_limits(values.dtype), zero, zero)
-    low, high, sum_, squares = _fold(_range, start, values, *counted)
+    look = functools.partial(fold, _range, start, values, *counted)
+    if counted or not values.size or not on_cpu(values):
+        low, high, sum_, squares = look()
+    else:
+        found = _range_of_finite(values)
+        low, high, sum_, squares = lax.cond(jnp.isfinite(found[-1]), lambda: found, look)
     # Zeros, that vary over the axes of a mesh as the elements do; else they couldn't go through a loop.
     none = xp.broadcast_to((low != low).astype(np.int32), (_SIZE,))  # noqa: PLR0124
-    counts = _fold(_counting(low, high), none, values, *counted)
+    counts = fold(_counting(low, high), none, values, *counted)
     return Buckets(low, high, counts, sum_, squares)
 
 

@@ -76,6 +76,11 @@ def floats(values: Any) -> Any:
     return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64)
 
 
+def on_cpu(*arrays: Any) -> bool:
+    """Whether what is done with these is compiled for a CPU."""
+    return namespace(*arrays) is not np and jax.default_backend() == "cpu"
+
+
 class Reducer:
     """What the reducers share. ``start``, ``merge``, ``collapse`` and ``finish`` are the interface."""
 

@@ -94,6 +94,16 @@ def test_non_finite_leaves_are_counted():
     assert histograms["grads/histogram/bad"].nonfinite == 3
 
 
+@pytest.mark.parametrize("size", [1000, 2**18 + 3, 3 * 2**18])
+@pytest.mark.parametrize("bad", [[], [np.nan], [np.nan, np.inf, -np.inf, np.nan]], ids=len)
+def test_the_count_is_exact(size, bad):
+    """However large the leaf; finite elements whose squares are not do not count."""
+    values = np.full(size, 1e30, np.float32)
+    values[7 : 7 + len(bad)] = bad
+    points, _ = reported(lambda x: jb.watch("x", x, what="nonfinite"), values)
+    assert points == {"x/nonfinite": len(bad)}
+
+
 def test_lanes_and_iterations():
     """Of several in one step norms are the root mean square, magnitudes the largest, counts the sum."""
     xs = np.array([[3, 4], [0, 0], [np.inf, 1], [6, 8]], np.float32)
@@ -132,6 +142,17 @@ def test_sharded_over_eight_devices(kind):
     points, histograms = reported(watch_grads, sharded)
     assert points == approx(expected("grads", tree))
     assert histograms["grads/histogram/w"].counts.sum() == 64
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_large_and_sharded(kind):
+    """The elements that are not finite are counted on all devices, also piece by piece."""
+    mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
+    values = np.ones((1024, 1024), np.float32)
+    values[::512, ::512] = np.nan
+    sharded = jax.device_put(values, NamedSharding(mesh, PartitionSpec("a", "b")))
+    points, _ = reported(lambda x: jb.watch("x", x, what="nonfinite"), sharded)
+    assert points == {"x/nonfinite": 4}
 
 
 def test_shard_map():
