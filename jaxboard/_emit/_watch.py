@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -13,11 +14,15 @@ from jaxboard._emit import _arguments as arguments
 from jaxboard._emit import _verbs as verbs
 from jaxboard._host.channel import active
 from jaxboard._trace import ambient
-from jaxboard.reduce import measure
 
 WHAT = ("norm", "rms", "max", "nonfinite", "histogram")
 
-_measure = jax.jit(measure, static_argnames="what")
+
+@functools.cache
+def _measure() -> Callable[..., jax.Array]:
+    from jaxboard.reduce._norms import measure
+
+    return jax.jit(measure, static_argnames="what")
 
 
 def watch(
@@ -90,7 +95,7 @@ def watch(
         asked += ("ratio",)
     if asked:
         with _compat.unchecked():
-            norms = _measure(list(leaves.values()), others, what=asked)
+            norms = _measure()(list(leaves.values()), others, what=asked)
         verbs.report_norms(
             tag,
             norms,

@@ -1,6 +1,5 @@
 """How several values of one tag become one: accumulators that merge."""
 
-from jaxboard.reduce._norms import measure as measure
 from jaxboard.reduce._reducer import REDUCTIONS as REDUCTIONS
 from jaxboard.reduce._reducer import Reducer as Reducer
 from jaxboard.reduce._reducer import State as State
