@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.extend.core as jex
-from jax.interpreters import mlir
+from jax.interpreters import ad, mlir
 
 JAXPR_TYPES = (jex.Jaxpr, jex.ClosedJaxpr)
 
@@ -114,6 +114,11 @@ def varying(value: Any) -> frozenset[str]:
     aval = jax.typeof(value) if aval is None else aval
     kind = getattr(aval, "manual_axis_type", None)
     return frozenset((getattr(aval, "vma", None) or ()) if kind is None else kind.varying)
+
+
+def zero_tangent(primal: Any) -> ad.Zero:
+    """The tangent of what does not move. ``jax.custom_jvp`` has it by another name, for rules of its own only."""
+    return ad.Zero(jax.typeof(primal).to_tangent_aval())
 
 
 def vary(value: Any, axes: frozenset[str]) -> Any:

@@ -67,12 +67,15 @@ def undecided(
         return evaluate(own)
 
     harvested, shape = jax.make_jaxpr(body, return_shape=True)(*operands)
-    if _compat.open_jaxpr(harvested)[0].effects:
+    jaxpr, _ = _compat.open_jaxpr(harvested)
+    if jaxpr.effects:
         raise Unharvestable("it has a rule of its own that may yet be needed, and other effects")
 
     def nothing() -> list[Any]:
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape[1])
-        like = unpack(Packed(cell["plan"], zeros))
+        avals = [var.aval for var in jaxpr.outvars[len(eqn.outvars) :]]
+        zeros = [_compat.vary(jnp.zeros(a.shape, a.dtype), _compat.varying(a)) for a in avals]
+        arrays = jax.tree.unflatten(jax.tree.structure(shape[1]), zeros)
+        like = unpack(Packed(cell["plan"], arrays))
         return jax.tree.leaves(pack(list(map(nothing_like, like))).arrays)
 
     def differentiated() -> None:
@@ -116,10 +119,6 @@ def _abstract(*_: Any, harvested: Any, **__: Any) -> list[Any]:
     return [var.aval for var in _compat.open_jaxpr(harvested)[0].outvars]
 
 
-def _zero(primal: Any) -> ad.Zero:
-    return ad.Zero(jax.typeof(primal).to_tangent_aval())
-
-
 def _jvp(
     primals: Any,
     tangents: Any,
@@ -141,11 +140,11 @@ def _jvp(
     one, other = ([values[n] for n in moving] for values in (primals, tangents))
     results, changes = jax.jvp(along, one, other)
     changes = [
-        _zero(x) if change.dtype == jax.dtypes.float0 else change
+        _compat.zero_tangent(x) if change.dtype == jax.dtypes.float0 else change
         for x, change in zip(results, changes, strict=True)
     ]
     empty = nothing()
-    return [*results, *empty], [*changes, *map(_zero, empty)]
+    return [*results, *empty], [*changes, *map(_compat.zero_tangent, empty)]
 
 
 def _batch(

@@ -242,7 +242,7 @@ ONLY_REVERSE = (custom_vjp, with_integers, in_cond)
     ids=lambda f: f.__name__,
 )
 def test_differentiated(program, around):
-    """Differentiated from outside, it is the rule that runs and reports, by callback, and a warning says so."""
+    """Differentiated from outside, the rule runs and reports: by callback, at the run's step of that moment, with a warning."""
     reporting, bare = both(lambda f: jax.jit(around(f)), program)
     with capture() as by_callback:
         jax.jit(around(functools.partial(program, jb.scalar)))(X)
