@@ -259,6 +259,11 @@ def _(report, xs):
     return jax.grad(total)(xs)
 
 
+@derivatives("remat of custom_vjp under grad", X, observed={"forward": [[3]], "backward": [[3]]})
+def _(report, x):
+    return jax.grad(jax.checkpoint(with_vjp(report)))(x)
+
+
 @derivatives("custom_linear_solve", XS, observed={"x": [[12]]})
 def _(report, xs):
     def solve(matvec, b):
@@ -333,6 +338,11 @@ def _(report, xs):
 @maps("grad of vmap", XS, observed={"x": [[3, 1, 2, 6]]})
 def _(report, xs):
     return jax.grad(lambda xs: jax.vmap(functools.partial(loss, report))(xs).sum())(xs)
+
+
+@maps("vmap of custom_vjp", XS, observed={"plain": [[3, 1, 2, 6]]})
+def _(report, xs):
+    return jax.vmap(with_vjp(report))(xs)
 
 
 @maps("vmap of jit", XS, observed={"x": [[3, 1, 2, 6]]})
@@ -456,6 +466,22 @@ def _(report, x):
 @loops("fori_loop of unknown length", X, 3, observed={"i": each(0, 1, 2)})
 def _(report, x, n):
     return lax.fori_loop(0, n, lambda i, x: (report("i", 1.0 * i), jnp.sin(x))[1], x)
+
+
+@loops("grad of fori_loop", X, observed={"i": each(0, 1, 2, 3)})
+def _(report, x):
+    def loop(x):
+        return lax.fori_loop(0, 4, lambda i, x: (report("i", 1.0 * i), jnp.sin(x))[1], x)
+
+    return jax.grad(loop)(x)
+
+
+@loops("jvp of while", X, observed={"x": each(2, 3, 4)})
+def _(report, x):
+    def loop(x):
+        return lax.while_loop(lambda x: x < 5, lambda x: (report("x", x), x + 1)[1], x)
+
+    return jax.jvp(loop, (x,), (x,))
 
 
 @loops("while: body", X, observed={"x": each(2, 3, 4)})

@@ -34,6 +34,7 @@ to the bit.
 """
 
 OTHERS = {
+    "test_options": "Weights, masks and steps",
     "test_configurations": "Settings, shardings, compilation ahead of time",
     "test_custom_rules": "Functions with rules of their own, inside of somebody's transformation",
     "test_flax": "Flax",

@@ -1,0 +1,210 @@
+"""``where=``, ``weight=`` and ``step=`` are carried through transformations with the value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+import jaxboard as jb
+from jaxboard._record import Kind
+from jaxboard.testing import capture
+
+XS = np.array([3.0, 1.0, 2.0, 6.0, 4.0, 8.0, 5.0, 7.0], np.float32)
+WEIGHTS = np.array([0.0, 2.0, 1.0, 0.0, 3.0, 1.0, 2.0, 0.0], np.float32)
+
+BY_WEIGHT = {
+    "mean": lambda x, w: np.average(x, weights=w),
+    "sum": lambda x, w: np.sum(x * w),
+    "std": lambda x, w: np.sqrt(np.average((x - np.average(x, weights=w)) ** 2, weights=w)),
+}
+BY_MASK = {"min": np.min, "max": np.max, "count": len, "last": lambda x: x[-1]}
+
+
+def report(x, weight):
+    for name in BY_WEIGHT:
+        jb.scalar(name, x, weight=weight, reduce=name)
+    for name in BY_MASK:
+        jb.scalar(name, x, where=weight > 0, reduce=name)
+    jb.histogram("histogram", x[None], where=weight > 0)
+    jb.image("image", jnp.full((1, 1, 1), x).astype(jnp.uint8), where=weight > 0)
+    jb.watch("watch", x[None], what=("norm", "max"), where=weight > 0)
+    return jnp.sin(x)
+
+
+def expected(x, w):
+    kept = x[w > 0]
+    points = {name: f(x, w) for name, f in BY_WEIGHT.items()}
+    points |= {name: f(kept) for name, f in BY_MASK.items()}
+    points["histogram"] = (kept.min(), kept.max(), len(kept))
+    points["watch/norm"], points["watch/max"] = np.sqrt(np.mean(kept**2)), kept.max()
+    return points
+
+
+def vmap(xs, ws):
+    return jax.vmap(report)(xs, ws)
+
+
+def vmap_of_vmap(xs, ws):
+    return jax.vmap(jax.vmap(report))(xs.reshape(4, 2), ws.reshape(4, 2))
+
+
+def one_weight_for_many(xs, ws):
+    """Of the inner lanes' values each has the weight of the outer lane."""
+    return jax.vmap(lambda xs, w: jax.vmap(lambda x: report(x, w))(xs))(
+        xs.reshape(4, 2), ws.reshape(4, 2)[:, 0]
+    )
+
+
+def scan(xs, ws):
+    return lax.scan(lambda c, xw: (c, report(*xw)), 0.0, (xs, ws))[1]
+
+
+def scan_of_vmap(xs, ws):
+    split = (xs.reshape(2, 4), ws.reshape(2, 4))
+    return lax.scan(lambda c, xw: (c, jax.vmap(report)(*xw)), 0.0, split)[1]
+
+
+def vmap_of_grad_of_remat(xs, ws):
+    return jax.vmap(jax.grad(jax.checkpoint(report)))(xs, ws)
+
+
+def while_loop(xs, ws):
+    return lax.fori_loop(0, jnp.int32(ws.size), lambda i, c: c + report(xs[i], ws[i]), 0.0)
+
+
+def shard_map(xs, ws):
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    shard = lambda x, w: report(x[0], w[0])[None]  # noqa: E731
+    return jax.shard_map(shard, mesh=mesh, in_specs=P("d"), out_specs=P("d"))(xs, ws)
+
+
+PROGRAMS = [
+    vmap,
+    vmap_of_vmap,
+    one_weight_for_many,
+    scan,
+    scan_of_vmap,
+    vmap_of_grad_of_remat,
+    while_loop,
+    shard_map,
+]
+
+
+@pytest.fixture(params=["output", "callback", "no instrument"])
+def way(request):
+    """What is made of a function so that its reports take one of the ways to the host."""
+    ways = {
+        "output": lambda f: jb.instrument(jax.jit(f)),
+        "callback": lambda f: jax.jit(jb.instrument(jax.jit(f))),
+        "no instrument": jax.jit,
+    }
+    return ways[request.param]
+
+
+def plain(record) -> Any:
+    if record.kind is Kind.HISTOGRAM:
+        edges, counts = record.value.edges, record.value.counts
+        return float(edges[0]), float(edges[-1]), int(counts.sum())
+    return float(record.value)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
+def test_weights(program, way):
+    """What counts less counts less, and what doesn't count is nowhere: as NumPy reckons it."""
+    with capture() as records:
+        way(program)(XS, WEIGHTS)
+    points = {r.tag: plain(r) for r in records if r.kind is not Kind.IMAGE}
+    weights = np.repeat(WEIGHTS[::2], 2) if program is one_weight_for_many else WEIGHTS
+    wanted = expected(XS, weights)
+    if program is shard_map:
+        # The callbacks of devices come in no order.
+        del wanted["last"], points["last"]
+    assert points == {tag: pytest.approx(value, rel=1e-6) for tag, value in wanted.items()}
+    images = [r.value for r in records if r.kind is Kind.IMAGE]
+    assert len(images) == 1
+    assert set(np.unique(images[0])) <= set(XS[weights > 0])
+
+
+@pytest.mark.parametrize("program", [vmap, scan], ids=lambda f: f.__name__)
+def test_no_weight_at_all(program, way):
+    """Where nothing counts there is no point."""
+    with capture() as records:
+        way(program)(XS, 0 * WEIGHTS)
+    assert not records
+
+
+def steps_in_scan(xs):
+    return lax.scan(lambda c, i: (c, stepped(xs[i], 10 * i)), 0.0, jnp.arange(8))[1]
+
+
+def steps_in_vmap_of_scan(xs):
+    def lane(xs):
+        return lax.scan(lambda c, i: (c, stepped(xs[i], i)), 0.0, jnp.arange(4))[1]
+
+    return jax.vmap(lane)(xs.reshape(2, 4))
+
+
+def steps_in_scan_of_scan(xs):
+    def outer(c, i):
+        return lax.scan(lambda c, j: (c, stepped(xs[4 * i + j], 4 * i + j)), c, jnp.arange(4))
+
+    return lax.scan(outer, 0.0, jnp.arange(2))[1]
+
+
+def steps_in_cond_in_scan(xs):
+    def body(c, i):
+        return c, lax.cond(xs[i] > 3, lambda: stepped(xs[i], i), lambda: xs[i])
+
+    return lax.scan(body, 0.0, jnp.arange(8))[1]
+
+
+def steps_in_grad_of_scan(xs):
+    def total(xs):
+        return lax.scan(lambda c, i: (c + stepped(xs[i], i), None), 0.0, jnp.arange(8))[0]
+
+    return jax.grad(total)(xs)
+
+
+def stepped(x, step):
+    jb.scalar("mean", x, step=step)
+    jb.histogram("histogram", x[None], step=step)
+    return jnp.sin(x)
+
+
+def each(steps, values):
+    return {step: (value, value, value, 1) for step, value in zip(steps, values, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("program", "wanted"),
+    [
+        (steps_in_scan, each(range(0, 80, 10), XS)),
+        (
+            steps_in_vmap_of_scan,
+            {
+                i: ((a + b) / 2, min(a, b), max(a, b), 2)
+                for i, (a, b) in enumerate(zip(XS[:4], XS[4:], strict=True))
+            },
+        ),
+        (steps_in_scan_of_scan, each(range(8), XS)),
+        (steps_in_cond_in_scan, each(np.flatnonzero(XS > 3), XS[XS > 3])),
+        (steps_in_grad_of_scan, each(range(8), XS)),
+    ],
+    ids=lambda x: x.__name__ if callable(x) else "",
+)
+def test_steps(program, wanted, way):
+    """A report whose step is traced makes a point for each step that it names."""
+    with capture() as records:
+        result = way(program)(XS)
+    means = {r.step: float(r.value) for r in records if r.tag == "mean"}
+    others = {r.step: plain(r) for r in records if r.tag == "histogram"}
+    assert {step: (means[step], *others[step]) for step in means} == wanted
+    assert len(records) == 2 * len(wanted)
+    assert np.all(np.isfinite(result))
