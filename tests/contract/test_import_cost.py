@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -26,20 +27,37 @@ def heavy_after(statement: str) -> list[str]:
 
 
 def seconds_to_import(module: str, *, after: str) -> float:
-    """What importing a module adds in a new interpreter."""
+    """What importing a module adds in a new interpreter: the least of five, as noise only adds."""
     program = f"import {after}\nimport {module}"
     command = [sys.executable, "-X", "importtime", "-c", program]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    rows = [line.removeprefix("import time:").split("|") for line in lines.splitlines()]
-    (cumulative,) = [row[1] for row in rows if row[-1].strip() == module]
-    return int(cumulative) / 1e6
+    # An installed package is compiled; so is this one after the first import.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    seconds = []
+    for _ in range(5):
+        lines = subprocess.run(
+            command, capture_output=True, text=True, check=True, env=environment
+        ).stderr
+        for line in lines.splitlines():
+            _own, cumulative, name = line.removeprefix("import time:").split("|")
+            if name.strip() == module:
+                seconds.append(int(cumulative) / 1e6)
+    assert len(seconds) == 5
+    return min(seconds)
+
+
+def test_import_loads_nothing_heavy() -> None:
+    """TensorFlow, Flax and the others are imported by what needs them, when it does."""
+    assert heavy_after("import jaxboard") == []
+
+
+def test_the_check_sees_a_heavy_import() -> None:
+    """Were one of them imported, it would be named."""
+    assert "tensorboard" in heavy_after("import jaxboard, tensorboard")
 
 
 def test_import_is_fast() -> None:
     """``import jaxboard`` takes at most 50 ms more than ``import jax``."""
-    # What else the machine does only adds: one import within the limit shows that it can be kept.
-    tries = (seconds_to_import("jaxboard", after="jax") for _ in range(20))
-    assert any(seconds <= LIMIT for seconds in tries)
+    assert seconds_to_import("jaxboard", after="jax") <= LIMIT
 
 
 def test_the_check_sees_a_slow_import() -> None:
