@@ -7,40 +7,15 @@ import importlib
 import mmap
 import os
 import shutil
-import tempfile
 from typing import Any
 
 import jax
 
+from jaxboard import _logdir
 from jaxboard._errors import ProfileError
 from jaxboard._host.losses import describe
 
 _SUFFIX = ".xplane.pb"
-
-
-def absolute(logdir: str | os.PathLike[str]) -> str:
-    """A path made absolute, ``~`` expanded; a URL as it is."""
-    path = os.fspath(logdir)
-    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
-
-
-def probe(logdir: str) -> None:
-    """Makes the directory for sessions and tries whether a file can be made in it.
-
-    Raises:
-        ProfileError: it can't.
-    """
-    if "://" in logdir:  # Remote: TensorFlow knows, later.
-        return
-    root = os.path.join(logdir, "plugins", "profile")
-    try:
-        os.makedirs(root, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as fault:
-        raise ProfileError(
-            f"cannot write to the log directory {logdir!r}: {fault.strerror or fault}."
-        ) from fault
 
 
 def place(file: str, logdir: str, session: str) -> str:
@@ -72,7 +47,7 @@ def place(file: str, logdir: str, session: str) -> str:
     while True:
         directory = f"{logdir}/plugins/profile/{session}" + (f"_{count}" if count else "")
         try:
-            if "://" in logdir:
+            if _logdir.is_remote(logdir):
                 return _upload(file, directory, name)
             return _move(file, directory, name, together)
         except FileExistsError:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
 
 from jaxboard._errors import ProfileError, ReportError
-from jaxboard._profile._place import absolute
+from jaxboard._logdir import absolute
 from jaxboard._profile._window import window
 
 if TYPE_CHECKING:

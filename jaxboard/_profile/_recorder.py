@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import jax
 
+from jaxboard import _logdir
 from jaxboard._errors import ProfileError
 from jaxboard._host import observe
 from jaxboard._host.losses import describe, logger
@@ -91,7 +92,7 @@ class Recorder:
         _endings.opened(self)
         self._find_run()
         if self._logdir is not None:
-            self._attempt(lambda: _place.probe(str(self._logdir)))
+            self._attempt(lambda: self._probe(str(self._logdir)))
         if self._settings.window is None and not self._over:
             self._start()
         if not self._over:
@@ -182,13 +183,17 @@ class Recorder:
                 self._find_run()
                 self._attempt(self._capture_now)
 
+    @staticmethod
+    def _probe(logdir: str) -> None:
+        _logdir.probe(logdir, ProfileError, "plugins", "profile")
+
     def _capture_now(self) -> None:
         if self._logdir is None:
             raise ProfileError(
                 "there is nowhere to put it: give it logdir=..., or open a jaxboard.Run with a log "
                 "directory around it."
             )
-        _place.probe(self._logdir)
+        self._probe(self._logdir)
         self._capture = Capture(
             {**self._settings.options, "session_id": self._session()},
             self._settings.max_seconds,

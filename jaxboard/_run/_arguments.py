@@ -5,11 +5,11 @@ from __future__ import annotations
 import operator
 import os
 import pathlib
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxboard import _logdir
 from jaxboard._errors import RunError
 from jaxboard._record import Kind, Record
 
@@ -54,28 +54,13 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{name}", value.item() if scalar else value
 
 
-def absolute(logdir: str | os.PathLike[str] | None) -> pathlib.Path | str | None:
-    """A path made absolute; a URL as it is."""
+def logdir_of(logdir: str | os.PathLike[str] | None) -> pathlib.Path | str | None:
+    """What ``Run`` was given as its log directory: a path, made absolute, or a URL."""
     if logdir is None:
         return None
     if not isinstance(logdir, str | os.PathLike):
         raise RunError(f"Run({logdir!r}): expected a path, got {type(logdir).__name__}.")
-    path = os.fspath(logdir)
-    if not path:
+    if not os.fspath(logdir):
         raise RunError("Run(''): the log directory has no name.")
-    return path if "://" in path else pathlib.Path(os.path.abspath(os.path.expanduser(path)))
-
-
-def probe(logdir: pathlib.Path | str) -> None:
-    """Makes the directory and tries whether a file can be made in it."""
-    if isinstance(logdir, str):  # Remote: TensorFlow knows, later.
-        return
-    try:
-        logdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=logdir):
-            pass
-    except OSError as fault:
-        raise RunError(
-            f"cannot write to the log directory {str(logdir)!r}: {fault.strerror or fault}. Choose "
-            "another directory, or make this one writable."
-        ) from fault
+    path = _logdir.absolute(logdir)
+    return path if _logdir.is_remote(path) else pathlib.Path(path)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self
 
-from jaxboard import _emit
+from jaxboard import _emit, _logdir
 from jaxboard._errors import RunError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
@@ -140,7 +140,7 @@ class Run:
         start.check(telemetry)
         first = _arguments.step_number(step)
         record = _arguments.hparams_record(hparams, first)
-        self.logdir = _arguments.absolute(logdir)
+        self.logdir = _arguments.logdir_of(logdir)
         if self.logdir is None and sinks is None:
             raise RunError("Run(None): give a log directory, or sinks=[...] that need none.")
         if self.logdir is not None and sinks is None:
@@ -150,7 +150,7 @@ class Run:
                     "reads one writer per directory. Close it first (jb.current_run().close()), or "
                     "choose another directory."
                 )
-            _arguments.probe(self.logdir)
+            _logdir.probe(str(self.logdir), RunError)
         self._timeout = timeout
         self._process = os.getpid()
         self._closing = threading.Lock()

@@ -7,6 +7,7 @@ import pathlib
 
 import jax
 
+from jaxboard import _logdir
 from jaxboard._errors import RunError
 from jaxboard._host.losses import describe, logger
 from jaxboard._run._run import current_run
@@ -45,7 +46,7 @@ def memory_snapshot(path: str | os.PathLike[str] | None = None) -> pathlib.Path 
                 "memory_snapshot('memory.prof')."
             )
         path = run.logdir / f"memory_{run.channel.current}.prof"
-    file = pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    file = pathlib.Path(_logdir.absolute(path))
     part = file.with_name(file.name + ".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

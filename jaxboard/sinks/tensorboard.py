@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from jaxboard import _logdir
 from jaxboard._errors import RunError
 from jaxboard._record import Batch
 from jaxboard.sinks._directory import Directory, of_run
@@ -46,9 +47,8 @@ class TensorBoardSink:
     """
 
     def __init__(self, logdir: str | os.PathLike[str], *, start_step: int = 0) -> None:
-        path = os.fspath(logdir)
         # The file is opened later, when the process may have moved.
-        self.logdir = path if "://" in path else os.path.abspath(path)
+        self.logdir = _logdir.absolute(logdir)
         self._start_step = start_step
         # By the name of the run; "" is this one.
         self._directories = {"": Directory(self.logdir, start_step)}

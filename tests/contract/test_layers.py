@@ -18,6 +18,7 @@ PACKAGE = ROOT / "jaxboard"
 # From the bottom up. A module may import what stands below it, and its neighbours in its own layer.
 LAYERS = (
     ("_errors",),
+    ("_logdir",),
     ("_compat",),
     ("_record",),
     ("_frame", "reduce"),
