@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,3 +223,27 @@ def profile_options(**options: Any) -> jax.profiler.ProfileOptions:
         if hasattr(type(made), name):
             setattr(made, name, value)
     return made
+
+
+def keep_tensorflow_working() -> None:
+    """Undoes, and prevents, what JAX's profiler does to TensorFlow.
+
+    Up to 0.9 it assigns a bool to what is a function in ``tensorflow.python.profiler.trace``; TensorFlow
+    calls it in half of its operations, and these fail from the first trace on. Remove with 0.9.
+    """
+    trace: Any = sys.modules.get("tensorflow.python.profiler.trace")
+    if jax.__version_info__ >= (0, 10) or trace is None:
+        return
+
+    class Kept(types.ModuleType):
+        @property
+        def enabled(self) -> Any:
+            return vars(self)["enabled"]
+
+        @enabled.setter
+        def enabled(self, value: Any) -> None:
+            pass
+
+    internal = importlib.import_module("tensorflow.python.profiler.internal._pywrap_traceme")
+    vars(trace)["enabled"] = internal.traceme_enabled
+    trace.__class__ = Kept

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxboard import _logdir
+from jaxboard import _compat, _logdir
 from jaxboard._errors import JaxboardWarning, RunError
 from jaxboard.sinks import _proto
 from jaxboard.sinks._encoding import Events
@@ -78,6 +78,7 @@ def tensorflow() -> Any:
             stacklevel=2,
         )
         return None
+    _compat.keep_tensorflow_working()
     if first:
         with contextlib.suppress(RuntimeError):  # Somebody was faster and has started its devices.
             tf.config.set_visible_devices([], "GPU")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -160,6 +161,15 @@ def test_nothing_is_opened_before_it_is_needed(tmp_path, monkeypatch):
     sink.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "used"]
     assert len(files(tmp_path / "used")) == 1
+
+
+def test_it_writes_while_jax_records_a_trace_and_afterwards(tmp_path):
+    """JAX's profiler does not keep TensorFlow from opening files, nor from writing them."""
+    _writers.tensorflow()
+    with jax.profiler.trace(str(tmp_path / "trace")):
+        write(tmp_path / "during", [scalars(1, 1)])
+    write(tmp_path / "after", [scalars(2, 1)])
+    assert [point[0] for name in ("during", "after") for point in points(tmp_path / name)] == [1, 2]
 
 
 def test_files_sort_in_the_order_of_their_opening(tmp_path, backend):

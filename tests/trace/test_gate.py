@@ -127,7 +127,7 @@ def test_steps_that_the_device_counts_are_gated():
 
 def test_on_a_mesh():
     """Branches on sharded values give the whole value's points."""
-    mesh = jax.make_mesh((8,), ("d",))
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("d"))
 
     @functools.partial(jb.instrument, gate="cond")

@@ -132,7 +132,7 @@ def test_static_arguments(how):
 
 def test_shardings():
     """Inputs and outputs keep the shardings that the jit was given."""
-    mesh = jax.make_mesh((8,), ("d",))
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("d",), ()))
 
     @jb.instrument

@@ -198,7 +198,7 @@ def test_points_arrive_while_the_loop_runs():
 
 def test_on_a_mesh():
     """Over eight devices the points are whole, and results keep their shardings."""
-    mesh = jax.make_mesh((8,), ("d",))
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("d"))
 
     @functools.partial(jb.instrument, stream=3)

@@ -225,7 +225,7 @@ def test_reports_that_depend_on_the_arguments():
 @pytest.mark.parametrize("kind", ["arguments", "jit"])
 def test_on_a_mesh(kind):
     """Over eight devices windows are exact, results keep their shardings, and nothing compiles anew."""
-    mesh = jax.make_mesh((8,), ("d",))
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("d"))
 
     def f(x):
