@@ -59,6 +59,7 @@ def scalar(
             them go ``mean``, ``min`` and ``max``, over the lanes that have a point. Lanes are those of the
             outermost ``vmap`` that the value depends on, in a ``shard_map`` of all devices; maps
             inside of it merge as ``reduce`` says. A value that depends on none stays in the run.
+            Lanes may be at different steps (``step``); where they are, they have no mean.
 
     Raises:
         ReportError: an argument is not what is said here, or there are more than 256 lanes to make

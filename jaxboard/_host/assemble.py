@@ -145,13 +145,10 @@ def _records(strip: Strip) -> Batch:
         if entry.step is not None:
             batch += _points(entry, state, entry.step.read(strip.arrays), walls)
             continue
-        keep = steps % entry.spec.every == 0
-        if not isinstance(state.weight, int):
-            keep &= state.weight > 0
         if entry.spec.kind is not Kind.SCALAR:
-            batch += _single(entry, state, steps, walls, keep)
+            batch += _single(entry, state, steps, walls)
         else:
-            for run, values, held in _runs(entry.spec, state, keep):
+            for run, _, values, held in _runs(entry.spec, state, steps):
                 if held.all():
                     columns.setdefault((run, values.dtype), []).append((entry.spec.tag, values))
                 elif held.any():
@@ -167,13 +164,19 @@ def _records(strip: Strip) -> Batch:
 
 
 def _runs(
-    spec: Spec, state: State, keep: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The values of a scalar [N] and which of them count, by the name of the run that has them."""
+    spec: Spec, state: State, steps: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """The runs that have values of a scalar: name, steps [N], values [N], and which of them count."""
     if spec.lanes:
-        yield from lanes.columns(spec, state, keep)
+        yield from lanes.columns(spec, state, steps, steps % spec.every == 0)
     else:
-        yield "", np.asarray(reducer(spec).finish(state)), keep
+        held = _held(steps % spec.every == 0, state)
+        yield "", steps, np.asarray(reducer(spec).finish(state)), held
+
+
+def _held(due: np.ndarray, state: State) -> np.ndarray:
+    """Which of the N points that are due hold something."""
+    return due if isinstance(state.weight, int) else due & (state.weight > 0)
 
 
 def _state(entry: Entry, packed: dict[str, np.ndarray]) -> State:
@@ -187,44 +190,37 @@ def _at(state: State, index: Any) -> State:
     return State(jax.tree.map(lambda x: x[index], state.value), weight)
 
 
-def _single(
-    entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray, keep: np.ndarray
-) -> Batch:
-    if entry.spec.lanes:
+def _single(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
+    spec = entry.spec
+    due = steps % spec.every == 0
+    if spec.lanes:
         return [
             found
-            for i in np.flatnonzero(keep)
-            for found in lanes.points(entry.spec, _at(state, i), int(steps[i]), float(walls[i]))
+            for i in range(len(steps))
+            for found in lanes.points(spec, _at(state, i), steps[i], float(walls[i]), due[i])
         ]
-    finish = reducer(entry.spec).finish
+    finish = reducer(spec).finish
     return [
-        Record(
-            entry.spec.kind, entry.spec.tag, int(steps[i]), float(walls[i]), finish(_at(state, i))
-        )
-        for i in np.flatnonzero(keep)
+        Record(spec.kind, spec.tag, int(steps[i]), float(walls[i]), finish(_at(state, i)))
+        for i in np.flatnonzero(_held(due, state))
     ]
 
 
 def _points(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
     """Records of a report that brings its own steps: an axis of points in each frame."""
-    if entry.spec.lanes and entry.spec.kind is Kind.SCALAR:
-        return _columns(entry.spec, state, steps, walls)
-    batch: Batch = []
-    for frame, own in enumerate(steps):
-        inner = _at(state, frame)
-        keep = own % entry.spec.every == 0
-        if not isinstance(inner.weight, int):
-            keep &= inner.weight > 0
-        batch += _single(entry, inner, own, np.full(len(own), walls[frame]), keep)
-    return batch
-
-
-def _columns(spec: Spec, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
-    """The points of all frames at once: many runs make many points."""
-    flat = jax.tree.map(lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:]), state)
-    own, times = steps.reshape(-1), np.repeat(walls, steps.shape[1])
+    spec, count = entry.spec, steps.shape[1]
+    if not (spec.lanes and spec.kind is Kind.SCALAR):
+        return [
+            found
+            for frame, own in enumerate(steps)
+            for found in _single(entry, _at(state, frame), own, np.full(count, walls[frame]))
+        ]
+    # All frames at once: many runs make many points.
+    flat = lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:])  # noqa: E731
+    state, steps = jax.tree.map(flat, (state, steps))
+    times = np.repeat(walls, count)
     return [
         Scalars((spec.tag,), own[held], times[held], values[held, None], run)
-        for run, values, held in lanes.columns(spec, flat, own % spec.every == 0)
+        for run, own, values, held in lanes.columns(spec, state, steps, steps % spec.every == 0)
         if held.any()
     ]

@@ -26,7 +26,7 @@ class Harvested:
     Attributes:
         spec: the report.
         state: its accumulator. If ``step`` is given, every array of it has a leading axis: points.
-        step: int32, the points' own steps.
+        step: int32, the points' own steps; with an axis of lanes if those differ in it.
     """
 
     spec: Spec
@@ -50,9 +50,9 @@ class Harvested:
         """
         own: Any = reducer(self.spec)
         if not self.spec.lanes:
-            return self._at_each_point(self.spec, own.collapse)
+            return self._at_each_point(self.spec, own.collapse, lambda step: step.max(0))
         spec = with_lanes(self.spec, self.spec.lanes * self._length)
-        return self._at_each_point(spec, own.side_by_side)
+        return self._at_each_point(spec, own.side_by_side, _side_by_side)
 
     def mapped(self) -> Harvested:
         """The report under a ``vmap`` around it, of whose lanes every array has a leading axis."""
@@ -60,13 +60,15 @@ class Harvested:
             return self.collapse()
         spec = with_lanes(self.spec, self._length)
         own: Any = reducer(spec)
-        return self._at_each_point(spec, own.around)
+        return self._at_each_point(spec, own.around, lambda step: _around(spec, step))
 
     @property
     def _length(self) -> int:
         return jax.tree.leaves(self.state.value)[0].shape[0]
 
-    def _at_each_point(self, spec: Spec, merge: Callable[[State], State]) -> Harvested:
+    def _at_each_point(
+        self, spec: Spec, merge: Callable[[State], State], merge_steps: Callable[[Any], Any]
+    ) -> Harvested:
         if self.step is None:
             return Harvested(spec, merge(self.state))
         value, weight = self.state
@@ -74,7 +76,7 @@ class Harvested:
             lambda value, weight: merge(State(value, weight)),
             in_axes=(1, None if isinstance(weight, int) else 1),
         )(value, weight)
-        return Harvested(spec, merged, self.step.max(0))
+        return Harvested(spec, merged, merge_steps(self.step))
 
 
 def start(spec: Spec, value: Any, weight: Any, step: Any) -> Harvested:
@@ -85,7 +87,21 @@ def start(spec: Spec, value: Any, weight: Any, step: Any) -> Harvested:
     if step is None:
         return Harvested(spec, state)
     value, weight = jax.tree.map(lambda x: x if isinstance(x, int) else x[None], tuple(state))
-    return Harvested(spec, State(value, weight), step.astype(jnp.int32).reshape(1))
+    step = step.max() if spec.windowed else step  # a window is one for all lanes
+    return Harvested(spec, State(value, weight), step.astype(jnp.int32)[None])
+
+
+def _side_by_side(step: Any) -> Any:
+    """The steps of points of more lanes: [D, P] or, lane by lane, [D, P, S]."""
+    if step.ndim == 2:
+        return step.max(0)
+    return jnp.moveaxis(step, 0, 1).reshape(step.shape[1], -1)
+
+
+def _around(spec: Spec, step: Any) -> Any:
+    """The steps of points of the lanes around: [S, P] or, of lanes that merge, [S, P, K]."""
+    step = step.reshape(*step.shape[:2], -1).max(2)
+    return step.max(0) if spec.windowed else step.T
 
 
 def with_lanes(spec: Spec, count: int) -> Spec:

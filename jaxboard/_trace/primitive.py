@@ -171,13 +171,23 @@ def _lanes_in_front(operands: Any, dims: Any) -> list[Any]:
     ]
 
 
+def _step_of_lanes(step: Any, dim: int | None, apart: bool) -> Any:
+    """Of lanes that stay apart each has its step; others make one point, and a point has one."""
+    if not apart:
+        return step if dim is None else step.max(dim)
+    if dim is None:
+        return step.max()
+    step = jnp.moveaxis(step, dim, 0)
+    return step.reshape(step.shape[0], -1).max(1)
+
+
 def _batch_report(operands: Any, dims: Any, *, stepped: bool, **params: Any) -> Any:
     operands, dims = list(operands), list(dims)
     steps = []
     if stepped:
         step, dim = operands.pop(), dims.pop()
-        # Lanes make one point, and a point has one step.
-        steps = [step if dim is None else step.max(dim)]
+        apart = params["spec"].lanes is not None and any(dim is not None for dim in dims)
+        steps = [_step_of_lanes(step, dim, apart)]
     if any(dim is not None for dim in dims):
         operands = _lanes_in_front(operands, dims)
     report_p.bind(*operands, *steps, stepped=stepped, **params)
@@ -205,6 +215,7 @@ def _deliver_report(*operands: Any, spec: Spec, weighted: bool, stepped: bool) -
     if spec.lanes is not None:
         value, *rest = operands
         value, weight = among_devices(value, rest.pop(0) if weighted else None, spec.rank)
+        rest = [jnp.tile(step, len(value) // len(step)) if step.ndim else step for step in rest]
         given, weighted = [value, *([] if weight is None else [weight]), *rest], weight is not None
     packed = pack([started(given, spec=spec, weighted=weighted, stepped=stepped)])
     # A count is a constant. XLA takes what depends on nothing out of a shard_map, and then refuses the

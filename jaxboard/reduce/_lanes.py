@@ -44,11 +44,14 @@ class LanesReducer(Reducer):
     def merge(self, a: State, b: State) -> State:
         alike = a.value.weights is None and b.value.weights is None
         x, y = (State(s.value.value, s.weight if alike else _weights(s)) for s in (a, b))
-        if self.inner.elementwise:
-            value, weight = self.inner.merge(x, y)
+        if self.inner.elementwise and namespace(*jax.tree.leaves((x, y))) is np:
+            value = self.inner.merge(x, y).value
+        elif alike:
+            merge = lambda v, w: self.inner.merge(State(v, x.weight), State(w, y.weight)).value  # noqa: E731
+            value = _each(merge, x.value, y.value)
         else:
-            value = _each(lambda x, y: self.inner.merge(State(x), State(y)).value, x.value, y.value)
-            weight = x.weight + y.weight
+            value = _each(lambda x, y: self.inner.merge(x, y).value, x, y)
+        weight = x.weight + y.weight
         return State(Lanes(value, None), weight) if alike else _weighed(value, weight)
 
     def collapse(self, state: State) -> State:

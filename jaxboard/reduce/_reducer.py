@@ -86,7 +86,7 @@ class Reducer:
 
     name: ClassVar[str]
     elementwise: ClassVar[bool] = True
-    """Whether ``merge`` takes axes along that all arrays of both states have in front."""
+    """Whether ``merge`` takes axes along, on the host, that all arrays of both states have in front."""
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
         """The state of one report.

@@ -398,6 +398,58 @@ def test_steps_of_a_loop():
     close(points(records), expected("x", [(10 * k, row) for k, row in enumerate(rows)]))
 
 
+@pytest.mark.parametrize(
+    ("way", "mapped"),
+    [
+        ("output", "vmap"),
+        ("output", "devices"),
+        ("callback", "vmap"),
+        ("callback", "devices"),
+        ("jit", "vmap"),
+    ],
+)
+def test_steps_of_each_lane(way, mapped):
+    """A lane's points are at its own steps; all lanes have one in common where theirs are the same."""
+
+    def seed(x):
+        def update(carry, number):
+            own = x.astype(jnp.int32) * number
+            report(carry, step=own, every=2, reduce="last")
+            jb.histogram("histogram", carry, step=own, every=2, runs="vmap")
+            inner = lambda y: jb.watch("w", carry * y, what="max", step=own, runs="vmap")  # noqa: E731
+            jax.vmap(inner)(jnp.arange(3.0))
+            return carry + 1, None
+
+        return lax.scan(update, x, jnp.arange(3))
+
+    program = jax.vmap(seed)
+    if mapped == "devices":
+        mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
+        program = jax.shard_map(program, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+    function = jax.jit(program)
+    if way != "jit":
+        function = jb.instrument(function)
+        function = function if way == "output" else jax.jit(function)
+    with capture() as records:
+        function(XS)
+        jax.effects_barrier()
+    wanted, norms = {}, {}
+    for lane, x in enumerate(XS):
+        made = [(int(x) * k, float(x) + k) for k in range(3)]
+        wanted[f"seed_{lane}", "x"] = sorted({k: v for k, v in made if k % 2 == 0}.items())
+        norms[f"seed_{lane}", "w/max"] = [(k, 2 * v) for k, v in made]
+    for run, function in {"mean": np.mean, "min": np.min, "max": np.max}.items():
+        wanted[run, "x"] = [(0, float(function(XS)))]
+        norms[run, "w/max"] = [(0, 2 * float(function(XS)))]
+    histograms = [r for r in records if r.tag == "histogram"]
+    found = points([r for r in records if r.tag != "histogram"])
+    close({key: sorted(dict(rows).items()) for key, rows in found.items()}, wanted | norms)
+    edges = {(f"seed_{lane}", "x"): [] for lane in range(4)}
+    for record in sorted(histograms, key=lambda r: r.step):
+        edges[record.run, "x"].append((record.step, float(record.value.edges[0])))
+    assert edges == {key: wanted[key] for key in edges}
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_stream(own):
     """A mapped training run that is streamed: each iteration is a step, in each lane."""

@@ -1,0 +1,88 @@
+"""Lanes kept apart are to another reducer what that one makes of each lane alone."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxboard._frame import Spec
+from jaxboard._record import Histogram, Kind, Stack
+from jaxboard.reduce import REDUCTIONS, State, reducer
+
+LANES, INNER = 3, 2
+SPECS = [Spec(Kind.SCALAR, "x", name) for name in REDUCTIONS]
+SPECS += [Spec(Kind.HISTOGRAM, "x", "last"), Spec(Kind.STACK, "x", "stack")]
+
+reports = st.tuples(
+    st.lists(st.integers(-4, 4), min_size=LANES * INNER, max_size=LANES * INNER),
+    st.none() | st.lists(st.integers(0, 2), min_size=LANES * INNER, max_size=LANES * INNER),
+)
+
+
+def started(made, values, weights):
+    as_lanes = lambda x: jnp.array(x, jnp.float32).reshape(LANES, INNER)  # noqa: E731
+    weights = None if weights is None else as_lanes(weights).astype(jnp.int32)
+    return made.start(as_lanes(values), weights, 0)
+
+
+def one(made, values, weights, lane):
+    part = slice(lane * INNER, (lane + 1) * INNER)
+    weights = None if weights is None else jnp.array(weights[part], jnp.int32)
+    return made.start(jnp.array(values[part], jnp.float32), weights, 0)
+
+
+def on_host(state):
+    return jax.tree.map(lambda x: x if isinstance(x, int) else np.asarray(x), state)
+
+
+def plain(value):
+    if isinstance(value, Histogram):
+        return value.edges.tolist(), value.counts.tolist(), value.zeros
+    if isinstance(value, Stack):
+        return value.places.tolist(), value.values.tolist()
+    return float(value)
+
+
+def alone(inner, state):
+    state = on_host(state)
+    return plain(inner.finish(state)) if np.all(np.asarray(state.weight) > 0) else None
+
+
+def each(lanes, state):
+    found = dict.fromkeys(range(LANES))
+    return list((found | {k: plain(v) for k, v in lanes.each(on_host(state))}).values())
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind.name}-{spec.reduce}")
+@settings(max_examples=25, deadline=None)
+@given(first=reports, second=reports, host=st.booleans(), loop=st.booleans())
+def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
+    """Merged in pairs, on the device or the host, or along an axis, with weights or without, or with one of both."""
+    inner, lanes = reducer(spec), reducer(Spec(spec.kind, "x", spec.reduce, lanes=LANES))
+    a, b = (started(lanes, *report) for report in (first, second))
+    apart = [[one(inner, *report, lane) for report in (first, second)] for lane in range(LANES)]
+    together = jax.tree.structure(a) == jax.tree.structure(b)
+    if loop and together and not isinstance(a.weight, int):
+        stacked = jax.tree.map(lambda x, y: jnp.stack([x, y]), a, b)
+        merged = lanes.collapse(stacked)
+        wanted = [inner.collapse(jax.tree.map(lambda x, y: jnp.stack([x, y]), *p)) for p in apart]
+    else:
+        a, b = (on_host(state) if host else state for state in (a, b))
+        merged = lanes.merge(a, b)
+        wanted = [inner.merge(*map(on_host, pair) if host else pair) for pair in apart]
+    found = each(lanes, merged)
+    assert found == [alone(inner, state) for state in wanted]
+
+
+def test_nothing_is_merged_with_nothing():
+    """The state of no observation changes no lane, and has none."""
+    for spec in SPECS:
+        lanes = reducer(Spec(spec.kind, "x", spec.reduce, lanes=LANES))
+        state = started(lanes, range(LANES * INNER), [0, 0, 1, 1, 2, 1])
+        nothing = lanes.empty(state)
+        assert each(lanes, State(nothing.value, nothing.weight)) == [None] * LANES
+        assert each(lanes, lanes.merge(nothing, state)) == each(lanes, state)
