@@ -450,6 +450,21 @@ def test_steps_of_each_lane(way, mapped):
     assert edges == {key: wanted[key] for key in edges}
 
 
+def test_windows_of_lanes_at_different_steps():
+    """A window is one for all lanes: it ends by the largest of their steps."""
+
+    def seed(x):
+        def update(carry, number):
+            report(carry, step=x.astype(jnp.int32) * number, every=6, reduce="sum")
+            return carry + 1, None
+
+        return lax.scan(update, x, jnp.arange(3))
+
+    with capture() as records:
+        jb.instrument(jax.jit(jax.vmap(seed)))(XS)
+    close(points(records), expected("x", [(6 * k, XS + k) for k in range(3)]))
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_stream(own):
     """A mapped training run that is streamed: each iteration is a step, in each lane."""
