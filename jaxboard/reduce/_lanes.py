@@ -39,7 +39,11 @@ class LanesReducer(Reducer):
     def start(self, values: Any, weight: Any, rank: int) -> State:
         # The axis of the lanes may be sharded.
         values = replicated(lambda x: x, values)
-        return _apart(lambda v, w: self.inner.start(v, w, rank), values, weight)
+        start = lambda v, w: self.inner.start(v, w, rank)  # noqa: E731
+        if self.inner.elementwise:
+            return _apart(start, values, weight)
+        # One after the other: what branches on its elements would go into both branches side by side.
+        return _apart(start, values, weight, each=_one_by_one)
 
     def merge(self, a: State, b: State) -> State:
         alike = a.value.weights is None and b.value.weights is None
@@ -117,7 +121,11 @@ class LanesReducer(Reducer):
         return self.inner.collapse(State(value, weight))
 
 
-def _apart(function: Callable[..., State], *operands: Any) -> State:
+def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *operands: jax.lax.map(lambda lane: function(*lane), operands)
+
+
+def _apart(function: Callable[..., State], *operands: Any, each: Any = jax.vmap) -> State:
     """``function`` of each lane."""
     counts: list[int] = []
 
@@ -128,7 +136,7 @@ def _apart(function: Callable[..., State], *operands: Any) -> State:
             return value, None
         return value, weight
 
-    value, weights = jax.vmap(lane)(*operands)
+    value, weights = each(lane)(*operands)
     return State(Lanes(value, None), counts[0]) if weights is None else _weighed(value, weights)
 
 
