@@ -64,7 +64,10 @@ def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
     """Merged in pairs, on the device or the host, or along an axis, with weights or without, or with one of both."""
     inner, lanes = reducer(spec), reducer(Spec(spec.kind, "x", spec.reduce, lanes=LANES))
     a, b = (started(lanes, *report) for report in (first, second))
-    apart = [[one(inner, *report, lane) for report in (first, second)] for lane in range(LANES)]
+    apart = [
+        [one(inner, values, weights, lane) for values, weights in (first, second)]
+        for lane in range(LANES)
+    ]
     together = jax.tree.structure(a) == jax.tree.structure(b)
     if loop and together and not isinstance(a.weight, int):
         stacked = jax.tree.map(lambda x, y: jnp.stack([x, y]), a, b)
