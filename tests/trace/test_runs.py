@@ -603,7 +603,7 @@ def test_unknown_runs():
     with pytest.raises(
         jb.ReportError, match=r"instrument\(runs='seeds'\): expected 'vmap' or None"
     ):
-        jb.instrument(jax.jit(vmap), runs="seeds")  # pyright: ignore
+        jb.instrument(jax.jit(vmap), runs="seeds")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 # ------------------------------------------------------------------------------------ not finite
