@@ -2,10 +2,10 @@
 
 The model has ten million parameters. Watched are, every hundredth step, the norm, the root mean square, the
 largest magnitude, the number of non-finite elements and the histogram of each leaf, of gradients and of
-parameters; and a loss each step. Bare and watched rounds take turns, each of whole hundreds of steps, and a
-ratio is taken between neighbours; printed are medians.
+parameters; and a loss each step. A round is a hundred steps of each kind, which take turns ten at a time, so
+that what else the machine does falls on both; a ratio is that of a round. Printed are medians.
 
-    python benchmarks/watched_step.py --batch 32 --hundreds 1 --rounds 9
+    python benchmarks/watched_step.py --batches 32 128 --rounds 21
 """
 
 from __future__ import annotations
@@ -55,57 +55,63 @@ def update(params, batch, *, watched: bool):
     return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
 
 
-def seconds_a_step(step, params, batch, steps: int) -> tuple[float, dict]:
+def seconds_of(step, params, batch, steps: int) -> tuple[float, dict]:
     start = time.perf_counter()
     for _ in range(steps):
         params = step(params, batch)
     jax.block_until_ready(params)
-    return (time.perf_counter() - start) / steps, params
+    return time.perf_counter() - start, params
+
+
+def measure(size: int, rounds: int, run: jb.Run) -> None:
+    x, y = jax.random.split(jax.random.key(1))
+    batch = jax.random.normal(x, (size, WIDTHS[0])), jax.random.normal(y, (size, WIDTHS[-1]))
+    bare = jax.jit(lambda p, b: update(p, b, watched=False), donate_argnums=0)
+    watched: Any = jb.instrument(jax.jit(lambda p, b: update(p, b, watched=True), donate_argnums=0))
+    ways = {"bare": bare, "watched": watched}
+    watched.precompile(new_params(), batch)
+    params = {name: new_params() for name in ways}
+    for name, way in ways.items():
+        _, params[name] = seconds_of(way, params[name], batch, 10)
+    run.flush()
+    run.step = 0
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for n in range(rounds):
+        taken = dict.fromkeys(ways, 0.0)
+        for part in range(10):
+            for name in sorted(ways, reverse=bool((n + part) % 2)):
+                seconds, params[name] = seconds_of(ways[name], params[name], batch, 10)
+                taken[name] += seconds
+        for name, seconds in taken.items():
+            times[name].append(seconds / 100)
+        run.flush()
+    ratios = [w / b for w, b in zip(times["watched"], times["bare"], strict=True)]
+    milliseconds = (statistics.median(times[name]) * 1e3 for name in ways)
+    print(
+        f"| {size:5} | "
+        + " | ".join(f"{number:7.2f}" for number in milliseconds)
+        + f" | {statistics.median(ratios):5.3f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What jb.watch adds to a step.")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--hundreds", type=int, default=1, help="of steps in a round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batches", type=int, nargs="+", default=[32, 128], metavar="SIZE")
+    parser.add_argument("--rounds", type=int, default=21)
     options = parser.parse_args()
     count = sum(x.size for x in jax.tree.leaves(new_params()))
     print(
         f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
         f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {count / 1e6:.1f} million "
-        f"parameters, batch {options.batch}; {options.rounds} rounds of {options.hundreds * 100} steps"
+        f"parameters; {options.rounds} rounds\n\n"
+        "| batch | bare, ms | watched, ms | ratio | lowest to highest |\n"
+        "| ---: | ---: | ---: | ---: | --- |"
     )
-    x, y = jax.random.split(jax.random.key(1))
-    batch = (
-        jax.random.normal(x, (options.batch, WIDTHS[0])),
-        jax.random.normal(y, (options.batch, 10)),
-    )
-    bare = jax.jit(lambda p, b: update(p, b, watched=False), donate_argnums=0)
-    watched: Any = jb.instrument(jax.jit(lambda p, b: update(p, b, watched=True), donate_argnums=0))
-    ways = {"bare": bare, "watched": watched}
     with tempfile.TemporaryDirectory() as folder, jb.Run(folder) as run:
-        watched.precompile(new_params(), batch)
-        params = {name: new_params() for name in ways}
-        for name, way in ways.items():
-            _, params[name] = seconds_a_step(way, params[name], batch, 10)
-        run.step = 0
-        run.flush()
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for n in range(options.rounds):
-            for name in sorted(ways, reverse=bool(n % 2)):
-                seconds, params[name] = seconds_a_step(
-                    ways[name], params[name], batch, options.hundreds * 100
-                )
-                times[name].append(seconds)
-            run.flush()
-    ratios = [w / b for w, b in zip(times["watched"], times["bare"], strict=True)]
-    print(f"\n| {'':7} | ms a step |\n| --- | ---: |")
-    for name, seconds in times.items():
-        print(f"| {name:7} | {statistics.median(seconds) * 1e3:9.2f} |")
-    print(
-        f"\nWatched to bare: {statistics.median(ratios):.3f} "
-        f"(lowest {min(ratios):.3f}, highest {max(ratios):.3f})"
-    )
+        jb.scalar("ready", 0.0)
+        run.flush()  # TensorFlow is imported
+        for size in options.batches:
+            measure(size, options.rounds, run)
 
 
 if __name__ == "__main__":
