@@ -33,17 +33,6 @@ REPORTING = functools.partial(summed, jb.scalar)
 BARE = functools.partial(summed, lambda tag, value: None)
 
 
-@pytest.fixture(params=["output", "callback", "no instrument"])
-def way(request):
-    """What is made of a function so that its reports take one of the ways to the host."""
-    ways = {
-        "output": lambda f: jb.instrument(jax.jit(f)),
-        "callback": lambda f: jax.jit(jb.instrument(jax.jit(f))),
-        "no instrument": jax.jit,
-    }
-    return ways[request.param]
-
-
 def test_transfer_guard(way):
     """Nothing is transferred that the bare function doesn't transfer."""
     xs = jnp.asarray(XS)

@@ -97,17 +97,6 @@ PROGRAMS = [
 ]
 
 
-@pytest.fixture(params=["output", "callback", "no instrument"])
-def way(request):
-    """What is made of a function so that its reports take one of the ways to the host."""
-    ways = {
-        "output": lambda f: jb.instrument(jax.jit(f)),
-        "callback": lambda f: jax.jit(jb.instrument(jax.jit(f))),
-        "no instrument": jax.jit,
-    }
-    return ways[request.param]
-
-
 def plain(record) -> Any:
     if record.kind is Kind.HISTOGRAM:
         edges, counts = record.value.edges, record.value.counts

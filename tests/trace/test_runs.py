@@ -159,26 +159,27 @@ def sharded(xs):
     return jax.vmap(reported)(lax.with_sharding_constraint(xs, NamedSharding(mesh, P("seeds"))))
 
 
-def lanes_on_devices(xs):
+LANES = P("d")
+
+
+def on_devices(function, in_specs=LANES, out_specs=LANES):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
-    return jax.shard_map(jax.vmap(reported), mesh=mesh, in_specs=P("d"), out_specs=P("d"))(xs)
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+
+
+def lanes_on_devices(xs):
+    return on_devices(jax.vmap(reported))(xs)
 
 
 def lanes_alike_on_devices(xs):
-    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
-
     def device(xs, part):
         return jax.vmap(reported)(lax.pmean(xs * part[0], "d"))
 
-    return jax.shard_map(device, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())(
-        xs, jnp.array([0.5, 1.5])
-    )
+    return on_devices(device, (P(), P("d")), P())(xs, jnp.array([0.5, 1.5]))
 
 
 def masked_lanes_on_devices(xs):
-    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
-    device = lambda xs: lax.cond(xs[0] > 2, jax.vmap(reported), jnp.negative, xs)  # noqa: E731
-    return jax.shard_map(device, mesh=mesh, in_specs=P("d"), out_specs=P("d"))(xs)
+    return on_devices(lambda xs: lax.cond(xs[0] > 2, jax.vmap(reported), jnp.negative, xs))(xs)
 
 
 def pmap(xs):
@@ -424,8 +425,7 @@ def test_steps_of_each_lane(way, mapped):
 
     program = jax.vmap(seed)
     if mapped == "devices":
-        mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
-        program = jax.shard_map(program, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+        program = on_devices(program)
     function = jax.jit(program)
     if way != "jit":
         function = jb.instrument(function)

@@ -196,11 +196,15 @@ def test_points_arrive_while_the_loop_runs():
     assert seen == [True]
 
 
-def test_on_a_mesh():
-    """Over eight devices the points are whole, and results keep their shardings."""
+@pytest.fixture
+def rows():
+    """The sharding of an array whose rows lie on eight devices."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows = NamedSharding(mesh, PartitionSpec("d"))
+    return NamedSharding(mesh, PartitionSpec("d"))
 
+
+def test_on_a_mesh(rows):
+    """Over eight devices the points are whole, and results keep their shardings."""
     @functools.partial(jb.instrument, stream=3)
     @jax.jit
     def loop(x):
@@ -219,11 +223,8 @@ def test_on_a_mesh():
     assert [(r.step, float(r.value)) for r in records] == [(i, 16.0 * i) for i in range(8)]
 
 
-def test_a_while_loop_on_a_mesh():
+def test_a_while_loop_on_a_mesh(rows):
     """The next call goes on where the loop ended, though only the device knew where that would be."""
-    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-    rows = NamedSharding(mesh, PartitionSpec("d"))
-
     @functools.partial(jb.instrument, stream=4)
     @jax.jit
     def loop(x):
