@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +163,7 @@ def sharded(xs):
 LANES = P("d")
 
 
-def on_devices(function, in_specs=LANES, out_specs=LANES):
+def on_devices(function, in_specs: Any = LANES, out_specs: Any = LANES):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
 

@@ -205,6 +205,7 @@ def rows():
 
 def test_on_a_mesh(rows):
     """Over eight devices the points are whole, and results keep their shardings."""
+
     @functools.partial(jb.instrument, stream=3)
     @jax.jit
     def loop(x):
@@ -225,6 +226,7 @@ def test_on_a_mesh(rows):
 
 def test_a_while_loop_on_a_mesh(rows):
     """The next call goes on where the loop ended, though only the device knew where that would be."""
+
     @functools.partial(jb.instrument, stream=4)
     @jax.jit
     def loop(x):
