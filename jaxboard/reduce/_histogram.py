@@ -61,6 +61,12 @@ class Buckets(NamedTuple):
 _ABOVE, _ZERO, _NAN, _BELOW, _SIZE = range(BUCKETS, BUCKETS + 5)
 """Places in ``counts``, and how many there are."""
 
+_NOWHERE = _SIZE
+"""The place of what is not counted."""
+
+_MANY = 1 << 16
+"""From so many elements on it is worth making a table of pairs, on a CPU."""
+
 
 # ---------------------------------------------------------------- the grid that histograms share
 
@@ -170,24 +176,50 @@ def _limits(dtype: Any) -> tuple[Any, Any]:
     return np.asarray(info.max, dtype), np.asarray(info.min, dtype)
 
 
-def _counting(low: Any, high: Any) -> Callable[..., Any]:
-    """The step of the second pass, for a range."""
+def _placing(low: Any, high: Any) -> Callable[..., Any]:
+    """For a range: a function of elements, and of which are counted, to the places where they are counted."""
     low, high = _bounds(low, high)
     exponent = _exponent(low, high)
     first = _grid(low, exponent)
 
-    def step(counts: Any, values: Any, counted: Any = None) -> Any:
-        xp = namespace(values, counts)
+    def places(values: Any, counted: Any = None) -> Any:
+        xp = namespace(values, first)
         with np.errstate(invalid="ignore"):
             place = _grid(values, exponent) - first
         # Of NaN, both comparisons are false.
         odd = xp.where(place < 0, _BELOW, _NAN)
         place = xp.where(place >= 0, xp.where(place < _ABOVE, place, _ABOVE), odd)
         place = xp.where(values == 0, _ZERO, place).astype(np.int32)
-        ones = xp.ones(values.shape, np.int32) if counted is None else counted.astype(np.int32)
-        return _scatter_add(counts, place, ones)
+        return place if counted is None else xp.where(counted, place, _NOWHERE)
 
-    return step
+    return places
+
+
+def _counts(places: Callable[..., Any], none: Any, *arrays: Any) -> Any:
+    """The second pass: how many elements have each place, ``none`` being a zero of the right type."""
+    xp = namespace(none, *arrays)
+    sides = _NOWHERE + 1
+
+    def one_by_one(counts: Any, *arrays: Any) -> Any:
+        place = places(*arrays)
+        return _scatter_add(counts, place, xp.ones(place.shape, np.int32))
+
+    if arrays[0].size < _MANY or not on_cpu(none):
+        return fold(one_by_one, xp.broadcast_to(none, (sides,)), *arrays)[:_SIZE]
+
+    # Adding is what takes long. So an element and one of the other half of the piece are a pair, which has a
+    # place in a table.
+    def in_pairs(table: Any, *arrays: Any) -> Any:
+        place = places(*arrays).reshape(-1)
+        if place.size % 2:
+            place = jnp.append(place, _NOWHERE)
+        # Two slices, rather than a sum over two rows, XLA would compute an element at a time.
+        rows = place.reshape(2, -1) * np.array([[sides], [1]], np.int32)
+        return _scatter_add(table, rows.sum(0, dtype=np.int32), jnp.ones(rows.shape[1], np.int32))
+
+    table = fold(in_pairs, jnp.broadcast_to(none, (sides * sides,)), *arrays)
+    table = table.reshape(sides, sides)
+    return (table.sum(0, dtype=np.int32) + table.sum(1, dtype=np.int32))[:_SIZE]
 
 
 def _buckets(values: Any, *counted: Any) -> Buckets:
@@ -201,9 +233,9 @@ def _buckets(values: Any, *counted: Any) -> Buckets:
     else:
         found = _range_of_finite(values)
         low, high, sum_, squares = lax.cond(jnp.isfinite(found[-1]), lambda: found, look)
-    # Zeros, that vary over the axes of a mesh as the elements do; else they couldn't go through a loop.
-    none = xp.broadcast_to((low != low).astype(np.int32), (_SIZE,))  # noqa: PLR0124
-    counts = fold(_counting(low, high), none, values, *counted)
+    # Zero, that varies over the axes of a mesh as the elements do; else it couldn't go through a loop.
+    none = (low != low).astype(np.int32)  # noqa: PLR0124
+    counts = _counts(_placing(low, high), none, values, *counted)
     return Buckets(low, high, counts, sum_, squares)
 
 

@@ -156,13 +156,30 @@ def test_resolution(values):
     assert_counts(histogram, values.astype(np.float32))
 
 
-@pytest.mark.parametrize("size", [2**18, 2**18 + 1, 524_309, 3 * 2**18, 1_000_000])
-def test_large_arrays(size):
-    """Arrays that are counted piece by piece lose no element, whatever their size divides by."""
+ODD = np.array([np.nan, 0, np.inf, -np.inf], np.float32)
+
+
+@pytest.mark.parametrize(
+    "size", [2**14 + 1, 2**16, 100_002, 2**18, 2**18 + 1, 524_309, 3 * 2**18, 1_000_000]
+)
+@pytest.mark.parametrize("odd", [0, 1, 4], ids=["finite", "NaN", "all kinds"])
+def test_large_arrays(size, odd):
+    """Arrays that are counted in pairs and piece by piece lose no element, whatever their size divides by."""
     values = np.random.default_rng(1).normal(size=size).astype(np.float32)
-    values[::1000] = np.nan
+    for first, number in enumerate(ODD[:odd]):
+        values[first::1000] = number
     got = REDUCER.finish(jax.tree.map(np.asarray, jax.jit(started)(values)))
     assert_counts(got, values)
+
+
+def test_large_arrays_in_part():
+    """Of lanes that are left out no element is counted, also where elements are counted in pairs."""
+    values = np.random.default_rng(5).normal(size=(5, 60_001)).astype(np.float32)
+    values[:, ::1000], values[:, 1::1000] = np.nan, 0
+    kept = np.array([True, False, True, True, False])
+    state = jax.jit(lambda values, kept: REDUCER.start(values, kept, 1))(values, kept)
+    assert int(state.weight) == 3
+    assert_counts(REDUCER.finish(jax.tree.map(np.asarray, state)), values[kept])
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
