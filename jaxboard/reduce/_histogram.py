@@ -214,7 +214,7 @@ def _counts(places: Callable[..., Any], none: Any, *arrays: Any) -> Any:
         if place.size % 2:
             place = jnp.append(place, _NOWHERE)
         # Two slices, rather than a sum over two rows, XLA would compute an element at a time.
-        rows = place.reshape(2, -1) * np.array([[sides], [1]], np.int32)
+        rows = place.reshape(2, place.size // 2) * np.array([[sides], [1]], np.int32)
         return _scatter_add(table, rows.sum(0, dtype=np.int32), jnp.ones(rows.shape[1], np.int32))
 
     table = fold(in_pairs, jnp.broadcast_to(none, (sides * sides,)), *arrays)

@@ -32,10 +32,9 @@ def fold(step: Callable[..., Any], state: Any, *arrays: Any) -> Any:
     if length == size:
         return step(state, *arrays)
     flat = [x.reshape(-1) for x in arrays]
+    # What is left over goes first, if only nothing: the state then has the type that the loop gives it.
     left = size % length
-    if left:
-        # It goes first: the state then has the type that the loop gives it.
-        state = fold(step, state, *(x[:left] for x in flat))
+    state = fold(step, state, *(x[:left] for x in flat))
 
     def piece(number: Any, state: Any) -> Any:
         begin = number * length + left

@@ -307,10 +307,11 @@ def test_shard_map(check):
     assert_same(reported(mapped, values), REDUCER.finish(started(values)))
 
 
-def test_shard_map_of_large_blocks():
+@pytest.mark.parametrize("size", [300_000, 2**19])
+def test_shard_map_of_large_blocks(size):
     """Blocks that a CPU counts piece by piece too."""
     mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
-    values = np.random.default_rng(4).normal(size=(2, 300_000)).astype(np.float32)
+    values = np.random.default_rng(4).normal(size=(2, size)).astype(np.float32)
 
     def block(x):
         jb.histogram("h", x)
