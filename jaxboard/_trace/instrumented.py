@@ -222,7 +222,8 @@ class Instrumented:
         bar = self._name if self._options.progress else None
         if bar is not None:
             progress.close(bar)
-        program = programs.streaming(self._options.stream or 1, bar, len(args))
+        checked = _compat.results_are_checked()
+        program = programs.streaming(self._options.stream or 1, bar, len(args), checked=checked)
         # Put there in so many words: the user may have forbidden transfers that nobody asked for.
         out, packed = program(jax.device_put(np.int32(first)), *args, **kwargs)
         taken, last = packed.plan.taken, packed.plan.step

@@ -133,23 +133,27 @@ class Programs:
             self._made[key] = self._jit(call, hidden=2, counted=count)
         return self._made[key]
 
-    def streaming(self, size: int, bar: str | None, count: int) -> Any:
+    def streaming(self, size: int, bar: str | None, count: int, *, checked: bool) -> Any:
         """The program that streams its loops. It takes the step before the user's arguments.
 
         Args:
             size: how many iterations make a chunk.
             bar: what the progress bar is called; None for no bar.
             count: how many positional arguments it will be called with.
+            checked: whether JAX looks into outputs: what is reported outside of loops is none, then.
         """
 
         def call(first: Any, /, *args: Any, **kwargs: Any) -> Any:
             stream = Stream(size, first, bar)
             out, reports = self._reported(_NOTHING, args, kwargs, stream=stream)
+            if checked and reports:
+                deliver(pack(reports, stream.last), advance=None)
+                reports = []
             told = reports or stream.taken is None
             packed = pack(reports, stream.last if told else None)
             return out, Packed(dataclasses.replace(packed.plan, taken=stream.taken), packed.arrays)
 
-        key = ("stream", count)
+        key = ("stream", count, checked)
         if key not in self._made:
             self._made[key] = self._jit(call, hidden=1, counted=count)
         return self._made[key]

@@ -71,6 +71,35 @@ def test_checks(way, checked, bad):
         jax.block_until_ready(way(f)(XS * bad))
 
 
+@pytest.mark.parametrize("length", [8, 10])
+@pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
+def test_checks_of_streamed_loops(checked, bad, length):
+    """What a streamed loop reports, and what is reported before and after it, may be NaN or infinite too."""
+
+    @functools.partial(jb.instrument, stream=4)
+    @jax.jit
+    def loop(x):
+        def body(x, _):
+            jb.scalar("inside", x * bad)
+            return x + 1, None
+
+        jb.scalar("before", x * bad)
+        x = lax.scan(body, x, length=length)[0]
+        jb.scalar("after", x * bad)
+        return x
+
+    with capture() as records, checked(True):
+        assert [float(loop(np.float32(first))) for first in (1, 2)] == [length + 1, length + 2]
+    points = sorted((r.tag, r.step) for r in records)
+    ends = (length - 1, 2 * length - 1)
+    assert points == [
+        *(("after", step) for step in ends),
+        *(("before", step) for step in ends),
+        *(("inside", step) for step in range(2 * length)),
+    ]
+    assert not any(np.isfinite(r.value) for r in records)
+
+
 @pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
 def test_checks_in_plain_python(checked, bad):
     """Device arrays that plain Python reports may be NaN or infinite too."""
