@@ -210,6 +210,11 @@ class Scalars:
     values: np.ndarray
     run: str = ""
 
+    @property
+    def nbytes(self) -> int:
+        """How large the values are, with their steps and times."""
+        return self.values.nbytes + self.steps.nbytes + self.wall_times.nbytes
+
     def __iter__(self) -> Iterator[Record]:
         for step, wall_time, row in zip(self.steps, self.wall_times, self.values, strict=True):
             for tag, value in zip(self.tags, row, strict=True):
@@ -217,6 +222,13 @@ class Scalars:
 
 
 Batch: TypeAlias = list[Record | Scalars]
+
+
+def size_of(batch: Batch) -> int:
+    """How many points a batch holds."""
+    return sum(item.values.size if isinstance(item, Scalars) else 1 for item in batch)
+
+
 """What a sink is handed at once."""
 
 

@@ -22,7 +22,7 @@ from jaxboard._host.buffer import Buffer
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.intake import Intake
 from jaxboard._host.losses import Losses, describe
-from jaxboard._record import Batch, Scalars
+from jaxboard._record import Batch, size_of
 from jaxboard.sinks import Sink
 
 _AGAIN = (
@@ -198,13 +198,10 @@ class Flusher:
         return request
 
     def _too_late(self, timeout: float) -> RunError:
-        left = len(self._buffer)
-        batch = self._batch
-        held = _size(batch) if batch is not None else 0
         return RunError(
             f"run {self._losses.name}: {type(self._sink).__name__} did not finish within "
-            f"{timeout:g} s; {held} reports that it was given and {left} calls that wait behind "
-            "them may not be on disk."
+            f"{timeout:g} s; {self._undelivered()} reports that it was given and {len(self._buffer)} "
+            "calls that wait behind them may not be on disk."
         )
 
     # --- On the flusher's thread. -----------------------------------------------------------------
@@ -219,8 +216,7 @@ class Flusher:
             final = any(request.closes for request in requests)
             self._turn(woken, final, asked=bool(requests))
             for request in requests:
-                if self._batch is not None:
-                    request.undelivered, request.fault = _size(self._batch), self._fault
+                request.undelivered, request.fault = self._undelivered(), self._fault
                 request.done.set()
             self.cpu_seconds = time.thread_time()
         self._fault = None
@@ -252,15 +248,17 @@ class Flusher:
         self._pause = min(again, max(self._due - time.monotonic(), 0.0))
 
     def _cycle(self, final: bool, asked: bool) -> None:
-        self._deliver()
+        if self._batch is not None:
+            self._deliver()
         if self._batch is None or final:
-            self._give_up(final)
+            if self._batch is not None and not hasattr(self._sink, "undelivered"):
+                self._give_up()
             self._intake.take(rest_until=0.0)
             self._batch = self._collect(final, asked) or None
             self._deliver()
         if final:
             self._deliver()  # A sink that met a fault may have a new file to try.
-            self._give_up(final)
+            self._give_up()
             try:
                 with self._writing:
                     self._sink.close()
@@ -282,29 +280,34 @@ class Flusher:
             return []
 
     def _deliver(self) -> None:
-        if self._batch is None:
+        if self._batch is None and self._fault is None:
             return
         try:
             with self._writing:
-                self._sink.write(self._batch)
+                # With nothing new, a sink that keeps what it could not write tries that.
+                self._sink.write(self._batch or [])
                 self._sink.flush()
         except BaseException as fault:
             self._complain(fault, _AGAIN)
             self._fault = fault
+            if getattr(self._sink, "takes_more", False):
+                self._batch = None
         else:
             if self._fault is not None:
                 self._losses.mended("what could not be written is now.")
             self._batch = self._fault = None
 
-    def _give_up(self, final: bool) -> None:
-        if final and self._batch is not None:
+    def _undelivered(self) -> int:
+        """How many reports the sink was given and did not flush."""
+        kept = getattr(self._sink, "undelivered", None)
+        return size_of(self._batch or []) if kept is None else kept
+
+    def _give_up(self) -> None:
+        undelivered = self._undelivered()
+        if undelivered:
             why = "the sink raised" if self._fault is None else describe(self._fault)
-            self._losses.add(_size(self._batch), why, self._fault)
-            self._batch = None
+            self._losses.add(undelivered, why, self._fault)
+        self._batch = self._fault = None
 
     def _complain(self, fault: BaseException, then: str) -> None:
         self._losses.show(f"{type(self._sink).__name__} failed: {describe(fault)}", then)
-
-
-def _size(batch: Batch) -> int:
-    return sum(item.values.size if isinstance(item, Scalars) else 1 for item in batch)

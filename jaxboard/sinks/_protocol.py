@@ -18,6 +18,10 @@ class Sink(Protocol):
     show a sink must not raise: it would get it again and again. If it has a method ``open()``, that is
     called first, on the flusher's thread, for what takes long.
 
+    A sink that keeps itself what it could not write (as :class:`FanOut` does) says so by two attributes:
+    ``undelivered``, how many reports that are, and ``takes_more``, whether the run may go on with the next
+    batch; it then gets empty ones, too, to try again with.
+
     What a batch holds is of the run itself, or of one beneath it, whose name is its ``run``. The same tag may be
     in many of them, at the same steps.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from jaxboard._record import Batch
+from jaxboard._record import Batch, size_of
 from jaxboard.sinks._protocol import Sink
 
 
@@ -13,12 +13,13 @@ class FanOut:
 
     Where a sink fails, the others still get the batch, and then an :class:`ExceptionGroup` that
     names the failing sinks is raised. The run answers by writing the *same* batch (the same list
-    object) again: it goes only to sinks that have yet to take it. A sink that fails is taken to
-    have lost all it had not flushed, and gets that again, in the order of the first writes.
+    object) again, or the next one: each goes only to sinks that have yet to take it. A sink that fails
+    is taken to have lost all it had not flushed, and gets that again, in the order of the first writes.
 
     Args:
         sinks: any sinks; they get each batch in this order, runs beneath the run (:attr:`Record.run`)
             among it.
+        max_bytes: how much may wait for sinks that fail, before the others have to wait with them.
 
     Example:
         >>> from jaxboard.sinks import MemorySink
@@ -28,13 +29,29 @@ class FanOut:
         >>> sink.flush()
     """
 
-    def __init__(self, sinks: Iterable[Sink]) -> None:
+    def __init__(self, sinks: Iterable[Sink], *, max_bytes: int = 2**28) -> None:
         self._branches = [_Branch(sink) for sink in sinks]
+        self._max_bytes = max_bytes
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """The sinks, in the order in which they are called."""
         return tuple(branch.sink for branch in self._branches)
+
+    @property
+    def undelivered(self) -> int:
+        """How many reports a sink, or several, have yet to take."""
+        return sum(map(size_of, self._kept()))
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the next batch may come although a sink has failed."""
+        return sum(item.nbytes for batch in self._kept() for item in batch) <= self._max_bytes
+
+    def _kept(self) -> list[Batch]:
+        """The batches that some sink has yet to take, each once."""
+        batches = (batch for branch in self._branches for batch in branch.kept)
+        return list({id(batch): batch for batch in batches}.values())
 
     def open(self) -> None:
         """Opens the sinks that can be opened early (:meth:`TensorBoardSink.open`).
@@ -52,7 +69,7 @@ class FanOut:
         """
         # A batch is new unless some sink still holds it: where all have flushed it, it counts as
         # delivered and never comes again.
-        if not any(branch.holds(batch) for branch in self._branches):
+        if batch and not any(branch.holds(batch) for branch in self._branches):
             for branch in self._branches:
                 branch.waiting.append(batch)
         self._each("write", _Branch.drain)
@@ -98,9 +115,13 @@ class _Branch:
         self.waiting: list[Batch] = []
         self._unflushed: list[Batch] = []
 
+    @property
+    def kept(self) -> list[Batch]:
+        return self._unflushed + self.waiting
+
     def holds(self, batch: Batch) -> bool:
         # By identity: records hold arrays, which do not compare to one truth value.
-        return any(held is batch for held in (*self._unflushed, *self.waiting))
+        return any(held is batch for held in self.kept)
 
     def open(self) -> None:
         getattr(self.sink, "open", bool)()

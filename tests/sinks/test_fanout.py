@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import jaxboard as jb
 from jaxboard._record import Batch, Kind, Record
 from jaxboard.sinks import FanOut, MemorySink, Sink, TensorBoardSink
 
@@ -96,6 +97,67 @@ def test_a_run_that_goes_on_after_a_fault_loses_nothing():
     sink.write(batch(2))
     sink.flush()
     assert steps(bad) == [1, 2]
+
+
+class Broken(Flaky):
+    """A sink that fails until it is mended."""
+
+    mended = False
+
+    def _perhaps_fail(self) -> None:
+        if not self.mended:
+            raise OSError("no route to host")
+
+
+def test_the_others_go_on_while_one_is_broken():
+    """They get what comes meanwhile; the broken one gets all of it, in order, once it is mended."""
+    bad, good = Broken(), MemorySink()
+    with jb.Run(None, sinks=[bad, good], flush_secs=60) as run:
+        for step in range(3):
+            jb.scalar("a", float(step), step=step)
+            with pytest.raises(jb.RunError, match=f" {step + 1} reports are not on disk yet"):
+                run.flush()
+            assert [record.step for record in good.records] == list(range(step + 1))
+        bad.mended = True
+        run.flush()
+        assert steps(bad) == [0, 1, 2]
+        jb.scalar("a", 3.0, step=3)
+    assert steps(bad) == [record.step for record in good.records] == [0, 1, 2, 3]
+
+
+def test_what_a_broken_sink_never_took_is_told():
+    """Every report that one sink lacks is counted at the end, once."""
+    good = MemorySink()
+    run = jb.Run(None, sinks=[Broken(), good], flush_secs=60)
+    for step in range(3):
+        jb.scalar("a", float(step), step=step)
+        with pytest.raises(jb.RunError):
+            run.flush()
+    jb.scalar("a", 3.0, step=3)
+    with pytest.raises(jb.RunError, match="5 reports did not reach the disk") as caught:
+        run.close()  # the fifth is that the sink couldn't be closed either
+    assert "  4: ExceptionGroup: " in str(caught.value)
+    assert [record.step for record in good.records] == [0, 1, 2, 3]
+
+
+def test_no_more_waits_than_it_may():
+    """What waits for a broken sink is bounded: from there on the others wait with it."""
+    bad, good = Broken(), MemorySink()
+    sink = FanOut([bad, good], max_bytes=7)
+    assert (sink.takes_more, sink.undelivered) == (True, 0)
+    for step in range(2):
+        with pytest.raises(ExceptionGroup):
+            sink.write(batch(step))
+        assert (sink.takes_more, sink.undelivered) == (step == 0, step + 1)
+    run = jb.Run(None, sinks=[FanOut([Broken(), good], max_bytes=0)], flush_secs=60)
+    for step in (5, 6):
+        jb.scalar("a", 1.0, step=step)
+        with pytest.raises(jb.RunError):
+            run.flush()
+    assert [record.step for record in good.records] == [0, 1, 5]
+    with pytest.raises(jb.RunError):
+        run.close()
+    assert [record.step for record in good.records] == [0, 1, 5, 6]
 
 
 def test_equal_batches_are_not_the_same_batch():
