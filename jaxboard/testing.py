@@ -20,7 +20,7 @@ def capture(*, step: int = 0) -> Iterator[list[Record]]:
     Yields:
         A list, complete once the block is left: records with ``.kind``, ``.tag``, ``.step``,
         ``.wall_time``, ``.value`` (NumPy) and ``.run`` (``"seed_0"``, say; "" is the run itself), in the
-        order of their steps, within a step in that of reporting.
+        order of their steps.
 
     Raises:
         RunError: on leaving the block, if a report was lost: its computation failed.

@@ -53,9 +53,9 @@ def check_reduce(tag: str, reduce: Any) -> None:
 
 def lanes(tag: str, runs: Any) -> int | None:
     """What ``runs=`` asks for, as a report has it: 0, that lanes stay apart; None, that they merge."""
-    if runs not in (None, "vmap"):
-        raise wrong(tag, f"expected runs= to be 'vmap' or None, got {runs!r}.")
-    return 0 if runs or ambient.current().runs else None
+    if runs is not None and runs is not False and runs != "vmap":
+        raise wrong(tag, f"expected runs= to be 'vmap', False or None, got {runs!r}.")
+    return 0 if runs or (runs is None and ambient.current().runs) else None
 
 
 def shown(value: Any) -> str:
@@ -78,7 +78,8 @@ def as_array(tag: str, value: Any) -> Any:
         except Exception as error:
             raise wrong(tag, f"expected numbers, got {shown(value)}.") from error
     if not (jax.numpy.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
-        raise wrong(tag, f"expected numbers, got {describe(value)}.")
+        got = describe(value) if value.ndim else shown(value.item())
+        raise wrong(tag, f"expected numbers, got {got}.")
     if jax.numpy.issubdtype(value.dtype, np.complexfloating):
         raise wrong(tag, f"got {describe(value)}. Report its real part, or abs(x).")
     return value
@@ -117,7 +118,9 @@ def as_images(tag: str, value: Any) -> Any:
 
 def as_weight(tag: str, weight: Any, where: Any) -> Any:
     """How much a value counts, as an array of rank 0: a weight, a bool, or None for once."""
-    mask = None if where is None else as_scalar(tag, where)
+    mask = None if where is None else as_array(tag, where)
+    if mask is not None and (mask.ndim or mask.dtype != np.bool_):
+        raise wrong(tag, f"expected where= to be a bool scalar, got {describe(mask)}.")
     if weight is None:
         return mask
     if isinstance(weight, int | float | np.number) and weight < 0:
@@ -135,4 +138,4 @@ def as_step(tag: str, step: Any) -> Any:
         return int(step)
     if not isinstance(step, jax.Array | np.ndarray) or step.ndim or step.dtype.kind not in "iu":
         raise wrong(tag, f"expected step= to be an integer, got {step!r}.")
-    return step
+    return int(step) if isinstance(step, np.ndarray) else step

@@ -23,7 +23,7 @@ def tap(
     *,
     every: int | None = None,
     reduce: str = "mean",
-    runs: Literal["vmap"] | None = None,
+    runs: Literal["vmap", False] | None = None,
 ) -> Tree:
     """Returns ``x``, and reports the norm of the gradient that flows back through it.
 

@@ -21,6 +21,9 @@ from jaxboard._trace.advice import warn_no_run
 from jaxboard._trace.primitive import report
 from jaxboard.reduce import reducer
 
+_MAX_STEP = 2**31 - 1
+"""Of what is on a device: with it goes a step of 32 bits."""
+
 
 def scalar(
     tag: str,
@@ -31,13 +34,14 @@ def scalar(
     reduce: str = "mean",
     weight: Any = None,
     where: Any = None,
-    runs: Literal["vmap"] | None = None,
+    runs: Literal["vmap", False] | None = None,
 ) -> None:
     """Reports one number.
 
     Without ``step``, all values of one tag in one step of the run make one point, whichever evaluations
     or lines of plain Python they are from; what a training step reports is a point when its call is over.
-    With ``step``, a value reported from plain Python is a point of its own.
+    With ``step``, a value reported from plain Python is a point of its own; in an instrumented function, values
+    of one report that name the same step are one.
 
     Args:
         tag: its name; ``/`` groups names in TensorBoard.
@@ -59,7 +63,8 @@ def scalar(
             them go ``mean``, ``min`` and ``max``, over the lanes that have a point. Lanes are those of the
             outermost ``vmap`` that the value depends on, in a ``shard_map`` of all devices; maps
             inside of it merge as ``reduce`` says. A value that depends on none stays in the run.
-            Lanes may be at different steps (``step``); where they are, they have no mean.
+            Lanes may be at different steps (``step``); where they are, they have no mean. None is what
+            :func:`instrument` was given, False that lanes merge all the same.
 
     Raises:
         ReportError: an argument is not what is said here, or there are more than 256 lanes to make
@@ -99,7 +104,7 @@ def scalars(
     step: Any = None,
     every: int | None = None,
     reduce: str = "mean",
-    runs: Literal["vmap"] | None = None,
+    runs: Literal["vmap", False] | None = None,
 ) -> None:
     """Reports a number for each leaf of a pytree, as ``prefix/path/of/leaf``.
 
@@ -135,7 +140,7 @@ def histogram(
     step: Any = None,
     every: int | None = None,
     where: Any = None,
-    runs: Literal["vmap"] | None = None,
+    runs: Literal["vmap", False] | None = None,
 ) -> None:
     """Reports how the elements of an array are distributed, or those of each leaf of a pytree.
 
@@ -184,7 +189,7 @@ def image(
     every: int | None = None,
     max_images: int = 3,
     where: Any = None,
-    runs: Literal["vmap"] | None = None,
+    runs: Literal["vmap", False] | None = None,
 ) -> None:
     """Reports a picture, or the first few of a batch.
 
@@ -381,16 +386,27 @@ def _report(
         return
     step = None if step is None else arguments.as_step(tag, step)
     counts = arguments.as_weight(tag, weight, where)
+    large = isinstance(step, int) and step > _MAX_STEP
     if not _compat.at_top_level():
-        report(spec, *(x if x is None else jax.numpy.asarray(x) for x in (value, counts, step)))
+        if large:
+            raise arguments.wrong(
+                tag,
+                f"step={step} is larger than a compiled program has steps, {_MAX_STEP} at most.",
+            )
+        report(
+            spec,
+            *(x if x is None else jax.numpy.asarray(_narrow(x)) for x in (value, counts, step)),
+        )
         return
     channel = active()
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.where()})")
     elif spec.windowed or is_due(channel, step, cadence):
-        if isinstance(value, jax.Array):
+        if isinstance(value, jax.Array) and not large:
             report(spec, *map(_on_device, (value, counts, step)))
         else:
+            with jax.transfer_guard_device_to_host("allow"):
+                value = np.asarray(value)
             counts = None if counts is None else np.asarray(counts)
             state = reducer(spec).start(value, counts, spec.rank)
             own = step is not None
@@ -400,7 +416,16 @@ def _report(
 
 def _on_device(x: Any) -> Any:
     """As a device array, put there in so many words: transfers that nobody asked for may be forbidden."""
-    return x if x is None or isinstance(x, jax.Array) else jax.device_put(np.asarray(x))
+    return x if x is None or isinstance(x, jax.Array) else jax.device_put(_narrow(np.asarray(x)))
+
+
+def _narrow(x: Any) -> Any:
+    """Integers of 64 bits as floats, if JAX, which has 32 then, would take them for others."""
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu" or x.dtype.itemsize < 8:
+        return x
+    info = np.iinfo(jax.dtypes.canonicalize_dtype(x.dtype))
+    fits = not x.size or (x.min() >= info.min and x.max() <= info.max)
+    return x if fits else x.astype(np.float32)
 
 
 def report_norms(

@@ -34,7 +34,7 @@ def watch(
     step: Any = None,
     every: int | None = None,
     where: Any = None,
-    runs: Literal["vmap"] | None = None,
+    runs: Literal["vmap", False] | None = None,
 ) -> None:
     """Reports norms and distributions of the leaves of a pytree: parameters, gradients, activations.
 

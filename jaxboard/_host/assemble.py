@@ -206,15 +206,30 @@ def _single(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) ->
     ]
 
 
+def _of_one_step(spec: Spec, state: State, steps: np.ndarray) -> tuple[State, np.ndarray]:
+    """Points that bring the same step as one, unless it is asked that they stay apart."""
+    if spec.lanes or spec.kind is Kind.STACK:
+        return state, steps
+    unique, first, which = np.unique(steps, return_index=True, return_inverse=True)
+    if len(unique) == len(steps):
+        return state, steps
+    collapse = reducer(spec).collapse
+    order = np.argsort(first)
+    made = [collapse(_at(state, np.flatnonzero(which == place))) for place in order]
+    weights = [one.weight for one in made]
+    value = jax.tree.map(lambda *x: np.stack(x), *(one.value for one in made))
+    return State(value, np.array(weights)), unique[order]
+
+
 def _points(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
     """Records of a report that brings its own steps: an axis of points in each frame."""
     spec, count = entry.spec, steps.shape[1]
     if not (spec.lanes and spec.kind is Kind.SCALAR):
-        return [
-            found
-            for frame, own in enumerate(steps)
-            for found in _single(entry, _at(state, frame), own, np.full(count, walls[frame]))
-        ]
+        batch: Batch = []
+        for frame in range(len(steps)):
+            inner, own = _of_one_step(spec, _at(state, frame), steps[frame])
+            batch += _single(entry, inner, own, np.full(len(own), walls[frame]))
+        return batch
     # All frames at once: many runs make many points.
     flat = lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:])  # noqa: E731
     state, steps = jax.tree.map(flat, (state, steps))

@@ -10,12 +10,21 @@ _advised: set[str] = set()
 
 
 def warn_inside(name: str) -> None:
-    """Says, once for each function, how reports get faster."""
+    """Says, once for each function, that a plain one takes no steps where JAX traces what is around it."""
     _advise(
         name,
-        f"{name} is instrumented inside of what JAX traces, so each of its reports takes a callback, "
-        "which is slow. Put @jaxboard.instrument above @jax.jit, or say delivery='callback' if that "
-        "is how it has to be.",
+        f"{name} is instrumented inside of what JAX traces, and not jitted itself: each of its reports takes a "
+        "callback, which is slow, and no step is counted, so all calls make one point. Put "
+        "@jaxboard.instrument above @jax.jit.",
+    )
+
+
+def warn_no_stream(name: str) -> None:
+    """Says, once for each function, that its loops are not streamed where JAX traces what is around it."""
+    _advise(
+        name,
+        f"{name}: instrument(stream=...) was called while JAX traces what is around it; its loops are not streamed, "
+        "and all their iterations are one step. Call it from plain Python.",
     )
 
 
@@ -23,8 +32,8 @@ def warn_no_loop(name: str) -> None:
     """Says, once for each function, that there is nothing to stream."""
     _advise(
         name,
-        f"{name}: instrument(stream=...) found no loop that reports: its reports leave when the call is "
-        "over.",
+        f"{name}: instrument(stream=...) found no loop that reports and can be streamed (a while_loop under vmap, "
+        "or one whose predicate reports, can't): its reports leave when the call is over.",
     )
 
 

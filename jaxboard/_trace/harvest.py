@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning
-from jaxboard._trace.lanes import Branches
+from jaxboard._trace.lanes import Branches, Mask
 from jaxboard._trace.pack import Harvested
 from jaxboard._trace.primitive import deliver_p, report_p
 from jaxboard._trace.stream import Stream
@@ -88,7 +88,7 @@ def harvest(
             (eqn,) = segment.eqns
             mine: list[Harvested] = []
             rule = RULES.get(eqn.primitive.name, _no_rule)
-            masks = tuple(env[predicate] for predicate in segment.predicates)
+            masks = tuple(Mask(env[var], outside) for var, outside in segment.predicates)
             try:
                 with _compat.context_of(eqn):
                     values = [_operand(v, env) for v in eqn.invars]
@@ -177,12 +177,12 @@ class _Segment(NamedTuple):
     Attributes:
         eqns: one that reports, or a run of those that don't.
         reports: which of the two.
-        predicates: the variables that hold which lanes count.
+        predicates: the variables that hold which lanes count, and how many maps are around those.
     """
 
     eqns: list[Any]
     reports: bool
-    predicates: tuple[Any, ...] = ()
+    predicates: tuple[tuple[Any, int], ...] = ()
 
 
 def _segments(eqns: Any) -> Iterator[_Segment]:
@@ -194,7 +194,8 @@ def _segments(eqns: Any) -> Iterator[_Segment]:
         if reports_at(eqn):
             if run:
                 yield _Segment(run, reports=False)
-            yield _Segment([eqn], reports=True, predicates=tuple(predicates))
+            placed = tuple((var, branches.outside(var)) for var in predicates)
+            yield _Segment([eqn], reports=True, predicates=placed)
             run = []
         else:
             run.append(eqn)
@@ -210,7 +211,7 @@ def _alive_after(segments: list[_Segment], jaxpr: Any) -> list[set[Any]]:
         after.append(set(alive))
         read = (var for eqn in segment.eqns for var in eqn.invars)
         alive.update(var for var in read if not isinstance(var, jex.Literal))
-        alive.update(segment.predicates)
+        alive.update(var for var, _ in segment.predicates)
     return after[::-1]
 
 

@@ -184,4 +184,9 @@ def _instrumented(fn: Any, options: Options) -> Any:
             JaxboardWarning,
             stacklevel=3,
         )
+    if options.stream is not None:
+        raise ReportError(
+            f"instrument(stream=...) takes a jitted function, and {getattr(fn, '__name__', fn)!r} is none: put "
+            "@jaxboard.instrument(stream=...) above @jax.jit."
+        )
     return Instrumented(fn, options, None)

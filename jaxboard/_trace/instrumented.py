@@ -20,7 +20,7 @@ from jaxboard._frame import Frame, Packed, Plan
 from jaxboard._host import observe, progress
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import ambient
-from jaxboard._trace.advice import warn_inside, warn_no_loop, warn_no_run
+from jaxboard._trace.advice import warn_inside, warn_no_loop, warn_no_run, warn_no_stream
 from jaxboard._trace.window import Missing, common_place, nothing
 
 if TYPE_CHECKING:
@@ -177,8 +177,10 @@ class Instrumented:
                     "@jaxboard.instrument above @jax.jit, or leave delivery='auto'."
                 )
             if self._programs is not None:
+                if self._options.stream is not None:
+                    warn_no_stream(self._name)
                 return self._programs.by_callback(*args, **kwargs)
-            if self._options.delivery == "auto":
+            if self._options.advance:
                 warn_inside(self._name)
         with self._around():
             return self._fn(*args, **kwargs)

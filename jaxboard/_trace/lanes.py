@@ -7,7 +7,10 @@ outermost map first, and a report under masks counts the lanes where all of them
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+import warnings
 from typing import Any
 
 import jax
@@ -16,23 +19,40 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxboard import _compat
+from jaxboard._errors import JaxboardWarning
+from jaxboard._frame import Spec
 
 
-def counted(masks: tuple[Any, ...], value: Any, weight: Any, rank: int) -> Any:
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["holds"], meta_fields=["outside"])
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """Which lanes count.
+
+    Attributes:
+        holds: bool, over lanes.
+        outside: how many maps there are around those lanes, which the mask does not depend on; None if that
+            can't be told.
+    """
+
+    holds: Any
+    outside: int | None
+
+
+def counted(masks: tuple[Mask, ...], value: Any, weight: Any, spec: Spec) -> Any:
     """The weight of a report under masks.
 
     Args:
-        masks: bool arrays over lanes.
-        value: what is reported: lanes first, then ``rank`` axes of one observation.
+        masks: which lanes count: those where all hold.
+        value: what is reported: lanes first, then the axes of one observation.
         weight: its own weight: None, or an array over the lanes or for all of them.
-        rank: see above.
+        spec: the report.
 
     Returns:
         The weight, None or over the lanes, zero where a mask doesn't hold.
     """
-    lanes = value.shape[: value.ndim - rank]
+    lanes = value.shape[: value.ndim - spec.rank]
     for mask in masks:
-        holds = jnp.broadcast_to(_against(mask, lanes), lanes)
+        holds = jnp.broadcast_to(_against(mask, lanes, spec.tag), lanes)
         weight = holds if weight is None else jnp.where(holds, weight, jnp.zeros_like(weight))
     return weight
 
@@ -68,18 +88,28 @@ def _differs(value: Any, axis: str) -> bool:
     return axis in _compat.varying(value) or not _compat.varying(lax.axis_index(axis))
 
 
-def _against(mask: Any, lanes: tuple[int, ...]) -> Any:
+def _against(mask: Mask, lanes: tuple[int, ...], tag: str) -> Any:
     """A mask with axes put in until it broadcasts against lanes.
 
-    The lanes of a report are those of the mask and perhaps of maps outside or inside of them. Outer
-    ones leave the mask alone only if they map nothing that it depends on, so the first fit is taken.
+    The lanes of a report are those of the mask and perhaps of maps outside or inside of them.
     """
-    for outer in range(len(lanes) - mask.ndim + 1):
-        inner = len(lanes) - outer - mask.ndim
-        if lanes[outer : outer + mask.ndim] == mask.shape:
-            return mask.reshape((1,) * outer + mask.shape + (1,) * inner)
-    # One value for all lanes: it counts if any of them is there.
-    return mask.any()
+    shape = mask.holds.shape
+    places = range(len(lanes) - len(shape) + 1)
+    fits = [outside for outside in places if lanes[outside : outside + len(shape)] == shape]
+    if not fits:
+        # One value for all lanes: it counts if any of them is there.
+        return mask.holds.any()
+    if len(fits) > 1 and mask.outside is None:
+        warnings.warn(
+            f"report {tag!r}: it is in a loop that vmap runs until the last lane is done, and two maps around it "
+            f"have {shape[0]} lanes each. Which of them end can't be told apart; it is taken to be those of the "
+            "outer one. If that is wrong, give one of the maps another length, or report after the loop.",
+            JaxboardWarning,
+            stacklevel=2,
+        )
+    # Outer maps leave a mask alone only if they map nothing that it depends on.
+    outside = mask.outside if mask.outside in fits else fits[0]
+    return mask.holds.reshape((1,) * outside + shape + (1,) * (len(lanes) - outside - len(shape)))
 
 
 class Branches:
@@ -96,14 +126,20 @@ class Branches:
         self._made_by: dict[Any, Any] = {}
         self._inside: dict[Any, frozenset[Any]] = {}
         self._index_of: dict[Any, Any] = {}
+        self._outside: dict[Any, int] = {}
+
+    def outside(self, predicate: Any) -> int:
+        """How many maps there are around those that a predicate is of, at most: some operand has their axes."""
+        return self._outside[predicate]
 
     def of(self, eqn: Any) -> frozenset[Any]:
         """The predicates (variables) of the branches that an equation is of. Asked in order."""
         read = [var for var in eqn.invars if not isinstance(var, jex.Literal)]
         inside = frozenset().union(*(self._inside.get(var, frozenset()) for var in read))
         if eqn.primitive.name == "select_n":
-            chooser = self._origin(eqn.invars[0])
+            chooser, axes = self._origin(eqn.invars[0])
             if self._opens(eqn):
+                self._outside[chooser] = max(self._outside.get(chooser, 0), *axes[:1], 0)
                 self._index_of[chooser] = self._made_by[chooser].invars[0]
                 inside |= {chooser}
             else:
@@ -114,14 +150,16 @@ class Branches:
                 self._inside[var] = inside
         return inside
 
-    def _origin(self, var: Any) -> Any:
-        """What a predicate was before it was broadcast to the shape of an operand."""
+    def _origin(self, var: Any) -> tuple[Any, tuple[int, ...]]:
+        """What a predicate was before it was broadcast to the shape of an operand, and which axes it has there."""
+        axes = tuple(range(len(var.aval.shape)))
         while not isinstance(var, jex.Literal):
             eqn = self._made_by.get(var)
             if eqn is None or eqn.primitive.name != "broadcast_in_dim":
                 break
+            axes = tuple(axes[axis] for axis in eqn.params["broadcast_dimensions"])
             var = eqn.invars[0]
-        return var
+        return var, axes
 
     def _opens(self, eqn: Any) -> bool:
         if len(eqn.invars) != 3:
@@ -132,5 +170,5 @@ class Branches:
         stopped = self._made_by.get(other)
         if stopped is not None and stopped.primitive.name == "stop_gradient":
             (other,) = stopped.invars
-        test = self._made_by.get(self._origin(predicate))
+        test = self._made_by.get(self._origin(predicate)[0])
         return other is own and test is not None and test.primitive.name == "eq"

@@ -13,6 +13,7 @@ from jaxboard._frame import Packed
 from jaxboard._trace import stream
 from jaxboard._trace.bodies import nothing_like, packed_reports, stand_ins, weighed
 from jaxboard._trace.harvest import Setting, harvest, reports_in, warn_of_callbacks
+from jaxboard._trace.lanes import Mask
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
 from jaxboard._trace.primitive import deliver
 from jaxboard.reduce import reducer
@@ -95,7 +96,7 @@ def while_loop(
 
     def trip(mine: list[Harvested], alive: Any, *carry: Any) -> Any:
         found: list[Harvested] = []
-        masks = (*setting.masks, alive) if batched else setting.masks
+        masks = (*setting.masks, Mask(alive, None)) if batched else setting.masks
         inside = setting._replace(masks=masks)
         results = harvest(jaxpr, consts, [*fixed, *carry], found, inside)
         if batched:

@@ -110,7 +110,7 @@ def with_lanes(spec: Spec, count: int) -> Spec:
         raise ReportError(
             f"report {spec.tag!r}: runs='vmap' would make a run of each of {count} lanes; {_MOST_RUNS} is the "
             "most. It takes the outermost mapped axis that the value depends on. If that isn't the "
-            "one of the seeds, leave runs= out and let the lanes merge (reduce=)."
+            "one of the seeds, let its lanes merge: runs=False."
         )
     return dataclasses.replace(spec, lanes=count)
 

@@ -20,7 +20,6 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
-from jaxboard._errors import ReportError
 from jaxboard._frame import Entry, Frame, Packed, Plan, Rows, Slot, Spec
 from jaxboard._host import progress
 from jaxboard._host.channel import Channel, active
@@ -46,7 +45,7 @@ def started(
 ) -> Harvested:
     """The accumulator of a report equation, of the lanes that count (see ``lanes``)."""
     value, *rest = operands
-    weight = counted(masks, value, rest.pop(0) if weighted else None, spec.rank)
+    weight = counted(masks, value, rest.pop(0) if weighted else None, spec)
     return start(spec, value, weight, rest.pop(0) if stepped else None)
 
 
@@ -195,8 +194,6 @@ def _batch_report(operands: Any, dims: Any, *, stepped: bool, **params: Any) -> 
 
 
 def _batch_deliver(operands: Any, dims: Any, *, plan: Plan, advance: bool | None) -> Any:
-    if plan.rows is not None:
-        raise ReportError("a function with instrument(stream=...) cannot be mapped by vmap.")
     operands = _lanes_in_front(operands, dims)
     reports = [r.mapped() for r in delivered(operands, plan=plan, advance=advance)]
     step = None

@@ -339,8 +339,12 @@ class Std(Reducer):
 
     def start(self, values: Any, weight: Any, rank: int) -> State:
         values, weight, _ = _lanes(floats(values), weight, rank)
-        zeros = namespace(values).zeros_like(values)
-        return self.collapse(State((values, zeros), 1 if weight is None else weight))
+        xp = namespace(values)
+        zeros = xp.zeros_like(values)
+        if weight is None:
+            return self.collapse(State((values, zeros), 1))
+        weight = xp.where(weight > 0, weight, xp.zeros_like(weight))  # NaN is not above 0 either
+        return self.collapse(State((values, zeros), weight))
 
     def merge(self, a: State, b: State) -> State:
         pair = jax.tree.map(lambda x, y: namespace(x, y).stack([x, y]), a.value, b.value)

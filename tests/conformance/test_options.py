@@ -197,3 +197,28 @@ def test_steps(program, wanted, way):
     assert {step: (means[step], *others[step]) for step in means} == wanted
     assert len(records) == 2 * len(wanted)
     assert np.all(np.isfinite(result))
+
+
+@pytest.mark.parametrize("outside", [lambda f: f, jax.jit], ids=["output", "callback"])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "min", "max", "std", "last", "count"])
+def test_steps_that_are_the_same(reduce, outside):
+    """Values of one report that name the same step in one instrumented call make one point."""
+    xs, steps = np.array([1.0, 5.0, 3.0, 9.0], np.float32), np.array([7, 5, 7, 5])
+
+    def loop(xs, steps):
+        def body(c, row):
+            x, step = row
+            jb.scalar("x", x, step=step, reduce=reduce)
+            jb.histogram("h", x * np.arange(3), step=step)
+            return c + x, None
+
+        return lax.scan(body, jnp.float32(0), (xs, steps))[0]
+
+    with capture() as records:
+        outside(jb.instrument(jax.jit(loop)))(xs, steps)
+    reducer = {"last": lambda x: x[-1], "count": len}.get(reduce) or getattr(np, reduce)
+    found = {(r.tag, r.step): plain(r) for r in records}
+    assert len(found) == len(records) == 4
+    for step in (5, 7):
+        assert found["x", step] == pytest.approx(float(reducer(xs[steps == step])))
+        assert found["h", step] == (0.0, float(2 * xs[steps == step].max()), 6)

@@ -34,6 +34,7 @@ NO_IMAGE = (
     "expected an image [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, got {}. "
     "Add the channel axis with x[..., None]."
 )
+NO_MASK = "expected where= to be a bool scalar, got {}."
 NO_SCALAR = "expected a scalar, got {}. Reduce it first (jnp.mean(x)) or use jaxboard.histogram."
 NO_PIXELS = (
     "expected pixels as uint8, or as floats from 0 to 1, got {}. "
@@ -72,7 +73,8 @@ def test_tags(call, tag, problem):
         (lambda: jb.scalar("x", np.ones(8, np.float32)), NO_SCALAR.format("float32[8]")),
         (lambda: jb.scalar("x", jnp.ones(8)), NO_SCALAR.format("float32[8]")),
         (lambda: jb.scalar("x", jnp.ones((2, 3), bool)), NO_SCALAR.format("bool[2,3]")),
-        (lambda: jb.scalar("x", "high"), "expected numbers, got <U4[]."),
+        (lambda: jb.scalar("x", "high"), "expected numbers, got 'high' (str)."),
+        (lambda: jb.scalar("x", None), "expected numbers, got None (NoneType)."),
         (lambda: jb.scalar("x", jnp.complex64(1j)), "got complex64[]. Report its real part, or abs(x)."),
         (lambda: jb.histogram("x", np.ones(4, complex)), "got complex128[4]. Report its real part, or abs(x)."),
         (lambda: jb.image("x", picture(4, 4)), NO_IMAGE.format("float32[4,4]")),
@@ -103,7 +105,8 @@ def test_values(call, problem):
         (lambda: jb.scalar("x", 1.0, step=1.5), "expected step= to be an integer, got 1.5."),
         (lambda: jb.scalar("x", 1.0, weight=-1), "expected weight= to be 0 or more, got -1."),
         (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NO_SCALAR.format("float64[2]")),
-        (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NO_SCALAR.format("bool[2]")),
+        (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NO_MASK.format("bool[2]")),
+        (lambda: jb.scalar("x", 1.0, where=0.5), NO_MASK.format("float64[]")),
     ],
 )  # fmt: skip
 def test_options(call, problem):

@@ -388,3 +388,40 @@ def test_a_numpy_array_may_be_written_to_afterwards():
     values = {record.tag: record.value for record in records}
     assert float(values["scalar"]) == 3.0
     assert values["pixels"].ravel().tolist() == [7] * 4
+
+
+def test_integers_of_64_bits():
+    """In traced code, where JAX has 32 bits, those that need more are floats and not other integers."""
+
+    @jb.instrument
+    @jax.jit
+    def f(x):
+        jb.scalar("large", 7_000_000_000)
+        jb.scalar("negative", np.int64(-5_000_000_000))
+        jb.scalar("small", 3)
+        jb.histogram("h", np.array([2**32, 2**33]))
+        return x
+
+    with capture() as records:
+        f(1.0)
+    found = {record.tag: record.value for record in records}
+    edges = found.pop("h").edges
+    assert (edges[0], edges[-1]) == (2**32, 2**33)
+    assert {k: float(v) for k, v in found.items()} == {"large": 7e9, "negative": -5e9, "small": 3}
+
+
+def test_steps_of_64_bits():
+    """Steps may count tokens, also those of device arrays; in traced code there is no room for them."""
+    with capture() as records:
+        jb.scalar("device", jnp.float32(1), step=3_000_000_000)
+        jb.histogram("h", jnp.arange(3), step=2**40)
+        jb.watch("w", jnp.arange(3.0), step=2**40, what=("max",))
+    assert [(r.tag, r.step) for r in records] == [
+        ("device", 3_000_000_000),
+        ("h", 2**40),
+        ("w/max", 2**40),
+    ]
+    assert [float(r.value) for r in records if r.kind is Kind.SCALAR] == [1.0, 2.0]
+    f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, step=2**31)))
+    with capture(), pytest.raises(jb.ReportError, match="report 'x' .* step=2147483648 is larger"):
+        f(1.0)

@@ -231,6 +231,22 @@ def test_weights_over_iterations():
     assert [(record.step, float(record.value)) for record in records] == [(0, 3.0)]
 
 
+@pytest.mark.parametrize("reduce", ["mean", "sum", "std"])
+@pytest.mark.parametrize("left_out", [np.nan, -1.0, 0.0])
+def test_weights_that_are_none(reduce, left_out):
+    """What weighs NaN, or less than nothing, is left out like what weighs nothing."""
+
+    @jb.instrument
+    @jax.jit
+    def f(values, weights):
+        jax.vmap(lambda x, w: jb.scalar("x", x, weight=w, reduce=reduce))(values, weights)
+
+    with capture() as records:
+        f(jnp.array([1.0, 5.0, 3.0]), jnp.array([1.0, left_out, 1.0]))
+    wanted = {"mean": 2.0, "sum": 4.0, "std": 1.0}[reduce]
+    assert [float(record.value) for record in records] == [wanted]
+
+
 def test_weights_over_devices():
     """In shard_map a weighted mean is that of all devices, and a sum of integers that of all too."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -357,17 +357,19 @@ def test_delivery_as_an_output_under_a_trace():
     assert {r.tag for r in records} == {"loss", "norm", "gradient"}
 
 
-def test_the_wrong_order_of_decorators():
-    """A plain function instrumented inside jax.jit reports all the same, and hears once how to be fast."""
+@pytest.mark.parametrize("delivery", ["auto", "callback"])
+def test_the_wrong_order_of_decorators(delivery):
+    """A plain function instrumented inside jax.jit reports all the same, and hears once what is wrong with it."""
 
     @jax.jit
-    @functools.partial(jb.instrument, name="wrong order")
+    @functools.partial(jb.instrument, name=f"wrong order, {delivery}", delivery=delivery)
     def f(x):
         jb.scalar("x", x)
         return x * 2
 
     message = (
-        "wrong order is instrumented inside of what JAX traces, .* Put @jaxboard.instrument above"
+        f"wrong order, {delivery} is instrumented inside of what JAX traces, .* no step is counted, so all calls "
+        "make one point. Put @jaxboard.instrument above @jax.jit"
     )
     with pytest.warns(jb.JaxboardWarning, match=message) as warned, capture() as records:
         results = [float(f(x)) for x in (jnp.float32(3), jnp.ones(()), np.float64(1))]

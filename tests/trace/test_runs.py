@@ -296,7 +296,7 @@ def test_instrument_under_vmap(plain):
         return x * 2
 
     seed = seed if plain else jax.jit(seed)
-    step = jb.instrument(seed, delivery="callback", runs="vmap")
+    step = jb.instrument(seed, delivery="callback", runs="vmap", advance=False)
     with capture() as records:
         jax.vmap(step)(XS)
         jax.effects_barrier()
@@ -624,3 +624,22 @@ def test_what_is_not_finite_is_told_of_its_lane():
     (text,) = (record for record in sink.records if record.tag == "jaxboard/nonfinite")
     assert text.run == ""
     assert "| `x of seed_1` | 1 | nan | 0 | 0 |" in text.value
+
+
+def test_one_report_merges_all_the_same():
+    """Where the function's lanes are runs, a report may say that its own merge."""
+
+    @functools.partial(jb.instrument, runs="vmap")
+    @jax.jit
+    def f(xs):
+        def lane(x):
+            jb.scalar("apart", x)
+            jb.scalar("merged", x, runs=False)
+            return x
+
+        return jax.vmap(lane)(xs)
+
+    with capture() as records:
+        f(XS)
+    assert [(r.run, float(r.value)) for r in records if r.tag == "merged"] == [("", 3.0)]
+    assert len([r for r in records if r.tag == "apart"]) == len(XS) + 3

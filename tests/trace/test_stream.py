@@ -317,3 +317,27 @@ def test_options(options, message):
     with pytest.raises(jb.ReportError) as refused:
         jb.instrument(**options)
     assert str(refused.value) == message
+
+
+def test_plain_functions_are_refused():
+    """Without jit there is no loop of JAX's to stream."""
+    message = r"instrument\(stream=...\) takes a jitted function, and 'plain' is none: put"
+
+    def plain(x):
+        return x
+
+    with pytest.raises(jb.ReportError, match=message):
+        jb.instrument(plain, stream=2)
+
+
+def test_inside_of_a_trace():
+    """Under somebody's jit the loop is not streamed, which is said."""
+
+    @functools.partial(jb.instrument, stream=2, name="inside")
+    @jax.jit
+    def loop(x):
+        return lax.scan(lambda x, _: (jb.scalar("x", x), (x + 1, None))[1], x, length=4)[0]
+
+    with capture() as records, pytest.warns(jb.JaxboardWarning, match="inside: .* not streamed"):
+        assert jax.jit(loop)(jnp.float32(0)) == 4
+    assert [(r.step, float(r.value)) for r in records] == [(0, 1.5)]
