@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from flax import nnx
 from jax import lax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
@@ -87,6 +89,117 @@ def shard_map(tap, x):
     return jax.grad(lambda x: mapped(x).sum())(x)
 
 
+def jacrev(tap, x):
+    return jax.jacrev(lambda x: tap(x) ** 2)(x)
+
+
+def pulled_back_twice(tap, x):
+    result, pull = jax.vjp(lambda x: (tap(x) ** 2).sum() / 2, x)
+    return pull(jnp.ones_like(result)) + pull(2 * jnp.ones_like(result))
+
+
+def reverse_scan(tap, x):
+    def total(x):
+        factors = jnp.array([2.0, 3.0])
+        return lax.scan(lambda c, f: (tap(c) * f, None), x, factors, reverse=True)[0].sum()
+
+    return jax.grad(total)(x[:1])
+
+
+def fori_loop(tap, x):
+    return jax.grad(lambda x: lax.fori_loop(0, 2, lambda _, c: tap(c) * 2, x).sum())(x[:1])
+
+
+def while_loop(tap, x):
+    loop = functools.partial(lax.while_loop, lambda c: c.sum() < 100, lambda c: tap(c) * 2)
+    return jax.jvp(loop, (x,), (x,))
+
+
+def switch(tap, x):
+    return jax.grad(lambda x: lax.switch(1, [jnp.sum, lambda x: 5 * tap(x).sum()], x))(x[:1])
+
+
+def switch_in_vmap(tap, x):
+    branches = [lambda x: tap(x) ** 2, lambda x: x]
+    return jax.vmap(jax.grad(lambda x, i: lax.switch(i, branches, x)))(x, jnp.arange(2))
+
+
+def vmap_of_vmap(tap, x):
+    return jax.vmap(jax.vmap(jax.grad(lambda x: tap(x) ** 2)))(x[:, None])
+
+
+def custom_jvp(tap, x):
+    return jax.grad(lambda x: 5 * jax.nn.relu(tap(x)).sum())(x[:1])
+
+
+def custom_vjp(tap, x):
+    @jax.custom_vjp
+    def f(x):
+        return x.sum()
+
+    f.defvjp(lambda x: (f(x), None), lambda _, g: (g * jnp.array([3.0, 4.0]),))
+    return jax.grad(lambda x: f(tap(x)))(x)
+
+
+def custom_vjp_backward(tap, x):
+    """A tap in the rule, which is differentiated once more."""
+
+    @jax.custom_vjp
+    def f(x):
+        return x**2
+
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (tap(2 * x) * g,))
+    return jax.grad(lambda x: jax.grad(lambda x: f(x).sum())(x) @ jnp.array([3.0, 4.0]))(x)
+
+
+def custom_linear_solve(tap, x):
+    def loss(b):
+        solve = lambda matvec, b: b / 2  # noqa: E731
+        y = lax.custom_linear_solve(lambda y: 2 * y, tap(b), solve, symmetric=True)
+        return y @ jnp.array([6.0, 8.0])
+
+    return jax.grad(loss)(x)
+
+
+def pmap(tap, x):
+    return jax.grad(lambda x: jax.pmap(lambda x: tap(x) ** 2)(x).sum())(x)
+
+
+def sharded(tap, x):
+    rows = NamedSharding(jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,)), P("d"))
+    place = lambda x: lax.with_sharding_constraint(x, rows)  # noqa: E731
+    return jax.grad(lambda x: (tap(place(x)) ** 2).sum() / 2)(x)
+
+
+def shard_map_of_what_all_have(tap, x):
+    """Every device has its part of the sum, the tap outside has the whole."""
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
+    shard = lambda w, x: lax.psum((w * x).sum(), "d")  # noqa: E731
+    mapped = jax.shard_map(shard, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())
+    return jax.grad(lambda w: mapped(tap(w), x))(jnp.ones((), x.dtype))
+
+
+def of_nnx(tap, x):
+    class Model(nnx.Module):
+        def __init__(self):
+            self.w = nnx.Param(x)
+
+    return nnx.grad(lambda model: (tap(model.w[...]) ** 2).sum() / 2)(Model())["w"][...]
+
+
+def of_linen(tap, x):
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self):
+            return (tap(self.param("w", lambda _: x)) ** 2).sum() / 2
+
+    return jax.grad(lambda params: Model().apply({"params": params}))({"w": x})["w"]
+
+
+# By callback, lanes that a branch was not taken for have a gradient too, of zero.
+BY_CALLBACK = {switch_in_vmap: [6, 0]}
+
+
 @pytest.mark.parametrize(
     ("program", "norms"),
     [
@@ -104,10 +217,27 @@ def shard_map(tap, x):
         (not_differentiated, []),
         (stopped, []),
         (shard_map, [6, 8]),
+        (jacrev, [6, 8]),
+        (pulled_back_twice, [5, 10]),
+        (reverse_scan, [2, 6]),
+        (fori_loop, [2, 4]),
+        (while_loop, []),
+        (switch, [5]),
+        (switch_in_vmap, [6]),
+        (vmap_of_vmap, [6, 8]),
+        (custom_jvp, [5]),
+        (custom_vjp, [5]),
+        (custom_vjp_backward, [5]),
+        (custom_linear_solve, [5]),
+        (pmap, [6, 8]),
+        (sharded, [5]),
+        (shard_map_of_what_all_have, [7]),
+        (of_nnx, [5]),
+        (of_linen, [5]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-@pytest.mark.parametrize("way", ["output", "callback", "no instrument"])
+@pytest.mark.parametrize("way", ["output", "callback", "no instrument", "eager"])
 def test_tap(program, norms, way):
     """The norms are those of the gradients, each once, and the results those without a tap."""
 
@@ -116,16 +246,21 @@ def test_tap(program, norms, way):
             x = jb.tap(reduce, x, reduce=reduce)
         return x
 
-    function = jax.jit(functools.partial(program, tapped))
-    if way != "no instrument":
-        function = jb.instrument(function)
-    if way == "callback":
-        function = jax.jit(function)
+    tapping, bare = functools.partial(program, tapped), functools.partial(program, lambda x: x)
+    ways = {
+        "output": lambda: jb.instrument(jax.jit(tapping)),
+        "callback": lambda: jax.jit(jb.instrument(jax.jit(tapping))),
+        "no instrument": lambda: jax.jit(tapping),
+        "eager": lambda: tapping,
+    }
     with capture() as records:
-        result = function(X)
+        result = ways[way]()(jnp.asarray(X))
+    if way in ("no instrument", "eager"):
+        norms = BY_CALLBACK.get(program, norms)
     points = {record.tag: float(record.value) for record in records}
     assert points == ({"sum": sum(norms), "count": len(norms)} if norms else {})
-    np.testing.assert_array_equal(result, jax.jit(functools.partial(program, lambda x: x))(X))
+    bare = bare if way == "eager" else jax.jit(bare)
+    jax.tree.map(np.testing.assert_array_equal, result, bare(jnp.asarray(X)))
 
 
 def test_pytrees_and_scopes():
