@@ -111,7 +111,7 @@ def fori_loop(tap, x):
 
 
 def while_loop(tap, x):
-    loop = functools.partial(lax.while_loop, lambda c: c.sum() < 100, lambda c: tap(c) * 2)
+    loop = lambda x: lax.while_loop(lambda c: jnp.sum(c) < 100, lambda c: tap(c) * 2, x)  # noqa: E731
     return jax.jvp(loop, (x,), (x,))
 
 
