@@ -112,7 +112,9 @@ def harvest(
 
 def _operand(var: Any, env: dict[Any, Any]) -> Any:
     if not isinstance(var, jex.Literal):
-        return env[var]
+        value = env[var]
+        # A constant may be of a type of JAX's own, which has less than an array.
+        return value if isinstance(value, jax.Array) else jnp.asarray(value)
     # A literal is a Python number, and would forget its dtype.
     aval: Any = var.aval
     return jnp.asarray(var.val, aval.dtype)

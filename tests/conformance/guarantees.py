@@ -31,6 +31,9 @@ inside of somebody's `jit`; only jitted; eagerly. The first two make one point f
 values in the second column. The other two take no step, and their callbacks report those of the third
 column (where it is empty, the same). On every way the results are those of the program without reports,
 to the bit.
+
+One thing can't be told from a program: under two maps with as many lanes each, which of them a mapped
+`while_loop` is over for, when its lanes are done at different times. jaxboard takes the outer one, and warns.
 """
 
 OTHERS = {
