@@ -402,11 +402,12 @@ def _report(
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.where()})")
     elif spec.windowed or is_due(channel, step, cadence):
-        if isinstance(value, jax.Array) and not large:
-            report(spec, *map(_on_device, (value, counts, step)))
-        else:
+        if large and isinstance(value, jax.Array):
             with jax.transfer_guard_device_to_host("allow"):
                 value = np.asarray(value)
+        if isinstance(value, jax.Array):
+            report(spec, *map(_on_device, (value, counts, step)))
+        else:
             counts = None if counts is None else np.asarray(counts)
             state = reducer(spec).start(value, counts, spec.rank)
             own = step is not None
