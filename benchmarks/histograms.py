@@ -26,7 +26,7 @@ import tensorboardX
 import tensorflow as tf
 
 import jaxboard as jb
-from jaxboard.reduce._histogram import HistogramReducer
+from jaxboard._reduce.histogram import HistogramReducer
 
 LOOK, OURS = "min, max, sum", "jaxboard"
 

@@ -18,6 +18,7 @@ from jaxboard._errors import NonFiniteError as NonFiniteError
 from jaxboard._errors import ProfileError as ProfileError
 from jaxboard._errors import ReportError as ReportError
 from jaxboard._errors import RunError as RunError
+from jaxboard._errors import UsageError as UsageError
 from jaxboard._trace.instrument import instrument as instrument
 
 if _typing.TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "RunError",
     "Telemetry",
+    "UsageError",
     "__version__",
     "current_run",
     "figure",

@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxboard._cli import main
+from jaxboard._cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

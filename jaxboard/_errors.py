@@ -1,43 +1,70 @@
-"""The exceptions jaxboard raises. This module imports nothing."""
+"""The exceptions that jaxboard raises. This module imports nothing.
+
+::
+
+    JaxboardError               every exception below
+    ├── UsageError              an argument is invalid (also a ValueError)
+    │   └── ReportError         an argument of a report is invalid
+    ├── RunError                a run could not be opened or written (also a RuntimeError)
+    │   └── NonFiniteError      a reported value is NaN or infinite and the run asked for an error
+    └── ProfileError            a profile could not be recorded (also a RuntimeError)
+
+    JaxboardWarning             a UserWarning: something works, but probably not as intended
+"""
 
 
 class JaxboardError(Exception):
-    """Base of every exception that jaxboard raises itself."""
+    """Base class of every exception that jaxboard raises."""
 
 
-class ReportError(JaxboardError, ValueError):
-    """A report was called with something it cannot take: a tag, a rank, a dtype, an option.
+class UsageError(JaxboardError, ValueError):
+    """An argument of a jaxboard function is invalid.
 
-    Raised at the call, which under ``jax.jit`` means while the function is traced.
+    The message names the function, the argument and its value, and says what is expected.
+    """
+
+
+class ReportError(UsageError):
+    """An argument of a report is invalid: its tag, its value, or an option.
+
+    Raised at the call. Under ``jax.jit`` that is while JAX traces the function.
     """
 
 
 class RunError(JaxboardError, RuntimeError):
-    """A run could not be opened, or something it was given could not be written.
+    """A run could not be opened, or some of its reports could not be written.
 
-    Faults of the machine (a full disk, a directory that went away) are never raised into the
-    training step. They are shown on standard error at once, retried, and raised from
-    :meth:`Run.flush` or :meth:`Run.close` as this exception if they could not be mended.
+    Machine faults (a full disk, a directory that disappeared) never raise into the training step.
+    They are logged immediately and retried. If they persist, :meth:`Run.flush` or :meth:`Run.close`
+    raises this exception.
     """
 
 
 class ProfileError(JaxboardError, RuntimeError):
-    """A profile could not be made, or not be saved.
+    """A profile could not be recorded or saved.
 
-    Raised only where ``on_error="raise"`` was asked for, and then on leaving the profiled block: a
-    profile that fails doesn't stop the training.
+    Raised only with ``on_error="raise"``, and only when the profiled block ends: a profile that fails
+    does not stop the training.
     """
 
 
 class NonFiniteError(RunError):
-    """Something reported was NaN or infinite, in a run that has ``on_nonfinite="raise"``."""
+    """A reported value is NaN or infinite, in a run opened with ``on_nonfinite="raise"``."""
 
 
 class JaxboardWarning(UserWarning):
-    """Something works, but not as well as it could, or not as the caller may think."""
+    """Something works, but more slowly than it could, or not as the caller probably intended."""
 
 
-# Users should meet these under the name they import them by.
-for _cls in (JaxboardError, ReportError, RunError, NonFiniteError, ProfileError, JaxboardWarning):
+# Tracebacks show the name that users import.
+for _cls in (
+    JaxboardError,
+    UsageError,
+    ReportError,
+    RunError,
+    NonFiniteError,
+    ProfileError,
+    JaxboardWarning,
+):
     _cls.__module__ = "jaxboard"
 del _cls

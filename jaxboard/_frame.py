@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxboard._record import Kind
+from jaxboard.records import Kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Spec:
+class ReportSpec:
     """What is known of a report before the program runs.
 
     Attributes:
@@ -87,14 +87,14 @@ class Entry:
         step: where the report's own steps lie, if it was given ``step=``.
     """
 
-    spec: Spec
+    spec: ReportSpec
     value: Any
     slots: tuple[Slot, ...]
     weight: int | Slot
     step: Slot | None = None
 
 
-class Rows(NamedTuple):
+class LoopChunk(NamedTuple):
     """Of a frame that holds a chunk of a loop: an axis of iterations in front of all its arrays.
 
     Attributes:
@@ -116,13 +116,13 @@ class Plan:
         entries: the reports.
         step: where the step lies, if the program says it.
         rows: of how many steps, if it is not one.
-        taken: how many steps the call took that the frame is of, if that is not one.
+        steps_taken: how many steps the call took that the frame is of, if that is not one.
     """
 
     entries: tuple[Entry, ...]
     step: Slot | None = None
-    rows: Rows | None = None
-    taken: int | None = None
+    rows: LoopChunk | None = None
+    steps_taken: int | None = None
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -195,7 +195,7 @@ class Frame:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Strip:
+class FrameBatch:
     """The frames of many steps, stacked: what a chunk of a loop reported, or calls one after the other.
 
     Attributes:
@@ -222,7 +222,7 @@ class Strip:
         return len(self.plan.entries) * len(self.steps)
 
     @classmethod
-    def of(cls, frames: list[Frame]) -> Strip:
+    def of(cls, frames: list[Frame]) -> FrameBatch:
         """Frames of one plan, whose arrays are NumPy's."""
         first = frames[0]
         arrays = {name: np.stack([frame.arrays[name] for frame in frames]) for name in first.arrays}
@@ -233,7 +233,7 @@ class Strip:
         return cls(first.plan, arrays, steps, np.array([f.wall_time for f in frames]), first.open)
 
     @classmethod
-    def joined(cls, strips: list[Strip]) -> Strip:
+    def joined(cls, strips: list[FrameBatch]) -> FrameBatch:
         """Strips of one plan, one behind the other."""
         first = strips[0]
         if len(strips) == 1:
@@ -246,7 +246,7 @@ class Strip:
         return cls(first.plan, arrays, steps, walls, first.open)
 
     @classmethod
-    def of_rows(cls, frame: Frame, slot: Slot, since: float) -> Strip | None:
+    def of_rows(cls, frame: Frame, slot: Slot, since: float) -> FrameBatch | None:
         """A frame of a chunk of a loop, whose arrays are NumPy's; None if no iteration was run.
 
         Args:
@@ -276,7 +276,7 @@ class Observation:
         own: whether the user gave the step, rather than the run.
     """
 
-    spec: Spec
+    spec: ReportSpec
     state: Any
     step: int
     wall_time: float

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from jaxboard._record import Record
 from jaxboard._run import Run
+from jaxboard.records import Record
 from jaxboard.sinks import MemorySink
 
 

@@ -5,8 +5,8 @@ import threading
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, Plan, Slot, Spec, Strip
-from jaxboard._record import Kind, Record
+from jaxboard._frame import Entry, Frame, FrameBatch, Plan, ReportSpec, Slot
+from jaxboard.records import Kind, Record
 
 DEADLINE = 60.0
 """Seconds after which something that a test waits for counts as hung."""
@@ -21,7 +21,7 @@ def plan(*tags):
     leaf = jax.tree.structure(0)
     return Plan(
         tuple(
-            Entry(Spec(Kind.SCALAR, tag, "mean"), leaf, (Slot("float32", place, ()),), 1)
+            Entry(ReportSpec(Kind.SCALAR, tag, "mean"), leaf, (Slot("float32", place, ()),), 1)
             for place, tag in enumerate(tags)
         )
     )
@@ -67,7 +67,7 @@ class Plain:
     def assemble(self, items, now):
         batch = []
         for item in items:
-            if isinstance(item, Strip):
+            if isinstance(item, FrameBatch):
                 batch += [
                     record(int(step), entry.spec.tag, row[entry.slots[0].offset])
                     for step, row in zip(item.steps, item.arrays["float32"], strict=True)

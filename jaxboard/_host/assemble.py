@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, Observation, Rows, Slot, Spec, Strip
-from jaxboard._host import lanes
+from jaxboard._frame import Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec, Slot
+from jaxboard._host import seed_runs
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.points import Points
-from jaxboard._record import Batch, Kind, Record, Scalars
-from jaxboard.reduce import State, reducer
+from jaxboard._reduce import State, reducer
+from jaxboard.records import Batch, Kind, Record, Scalars
 
 
 class Assembler:
@@ -35,21 +35,21 @@ class Assembler:
         made: Batch = []
         growing: list[tuple[int, Observation, bool]] = []
         # By identity: frames of one program share their plan, and hashing it takes microseconds.
-        groups: dict[Any, tuple[int, list[Strip]]] = {}
-        strips: list[tuple[int, Strip]] = []
+        groups: dict[Any, tuple[int, list[FrameBatch]]] = {}
+        strips: list[tuple[int, FrameBatch]] = []
         reached = -1
         for place, item in enumerate(items):
             if isinstance(item, Frame) and item.plan.rows and item.plan.step:
                 strip = self._chunk(item, item.plan.rows, item.plan.step)
                 strips += [] if strip is None else [(place, strip)]
-            elif isinstance(item, Strip):
+            elif isinstance(item, FrameBatch):
                 groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
             elif isinstance(item, Observation):
                 growing.append((place, item, item.own))
                 reached = reached if item.own else max(reached, item.step)
             elif isinstance(item, Record):
                 batch.append(item)
-        strips += [(place, Strip.joined(group)) for place, group in groups.values()]
+        strips += [(place, FrameBatch.joined(group)) for place, group in groups.values()]
         for place, strip in strips:
             reached = max(reached, int(strip.steps.max()))
             made += _records(strip)
@@ -63,13 +63,13 @@ class Assembler:
         singles.sort(key=lambda record: record.wall_time)
         return batch + singles + _in_order([item for item in made if isinstance(item, Scalars)])
 
-    def _chunk(self, frame: Frame, rows: Rows, slot: Slot) -> Strip | None:
+    def _chunk(self, frame: Frame, rows: LoopChunk, slot: Slot) -> FrameBatch | None:
         loop = frame.plan.entries
         since, run = self._loops.pop(loop, (frame.wall_time, 0))
         run += rows.size
         if rows.total is None or run < rows.total:
             self._loops[loop] = frame.wall_time, run
-        return Strip.of_rows(frame, slot, since)
+        return FrameBatch.of_rows(frame, slot, since)
 
     def so_far(self, untouched_since: float) -> Batch:
         """The points of single steps that still grow, but haven't since then, by the flusher's clock."""
@@ -108,7 +108,7 @@ def _merged(columns: list[Scalars]) -> Scalars:
     return Scalars(columns[0].tags, steps[order], walls[order], values[order], columns[0].run)
 
 
-def _growing(strip: Strip) -> Iterator[tuple[Observation, bool]]:
+def _growing(strip: FrameBatch) -> Iterator[tuple[Observation, bool]]:
     """The values that are not a point by themselves; whether each ends its step."""
     # One report may have two accumulators, of different dtypes.
     ends = {entry.spec: entry for entry in strip.plan.entries}
@@ -129,11 +129,11 @@ def _growing(strip: Strip) -> Iterator[tuple[Observation, bool]]:
                 yield Observation(spec, state, step, wall), last
 
 
-def _grows(entry: Entry, strip: Strip) -> bool:
+def _grows(entry: Entry, strip: FrameBatch) -> bool:
     return entry.spec.windowed or (strip.open and entry.step is None)
 
 
-def _records(strip: Strip) -> Batch:
+def _records(strip: FrameBatch) -> Batch:
     """The values that are points by themselves."""
     steps, walls = strip.steps, strip.wall_times
     batch: Batch = []
@@ -164,11 +164,11 @@ def _records(strip: Strip) -> Batch:
 
 
 def _runs(
-    spec: Spec, state: State, steps: np.ndarray
+    spec: ReportSpec, state: State, steps: np.ndarray
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """The runs that have values of a scalar: name, steps [N], values [N], and which of them count."""
     if spec.lanes:
-        yield from lanes.columns(spec, state, steps, steps % spec.every == 0)
+        yield from seed_runs.columns(spec, state, steps, steps % spec.every == 0)
     else:
         held = _held(steps % spec.every == 0, state)
         yield "", steps, np.asarray(reducer(spec).finish(state)), held
@@ -197,7 +197,7 @@ def _single(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) ->
         return [
             found
             for i in range(len(steps))
-            for found in lanes.points(spec, _at(state, i), steps[i], float(walls[i]), due[i])
+            for found in seed_runs.points(spec, _at(state, i), steps[i], float(walls[i]), due[i])
         ]
     finish = reducer(spec).finish
     return [
@@ -206,7 +206,7 @@ def _single(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) ->
     ]
 
 
-def _of_one_step(spec: Spec, state: State, steps: np.ndarray) -> tuple[State, np.ndarray]:
+def _of_one_step(spec: ReportSpec, state: State, steps: np.ndarray) -> tuple[State, np.ndarray]:
     """Points that bring the same step as one, unless it is asked that they stay apart."""
     if spec.lanes or spec.kind is Kind.STACK:
         return state, steps
@@ -236,6 +236,6 @@ def _points(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) ->
     times = np.repeat(walls, count)
     return [
         Scalars((spec.tag,), own[held], times[held], values[held, None], run)
-        for run, own, values, held in lanes.columns(spec, state, steps, steps % spec.every == 0)
+        for run, own, values, held in seed_runs.columns(spec, state, steps, steps % spec.every == 0)
         if held.any()
     ]

@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from jaxboard._frame import Frame, Observation, Plan, Strip
-from jaxboard._host.losses import Losses
-from jaxboard._record import Record
+from jaxboard._frame import Frame, FrameBatch, Observation, Plan
+from jaxboard._host.lost import LostReports
+from jaxboard.records import Record
 
 Item: TypeAlias = Frame | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
@@ -49,7 +49,7 @@ class Buffer:
         max_bytes: int,
         overflow: Overflow = "wait",
         *,
-        losses: Losses | None = None,
+        losses: LostReports | None = None,
         stall_secs: float = 10.0,
     ):
         self.wake = threading.Event()
@@ -57,7 +57,7 @@ class Buffer:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._overflow = overflow
-        self._losses = losses or Losses()
+        self._losses = losses or LostReports()
         self._stall_secs = stall_secs
         self._bound = f"{max_frames} calls or {max_bytes / 2**20:g} MiB"
         # From here on put() takes the slow way: half full, or closed.
@@ -225,9 +225,9 @@ class Buffer:
         return size
 
 
-def count(item: Item | Strip) -> int:
+def count(item: Item | FrameBatch) -> int:
     """How many reports an item holds."""
-    return item.count if isinstance(item, Frame | Strip) else 1
+    return item.count if isinstance(item, Frame | FrameBatch) else 1
 
 
 def _is_ready(item: Item) -> bool:

@@ -64,7 +64,7 @@ class Channel:
             self._next = step + 1
         return step
 
-    def reach(self, step: int) -> None:
+    def advance_to(self, step: int) -> None:
         """The run has come to ``step``, if it was not there before."""
         with self._lock:
             if step >= self._next:

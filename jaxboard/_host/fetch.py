@@ -9,11 +9,11 @@ from typing import TypeAlias
 import jax
 import numpy as np
 
-from jaxboard._frame import Frame, Observation, Strip
+from jaxboard._frame import Frame, FrameBatch, Observation
 from jaxboard._host.buffer import Item
-from jaxboard._record import Record
+from jaxboard.records import Record
 
-Fetched: TypeAlias = Strip | Frame | Observation | Record
+Fetched: TypeAlias = FrameBatch | Frame | Observation | Record
 """What an item is on the host: frames of one plan that follow each other are stacked, in strips; a frame that
 has rows of its own stays one, its arrays NumPy's."""
 
@@ -42,16 +42,16 @@ def fetch(items: list[Item], failed: Callable[[Frame, Exception], None]) -> list
                     continue
                 if item.plan.rows is None:
                     if run and not (item.plan is run[0].plan and item.open == run[0].open):
-                        fetched.append(Strip.of(run))
+                        fetched.append(FrameBatch.of(run))
                         run = []
                     run.append(item)
                     continue
             if run:
-                fetched.append(Strip.of(run))
+                fetched.append(FrameBatch.of(run))
                 run = []
             fetched.append(item)
     if run:
-        fetched.append(Strip.of(run))
+        fetched.append(FrameBatch.of(run))
     return fetched
 
 

@@ -17,12 +17,13 @@ from typing import Protocol
 import jax
 
 from jaxboard._errors import RunError
-from jaxboard._host import forks
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.intake import Intake
-from jaxboard._host.losses import Losses, describe
-from jaxboard._record import Batch, size_of
+from jaxboard._host.lost import LostReports
+from jaxboard._log import describe
+from jaxboard._process import fork
+from jaxboard.records import Batch, size_of
 from jaxboard.sinks import Sink
 
 _AGAIN = (
@@ -41,7 +42,7 @@ _OPENING_SECS = 60.0
 """How long an interpreter that ends waits for a sink that is being opened."""
 
 
-class Assembles(Protocol):
+class BatchAssembler(Protocol):
     """Makes batches of what lay in the buffer; may hold back what is not complete yet."""
 
     def assemble(self, items: list[Fetched], now: float) -> Batch:
@@ -90,17 +91,17 @@ class Flusher:
     def __init__(
         self,
         buffer: Buffer,
-        assembler: Assembles,
+        assembler: BatchAssembler,
         sink: Sink,
         *,
         flush_secs: float = 1.0,
-        losses: Losses | None = None,
+        losses: LostReports | None = None,
         writes: Callable[[bool], bool] | None = None,
     ):
         self._buffer = buffer
         self._assembler = assembler
         self._sink = sink
-        self._losses = losses or Losses()
+        self._losses = losses or LostReports()
         self._writes = writes or (lambda _: True)
         self._intake = Intake(buffer, self._writes, self._losses)
         self._period = flush_secs / 2
@@ -120,7 +121,7 @@ class Flusher:
 
     def start(self) -> None:
         """Starts the thread."""
-        forks.wait_for(self._writing)
+        fork.wait_for(self._writing)
         self._thread.start()
         for name in _REFUSE_AT_THE_END:
             importlib.import_module(name)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from jaxboard._frame import Frame
 from jaxboard._host.buffer import Buffer, Item, count
 from jaxboard._host.fetch import Fetched, fetch
-from jaxboard._host.losses import Losses, describe
+from jaxboard._host.lost import LostReports
+from jaxboard._log import describe
 
 PIECE = 64
 """How many items are taken at once: at 5 µs each, for less time than a device has work for."""
@@ -41,7 +42,7 @@ class Intake:
         self,
         buffer: Buffer,
         wanted: Callable[[bool], bool],
-        losses: Losses,
+        losses: LostReports,
     ):
         self.items: list[Fetched] = []
         self.nbytes = 0

@@ -14,11 +14,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from jaxboard._errors import NonFiniteError, RunError
-from jaxboard._host import lanes
+from jaxboard._host import seed_runs
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.fetch import Fetched
-from jaxboard._host.losses import Losses, describe, logger
-from jaxboard._record import Batch, Histogram, Kind, Norms, Record, Scalars
+from jaxboard._host.lost import LostReports
+from jaxboard._log import describe, logger
+from jaxboard.records import Batch, Histogram, Kind, Norms, Record, Scalars
 
 TAG = "jaxboard/nonfinite"
 """Of the text entries."""
@@ -30,7 +31,7 @@ _ROWS = 50
 """How many tags one text entry lists; what is in it is enough to begin with."""
 
 
-def policy(on_nonfinite: Policy, losses: Losses) -> Callable[[str], None] | None:
+def policy(on_nonfinite: Policy, losses: LostReports) -> Callable[[str], None] | None:
     """What ``Run(on_nonfinite=...)`` asks for, as a function of what was found.
 
     Raises:
@@ -81,7 +82,7 @@ class Finding(NamedTuple):
         return f"{text}; at step {self.good_step} it was {self.good}"
 
 
-class Sentinel:
+class NonFiniteMonitor:
     """An assembler that looks through what another one makes. Used by one thread, the flusher.
 
     Args:
@@ -119,7 +120,7 @@ class Sentinel:
         ]
         if self._tell is not None:
             # Of one step the columns first: a loss explains more than what was watched.
-            told = [item for item in batch if item.run not in lanes.SUMMARIES]
+            told = [item for item in batch if item.run not in seed_runs.SUMMARIES]
             items = sorted(told, key=lambda item: isinstance(item, Record))
             found = [finding for item in items for finding in self._look(item)]
             if found:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxboard._frame import Observation, Spec
-from jaxboard._host import lanes
-from jaxboard._record import Record, Scalars
-from jaxboard.reduce import State, reducer
+from jaxboard._frame import Observation, ReportSpec
+from jaxboard._host import seed_runs
+from jaxboard._reduce import State, reducer
+from jaxboard.records import Record, Scalars
 
 
 class _Growing:
@@ -43,7 +43,7 @@ class Points:
     """The points that still grow. Used by one thread, the flusher."""
 
     def __init__(self) -> None:
-        self._growing: dict[Spec, _Growing] = {}
+        self._growing: dict[ReportSpec, _Growing] = {}
 
     def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Record | Scalars]:
         """Takes a value.
@@ -95,7 +95,7 @@ class Points:
             self._growing[spec].step = self._growing[spec].reached
             yield from self._complete(spec)
 
-    def _complete(self, spec: Spec) -> Iterator[Record | Scalars]:
+    def _complete(self, spec: ReportSpec) -> Iterator[Record | Scalars]:
         point = self._growing.pop(spec)
         if point.changed:
             yield from _records(spec, point)
@@ -105,9 +105,9 @@ def _holds_any(state: State) -> bool:
     return isinstance(state.weight, int) or bool(np.any(np.asarray(state.weight) > 0))
 
 
-def _records(spec: Spec, point: _Growing) -> Iterator[Record | Scalars]:
+def _records(spec: ReportSpec, point: _Growing) -> Iterator[Record | Scalars]:
     if spec.lanes:
-        yield from lanes.points(spec, point.state, point.step, point.wall_time)
+        yield from seed_runs.points(spec, point.state, point.step, point.wall_time)
         return
     value: Any = reducer(spec).finish(point.state)
     if isinstance(value, np.ndarray) and value.ndim == 0:

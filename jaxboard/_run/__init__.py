@@ -1,5 +1,5 @@
-"""A run: what composes the host side, and how it ends when the process does."""
+"""Runs: what the user opens, and what puts the parts of jaxboard together."""
 
-from ._run import Run as Run
-from ._run import current_run as current_run
-from ._snapshot import memory_snapshot as memory_snapshot
+from jaxboard._run.run import Run as Run
+from jaxboard._run.run import current_run as current_run
+from jaxboard._run.snapshot import memory_snapshot as memory_snapshot

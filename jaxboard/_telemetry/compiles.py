@@ -20,7 +20,7 @@ _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Program:
+class Compilation:
     """One program that was compiled.
 
     Attributes:
@@ -45,7 +45,7 @@ class Program:
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.calls: list[list[Program]] = []
+        self.calls: list[list[Compilation]] = []
         self.traced: dict[str, float] = {}
         self.lowered = 0.0
         self.hit = False
@@ -84,7 +84,7 @@ class Compiles:
         """A call begins on this thread."""
         self._thread.calls.append([])
 
-    def end(self) -> list[Program]:
+    def end(self) -> list[Compilation]:
         """A call ended on this thread; what was compiled in it, and not in calls within it."""
         return self._thread.calls.pop() if self._thread.calls else []
 
@@ -113,12 +113,12 @@ class Compiles:
             return
         name = name.removeprefix("jit(").removesuffix(")") if name.startswith("jit(") else name
         trace = thread.traced.get(name, 0.0)
-        thread.calls[-1].append(Program(name, trace, thread.lowered, duration_secs, hit))
+        thread.calls[-1].append(Compilation(name, trace, thread.lowered, duration_secs, hit))
         thread.traced.clear()
         thread.lowered = 0.0
 
 
-def own(function: Any, programs: list[Program]) -> list[Program]:
+def own(function: Any, programs: list[Compilation]) -> list[Compilation]:
     """Those of an instrumented function itself: on a jitted one's way, eager operations compile too."""
     if function.jit_options is None:
         return programs

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from jaxboard._host.losses import describe, logger
-from jaxboard._host.observe import Call
+from jaxboard._host.observers import Call
+from jaxboard._log import describe, logger
 from jaxboard._telemetry.compiles import Compiles
 from jaxboard._telemetry.peaks import peak_flops
 from jaxboard._telemetry.reporter import Reporter

@@ -7,7 +7,7 @@ import pathlib
 import threading
 from collections.abc import Callable
 
-from jaxboard._host.observe import Call
+from jaxboard._host.observers import Call
 from jaxboard._telemetry.reporter import Reporter
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxboard._host.losses import logger
-from jaxboard._host.observe import Call
-from jaxboard._telemetry.compiles import Program
+from jaxboard._host.observers import Call
+from jaxboard._log import logger
+from jaxboard._telemetry.compiles import Compilation
 from jaxboard._telemetry.reporter import Reporter
 from jaxboard._telemetry.signature import Change, Signature
 
@@ -71,7 +71,7 @@ class Recompiles:
         self._reporter = reporter
         self._histories: dict[object, _History] = {}
 
-    def called(self, call: Call, step: int, programs: list[Program]) -> list[Change]:
+    def called(self, call: Call, step: int, programs: list[Compilation]) -> list[Change]:
         """A call compiled these programs of its function, or was the function's first in this run.
 
         Of one function jaxboard makes several programs (one for steps with pictures, one for those

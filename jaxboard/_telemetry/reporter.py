@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxboard._host.channel import Channel
-from jaxboard._record import Kind, Record
+from jaxboard.records import Kind, Record
 
 PREFIX = "jaxboard/"
 

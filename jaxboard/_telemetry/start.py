@@ -11,7 +11,7 @@ from jaxboard._host.channel import Channel
 from jaxboard._telemetry.settings import Telemetry
 
 
-class Stops(Protocol):
+class Stoppable(Protocol):
     """Telemetry that has been started."""
 
     def stop(self) -> None:
@@ -30,16 +30,16 @@ def start(
     channel: Channel,
     logdir: pathlib.Path | str | None,
     flusher_seconds: Callable[[], float],
-) -> Stops | None:
+) -> Stoppable | None:
     """Starts what was asked for: nothing, recompile alarms (None), everything."""
     if asked is False:
         return None
-    from jaxboard._telemetry.watch import Alarms, Watch
+    from jaxboard._telemetry.monitor import RecompileMonitor, TelemetryMonitor
 
     if asked is None:
-        watch = Alarms(channel)
+        watch = RecompileMonitor(channel)
     else:
-        watch = Watch(
+        watch = TelemetryMonitor(
             channel,
             Telemetry() if asked is True else asked,
             logdir=logdir if isinstance(logdir, pathlib.Path) else None,

@@ -13,8 +13,8 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 
-from jaxboard._host.losses import describe, logger
-from jaxboard._host.observe import Call
+from jaxboard._host.observers import Call
+from jaxboard._log import describe, logger
 from jaxboard._telemetry.reporter import Reporter
 from jaxboard._telemetry.settings import Telemetry
 

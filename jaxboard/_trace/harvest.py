@@ -19,13 +19,13 @@ import jax.numpy as jnp
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning
-from jaxboard._trace.lanes import Branches, Mask
+from jaxboard._trace.masks import MappedCondTracker, Mask
 from jaxboard._trace.pack import Harvested
-from jaxboard._trace.primitive import deliver_p, report_p
-from jaxboard._trace.stream import Stream
+from jaxboard._trace.primitives import deliver_p, report_p
+from jaxboard._trace.rules.streamed import Stream
 
 
-class Setting(NamedTuple):
+class RuleContext(NamedTuple):
     """What a rule has to know of what surrounds its equation.
 
     Attributes:
@@ -42,7 +42,7 @@ class Setting(NamedTuple):
     stream: Stream | None = None
 
 
-Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], Setting], list[Any]]
+Rule: TypeAlias = Callable[[Any, list[Any], list[Harvested], RuleContext], list[Any]]
 """(equation, operands, where reports are put, what surrounds it) -> results."""
 
 _CLOSED = ("checkpoint", "shard_map")
@@ -61,7 +61,7 @@ class Unharvestable(Exception):  # noqa: N818 (no error: the reports take anothe
 
 
 def harvest(
-    jaxpr: Any, consts: Any, operands: Any, reports: list[Harvested], setting: Setting
+    jaxpr: Any, consts: Any, operands: Any, reports: list[Harvested], setting: RuleContext
 ) -> list[Any]:
     """Evaluates a jaxpr and appends what it reports to ``reports``.
 
@@ -190,7 +190,7 @@ class _Segment(NamedTuple):
 def _segments(eqns: Any) -> Iterator[_Segment]:
     """The equations in order."""
     run: list[Any] = []
-    branches = Branches()
+    branches = MappedCondTracker()
     for eqn in eqns:
         predicates = branches.of(eqn)
         if reports_at(eqn):

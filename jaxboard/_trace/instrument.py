@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeVar, overload
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning, ReportError
-from jaxboard._trace.instrumented import Instrumented, Options
-from jaxboard._trace.over_nnx import over_nnx_jit
+from jaxboard._trace.adapters.nnx_jit import instrument_nnx_jit
+from jaxboard._trace.wrapper import Instrumented, Options
 
 F = TypeVar("F")  # nnx.jit returns objects that type checkers do not take for callables
 
@@ -172,11 +172,11 @@ def _instrumented(fn: Any, options: Options) -> Any:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))
         if over_nnx:
-            return over_nnx_jit(fn, options)
+            return instrument_nnx_jit(fn, options)
         if over_equinox:
-            from jaxboard._trace.over_equinox import over_filter_jit
+            from jaxboard._trace.adapters.filter_jit import instrument_filter_jit
 
-            return over_filter_jit(fn, options)
+            return instrument_filter_jit(fn, options)
     except Exception as reason:
         warnings.warn(
             f"instrument({getattr(fn, '__name__', fn)!r}): this version of JAX, Flax or Equinox does not tell "

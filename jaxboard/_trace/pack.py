@@ -12,8 +12,8 @@ from jax import lax
 
 from jaxboard import _compat
 from jaxboard._errors import ReportError
-from jaxboard._frame import Entry, Packed, Plan, Slot, Spec
-from jaxboard.reduce import State, reducer
+from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
+from jaxboard._reduce import State, reducer
 
 _MOST_RUNS = 256
 """How many lanes may be runs: each is a curve to tell apart, and an open file."""
@@ -29,7 +29,7 @@ class Harvested:
         step: int32, the points' own steps; with an axis of lanes if those differ in it.
     """
 
-    spec: Spec
+    spec: ReportSpec
     state: State
     step: Any = None
 
@@ -67,7 +67,7 @@ class Harvested:
         return jax.tree.leaves(self.state.value)[0].shape[0]
 
     def _at_each_point(
-        self, spec: Spec, merge: Callable[[State], State], merge_steps: Callable[[Any], Any]
+        self, spec: ReportSpec, merge: Callable[[State], State], merge_steps: Callable[[Any], Any]
     ) -> Harvested:
         if self.step is None:
             return Harvested(spec, merge(self.state))
@@ -79,7 +79,7 @@ class Harvested:
         return Harvested(spec, merged, merge_steps(self.step))
 
 
-def start(spec: Spec, value: Any, weight: Any, step: Any) -> Harvested:
+def start(spec: ReportSpec, value: Any, weight: Any, step: Any) -> Harvested:
     """The accumulator of one report."""
     if spec.lanes is not None and value.ndim > spec.rank:
         spec = with_lanes(spec, value.shape[0])
@@ -98,13 +98,13 @@ def _side_by_side(step: Any) -> Any:
     return jnp.moveaxis(step, 0, 1).reshape(step.shape[1], -1)
 
 
-def _around(spec: Spec, step: Any) -> Any:
+def _around(spec: ReportSpec, step: Any) -> Any:
     """The steps of points of the lanes around: [S, P] or, of lanes that merge, [S, P, K]."""
     step = step.reshape(*step.shape[:2], -1).max(2)
     return step.max(0) if spec.windowed else step.T
 
 
-def with_lanes(spec: Spec, count: int) -> Spec:
+def with_lanes(spec: ReportSpec, count: int) -> ReportSpec:
     """The report with so many lanes apart."""
     if count > _MOST_RUNS:
         raise ReportError(

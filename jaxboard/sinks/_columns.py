@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from jaxboard._record import Scalars
+from jaxboard.records import Scalars
 
 _WALL_TIME = slice(1, 9)
 _STEP_AT = 10

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from jaxboard import _logdir
+from jaxboard import _paths
 from jaxboard._errors import RunError
-from jaxboard._record import Batch, Kind, Scalars
+from jaxboard.records import Batch, Kind, Scalars
 
 if TYPE_CHECKING:
     from jaxboard.sinks._writers import Writer
@@ -119,7 +119,7 @@ class Directory:
 
 def of_run(logdir: str, run: str) -> str:
     """The directory of a run beneath another one's."""
-    return f"{logdir}/{run}" if _logdir.is_remote(logdir) else os.path.join(logdir, *run.split("/"))
+    return f"{logdir}/{run}" if _paths.is_remote(logdir) else os.path.join(logdir, *run.split("/"))
 
 
 def _step_after(batch: Batch) -> int:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxboard._errors import JaxboardWarning
-from jaxboard._record import Batch, EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import _columns, _proto
 
 

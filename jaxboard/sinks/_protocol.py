@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from jaxboard._record import Batch
+from jaxboard.records import Batch
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxboard import _compat, _logdir
+from jaxboard import _compat, _paths
 from jaxboard._errors import JaxboardWarning, RunError
 from jaxboard.sinks import _proto
 from jaxboard.sinks._encoding import Events
@@ -110,7 +110,7 @@ class TensorFlowWriter:
                 # It flushes when it is told to; the queue is only bounded in case it never is.
                 self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
             finally:
-                if not _logdir.is_remote(logdir):
+                if not _paths.is_remote(logdir):
                     self.path = _own_new_file(logdir, before)
         except tf.errors.UnimplementedError as error:
             scheme = logdir.partition("://")[0]
@@ -219,7 +219,7 @@ class RecordFileWriter:
     _numbers = itertools.count()
 
     def __init__(self, logdir: str) -> None:
-        if _logdir.is_remote(logdir):
+        if _paths.is_remote(logdir):
             raise RunError(
                 f"cannot write to {logdir!r}: remote directories need TensorFlow, and it cannot be "
                 "imported. Install tensorflow or tensorflow-cpu, or log to a local directory."

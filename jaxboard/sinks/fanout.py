@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from jaxboard._record import Batch, size_of
+from jaxboard.records import Batch, size_of
 from jaxboard.sinks._protocol import Sink
 
 

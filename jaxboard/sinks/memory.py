@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxboard._record import Batch, Record, records
+from jaxboard.records import Batch, Record, records
 
 
 class MemorySink:
@@ -14,7 +14,7 @@ class MemorySink:
 
     Example:
         >>> import numpy as np
-        >>> from jaxboard._record import Scalars
+        >>> from jaxboard.records import Scalars
         >>> sink = MemorySink()
         >>> sink.write([Scalars(("loss",), np.arange(2), np.zeros(2), np.array([[3.0], [2.0]]))])
         >>> [(record.tag, record.step, float(record.value)) for record in sink.records]

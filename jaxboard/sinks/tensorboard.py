@@ -6,9 +6,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from jaxboard import _logdir
+from jaxboard import _paths
 from jaxboard._errors import RunError
-from jaxboard._record import Batch
+from jaxboard.records import Batch
 from jaxboard.sinks._directory import Directory, of_run
 
 
@@ -39,7 +39,7 @@ class TensorBoardSink:
     Example:
         >>> import tempfile
         >>> import numpy as np
-        >>> from jaxboard._record import Kind, Record
+        >>> from jaxboard.records import Kind, Record
         >>> sink = TensorBoardSink(tempfile.mkdtemp())
         >>> sink.write([Record(Kind.SCALAR, "loss", 0, 1700000000.0, np.float32(0.5))])
         >>> sink.flush()  # On disk, and visible in TensorBoard.
@@ -48,7 +48,7 @@ class TensorBoardSink:
 
     def __init__(self, logdir: str | os.PathLike[str], *, start_step: int = 0) -> None:
         # The file is opened later, when the process may have moved.
-        self.logdir = _logdir.absolute(logdir)
+        self.logdir = _paths.absolute(logdir)
         self._start_step = start_step
         # By the name of the run; "" is this one.
         self._directories = {"": Directory(self.logdir, start_step)}

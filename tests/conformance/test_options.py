@@ -13,7 +13,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
-from jaxboard._record import Kind
+from jaxboard.records import Kind
 from jaxboard.testing import capture
 
 XS = np.array([3.0, 1.0, 2.0, 6.0, 4.0, 8.0, 5.0, 7.0], np.float32)

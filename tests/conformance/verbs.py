@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxboard as jb
-from jaxboard._record import Kind, Record
+from jaxboard.records import Kind, Record
 
 REDUCTIONS = {
     "mean": np.mean,

@@ -17,11 +17,12 @@ PACKAGE = ROOT / "jaxboard"
 
 # From the bottom up. A module may import what stands below it, and its neighbours in its own layer.
 LAYERS = (
-    ("_errors",),
-    ("_logdir",),
+    ("_errors", "_types"),
+    ("_log", "_check", "_paths"),
     ("_compat",),
-    ("_record",),
-    ("_frame", "reduce"),
+    ("_process",),
+    ("records",),
+    ("_frame", "_reduce"),
     ("sinks",),
     ("_host",),
     ("_trace",),
@@ -29,9 +30,9 @@ LAYERS = (
     ("_telemetry",),
     ("_run",),
     ("_profile",),
-    ("testing", "notebook"),
+    ("testing",),
     ("jaxboard",),
-    ("integrations", "_demo", "_doctor"),
+    ("integrations",),
     ("_cli",),
     ("__main__",),
 )

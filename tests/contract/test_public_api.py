@@ -19,6 +19,7 @@ NAMES = [
     "Run",
     "RunError",
     "Telemetry",
+    "UsageError",
     "__version__",
     "current_run",
     "figure",

@@ -11,7 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import jaxboard as jb
-from jaxboard._record import EncodedImage, Histogram, Kind
+from jaxboard.records import EncodedImage, Histogram, Kind
 from jaxboard.testing import capture
 
 

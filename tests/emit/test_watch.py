@@ -16,7 +16,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxboard as jb
-from jaxboard._record import Histogram
+from jaxboard.records import Histogram
 from jaxboard.testing import capture
 
 TREE = {

@@ -9,7 +9,7 @@ from by_hand import DEADLINE, Pending, Started, frame, plan, record
 
 from jaxboard._errors import RunError
 from jaxboard._host.buffer import Buffer
-from jaxboard._host.losses import Losses
+from jaxboard._host.lost import LostReports
 
 LARGE = 2**40
 
@@ -62,7 +62,7 @@ def test_the_flusher_is_woken_at_half():
 
 def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
     """overflow='drop' keeps what came first, counts the reports of the rest and says so once."""
-    losses = Losses("'here'")
+    losses = LostReports("'here'")
     buffer = Buffer(2, LARGE, "drop", losses=losses)
     for step in range(5):
         buffer.put(frame(step, of=plan("a", "b", "c")))
@@ -85,7 +85,7 @@ def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
 
 def test_the_bound_in_bytes_holds():
     """Few large items fill a buffer as many small ones do."""
-    losses = Losses()
+    losses = LostReports()
     buffer = Buffer(1000, 2**20, "drop", losses=losses)
     for step in range(5):
         buffer.put(record(step, value=np.zeros(100_000, np.float32)))
@@ -104,7 +104,7 @@ def test_an_item_above_the_bound_is_taken_alone():
 
 def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
     """overflow='wait' loses nothing: the producer goes on once the flusher took something."""
-    losses = Losses()
+    losses = LostReports()
     buffer = Buffer(3, LARGE, losses=losses, stall_secs=10 * DEADLINE)
 
     def produce():
@@ -124,7 +124,7 @@ def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
 
 def test_a_producer_waits_for_the_device_as_long_as_it_takes():
     """A buffer full of what the device has yet to compute is no stall of the sink."""
-    losses = Losses()
+    losses = LostReports()
     buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
     slow = Pending()
     buffer.put(frame(0, slow))
@@ -143,7 +143,7 @@ def test_a_producer_waits_for_the_device_as_long_as_it_takes():
 
 def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
     """After the stall bound items are dropped at once, until the flusher takes something again."""
-    losses = Losses("'here'")
+    losses = LostReports("'here'")
     buffer = Buffer(1, LARGE, losses=losses, stall_secs=0.05)
     for step in range(1000):
         buffer.put(record(step))
@@ -159,7 +159,7 @@ def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
 
 def test_callbacks_never_wait():
     """The device waits for a callback, so a full buffer drops what comes from one."""
-    losses = Losses()
+    losses = LostReports()
     buffer = Buffer(1, LARGE, losses=losses, stall_secs=10 * DEADLINE)
     buffer.put(record(0))
     Started(buffer.put, record(1), may_wait=False).join()
@@ -170,7 +170,7 @@ def test_callbacks_never_wait():
 
 def test_producers_on_many_threads_lose_nothing():
     """Eight threads and a consumer at once: every item comes out once, those of a thread in order."""
-    losses = Losses()
+    losses = LostReports()
     buffer = Buffer(64, LARGE, losses=losses, stall_secs=DEADLINE)
     gate = threading.Barrier(9)
 
@@ -206,7 +206,7 @@ def test_settle_waits_for_what_is_there():
 
 def test_a_closed_buffer_takes_nothing():
     """What is put after close() is ignored, and whoever waited for room goes on."""
-    losses = Losses()
+    losses = LostReports()
     buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
     buffer.put(record(0))
     producer = Started(buffer.put, record(1))

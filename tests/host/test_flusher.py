@@ -11,8 +11,8 @@ from by_hand import DEADLINE, Pending, Plain, Started, frame, plan, record
 from jaxboard._errors import RunError
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.flusher import Flusher
-from jaxboard._host.losses import Losses
-from jaxboard._record import records
+from jaxboard._host.lost import LostReports
+from jaxboard.records import records
 from jaxboard.sinks import MemorySink
 
 NEVER = 10 * DEADLINE
@@ -69,7 +69,7 @@ class Hung(Watched):
 
 
 def start(sink, *, flush_secs=NEVER, assembler=None, writes=None, max_frames=1000):
-    losses = Losses("'here'")
+    losses = LostReports("'here'")
     buffer = Buffer(max_frames, 2**30, losses=losses, stall_secs=DEADLINE)
     flusher = Flusher(
         buffer, assembler or Plain(), sink, flush_secs=flush_secs, losses=losses, writes=writes

@@ -8,10 +8,10 @@ import pytest
 from by_hand import Pending, frame, plan, record
 
 from jaxboard._errors import RunError
-from jaxboard._frame import Frame, Plan, Rows, Slot, Strip
+from jaxboard._frame import Frame, FrameBatch, LoopChunk, Plan, Slot
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.intake import PIECE, Intake
-from jaxboard._host.losses import Losses
+from jaxboard._host.lost import LostReports
 
 AUX = plan("aux")
 
@@ -20,14 +20,14 @@ def intake(*items, wanted=lambda _: True):
     buffer = Buffer(100_000, 2**40)
     for item in items:
         buffer.put(item)
-    losses = Losses("'here'")
+    losses = LostReports("'here'")
     return Intake(buffer, wanted, losses), buffer, losses
 
 
 def told(items):
     """Of strips the tag and the steps, of records the step."""
     return [
-        (item.plan.tags[0], item.steps.tolist()) if isinstance(item, Strip) else item.step
+        (item.plan.tags[0], item.steps.tolist()) if isinstance(item, FrameBatch) else item.step
         for item in items
     ]
 
@@ -51,10 +51,10 @@ def test_frames_that_follow_each_other_are_stacked():
     want = [("loss", [0, 1]), ("aux", [2]), 3, ("loss", [4, 5]), ("aux", [6]), ("aux", [7])]
     assert told(strips) == want
     first, *_, shut, left_open = strips
-    assert isinstance(first, Strip)
+    assert isinstance(first, FrameBatch)
     assert first.arrays["float32"].tolist() == [[0.0], [1.0]]
-    assert isinstance(shut, Strip)
-    assert isinstance(left_open, Strip)
+    assert isinstance(shut, FrameBatch)
+    assert isinstance(left_open, FrameBatch)
     assert (shut.open, left_open.open) == (False, True)
     taken, _, _ = intake(*map(frame, range(PIECE + 1)))
     taken.take(rest_until=0.0)
@@ -63,7 +63,7 @@ def test_frames_that_follow_each_other_are_stacked():
 
 def test_a_chunk_of_a_loop_stays_a_frame():
     """What has rows of its own is not stacked."""
-    rows = Plan(AUX.entries, Slot("int32", 0, ()), Rows(2, 2, None))
+    rows = Plan(AUX.entries, Slot("int32", 0, ()), LoopChunk(2, 2, None))
     arrays = {"float32": jnp.zeros((2, 1)), "int32": jnp.zeros((2, 1), jnp.int32)}
     taken, _, _ = intake(Frame(rows, arrays, None, 1000.0))
     taken.take(rest_until=0.0)

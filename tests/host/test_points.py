@@ -4,12 +4,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxboard._frame import Observation, Spec
+from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host.points import Points
-from jaxboard._record import Kind
-from jaxboard.reduce import reducer
+from jaxboard._reduce import reducer
+from jaxboard.records import Kind
 
-MEAN = Spec(Kind.SCALAR, "mean", "mean")
+MEAN = ReportSpec(Kind.SCALAR, "mean", "mean")
 
 
 def observation(value, step, spec=MEAN, *, own=False, weight=None):
@@ -58,7 +58,7 @@ def test_a_point_is_written_as_it_is_after_a_while():
 def test_a_window_is_not_written_before_it_is_over():
     """Points of several steps wait for their last one, or for the end."""
     points = Points()
-    window = Spec(Kind.SCALAR, "w", "sum", every=4)
+    window = ReportSpec(Kind.SCALAR, "w", "sum", every=4)
     for step in range(1, 4):
         assert add(points, step, step, window, last=True) == []
     assert seen(points.so_far(100.0)) == []
@@ -70,7 +70,7 @@ def test_a_window_is_not_written_before_it_is_over():
 def test_steps_of_the_users_own_say_nothing_of_the_runs():
     """A window in epochs is not over because the run is at a later step."""
     points = Points()
-    epochs = Spec(Kind.SCALAR, "e", "sum", every=2)
+    epochs = ReportSpec(Kind.SCALAR, "e", "sum", every=2)
     assert add(points, 1, 1, epochs, own=True, last=True) == []
     assert seen(points.before(1000)) == []
     assert add(points, 2, 2, epochs, own=True, last=True) == [("e", 2, 3.0)]
@@ -94,7 +94,7 @@ def test_nothing_makes_no_point():
 )
 def test_points_hold_every_value_once(every, reports):
     """Whatever is reported at whichever steps, each value is in exactly one point, at its place."""
-    spec = Spec(Kind.SCALAR, "s", "sum", every=every)
+    spec = ReportSpec(Kind.SCALAR, "s", "sum", every=every)
     points, made, expected, step = Points(), [], {}, 0
     for forward, values in reports:
         step += forward

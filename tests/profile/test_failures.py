@@ -18,8 +18,8 @@ from traces import markers, modules, program, traces
 
 import jaxboard as jb
 from jaxboard import _compat
-from jaxboard._host import observe
-from jaxboard._profile._place import place
+from jaxboard._host import observers
+from jaxboard._profile.destination import place
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no run is open")
 
@@ -52,7 +52,7 @@ def works(logdir):
 def the_next_one_works(tmp_path, caplog):
     """After each of these tests a profile can be made, and none watches the steps any more."""
     yield
-    assert not [o for o in observe.observers() if "_profile" in type(o).__module__]
+    assert not [o for o in observers.registered() if "_profile" in type(o).__module__]
     assert works(tmp_path / "next")
 
 

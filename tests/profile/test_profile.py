@@ -18,7 +18,7 @@ from traces import events, markers, modules, traces
 
 import jaxboard as jb
 from jaxboard import _compat
-from jaxboard._host import observe
+from jaxboard._host import observers
 from jaxboard.sinks import MemorySink
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no run is open")
@@ -63,7 +63,7 @@ def nothing_is_left():
     """No test leaves a trace open, or a profile that still watches the steps."""
     yield
     assert not _compat.trace_is_on()
-    assert not [o for o in observe.observers() if "_profile" in type(o).__module__]
+    assert not [o for o in observers.registered() if "_profile" in type(o).__module__]
 
 
 @pytest.fixture(scope="module")

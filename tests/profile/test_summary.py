@@ -15,10 +15,10 @@ from traces import events, markers
 
 import jaxboard as jb
 import jaxboard._profile
-from jaxboard._profile import _report
-from jaxboard._profile._read import summarize, summarize_apart
-from jaxboard._profile._summary import Op, Summary
-from jaxboard._record import Kind
+from jaxboard._profile import report
+from jaxboard._profile.read import summarize, summarize_apart
+from jaxboard._profile.summary import Op, Summary
+from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
 MS = 10**9  # picoseconds
@@ -273,7 +273,7 @@ def test_a_gpus_kernels(gpu):
     assert summary.steps == [[step, 5.0] for step in range(10, 20)]
     assert summary.device == [Op("fusion_1", "", "", 10, 30.0), Op("gemm", "", "", 10, 10.0)]
     assert summary.source == "kernel_stats"
-    told = list(_report.records(summary, 19))
+    told = list(report.records(summary, 19))
     assert scalars(told, "profile/device_ops_percent/fusion_1") == [(19, 75.0)]
     (kernels,) = [r.value for r in told if r.tag == "profile/device_ops"]
     assert kernels == [
@@ -287,19 +287,19 @@ def test_a_gpu_without_xprof(gpu, monkeypatch):
     """It is said how to get what can read that; the steps' times are there all the same."""
     for module in ("xprof", "xprof.convert"):
         monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "jaxboard._profile._xprof", raising=False)
+    monkeypatch.delitem(sys.modules, "jaxboard._profile.xprof", raising=False)
     monkeypatch.delattr(jaxboard._profile, "_xprof", raising=False)
     summary = summarize(gpu)
     assert [step for step, _ in summary.steps] == list(range(10, 20))
     assert (summary.device, summary.source) == ([], None)
-    told = list(_report.records(summary, 19))
+    told = list(report.records(summary, 19))
     (text,) = [r.value for r in told if r.tag == "profile/device_ops"]
     assert "pip install 'jaxboard-tb[profile]'" in text
 
 
 def test_nothing_is_invented():
     """Without steps and operations there is nothing to say."""
-    assert list(_report.records(Summary([], [], [], "trace"), 0)) == []
+    assert list(report.records(Summary([], [], [], "trace"), 0)) == []
 
 
 # --- The line to the user. ------------------------------------------------------------------------
@@ -324,10 +324,10 @@ def test_the_line(tmp_path, capsys, caplog):
 def test_the_line_as_a_log(capsys, caplog):
     """Where logging is set up for it, it goes there; where faults alone are wanted, nowhere."""
     with caplog.at_level(logging.INFO, "jaxboard"):
-        _report.say("profiled")
+        report.say("profiled")
     assert [record.getMessage() for record in caplog.records] == ["jaxboard: profiled"]
     with caplog.at_level(logging.WARNING, "jaxboard"):
-        _report.say("profiled")
+        report.say("profiled")
     assert len(caplog.records) == 1
     assert capsys.readouterr().err == ""
 

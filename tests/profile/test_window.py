@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
-from jaxboard._profile._window import window
+from jaxboard._profile.step_range import window
 
 FORMS = [
     range(10, 20),

@@ -17,7 +17,7 @@ from traces import markers, traces
 
 import jaxboard as jb
 from jaxboard import _compat
-from jaxboard._profile._read import summarize
+from jaxboard._profile.read import summarize
 
 pytest.importorskip("xprof")
 

@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxboard as jb
-from jaxboard.reduce._histogram import HistogramReducer
+from jaxboard._reduce.histogram import HistogramReducer
 from jaxboard.testing import capture
 
 REDUCER = HistogramReducer()
@@ -271,7 +271,7 @@ def test_64_bits():
     """With 64 bits enabled, float64 and int64 on the device are counted as such."""
     program = """
         import jax, numpy as np
-        from jaxboard.reduce._histogram import HistogramReducer
+        from jaxboard._reduce.histogram import HistogramReducer
         from test_histograms import assert_same, started
         assert jax.config.jax_enable_x64
         reducer = HistogramReducer()

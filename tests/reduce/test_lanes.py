@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxboard._frame import Spec
-from jaxboard._record import Histogram, Kind, Stack
-from jaxboard.reduce import REDUCTIONS, State, reducer
+from jaxboard._frame import ReportSpec
+from jaxboard._reduce import REDUCTIONS, State, reducer
+from jaxboard.records import Histogram, Kind, Stack
 
 LANES, INNER = 3, 2
-SPECS = [Spec(Kind.SCALAR, "x", name) for name in REDUCTIONS]
-SPECS += [Spec(Kind.HISTOGRAM, "x", "last"), Spec(Kind.STACK, "x", "stack")]
+SPECS = [ReportSpec(Kind.SCALAR, "x", name) for name in REDUCTIONS]
+SPECS += [ReportSpec(Kind.HISTOGRAM, "x", "last"), ReportSpec(Kind.STACK, "x", "stack")]
 
 reports = st.tuples(
     st.lists(st.integers(-4, 4), min_size=LANES * INNER, max_size=LANES * INNER),
@@ -62,7 +62,7 @@ def each(lanes, state):
 @given(first=reports, second=reports, host=st.booleans(), loop=st.booleans())
 def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
     """Merged in pairs, on the device or the host, or along an axis, with weights or without, or with one of both."""
-    inner, lanes = reducer(spec), reducer(Spec(spec.kind, "x", spec.reduce, lanes=LANES))
+    inner, lanes = reducer(spec), reducer(ReportSpec(spec.kind, "x", spec.reduce, lanes=LANES))
     a, b = (started(lanes, *report) for report in (first, second))
     apart = [
         [one(inner, values, weights, lane) for values, weights in (first, second)]
@@ -84,7 +84,7 @@ def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
 def test_nothing_is_merged_with_nothing():
     """The state of no observation changes no lane, and has none."""
     for spec in SPECS:
-        lanes = reducer(Spec(spec.kind, "x", spec.reduce, lanes=LANES))
+        lanes = reducer(ReportSpec(spec.kind, "x", spec.reduce, lanes=LANES))
         state = started(lanes, range(LANES * INNER), [0, 0, 1, 1, 2, 1])
         nothing = lanes.empty(state)
         assert each(lanes, State(nothing.value, nothing.weight)) == [None] * LANES

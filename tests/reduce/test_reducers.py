@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxboard as jb
-from jaxboard.reduce import REDUCTIONS, State
+from jaxboard._reduce import REDUCTIONS, State
 from jaxboard.testing import capture
 
 # Squares of what is smaller still have no room in a float32.

@@ -17,8 +17,8 @@ from by_hand import record
 from jaxboard import _emit
 from jaxboard._errors import RunError
 from jaxboard._host.channel import active
-from jaxboard._record import Kind
 from jaxboard._run import Run, current_run
+from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
 
@@ -352,7 +352,7 @@ def test_no_backend_is_started():
     """A run with host reports only leaves JAX's backends alone: a cluster may yet be joined."""
     program = """
         import numpy as np
-        from jaxboard._record import Kind, Record
+        from jaxboard.records import Kind, Record
         from jaxboard._run import Run
         from jaxboard.sinks import MemorySink
         sink = MemorySink()

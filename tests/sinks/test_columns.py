@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jaxboard._record import Scalars
+from jaxboard.records import Scalars
 from jaxboard.sinks import _columns
 from jaxboard.sinks._proto import Event
 

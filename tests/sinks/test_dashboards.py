@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tensorboard_server import tensorboard
 
-from jaxboard._record import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
 
 STEPS = np.array([0, 1, 2**31, 2**40])

@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 
 from jaxboard import _errors
-from jaxboard._record import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import _encoding
 from jaxboard.sinks._proto import Event
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxboard as jb
-from jaxboard._record import Batch, Kind, Record
+from jaxboard.records import Batch, Kind, Record
 from jaxboard.sinks import FanOut, MemorySink, Sink, TensorBoardSink
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxboard._record import Kind, Record, Scalars
+from jaxboard.records import Kind, Record, Scalars
 from jaxboard.sinks import MemorySink, Sink
 
 

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from jaxboard import _errors
-from jaxboard._record import Batch, Histogram, Kind, Record, Scalars
+from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import Sink, TensorBoardSink, _writers
 
 
@@ -262,7 +262,7 @@ def test_without_tensorflow_it_says_so_once_and_writes(tmp_path):
                     raise ModuleNotFoundError("No module named 'tensorflow'")
         sys.meta_path.insert(0, Block())
         import numpy as np
-        from jaxboard._record import Kind, Record
+        from jaxboard.records import Kind, Record
         from jaxboard.sinks import TensorBoardSink
         for run in "one", "two":
             sink = TensorBoardSink(sys.argv[1] + "/" + run)

@@ -17,7 +17,7 @@ import os, resource, shutil, sys
 if sys.argv[2] == "own":
     sys.modules["tensorflow"] = None
 import numpy as np
-from jaxboard._record import Kind, Record, Scalars
+from jaxboard.records import Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
 
 def batch(first, count, tag="a", run=""):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
-from jaxboard._host import observe
-from jaxboard._record import Kind
+from jaxboard._host import observers
 from jaxboard._telemetry.compiles import Compiles
+from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
 
@@ -118,12 +118,12 @@ def test_a_closed_run_watches_no_longer(telemetry):
     """Nothing of a run's telemetry is called, or written, once the run is closed."""
     sink = MemorySink()
     step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
-    before = observe.observers()
+    before = observers.registered()
     with jb.Run(None, sinks=[sink], telemetry=telemetry):
         step(np.ones(2))
-        assert len(observe.observers()) == len(before) + 1
+        assert len(observers.registered()) == len(before) + 1
     written = len(sink.records)
-    assert observe.observers() == before
+    assert observers.registered() == before
     with jb.Run(None, sinks=[MemorySink()], telemetry=False):
         step(np.ones(3))
     assert len(sink.records) == written

@@ -16,9 +16,9 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
-from jaxboard._record import Kind
-from jaxboard._telemetry.memory import as_told, live_bytes
+from jaxboard._telemetry.device_memory import as_told, live_bytes
 from jaxboard._telemetry.peaks import peak_flops
+from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink, TensorBoardSink
 
 

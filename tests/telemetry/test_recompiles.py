@@ -16,7 +16,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
-from jaxboard._record import Kind
+from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
 

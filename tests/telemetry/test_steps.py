@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
-from jaxboard._record import Kind
+from jaxboard._telemetry.monitor import TelemetryMonitor
 from jaxboard._telemetry.steps import Steps
-from jaxboard._telemetry.watch import Watch
+from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
 
@@ -35,7 +35,7 @@ def watched(clock, **settings):
     sink = MemorySink()
     points: dict = {}
     with jb.Run(None, sinks=[sink], telemetry=False) as run:
-        watch = Watch(
+        watch = TelemetryMonitor(
             run.channel,
             jb.Telemetry(**settings),
             logdir=None,
@@ -194,7 +194,7 @@ def test_percentiles_of_the_latest(clock):
         def scalars(self, step, values):
             points.update(values)
 
-    from jaxboard._host.observe import Call
+    from jaxboard._host.observers import Call
 
     steps = Steps(Reporter(), jb.Telemetry(window=1e9), clock, lambda *_: None)  # type: ignore[arg-type]
     for i in range(5001):

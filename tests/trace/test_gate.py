@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import tree_leaves
 
 import jaxboard as jb
-from jaxboard._record import Kind
+from jaxboard.records import Kind
 from jaxboard.testing import capture
 
 

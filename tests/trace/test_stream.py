@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxboard as jb
-from jaxboard._record import Kind
+from jaxboard.records import Kind
 from jaxboard.testing import capture
 
 

@@ -1,0 +1,49 @@
+"""Checks of plain arguments: numbers of steps, sizes, seconds."""
+
+from __future__ import annotations
+
+import operator
+from typing import SupportsIndex
+
+from jaxboard._errors import UsageError
+
+
+def positive_int(
+    call: str, name: str, value: SupportsIndex, unit: str = "", error: type[UsageError] = UsageError
+) -> int:
+    """Return ``value`` as an int of at least 1.
+
+    Args:
+        call: what was called, for the message: ``"instrument"``.
+        name: the argument.
+        value: what was passed. A bool is not an integer; NumPy's integers are.
+        unit: what the number counts, for the message: ``"steps"``.
+        error: the exception to raise.
+
+    Raises:
+        UsageError: ``value`` is something else.
+    """
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        counted = f", in {unit}" if unit else ""
+        raise error(f"{call}({name}={value!r}): expected a positive integer{counted}.")
+    return number
+
+
+def positive_number(call: str, name: str, value: float) -> float:
+    """Return ``value``, a number above 0.
+
+    Args:
+        call: what was called, for the message: ``"Run"``.
+        name: the argument.
+        value: what was passed. A bool is not a number.
+
+    Raises:
+        UsageError: ``value`` is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UsageError(f"{call}({name}={value!r}): expected a number above 0.")
+    return value

@@ -1,0 +1,1 @@
+"""The life of the process: exit, forks, and its rank in a job."""

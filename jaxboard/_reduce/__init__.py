@@ -1,0 +1,7 @@
+"""How several values of one tag become one: accumulators that merge."""
+
+from jaxboard._reduce.kinds import reducer as reducer
+from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
+from jaxboard._reduce.reducers import Reducer as Reducer
+from jaxboard._reduce.reducers import State as State
+from jaxboard._reduce.reducers import floats as floats

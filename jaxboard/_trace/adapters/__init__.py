@@ -1,0 +1,1 @@
+"""`instrument` over the jit wrappers of other libraries."""

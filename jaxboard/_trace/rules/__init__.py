@@ -1,0 +1,1 @@
+"""What the harvest does with an equation that contains reports, by primitive."""

@@ -1,0 +1,382 @@
+"""How processes with an open run end. Each test is a process that really ends that way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from by_hand import DEADLINE
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are POSIX's")
+
+PRELUDE = """
+import json, os, resource, signal, sys, threading, time
+import numpy as np
+from jaxboard._errors import RunError
+from jaxboard.records import Kind, Record, records
+from jaxboard._run import Run, current_run
+
+LOGDIR = sys.argv[1]
+forever = threading.Event().wait
+
+class Lines:
+    '''A sink of JSON lines, which are safe once flush() has returned.'''
+    def __init__(self):
+        self.file = open(os.path.join(LOGDIR, "lines"), "a")
+    def write(self, batch):
+        for r in records(batch):
+            self.file.write(json.dumps([r.step, r.wall_time]) + "\\n")
+    def flush(self):
+        self.file.flush()
+    def close(self):
+        self.file.write('"closed"\\n')
+        self.file.close()
+
+class Hung(Lines):
+    def write(self, batch):
+        forever()
+
+def put(first, count=1):
+    for step in range(first, first + count):
+        current_run().channel.put(Record(Kind.SCALAR, "loss", step, time.time(), np.float32(step)))
+
+def say(word):
+    print(word, flush=True)
+
+if __name__ == "__main__":
+    os.makedirs(LOGDIR, exist_ok=True)
+"""
+
+
+class Child:
+    """A process that runs ``body``, which has the names of PRELUDE."""
+
+    def __init__(self, tmp_path, body):
+        self.logdir = tmp_path / "run"
+        program = tmp_path / "program.py"
+        program.write_text(PRELUDE + textwrap.indent(textwrap.dedent(body), "    "))
+        self.process = subprocess.Popen(
+            [sys.executable, str(program), str(self.logdir)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    def hears(self, word):
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == word + "\n", self.process.communicate()[1]
+
+    def ends(self):
+        """The exit status. Keeps what was printed."""
+        try:
+            self.out, self.err = self.process.communicate(timeout=DEADLINE)
+        finally:
+            self.process.kill()
+        return self.process.returncode
+
+    def lines(self):
+        return [json.loads(line) for line in (self.logdir / "lines").read_text().splitlines()]
+
+    def steps(self):
+        return [line if line == "closed" else line[0] for line in self.lines()]
+
+    def points(self):
+        events = EventAccumulator(str(self.logdir), size_guidance={"scalars": 0})
+        events.Reload()
+        return [(point.step, point.value) for point in events.Scalars("loss")]
+
+
+COMPLETE = [*range(1000), "closed"]
+
+ENDINGS = {
+    "normal": ("with Run(None, sinks=[Lines()]): put(0, 1000)", 0, ""),
+    "close": ("run = Run(None, sinks=[Lines()]); put(0, 1000); run.close()", 0, ""),
+    "without close": ("run = Run(None, sinks=[Lines()]); put(0, 1000)", 0, ""),
+    "without a name": ("Run(None, sinks=[Lines()]); put(0, 1000)", 0, ""),
+    "exception": (
+        "with Run(None, sinks=[Lines()]): put(0, 1000); 1 / 0",
+        1,
+        "ZeroDivisionError: division by zero",
+    ),
+    "exception without with": (
+        "Run(None, sinks=[Lines()]); put(0, 1000); 1 / 0",
+        1,
+        "ZeroDivisionError: division by zero",
+    ),
+    "sys.exit": ("with Run(None, sinks=[Lines()]): put(0, 1000); sys.exit(3)", 3, ""),
+    "sys.exit without with": ("Run(None, sinks=[Lines()]); put(0, 1000); sys.exit(3)", 3, ""),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_nothing_is_lost(tmp_path, ending):
+    """However the program ends of itself, all is written once and the exit status is its own."""
+    body, status, message = ENDINGS[ending]
+    child = Child(tmp_path, body)
+    assert child.ends() == status
+    assert child.err.splitlines()[-1:] == ([message] if message else [])
+    assert child.steps() == COMPLETE
+
+
+SIGNALLED = {
+    "with": "with Run(None, sinks=[Lines()], flush_secs=1000): put(0, 1000); say('put'); forever()",
+    "no with": "Run(None, sinks=[Lines()], flush_secs=1000); put(0, 1000); say('put'); forever()",
+}
+
+
+@pytest.mark.parametrize("block", SIGNALLED)
+def test_ctrl_c(tmp_path, block):
+    """Ctrl-C loses nothing, and the program ends as Ctrl-C ends it."""
+    child = Child(tmp_path, SIGNALLED[block])
+    child.hears("put")
+    child.process.send_signal(signal.SIGINT)
+    assert child.ends() == -signal.SIGINT
+    assert child.err.splitlines()[-1] == "KeyboardInterrupt"
+    assert child.steps() == COMPLETE
+
+
+@pytest.mark.parametrize("block", SIGNALLED)
+def test_sigterm(tmp_path, block):
+    """SIGTERM loses nothing, and the process dies of SIGTERM, silently."""
+    child = Child(tmp_path, SIGNALLED[block])
+    child.hears("put")
+    child.process.send_signal(signal.SIGTERM)
+    assert child.ends() == -signal.SIGTERM
+    assert child.err == ""
+    assert child.steps() == COMPLETE
+
+
+def test_sigterm_while_the_device_is_at_work(tmp_path):
+    """The main thread need not come back from a computation for SIGTERM to be obeyed."""
+    child = Child(
+        tmp_path,
+        """
+        import jax
+        Run(None, sinks=[Lines()], flush_secs=1000)
+        put(0, 1000)
+        spin = jax.jit(lambda x: jax.lax.while_loop(lambda c: c >= 0, lambda c: (c + 1) % 7, x))
+        compiled = spin.lower(0).compile()
+        say("put")
+        jax.block_until_ready(compiled(0))
+        """,
+    )
+    child.hears("put")
+    child.process.send_signal(signal.SIGTERM)
+    assert child.ends() == -signal.SIGTERM
+    assert child.steps() == COMPLETE
+
+
+def test_sigterm_twice(tmp_path):
+    """A second SIGTERM, as `timeout` and process groups send it, doesn't cut the writing short."""
+    child = Child(
+        tmp_path,
+        """
+        class Slow(Lines):
+            def write(self, batch):
+                say("writing")
+                sys.stdin = None
+                forever(0.5)
+                super().write(batch)
+        Run(None, sinks=[Slow()], flush_secs=1000)
+        put(0, 1000)
+        say("put")
+        forever()
+        """,
+    )
+    child.hears("put")
+    child.process.send_signal(signal.SIGTERM)
+    child.hears("writing")
+    child.process.send_signal(signal.SIGTERM)
+    assert child.ends() == -signal.SIGTERM
+    assert child.steps() == COMPLETE
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_sigterm_handlers_of_others(tmp_path, when):
+    """A handler of the user's own, set before or after the run was opened, is the one that counts."""
+    handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))"
+    opened = "Run(None, sinks=[Lines()], flush_secs=1000)"
+    first, second = (handler, opened) if when == "before" else (opened, handler)
+    child = Child(tmp_path, f"{first}\n{second}\nput(0, 1000)\nsay('put')\nforever()")
+    child.hears("put")
+    child.process.send_signal(signal.SIGTERM)
+    assert child.ends() == 5
+    assert child.steps() == COMPLETE
+
+
+def test_sigterm_is_let_go_with_the_last_run(tmp_path):
+    """While a run is open SIGTERM is caught; afterwards it is as it was before."""
+    child = Child(
+        tmp_path,
+        """
+        before = signal.getsignal(signal.SIGTERM)
+        first, second = Run(None, sinks=[]), Run(None, sinks=[])
+        first.close()
+        caught = signal.getsignal(signal.SIGTERM)
+        second.close()
+        say(str((before == signal.SIG_DFL, caught == signal.SIG_DFL)))
+        say(str((signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, signal.set_wakeup_fd(-1))))
+        """,
+    )
+    assert child.ends() == 0
+    assert child.out == "(True, False)\n(True, -1)\n"
+
+
+def test_sigkill_loses_at_most_flush_secs(tmp_path):
+    """What was reported flush_secs before the process was killed is on disk, without a gap."""
+    flush_secs = 1.0
+    child = Child(
+        tmp_path,
+        f"""
+        class Tells(Lines):
+            def flush(self):
+                super().flush()
+                say("flushed")
+        Run(None, sinks=[Tells()], flush_secs={flush_secs})
+        step = 0
+        while not forever(0.001):
+            put(step)
+            step += 1
+        """,
+    )
+    for _ in range(3):
+        child.hears("flushed")
+    child.process.kill()
+    killed = time.time()
+    assert child.ends() == -signal.SIGKILL
+    lines = child.lines()
+    assert [step for step, _ in lines] == list(range(len(lines)))
+    assert lines[-1][1] >= killed - flush_secs
+
+
+def test_a_hanging_sink_does_not_keep_the_process(tmp_path):
+    """A sink that never returns costs the timeout at the end, and is told of."""
+    child = Child(tmp_path, "Run(None, sinks=[Hung()], timeout=0.2); put(0, 10)")
+    assert child.ends() == 0
+    assert "Hung did not finish within 0.2 s" in child.err
+
+
+def test_a_hanging_sink_does_not_stop_sigterm(tmp_path):
+    """SIGTERM ends the process even so."""
+    child = Child(
+        tmp_path, "Run(None, sinks=[Hung()], timeout=0.2); put(0, 10); say('put'); forever()"
+    )
+    child.hears("put")
+    child.process.send_signal(signal.SIGTERM)
+    assert child.ends() == -signal.SIGTERM
+    assert "Hung did not finish within 0.2 s" in child.err
+
+
+def test_a_forked_child_does_not_write(tmp_path):
+    """A fork has no run in force, and ending in any way it writes nothing of its parent's."""
+    child = Child(
+        tmp_path,
+        """
+        with Run(None, sinks=[Lines()], flush_secs=1000) as run:
+            put(0, 1000)
+            pid = os.fork()
+            if not pid:
+                say(repr(current_run()))
+                run.channel.put(Record(Kind.SCALAR, 'loss', 0, 0.0, np.float32(0)))
+                run.close()
+                assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+                with Run(None, sinks=[]) as own:
+                    assert current_run() is own
+                sys.exit(7)
+            say(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+        """,
+    )
+    assert child.ends() == 0, child.err
+    assert child.out == "None\n7\n"
+    assert child.steps() == COMPLETE
+
+
+def test_sigterm_of_a_forked_child_is_its_own(tmp_path):
+    """A signal to a child (a data loader's worker) doesn't end the parent."""
+    child = Child(
+        tmp_path,
+        """
+        Run(None, sinks=[Lines()], flush_secs=1000)
+        pid = os.fork()
+        if not pid:
+            forever()
+        os.kill(pid, signal.SIGTERM)
+        say(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+        put(0, 1000)
+        """,
+    )
+    assert child.ends() == 0
+    assert child.out == f"{-signal.SIGTERM}\n"
+    assert child.steps() == COMPLETE
+
+
+# --- The same with event files: TensorFlow is imported while the program already ends. ------------
+
+POINTS = [(step, float(step)) for step in range(1000)]
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        ("", 0),
+        ("1 / 0", 1),
+        ("os.kill(os.getpid(), signal.SIGTERM); forever()", -signal.SIGTERM),
+    ],
+    ids=["without close", "exception", "SIGTERM"],
+)
+def test_event_files_are_complete(tmp_path, last, status):
+    """A program over before TensorFlow was imported still leaves all its points."""
+    child = Child(tmp_path, f"Run(LOGDIR); put(0, 1000)\n{last}")
+    assert child.ends() == status, child.err
+    assert child.points() == POINTS
+
+
+def test_event_files_after_a_fork(tmp_path):
+    """No point is there twice after a child of a process with an open run has exited."""
+    child = Child(
+        tmp_path,
+        """
+        with Run(LOGDIR) as run:
+            put(0, 500)
+            run.flush()
+            put(500, 500)
+            pid = os.fork()
+            if not pid:
+                sys.exit()
+            os.waitpid(pid, 0)
+        """,
+    )
+    assert child.ends() == 0, child.err
+    assert child.points() == POINTS
+
+
+def test_a_full_disk(tmp_path):
+    """Training goes on, flush() tells, and once there is room all is written."""
+    child = Child(
+        tmp_path,
+        """
+        # A file that may not grow fails like a disk that is full (EFBIG for ENOSPC).
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        run = Run(LOGDIR, flush_secs=1000)
+        put(0, 10)
+        run.flush()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        put(10, 990)
+        try:
+            run.flush()
+        except RunError as error:
+            say(str(error).split(" yet: ")[0])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        run.close()
+        """,
+    )
+    assert child.ends() == 0, child.err
+    assert child.out == f"run {str(child.logdir)!r}: 990 reports are not on disk\n"
+    assert f"jaxboard, run {str(child.logdir)!r}: TensorBoardSink failed: " in child.err
+    assert child.points() == POINTS
