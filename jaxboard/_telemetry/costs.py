@@ -59,11 +59,9 @@ class Costs:
 
     def called(self, call: Call, step: int, *, first: bool) -> None:
         """A call compiled its function or was the first of it; whether ``first`` with such arguments."""
-        ran = call.function.ran
-        if self._off or ran is None:
+        if self._off or call.program is None:
             return
-        jitted, before, _ = ran
-        executable = self._executable(call, jitted, before)
+        executable = self._executable(call, call.program, call.leading)
         if executable is None:
             return
         flops, accessed = _count(executable, "flops"), _count(executable, "bytes accessed")

@@ -47,10 +47,9 @@ class Overhead:
 
     def end(self, call: Call, *, compiled: bool) -> None:
         """It was dispatched."""
-        ran = call.function.ran
         began = getattr(self._thread, "began", None)
-        if ran is not None and began is not None and not compiled:
-            self._seconds += self._clock() - began - ran[2]
+        if call.program is not None and began is not None and not compiled:
+            self._seconds += self._clock() - began - call.dispatch_seconds
             self._calls += 1
 
     def sample(self, step: int) -> None:

@@ -94,7 +94,7 @@ class Recompiles:
             history.count += 1
             history.known = [*history.known, (now, step, history.count)][-_KNOWN:]
         number = same[0] if same else history.count
-        variant = (number, id(function.ran[0])) if function.ran is not None else None
+        variant = (number, id(call.program)) if call.program is not None else None
         repeated = variant in history.variants
         if variant is not None and programs:
             history.variants.add(variant)

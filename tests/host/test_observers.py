@@ -98,4 +98,4 @@ def test_a_broken_observer_is_taken_out(diary, caplog):
     assert len(broken.lines) == 2  # it saw the end of the call in which it failed
     assert [line[0] for line in diary.lines] == ["begin", "end"] * 2
     (message,) = [record.getMessage() for record in caplog.records]
-    assert "Diary failed and is off from here on: ValueError: no ink" in message
+    assert "Diary failed and is disabled: ValueError: no ink. Training continues." in message

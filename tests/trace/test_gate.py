@@ -121,7 +121,7 @@ def test_steps_that_the_device_counts_are_gated():
         for _ in range(6):
             state = by_device(state, X)
     assert [r.step for r in records] == [6, 9]
-    jaxpr = by_device._programs.computing.trace(state, X).jaxpr
+    jaxpr = by_device._programs.device_step().trace(state, X).jaxpr
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
 
 

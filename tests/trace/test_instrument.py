@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxboard as jb
+from jaxboard import _log
 from jaxboard.testing import capture
 
 
@@ -216,7 +217,7 @@ def test_plain_function_runs_as_it_is():
 
 def test_no_run():
     """With no run open the function runs without its reports, and a warning says so once."""
-    jb._trace.advice._warned_no_run = False
+    _log.forget_warnings()
     instrumented = jb.instrument(jax.jit(step))
     with pytest.warns(jb.JaxboardWarning, match="step: no run is open, so nothing is reported"):
         out = instrumented(W, X)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations_of
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,22 +44,6 @@ def reference(values, every, first=0):
         for ends, window in windows.items()
         for name, reduce in how.items()
     }
-
-
-@contextlib.contextmanager
-def compiles(name):
-    """Yields a list that gets an element for each time a program of that name is compiled."""
-    seen = []
-
-    def listen(event, duration_secs, **more):
-        if event.endswith("backend_compile_duration") and more.get("fun_name") == f"jit({name})":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def windows(records):
@@ -136,8 +120,8 @@ def test_one_frame_a_window():
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=100)))
     with capture():
         step(1.0)
-        for muted, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
-            _, frame, _ = step._programs.carrying(muted, 1)(step._fresh, 1.0)
+        for not_due, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
+            _, frame, _ = step._programs.windowed(not_due, 1)(step._usual.empty, 1.0)
             assert len(frame.plan.entries) == leaves
             assert bool(frame.arrays) == bool(leaves)
 
@@ -153,7 +137,7 @@ def test_no_program_more_than_needed():
         jb.scalar("x", x, every=5)
         return x
 
-    with compiles("step") as seen, capture():
+    with compilations_of("step") as seen, capture():
         for _ in range(20):
             step(jnp.float32(1))
     assert (len(seen), len(traces)) == (2, 2)
@@ -235,7 +219,7 @@ def test_on_a_mesh(kind):
     options: Any = {"in_shardings": rows, "out_shardings": rows} if kind == "jit" else {}
     step = jb.instrument(jax.jit(f, **options))
     x = np.arange(16, dtype=np.float32)
-    with compiles("f") as seen, capture() as records:
+    with compilations_of("f") as seen, capture() as records:
         for _ in range(7):
             results = step(x if kind == "jit" else jax.device_put(x, rows))
             assert results.sharding.is_equivalent_to(rows, 1)
@@ -327,64 +311,6 @@ def test_donation_and_static_arguments_beside_windows():
             assert float(step(x, power, scale=2.0)) == 3.0**power * 2
             assert x.is_deleted()
     assert [(r.step, float(r.value)) for r in records] == [(0, 3.0), (2, 6.0)]
-
-
-@pytest.mark.parametrize("windowed", [True, False])
-@pytest.mark.parametrize("shapes", [True, False])
-def test_precompile(windowed, shapes):
-    """After precompile() no step compiles anything, whatever is due on it."""
-
-    @jb.instrument
-    @jax.jit
-    def prepared(x):
-        jb.histogram("h", x, every=2)
-        jb.image("i", x[:, None, None], every=3)
-        if windowed:
-            jb.scalar("w", x.sum(), every=6)
-        return x * 2
-
-    x = jnp.arange(4.0)
-    with compiles("prepared") as seen:
-        prepared.precompile(jax.ShapeDtypeStruct(x.shape, x.dtype) if shapes else x)
-    assert len(seen) == 4  # due: nothing; 2; 3; all of them
-    with compiles("prepared") as seen, capture() as records:
-        for _ in range(13):
-            prepared(x)
-    assert seen == []
-    assert [r.step for r in records if r.tag == "h"] == [0, 2, 4, 6, 8, 10, 12]
-    assert [r.step for r in records if r.tag == "i"] == [0, 3, 6, 9, 12]
-    assert [r.step for r in records if r.tag == "w"] == ([0, 6, 12] if windowed else [])
-
-
-def test_precompile_under_nnx_jit():
-    """The same for modules: they are left as they were, and no step compiles anything."""
-
-    @jb.instrument
-    @nnx.jit
-    def prepared(model, x):
-        jb.scalar("w", (model(x) ** 2).mean(), every=3)
-        model.kernel[...] = model.kernel[...] * 2
-
-    model = nnx.Linear(4, 2, rngs=nnx.Rngs(0))
-    before = np.asarray(model.kernel[...])
-    with compiles("prepared") as seen:
-        prepared.precompile(model, jnp.ones((3, 4)))
-    assert len(seen) == 2
-    np.testing.assert_array_equal(model.kernel[...], before)
-    with compiles("prepared") as seen, capture() as records:
-        for _ in range(5):
-            prepared(model, jnp.ones((3, 4)))
-    assert seen == []
-    np.testing.assert_array_equal(model.kernel[...], before * 32)
-    assert [r.step for r in records] == [0, 3, 4]
-
-
-def test_precompile_of_a_plain_function():
-    """What is not jitted has no program to compile, and says so."""
-    with pytest.raises(
-        jb.ReportError, match="f.precompile..: a plain function has nothing to compile"
-    ):
-        jb.instrument(lambda x: x, name="f").precompile(1.0)
 
 
 def test_many_combinations_are_warned_of():
