@@ -47,7 +47,7 @@ _NEEDS_VALUE = (
 
 
 class Delivery:
-    """How the calls of one function run, and how their reports reach the host.
+    """One way to run the calls of a function and to deliver their reports.
 
     Args:
         name: the function's name in messages.

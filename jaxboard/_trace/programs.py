@@ -38,7 +38,7 @@ Kwargs: TypeAlias = dict[str, Any]
 
 
 class ProgramKey(NamedTuple):
-    """What distinguishes the programs of one function.
+    """The key of one program of a function.
 
     Attributes:
         kind: the method of :class:`Programs` that makes it.

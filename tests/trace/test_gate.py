@@ -149,6 +149,6 @@ def test_on_a_mesh():
 
 def test_another_gate_is_refused():
     """There are two gates."""
-    with pytest.raises(jb.ReportError) as refused:
+    with pytest.raises(jb.UsageError) as refused:
         jb.instrument(gate="if")  # pyright: ignore[reportArgumentType]
     assert str(refused.value) == "instrument(gate='if'): expected 'compile' or 'cond'."
