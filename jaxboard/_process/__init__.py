@@ -1,1 +1,1 @@
-"""The life of the process: exit, forks, and its rank in a job."""
+"""The life of the process: its exit, its forks, and its rank in a job."""
