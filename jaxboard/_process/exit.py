@@ -151,6 +151,4 @@ def _reset_in_child() -> None:
     _unblock_sigterm()
 
 
-on_fork(
-    Stage.SIGNALS, before=_block_sigterm, in_parent=_unblock_sigterm, in_child=_reset_in_child
-)
+on_fork(Stage.SIGNALS, before=_block_sigterm, in_parent=_unblock_sigterm, in_child=_reset_in_child)

@@ -25,11 +25,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from jaxboard._log import describe, logger
 
-Hook = Callable[[], None]
+Hook: TypeAlias = Callable[[], None]
 
 
 class Stage(enum.IntEnum):

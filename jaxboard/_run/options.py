@@ -7,7 +7,7 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, SupportsIndex
+from typing import SupportsIndex, cast
 
 from jaxboard import _paths
 from jaxboard._check import positive_number
@@ -53,13 +53,19 @@ def hparams_record(hparams: object, step: int) -> Record | None:
             f"Run(hparams=...): expected a dict, got {type(hparams).__name__}. Convert a dataclass with "
             "dataclasses.asdict(config), parsed arguments with vars(args)."
         )
-    return Record(Kind.HPARAMS, "hparams", step, time.time(), dict(_flatten(hparams)))
+    return Record(
+        Kind.HPARAMS,
+        "hparams",
+        step,
+        time.time(),
+        dict(_flatten(cast("Mapping[object, object]", hparams))),
+    )
 
 
-def _flatten(tree: Mapping[Any, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}/")
+            yield from _flatten(cast("Mapping[object, object]", value), f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", _as_python_number(value)
 
@@ -82,5 +88,5 @@ def parse_logdir(logdir: object) -> pathlib.Path | str | None:
         raise UsageError(f"Run({logdir!r}): expected a path, got {type(logdir).__name__}.")
     if not os.fspath(logdir):
         raise UsageError("Run(''): the log directory is empty. Pass a path.")
-    path = _paths.absolute(logdir)
+    path = _paths.absolute(cast("str | os.PathLike[str]", logdir))
     return path if _paths.is_remote(path) else pathlib.Path(path)

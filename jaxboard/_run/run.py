@@ -324,5 +324,9 @@ def _sink(logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | 
     return FanOut(sinks)
 
 
-# The parent's runs have no flusher thread in a forked child.
-on_fork(Stage.STATE, in_child=_open.clear)
+def _forget_all() -> None:
+    # In a forked child, the parent's runs have no flusher thread.
+    _open.clear()
+
+
+on_fork(Stage.STATE, in_child=_forget_all)

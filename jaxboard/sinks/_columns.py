@@ -79,7 +79,8 @@ def _varints(numbers: np.ndarray, width: int) -> np.ndarray:
 @functools.lru_cache(maxsize=512)
 def _template(tags: tuple[str, ...], step_width: int) -> tuple[np.ndarray, np.ndarray]:
     """Return an event with zeros in the variable bytes, and the positions of its float bytes."""
-    summary, ends = b"", []
+    summary = b""
+    ends: list[int] = []
     for tag in tags:
         name = tag.encode()
         value = b"\x0a" + _varint(len(name)) + name + b"\x15" + bytes(4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from jaxboard import _paths
@@ -112,7 +112,7 @@ class Directory:
                 _writers.remove(writer.path)
 
     @contextlib.contextmanager
-    def _abandoned_on_error(self) -> Iterator[None]:
+    def _abandoned_on_error(self) -> Generator[None]:
         try:
             yield
         except BaseException:

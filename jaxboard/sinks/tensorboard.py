@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
@@ -125,7 +125,7 @@ class TensorBoardSink(Sink):
         return self._directories[run]
 
     @contextlib.contextmanager
-    def _all_or_none(self) -> Iterator[None]:
+    def _all_or_none(self) -> Generator[None]:
         """Abandon the pending records of every directory if one fails: the caller writes all of them again."""
         try:
             self.open()

@@ -32,7 +32,7 @@ def value(kind: Kind, content, tag: str = "tag"):
 
 def test_every_kind_has_an_encoding():
     """Scalars go by columns, norms and stacks have become scalars; each other kind has a row in the table."""
-    assert {Kind.SCALAR, Kind.NORMS, Kind.STACK, *_encoding._VALUES} == set(Kind)
+    assert {Kind.SCALAR, Kind.NORMS, Kind.STACK, *_encoding._ENCODERS} == set(Kind)
 
 
 def test_scalars_of_one_tag_keep_their_order():
@@ -174,6 +174,6 @@ def test_a_scalar_that_is_no_number_leaves_the_others():
 
 def test_a_start_marks_its_step():
     """SessionLog.START, at the step from which the file counts."""
-    data, sizes = _encoding.start(17)
+    data, sizes = _encoding.session_start(17)
     event = Event.FromString(data)
     assert (event.step, event.session_log.status, sizes.tolist()) == (17, 1, [len(data)])
