@@ -3,6 +3,9 @@
 A normal end, an exception and ``sys.exit`` reach ``atexit``. SIGTERM, which schedulers send before they
 kill a process, would end it immediately. While a run is open and the program has no SIGTERM handler of
 its own, SIGTERM closes the open runs first and then ends the process as usual.
+
+Profiles that are being recorded end the same way. What was opened last is closed first, so a profile is
+saved before the run that it belongs to is closed.
 """
 
 from __future__ import annotations
@@ -25,11 +28,11 @@ _GRACE_SECS = 20.0
 """Most seconds by which SIGTERM is delayed. Kubernetes and Slurm send SIGKILL 30 s after it."""
 
 Close: TypeAlias = Callable[[float | None], None]
-"""Closes a run within that many seconds, even if the device is busy; None waits for the device."""
+"""Closes a run, or ends a profile, within that many seconds. With None it also waits for the device."""
 
 
 class _State:
-    """The open runs of this process, and the SIGTERM watcher that closes them."""
+    """What is open in this process, and the SIGTERM watcher that closes it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

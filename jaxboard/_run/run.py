@@ -295,7 +295,7 @@ class Run:
 
 
 def channel_of(run: Run) -> Channel:
-    """Return the channel that takes the reports of ``run``. For other parts of jaxboard."""
+    """Return the channel that takes the reports of ``run``, for other parts of jaxboard."""
     return run._channel  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
 
 

@@ -15,6 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import jaxboard as jb
+from jaxboard import sinks
 from jaxboard.sinks import (
     Batch,
     EncodedImage,
@@ -121,6 +122,24 @@ def scalar(step: int, tag: str = "loss", run: str = "") -> Record:
 
 def points(*steps: int) -> list[tuple[int, float]]:
     return [(step, step / 2) for step in steps]
+
+
+def test_public_names():
+    """jaxboard.sinks exports the sinks and every type that a sink receives, all documented."""
+    assert sinks.__all__ == [
+        "Batch",
+        "EncodedImage",
+        "Histogram",
+        "Kind",
+        "MemorySink",
+        "Record",
+        "Scalars",
+        "Sink",
+        "TensorBoardSink",
+        "records",
+    ]
+    for name in sinks.__all__:
+        assert getattr(sinks, name).__doc__
 
 
 def test_it_is_a_sink(case, directory):
@@ -241,6 +260,7 @@ if name == "TensorBoardSink without TensorFlow":
     sys.modules["tensorflow"] = None
 import numpy as np
 import jaxboard as jb
+from jaxboard import sinks
 from jaxboard.sinks import TensorBoardSink
 
 if name == "example":
