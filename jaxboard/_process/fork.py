@@ -20,11 +20,13 @@ hook ever runs there.
 
 from __future__ import annotations
 
+import bisect
 import enum
+import operator
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from jaxboard._log import describe, logger
@@ -69,11 +71,12 @@ def on_fork(
         in_parent: runs after the fork in the parent.
         in_child: runs after the fork in the child, which has no other thread.
     """
-    _registered.append(_Hooks(stage, before, in_parent, in_child))
-    _registered.sort(key=lambda hooks: hooks.stage)  # Stable: keeps the order within a stage.
+    # One call into C: the list is complete and sorted whenever another thread forks.
+    hooks = _Hooks(stage, before, in_parent, in_child)
+    bisect.insort_right(_registered, hooks, key=operator.itemgetter(0))
 
 
-def _call(hooks: Iterable[Hook | None]) -> None:
+def _call(hooks: list[Hook | None]) -> None:
     for hook in hooks:
         try:
             if hook is not None:
@@ -83,15 +86,15 @@ def _call(hooks: Iterable[Hook | None]) -> None:
 
 
 def _before() -> None:
-    _call(hooks.before for hooks in list(_registered))
+    _call([hooks.before for hooks in _registered])
 
 
 def _in_parent() -> None:
-    _call(hooks.in_parent for hooks in reversed(_registered))
+    _call([hooks.in_parent for hooks in reversed(_registered)])
 
 
 def _in_child() -> None:
-    _call(hooks.in_child for hooks in reversed(_registered))
+    _call([hooks.in_child for hooks in reversed(_registered)])
 
 
 if hasattr(os, "register_at_fork"):  # Not on Windows.
