@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Packed
@@ -31,7 +32,7 @@ from jaxboard._types import Array, PyTree
 _MANY = 4
 """Warn when a function has more compiled programs than this."""
 
-_NONE = frozenset[int]()
+_ALL_DUE = frozenset[int]()
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
@@ -48,7 +49,7 @@ class ProgramKey(NamedTuple):
     """
 
     kind: Literal["plain", "windowed", "gated", "device_step", "streamed", "callback"]
-    not_due: frozenset[int] = _NONE
+    not_due: frozenset[int] = _ALL_DUE
     num_args: int | None = None
     checked: bool = False
 
@@ -73,7 +74,7 @@ class Programs:
         jit_options: dict[str, Any],
         options: InstrumentOptions,
     ):
-        self.cadences: frozenset[int] = _NONE
+        self.cadences: frozenset[int] = _ALL_DUE
         self._fn = fn
         self._name = name
         self._jit_options = jit_options
@@ -246,8 +247,8 @@ class Programs:
         args: Args,
         kwargs: Kwargs,
         *,
-        not_due: frozenset[int] = _NONE,
-        step: int | Array | None = None,
+        not_due: frozenset[int] = _ALL_DUE,
+        step: Array | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
@@ -261,9 +262,9 @@ class Programs:
         runs = self._options.seed_runs or context.current().runs
         return context.changed(every=self._options.every, harvested=True, runs=runs, muted=not_due)
 
-    def _step_of(self, args: Args, kwargs: Kwargs) -> int | Array | None:
+    def _step_of(self, args: Args, kwargs: Kwargs) -> Array | None:
         step = self._options.step
-        return None if step is None else step(*args, **kwargs)
+        return None if step is None else jnp.asarray(step(*args, **kwargs))
 
     def _collect(
         self,
@@ -271,7 +272,7 @@ class Programs:
         kwargs: Kwargs,
         *,
         final: bool,
-        step: int | Array | None = None,
+        step: Array | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function and return its results and its reports.

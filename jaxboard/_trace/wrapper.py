@@ -15,7 +15,9 @@ from jaxboard._host import observers
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import context
 from jaxboard._trace.advice import warn_no_run, warn_not_jitted, warn_not_streamed
-from jaxboard._trace.deliveries import Delivery, Eager, make_deliveries
+from jaxboard._trace.deliveries.choose import choose_deliveries
+from jaxboard._trace.deliveries.delivery import Delivery
+from jaxboard._trace.deliveries.eager import Eager
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
 
@@ -54,7 +56,7 @@ class Instrumented:
             from jaxboard._trace.programs import Programs
 
             self._programs = Programs(fn, self._name, jit_options, options)
-            self._usual, self._checked = make_deliveries(
+            self._usual, self._checked = choose_deliveries(
                 self._name, options, self._programs, jit_options
             )
 

@@ -1,5 +1,7 @@
 """Observers are notified of every call of an instrumented function, and cannot stop one."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import threading

@@ -110,14 +110,14 @@ def test_a_report_that_is_not_due_costs_nothing():
     assert not_due.cost_analysis() == bare.cost_analysis()
 
 
-@pytest.mark.parametrize("how", ["argnums", "argnames", "negative"])
-def test_static_arguments(how):
+@pytest.mark.parametrize("kind", ["argnums", "argnames", "negative"])
+def test_static_arguments(kind):
     """Static arguments stay static, whether given by position or by name."""
     options = {
         "argnums": {"static_argnums": 1},
         "argnames": {"static_argnames": "power"},
         "negative": {"static_argnums": -1},
-    }[how]
+    }[kind]
 
     @jb.instrument
     @functools.partial(jax.jit, **options)
@@ -303,7 +303,7 @@ def test_steps_computed_on_the_device():
 
 def test_a_step_that_is_no_integer():
     """A result of step= that is not an integer raises."""
-    f = jb.instrument(jax.jit(lambda x: x), step=lambda x: 1.5, name="f")
+    f = jb.instrument(jax.jit(lambda x: x), step=lambda x: 1.5, name="f")  # pyright: ignore[reportArgumentType]
     with capture(), pytest.raises(jb.UsageError) as raised:
         f(1.0)
     assert str(raised.value) == "f: instrument(step=...) returned 1.5, expected an integer."
@@ -450,16 +450,16 @@ def test_any_argument_may_have_any_name(options):
 
     @functools.partial(jb.instrument, **options)
     @jax.jit
-    def f(self, accumulators, given, first):
+    def f(self, accumulators, leading, first_step):
         def body(total, x):
             jb.scalar("x", x, every=2)
             return total + x, None
 
-        return jax.lax.scan(body, self + accumulators, given + first)[0]
+        return jax.lax.scan(body, self + accumulators, leading + first_step)[0]
 
     with capture():
         for _ in range(3):
-            assert f(self=1.0, accumulators=2.0, given=jnp.arange(3.0), first=4.0) == 18.0
+            assert f(self=1.0, accumulators=2.0, leading=jnp.arange(3.0), first_step=4.0) == 18.0
 
 
 @pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"stream": 2}], ids=str)
@@ -491,8 +491,8 @@ def test_strict_dtype_promotion():
     @jb.instrument
     @jax.jit
     def f(x):
-        for how in ("mean", "sum", "std", "max"):
-            jb.scalar(how, x.astype(jnp.bfloat16), reduce=how)
+        for reduction in ("mean", "sum", "std", "max"):
+            jb.scalar(reduction, x.astype(jnp.bfloat16), reduce=reduction)
         jb.watch("x", {"a": x.astype(jnp.bfloat16)[None]})
         return x
 
