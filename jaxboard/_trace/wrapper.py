@@ -61,7 +61,7 @@ class Instrumented:
             )
 
     def __call__(self, /, *args: object, **kwargs: object) -> PyTree:
-        """Run the function, and deliver its reports.
+        """Run the function, and deliver its reports. The first row that applies decides the program.
 
         ============================================  ==============================================
         when                                          program
