@@ -19,10 +19,10 @@ import jax
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Packed
 from jaxboard._trace import context, windows
+from jaxboard._trace.harvest import harvest
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.rules.streamed import Stream
-from jaxboard._trace.rules.table import collect
 
 _MANY = 4
 """Above how many programs of one function a warning says why there are so many."""
@@ -215,7 +215,7 @@ class Programs:
 
     def _around(self, **more: Any) -> Any:
         runs = self._runs or context.current().runs
-        return context.changed(every=self._every, harvested=True, runs=runs, **more)
+        return context.override(every=self._every, harvested=True, runs=runs, **more)
 
     def _step_of(self, args: Any, kwargs: Any) -> Any:
         return None if self._step is None else self._step(*args, **kwargs)
@@ -228,8 +228,8 @@ class Programs:
         Args:
             args: of the function.
             kwargs: of the function.
-            final: see :func:`collect`.
-            more: for :func:`collect`.
+            final: see :func:`harvest`.
+            more: for :func:`harvest`.
         """
         numbers = {
             n % len(args)
@@ -247,7 +247,7 @@ class Programs:
             return self._fn(*positional, **{**kwargs, **dynamic[1]})
 
         closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
-        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final, **more)
+        results, reports = harvest(closed, jax.tree.leaves(dynamic), final=final, **more)
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports
 
     def _jit(self, function: Any, *, hidden: int = 0, counted: int | None = None) -> Any:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from jaxboard._frame import Packed
 from jaxboard._reduce import reducer
-from jaxboard._trace.pack import Harvested, carried, pack, unpack
-from jaxboard._trace.rules.bodies import empty_like, with_array_weight
+from jaxboard._trace.pack import Harvested, pack, packed_dtype, unpack
+from jaxboard._trace.rules.body_reports import empty_like, with_array_weight
 
 
 class Missing(Exception):  # noqa: N818 (no error: it says what the caller has to bring)
@@ -97,7 +97,7 @@ def common_place(shardings: Iterable[Any]) -> jax.sharding.Sharding | None:
 
 def _weighed(report: Harvested) -> Harvested:
     """The report in the dtypes it is carried in, its weight as an array: how it is from the next call on."""
-    state = jax.tree.map(lambda x: x.astype(carried(x.dtype)), with_array_weight(report).state)
+    state = jax.tree.map(lambda x: x.astype(packed_dtype(x.dtype)), with_array_weight(report).state)
     return Harvested(report.spec, state)
 
 

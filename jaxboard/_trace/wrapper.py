@@ -188,7 +188,7 @@ class Instrumented:
     def _around(self) -> Any:
         """What surrounds the function where it runs as it is."""
         runs = self._options.runs or context.current().runs
-        return context.changed(every=self._options.every, runs=runs)
+        return context.override(every=self._options.every, runs=runs)
 
     def _run(
         self, channel: Channel | None, step: int | None, computed: bool, args: Any, kwargs: Any
@@ -196,7 +196,7 @@ class Instrumented:
         """The call itself, from plain Python."""
         if channel is None or step is None:
             warn_no_run(self._name)
-            with context.changed(silent=True):
+            with context.override(silent=True):
                 return self._fn(*args, **kwargs)
         with self._marker(step):
             if self._programs is None or _compat.jit_is_disabled():

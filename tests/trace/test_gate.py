@@ -147,6 +147,60 @@ def test_on_a_mesh():
     assert [(r.step, float(r.value)) for r in records if r.tag == "w"] == [(0, 120.0), (2, 288.0)]
 
 
+@jax.custom_vjp
+def observe_gradient(x):
+    """Return ``x``, and report the gradient that flows back through it."""
+    return x
+
+
+def observe_backward(_, gradient):
+    jb.histogram("gradient", gradient, every=3)
+    return (gradient,)
+
+
+observe_gradient.defvjp(lambda x: (x, None), observe_backward)
+
+
+def remat_step(w, x):
+    """A step whose recomputation reports: the report is in the differentiated remat equation."""
+
+    @jax.checkpoint
+    def loss(w):
+        y = observe_gradient(jnp.tanh(x @ w))
+        jb.histogram("activations", y, every=2)
+        return (y**2).mean()
+
+    value, gradient = jax.value_and_grad(loss)(w)
+    jb.scalar("loss", value, reduce="last")
+    return w - gradient, value
+
+
+def test_remat_under_grad():
+    """A sampled report in a differentiated remat is harvested: the program has no callback."""
+    gated = jb.instrument(jax.jit(remat_step), gate="cond")
+    points = collected(gated, 0)
+    assert_same(points, collected(jb.instrument(jax.jit(remat_step)), 0))
+    assert {key for key in points[1] if key[0] == "gradient"} == {
+        ("gradient", n) for n in (0, 3, 6)
+    }
+    lowered = gated._programs.gated(2).lower((jnp.int32(0), None), W, X)
+    assert "callback" not in lowered.as_text()
+
+
+def test_remat_in_a_streamed_loop():
+    """In a streamed loop, too: each iteration is gated by its own step."""
+
+    def train(w, xs):
+        return lax.scan(remat_step, w, xs)
+
+    xs = np.stack([X * n for n in range(7)])
+    with capture() as records:
+        w, _ = jb.instrument(jax.jit(train), stream=3)(W, xs)
+    np.testing.assert_array_equal(w, jax.jit(train)(W, xs)[0])
+    steps = {tag: [r.step for r in records if r.tag == tag] for tag in ("gradient", "activations")}
+    assert steps == {"gradient": [0, 3, 6], "activations": [0, 2, 4, 6]}
+
+
 def test_another_gate_is_refused():
     """There are two gates."""
     with pytest.raises(jb.ReportError) as refused:

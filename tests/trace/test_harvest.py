@@ -321,3 +321,27 @@ def test_histogram_in_scan():
     (record,) = records
     assert (record.value.edges[0], record.value.edges[-1]) == (0.0, 64.0)
     assert (record.value.counts.sum(), record.value.nonfinite) == (4, 2)
+
+
+def test_loop_in_a_jaxpr_evaluated_in_place():
+    """A loop in an ``eval_jaxpr`` equation, which JAX 0.12 stages for a closed call, is streamed."""
+    call = Primitive("eval_jaxpr")
+    call.multiple_results = True
+    call.def_effectful_abstract_eval(
+        lambda *_, call_jaxpr: (call_jaxpr.out_avals, call_jaxpr.effects)
+    )
+
+    def loop(total, xs):
+        def body(total, x):
+            jb.scalar("x", x)
+            return total + x, None
+
+        return lax.scan(body, total, xs)[0]
+
+    xs = jnp.arange(5.0)
+    jaxpr = jax.make_jaxpr(loop)(0.0, xs)
+    train = jax.jit(lambda total, xs: call.bind(total, xs, call_jaxpr=jaxpr)[0])
+    with capture() as records:
+        assert float(jb.instrument(train, stream=2)(0.0, xs)) == 10.0
+    points = [(record.tag, record.step, float(record.value)) for record in records]
+    assert points == [("x", step, float(step)) for step in range(5)]

@@ -80,5 +80,10 @@ def test_loops():
 
 def test_loops_of_as_many():
     """Where it does not, that is said."""
-    with capture(), pytest.warns(jb.JaxboardWarning, match="'sum': .* two maps .* 4 lanes each"):
+    with (
+        capture(),
+        pytest.warns(
+            jb.JaxboardWarning, match="'sum' is in a loop under two maps with 4 lanes each"
+        ),
+    ):
         jb.instrument(jax.jit(trips))(np.ones(4, np.float32), np.array([1, 2, 3, 0]))
