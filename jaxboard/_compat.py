@@ -18,15 +18,14 @@ from typing import Any, cast
 import jax
 import jax.core
 import jax.extend.core as jex
+from jax import Array
 from jax.interpreters import ad, mlir
-
-from jaxboard._types import Array
 
 # --- The state of JAX -----------------------------------------------------------------------------
 
 # JAX up to 0.9 has `jax.core.get_opaque_trace_state`, because `jax.extend.core` got it in 0.10. Remove the
 # former with 0.9.
-_trace_state = getattr(jex, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state  # type: ignore[attr-defined]
+_trace_state = getattr(jex, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state
 _TOP = _trace_state(convention="nnx")
 
 
@@ -86,7 +85,7 @@ JAXPR_TYPES = (jex.Jaxpr, jex.ClosedJaxpr)
 
 
 @functools.cache
-def report_effects() -> frozenset[jex.Effect]:
+def report_effects() -> frozenset[Any]:
     """Return an effect that JAX allows inside control flow, remat and custom derivatives.
 
     All versions: which effects are allowed is registered privately, so jaxboard uses the effect of
@@ -102,23 +101,23 @@ def open_jaxpr(jaxpr: jex.Jaxpr | jex.ClosedJaxpr) -> tuple[jex.Jaxpr, tuple[Arr
     with 0.11.
     """
     consts = getattr(jaxpr, "consts", None)
-    return getattr(jaxpr, "jaxpr", jaxpr), tuple(consts or ())
+    return cast(jex.Jaxpr, getattr(jaxpr, "jaxpr", jaxpr)), tuple(consts or ())
 
 
 def make_jaxpr(
     invars: list[jex.Var],
     outvars: list[jex.Var],
     eqns: list[jex.JaxprEqn],
-    debug_info: jex.DebugInfo,
+    original: jex.Jaxpr,
 ) -> jex.Jaxpr:
-    """Return a jaxpr of some equations of another jaxpr.
+    """Return a jaxpr of some equations of another jaxpr, whose source locations it keeps.
 
     All versions: the constructor is public, but ``jax_enable_checks`` requires as many argument names as
     arguments, and only the undocumented ``with_unknown_names`` drops the names of the other jaxpr. Remove
     when JAX can make a jaxpr of a subset of equations.
     """
     effects = set().union(*[eqn.effects for eqn in eqns])
-    debug_info = debug_info.with_unknown_names()
+    debug_info = original.debug_info.with_unknown_names()
     return jex.Jaxpr((), invars, outvars, eqns, effects, debug_info=debug_info)
 
 
@@ -279,14 +278,15 @@ def can_call_python(ctx: mlir.LoweringRuleContext) -> bool:
     be for one device, or all its mesh axes must be manual; only undocumented attributes show which. Remove
     when a side effect needs no sharding.
     """
-    axes = ctx.module_context.axis_context
+    axes: Any = ctx.module_context.axis_context
     match type(axes).__name__:
         case "ShardingContext":
             return getattr(axes, "num_devices", 2) == 1
         case "SPMDAxisContext":
             # Up to JAX 0.8 an inner shard_map names only its own axes here, and the types of its values name all.
             # In later versions both agree. Remove `kinds` with 0.8.
-            kinds = [frozenset(aval.sharding.mesh.manual_axes) for aval in ctx.avals_in]
+            avals = cast(Sequence[jax.core.ShapedArray], ctx.avals_in)
+            kinds = [frozenset(aval.sharding.mesh.manual_axes) for aval in avals]
             return frozenset(axes.mesh.axis_names) in (frozenset(axes.manual_axes), *kinds)
         case _:
             return False
@@ -295,15 +295,18 @@ def can_call_python(ctx: mlir.LoweringRuleContext) -> bool:
 def call_python(
     ctx: mlir.LoweringRuleContext,
     function: Callable[..., tuple[Array, ...]],
-    operands: Sequence[object],
-) -> Sequence[object]:
+    operands: Sequence[Any],
+) -> Sequence[Any]:
     """Lower to a call of ``function`` with NumPy arrays, without JAX or a device transfer between.
 
     All versions: ``emit_python_callback`` is public but not documented, and a documented callback passes JAX
     arrays at several times the cost. Remove when a documented callback can pass NumPy arrays.
     """
+    avals_in, avals_out = (
+        cast(Sequence[jax.core.ShapedArray], avals) for avals in (ctx.avals_in, ctx.avals_out)
+    )
     results, *_ = mlir.emit_python_callback(
-        ctx, function, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=True
+        ctx, function, None, list(operands), avals_in, avals_out, has_side_effect=True
     )
     return results
 

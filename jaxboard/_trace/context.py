@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 
@@ -34,15 +34,9 @@ class TraceContext(NamedTuple):
     runs: bool = False
 
 
-class _UserContext(Protocol):
-    value: TraceContext
-
-    def __call__(self, value: TraceContext) -> contextlib.AbstractContextManager[None]: ...
-
-
 DEFAULT = TraceContext()
 
-_context: _UserContext = jax.make_user_context(DEFAULT)
+_context: Any = jax.make_user_context(DEFAULT)
 
 
 def current() -> TraceContext:

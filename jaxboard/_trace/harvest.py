@@ -14,7 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.core
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal, Var
+from jax import Array
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from jaxboard import _compat
 from jaxboard._trace.inspection import eqn_has_reports
@@ -24,7 +25,6 @@ from jaxboard._trace.rules.base import Evaluated, Rule, RuleContext
 from jaxboard._trace.rules.fallback import Unharvestable, warn_of_fallback
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._trace.rules.table import RULES
-from jaxboard._types import Array
 
 
 def harvest(
@@ -60,7 +60,7 @@ def _evaluate(
     for segment, live in zip(segments, _live_after(segments, jaxpr), strict=True):
         harvested = _evaluate_with_rule(segment, env, context) if segment.has_reports else None
         if harvested is None:
-            _evaluate_unchanged(segment.eqns, env, live, jaxpr.debug_info)
+            _evaluate_unchanged(segment.eqns, env, live, jaxpr)
         else:
             env.update(zip(segment.eqns[0].outvars, harvested.results, strict=True))
             reports.extend(harvested.reports)
@@ -149,14 +149,14 @@ def _live_after(segments: list[_Segment], jaxpr: Jaxpr) -> list[set[Var]]:
 
 
 def _evaluate_unchanged(
-    eqns: list[JaxprEqn], env: dict[Var, Array], live: set[Var], debug_info: DebugInfo
+    eqns: list[JaxprEqn], env: dict[Var, Array], live: set[Var], jaxpr: Jaxpr
 ) -> None:
-    """Evaluate equations as JAX does, and add the live results to ``env``."""
+    """Evaluate some equations of a jaxpr as JAX does, and add the live results to ``env``."""
     defined = {var for eqn in eqns for var in eqn.outvars}
     # A dict, because it keeps the order.
     read = {v: None for eqn in eqns for v in eqn.invars if not isinstance(v, Literal)}
     invars = [var for var in read if var not in defined]
     outvars = [var for eqn in eqns for var in eqn.outvars if var in live]
-    jaxpr = _compat.make_jaxpr(invars, outvars, eqns, debug_info)
-    values = jax.core.eval_jaxpr(jaxpr, (), *[env[var] for var in invars])
+    part = _compat.make_jaxpr(invars, outvars, eqns, jaxpr)
+    values = jax.core.eval_jaxpr(part, (), *[env[var] for var in invars])
     env.update(zip(outvars, values, strict=True))

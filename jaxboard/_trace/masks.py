@@ -14,13 +14,12 @@ import warnings
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import ReportSpec
-from jaxboard._types import Array
 
 # --- Masks and weights ----------------------------------------------------------------------------
 
@@ -162,7 +161,9 @@ class MappedCondTracker:
         predicates = frozenset().union(*(self._predicates.get(v, frozenset()) for v in inputs))
         if eqn.primitive.name == "select_n":
             selector, axes = self._before_broadcast(eqn.invars[0])
-            if self._enters_branch(eqn):
+            if isinstance(selector, Literal):
+                pass  # a constant, so not the predicate of a branch
+            elif self._enters_branch(eqn, selector):
                 self._outer_maps[selector] = max(self._outer_maps.get(selector, 0), *axes[:1], 0)
                 self._index[selector] = self._producer[selector].invars[0]
                 predicates |= {selector}
@@ -174,18 +175,17 @@ class MappedCondTracker:
                 self._predicates[var] = predicates
         return predicates
 
-    def _enters_branch(self, eqn: JaxprEqn) -> bool:
-        """Return whether a ``select_n`` marks an operand of a branch."""
+    def _enters_branch(self, eqn: JaxprEqn, selector: Var) -> bool:
+        """Return whether a ``select_n`` by ``selector`` marks an operand of a branch."""
         if len(eqn.invars) != 3:
             return False
-        predicate, stopped, operand = eqn.invars
+        _, stopped, operand = eqn.invars
         if isinstance(stopped, Literal) or isinstance(operand, Literal):
             return False
         producer = self._producer.get(stopped)
         if producer is not None and producer.primitive.name == "stop_gradient":
             (stopped,) = producer.invars
-        selector, _ = self._before_broadcast(predicate)
-        test = None if isinstance(selector, Literal) else self._producer.get(selector)
+        test = self._producer.get(selector)
         return stopped is operand and test is not None and test.primitive.name == "eq"
 
     def _before_broadcast(self, var: Var | Literal) -> tuple[Var | Literal, tuple[int, ...]]:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, cast
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxboard import _compat
 from jaxboard._errors import ReportError
 from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
 from jaxboard._reduce import State, reducer
-from jaxboard._types import Array
 
 if TYPE_CHECKING:
     from jaxboard._reduce.lanes import LanesReducer

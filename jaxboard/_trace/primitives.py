@@ -18,6 +18,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -28,7 +29,6 @@ from jaxboard._trace import context
 from jaxboard._trace.arrival import arrive
 from jaxboard._trace.masks import Mask, masked_weight, spread_over_devices
 from jaxboard._trace.pack import Harvested, pack, start, unpack
-from jaxboard._types import Array
 
 # --- The report -----------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ def _with_tag(plan: Plan, tag: str) -> Plan:
 @report_p.def_effectful_abstract_eval
 def _report_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
-) -> tuple[list[jax.core.AbstractValue], set[jax.core.Effect]]:
+) -> tuple[list[jax.core.AbstractValue], set[Any]]:
     return [], set(_compat.report_effects())
 
 
@@ -194,7 +194,7 @@ def unpack_operands(operands: Sequence[Array], plan: Plan) -> list[Harvested]:
     return unpack(Packed(plan, _by_dtype(operands, plan)))
 
 
-def _by_dtype(operands: Sequence[Array], plan: Plan) -> dict[str, Array]:
+def _by_dtype(operands: Sequence[Array | np.ndarray], plan: Plan) -> dict[str, Any]:
     slots = [plan.step, *(s for e in plan.entries for s in (*e.slots, e.weight, e.step))]
     dtypes = {slot.dtype for slot in slots if isinstance(slot, Slot)}
     return dict(zip(sorted(dtypes), operands, strict=True))
@@ -209,7 +209,7 @@ def _deliver_impl(*operands: Array, plan: Plan, advance: bool | None) -> list[Ar
 @deliver_p.def_effectful_abstract_eval
 def _deliver_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
-) -> tuple[list[jax.core.AbstractValue], set[jax.core.Effect]]:
+) -> tuple[list[jax.core.AbstractValue], set[Any]]:
     return [], set(_compat.report_effects())
 
 
@@ -231,9 +231,9 @@ def _deliver_batch(
 
 
 def _deliver_lowering(
-    ctx: mlir.LoweringRuleContext, *operands: object, plan: Plan, advance: bool | None
-) -> object:
-    def receive(*arrays: Array) -> tuple[()]:
+    ctx: mlir.LoweringRuleContext, *operands: Any, plan: Plan, advance: bool | None
+) -> Sequence[Any]:
+    def receive(*arrays: Array | np.ndarray) -> tuple[()]:
         # XLA lends its memory only for the call, so NumPy arrays are copied. JAX arrays are kept as they are:
         # reading one here can deadlock.
         kept = [np.array(a) if isinstance(a, np.ndarray) else a for a in arrays]

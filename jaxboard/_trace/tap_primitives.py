@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax.core
 import jax.numpy as jnp
+from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce import floats
 from jaxboard._trace.primitives import report
-from jaxboard._types import Array
 
 # --- What both primitives share -------------------------------------------------------------------
 
@@ -45,8 +46,8 @@ def _batch(
 
 
 def _lowering(
-    ctx: mlir.LoweringRuleContext, operand: object, *, spec: ReportSpec, rank: int
-) -> list[object]:
+    ctx: mlir.LoweringRuleContext, operand: Any, *, spec: ReportSpec, rank: int
+) -> list[Any]:
     return [operand]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxboard import _compat
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.pack import Harvested
 from jaxboard._trace.rules.streamed import Stream
-from jaxboard._types import Array
 
 
 class Evaluated(NamedTuple):

@@ -11,13 +11,13 @@ from collections.abc import Callable
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import Array
 
 from jaxboard import _compat
 from jaxboard._frame import Packed, Plan
 from jaxboard._reduce import State, reducer
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
 from jaxboard._trace.rules.base import Evaluated
-from jaxboard._types import Array
 
 # --- Out of a body and back -----------------------------------------------------------------------
 

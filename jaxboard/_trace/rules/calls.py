@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
-from jax import lax
+from jax import Array, lax
 from jax.extend.core import JaxprEqn
 
 from jaxboard import _compat
@@ -14,7 +14,6 @@ from jaxboard._trace.rules.base import Evaluate, Evaluated, RuleContext
 from jaxboard._trace.rules.body_reports import PackedBody
 from jaxboard._trace.rules.differentiable import keep_differentiable
 from jaxboard._trace.rules.fallback import Unharvestable
-from jaxboard._types import Array
 
 
 def inline(param: str) -> Evaluate:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxboard import _compat
@@ -20,7 +20,6 @@ from jaxboard._trace.rules.body_reports import (
     varying_axes,
     with_array_weight,
 )
-from jaxboard._types import Array
 
 
 def cond(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:

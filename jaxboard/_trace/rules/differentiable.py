@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import Array
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -26,7 +27,6 @@ from jaxboard._trace.pack import pack
 from jaxboard._trace.rules.base import Evaluate, Evaluated, RuleContext
 from jaxboard._trace.rules.body_reports import PackedBody, empty_like, with_array_weight, zeros_of
 from jaxboard._trace.rules.fallback import Unharvestable, warn_of_fallback
-from jaxboard._types import Array
 
 differentiable_call_p = Primitive("jaxboard_differentiable_call")
 differentiable_call_p.multiple_results = True
@@ -105,8 +105,8 @@ def _evaluator(eqn: JaxprEqn) -> Callable[[list[Array]], list[Array]]:
     """Return a function that evaluates an equation unchanged."""
     # By variable: one that occurs several times is one input, read at its last position.
     positions = {v: n for n, v in enumerate(eqn.invars) if not isinstance(v, Literal)}
-    debug_info = _compat.open_jaxpr(inner_jaxprs(eqn)[0])[0].debug_info
-    jaxpr = _compat.make_jaxpr(list(positions), eqn.outvars, [eqn], debug_info)
+    body, _ = _compat.open_jaxpr(inner_jaxprs(eqn)[0])
+    jaxpr = _compat.make_jaxpr(list(positions), eqn.outvars, [eqn], body)
 
     def evaluate(operands: list[Array]) -> list[Array]:
         return jax.core.eval_jaxpr(jaxpr, (), *[operands[n] for n in positions.values()])

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxboard import _compat
@@ -25,7 +25,6 @@ from jaxboard._trace.rules.body_reports import (
     with_array_weight,
 )
 from jaxboard._trace.rules.fallback import warn_of_callbacks
-from jaxboard._types import Array
 
 # --- scan -----------------------------------------------------------------------------------------
 
@@ -160,16 +159,15 @@ def _stream(loop: _WhileLoop, stream: streamed.Stream, context: RuleContext) -> 
 def _accumulate(loop: _WhileLoop, context: RuleContext) -> Evaluated:
     batched, predicate_reports = loop.is_batched, has_reports(loop.predicate)
 
-    def trip(running: Array | None, *carry: Array) -> Evaluated:
-        """Return the next carry and whether the loop is running then."""
-        masks = (
-            context.masks
-            if running is None or not batched
-            else (*context.masks, Mask(running, None))
-        )
+    def trip(running: Array, *carry: Array) -> Evaluated:
+        """Return the next carry and whether the loop is running then.
+
+        ``running`` is whether it is now; it matters where it differs between lanes, or the predicate reports.
+        """
+        masks = (*context.masks, Mask(running, None)) if batched else context.masks
         inner = context._replace(masks=masks)
         results, reports = loop.evaluate_body(list(carry), inner)
-        if batched and running is not None:
+        if batched:
             results = [_select(running, *pair) for pair in zip(results, carry, strict=True)]
         if predicate_reports:
             # Evaluated at the end of a trip, so as often as in the original loop.
@@ -185,8 +183,8 @@ def _accumulate(loop: _WhileLoop, context: RuleContext) -> Evaluated:
 
     def body(state: _State) -> _State:
         carry, running, arrays = state
-        if not predicate_reports:
-            running = loop.is_running(carry, context) if batched else None
+        if running is None:
+            running = loop.is_running(carry, context) if batched else jnp.array(True)
         (*results, running), reports = trip(running, *carry)
         merged = [
             Harvested(new.spec, reducer(new.spec).merge(old.state, new.state))

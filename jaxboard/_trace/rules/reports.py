@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jax import Array
 from jax.extend.core import JaxprEqn
 
 from jaxboard import _compat
@@ -10,7 +11,6 @@ from jaxboard._trace.pack import Harvested
 from jaxboard._trace.primitives import accumulate, unpack_operands
 from jaxboard._trace.rules.base import Evaluated, RuleContext
 from jaxboard._trace.rules.body_reports import report_if, vary_together
-from jaxboard._types import Array
 
 
 def report(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:

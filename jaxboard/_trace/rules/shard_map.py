@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import jax
+from jax import Array
 from jax.extend.core import JaxprEqn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -13,7 +14,6 @@ from jaxboard._frame import Packed, Plan
 from jaxboard._trace.pack import merge_same, pack, unpack
 from jaxboard._trace.rules.base import Evaluated, RuleContext
 from jaxboard._trace.rules.body_reports import vary_together
-from jaxboard._types import Array
 
 
 def shard_map(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:

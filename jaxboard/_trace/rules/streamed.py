@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxboard._frame import LoopChunk, Packed, Plan
 from jaxboard._trace.pack import Harvested, merge_same, pack
 from jaxboard._trace.primitives import deliver
-from jaxboard._types import Array, PyTree
+from jaxboard._types import PyTree
 
 
 class Stream:
