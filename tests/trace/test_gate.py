@@ -1,4 +1,4 @@
-"""gate="cond": one program that skips what isn't due as it runs, with the points that two programs make."""
+"""``gate="cond"``: one program that skips reports that are not due, with the same points as separate programs."""
 
 # pyright: reportFunctionMemberAccess=false, reportAttributeAccessIssue=false
 
@@ -44,7 +44,8 @@ W = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 X = np.linspace(0, 2, 20, dtype=np.float32).reshape(5, 4)
 
 
-def collected(function, first):
+def run_steps(function, first):
+    """Return the results and the points of nine calls from step ``first`` on."""
     with capture(step=first) as records:
         w, results = jnp.array(W), []
         for _ in range(9):
@@ -58,21 +59,21 @@ def collected(function, first):
     return results, points
 
 
-def assert_same(one, other):
-    (results, points), (expected, wanted) = one, other
-    for x, y in zip(tree_leaves(results), tree_leaves(expected), strict=True):
+def assert_same(actual, expected):
+    (results, points), (expected_results, expected_points) = actual, expected
+    for x, y in zip(tree_leaves(results), tree_leaves(expected_results), strict=True):
         np.testing.assert_array_equal(x, y)
-    assert set(points) == set(wanted)
+    assert set(points) == set(expected_points)
     for key, value in points.items():
-        np.testing.assert_array_equal(value, wanted[key], err_msg=str(key))
+        np.testing.assert_array_equal(value, expected_points[key], err_msg=str(key))
 
 
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.filterwarnings("ignore:.*is compiled for more than 4")
-def test_the_points_are_the_same(first):
-    """One program with branches and one for each combination report the same, at the same steps."""
-    gated = collected(jb.instrument(jax.jit(step), gate="cond"), first)
-    assert_same(gated, collected(jb.instrument(jax.jit(step)), first))
+def test_same_points(first):
+    """One program with branches makes the same points as one program for each combination of cadences."""
+    gated = run_steps(jb.instrument(jax.jit(step), gate="cond"), first)
+    assert_same(gated, run_steps(jb.instrument(jax.jit(step)), first))
     assert {tag for tag, _ in gated[1]} == {
         *("activations", "image", "window", "last", "rows"),
         *(["never"] if first == 0 else []),
@@ -80,7 +81,7 @@ def test_the_points_are_the_same(first):
 
 
 def test_one_program():
-    """Whatever is due, the function is traced once and compiled once."""
+    """The function is traced once, whichever reports are due."""
     traces = []
 
     def counted(w, x):
@@ -89,12 +90,12 @@ def test_one_program():
 
     gated = jb.instrument(jax.jit(counted), gate="cond")
     gated.precompile(W, X)
-    collected(gated, 0)
+    run_steps(gated, 0)
     assert len(traces) == 1
 
 
-def test_nothing_is_binned_where_nothing_is_due():
-    """The work of a report that isn't due stands in a branch, and nowhere else in the program."""
+def test_work_is_in_a_branch():
+    """The work of a sampled report is in a branch, and nowhere else in the program."""
 
     def f(x):
         jb.histogram("h", x, every=10)
@@ -108,8 +109,8 @@ def test_nothing_is_binned_where_nothing_is_due():
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
 
 
-def test_steps_that_the_device_counts_are_gated():
-    """With step= on the device the program skips what isn't due too, and the points are the same."""
+def test_step_on_the_device():
+    """A program that computes its own step skips reports that are not due."""
 
     def f(state, x):
         jb.histogram("h", x, every=3)
@@ -126,7 +127,7 @@ def test_steps_that_the_device_counts_are_gated():
 
 
 def test_on_a_mesh():
-    """Branches on sharded values give the whole value's points."""
+    """The points of a sharded value are those of the whole value."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("d"))
 
@@ -149,7 +150,7 @@ def test_on_a_mesh():
 
 @jax.custom_vjp
 def observe_gradient(x):
-    """Return ``x``, and report the gradient that flows back through it."""
+    """Return ``x``, and report its gradient."""
     return x
 
 
@@ -162,7 +163,7 @@ observe_gradient.defvjp(lambda x: (x, None), observe_backward)
 
 
 def remat_step(w, x):
-    """A step whose recomputation reports: the report is in the differentiated remat equation."""
+    """Take a step with a report in its recomputation, that is, in a differentiated remat equation."""
 
     @jax.checkpoint
     def loss(w):
@@ -178,8 +179,8 @@ def remat_step(w, x):
 def test_remat_under_grad():
     """A sampled report in a differentiated remat is harvested: the program has no callback."""
     gated = jb.instrument(jax.jit(remat_step), gate="cond")
-    points = collected(gated, 0)
-    assert_same(points, collected(jb.instrument(jax.jit(remat_step)), 0))
+    points = run_steps(gated, 0)
+    assert_same(points, run_steps(jb.instrument(jax.jit(remat_step)), 0))
     assert {key for key in points[1] if key[0] == "gradient"} == {
         ("gradient", n) for n in (0, 3, 6)
     }
@@ -188,7 +189,7 @@ def test_remat_under_grad():
 
 
 def test_remat_in_a_streamed_loop():
-    """In a streamed loop, too: each iteration is gated by its own step."""
+    """A sampled report in a differentiated remat is gated by the step of each streamed iteration."""
 
     def train(w, xs):
         return lax.scan(remat_step, w, xs)
@@ -201,8 +202,8 @@ def test_remat_in_a_streamed_loop():
     assert steps == {"gradient": [0, 3, 6], "activations": [0, 2, 4, 6]}
 
 
-def test_another_gate_is_refused():
-    """There are two gates."""
-    with pytest.raises(jb.ReportError) as refused:
+def test_invalid_gate():
+    """A gate other than "compile" and "cond" raises an error that names both."""
+    with pytest.raises(jb.ReportError) as error:
         jb.instrument(gate="if")  # pyright: ignore[reportArgumentType]
-    assert str(refused.value) == "instrument(gate='if'): expected 'compile' or 'cond'."
+    assert str(error.value) == "instrument(gate='if'): expected 'compile' or 'cond'."
