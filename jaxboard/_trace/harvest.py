@@ -21,7 +21,7 @@ from jaxboard import _compat
 from jaxboard._trace.inspection import eqn_has_reports
 from jaxboard._trace.masks import MappedCondTracker, Mask
 from jaxboard._trace.pack import merge_same
-from jaxboard._trace.rules.base import Evaluated, Rule, RuleContext
+from jaxboard._trace.rules.base import Evaluated, RuleContext
 from jaxboard._trace.rules.fallback import Unharvestable, warn_of_fallback
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._trace.rules.table import RULES
@@ -75,7 +75,10 @@ def _evaluate_with_rule(
 ) -> Evaluated | None:
     """Evaluate the one equation of a segment; return None if its reports cannot be harvested."""
     (eqn,) = segment.eqns
-    rule = RULES.get(eqn.primitive.name, _NO_RULE)
+    rule = RULES.get(eqn.primitive.name)
+    if rule is None:
+        warn_of_fallback(eqn, "jaxboard has no rule for it")
+        return None
     masks = tuple(Mask(env[var], outer_maps) for var, outer_maps in segment.predicates)
     context = context._replace(
         masks=context.masks + masks, stream=context.stream if rule.streams else None
@@ -97,20 +100,14 @@ def _operand(var: Var | Literal, env: dict[Var, Array]) -> Array:
     return value if isinstance(value, jax.Array) else jnp.asarray(value)
 
 
-def _leave_unchanged(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
-    raise Unharvestable("jaxboard has no rule for it")
-
-
-_NO_RULE = Rule(_leave_unchanged)
-
-
 class _Segment(NamedTuple):
     """Equations that are evaluated together.
 
     Attributes:
         eqns: one equation with reports, or a run of equations without.
-        has_reports: which of the two.
-        predicates: the variables that hold which lanes count, each with the number of maps around its lanes.
+        has_reports: whether it is the former.
+        predicates: the predicates of the mapped branches around the equation, bool variables over lanes, each
+            with the number of maps around those lanes.
     """
 
     eqns: list[JaxprEqn]

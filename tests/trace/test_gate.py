@@ -148,6 +148,29 @@ def test_on_a_mesh():
     assert [(r.step, float(r.value)) for r in records if r.tag == "w"] == [(0, 120.0), (2, 288.0)]
 
 
+def test_shard_map():
+    """A sampled report in a ``shard_map`` makes points only at steps where it is due."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def shard(x):
+        jb.histogram("h", x, every=2)
+        return x + 1
+
+    @functools.partial(jb.instrument, gate="cond")
+    @jax.jit
+    def f(x):
+        jb.scalar("sum", x.sum())
+        spec = PartitionSpec("d")
+        return jax.shard_map(shard, mesh=mesh, in_specs=spec, out_specs=spec)(x)
+
+    x = jnp.arange(16.0)
+    with capture() as records:
+        for _ in range(3):
+            x = f(x)
+    histograms = [(r.step, int(r.value.counts.sum())) for r in records if r.tag == "h"]
+    assert histograms == [(0, 16), (2, 16)]
+
+
 @jax.custom_vjp
 def observe_gradient(x):
     """Return ``x``, and report its gradient."""

@@ -95,10 +95,10 @@ class _WhileLoop(NamedTuple):
     """A ``while`` equation with its operands.
 
     Attributes:
-        predicate: takes ``predicate_consts`` and the carry.
-        body: takes ``body_consts`` and the carry.
-        predicate_consts: see above.
-        body_consts: see above.
+        predicate: (predicate_consts, carry) -> whether the loop is running.
+        body: (body_consts, carry) -> the next carry.
+        predicate_consts: the constants of the predicate.
+        body_consts: the constants of the body.
         carry: the initial carry.
     """
 
@@ -110,7 +110,7 @@ class _WhileLoop(NamedTuple):
 
     @classmethod
     def from_eqn(cls, eqn: JaxprEqn, operands: list[Array]) -> _WhileLoop:
-        """Sort the operands of an equation by what they are."""
+        """Split the operands of an equation into constants and carry."""
         params = eqn.params
         first = params["cond_nconsts"]
         second = first + params["body_nconsts"]

@@ -24,8 +24,7 @@ def shard_map(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Eva
     """
     params = eqn.params
     manual, mesh, checked = _compat.manual_axes(eqn), params["mesh"], params["check_vma"]
-    # The body cannot read a value of the enclosing program, so its sampled reports are always computed; the
-    # host drops those that are not due.
+    # The sampled reports of the body are computed in every call, and the host drops those that are not due.
     context = context._replace(step=None)
     shard = functools.partial(
         jax.shard_map,
