@@ -94,7 +94,9 @@ class Harvested:
         return Harvested(spec, merged, merge_steps(self.step))
 
 
-def start(spec: ReportSpec, value: Array, weight: Array | None, step: Array | None) -> Harvested:
+def start_accumulator(
+    spec: ReportSpec, value: Array, weight: Array | None, step: Array | None
+) -> Harvested:
     """Start the accumulator of one report."""
     if spec.lanes is not None and value.ndim > spec.rank:
         spec = with_lanes(spec, value.shape[0])

@@ -28,7 +28,7 @@ from jaxboard._host.channel import active
 from jaxboard._trace import context
 from jaxboard._trace.arrival import arrive
 from jaxboard._trace.masks import Mask, masked_weight, spread_over_devices
-from jaxboard._trace.pack import Harvested, pack, start, unpack
+from jaxboard._trace.pack import Harvested, pack, start_accumulator, unpack
 
 # --- The report -----------------------------------------------------------------------------------
 
@@ -37,7 +37,10 @@ report_p.multiple_results = True
 
 
 def report(
-    spec: ReportSpec, value: Array, weight: Array | None = None, step: Array | None = None
+    spec: ReportSpec,
+    value: Any,
+    weight: Array | None = None,
+    step: Array | None = None,
 ) -> None:
     """Report a device array, traced or not."""
     operands = [x for x in (value, weight, step) if x is not None]
@@ -63,13 +66,11 @@ def accumulate(
     """
     value, *rest = operands
     weight = masked_weight(masks, value, rest.pop(0) if weighted else None, spec)
-    return start(spec, value, weight, rest.pop(0) if stepped else None)
+    return start_accumulator(spec, value, weight, rest.pop(0) if stepped else None)
 
 
 @report_p.def_impl
-def _report_impl(
-    *operands: jax.Array, spec: ReportSpec, weighted: bool, stepped: bool
-) -> list[Array]:
+def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bool) -> list[Array]:
     channel = active()
     if channel is not None:
         # A compiled program: the caller does not wait for the value and may donate it afterwards. The tag is
@@ -243,7 +244,7 @@ def _deliver_lowering(
     if _compat.can_call_python(ctx):
         return _compat.call_python(ctx, receive, operands)
 
-    def receive_from_jax(*arrays: jax.Array) -> None:
+    def receive_from_jax(*arrays: Array) -> None:
         receive(*arrays)
 
     def through_jax(*arrays: Array) -> list[Array]:

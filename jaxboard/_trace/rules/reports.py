@@ -17,14 +17,14 @@ def report(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evalua
     """Start the accumulator of a report, in a branch if the program knows whether it is due."""
     spec: ReportSpec = eqn.params["spec"]
 
-    def start() -> Harvested:
+    def make_report() -> Harvested:
         return accumulate(operands, context.masks, **eqn.params)
 
     sampled = spec.every > 1 and not (spec.windowed or eqn.params["stepped"])
     if sampled and context.step is not None:
-        harvested = report_if(context.step % spec.every == 0, start)
+        harvested = report_if(context.step % spec.every == 0, make_report)
     else:
-        harvested = start()
+        harvested = make_report()
     # A weight that is a constant is still one for each device along the axes that the value varies along.
     axes = frozenset().union(*map(_compat.varying, operands))
     return Evaluated([], [vary_together(harvested, axes) if axes else harvested])
