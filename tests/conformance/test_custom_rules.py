@@ -191,7 +191,7 @@ def with_effects(report, x):
 
 @pytest.mark.parametrize(
     ("program", "reason"),
-    [(mapped_by_rule, "a custom vmap rule"), (with_effects, "and other effects")],
+    [(mapped_by_rule, "a rule of its own for vmap"), (with_effects, "and other effects")],
 )
 def test_left_alone(program, reason):
     """What has a rule for vmap, or effects beside its reports, keeps them: by callback, with a warning."""
@@ -248,7 +248,7 @@ def test_differentiated(program, around):
         jax.jit(around(functools.partial(program, jb.scalar)))(X)
     with (
         capture() as records,
-        pytest.warns(jb.JaxboardWarning, match="differentiated outside"),
+        pytest.warns(jb.JaxboardWarning, match="differentiated from outside"),
     ):
         result = reporting(X)
     jax.tree.map(np.testing.assert_array_equal, result, bare(X))

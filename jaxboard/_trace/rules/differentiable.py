@@ -64,7 +64,7 @@ def keep_differentiable(
             and reports inside.
     """
     if _has_custom_vmap(eqn):
-        raise Unharvestable("it has a custom vmap rule that may still be needed")
+        raise Unharvestable("it has a rule of its own for vmap that may still be needed")
     packed = PackedBody()
     evaluate_original = _evaluator(eqn)
     flat, tree = jax.tree.flatten((context.masks, operands))
@@ -92,7 +92,7 @@ def keep_differentiable(
         return jax.tree.leaves(pack(list(map(empty_like, packed.unpack(arrays)))).arrays)
 
     def warn() -> None:
-        warn_of_fallback(eqn, "it is differentiated outside of the instrumented function")
+        warn_of_fallback(eqn, "it is differentiated from outside the instrumented function")
 
     flat_results = differentiable_call_p.bind(
         *flat, **_Call(harvested, original, empty_reports, warn)._asdict()
