@@ -332,7 +332,7 @@ def scope(name: str) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _scoped(name: str) -> Iterator[None]:
-    with context.changed(scope=f"{context.current().scope}{name}/"):
+    with context.override(scope=f"{context.current().scope}{name}/"):
         yield
 
 

@@ -26,7 +26,7 @@ from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.rules.streamed import Stream
-from jaxboard._trace.rules.table import collect
+from jaxboard._trace.harvest import harvest
 from jaxboard._types import Array, PyTree
 
 _MANY = 4
@@ -260,7 +260,7 @@ class Programs:
 
     def _context(self, not_due: frozenset[int]) -> contextlib.AbstractContextManager[None]:
         runs = self._options.seed_runs or context.current().runs
-        return context.changed(every=self._options.every, harvested=True, runs=runs, muted=not_due)
+        return context.override(every=self._options.every, harvested=True, runs=runs, muted=not_due)
 
     def _step_of(self, args: Args, kwargs: Kwargs) -> Array | None:
         step = self._options.step
@@ -280,9 +280,9 @@ class Programs:
         Args:
             args: the positional arguments: tracers and static values.
             kwargs: the keyword arguments.
-            final: see :func:`collect`.
-            step: see :func:`collect`.
-            stream: see :func:`collect`.
+            final: see :func:`harvest`.
+            step: see :func:`harvest`.
+            stream: see :func:`harvest`.
         """
         static_positions = {
             n % len(args)
@@ -300,7 +300,7 @@ class Programs:
             return self._fn(*positional, **{**kwargs, **dynamic[1]})
 
         closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
-        results, reports = collect(
+        results, reports = harvest(
             closed, jax.tree.leaves(dynamic), final=final, step=step, stream=stream
         )
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports

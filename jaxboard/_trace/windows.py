@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from jaxboard._frame import Packed, ReportSpec
 from jaxboard._reduce import reducer
-from jaxboard._trace.pack import Harvested, carried, pack, unpack
-from jaxboard._trace.rules.bodies import empty_like, with_array_weight
+from jaxboard._trace.pack import Harvested, packed_dtype, pack, unpack
+from jaxboard._trace.rules.body_reports import empty_like, with_array_weight
 from jaxboard._types import Array
 
 IsDue: TypeAlias = Callable[[int], bool | Array]
@@ -62,7 +62,7 @@ def accumulate(
         MissingAccumulators: a windowed report has no accumulator.
     """
     leaving = [report for report in reports if not is_windowed(report)]
-    new = {_key(report): report for report in map(_as_carried, filter(is_windowed, reports))}
+    new = {_key(report): report for report in map(_as_accumulated, filter(is_windowed, reports))}
     old = {} if accumulators is None else {_key(each): each for each in unpack(accumulators)}
     missing = [report for key, report in new.items() if key not in old]
     if missing:
@@ -104,9 +104,9 @@ def accumulator_sharding(shardings: Iterable[object]) -> jax.sharding.Sharding |
     return None
 
 
-def _as_carried(report: Harvested) -> Harvested:
+def _as_accumulated(report: Harvested) -> Harvested:
     """Return the report with the dtypes that accumulators have, and its weight as an array."""
-    state = jax.tree.map(lambda x: x.astype(carried(x.dtype)), with_array_weight(report).state)
+    state = jax.tree.map(lambda x: x.astype(packed_dtype(x.dtype)), with_array_weight(report).state)
     return Harvested(report.spec, state)
 
 
@@ -119,7 +119,7 @@ def _key(report: Harvested) -> _Key:
 def _merge(old: Harvested, new: Harvested | None) -> Harvested:
     if new is None:
         return old
-    return _as_carried(Harvested(old.spec, reducer(old.spec).merge(old.state, new.state)))
+    return _as_accumulated(Harvested(old.spec, reducer(old.spec).merge(old.state, new.state)))
 
 
 def _select(predicate: bool | Array, if_true: Harvested, if_false: Harvested) -> Harvested:

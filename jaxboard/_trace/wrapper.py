@@ -131,7 +131,7 @@ class Instrumented:
         step = call.step
         if channel is None or step is None:
             warn_no_run(self._name, stacklevel=3)
-            with context.changed(silent=True):
+            with context.override(silent=True):
                 return self._fn(*call.args, **call.kwargs)
         if not _compat.trace_is_on():
             return delivery.call(channel, step, call)

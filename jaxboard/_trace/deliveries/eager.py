@@ -42,7 +42,7 @@ class Eager(Delivery):
     def run(self, args: Args, kwargs: Kwargs) -> PyTree:
         """Run the function with its options, within the program or the loop around it."""
         runs = self._seed_runs or context.current().runs
-        with context.changed(every=self._every, runs=runs):
+        with context.override(every=self._every, runs=runs):
             return self._fn(*args, **kwargs)
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
