@@ -23,8 +23,8 @@ from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._run import options
-from jaxboard._telemetry import start
-from jaxboard._telemetry.settings import Telemetry
+from jaxboard._telemetry.monitor import start_monitor
+from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.sinks import FanOut, Sink, TensorBoardSink
 
 P = ParamSpec("P")
@@ -140,7 +140,7 @@ class Run:
         )
         if overflow not in ("wait", "drop"):
             raise RunError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
-        start.check(telemetry)
+        check_telemetry(telemetry)
         first = options.step_number(step)
         record = options.hparams_record(hparams, first)
         self.logdir = options.logdir_of(logdir)
@@ -172,8 +172,11 @@ class Run:
         if record is not None:
             self.channel.put(record)
         flusher = self._flusher  # not self: the run is not to keep itself alive
-        self._telemetry = start.start(
-            telemetry, self.channel, self.logdir, lambda: flusher.cpu_seconds
+        self._telemetry = start_monitor(
+            telemetry,
+            self.channel,
+            logdir=self.logdir,
+            flusher_seconds=lambda: flusher.cpu_seconds,
         )
         self._flusher.start()
         _open[self.channel] = self
