@@ -1,4 +1,4 @@
-"""What JAX compiles during the calls of instrumented functions.
+"""The programs that JAX compiles during the calls of instrumented functions.
 
 JAX reports the duration of each phase of a compilation through ``jax.monitoring``, on the thread that
 compiles. A stack of open calls for each thread attributes it to a call.

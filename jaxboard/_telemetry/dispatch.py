@@ -1,4 +1,4 @@
-"""How the wrapper dispatched a call: the program, its leading arguments and the time it took."""
+"""The dispatch of a call by the wrapper: the program, its leading arguments and the time it took."""
 
 from __future__ import annotations
 
