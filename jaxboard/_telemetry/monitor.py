@@ -43,7 +43,17 @@ class TelemetryMonitor:
         self._listener = listener
         self._recompiles = RecompileDetector(reporter)
         self._collectors = tuple(collectors)
-        self._inner_first = self._collectors[::-1]
+        # Calls are frequent: hooks that do nothing are not called.
+        self._begin_hooks = [
+            collector.begin_call
+            for collector in self._collectors
+            if type(collector).begin_call is not Collector.begin_call
+        ]
+        self._end_hooks = [
+            collector.end_call
+            for collector in reversed(self._collectors)
+            if type(collector).end_call is not Collector.end_call
+        ]
 
     def start(self) -> None:
         """Observe calls and compilations."""
@@ -62,16 +72,16 @@ class TelemetryMonitor:
 
     def begin(self, call: Call) -> None:
         """See :class:`jaxboard._host.observers.Observer`."""
-        for collector in self._collectors:
-            collector.begin_call(call)
+        for begin_call in self._begin_hooks:
+            begin_call(call)
         self._listener.begin()
 
     def end(self, call: Call, result: PyTree) -> None:
         """See :class:`jaxboard._host.observers.Observer`."""
         compilations = self._listener.end()
         compiled = bool(compilations)
-        for collector in self._inner_first:
-            collector.end_call(call, compiled=compiled)
+        for end_call in self._end_hooks:
+            end_call(call, compiled=compiled)
         if compiled or not self._recompiles.has_seen(call.function):
             self._record_compilation(call, compilations)
 
