@@ -1,4 +1,4 @@
-"""The recorder of a profile: which steps it has, when its trace starts and stops, where it is saved."""
+"""The recorder of a profile: it starts and stops the trace, marks the steps and saves the result."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class _ThreadState(threading.local):
 
 
 class CompilationListener:
-    """Collects the programs that each call compiles.
+    """A listener that collects the programs compiled in each call.
 
     Example:
         >>> listener = CompilationListener()

@@ -22,7 +22,7 @@ class _Total:
 
 
 class CompileTable(Collector):
-    """Adds up the compilations of each instrumented function.
+    """The compile times of each instrumented function.
 
     Scalars ``compile/<function>/...`` at the step that compiled: ``trace_seconds``,
     ``lowering_seconds``, ``xla_seconds`` and their sum ``seconds`` for that call; ``total_seconds``,

@@ -44,7 +44,7 @@ class _Cost:
 
 
 class ProgramCosts(Collector):
-    """Reads XLA's cost analysis of the programs of instrumented functions when they are compiled.
+    """XLA's cost analysis of the programs of instrumented functions, read when they are compiled.
 
     Scalars at the step that compiled, per device and call: ``cost/<function>/flops`` and
     ``cost/<function>/bytes_accessed``. The text ``memory/<function>`` is a table of the program's

@@ -23,7 +23,7 @@ _STATS = {
 
 
 class DeviceMemory(Collector):
-    """Samples the memory of the local devices.
+    """Samples of the memory of the local devices.
 
     Scalars ``memory/<platform>_<id>/...``: ``in_use_bytes``, ``peak_bytes`` and ``limit_bytes``, those
     that the device reports. A CPU reports none: it has ``live_bytes``, the bytes of all arrays on it.

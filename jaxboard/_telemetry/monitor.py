@@ -24,7 +24,7 @@ from jaxboard._types import PyTree
 
 
 class TelemetryMonitor:
-    """Watches the calls of instrumented functions for recompiles, and notifies the collectors.
+    """An observer that detects recompiles and notifies the collectors of a run.
 
     Args:
         reporter: the writer of the run.

@@ -14,7 +14,7 @@ from jaxboard._telemetry.reporter import Reporter
 
 
 class Overhead(Collector):
-    """Adds up jaxboard's own time and bytes.
+    """The totals of jaxboard's own time and bytes.
 
     Scalars ``overhead/...``: ``wrapper_seconds``, the mean time per call of a jitted function without
     JAX's dispatch; ``flusher_cpu_seconds`` and ``bytes_written`` since the run was opened (bytes only

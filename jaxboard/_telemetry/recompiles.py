@@ -1,4 +1,4 @@
-"""Recompile alarms: which argument made JAX compile an instrumented function again."""
+"""Recompile alarms that name the argument that made JAX compile a function again."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class _History:
 
 
 class RecompileDetector:
-    """Compares the arguments of calls that compile, and reports what changed.
+    """A detector that compares the arguments of calls that compile and reports what changed.
 
     Each cause (these arguments changed in this way) is logged once at level WARNING. It is not a
     warning of the ``warnings`` module, because a warnings filter could make that raise during a

@@ -14,7 +14,7 @@ PREFIX = "jaxboard/"
 
 
 class Reporter:
-    """Writes the telemetry of one run.
+    """A writer of telemetry to one run.
 
     Args:
         channel: the channel of the run.

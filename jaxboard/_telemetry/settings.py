@@ -29,8 +29,8 @@ class Telemetry:
       per second and the model FLOPs utilization (MFU). ``memory/f`` is a table of the memory that the
       program needs.
     - ``memory/<device>/...``: bytes in use, peak bytes and the limit of each local device. CPUs do not
-      report these: there it is the bytes of all live arrays. Profiles made on a CPU contain them too,
-      for xprof's memory profile.
+      report these and have the bytes of all live arrays instead. A profile on a CPU contains those
+      bytes too, for xprof's memory profile.
     - ``overhead/...``: the cost of jaxboard itself: seconds per call, CPU seconds of its thread and
       bytes written.
 

@@ -67,7 +67,7 @@ class _Window:
 
 
 class StepTimes(Collector):
-    """Measures the time between calls.
+    """The times between calls, by function and window.
 
     Scalars ``step/<function>/...``, one point per window at its last step: ``per_second``;
     ``seconds_p50``, ``seconds_p95`` and ``seconds_max`` of the step times; ``call_seconds``, the mean

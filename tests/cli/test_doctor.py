@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from jaxboard._cli.doctor import InstalledPackages, Status, check_packages, versions
+from jaxboard._cli import doctor
+from jaxboard._cli.doctor import CheckResult, InstalledPackages, Status, check_packages, versions
 
 PIP = f"{sys.executable} -m pip"
 PROFILE = "[tensorboard_plugins]\nprofile = {}.profile_plugin_loader:ProfilePluginLoader\n"
@@ -33,7 +34,7 @@ def results(folder):
     ]
 
 
-def doctor(**environment):
+def run_doctor(**environment):
     return subprocess.run(
         [sys.executable, "-m", "jaxboard", "doctor"],
         capture_output=True,
@@ -142,9 +143,22 @@ def test_a_cuda_plugin_of_another_version(tmp_path):
     ]
 
 
+def test_each_result_is_printed_immediately(monkeypatch, capsys):
+    """A result is printed before the next check starts."""
+
+    def checks(_):
+        yield CheckResult(Status.OK, "first")
+        assert capsys.readouterr().out.endswith("\nok       first\n")
+        yield CheckResult(Status.BROKEN, "second", "command")
+
+    monkeypatch.setattr(doctor, "check_features", checks)
+    assert doctor.main() == 1
+    assert capsys.readouterr().out == "\nbroken   second\n         fix: command\n"
+
+
 def test_the_report_of_this_machine():
     """The report is complete with or without TensorFlow and xprof, and lists the ones installed."""
-    done = doctor()
+    done = run_doctor()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok       JAX runs on 8 x cpu (cpu)." in done.stdout
     assert "ok       TensorBoard finds its plugins." in done.stdout
@@ -167,7 +181,7 @@ def test_a_broken_installation(tmp_path):
         distribution(tmp_path, name)
     (tmp_path / "tensorflow.py").write_text("raise ImportError('libcuda has the wrong version')\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = doctor(PYTHONPATH=path, JAX_PLATFORMS="abacus")
+    done = run_doctor(PYTHONPATH=path, JAX_PLATFORMS="abacus")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     at = lines.index("broken   TensorFlow: ImportError: libcuda has the wrong version")
