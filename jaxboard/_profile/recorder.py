@@ -21,7 +21,7 @@ from jaxboard._profile.profile_settings import ProfileSettings
 from jaxboard._profile.summary_records import summary_records
 from jaxboard._profile.trace_files import has_step_markers, save_trace
 from jaxboard._profile.trace_reader import summarize_in_subprocess
-from jaxboard._run import Run, current_run
+from jaxboard._run import Run, channel_of, current_run
 from jaxboard._types import PyTree
 
 _DEVICE_WAIT_SECS = 5.0
@@ -80,7 +80,7 @@ class Recorder:
 
     def open(self) -> None:
         """Start to watch the steps of the process."""
-        close_at_exit(self)
+        close_at_exit(self.end)
         self._find_run()
         if self._logdir is not None:
             self._attempt(lambda: self._probe(str(self._logdir)))
@@ -185,7 +185,7 @@ class Recorder:
 
     @staticmethod
     def _probe(logdir: str) -> None:
-        _paths.probe(logdir, ProfileError, "plugins", "profile")
+        _paths.check_writable(logdir, ProfileError, "plugins", "profile")
 
     def _start_capture(self) -> None:
         if self._logdir is None:
@@ -202,7 +202,7 @@ class Recorder:
         }
         self._capture = Capture(options, settings.max_seconds, self._on_stop)
         if self._run is not None:
-            self._run.channel.before_close.append(self._finish)
+            channel_of(self._run).before_close.append(self._finish)
 
     def _finish(self) -> None:
         """Finish with the summary, because the run closes and the summary belongs to it."""
@@ -249,7 +249,7 @@ class Recorder:
                 )
             finally:
                 capture.discard()
-        forget(self)
+        forget(self.end)
 
     def _save(self, capture: Capture) -> None:
         file, logdir = capture.file(), str(self._logdir)
@@ -284,12 +284,12 @@ class Recorder:
 
     def _summarize(self, run: Run, file: str) -> None:
         summary = summarize_in_subprocess(file, _SUMMARY_SECS)
-        step = self.captured[-1] if self.captured else run.channel.current
+        step = self.captured[-1] if self.captured else channel_of(run).current
         if not self._synchronizes():
             # Without synchronization the markers only cover dispatch.
             summary.steps = []
         for record in summary_records(summary, step, self._mean_ms()):
-            run.channel.put(record)
+            channel_of(run).put(record)
 
     def _mean_ms(self) -> float | None:
         """Return the mean step time by the clock; None if the last step's end is unknown."""
@@ -352,7 +352,7 @@ class Recorder:
         self._over = True
         observers.remove(self._call_steps)
         if self._capture is None:
-            forget(self)
+            forget(self.end)
 
 
 class _CallSteps:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
+from jaxboard._run import channel_of
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.step_times import StepTimes
 from jaxboard.records import Kind
@@ -37,7 +38,7 @@ def telemetry_of(clock, **settings):
     with jb.Run(None, sinks=[sink], telemetry=False) as run:
         monitor = start_monitor(
             jb.Telemetry(**settings),
-            run.channel,
+            channel_of(run),
             logdir=None,
             flusher_seconds=lambda: 1.5,
             clock=clock,
