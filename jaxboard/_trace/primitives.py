@@ -37,10 +37,7 @@ report_p.multiple_results = True
 
 
 def report(
-    spec: ReportSpec,
-    value: Any,
-    weight: Array | None = None,
-    step: Array | None = None,
+    spec: ReportSpec, value: Any, weight: Array | None = None, step: Array | None = None
 ) -> None:
     """Report a device array, traced or not."""
     operands = [x for x in (value, weight, step) if x is not None]
