@@ -62,7 +62,7 @@ def accumulate(
         MissingAccumulators: a windowed report has no accumulator.
     """
     leaving = [report for report in reports if not is_windowed(report)]
-    new = {_key(report): report for report in map(_as_carried, filter(is_windowed, reports))}
+    new = {_key(report): report for report in map(_as_accumulated, filter(is_windowed, reports))}
     old = {} if accumulators is None else {_key(each): each for each in unpack(accumulators)}
     missing = [report for key, report in new.items() if key not in old]
     if missing:
@@ -104,7 +104,7 @@ def accumulator_sharding(shardings: Iterable[object]) -> jax.sharding.Sharding |
     return None
 
 
-def _as_carried(report: Harvested) -> Harvested:
+def _as_accumulated(report: Harvested) -> Harvested:
     """Return the report with the dtypes that accumulators have, and its weight as an array."""
     state = jax.tree.map(lambda x: x.astype(carried(x.dtype)), with_array_weight(report).state)
     return Harvested(report.spec, state)
@@ -119,7 +119,7 @@ def _key(report: Harvested) -> _Key:
 def _merge(old: Harvested, new: Harvested | None) -> Harvested:
     if new is None:
         return old
-    return _as_carried(Harvested(old.spec, reducer(old.spec).merge(old.state, new.state)))
+    return _as_accumulated(Harvested(old.spec, reducer(old.spec).merge(old.state, new.state)))
 
 
 def _select(predicate: bool | Array, if_true: Harvested, if_false: Harvested) -> Harvested:
