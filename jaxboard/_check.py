@@ -8,6 +8,20 @@ from typing import SupportsIndex
 from jaxboard._errors import UsageError
 
 
+def as_positive_int(value: object) -> int | None:
+    """Return ``value`` as an int of at least 1, or None if it is something else.
+
+    A bool is not an integer; NumPy's integers are.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:  # an array has `__index__`, which raises unless it holds one integer
+        return None
+    return number if number > 0 else None
+
+
 def positive_int(
     call: str, name: str, value: SupportsIndex, unit: str = "", error: type[UsageError] = UsageError
 ) -> int:
@@ -23,11 +37,8 @@ def positive_int(
     Raises:
         UsageError: ``value`` is something else.
     """
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
+    number = as_positive_int(value)
+    if number is None:
         counted = f", in {unit}" if unit else ""
         raise error(f"{call}({name}={value!r}): expected a positive integer{counted}.")
     return number
