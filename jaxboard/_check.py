@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 from jaxboard._errors import UsageError
 
@@ -13,11 +13,9 @@ def as_positive_int(value: object) -> int | None:
 
     A bool is not an integer; NumPy's integers are.
     """
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        return None
     try:
-        number = operator.index(value)
-    except TypeError:  # an array has `__index__`, which raises unless it holds one integer
+        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
         return None
     return number if number > 0 else None
 

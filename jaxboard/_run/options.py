@@ -6,12 +6,12 @@ import operator
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
-from jaxboard.records import Kind, Record
+from jaxboard.records import Kind, Record, flatten
 
 
 def positive(**options: float) -> None:
@@ -41,17 +41,7 @@ def hparams_record(hparams: Any, step: int) -> Record | None:
             f"Run(hparams=...): expected a dict, got {type(hparams).__name__}. Of a dataclass make one "
             "by dataclasses.asdict(config), of parsed arguments by vars(args)."
         )
-    return Record(Kind.HPARAMS, "hparams", step, time.time(), dict(_flat(hparams)))
-
-
-def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        else:
-            # Arrays of one number, JAX's and NumPy's, as the number.
-            scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
-            yield f"{prefix}{name}", value.item() if scalar else value
+    return Record(Kind.HPARAMS, "hparams", step, time.time(), flatten(hparams))
 
 
 def logdir_of(logdir: str | os.PathLike[str] | None) -> pathlib.Path | str | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self
+from typing import Any, Self
 
-from jaxboard import _emit, _paths
+from jaxboard import _paths
+from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
@@ -27,31 +27,10 @@ from jaxboard._telemetry import start
 from jaxboard._telemetry.settings import Telemetry
 from jaxboard.sinks import FanOut, Sink, TensorBoardSink
 
-P = ParamSpec("P")
-
 _open: dict[Channel, Run] = {}
 
 
-class _Verb(Generic[P]):
-    """A verb as a method of a run. Of the class, it is the verb itself."""
-
-    def __init__(self, verb: Callable[P, None]):
-        self._verb = verb
-
-    def __get__(self, run: Run | None, owner: type) -> Callable[P, None]:
-        if run is None:
-            return self._verb
-
-        @functools.wraps(self._verb)
-        def method(*args: P.args, **kwargs: P.kwargs) -> None:
-            _must_be_open(run)
-            with directed(run.channel):
-                self._verb(*args, **kwargs)
-
-        return method
-
-
-class Run:
+class Run(VerbMethods):
     """A training run that reports are written for, from its construction until it is closed.
 
     While it is open it is the run in force, for every thread of the process: what instrumented
@@ -111,14 +90,6 @@ class Run:
         ...     run.step
         0
     """
-
-    scalar = _Verb(_emit.scalar)
-    scalars = _Verb(_emit.scalars)
-    histogram = _Verb(_emit.histogram)
-    image = _Verb(_emit.image)
-    text = _Verb(_emit.text)
-    figure = _Verb(_emit.figure)
-    watch = _Verb(_emit.watch)
 
     def __init__(
         self,
@@ -261,6 +232,10 @@ class Run:
         self._closed = True
         _open.pop(self.channel, None)
         forget(self)
+
+    def _active(self) -> contextlib.AbstractContextManager[None]:
+        _must_be_open(self)
+        return directed(self.channel)
 
     def __enter__(self) -> Self:
         _must_be_open(self)

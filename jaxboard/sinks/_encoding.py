@@ -11,13 +11,13 @@ import math
 import numbers
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxboard._errors import JaxboardWarning
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
 from jaxboard.sinks import _columns, _proto
 
 
@@ -191,18 +191,10 @@ def _text(record: Record) -> Any:
 
 def _hparams(record: Record) -> Any:
     info = _proto.hparams_data.SessionStartInfo(start_time_secs=record.wall_time)
-    for name, value in _flat(record.value):
+    for name, value in flatten(record.value).items():
         _set_hparam(info.hparams[name], value)
     data = _proto.hparams_data.HParamsPluginData(session_start_info=info)
     return _hparams_value(_proto.hparams.SESSION_START_INFO_TAG, data)
-
-
-def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _set_hparam(field: Any, value: Any) -> None:
