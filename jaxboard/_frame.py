@@ -60,7 +60,7 @@ class ReportSpec:
 
     @property
     def windowed(self) -> bool:
-        """Whether a point merges the values of ``every`` steps, instead of taking one step in ``every``."""
+        """True if a point merges the values of ``every`` steps, instead of taking one step in ``every``."""
         return self.every > 1 and self.kind is Kind.SCALAR and self.reduce != "last"
 
 

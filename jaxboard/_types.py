@@ -28,10 +28,10 @@ class SupportsArray(Protocol):
 
 
 Reportable: TypeAlias = ArrayLike | SupportsJaxArray | SupportsArray
-"""What a verb accepts as a number or an array of numbers."""
+"""The values that a verb accepts as a number or an array of numbers."""
 
 Step: TypeAlias = int | np.integer | Array
-"""What ``step=`` accepts: an integer, or an integer array of rank 0, traced or not."""
+"""The values of ``step=``: an integer, or an integer array of rank 0, traced or not."""
 
 Runs: TypeAlias = Literal["vmap", False] | None
-"""What ``runs=`` accepts: whether the lanes of a ``vmap`` become runs; None follows ``instrument``."""
+"""The values of ``runs=``: lanes of a ``vmap`` become runs, or merge; None uses the setting of ``instrument``."""

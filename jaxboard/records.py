@@ -1,4 +1,4 @@
-"""What a sink receives: NumPy values, each with a tag, a step and a wall time.
+"""The records that a sink receives: NumPy values, each with a tag, a step and a wall time.
 
 This module imports neither JAX nor TensorBoard. To write a sink of your own, see
 :class:`jaxboard.sinks.Sink`; to check what a program reports, see :func:`jaxboard.testing.capture`.
@@ -187,7 +187,7 @@ class Scalars:
 
 
 Batch: TypeAlias = list[Record | Scalars]
-"""What one call of ``Sink.write`` receives, in the order in which it was reported."""
+"""The argument of ``Sink.write``: records and columns of scalars."""
 
 
 def records(batch: Iterable[Record | Scalars]) -> Iterator[Record]:

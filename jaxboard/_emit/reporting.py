@@ -1,4 +1,4 @@
-"""What all verbs share: the path of a checked value into the program, or to the active run."""
+"""The common part of all verbs: it passes a checked value to the traced program or to the active run."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from jaxboard._trace import context
 from jaxboard._types import PyTree, Reportable, Runs, Step
 
 STATISTICS = ("norm", "rms", "max", "nonfinite", "histogram")
-"""What ``what=`` may contain, in the order of display."""
+"""The statistics that ``what=`` may contain, in the order of display."""
 
 
 @functools.cache

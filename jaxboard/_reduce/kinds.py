@@ -50,7 +50,7 @@ class NormsOptions:
 
 
 class KindEntry(NamedTuple):
-    """How the reports of one kind are reduced.
+    """The options and the reducer of one kind of report.
 
     Attributes:
         options: the class of :attr:`ReportSpec.options`: a frozen dataclass, as it is part of JAX's cache keys.

@@ -107,7 +107,7 @@ class Reducer:
 
     name: ClassVar[str]
     elementwise: ClassVar[bool] = True
-    """Whether ``merge`` on the host accepts states whose arrays all have the same extra leading axes."""
+    """True if ``merge`` on the host accepts states whose arrays all have the same extra leading axes."""
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         """Return the state of one report.
