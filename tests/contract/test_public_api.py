@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import pathlib
+import re
 import types
 
 import pytest
@@ -77,6 +79,13 @@ def test_verbs_are_listed() -> None:
 def test_verbs_have_an_example(name: str) -> None:
     """Every verb's docstring has an example."""
     assert "Example:" in (inspect.getdoc(getattr(jaxboard, name)) or "")
+
+
+def test_traced_verbs_are_in_the_conformance_table() -> None:
+    """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
+    table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
+    called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
+    assert called == set(_emit.VERBS) - {"figure", "text", "tap"}
 
 
 def test_public_records() -> None:
