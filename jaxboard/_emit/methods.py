@@ -59,4 +59,4 @@ class VerbMethods:
 
 
 VERBS = tuple(name for name, value in vars(VerbMethods).items() if isinstance(value, _Method))
-"""The names of all verbs that report. This is the list from which tests and pages are checked."""
+"""The names of all verbs that report. Tests compare other lists of verbs with this one."""

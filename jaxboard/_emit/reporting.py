@@ -151,9 +151,9 @@ def is_due(channel: Channel, step: Step | None, every: int) -> bool:
 
 def _on_device(x: Array | int | None) -> jax.Array | None:
     """Return ``x`` on the device, by an explicit transfer that a transfer guard permits."""
-    return (
-        x if x is None or isinstance(x, jax.Array) else jax.device_put(_fit_64_bits(np.asarray(x)))
-    )
+    if x is None or isinstance(x, jax.Array):
+        return x
+    return jax.device_put(_fit_64_bits(np.asarray(x)))
 
 
 def _fit_64_bits(x: Array | int) -> Array | int:

@@ -2,14 +2,14 @@
 
 A new kind of report needs:
 
-1. a member of :class:`jaxboard.records.Kind`, and in ``records.py`` the class of its value if NumPy has none;
+1. a member of :class:`jaxboard.records.Kind`, and the class of its value in ``records.py``, unless NumPy has one;
 2. a verb in ``_emit/``;
-3. an entry in ``KINDS`` with its options and its reducer, unless the verb works in plain Python only (as
-   ``text`` does): such a verb puts a :class:`~jaxboard.records.Record`, which is not reduced;
+3. an entry in ``KINDS`` with its options and its reducer. Verbs for plain Python only, such as ``text``, need
+   none: they put a :class:`~jaxboard.records.Record`, which is not reduced;
 4. an encoder in ``sinks/_encoding.py``.
 
-Nothing else looks at the kind of a report: transformation rules, packing, delivery and seed runs work on the
-accumulator that the reducer defines.
+Transformation rules, packing, delivery and seed runs need no change. They work on the accumulator that the reducer
+defines. CONTRIBUTING.md shows the steps with an example.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Reducers: observations merged in any order give NumPy's float64 result for all of them."""
 
+# NumPy scalars stand for arrays of rank 0.
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import jax
