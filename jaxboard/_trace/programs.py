@@ -26,8 +26,13 @@ from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.rules.streamed import Stream
+<<<<<<< HEAD
 from jaxboard._trace.harvest import harvest
 from jaxboard._types import Array, PyTree
+=======
+from jaxboard._trace.rules.table import collect
+from jaxboard._types import PyTree
+>>>>>>> 56f34c5bf0ba9661b97ece9d6fa2ebf9c918bdc4
 
 _MANY = 4
 """Warn when a function has more compiled programs than this."""
@@ -174,7 +179,7 @@ class Programs:
 
     def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
         def gated(
-            leading: tuple[Array, Packed | None], /, *args: object, **kwargs: object
+            leading: tuple[jax.Array, Packed | None], /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed, Packed | None]:
             step, accumulators = leading
             out, reports = self._collect_final(args, kwargs, step=step)
@@ -196,7 +201,7 @@ class Programs:
         bar = self._name if self._options.progress else None
 
         def streamed(
-            first_step: Array, /, *args: object, **kwargs: object
+            first_step: jax.Array, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed]:
             stream = Stream(size, first_step, bar)
             out, reports = self._collect_final(args, kwargs, stream=stream)
@@ -248,7 +253,7 @@ class Programs:
         kwargs: Kwargs,
         *,
         not_due: frozenset[int] = _ALL_DUE,
-        step: Array | None = None,
+        step: jax.Array | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
@@ -262,7 +267,7 @@ class Programs:
         runs = self._options.seed_runs or context.current().runs
         return context.override(every=self._options.every, harvested=True, runs=runs, muted=not_due)
 
-    def _step_of(self, args: Args, kwargs: Kwargs) -> Array | None:
+    def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
         step = self._options.step
         return None if step is None else jnp.asarray(step(*args, **kwargs))
 
@@ -272,7 +277,7 @@ class Programs:
         kwargs: Kwargs,
         *,
         final: bool,
-        step: Array | None = None,
+        step: jax.Array | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function and return its results and its reports.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxboard._frame import Packed, ReportSpec
 from jaxboard._reduce import reducer
-from jaxboard._trace.pack import Harvested, packed_dtype, pack, unpack
+from jaxboard._trace.pack import Harvested, pack, packed_dtype, unpack
 from jaxboard._trace.rules.body_reports import empty_like, with_array_weight
 from jaxboard._types import Array
 
