@@ -22,17 +22,12 @@ import jax.numpy as jnp
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Packed
 from jaxboard._trace import context, windows
+from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.rules.streamed import Stream
-<<<<<<< HEAD
-from jaxboard._trace.harvest import harvest
-from jaxboard._types import Array, PyTree
-=======
-from jaxboard._trace.rules.table import collect
 from jaxboard._types import PyTree
->>>>>>> 56f34c5bf0ba9661b97ece9d6fa2ebf9c918bdc4
 
 _MANY = 4
 """Warn when a function has more compiled programs than this."""
