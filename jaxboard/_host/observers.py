@@ -21,6 +21,10 @@ class InstrumentedFunction(Protocol):
 
     __name__: str
 
+    def __call__(self, /, *args: object, **kwargs: object) -> PyTree:
+        """Run the function."""
+        ...
+
     @property
     def jit_options(self) -> dict[str, Any] | None:
         """The options that ``jax.jit`` was given; None if the function is not jitted."""

@@ -175,9 +175,9 @@ def _instrument(fn: Any, options: InstrumentOptions) -> object:
     is_nnx, is_equinox = map(_compat.is_jitted, (nnx_inner, equinox_inner))
     if (is_nnx or is_equinox) and options.step is not None:
         raise UsageError(
-            f"instrument(step=...): over {'nnx.jit' if is_nnx else 'eqx.filter_jit'}, step= cannot get the "
-            "call's arguments, which are flattened before jaxboard sees them. Set run.step before the loop "
-            "instead, and let each call count."
+            f"instrument(step=...): over {'nnx.jit' if is_nnx else 'eqx.filter_jit'} the call's arguments are "
+            "flattened before step= could get them. Set run.step before the loop instead, and let each call "
+            "count."
         )
     name = getattr(fn, "__name__", fn)
     try:
