@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -201,8 +202,9 @@ def test_percentiles_of_the_latest(clock):
     from jaxboard._host.observers import Call
 
     steps = StepTimes(Reporter(), jb.Telemetry(window=1e9), clock)  # type: ignore[arg-type]
+    function: Any = None
     for i in range(5001):
-        call = Call(None, "f", i, True, (), {})
+        call = Call(function, "f", i, True, (), {})
         steps.begin_call(call)
         steps.end_call(call, compiled=False)
         clock.now += 4 if i < 500 else 1
