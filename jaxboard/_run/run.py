@@ -16,16 +16,17 @@ from jaxboard._errors import RunError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
+from jaxboard._host.delivery import Delivery
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
-from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, policy
+from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._run import options
 from jaxboard._telemetry import start
 from jaxboard._telemetry.settings import Telemetry
-from jaxboard.sinks import FanOut, Sink, TensorBoardSink
+from jaxboard.sinks import Sink, TensorBoardSink
 
 P = ParamSpec("P")
 
@@ -158,16 +159,17 @@ class Run:
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
-        losses = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
-        buffer = Buffer(max_frames, max_bytes, overflow, losses=losses)
-        self.channel = Channel(buffer, first, losses.name)
+        lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
+        buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
+        self.channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            NonFiniteMonitor(Assembler(), policy(on_nonfinite, losses)),
-            _sink(self.logdir, first, sinks),
+            Assembler(),
+            Delivery(_sinks(self.logdir, first, sinks), lost),
             flush_secs=flush_secs,
-            losses=losses,
-            writes=rank.writes,
+            lost=lost,
+            monitor=make_monitor(on_nonfinite, lost),
+            is_writer=rank.writes,
         )
         if record is not None:
             self.channel.put(record)
@@ -305,12 +307,10 @@ def current_run() -> Run | None:
     return None if channel is None else _open.get(channel)
 
 
-def _sink(logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None) -> Sink:
-    if sinks is None:
-        return TensorBoardSink(str(logdir), start_step=step)
-    if len(sinks) == 1:
-        return sinks[0]
-    return FanOut(sinks)
+def _sinks(
+    logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None
+) -> Sequence[Sink]:
+    return [TensorBoardSink(str(logdir), start_step=step)] if sinks is None else sinks
 
 
 def _forget_parents_runs() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from jaxboard.records import Batch, Record, records
+from jaxboard.sinks._protocol import Sink
 
 
-class MemorySink:
+class MemorySink(Sink):
     """Keeps every record in a list.
 
     Attributes:

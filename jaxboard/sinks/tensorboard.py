@@ -10,9 +10,10 @@ from jaxboard import _paths
 from jaxboard._errors import RunError
 from jaxboard.records import Batch
 from jaxboard.sinks._directory import Directory, of_run
+from jaxboard.sinks._protocol import Sink
 
 
-class TensorBoardSink:
+class TensorBoardSink(Sink):
     """Writes event files into a directory, through ``tf.summary`` where TensorFlow is to be had.
 
     Where no TensorFlow can be imported it says so once and writes with TensorBoard's own event

@@ -62,35 +62,35 @@ def test_the_flusher_is_woken_at_half():
 
 def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
     """overflow='drop' keeps what came first, counts the reports of the rest and says so once."""
-    losses = LostReports("'here'")
-    buffer = Buffer(2, LARGE, "drop", losses=losses)
+    lost = LostReports("'here'")
+    buffer = Buffer(2, LARGE, "drop", lost=lost)
     for step in range(5):
         buffer.put(frame(step, of=plan("a", "b", "c")))
     assert steps(buffer.take_ready()) == [0, 1]
-    assert losses.count == 9
+    assert lost.count == 9
     assert [entry.getMessage() for entry in caplog.records] == [
         (
             "jaxboard, run 'here': reports are dropped: the buffer is full (2 calls or 1.04858e+06 "
             "MiB).\n"
-            "    What reports so fast, or why can't the sink follow? Report less often (every=), or "
-            "give Run a larger max_frames or max_bytes."
+            "    The sink cannot keep up. Report less often (every=), or pass a larger max_frames or "
+            "max_bytes to Run."
         )
     ]
-    assert str(losses.take()) == (
-        "run 'here': 9 reports did not reach the disk:\n"
+    assert str(lost.take_error()) == (
+        "run 'here': 9 reports were lost:\n"
         "  9: the buffer was full (2 calls or 1.04858e+06 MiB)"
     )
-    assert losses.take() is None
+    assert lost.take_error() is None
 
 
 def test_the_bound_in_bytes_holds():
     """Few large items fill a buffer as many small ones do."""
-    losses = LostReports()
-    buffer = Buffer(1000, 2**20, "drop", losses=losses)
+    lost = LostReports()
+    buffer = Buffer(1000, 2**20, "drop", lost=lost)
     for step in range(5):
         buffer.put(record(step, value=np.zeros(100_000, np.float32)))
     assert steps(buffer.take_ready()) == [0, 1]
-    assert losses.count == 3
+    assert lost.count == 3
     buffer.put(record(5, value=np.zeros(100_000, np.float32)))
     assert steps(buffer.take_ready()) == [5]
 
@@ -104,8 +104,8 @@ def test_an_item_above_the_bound_is_taken_alone():
 
 def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
     """overflow='wait' loses nothing: the producer goes on once the flusher took something."""
-    losses = LostReports()
-    buffer = Buffer(3, LARGE, losses=losses, stall_secs=10 * DEADLINE)
+    lost = LostReports()
+    buffer = Buffer(3, LARGE, lost=lost, stall_secs=10 * DEADLINE)
 
     def produce():
         for step in range(1000):
@@ -119,13 +119,13 @@ def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
     producer.join()
     taken += steps(buffer.take_ready())
     assert taken == list(range(1000))
-    assert losses.count == 0
+    assert lost.count == 0
 
 
 def test_a_producer_waits_for_the_device_as_long_as_it_takes():
     """A buffer full of what the device has yet to compute is no stall of the sink."""
-    losses = LostReports()
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
+    lost = LostReports()
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=DEADLINE)
     slow = Pending()
     buffer.put(frame(0, slow))
     producer = Started(buffer.put, frame(1))
@@ -138,16 +138,16 @@ def test_a_producer_waits_for_the_device_as_long_as_it_takes():
         taken += steps(buffer.take_ready())
     producer.join()
     assert taken == [0, 1]
-    assert losses.count == 0
+    assert lost.count == 0
 
 
 def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
     """After the stall bound items are dropped at once, until the flusher takes something again."""
-    losses = LostReports("'here'")
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=0.05)
+    lost = LostReports("'here'")
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=0.05)
     for step in range(1000):
         buffer.put(record(step))
-    assert losses.count == 999
+    assert lost.count == 999
     assert [entry.getMessage().split(":")[1].strip() for entry in caplog.records] == [
         "the training loop waits",
         "reports are dropped",
@@ -159,19 +159,19 @@ def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
 
 def test_callbacks_never_wait():
     """The device waits for a callback, so a full buffer drops what comes from one."""
-    losses = LostReports()
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=10 * DEADLINE)
+    lost = LostReports()
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=10 * DEADLINE)
     buffer.put(record(0))
     Started(buffer.put, record(1), may_wait=False).join()
-    assert losses.count == 1
-    with pytest.raises(RunError, match="1 report did not reach the disk"):
-        raise losses.take() or AssertionError
+    assert lost.count == 1
+    with pytest.raises(RunError, match="1 report was lost"):
+        raise lost.take_error() or AssertionError
 
 
 def test_producers_on_many_threads_lose_nothing():
     """Eight threads and a consumer at once: every item comes out once, those of a thread in order."""
-    losses = LostReports()
-    buffer = Buffer(64, LARGE, losses=losses, stall_secs=DEADLINE)
+    lost = LostReports()
+    buffer = Buffer(64, LARGE, lost=lost, stall_secs=DEADLINE)
     gate = threading.Barrier(9)
 
     def produce(name):
@@ -182,13 +182,13 @@ def test_producers_on_many_threads_lose_nothing():
     producers = [Started(produce, f"t{i}") for i in range(8)]
     gate.wait(DEADLINE)
     taken = []
-    while len(taken) < 4000 and not losses.count:
+    while len(taken) < 4000 and not lost.count:
         buffer.wake.wait(0.01)
         buffer.wake.clear()
         taken += buffer.take_ready()
     for producer in producers:
         producer.join()
-    assert losses.count == 0
+    assert lost.count == 0
     for i in range(8):
         assert [item.step for item in taken if item.tag == f"t{i}"] == list(range(500))
 
@@ -198,7 +198,7 @@ def test_settle_waits_for_what_is_there():
     buffer = Buffer(10, LARGE)
     slow = Pending()
     buffer.put(frame(0, slow))
-    assert buffer.settle(deadline=0.0) is False
+    assert buffer.wait_until_ready(deadline=0.0) is False
     waiter = Started(buffer.settle)
     slow.done.set()
     assert waiter.join() is True
@@ -206,8 +206,8 @@ def test_settle_waits_for_what_is_there():
 
 def test_a_closed_buffer_takes_nothing():
     """What is put after close() is ignored, and whoever waited for room goes on."""
-    losses = LostReports()
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
+    lost = LostReports()
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=DEADLINE)
     buffer.put(record(0))
     producer = Started(buffer.put, record(1))
     assert buffer.wake.wait(DEADLINE)
@@ -215,4 +215,4 @@ def test_a_closed_buffer_takes_nothing():
     producer.join()
     buffer.put(record(2))
     assert steps(buffer.take_ready()) == [0]
-    assert losses.count == 0
+    assert lost.count == 0

@@ -134,6 +134,6 @@ def test_a_function_that_raises(caplog):
 def test_a_wrong_policy():
     """Anything but the three names and a function is refused when the run is opened."""
     message = "Run(on_nonfinite='stop'): expected 'warn', 'raise', 'ignore' or a function."
-    with pytest.raises(jb.RunError) as refused:
+    with pytest.raises(jb.UsageError) as refused:
         jb.Run(None, sinks=[MemorySink()], on_nonfinite="stop")  # pyright: ignore[reportArgumentType]
     assert str(refused.value) == message

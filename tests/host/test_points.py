@@ -31,9 +31,9 @@ def test_a_later_step_completes_a_point():
     assert add(points, 1, 5) == []
     assert add(points, 3, 5) == []
     assert add(points, 9, 6) == [("mean", 5, 2.0)]
-    assert seen(points.before(6)) == []
-    assert seen(points.before(7)) == [("mean", 6, 9.0)]
-    assert seen(points.all()) == []
+    assert seen(points.complete_before(6)) == []
+    assert seen(points.complete_before(7)) == [("mean", 6, 9.0)]
+    assert seen(points.finish()) == []
 
 
 def test_the_last_value_of_a_step_completes_it():
@@ -47,12 +47,12 @@ def test_a_point_is_written_as_it_is_after_a_while():
     """A point that stopped growing is written, and again with all its values if it grew after all."""
     points = Points()
     add(points, 1, 5, now=10.0)
-    assert seen(points.so_far(9.9)) == []
-    assert seen(points.so_far(10.0)) == [("mean", 5, 1.0)]
-    assert seen(points.so_far(11.0)) == []
+    assert seen(points.partial(9.9)) == []
+    assert seen(points.partial(10.0)) == [("mean", 5, 1.0)]
+    assert seen(points.partial(11.0)) == []
     add(points, 3, 5, now=12.0)
-    assert seen(points.so_far(12.0)) == [("mean", 5, 2.0)]
-    assert seen(points.before(6)) == []
+    assert seen(points.partial(12.0)) == [("mean", 5, 2.0)]
+    assert seen(points.complete_before(6)) == []
 
 
 def test_a_window_is_not_written_before_it_is_over():
@@ -61,10 +61,10 @@ def test_a_window_is_not_written_before_it_is_over():
     window = ReportSpec(Kind.SCALAR, "w", "sum", every=4)
     for step in range(1, 4):
         assert add(points, step, step, window, last=True) == []
-    assert seen(points.so_far(100.0)) == []
+    assert seen(points.partial(100.0)) == []
     assert add(points, 4, 4, window, last=True) == [("w", 4, 10.0)]
     assert add(points, 5, 5, window, last=True) == []
-    assert seen(points.all()) == [("w", 5, 5.0)]
+    assert seen(points.finish()) == [("w", 5, 5.0)]
 
 
 def test_steps_of_the_users_own_say_nothing_of_the_runs():
@@ -72,7 +72,7 @@ def test_steps_of_the_users_own_say_nothing_of_the_runs():
     points = Points()
     epochs = ReportSpec(Kind.SCALAR, "e", "sum", every=2)
     assert add(points, 1, 1, epochs, own=True, last=True) == []
-    assert seen(points.before(1000)) == []
+    assert seen(points.complete_before(1000)) == []
     assert add(points, 2, 2, epochs, own=True, last=True) == [("e", 2, 3.0)]
 
 
@@ -80,10 +80,10 @@ def test_nothing_makes_no_point():
     """A value that a mask left out neither makes a point nor ends one."""
     points = Points()
     assert add(points, 1, 5, weight=np.array(0)) == []
-    assert seen(points.all()) == []
+    assert seen(points.finish()) == []
     add(points, 1, 5)
     assert add(points, 1, 6, weight=np.array(0)) == []
-    assert seen(points.all()) == [("mean", 5, 1.0)]
+    assert seen(points.finish()) == [("mean", 5, 1.0)]
 
 
 @given(
@@ -102,7 +102,7 @@ def test_points_hold_every_value_once(every, reports):
             made += add(points, value, step, spec)
             ends = -(-step // every) * every
             expected.setdefault(ends, []).append(value)
-    made += seen(points.all())
+    made += seen(points.finish())
     if expected:  # the last one may not be over
         last = max(expected)
         reached = made[-1][1]

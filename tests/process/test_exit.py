@@ -20,11 +20,12 @@ import numpy as np
 from jaxboard._errors import RunError
 from jaxboard.records import Kind, Record, records
 from jaxboard._run import Run, current_run
+from jaxboard.sinks import Sink
 
 LOGDIR = sys.argv[1]
 forever = threading.Event().wait
 
-class Lines:
+class Lines(Sink):
     '''A sink of JSON lines, which are safe once flush() has returned.'''
     def __init__(self):
         self.file = open(os.path.join(LOGDIR, "lines"), "a")
