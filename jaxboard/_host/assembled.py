@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce.norms import Norms
@@ -68,7 +68,9 @@ class Assembled(NamedTuple):
         return [*self.items, *(point.scalars() for point in self.norms)]
 
 
-def make_point(spec: ReportSpec, step: int, wall_time: float, value: Any, run: str = "") -> Point:
+def make_point(
+    spec: ReportSpec, step: int, wall_time: float, value: object, run: str = ""
+) -> Point:
     """Return the point of a report.
 
     Args:

@@ -81,7 +81,7 @@ class Delivery:
 
     @property
     def has_room(self) -> bool:
-        """Whether another batch should be offered."""
+        """True if another batch may be offered."""
         batches = self._pending_batches()
         if not batches:
             return True

@@ -33,7 +33,7 @@ _NOT_IMPORTABLE_AT_EXIT = ("concurrent.futures.thread", "concurrent.futures.proc
 """Modules that TensorFlow imports, and that cannot be imported once the interpreter is shutting down."""
 
 _OPENING_SECS = 60.0
-"""How long interpreter exit waits for sinks that are being opened."""
+"""Most seconds that interpreter exit waits for sinks that are being opened."""
 
 
 class BatchAssembler(Protocol):
@@ -89,8 +89,8 @@ class Flusher:
         flush_secs: the maximum age, in seconds, of a readable report that is not written.
         lost: counts lost reports and logs faults.
         monitor: sees every batch, if there is one. Used by the flusher's thread only.
-        is_writer: whether this process writes at all. Its argument tells whether a frame has arrived, that
-            is, whether JAX has certainly been initialized. By default every process writes.
+        is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
+            that is, whether JAX has certainly been initialized. By default every process writes.
 
     Attributes:
         cpu_seconds: how long the thread has used a processor, as of its last turn.

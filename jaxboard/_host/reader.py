@@ -16,10 +16,10 @@ from jaxboard._host.lost import LostReports
 from jaxboard._log import describe
 
 PIECE = 64
-"""How many items are read together. At 5 µs each this takes less time than a device has work queued for."""
+"""Items in a piece. At 5 µs each, reading it takes less time than a device has work queued for."""
 
 _REST_SECS = 0.0003
-"""How long other threads run between two pieces."""
+"""Seconds for which other threads run between two pieces."""
 
 
 class BufferReader:
@@ -30,7 +30,7 @@ class BufferReader:
 
     Args:
         buffer: the buffer.
-        is_writer: whether items are collected at all. Its argument tells whether a frame is among them.
+        is_writer: returns whether items are collected at all. Its argument is whether a frame is among them.
         lost: counts and logs the items that cannot be read.
 
     Attributes:

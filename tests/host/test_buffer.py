@@ -1,4 +1,4 @@
-"""The buffer: order, bounds, and who waits for whom."""
+"""The buffer: order, limits, and which thread waits for which."""
 
 import threading
 
@@ -19,7 +19,7 @@ def steps(items):
 
 
 def test_items_come_out_in_the_order_of_putting():
-    """Frames and records leave in one order, that in which they were reported."""
+    """Frames and records leave in the order in which they were reported."""
     buffer = Buffer(100, LARGE)
     for step in range(10):
         buffer.put(record(step) if step % 2 else frame(step))
@@ -27,8 +27,8 @@ def test_items_come_out_in_the_order_of_putting():
     assert len(buffer) == 0
 
 
-def test_what_is_not_computed_stays_in_its_place():
-    """A frame whose device is still at work is left, and with it what was reported after it."""
+def test_a_frame_that_is_not_computed_stays():
+    """A frame that the device still computes stays in the buffer, and so does everything after it."""
     buffer = Buffer(100, LARGE)
     slow = [Pending(), Pending()]
     for step, array in enumerate([None, slow[0], None, slow[1]]):
@@ -41,8 +41,8 @@ def test_what_is_not_computed_stays_in_its_place():
     assert steps(buffer.take_ready()) == [1, 2, 3, 4]
 
 
-def test_a_frame_that_cannot_be_read_is_handed_out():
-    """A deleted array is ready to be found missing: it must not wait in the buffer for ever."""
+def test_a_frame_that_cannot_be_read_is_taken():
+    """A deleted array counts as ready; otherwise it would stay in the buffer forever."""
     array = jnp.zeros(1)
     array.delete()
     buffer = Buffer(100, LARGE)
@@ -50,8 +50,8 @@ def test_a_frame_that_cannot_be_read_is_handed_out():
     assert steps(buffer.take_ready()) == [0]
 
 
-def test_the_flusher_is_woken_at_half():
-    """Half a buffer is a reason to look before the time; less is not."""
+def test_a_half_full_buffer_wakes_the_flusher():
+    """A buffer that is more than half full wakes the flusher early; an emptier one does not."""
     buffer = Buffer(4, LARGE)
     buffer.put(record(0))
     buffer.put(record(1))
@@ -60,8 +60,8 @@ def test_the_flusher_is_woken_at_half():
     assert buffer.wake.is_set()
 
 
-def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
-    """overflow='drop' keeps what came first, counts the reports of the rest and says so once."""
+def test_a_full_buffer_drops_and_counts(caplog):
+    """overflow='drop' keeps the first items, counts the reports of the others and logs that once."""
     lost = LostReports("'here'")
     buffer = Buffer(2, LARGE, "drop", lost=lost)
     for step in range(5):
@@ -77,14 +77,13 @@ def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
         )
     ]
     assert str(lost.take_error()) == (
-        "run 'here': 9 reports were lost:\n"
-        "  9: the buffer was full (2 calls or 1.04858e+06 MiB)"
+        "run 'here': 9 reports were lost:\n  9: the buffer was full (2 calls or 1.04858e+06 MiB)"
     )
     assert lost.take_error() is None
 
 
-def test_the_bound_in_bytes_holds():
-    """Few large items fill a buffer as many small ones do."""
+def test_the_limit_in_bytes():
+    """A few large items fill a buffer like many small ones."""
     lost = LostReports()
     buffer = Buffer(1000, 2**20, "drop", lost=lost)
     for step in range(5):
@@ -95,15 +94,15 @@ def test_the_bound_in_bytes_holds():
     assert steps(buffer.take_ready()) == [5]
 
 
-def test_an_item_above_the_bound_is_taken_alone():
-    """One picture larger than the whole buffer still reaches the sink."""
+def test_an_item_above_the_limit_is_accepted_alone():
+    """One image larger than the whole buffer still reaches the sink."""
     buffer = Buffer(1000, 2**10, "drop")
     buffer.put(record(0, value=np.zeros(100_000, np.float32)))
     assert steps(buffer.take_ready()) == [0]
 
 
-def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
-    """overflow='wait' loses nothing: the producer goes on once the flusher took something."""
+def test_a_full_buffer_makes_the_producer_wait():
+    """overflow='wait' loses nothing: the producer continues once the flusher has taken something."""
     lost = LostReports()
     buffer = Buffer(3, LARGE, lost=lost, stall_secs=10 * DEADLINE)
 
@@ -122,8 +121,8 @@ def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
     assert lost.count == 0
 
 
-def test_a_producer_waits_for_the_device_as_long_as_it_takes():
-    """A buffer full of what the device has yet to compute is no stall of the sink."""
+def test_a_producer_waits_for_the_device_without_limit():
+    """A buffer full of frames that the device still computes does not count as a stalled sink."""
     lost = LostReports()
     buffer = Buffer(1, LARGE, lost=lost, stall_secs=DEADLINE)
     slow = Pending()
@@ -142,7 +141,7 @@ def test_a_producer_waits_for_the_device_as_long_as_it_takes():
 
 
 def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
-    """After the stall bound items are dropped at once, until the flusher takes something again."""
+    """After ``stall_secs`` items are dropped immediately, until the flusher takes something again."""
     lost = LostReports("'here'")
     buffer = Buffer(1, LARGE, lost=lost, stall_secs=0.05)
     for step in range(1000):
@@ -158,7 +157,7 @@ def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
 
 
 def test_callbacks_never_wait():
-    """The device waits for a callback, so a full buffer drops what comes from one."""
+    """The device waits for a callback, so a full buffer drops the reports of callbacks."""
     lost = LostReports()
     buffer = Buffer(1, LARGE, lost=lost, stall_secs=10 * DEADLINE)
     buffer.put(record(0))
@@ -169,7 +168,7 @@ def test_callbacks_never_wait():
 
 
 def test_producers_on_many_threads_lose_nothing():
-    """Eight threads and a consumer at once: every item comes out once, those of a thread in order."""
+    """With eight producers and a consumer every item comes out once, and those of one thread in order."""
     lost = LostReports()
     buffer = Buffer(64, LARGE, lost=lost, stall_secs=DEADLINE)
     gate = threading.Barrier(9)
@@ -193,19 +192,19 @@ def test_producers_on_many_threads_lose_nothing():
         assert [item.step for item in taken if item.tag == f"t{i}"] == list(range(500))
 
 
-def test_settle_waits_for_what_is_there():
-    """settle() returns when all can be read, or tells that its deadline has passed."""
+def test_wait_until_ready():
+    """wait_until_ready() returns True when everything is computed, and False after its deadline."""
     buffer = Buffer(10, LARGE)
     slow = Pending()
     buffer.put(frame(0, slow))
     assert buffer.wait_until_ready(deadline=0.0) is False
-    waiter = Started(buffer.settle)
+    waiter = Started(buffer.wait_until_ready)
     slow.done.set()
     assert waiter.join() is True
 
 
-def test_a_closed_buffer_takes_nothing():
-    """What is put after close() is ignored, and whoever waited for room goes on."""
+def test_a_closed_buffer_accepts_nothing():
+    """Items put after close() are ignored, and waiting producers continue."""
     lost = LostReports()
     buffer = Buffer(1, LARGE, lost=lost, stall_secs=DEADLINE)
     buffer.put(record(0))

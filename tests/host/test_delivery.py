@@ -236,7 +236,11 @@ def test_close_skips_batches_that_cannot_be_written():
     delivery.close()
     assert steps(sink) == [0, 2, 4]
     error = lost.take_error()
-    assert str(error) == "run run: 2 reports were lost:\n  2: Picky failed: ValueError: step 3 is refused"
+    assert (
+        str(error)
+        == "run run: 2 reports were lost:\n  2: Picky failed: ValueError: step 3 is refused"
+    )
+    assert error is not None
     assert isinstance(error.__cause__, ValueError)
 
 
