@@ -1,5 +1,24 @@
-"""What a run writes to: TensorBoard's files, memory, or several sinks at once."""
+"""Sinks, which write the records of a run, and the types that a sink receives.
 
-from jaxboard.sinks._protocol import Sink as Sink
-from jaxboard.sinks.memory import MemorySink as MemorySink
-from jaxboard.sinks.tensorboard import TensorBoardSink as TensorBoardSink
+``Run(logdir)`` writes event files through a :class:`TensorBoardSink`. ``Run(logdir, sinks=[...])`` writes to other
+sinks instead. To write both, pass both: ``sinks=[TensorBoardSink(logdir), MySink()]``. A sink of your own is a
+subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
+"""
+
+from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, records
+from jaxboard.sinks._protocol import Sink
+from jaxboard.sinks.memory import MemorySink
+from jaxboard.sinks.tensorboard import TensorBoardSink
+
+__all__ = [
+    "Batch",
+    "EncodedImage",
+    "Histogram",
+    "Kind",
+    "MemorySink",
+    "Record",
+    "Scalars",
+    "Sink",
+    "TensorBoardSink",
+    "records",
+]
