@@ -136,13 +136,7 @@ class Delivery:
         self.flush()
         lost: set[_PendingBatch] = set()
         for queue in self._queues:
-            abandoned = self._deliver_finally(queue)
-            new = [batch for batch in abandoned if batch not in lost]
-            lost.update(new)
-            if new and queue.fault is not None:
-                why = str(SinkFault(queue.name, queue.fault))
-                self._lost.add(sum(batch.count for batch in new), why, queue.fault)
-            queue.fault = None
+            self._deliver_or_lose(queue, lost)
             self._close_sink(queue)
 
     def _deliver(self, queue: _SinkQueue, most: int | None = None) -> None:
@@ -156,24 +150,27 @@ class Delivery:
             self._log(queue, fault, _RETRY)
         self._busy = None
 
-    def _deliver_finally(self, queue: _SinkQueue) -> list[_PendingBatch]:
-        """Deliver batch by batch, and return the batches that failed."""
-        abandoned: list[_PendingBatch] = []
-        last_fault: BaseException | None = None
+    def _deliver_or_lose(self, queue: _SinkQueue, lost: set[_PendingBatch]) -> None:
         failures = 0
-        while queue.pending and failures < 2:
+        while queue.pending:
             for _ in range(2):
                 self._deliver(queue, most=1)
                 if queue.fault is None:
                     failures = 0
                     break
             else:
-                last_fault = queue.fault
                 failures += 1
-                abandoned.append(queue.drop_first())
-        abandoned += queue.drop_all()
-        queue.fault = last_fault
-        return abandoned
+                self._lose(queue, lost, most=1 if failures == 1 else None)
+        queue.fault = None
+
+    def _lose(self, queue: _SinkQueue, lost: set[_PendingBatch], most: int | None) -> None:
+        """Drop pending batches of a failing sink, and count those that no other sink has lost."""
+        # A local variable for the fault would form a cycle with its traceback and keep the run alive.
+        new = [batch for batch in queue.drop(most) if batch not in lost]
+        lost.update(new)
+        if queue.fault is not None:
+            reason = str(SinkFault(queue.name, queue.fault))
+            self._lost.add(sum(batch.count for batch in new), reason, queue.fault)
 
     def _close_sink(self, queue: _SinkQueue) -> None:
         self._busy = queue.name
@@ -258,13 +255,10 @@ class _SinkQueue:
             raise
         self.fault = None
 
-    def drop_first(self) -> _PendingBatch:
-        """Remove and return the first pending batch."""
-        return self._unwritten.pop(0)
-
-    def drop_all(self) -> list[_PendingBatch]:
-        """Remove and return all pending batches."""
-        dropped, self._unwritten = self._unwritten, []
+    def drop(self, most: int | None = None) -> list[_PendingBatch]:
+        """Remove and return pending batches of a sink that has failed, the first ``most`` or all."""
+        dropped = self._unwritten[:most]
+        del self._unwritten[:most]
         return dropped
 
     def _flush(self) -> None:
@@ -277,7 +271,7 @@ class _SinkQueue:
 def _checked(sink: Sink) -> Sink:
     if not isinstance(sink, Sink):  # pyright: ignore[reportUnnecessaryIsInstance] (user input)
         raise UsageError(
-            f"sink {sink!r}: expected a subclass of jaxboard.sinks.Sink, with the methods open, "
-            "write, flush and close."
+            f"Run(sinks=[...]): expected subclasses of jaxboard.sinks.Sink, got {sink!r}, which lacks one "
+            "of the methods open, write, flush and close."
         )
     return sink

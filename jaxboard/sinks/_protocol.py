@@ -12,7 +12,8 @@ class Sink(Protocol):
     """Base class of everything that a run writes to.
 
     A subclass implements :meth:`write`, :meth:`flush` and :meth:`close`, and :meth:`open` if opening is
-    slow. A run calls them from one background thread, its flusher, and never from the training loop.
+    slow. A run calls them from one background thread, its flusher, and never from the training loop. In a
+    process that does not write (all but process 0 of a job), it calls :meth:`close` only.
 
     A report is **pending** until the ``flush`` after its ``write`` has returned; then it is **written**.
     Any method may raise if the machine fails. The run then logs the fault, assumes that the sink lost

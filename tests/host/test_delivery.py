@@ -236,10 +236,11 @@ def test_close_skips_batches_that_cannot_be_written():
     delivery.close()
     assert steps(sink) == [0, 2, 4]
     error = lost.take_error()
-    assert (
-        str(error)
-        == "run run: 2 reports were lost:\n  2: Picky failed: ValueError: step 3 is refused"
-    )
+    assert str(error).splitlines() == [
+        "run run: 2 reports were lost:",
+        "  1: Picky failed: ValueError: step 1 is refused",
+        "  1: Picky failed: ValueError: step 3 is refused",
+    ]
     assert error is not None
     assert isinstance(error.__cause__, ValueError)
 
@@ -306,7 +307,9 @@ def test_something_else_than_a_sink():
         def write(self, batch: Batch) -> None:
             pass
 
-    with pytest.raises(jb.UsageError, match="expected a subclass of jaxboard.sinks.Sink"):
+    with pytest.raises(
+        jb.UsageError, match="expected subclasses of jaxboard.sinks.Sink, got .*Writer"
+    ):
         jb.Run(None, sinks=[Writer()])  # pyright: ignore[reportArgumentType]
 
 

@@ -372,12 +372,12 @@ def test_a_full_disk(tmp_path):
         try:
             run.flush()
         except RunError as error:
-            announce(str(error).split(" yet: ")[0])
+            announce(str(error).split(" pending: ")[0])
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         run.close()
         """,
     )
     assert child.exit_status() == 0, child.err
-    assert child.out == f"run {str(child.logdir)!r}: 990 reports are not on disk\n"
+    assert child.out == f"run {str(child.logdir)!r}: 990 reports are\n"
     assert f"jaxboard, run {str(child.logdir)!r}: TensorBoardSink failed: " in child.err
     assert child.points() == POINTS
