@@ -128,7 +128,7 @@ class Buffer:
                 is a poll, so that Ctrl-C interrupts it.
 
         Returns:
-            Whether everything is computed.
+            True if everything is computed, False after the deadline.
         """
         with self._room:
             frames = [item for item in self._items if isinstance(item, Frame)]

@@ -135,7 +135,8 @@ class Delivery:
         """
         self.flush()
         lost: set[_PendingBatch] = set()
-        for queue in self._queues:
+        # Working sinks first: the retries of a broken one may take longer than the caller waits.
+        for queue in sorted(self._queues, key=lambda queue: bool(queue.pending)):
             self._deliver_or_lose(queue, lost)
             self._close_sink(queue)
 

@@ -221,7 +221,9 @@ class Flusher:
             self._buffer.wake.clear()
             requests = self._take_requests()
             final = any(request.closes for request in requests)
-            self._turn(woken, final, requested=bool(requests))
+            requested = bool(requests)
+            # A request that arrives between the timeout of wait() and clear() leaves no other trace.
+            self._turn(woken or requested, final, requested)
             for request in requests:
                 request.pending, request.faults = self._delivery.pending, self._delivery.faults
                 request.done.set()
@@ -279,10 +281,10 @@ class Flusher:
                 # A caller of flush() wants to see partial points too.
                 unchanged_since = now if requested else now - self._period
                 parts.append(self._assembler.partial(unchanged_since))
+            batch = [item for part in parts for item in part.batch]
         except BaseException as fault:
             self._reader.lose(items, fault)
             return []
-        batch = [item for part in parts for item in part.batch]
         if self._monitor is not None:
             for part in parts:
                 batch += self._observe(self._monitor, part)

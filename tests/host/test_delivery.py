@@ -285,6 +285,20 @@ def test_close_reaches_every_sink():
     assert "1: Flaky could not be closed: OSError: disk full" in str(lost.take_error())
 
 
+def test_working_sinks_close_first():
+    """The retries of a broken sink do not delay the end of the others."""
+    order = []
+
+    class Noting(Flaky):
+        def close(self) -> None:
+            order.append(len(self.flushed))
+
+    delivery, _ = make(Noting([True] * 100), Noting())
+    delivery.offer(batch(0))
+    delivery.close()
+    assert order == [1, 0]
+
+
 def test_open_reaches_every_sink(tmp_path, caplog):
     """Sinks have an open() that does nothing by default, and a fault in one does not matter to the others."""
 

@@ -99,6 +99,29 @@ def test_flush_delivers_everything_that_was_put():
     assert sink.threads == {"jaxboard flusher ('here')"}
 
 
+def test_a_request_at_the_time_of_a_timeout():
+    """A request is served if it arrives just after the thread's wait has timed out."""
+
+    class Late(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(timeout)
+            return False
+
+    sink = Watched()
+    lost = LostReports()
+    buffer = Buffer(1000, 2**30, lost=lost)
+    buffer.wake = Late()
+    flusher = Flusher(buffer, Plain(), Delivery([sink], lost), flush_secs=NEVER, lost=lost)
+    flusher.start()
+    buffer.put(record(0))
+    flusher.flush(DEADLINE)
+    assert seen(sink) == [("loss", 0, 0.0)]
+    buffer.put(record(1))
+    flusher.close(DEADLINE)
+    assert seen(sink) == [("loss", 0, 0.0), ("loss", 1, 1.0)]
+    assert sink.calls[-1] == "close"
+
+
 def test_it_flushes_by_itself():
     """A report is flushed within the period, without a call of flush()."""
     sink = Watched()
