@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
+from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.assembled import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
@@ -284,7 +284,7 @@ def _merge_equal_steps(
     spec: ReportSpec, state: State, steps: np.ndarray
 ) -> tuple[State, np.ndarray]:
     """Merge the points of equal steps, unless the report keeps them separate."""
-    if spec.lanes or spec.reduce == "stack":
+    if spec.lanes or spec.kind is Composite.STACK:
         return state, steps
     unique, first, inverse = np.unique(steps, return_index=True, return_inverse=True)
     if len(unique) == len(steps):

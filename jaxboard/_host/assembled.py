@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
-from jaxboard.records import Batch, Record, Scalars
+from jaxboard.records import Batch, Kind, Record, Scalars
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -84,4 +84,4 @@ def make_point(
         return NormsPoint(spec.tag, step, wall_time, value, run)
     if isinstance(value, Stack):
         return value.scalars(spec.tag, step, wall_time, run)
-    return Record(spec.kind, spec.tag, step, wall_time, value, run)
+    return Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)
