@@ -16,9 +16,10 @@ from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
+from jaxboard._host.delivery import Delivery
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
-from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, policy
+from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
@@ -26,7 +27,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
-from jaxboard.sinks import FanOut, Sink, TensorBoardSink
+from jaxboard.sinks import Sink, TensorBoardSink
 
 _open: dict[Channel, Run] = {}
 
@@ -136,15 +137,16 @@ class Run(VerbMethods):
         self._closing = threading.Lock()
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
-        buffer = Buffer(max_frames, max_bytes, overflow, losses=lost)
+        buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
         self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            NonFiniteMonitor(Assembler(), policy(on_nonfinite, lost)),
-            _sink(self.logdir, first, sinks),
+            Assembler(),
+            Delivery(_sinks(self.logdir, first, sinks), lost),
             flush_secs=flush_secs,
-            losses=lost,
-            writes=rank.is_writer,
+            lost=lost,
+            monitor=make_monitor(on_nonfinite, lost),
+            is_writer=rank.is_writer,
         )
         if record is not None:
             self._channel.put(record)
@@ -295,12 +297,10 @@ def current_run() -> Run | None:
     return None if channel is None else _open.get(channel)
 
 
-def _sink(logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None) -> Sink:
-    if sinks is None:
-        return TensorBoardSink(str(logdir), start_step=step)
-    if len(sinks) == 1:
-        return sinks[0]
-    return FanOut(sinks)
+def _sinks(
+    logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None
+) -> Sequence[Sink]:
+    return [TensorBoardSink(str(logdir), start_step=step)] if sinks is None else sinks
 
 
 def _forget_all() -> None:

@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxboard as jb
 from jaxboard.records import Kind
+from jaxboard.sinks import MemorySink
 from jaxboard.testing import capture
 
 
@@ -161,15 +162,9 @@ def test_points_arrive_while_the_loop_runs():
     arrived = threading.Event()
     seen = []
 
-    class Sink:
+    class Announcing(MemorySink):
         def write(self, batch):
             arrived.set()
-
-        def flush(self):
-            pass
-
-        def close(self):
-            pass
 
     def body(i, x):
         jb.scalar("x", x)
@@ -191,7 +186,7 @@ def test_points_arrive_while_the_loop_runs():
         jb.scalar("x", x)
         return x + 1
 
-    with jb.Run(None, sinks=[Sink()], flush_secs=0.02):
+    with jb.Run(None, sinks=[Announcing()], flush_secs=0.02):
         jax.block_until_ready(loop(jnp.float32(0)))
     assert seen == [True]
 
