@@ -7,7 +7,7 @@ import pathlib
 
 # JAX and TensorFlow read these once, when they are first imported.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = os.environ.get('TEST_XLA','--xla_force_host_platform_device_count=8')
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["MPLBACKEND"] = "agg"
 for _name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_X64"):

@@ -9,7 +9,7 @@ import jax.custom_batching
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conformance.cases import with_jvp, with_vjp
+from conformance.programs import functions
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
@@ -26,11 +26,11 @@ def ignore(tag, value):
 
 
 def custom_jvp(report, x):
-    return with_jvp(report)(x)
+    return functions.custom_jvp(report)(x)
 
 
 def custom_vjp(report, x):
-    return with_vjp(report)(x)
+    return functions.custom_vjp(report)(x)
 
 
 def linear_solve(report, x):
@@ -52,7 +52,7 @@ def root(report, x):
 def nested(report, x):
     @jax.custom_jvp
     def f(x):
-        return with_vjp(report)(x) + 0.0
+        return functions.custom_vjp(report)(x) + 0.0
 
     f.defjvp(lambda primals, tangents: (f(*primals), 5 * tangents[0]))
     return f(x)
@@ -84,12 +84,12 @@ def with_symbolic_zeros(report, x):
 
 
 def in_scan(report, x):
-    body = lambda c, _: (with_jvp(report)(c), c)  # noqa: E731
+    body = lambda c, _: (functions.custom_jvp(report)(c), c)  # noqa: E731
     return lax.scan(body, x, None, length=1)[0]
 
 
 def in_cond(report, x):
-    return lax.cond(x > 0, with_vjp(report), jnp.cos, x)
+    return lax.cond(x > 0, functions.custom_vjp(report), jnp.cos, x)
 
 
 PROGRAMS = [
