@@ -171,31 +171,28 @@ def points_per_step(steps, values):
     return {step: (value, value, value, 1) for step, value in zip(steps, values, strict=True)}
 
 
-@pytest.mark.parametrize(
-    ("program", "wanted"),
-    [
-        (steps_in_scan, points_per_step(range(0, 80, 10), XS)),
-        (
-            steps_in_vmap_of_scan,
-            {
-                i: ((a + b) / 2, min(a, b), max(a, b), 2)
-                for i, (a, b) in enumerate(zip(XS[:4], XS[4:], strict=True))
-            },
-        ),
-        (steps_in_scan_of_scan, points_per_step(range(8), XS)),
-        (steps_in_cond_in_scan, points_per_step(np.flatnonzero(XS > 3), XS[XS > 3])),
-        (steps_in_grad_of_scan, points_per_step(range(8), XS)),
-    ],
-    ids=lambda x: x.__name__ if callable(x) else "",
-)
-def test_steps(program, wanted, prepare):
+STEPS = {
+    steps_in_scan: points_per_step(range(0, 80, 10), XS),
+    steps_in_vmap_of_scan: {
+        i: ((a + b) / 2, min(a, b), max(a, b), 2)
+        for i, (a, b) in enumerate(zip(XS[:4], XS[4:], strict=True))
+    },
+    steps_in_scan_of_scan: points_per_step(range(8), XS),
+    steps_in_cond_in_scan: points_per_step(np.flatnonzero(XS > 3), XS[XS > 3]),
+    steps_in_grad_of_scan: points_per_step(range(8), XS),
+}
+"""Program -> step -> mean, smallest and largest value, and count."""
+
+
+@pytest.mark.parametrize("program", STEPS, ids=lambda program: program.__name__)
+def test_steps(program, prepare):
     """A report with a traced ``step=`` makes one point for each step that it names."""
     with capture() as records:
         result = prepare(program)(XS)
     means = {r.step: float(r.value) for r in records if r.tag == "mean"}
     others = {r.step: plain(r) for r in records if r.tag == "histogram"}
-    assert {step: (means[step], *others[step]) for step in means} == wanted
-    assert len(records) == 2 * len(wanted)
+    assert {step: (means[step], *others[step]) for step in means} == STEPS[program]
+    assert len(records) == 2 * len(STEPS[program])
     assert np.all(np.isfinite(result))
 
 

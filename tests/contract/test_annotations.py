@@ -10,7 +10,7 @@ LIMIT = 0.08
 """Largest share of parameters annotated with plain ``Any``: some objects of JAX and protobuf have no public type."""
 
 
-def annotations(source: str) -> list[str]:
+def parameter_annotations(source: str) -> list[str]:
     """Return the annotation of every parameter in a module, without ``self`` and ``cls``."""
     found = []
     for node in ast.walk(ast.parse(source)):
@@ -29,7 +29,7 @@ def annotations(source: str) -> list[str]:
 
 def share_of_any(sources: list[str]) -> float:
     """Return the share of parameters that are annotated with exactly ``Any``."""
-    found = [annotation for source in sources for annotation in annotations(source)]
+    found = [annotation for source in sources for annotation in parameter_annotations(source)]
     return found.count("Any") / len(found)
 
 
@@ -41,5 +41,5 @@ def test_few_parameters_are_any() -> None:
 def test_the_check_counts_any() -> None:
     """Every kind of parameter counts; an ``Any`` within another type does not."""
     source = "class C:\n def f(self, a: Any, /, b: int, *c: Any, d: list[Any], e, **k: Any): ..."
-    assert annotations(source) == ["Any", "int", "list[Any]", "", "Any", "Any"]
+    assert parameter_annotations(source) == ["Any", "int", "list[Any]", "", "Any", "Any"]
     assert share_of_any([source, "def g(x: int, y: str): ..."]) == 3 / 8
