@@ -8,7 +8,7 @@ import numpy as np
 from jaxboard._frame import Entry, Frame, FrameBatch, Plan, ReportSpec, Slot
 from jaxboard.records import Kind, Record
 
-DEADLINE = 60.0
+DEADLINE = 120.0
 """Seconds that a test waits before it fails."""
 
 

@@ -55,7 +55,7 @@ def text_of(cell: nbformat.NotebookNode) -> str:
 
 def fetch(url: str, good: Callable[[Any], bool]) -> Any:
     """Return the first answer of TensorBoard that is ``good``: it loads runs in the background."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     last = None
     while time.monotonic() < end:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=30) as reply:
