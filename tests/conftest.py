@@ -27,8 +27,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 import jax
 import pytest
+from slow import SLOW
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+TESTS = pathlib.Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark slow tests before pytest applies ``-m``."""
+    for item in items:
+        path = item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else ""
+        if {path, f"{path}::{item.name.partition('[')[0]}"} & SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

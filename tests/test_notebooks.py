@@ -80,7 +80,6 @@ def test_notebook_is_prose(path: pathlib.Path) -> None:
     assert kinds.count("markdown") >= kinds.count("code")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_quickstart(tmp_path: pathlib.Path, instances: Callable) -> None:
     """The quickstart runs without an error, and its TensorBoard shows the run."""

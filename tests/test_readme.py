@@ -61,7 +61,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return directory
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_run(name: str, directory: pathlib.Path) -> None:
     """A program runs as printed, without a warning, and closes its run."""
@@ -69,7 +68,6 @@ def test_programs_run(name: str, directory: pathlib.Path) -> None:
     assert name not in errors, errors[name]
 
 
-@pytest.mark.slow
 def test_quickstart(directory: pathlib.Path) -> None:
     """The quickstart writes a loss at every step and a histogram at every tenth."""
     sizes = {"scalars": 0, "tensors": 0}
