@@ -5,6 +5,8 @@ Python reports when it runs the program by hand: for each tag a list of executio
 each execution the values of its lanes. ``[[1, 2, 3]]`` is one execution under a ``vmap`` of three lanes,
 ``[[1], [2], [3]]`` three iterations of a loop. Values are small integers, so that every reduction of them
 is exact.
+
+In a lambda, ``(report("x", x), y)[1]`` reports ``x`` and returns ``y``.
 """
 
 from __future__ import annotations

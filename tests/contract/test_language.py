@@ -19,7 +19,7 @@ PHRASES = {
     r"mend|mends|mended": "fix",
     r"apart(?! from)": "separate or separately; 'distinguish' instead of 'tell apart'",
     r"lie|lies": "is, is stored at",
-    r"stand|stands(?! for)": "is",
+    r"stands?(?! for)": "is",
     r"lest|whence|thereof": "so that, from where, of it",
     r"at once": "immediately, or 'at the same time'",
     r"in force": "active",
