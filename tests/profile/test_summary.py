@@ -40,7 +40,7 @@ def augment(x):
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory):
-    """A run with a profile of steps 3 to 7, and the records of the profile."""
+    """Return a run with a profile of steps 3 to 7, and the records of the profile."""
     sink = MemorySink()
     logdir = tmp_path_factory.mktemp("summary") / "run"
     x = jnp.ones((100, 100))
