@@ -11,9 +11,14 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = pathlib.Path(__file__).parents[1]
-BLOCKS = re.findall(
-    r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-)
+PAGES = [p for p in sorted((ROOT / "docs").glob("*.md")) if "```python" in p.read_text()]
+
+
+def blocks(path: pathlib.Path) -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w+)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+BLOCKS = blocks(ROOT / "README.md")
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [text.strip() for language, text in BLOCKS if language == "bash"]
 
@@ -37,6 +42,12 @@ def test_quickstart(tmp_path: pathlib.Path) -> None:
 def test_other_programs(program: str, tmp_path: pathlib.Path) -> None:
     """What else is shown as Python runs as it stands."""
     run(program, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_examples_of_a_page(page: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """The examples of a page in docs/ run one after the other, as one program."""
+    run("\n".join(text for language, text in blocks(page) if language == "python"), tmp_path)
 
 
 def test_commands_are_complete() -> None:
