@@ -1,4 +1,4 @@
-"""What does a histogram cost, compared with one pass over the data and with other implementations?
+"""The cost of a histogram, compared with one pass over the data and with other implementations.
 
 Each method is timed from an array on the device (4 million float32 by default) to the histogram on the host. The
 methods alternate, so that other load on the machine affects all of them alike. A turn is one call to warm the

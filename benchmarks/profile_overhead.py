@@ -1,4 +1,4 @@
-"""What does a profile cost the training loop before, within and after its step range, and at both ends?
+"""The cost of a profile for the training loop: before, within and after its step range, and at both ends.
 
 The instrumented step is small, so that the cost of a profile is visible next to it. The phases alternate, and the
 tables show medians over the rounds. The ends are the two steps that wait until the recording starts or stops. The

@@ -1,4 +1,4 @@
-"""What does logging ten scalars per step cost a training step, by method?
+"""The cost of logging ten scalars per step, by method.
 
 All methods train the same small network. Their rounds alternate, so that other load on the machine affects all of
 them alike; a round ends when the state is ready. The table shows medians over the rounds, of the times and of the ratios

@@ -1,4 +1,4 @@
-"""What do ten scalars per iteration cost a jitted training loop, compared with callbacks?
+"""The cost of ten scalars per iteration of a jitted training loop, compared with callbacks.
 
 The loop is a ``lax.scan`` whose iteration is a small matrix product and a ``tanh``. The methods alternate; the table
 shows medians over the rounds. jaxboard fetches, encodes and writes event files. The callbacks discard their

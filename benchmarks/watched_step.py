@@ -1,4 +1,4 @@
-"""What does watching all gradients and parameters add to the training step of a model?
+"""The cost of watching all gradients and parameters of a model in its training step.
 
 The model has ten million parameters. Every hundredth step reports the norm, the root mean square, the largest
 magnitude, the number of non-finite elements and the histogram of each leaf of the gradients and the parameters. Every
