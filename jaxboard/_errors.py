@@ -20,7 +20,7 @@ class JaxboardError(Exception):
 class UsageError(JaxboardError, ValueError):
     """An argument of a jaxboard function is invalid.
 
-    The message names the function, the argument and its value, and says what is expected.
+    The message names the function, the argument and its value, and what is expected.
     """
 
 

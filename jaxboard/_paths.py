@@ -1,4 +1,4 @@
-"""Log directories: paths on this machine, and URLs, which TensorFlow may know how to write to."""
+"""Log directories: local paths, and URLs that TensorFlow may be able to write to."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from jaxboard._errors import JaxboardError
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """A path made absolute, ``~`` expanded; a URL as it is."""
+    """Return a path as an absolute one, with ``~`` expanded. URLs stay unchanged."""
     name = os.fspath(path)
     return name if is_remote(name) else os.path.abspath(os.path.expanduser(name))
 
 
 def is_remote(path: str) -> bool:
-    """Whether it is a URL."""
+    """Return whether ``path`` is a URL."""
     return "://" in path
 
 
-def probe(logdir: str, error: type[JaxboardError], *within: str) -> None:
-    """Makes a log directory and tries whether a file can be made in it. Of a remote one that shows later.
+def check_writable(logdir: str, error: type[JaxboardError], *subdirectory: str) -> None:
+    """Create a log directory and check that files can be created in it.
+
+    Remote directories are not checked here; a fault shows at the first write.
 
     Args:
         logdir: the directory, as the user knows it.
-        error: what is raised if it can't be written to.
-        *within: where in it.
+        error: the exception to raise if it is not writable.
+        *subdirectory: the part of it to create and check, if not the directory itself.
     """
     if is_remote(logdir):
         return
-    directory = os.path.join(logdir, *within)
+    directory = os.path.join(logdir, *subdirectory)
     try:
         os.makedirs(directory, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

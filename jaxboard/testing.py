@@ -1,4 +1,4 @@
-"""For users' own tests: what code reports, as a list."""
+"""Helpers for users' tests: the reports of a block of code, as a list."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from jaxboard.sinks import MemorySink
 
 @contextlib.contextmanager
 def capture(*, step: int = 0) -> Iterator[list[Record]]:
-    """Collects what is reported in a ``with`` block, in a run that exists in memory only.
+    """Collect the reports of a ``with`` block, in a run that exists only in memory.
 
     Args:
         step: the first step.
 
     Yields:
-        A list, complete once the block is left: records with ``.kind``, ``.tag``, ``.step``,
-        ``.wall_time``, ``.value`` (NumPy) and ``.run`` (``"seed_0"``, say; "" is the run itself), in the
+        A list that is complete once the block has ended: records with ``.kind``, ``.tag``, ``.step``,
+        ``.wall_time``, ``.value`` (NumPy) and ``.run`` (such as ``"seed_0"``; "" is the run itself), in the
         order of their steps.
 
     Raises:
-        RunError: on leaving the block, if a report was lost: its computation failed.
+        UsageError: ``step`` is not an integer of at least 0.
+        RunError: at the end of the block, if a report was lost because its computation failed.
 
     Example:
         >>> import jaxboard as jb
@@ -35,7 +36,7 @@ def capture(*, step: int = 0) -> Iterator[list[Record]]:
     """
     sink = MemorySink()
     try:
-        # Nothing is written before the end, so that what is collected does not depend on the time.
+        # Nothing is written before the end, so the list does not depend on timing.
         with Run(
             None, sinks=[sink], on_nonfinite="ignore", step=step, flush_secs=3600, telemetry=False
         ):

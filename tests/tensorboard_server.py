@@ -1,4 +1,4 @@
-"""A real TensorBoard on a loopback port, for tests that ask it what it shows."""
+"""A real TensorBoard on a loopback port, for tests of what it shows."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 
 class Server:
-    """A TensorBoard that runs.
+    """A client of a running TensorBoard.
 
     Attributes:
-        url: where, with a slash at the end.
-        deadline: how long, in seconds, a question is asked again before the test fails.
+        url: its address, with a slash at the end.
+        deadline: how many seconds a request is repeated before the test fails.
     """
 
     def __init__(self, url: str, process: subprocess.Popen[bytes], log: pathlib.Path) -> None:
@@ -34,72 +34,74 @@ class Server:
         self._log = log
 
     def read(self, path: str, *, post: Any = None, **query: str | int) -> bytes:
-        """The body of one answer, 404 and other errors raised as ``urllib`` does."""
+        """Return the body of one response; 404 and other errors raise as in ``urllib``."""
         url = self.url + path + ("?" + urllib.parse.urlencode(query) if query else "")
         body = None if post is None else json.dumps(post).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.read()
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.read()
 
     def get(self, path: str, *, post: Any = None, **query: str | int) -> Any:
-        """One answer, parsed from JSON."""
+        """Return one response, parsed from JSON."""
         return json.loads(self.read(path, post=post, **query))
 
-    def until(self, ask: Callable[[], Any], good: Callable[[Any], bool] = bool) -> Any:
-        """Asks until the answer is good: TensorBoard loads files in its own time.
+    def until(self, request: Callable[[], Any], accept: Callable[[Any], bool] = bool) -> Any:
+        """Repeat a request until ``accept`` holds: TensorBoard loads files at its own pace.
 
         Raises:
-            AssertionError: it was not in time; says the last answer and TensorBoard's own log.
+            AssertionError: the deadline passed. The message has the last response and TensorBoard's log.
         """
         end = time.monotonic() + self.deadline
-        answer: Any = None
+        response: Any = None
         while time.monotonic() < end and self._process.poll() is None:
             try:
-                answer = ask()
-                if good(answer):
-                    return answer
-            except urllib.error.URLError as error:  # Not up yet, or a tag it does not know yet.
-                answer = error
+                response = request()
+                if accept(response):
+                    return response
+            except urllib.error.URLError as error:  # Not started yet, or a tag not loaded yet.
+                response = error
             time.sleep(0.1)
-        raise AssertionError(f"last answer {answer!r}; TensorBoard said:\n{self._log.read_text()}")
+        raise AssertionError(
+            f"last response {response!r}; TensorBoard's log:\n{self._log.read_text()}"
+        )
 
     def scalars(self, run: str, tag: str, *, count: int = 1) -> list[tuple[float, int, float]]:
-        """The (wall time, step, value) of a tag, once there are ``count``."""
+        """Return the (wall time, step, value) points of a tag, once there are ``count``."""
         rows = self._wait("scalars/scalars", run, tag, count)
         return [(wall, step, value) for wall, step, value in rows]
 
     def histograms(self, run: str, tag: str, *, count: int = 1) -> list[Any]:
-        """The [wall time, step, [[left, right, count], …]] of a tag, once there are ``count``."""
+        """Return the [wall time, step, [[left, right, count], …]] points of a tag, once there are ``count``."""
         return self._wait("histograms/histograms", run, tag, count)
 
     def images(self, run: str, tag: str, *, sample: int = 0, count: int = 1) -> list[Any]:
-        """The entries of one sample of a tag, once there are ``count``, each with its file."""
+        """Return the entries of one sample of a tag with their files, once there are ``count``."""
         entries = self._wait("images/images", run, tag, count, sample=sample)
         for entry in entries:
             entry["file"] = self.read("data/plugin/images/individualImage?" + entry["query"])
         return entries
 
     def text(self, run: str, tag: str, *, count: int = 1) -> list[Any]:
-        """The entries of a tag with their HTML, once there are ``count``."""
+        """Return the entries of a tag with their HTML, once there are ``count``."""
         return self._wait("text/text", run, tag, count)
 
     def tags(self, plugin: str) -> Any:
-        """What a dashboard lists, once it lists something."""
+        """Return the tags that a dashboard lists, once it lists any."""
         return self.until(lambda: self.get(f"data/plugin/{plugin}/tags"))
 
     def hparams(self, *, count: int = 1) -> list[Any]:
-        """The session groups of the HParams dashboard, once there are ``count``."""
-        question = {
+        """Return the session groups of the HParams dashboard, once there are ``count``."""
+        query = {
             "startIndex": 0,
             "sliceSize": 100,
             "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
             "colParams": [],
         }
-        answer = self.until(
-            lambda: self.get("data/plugin/hparams/session_groups", post=question),
-            lambda answer: len(answer.get("sessionGroups", ())) >= count,
+        response = self.until(
+            lambda: self.get("data/plugin/hparams/session_groups", post=query),
+            lambda response: len(response.get("sessionGroups", ())) >= count,
         )
-        return answer["sessionGroups"]
+        return response["sessionGroups"]
 
     def _wait(self, path: str, run: str, tag: str, count: int, **query: int) -> list[Any]:
         return self.until(
@@ -112,16 +114,16 @@ class Server:
 def tensorboard(
     logdir: str | os.PathLike[str], *, loader: Literal["rust", "python"] = "rust"
 ) -> Iterator[Server]:
-    """Runs ``tensorboard --logdir`` until the block is left.
+    """Run ``tensorboard --logdir`` for the duration of a block.
 
     Args:
-        logdir: the directory above the runs.
-        loader: which of TensorBoard's two readers; they differ in what they accept.
+        logdir: the directory that contains the runs.
+        loader: one of TensorBoard's two readers; they differ in what they accept.
     """
-    with tempfile.TemporaryDirectory() as own:
-        log = pathlib.Path(own, "log")
+    with tempfile.TemporaryDirectory() as directory:
+        log = pathlib.Path(directory, "log")
         # Instances find and reuse each other through TMPDIR; a notebook's backend breaks a child.
-        environment = {**os.environ, "TMPDIR": own}
+        environment = {**os.environ, "TMPDIR": directory}
         environment.pop("MPLBACKEND", None)
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", os.fspath(logdir)]
         command += [
@@ -138,14 +140,14 @@ def tensorboard(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                start_new_session=True,  # So that the data server ends with it.
+                start_new_session=True,  # One group, so that _terminate also ends the data server.
             )
         try:
             server = Server(f"http://127.0.0.1:{port}/", process, log)
             server.until(lambda: server.get("data/environment"))
             yield server
         finally:
-            _end(process)
+            _terminate(process)
 
 
 def _free_port() -> int:
@@ -154,7 +156,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _terminate(process: subprocess.Popen[bytes]) -> None:
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)

@@ -1,4 +1,4 @@
-"""What lies in the event files after a real run, against plain JAX."""
+"""The event files of a real run, compared with plain JAX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jaxboard as jb
 
 
 def test_every_point_equals_plain_jax(logdir):
-    """Every point in the event files is what a step that returns its metrics by hand returns, to the bit."""
+    """Every point in the event files is bit-identical to the metric that an uninstrumented step returns."""
     x = np.linspace(-1, 1, 64, dtype=np.float32).reshape(16, 4)
     y = np.sin(x).sum(1)
 
@@ -20,13 +20,13 @@ def test_every_point_equals_plain_jax(logdir):
         return jnp.mean((jnp.tanh(x @ w) - y) ** 2)
 
     @jax.jit
-    def by_hand(w):
+    def plain_step(w):
         loss, gradient = jax.value_and_grad(value)(w)
         return w - 0.1 * gradient, (loss, jnp.abs(gradient).max())
 
     @jb.instrument
     @jax.jit
-    def reported(w):
+    def reporting_step(w):
         def loss_fn(w):
             loss = value(w)
             jb.scalar("loss", loss)
@@ -40,17 +40,17 @@ def test_every_point_equals_plain_jax(logdir):
     start = jnp.zeros(4)
     w, expected = start, []
     for _ in range(300):
-        w, metrics = by_hand(w)
+        w, metrics = plain_step(w)
         expected.append(metrics)
     with jb.Run(logdir):
-        ours = start
+        actual = start
         for _ in range(300):
-            ours = reported(ours)
-    np.testing.assert_array_equal(ours, w)
+            actual = reporting_step(actual)
+    np.testing.assert_array_equal(actual, w)
 
     events = EventAccumulator(logdir, size_guidance={"scalars": 0, "histograms": 0, "tensors": 0})
     events.Reload()
-    for place, tag in enumerate(["loss", "largest"]):
+    for index, tag in enumerate(["loss", "largest"]):
         points = [
             (event.step, make_ndarray(event.tensor_proto)[()])
             if hasattr(event, "tensor_proto")
@@ -59,7 +59,7 @@ def test_every_point_equals_plain_jax(logdir):
                 events.Scalars(tag) if tag in events.Tags()["scalars"] else events.Tensors(tag)
             )
         ]
-        assert points == [(i, np.asarray(m[place])[()]) for i, m in enumerate(expected)]
+        assert points == [(i, np.asarray(m[index])[()]) for i, m in enumerate(expected)]
     histograms = events.Tensors("gradient")
     assert [event.step for event in histograms] == [0, 50, 100, 150, 200, 250]
     assert all(make_ndarray(event.tensor_proto)[:, 2].sum() == 4 for event in histograms)

@@ -1,4 +1,4 @@
-"""A training over seeds, as TensorBoard shows it: a run for each, and mean, smallest and largest."""
+"""Training over seeds as TensorBoard shows it: a run for each seed, and mean, min and max."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SEEDS, UPDATES = 3, 20
 
 
 def train(key, *, report):
-    """A bandit that learns, in the style of trainings that are one function of a key."""
+    """Train a bandit, in the style of training loops that are one function of a key."""
     means = jnp.array([0.1, 0.5, 0.9])
 
     def update(state, number):
@@ -47,19 +47,19 @@ def train(key, *, report):
 
 
 def test_tensorboard_shows_a_run_for_each_seed(tmp_path):
-    """Runs, tags and points over HTTP are those of the values returned by hand, to the bit."""
+    """TensorBoard shows the runs, tags and exact points of the values that the plain function returns."""
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    by_hand = jax.jit(jax.vmap(functools.partial(train, report=False)))(keys)
+    expected = jax.jit(jax.vmap(functools.partial(train, report=False)))(keys)
     train_many = jax.jit(jax.vmap(functools.partial(train, report=True)))
     with jb.Run(tmp_path / "exp"):
-        ours = jb.instrument(train_many, stream=8, runs="vmap")(keys)
-    jax.tree.map(np.testing.assert_array_equal, ours, by_hand)
+        actual = jb.instrument(train_many, stream=8, runs="vmap")(keys)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
-    regret, largest, means, arm = map(np.asarray, by_hand[1])
+    regret, largest, means, arm = map(np.asarray, expected[1])
     rewards = np.ma.masked_array(means, arm != 0)
     assert 0 < rewards.count() < rewards.size
     series = {"regret": (1, regret), "reward": (1, largest), "first arm": (10, rewards)}
-    wanted: dict[str, Any] = {"exp": {"update": [(step, step) for step in range(UPDATES)]}}
+    expected_runs: dict[str, Any] = {"exp": {"update": [(step, step) for step in range(UPDATES)]}}
     for tag, (stride, values) in series.items():
         mean = values.mean(0, dtype=np.float64).astype(np.float32)
         over_all = {"mean": mean, "min": values.min(0), "max": values.max(0)}
@@ -70,27 +70,27 @@ def test_tensorboard_shows_a_run_for_each_seed(tmp_path):
                 for step in range(UPDATES)
                 if row[step] is not np.ma.masked
             ]
-            if points:  # no data, no point: a seed that never pulled that arm has no such tag
-                wanted.setdefault(f"exp/{run}", {})[tag] = points
+            if points:  # A seed that never pulled that arm has no such tag.
+                expected_runs.setdefault(f"exp/{run}", {})[tag] = points
 
     with tensorboard(tmp_path) as server:
         listed = server.until(
             lambda: server.get("data/plugin/scalars/tags"),
             lambda tags: (
                 {run: set(of) for run, of in tags.items()}
-                == {run: set(tags) for run, tags in wanted.items()}
+                == {run: set(tags) for run, tags in expected_runs.items()}
             ),
         )
         for run, tags in listed.items():
             for tag in tags:
-                shown = server.scalars(run, tag, count=len(wanted[run][tag]))
+                shown = server.scalars(run, tag, count=len(expected_runs[run][tag]))
                 points = [(step, value) for _, step, value in shown]
-                assert points == wanted[run][tag]
+                assert points == expected_runs[run][tag]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX-only")
 def test_sigkill_loses_nothing_that_was_flushed(tmp_path: pathlib.Path) -> None:
-    """What flush() has confirmed is in the files of all seeds."""
+    """After SIGKILL, the files of all seeds hold every report that flush() covered."""
     program = """
         import os, signal, sys
         import jax, jax.numpy as jnp, jaxboard as jb

@@ -1,9 +1,9 @@
-"""capture(): the run for users' own tests."""
+"""capture(): the reports of a block, for users' tests."""
 
 import pytest
 from by_hand import record
 
-from jaxboard._run import current_run
+from jaxboard._run import channel_of, current_run
 from jaxboard.testing import capture
 
 
@@ -11,11 +11,11 @@ def put(*steps, tag="loss"):
     run = current_run()
     assert run is not None
     for step in steps:
-        run.channel.put(record(step, tag))
+        channel_of(run).put(record(step, tag))
 
 
 def test_the_list_is_complete_and_in_step_order():
-    """After the block the list has everything, by step, and within a step as reported."""
+    """After the block the list holds every record, sorted by step; within a step, the order of reporting."""
     with capture() as records:
         assert type(records) is list
         put(2, 0, 1)
@@ -24,27 +24,27 @@ def test_the_list_is_complete_and_in_step_order():
     assert current_run() is None
 
 
-def test_it_starts_where_it_is_told():
-    """step= is the first step, as that of a Run."""
+def test_the_first_step():
+    """step= is the first step, as in Run."""
     with capture(step=7):
         run = current_run()
         assert run is not None
         assert run.step == 7
 
 
-def test_what_came_before_an_exception_is_there():
-    """The exception passes, the run is closed, and the list has what was reported until then."""
-    kept = []
+def test_an_exception_keeps_earlier_records():
+    """An exception propagates; the run is closed and the list holds what was reported before it."""
+    captured = []
 
     def use():
         with capture() as records:
-            kept.append(records)
+            captured.append(records)
             put(0)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         use()
-    (records,) = kept
+    (records,) = captured
     assert [r.step for r in records] == [0]
     assert current_run() is None
 

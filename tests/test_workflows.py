@@ -1,4 +1,4 @@
-"""Whole programs of the kinds people write, and what TensorBoard reads of each."""
+"""Complete programs of common kinds, and what TensorBoard reads from their files."""
 
 # pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportArgumentType=false
 
@@ -21,8 +21,8 @@ from tensorboard.util.tensor_util import make_ndarray
 import jaxboard as jb
 
 
-class Written:
-    """What the event files of a log directory hold."""
+class EventFiles:
+    """The contents of the event files of a log directory."""
 
     def __init__(self, logdir):
         sizes = {"scalars": 0, "tensors": 0}
@@ -36,7 +36,7 @@ class Written:
         return list(self.values(tag))
 
     def values(self, tag):
-        """By step, which each point must have to itself."""
+        """Return the values of a tag by step; each step has one point."""
         if tag in self.events.Tags()["scalars"]:
             points = [(point.step, point.value) for point in self.events.Scalars(tag)]
         else:
@@ -46,29 +46,29 @@ class Written:
         return values
 
     def elements(self, tag):
-        """How many elements each step's histogram counts."""
+        """Return the number of elements in the histogram of each step."""
         return {step: int(table[:, 2].sum()) for step, table in self.values(tag).items()}
 
-    def pictures(self, tag):
-        """The decoded pictures of each step; their size is the one that is said."""
-        pictures = {}
+    def images(self, tag):
+        """Return the decoded images of each step, and check their size against the stored one."""
+        images = {}
         for step, (width, height, *files) in self.values(tag).items():
             opened = [Image.open(io.BytesIO(file)) for file in files]
-            assert all(picture.size == (int(width), int(height)) for picture in opened)
-            pictures[step] = [np.asarray(picture) for picture in opened]
-        return pictures
+            assert all(image.size == (int(width), int(height)) for image in opened)
+            images[step] = [np.asarray(image) for image in opened]
+        return images
 
 
-def close(values, expected, rtol=1e-5):
-    """The same steps in the same order, and about the same numbers."""
+def assert_close(values, expected, rtol=1e-5):
+    """Assert the same steps in the same order, and values within ``rtol``."""
     assert list(values) == list(expected)
     np.testing.assert_allclose(list(values.values()), list(expected.values()), rtol)
 
 
 def line(n=32):
-    """Points on a line with some noise: inputs [n, 3], targets [n, 1]."""
-    noise = np.random.default_rng(0)
-    x = noise.normal(size=(n, 3)).astype(np.float32)
+    """Return points on a line: inputs [n, 3], targets [n, 1]."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 3)).astype(np.float32)
     return x, (x @ np.float32([[1], [-2], [3]]) + 0.5).astype(np.float32)
 
 
@@ -77,7 +77,7 @@ def squared_error(params, x, y):
 
 
 def test_functional_loop(logdir):
-    """A loop of pure functions: training loss of every step, weights and validation loss of every 5th."""
+    """A loop of pure functions reports the training loss of every step, weights and validation loss of every 5th."""
     x, y = line()
 
     def update(params):
@@ -109,19 +109,19 @@ def test_functional_loop(logdir):
         if i % 5 == 0:
             validation[i] = float(validate(params))
             weights[i] = params["w"]
-    written = Written(logdir)
-    assert written.tags() == {"training_loss", "validation_loss", "weights/w", "weights/b"}
-    close(written.values("training_loss"), training)
-    close(written.values("validation_loss"), validation)
-    assert written.elements("weights/w") == {0: 3, 5: 3, 10: 3}
-    assert written.elements("weights/b") == {0: 1, 5: 1, 10: 1}
-    for step, table in written.values("weights/w").items():
+    files = EventFiles(logdir)
+    assert files.tags() == {"training_loss", "validation_loss", "weights/w", "weights/b"}
+    assert_close(files.values("training_loss"), training)
+    assert_close(files.values("validation_loss"), validation)
+    assert files.elements("weights/w") == {0: 3, 5: 3, 10: 3}
+    assert files.elements("weights/b") == {0: 1, 5: 1, 10: 1}
+    for step, table in files.values("weights/w").items():
         np.testing.assert_allclose(table[0, 0], weights[step].min(), rtol=1e-5)
         np.testing.assert_allclose(table[-1, 1], weights[step].max(), rtol=1e-5)
 
 
 def test_sequence_model(logdir):
-    """Loss, perplexity and learning rate from the step; attention of each head as figures; settings as text."""
+    """A sequence model reports metrics from the step, attention heads as figures, and its settings as text."""
     schedule = optax.linear_schedule(0.5, 0.1, 4)
     settings = [("name", "value"), ("heads", 2), ("learning_rate", 0.5)]
 
@@ -148,33 +148,33 @@ def test_sequence_model(logdir):
                     jb.figure(f"attention/head_{head}", figure)
     assert plt.get_fignums() == []
 
-    written = Written(logdir)
+    files = EventFiles(logdir)
     heads = ["attention/head_0", "attention/head_1"]
     train = ["train/loss", "train/perplexity", "train/learning_rate"]
-    assert written.tags() == {"settings", *heads, *train}
-    # Equal scores attend to each of four places alike.
-    close(written.values("train/loss"), dict.fromkeys(range(5), np.log(4)))
-    close(written.values("train/perplexity"), dict.fromkeys(range(5), 4.0))
-    close(written.values("train/learning_rate"), dict(enumerate([0.5, 0.4, 0.3, 0.2, 0.1])))
-    table = written.values("settings")[0]
+    assert files.tags() == {"settings", *heads, *train}
+    # With equal scores, attention is uniform over the four positions.
+    assert_close(files.values("train/loss"), dict.fromkeys(range(5), np.log(4)))
+    assert_close(files.values("train/perplexity"), dict.fromkeys(range(5), 4.0))
+    assert_close(files.values("train/learning_rate"), dict(enumerate([0.5, 0.4, 0.3, 0.2, 0.1])))
+    table = files.values("settings")[0]
     assert table.tolist() == [
         [b"name", b"value"],
         [b"heads", b"2"],
         [b"learning_rate", b"0.5"],
     ]
     for head in heads:
-        pictures = written.pictures(head)
-        assert {step: [p.shape for p in some] for step, some in pictures.items()} == {
+        images = files.images(head)
+        assert {step: [p.shape for p in some] for step, some in images.items()} == {
             0: [(60, 80, 4)],
             4: [(60, 80, 4)],
         }
 
 
 def test_number_crunching(logdir):
-    """A job that has nothing to do with JAX: random numbers, their distribution, their plot."""
-    dice, noise = random.Random(0), np.random.default_rng(0)
-    observed = [dice.expovariate(1.0) for _ in range(120)]
-    samples = {i: noise.gamma(shape=i, scale=4.0, size=1000) for i in range(1, 10)}
+    """A program without JAX reports random numbers, their histogram, and a plot."""
+    python_rng, rng = random.Random(0), np.random.default_rng(0)
+    observed = [python_rng.expovariate(1.0) for _ in range(120)]
+    samples = {i: rng.gamma(shape=i, scale=4.0, size=1000) for i in range(1, 10)}
     with jb.Run(logdir):
         for i, value in enumerate(observed):
             jb.scalar("expovariate", value, step=i)
@@ -185,16 +185,16 @@ def test_number_crunching(logdir):
                 figure.subplots().hist(data, bins=10)
                 jb.figure("bars", figure, step=i)
 
-    written = Written(logdir)
-    assert written.tags() == {"expovariate", "gamma", "bars"}
-    close(written.values("expovariate"), dict(enumerate(observed)), rtol=1e-7)
-    tables = written.values("gamma")
+    files = EventFiles(logdir)
+    assert files.tags() == {"expovariate", "gamma", "bars"}
+    assert_close(files.values("expovariate"), dict(enumerate(observed)), rtol=1e-7)
+    tables = files.values("gamma")
     assert list(tables) == list(samples)
     for step, table in tables.items():
         edges = [*table[:, 0], table[-1, 1]]
         assert (edges[0], edges[-1]) == (samples[step].min(), samples[step].max())
         np.testing.assert_array_equal(table[:, 2], np.histogram(samples[step], edges)[0])
-    assert {step: [p.shape for p in some] for step, some in written.pictures("bars").items()} == {
+    assert {step: [p.shape for p in some] for step, some in files.images("bars").items()} == {
         1: [(60, 60, 4)],
         5: [(60, 60, 4)],
         9: [(60, 60, 4)],
@@ -202,7 +202,7 @@ def test_number_crunching(logdir):
 
 
 def test_generative_trainer(logdir):
-    """A trainer object: loss components, samples out of [-1, 1], every parameter, validation by epoch."""
+    """A trainer object reports loss components, images, every parameter, and validation by epoch."""
     target = jnp.linspace(-1, 1, 2 * 4 * 4 * 3).reshape(2, 4, 4, 3)
 
     class Trainer:
@@ -211,7 +211,7 @@ def test_generative_trainer(logdir):
 
         @jb.instrument
         @jax.jit
-        def step(params):  # noqa: N805 (no method: the trainer holds no arrays while tracing)
+        def step(params):  # noqa: N805 (a function, so that the trainer holds no tracers)
             def loss(params):
                 reconstruction = ((params["decoder"]["mean"] - target) ** 2).mean()
                 kl = params["scale"] ** 2 / 4
@@ -236,22 +236,22 @@ def test_generative_trainer(logdir):
     with jb.Run(logdir):
         Trainer().train(epochs=2, steps=3)
 
-    written = Written(logdir)
+    files = EventFiles(logdir)
     losses = {"losses/reconstruction", "losses/kl", "losses/total"}
     parameters = {"parameters/decoder/mean", "parameters/scale"}
-    assert written.tags() == losses | parameters | {"validation/scale", "samples"}
-    # Gradient descent takes a quarter off the scale, and 1/96 off the distance of the mean, a step.
+    assert files.tags() == losses | parameters | {"validation/scale", "samples"}
+    # Each step reduces the scale by a quarter and the distance of the mean by 1/96.
     start = float((target**2).mean())
     kl = {i: (0.75**i) ** 2 for i in range(6)}
     reconstruction = {i: start * (1 - 1 / 96) ** (2 * i) for i in range(6)}
-    close(written.values("losses/kl"), kl)
-    close(written.values("losses/reconstruction"), reconstruction)
-    close(written.values("losses/total"), {i: kl[i] + reconstruction[i] for i in range(6)})
-    close(written.values("validation/scale"), {0: 2 * 0.75**3, 1: 2 * 0.75**6})
-    assert written.elements("parameters/decoder/mean") == {0: 96, 3: 96}
-    assert written.elements("parameters/scale") == {0: 1, 3: 1}
+    assert_close(files.values("losses/kl"), kl)
+    assert_close(files.values("losses/reconstruction"), reconstruction)
+    assert_close(files.values("losses/total"), {i: kl[i] + reconstruction[i] for i in range(6)})
+    assert_close(files.values("validation/scale"), {0: 2 * 0.75**3, 1: 2 * 0.75**6})
+    assert files.elements("parameters/decoder/mean") == {0: 96, 3: 96}
+    assert files.elements("parameters/scale") == {0: 1, 3: 1}
     for step in (0, 1):
-        black, white, sample = written.pictures("samples")[step]
+        black, white, sample = files.images("samples")[step]
         assert (black.min(), black.max(), white.min(), white.max()) == (0, 0, 255, 255)
         exact = (np.asarray(target[0]) + 1) / 2 * 255
         assert sample.shape == (4, 4, 3)
@@ -259,7 +259,7 @@ def test_generative_trainer(logdir):
 
 
 class Classifier(nnx.Module):
-    """Images [N, 8, 8] to logits [N, 10]."""
+    """A classifier of images [N, 8, 8] to logits [N, 10]."""
 
     def __init__(self, rngs):
         self.hidden = nnx.Linear(64, 32, rngs=rngs)
@@ -283,24 +283,24 @@ def digits_step(model, optimizer, images, labels):
 
 @pytest.mark.filterwarnings("ignore:.*no run is open:jaxboard.JaxboardWarning")
 def test_digits_tutorial(logdir):
-    """NNX on handwritten digits: loss of every step, accuracy of every 5th, test sheets of two."""
+    """NNX on handwritten digits: the loss of every step, the accuracy of every 5th, one figure of predictions."""
     digits = load_digits()
     images, labels = np.float32(digits.images[:300]) / 16, digits.target[:300]
     held_out, answers = np.float32(digits.images[300:400]) / 16, digits.target[300:400]
 
-    def train(train_step, look):
+    def train(train_step, evaluate):
         model = Classifier(nnx.Rngs(0))
         optimizer = nnx.Optimizer(model, optax.sgd(0.05), wrt=nnx.Param)
         losses = {}
         for i in range(12):
             losses[i + 1] = float(train_step(model, optimizer, images, labels))
             if i % 5 == 0:
-                look(model, i + 1)
+                evaluate(model, i + 1)
         return losses
 
     accuracies = {}
 
-    def look(model, step):
+    def evaluate(model, step):
         predicted = model(held_out).argmax(axis=1)
         accuracies[step] = float((predicted == answers).mean())
         jb.scalar("accuracy", (predicted == answers).mean())
@@ -308,26 +308,26 @@ def test_digits_tutorial(logdir):
         def draw_test_sheet():
             figure = matplotlib.figure.Figure(figsize=(2, 2), dpi=50)
             axes = figure.subplots(2, 2, subplot_kw={"xticks": [], "yticks": []})
-            for j, place in enumerate(axes.flat):
-                place.imshow(held_out[j], cmap="binary")
+            for j, cell in enumerate(axes.flat):
+                cell.imshow(held_out[j], cmap="binary")
                 color = "green" if predicted[j] == answers[j] else "red"
-                place.text(0, 0, str(predicted[j]), color=color)
+                cell.text(0, 0, str(predicted[j]), color=color)
             return figure
 
         jb.figure("test_sheet", draw_test_sheet, every=11)
 
     with jb.Run(logdir, step=1):
-        losses = train(jb.instrument(nnx.jit(digits_step)), look)
+        losses = train(jb.instrument(nnx.jit(digits_step)), evaluate)
 
-    written = Written(logdir)
-    assert written.tags() == {"loss", "accuracy", "test_sheet"}
-    close(written.values("loss"), losses, rtol=1e-7)
-    close(written.values("accuracy"), accuracies, rtol=1e-7)
+    files = EventFiles(logdir)
+    assert files.tags() == {"loss", "accuracy", "test_sheet"}
+    assert_close(files.values("loss"), losses, rtol=1e-7)
+    assert_close(files.values("accuracy"), accuracies, rtol=1e-7)
     assert list(accuracies) == [1, 6, 11]
-    assert {s: [p.shape for p in some] for s, some in written.pictures("test_sheet").items()} == {
+    assert {s: [p.shape for p in some] for s, some in files.images("test_sheet").items()} == {
         11: [(100, 100, 4)]
     }
     assert losses[12] < losses[1]
-    # Reports change nothing about the training.
+    # Reports do not change the training.
     plain = train(nnx.jit(digits_step), lambda model, step: None)
     np.testing.assert_allclose(list(plain.values()), list(losses.values()), rtol=1e-5)

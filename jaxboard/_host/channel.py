@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from jaxboard._frame import Frame, Packed
+from jaxboard._process.fork import Stage, on_fork
 
 if TYPE_CHECKING:
     from jaxboard._host.buffer import Buffer
@@ -160,5 +160,4 @@ def _forget() -> None:
     _slot.top = None
 
 
-with contextlib.suppress(AttributeError):  # Windows has no forks.
-    os.register_at_fork(after_in_child=_forget)
+on_fork(Stage.STATE, in_child=_forget)

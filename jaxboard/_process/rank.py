@@ -1,20 +1,20 @@
-"""Which process of a job writes."""
+"""The rank of this process in a job: process 0 writes."""
 
 from __future__ import annotations
 
 import jax
 
 
-def writes(jax_runs: bool) -> bool:
-    """Whether this process writes: process 0 does, and every process that is alone.
+def is_writer(jax_started: bool) -> bool:
+    """Return whether this process writes: process 0 of a job, or a process without a job.
 
-    Asking JAX for the index starts its backends, which must not happen before
-    ``jax.distributed.initialize``. So it is asked only once that was called, or once JAX certainly
-    runs; until then the process counts as alone.
+    ``jax.process_index()`` starts JAX's backends, which must not happen before
+    ``jax.distributed.initialize``. The index is therefore read only after that call, or once a
+    computation runs; until then the process counts as one without a job.
 
     Args:
-        jax_runs: whether a computation has been started.
+        jax_started: whether a computation has been started.
     """
-    if jax_runs or jax.distributed.is_initialized():
+    if jax_started or jax.distributed.is_initialized():
         return jax.process_index() == 0
     return True

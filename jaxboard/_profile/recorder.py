@@ -20,7 +20,7 @@ from jaxboard._profile import destination, report
 from jaxboard._profile.barrier import barrier, wait_for
 from jaxboard._profile.capture import Capture
 from jaxboard._profile.read import summarize_apart
-from jaxboard._run import Run, current_run
+from jaxboard._run import Run, channel_of, current_run
 
 _PATIENCE_SECS = 5.0
 """How long a profile that is interrupted waits for the devices."""
@@ -90,7 +90,7 @@ class Recorder:
 
     def open(self) -> None:
         """From now on the process's steps are watched."""
-        close_at_exit(self)
+        close_at_exit(self.end)
         self._find_run()
         if self._logdir is not None:
             self._attempt(lambda: self._probe(str(self._logdir)))
@@ -186,7 +186,7 @@ class Recorder:
 
     @staticmethod
     def _probe(logdir: str) -> None:
-        _paths.probe(logdir, ProfileError, "plugins", "profile")
+        _paths.check_writable(logdir, ProfileError, "plugins", "profile")
 
     def _capture_now(self) -> None:
         if self._logdir is None:
@@ -201,7 +201,7 @@ class Recorder:
             self._finish,
         )
         if self._run is not None:
-            self._run.channel.before_close.append(self._complete)
+            channel_of(self._run).before_close.append(self._complete)
 
     def _complete(self) -> None:
         """The run closes, and the summary belongs to it."""
@@ -248,7 +248,7 @@ class Recorder:
                 )
             finally:
                 capture.discard()
-        forget(self)
+        forget(self.end)
 
     def _save(self, capture: Capture) -> None:
         file, logdir = capture.file(), str(self._logdir)
@@ -284,12 +284,12 @@ class Recorder:
 
     def _summarize(self, run: Run, file: str) -> None:
         summary = summarize_apart(file, _SUMMARY_SECS)
-        step = self.captured[-1] if self.captured else run.channel.current
+        step = self.captured[-1] if self.captured else channel_of(run).current
         if not self._waits():
             # The markers are as long as dispatching took.
             summary.steps = []
         for record in report.records(summary, step, self._mean_ms()):
-            run.channel.put(record)
+            channel_of(run).put(record)
 
     def _mean_ms(self) -> float | None:
         """How long a step took by the clock: known if the recording ended with the last step's work."""
@@ -350,7 +350,7 @@ class Recorder:
         self._over = True
         observers.remove(self._calls)
         if self._capture is None:
-            forget(self)
+            forget(self.end)
 
 
 class _Calls:

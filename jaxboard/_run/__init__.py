@@ -1,5 +1,6 @@
-"""Runs: what the user opens, and what puts the parts of jaxboard together."""
+"""Runs: the objects that users open, and the place where the parts of jaxboard are connected."""
 
 from jaxboard._run.run import Run as Run
+from jaxboard._run.run import channel_of as channel_of
 from jaxboard._run.run import current_run as current_run
 from jaxboard._run.snapshot import memory_snapshot as memory_snapshot

@@ -1,4 +1,4 @@
-"""What a run may be given: checked at once, on the user's thread, without TensorFlow."""
+"""Checks of the options of a run, made on the user's thread and without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,60 +7,86 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import SupportsIndex, cast
 
 from jaxboard import _paths
-from jaxboard._errors import RunError
+from jaxboard._check import positive_number
+from jaxboard._errors import UsageError
 from jaxboard.records import Kind, Record
 
 
-def positive(**options: float) -> None:
-    """Each option is a number above 0."""
+def check_positive(**options: float) -> None:
+    """Raise :class:`UsageError` unless every option is a number above 0."""
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise RunError(f"Run({name}={value!r}): expected a number above 0.")
+        positive_number("Run", name, value)
 
 
-def step_number(step: Any) -> int:
-    """A step as an int."""
+def step_number(expression: str, step: SupportsIndex) -> int:
+    """Return a step as an int.
+
+    Args:
+        expression: what the user wrote, for the message: ``"Run(step=-1)"``.
+        step: the step.
+
+    Raises:
+        UsageError: ``step`` is not an integer of at least 0.
+    """
     try:
         number = operator.index(step)
     except TypeError:
         number = -1
     if isinstance(step, bool) or number < 0:
-        raise RunError(f"step {step!r}: expected an integer, 0 or more.")
+        raise UsageError(f"{expression}: expected an integer, 0 or more.")
     return number
 
 
-def hparams_record(hparams: Any, step: int) -> Record | None:
-    """The record of a run's hyperparameters, in one flat dict."""
+def hparams_record(hparams: object, step: int) -> Record | None:
+    """Return the record of a run's hyperparameters, as one flat dict.
+
+    Raises:
+        UsageError: ``hparams`` is neither None nor a mapping.
+    """
     if hparams is None:
         return None
     if not isinstance(hparams, Mapping):
-        raise RunError(
-            f"Run(hparams=...): expected a dict, got {type(hparams).__name__}. Of a dataclass make one "
-            "by dataclasses.asdict(config), of parsed arguments by vars(args)."
+        raise UsageError(
+            f"Run(hparams=...): expected a dict, got {type(hparams).__name__}. Convert a dataclass with "
+            "dataclasses.asdict(config), parsed arguments with vars(args)."
         )
-    return Record(Kind.HPARAMS, "hparams", step, time.time(), dict(_flat(hparams)))
+    return Record(
+        Kind.HPARAMS,
+        "hparams",
+        step,
+        time.time(),
+        dict(_flatten(cast("Mapping[object, object]", hparams))),
+    )
 
 
-def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
+            yield from _flatten(cast("Mapping[object, object]", value), f"{prefix}{name}/")
         else:
-            # Arrays of one number, JAX's and NumPy's, as the number.
-            scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
-            yield f"{prefix}{name}", value.item() if scalar else value
+            yield f"{prefix}{name}", _as_python_number(value)
 
 
-def logdir_of(logdir: str | os.PathLike[str] | None) -> pathlib.Path | str | None:
-    """What ``Run`` was given as its log directory: a path, made absolute, or a URL."""
+def _as_python_number(value: object) -> object:
+    """Return an array of rank 0, NumPy's or JAX's, as a Python number; other values as they are."""
+    item = getattr(value, "item", None)
+    return item() if item is not None and getattr(value, "shape", None) == () else value
+
+
+def parse_logdir(logdir: object) -> pathlib.Path | str | None:
+    """Return the log directory of a run: an absolute path, a URL, or None.
+
+    Raises:
+        UsageError: ``logdir`` is not a path, or is empty.
+    """
     if logdir is None:
         return None
     if not isinstance(logdir, str | os.PathLike):
-        raise RunError(f"Run({logdir!r}): expected a path, got {type(logdir).__name__}.")
+        raise UsageError(f"Run({logdir!r}): expected a path, got {type(logdir).__name__}.")
     if not os.fspath(logdir):
-        raise RunError("Run(''): the log directory has no name.")
-    path = _paths.absolute(logdir)
+        raise UsageError("Run(''): the log directory is empty. Pass a path.")
+    path = _paths.absolute(cast("str | os.PathLike[str]", logdir))
     return path if _paths.is_remote(path) else pathlib.Path(path)

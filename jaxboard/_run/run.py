@@ -1,8 +1,7 @@
-"""The run: composes the step counter, the buffer, the flusher and the sinks."""
+"""The run: connects the step counter, the buffer, the flusher and the sinks."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import pathlib
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self
 
 from jaxboard import _emit, _paths
-from jaxboard._errors import RunError
+from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
@@ -22,6 +21,7 @@ from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, policy
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
+from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
 from jaxboard._telemetry import start
 from jaxboard._telemetry.settings import Telemetry
@@ -33,7 +33,7 @@ _open: dict[Channel, Run] = {}
 
 
 class _Verb(Generic[P]):
-    """A verb as a method of a run. Of the class, it is the verb itself."""
+    """A verb as a method of a run. On the class, it is the verb itself."""
 
     def __init__(self, verb: Callable[P, None]):
         self._verb = verb
@@ -44,70 +44,75 @@ class _Verb(Generic[P]):
 
         @functools.wraps(self._verb)
         def method(*args: P.args, **kwargs: P.kwargs) -> None:
-            _must_be_open(run)
-            with directed(run.channel):
+            _check_open(run)
+            with directed(channel_of(run)):
                 self._verb(*args, **kwargs)
 
         return method
 
 
 class Run:
-    """A training run that reports are written for, from its construction until it is closed.
+    """An open training run: reports go to its log directory until it is closed.
 
-    While it is open it is the run in force, for every thread of the process: what instrumented
-    functions and the verbs (``jb.scalar``, …) report goes to the run that was opened, or entered by
-    ``with``, last. What is reported is on disk ``flush_secs`` later. A run that nobody closes is
-    closed when the interpreter ends, and on SIGTERM where no handler of yours is set.
+    Opening a run makes it the **active run** of the process. Instrumented functions and the verbs
+    (``jb.scalar``, …) report to the active run, on every thread. If several runs are open, the active one is
+    the run that was opened, or entered by ``with``, last; when it closes, the one before it is active again.
 
-    The verbs are methods too: ``run.scalar(...)`` in plain Python reports to this run, in force or not. In
-    traced code it is the same as ``jb.scalar(...)``: which run is in force shows when the program runs.
+    A background thread writes the reports: each is on disk at most ``flush_secs`` after it was made. Leaving
+    the ``with`` block closes the run. A run left open is closed at interpreter exit, and on SIGTERM unless
+    the program has a handler of its own.
 
-    In a job of several processes, process 0 writes; the others may open their runs all the same.
-    Call ``jax.distributed.initialize`` before opening one.
+    The verbs, except ``tap``, are also methods. In plain Python ``run.scalar(...)`` reports to this run,
+    active or not. In traced code it equals ``jb.scalar(...)``: the report goes to the run that is active when
+    the compiled program executes.
 
-    Faults of the machine never reach the training loop. They are logged at once by the ``jaxboard``
-    logger (which without a configuration of logging means standard error), tried again, and raised
-    from :meth:`flush` and :meth:`close`.
+    Machine faults, such as a full disk, never raise into the training loop. The ``jaxboard`` logger records
+    each immediately (on standard error, unless logging is configured). jaxboard retries, and
+    :meth:`flush` and :meth:`close` raise if reports are not on disk.
+
+    In a job of several processes, process 0 writes. The other processes may open the same run; their
+    reports are discarded. Call ``jax.distributed.initialize`` before opening a run.
 
     Args:
-        logdir: the directory of this run, made if need be; ``~`` is expanded. A URL (``gs://…``) goes
-            to TensorFlow as it is. None where ``sinks`` don't need one.
-        hparams: the hyperparameters, shown in the HParams dashboard. Mappings inside are flattened,
-            their names joined by ``/``.
+        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. A URL
+            (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
+        hparams: the hyperparameters, shown in the HParams dashboard. Nested mappings are flattened, their
+            names joined by ``/``.
         step: the first step.
-        flush_secs: how old a report may get before it is on disk; what a SIGKILL loses at most.
-        sinks: where to write, instead of to event files in ``logdir``.
-        overflow: what happens when reports come faster than the sink takes them: ``"wait"`` makes
-            the training loop wait (never for a sink that takes nothing at all, and never in a host
-            callback), ``"drop"`` drops reports and counts them.
-        max_frames: how many calls may wait to be written.
-        max_bytes: how many bytes may wait to be written.
-        timeout: how many seconds :meth:`flush` and :meth:`close` give the sinks.
-        telemetry: what the run tells of itself, under ``jaxboard/``. By default it watches for
-            recompiles: an instrumented function that JAX compiles again is logged, once for each
-            cause, and told in a text entry, with the arguments that changed. True, or a
-            :class:`Telemetry`, adds compile times, step times, rates, floating-point operations,
-            memory, and what jaxboard itself costs. False: nothing.
-        on_nonfinite: what happens when something reported is NaN or infinite (a scalar, an element of
-            a histogram, a leaf that is watched), for the first time of each tag. A text entry,
-            ``jaxboard/nonfinite``, names the tag, the step and the last value that was finite;
-            ``"warn"``: the ``jaxboard`` logger says so too. ``"raise"``: the next :meth:`flush` or
-            :meth:`close` raises, after everything is written. ``"ignore"``: nothing, and no text. A
-            function: it is called with one sentence, on a thread of the run's, and could set a flag
-            that your loop looks at.
+        flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
+            the reports of that time.
+        sinks: where to write instead of event files in ``logdir``. To write both, pass
+            ``sinks=[TensorBoardSink(logdir), MySink()]`` (:mod:`jaxboard.sinks`).
+        overflow: what happens if reports arrive faster than the sinks write them. ``"wait"`` blocks the
+            training loop until there is space, but never inside a host callback and never for long if a
+            sink writes nothing. ``"drop"`` drops reports and counts them.
+        max_frames: how many calls may be pending, waiting to be written.
+        max_bytes: how many bytes may be pending.
+        timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
+        telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
+            watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
+            name the arguments that changed, once for each cause. True, or a :class:`Telemetry`, adds
+            compile times, step times, rates, floating-point operations, memory, and the cost of jaxboard.
+            False disables it.
+        on_nonfinite: what happens when a reported value is NaN or infinite (a scalar, an element of a
+            histogram, a watched leaf) for the first time in its tag. ``"warn"`` logs it, and a
+            text entry ``jaxboard/nonfinite`` names the tag, the step and the last finite value.
+            ``"raise"`` writes the text entry and raises from the next :meth:`flush` or :meth:`close`, after
+            everything is written. ``"ignore"`` does nothing. A function is called, after the text entry,
+            with one sentence; it runs on the run's own thread and may set a flag for the training loop.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
-        channel: where reports arrive.
 
     Raises:
-        RunError: ``logdir`` cannot be written to, is that of a run that is still open, or an argument
-            is not what it should be.
+        UsageError: an argument is invalid.
+        RunError: ``logdir`` cannot be written to, or an open run already writes there.
 
     Example:
         >>> import tempfile
         >>> import jaxboard as jb
-        >>> with jb.Run(tempfile.mkdtemp(), hparams={"lr": 1e-3}) as run:
+        >>> with tempfile.TemporaryDirectory() as logdir, jb.Run(logdir, hparams={"lr": 1e-3}) as run:
+        ...     jb.scalar("loss", 0.5)
         ...     run.step
         0
     """
@@ -135,97 +140,98 @@ class Run:
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
     ):
-        options.positive(
+        options.check_positive(
             flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
         )
         if overflow not in ("wait", "drop"):
-            raise RunError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
+            raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         start.check(telemetry)
-        first = options.step_number(step)
+        first = options.step_number(f"Run(step={step!r})", step)
         record = options.hparams_record(hparams, first)
-        self.logdir = options.logdir_of(logdir)
+        self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
-            raise RunError("Run(None): give a log directory, or sinks=[...] that need none.")
+            raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
         if self.logdir is not None and sinks is None:
             if any(run.logdir == self.logdir for run in _open.values()):
                 raise RunError(
-                    f"Run({str(self.logdir)!r}): a run that is still open writes there, and TensorBoard "
-                    "reads one writer per directory. Close it first (jb.current_run().close()), or "
+                    f"Run({str(self.logdir)!r}): an open run already writes there, and TensorBoard reads "
+                    "one writer per directory. Close that run first (jb.current_run().close()), or "
                     "choose another directory."
                 )
-            _paths.probe(str(self.logdir), RunError)
+            _paths.check_writable(str(self.logdir), RunError)
         self._timeout = timeout
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
-        losses = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
-        buffer = Buffer(max_frames, max_bytes, overflow, losses=losses)
-        self.channel = Channel(buffer, first, losses.name)
+        lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
+        buffer = Buffer(max_frames, max_bytes, overflow, losses=lost)
+        self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            NonFiniteMonitor(Assembler(), policy(on_nonfinite, losses)),
+            NonFiniteMonitor(Assembler(), policy(on_nonfinite, lost)),
             _sink(self.logdir, first, sinks),
             flush_secs=flush_secs,
-            losses=losses,
-            writes=rank.writes,
+            losses=lost,
+            writes=rank.is_writer,
         )
         if record is not None:
-            self.channel.put(record)
-        flusher = self._flusher  # not self: the run is not to keep itself alive
+            self._channel.put(record)
+        flusher = self._flusher  # A closure over self would be a reference cycle.
         self._telemetry = start.start(
-            telemetry, self.channel, self.logdir, lambda: flusher.cpu_seconds
+            telemetry, self._channel, self.logdir, lambda: flusher.cpu_seconds
         )
         self._flusher.start()
-        _open[self.channel] = self
-        activate(self.channel)
-        close_at_exit(self)
+        _open[self._channel] = self
+        activate(self._channel)
+        close_at_exit(self._close_at_exit)
 
     @property
     def step(self) -> int:
-        """The step that the next call of an instrumented function takes; may be set."""
-        return self.channel.step
+        """The step of the next call of an instrumented function. It can be set."""
+        return self._channel.step
 
     @step.setter
     def step(self, step: int) -> None:
-        self.channel.step = options.step_number(step)
+        self._channel.step = options.step_number(f"run.step = {step!r}", step)
 
     @property
     def closed(self) -> bool:
-        """Whether the run has been closed."""
+        """True once the run has been closed."""
         return self._closed
 
     def flush(self, timeout: float | None = None) -> None:
-        """Returns when everything reported so far is on disk. Waits for the device.
+        """Block until everything reported so far is on disk. This waits for the device.
+
+        On a closed run, and in a forked child, it does nothing.
 
         Args:
-            timeout: seconds that the sinks may take; by default the ``timeout`` of the run.
+            timeout: how many seconds to wait for the sinks; by default the ``timeout`` of the run.
 
         Raises:
-            RunError: something is not on disk, or was lost since the last call; its cause is the
-                fault, its text has the counts.
-            NonFiniteError: see ``on_nonfinite``.
+            RunError: reports are not on disk yet, or were lost since the last call. The message has the
+                counts, ``__cause__`` is the fault.
+            NonFiniteError: a value is not finite and ``on_nonfinite`` is ``"raise"``.
         """
         if self._closed or self._process != os.getpid():
             return
         self._flusher.flush(self._timeout if timeout is None else timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Writes what is left, closes the sinks, and is no longer the run in force.
+        """Write all pending reports, close the sinks, and stop being the active run.
 
-        A second call does nothing, nor does one in a forked child.
+        A second call does nothing, and neither does a call in a forked child.
 
         Args:
-            timeout: seconds that the sinks may take; by default the ``timeout`` of the run.
+            timeout: how many seconds to wait for the sinks; by default the ``timeout`` of the run.
 
         Raises:
-            RunError: something is not on disk, or was lost since the last :meth:`flush`; its cause is
-                the fault, its text has the counts.
-            NonFiniteError: see ``on_nonfinite``.
+            RunError: reports were lost since the last :meth:`flush`. The message has the counts,
+                ``__cause__`` is the fault.
+            NonFiniteError: a value is not finite and ``on_nonfinite`` is ``"raise"``.
         """
         self._close(self._timeout if timeout is None else timeout, None)
 
-    def end(self, timeout: float | None) -> None:
-        """Closes the run because the process ends; with a timeout, whatever the device does."""
+    def _close_at_exit(self, timeout: float | None) -> None:
         if timeout is None:
             self.close()
         else:
@@ -238,33 +244,33 @@ class Run:
             if self._closed:
                 return
             if device_timeout is None:
-                # Callbacks look for the run when they arrive, so it has to be there till then.
+                # Callbacks look up the active run when they arrive, so it stays active until then.
                 self._flusher.await_callbacks()
-                for wait in self.channel.before_close:
+                for wait in self._channel.before_close:
                     wait()
             if self._telemetry is not None:
                 self._telemetry.stop()
-            # What is reported from here on is not of this run.
-            deactivate(self.channel)
-            self.channel.end_windows()
+            # From here on, reports go to the run before this one.
+            deactivate(self._channel)
+            self._channel.end_windows()
             try:
                 self._flusher.close(timeout, device_timeout=device_timeout)
             except RunError:
-                self._forget()
+                self._mark_closed()
                 raise
-            # Not after a KeyboardInterrupt: then the run is still open, for atexit.
-            self._forget()
+            # After a KeyboardInterrupt the run stays open, and atexit closes it.
+            self._mark_closed()
         finally:
             self._closing.release()
 
-    def _forget(self) -> None:
+    def _mark_closed(self) -> None:
         self._closed = True
-        _open.pop(self.channel, None)
-        forget(self)
+        _open.pop(self._channel, None)
+        forget(self._close_at_exit)
 
     def __enter__(self) -> Self:
-        _must_be_open(self)
-        activate(self.channel)
+        _check_open(self)
+        activate(self._channel)
         return self
 
     def __exit__(
@@ -279,22 +285,27 @@ class Run:
         try:
             self.close()
         except RunError as fault:
-            # The error that ended the block is the one to raise.
+            # The exception that ended the block matters more.
             logger.error("jaxboard: %s", fault)
             error.add_note(f"jaxboard: {fault}")
 
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
-        return f"<jaxboard.Run {self.channel.name}, step {self.step}{state}>"
+        return f"<jaxboard.Run {self._channel.name}, step {self.step}{state}>"
 
 
-def _must_be_open(run: Run) -> None:
+def channel_of(run: Run) -> Channel:
+    """Return the channel that takes the reports of ``run``, for other parts of jaxboard."""
+    return run._channel  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
+
+
+def _check_open(run: Run) -> None:
     if run.closed:
-        raise RunError(f"run {run.channel.name} is closed. Open a new Run on its directory.")
+        raise RunError(f"run {channel_of(run).name} is closed. Open a new Run on its directory.")
 
 
 def current_run() -> Run | None:
-    """The run in force, or None while none is open.
+    """Return the active run, or None while no run is open.
 
     Example:
         >>> import jaxboard as jb
@@ -313,9 +324,9 @@ def _sink(logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | 
     return FanOut(sinks)
 
 
-def _forget_parents_runs() -> None:
+def _forget_all() -> None:
+    # In a forked child, the parent's runs have no flusher thread.
     _open.clear()
 
 
-with contextlib.suppress(AttributeError):  # Windows has no forks.
-    os.register_at_fork(after_in_child=_forget_parents_runs)
+on_fork(Stage.STATE, in_child=_forget_all)

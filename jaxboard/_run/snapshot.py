@@ -1,4 +1,4 @@
-"""``memory_snapshot``: which code holds the devices' memory now."""
+"""``memory_snapshot``: which lines of code hold the devices' memory."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import pathlib
 import jax
 
 from jaxboard import _paths
-from jaxboard._errors import RunError
+from jaxboard._errors import UsageError
 from jaxboard._log import describe, logger
-from jaxboard._run.run import current_run
+from jaxboard._run.run import channel_of, current_run
 from jaxboard._telemetry.reporter import Reporter
 
 
 def memory_snapshot(path: str | os.PathLike[str] | None = None) -> pathlib.Path | None:
-    """Writes down what holds the devices' memory, by the line of code that made it.
+    """Save what holds the devices' memory now, by the line of code that allocated it.
 
     The file is a profile for pprof (``go install github.com/google/pprof@latest``):
-    ``pprof -http=: FILE`` shows it as a graph, ``pprof -http=: -diff_base OLD NEW`` what has grown since
-    an older one. The run in force gets a text entry that says where it is.
+    ``pprof -http=: FILE`` shows it as a graph, and ``pprof -http=: -diff_base OLD NEW`` shows what has
+    grown since an older one. A text entry of the active run records the path.
 
     Args:
-        path: the file, replaced if it is there; ``~`` is expanded. By default
-            ``memory_<step>.prof`` in the log directory of the run in force.
+        path: the file, replaced if it exists; ``~`` is expanded. By default
+            ``memory_<step>.prof`` in the log directory of the active run.
 
     Returns:
-        The file's absolute path; None where it could not be written, which is logged.
+        The absolute path of the file, or None if it could not be written. That fault is logged.
 
     Raises:
-        RunError: no ``path`` is given, and there is no run in a local directory.
+        UsageError: no ``path`` is passed, and no run with a local log directory is active.
 
     Example:
         >>> import tempfile, jax.numpy as jnp, jaxboard as jb
-        >>> with jb.Run(tempfile.mkdtemp()):
+        >>> with tempfile.TemporaryDirectory() as logdir, jb.Run(logdir):
         ...     x = jnp.ones(1000)
         ...     jb.memory_snapshot().name
         'memory_0.prof'
@@ -41,11 +41,11 @@ def memory_snapshot(path: str | os.PathLike[str] | None = None) -> pathlib.Path 
     run = current_run()
     if path is None:
         if run is None or not isinstance(run.logdir, pathlib.Path):
-            raise RunError(
-                "memory_snapshot(): no run with a local log directory is open. Say where to write: "
+            raise UsageError(
+                "memory_snapshot(): no run with a local log directory is active. Pass a path: "
                 "memory_snapshot('memory.prof')."
             )
-        path = run.logdir / f"memory_{run.channel.current}.prof"
+        path = run.logdir / f"memory_{channel_of(run).current}.prof"
     file = pathlib.Path(_paths.absolute(path))
     part = file.with_name(file.name + ".part")
     try:
@@ -56,7 +56,8 @@ def memory_snapshot(path: str | os.PathLike[str] | None = None) -> pathlib.Path 
         logger.error("jaxboard: no memory snapshot in %s: %s", file, describe(fault))
         return None
     if run is not None:
-        Reporter(run.channel).text(
-            run.channel.current, "memory_snapshot", f"`{file}`; to see it: `pprof -http=: {file}`"
+        channel = channel_of(run)
+        Reporter(channel).text(
+            channel.current, "memory_snapshot", f"`{file}`; to see it: `pprof -http=: {file}`"
         )
     return file

@@ -1,6 +1,25 @@
-"""What a run writes to: TensorBoard's files, memory, or several sinks at once."""
+"""Sinks, which write the records of a run, and the types that a sink receives.
 
-from jaxboard.sinks._protocol import Sink as Sink
+``Run(logdir)`` writes event files through a :class:`TensorBoardSink`. ``Run(logdir, sinks=[...])`` writes to other
+sinks instead. To write both, pass both: ``sinks=[TensorBoardSink(logdir), MySink()]``. A sink of your own has the
+methods of :class:`Sink` and needs no import from elsewhere in jaxboard.
+"""
+
+from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, records
+from jaxboard.sinks._protocol import Sink
 from jaxboard.sinks.fanout import FanOut as FanOut
-from jaxboard.sinks.memory import MemorySink as MemorySink
-from jaxboard.sinks.tensorboard import TensorBoardSink as TensorBoardSink
+from jaxboard.sinks.memory import MemorySink
+from jaxboard.sinks.tensorboard import TensorBoardSink
+
+__all__ = [
+    "Batch",
+    "EncodedImage",
+    "Histogram",
+    "Kind",
+    "MemorySink",
+    "Record",
+    "Scalars",
+    "Sink",
+    "TensorBoardSink",
+    "records",
+]

@@ -1,9 +1,9 @@
-"""Scalars in columns to events, thousands at once.
+"""The encoding of scalars in columns: thousands of events in one NumPy operation.
 
-Events of one tag set differ only in wall time, step and the bytes of the floats, so the events of
-a block are one template, repeated, with those bytes overwritten by NumPy: 0.1 to 0.2 µs for an
-event of ten scalars in blocks of 100 and more, against 10 µs through the message classes, which
-matters because most of it is spent under the interpreter lock.
+The events of one set of tags differ only in wall time, step and the bytes of the floats. The events of
+a block are therefore one repeated template in which NumPy overwrites those bytes. An event of ten
+scalars takes 0.1 to 0.2 µs in blocks of 100 and more, and 10 µs through the message classes. This matters
+because most of that time holds the interpreter lock.
 
 Wire format: https://protobuf.dev/programming-guides/encoding/ and tensorflow/core/util/event.proto
 (Event: 1 wall_time double, 2 step int64, 5 summary), tensorflow/core/framework/summary.proto
@@ -21,22 +21,22 @@ from jaxboard.records import Scalars
 
 _WALL_TIME = slice(1, 9)
 _STEP_AT = 10
-# A varint may be longer than it need be: five bytes hold every step below 2**35, ten every int64.
+# A varint may be longer than necessary: five bytes hold every step below 2**35, ten hold every int64.
 _SHORT, _LONG = 5, 10
 
 
 def encode(scalars: Scalars) -> tuple[bytes, int]:
-    """The events of a block, one after the other.
+    """Return the serialised events of a block, concatenated.
 
-    Values become float32, the only width in which every reader of TensorBoard shows a scalar:
-    integers above 2**24 are rounded, and what is too large for float32 becomes infinite. Steps
-    may be any int64.
+    Values become float32, the only width that every reader of TensorBoard shows for a scalar:
+    integers above 2**24 are rounded, and values too large for float32 become infinite. A step may
+    be any int64.
 
     Args:
         scalars: N rows of K values.
 
     Returns:
-        The bytes of N serialised events, and the length of each (they are of one length).
+        The bytes of N serialised events, and the length of one event (all have the same length).
 
     Example:
         >>> import numpy as np
@@ -52,24 +52,24 @@ def encode(scalars: Scalars) -> tuple[bytes, int]:
     rows, columns = values.shape
     short = rows == 0 or (int(steps.min()) >= 0 and int(steps.max()) < 1 << 7 * _SHORT)
     width = _SHORT if short else _LONG
-    template, where = _template(tuple(scalars.tags), width)
+    template, float_bytes = _template(tuple(scalars.tags), width)
     events = np.tile(template, (rows, 1))
     events[:, _WALL_TIME] = walls.astype("<f8").view(np.uint8).reshape(rows, 8)
     events[:, _STEP_AT : _STEP_AT + width] = _varints(steps, width)
-    events[:, where] = np.ascontiguousarray(values).view(np.uint8).reshape(rows, 4 * columns)
+    events[:, float_bytes] = np.ascontiguousarray(values).view(np.uint8).reshape(rows, 4 * columns)
     return events.tobytes(), len(template)
 
 
 def finite_times(wall_times: np.ndarray) -> np.ndarray:
-    """Wall times with those that are no time replaced by now.
+    """Return wall times with NaN and infinities replaced by the current time.
 
-    One NaN here makes TensorBoard's data server stop reading the file.
+    A single NaN makes TensorBoard's data server stop reading the file.
     """
     return np.where(np.isfinite(wall_times), wall_times, time.time())
 
 
 def _varints(numbers: np.ndarray, width: int) -> np.ndarray:
-    """uint8[N, width]: each int64 as a varint of exactly ``width`` bytes."""
+    """Return uint8[N, width]: each int64 as a varint of exactly ``width`` bytes."""
     shifts = np.arange(0, 7 * width, 7, dtype=np.uint64)
     groups = (numbers.view(np.uint64)[:, None] >> shifts & np.uint64(127)).astype(np.uint8)
     groups[:, :-1] |= 128
@@ -78,16 +78,17 @@ def _varints(numbers: np.ndarray, width: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=512)
 def _template(tags: tuple[str, ...], step_width: int) -> tuple[np.ndarray, np.ndarray]:
-    """An event with zeros for what varies, and the positions of the float bytes in it."""
-    summary, ends = b"", []
+    """Return an event with zeros in the variable bytes, and the positions of its float bytes."""
+    summary = b""
+    ends: list[int] = []
     for tag in tags:
         name = tag.encode()
         value = b"\x0a" + _varint(len(name)) + name + b"\x15" + bytes(4)
         summary += b"\x0a" + _varint(len(value)) + value
         ends.append(len(summary))
     head = b"\x09" + bytes(8) + b"\x10" + bytes(step_width) + b"\x2a" + _varint(len(summary))
-    where = np.array(ends, np.int64)[:, None] + len(head) - 4 + np.arange(4)
-    return np.frombuffer(head + summary, np.uint8), where.ravel()
+    float_bytes = np.array(ends, np.int64)[:, None] + len(head) - 4 + np.arange(4)
+    return np.frombuffer(head + summary, np.uint8), float_bytes.ravel()
 
 
 def _varint(number: int) -> bytes:

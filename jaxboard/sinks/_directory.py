@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from jaxboard import _paths
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
 
 
 class Directory:
-    """Writes to one directory. After an error the file is given up; the next write opens another.
+    """A writer of one directory. After an error it abandons its file, and the next write opens another.
 
     Args:
-        path: the directory, made if need be.
-        start_step: the step from which is written.
+        path: the directory, created if it does not exist.
+        start_step: the first step that will be written.
 
     Attributes:
         path: the directory.
-        unconfirmed: whether something was written since the last :meth:`confirm`.
+        has_pending: True if something was written since the last :meth:`confirm`.
     """
 
     def __init__(self, path: str, start_step: int) -> None:
         self.path = path
-        self.unconfirmed = False
+        self.has_pending = False
         self._writer: Writer | None = None
-        self._confirmed = False  # Whether anything in the file that is open is.
-        self._next_step = start_step  # Behind all that is confirmed to be in earlier files.
-        self._unflushed_step = start_step
+        self._file_confirmed = False  # True once anything in the open file is confirmed.
+        self._confirmed_end = start_step  # One more than the largest confirmed step.
+        self._written_end = start_step  # One more than the largest step written.
         self._has_hparams = False
 
     def open(self) -> Writer:
-        """The event file, opened unless it is.
+        """Return the writer of the event file, opened if necessary.
 
         Raises:
             RunError: the directory cannot be written to.
         """
         if self._writer is None:
-            # Not before now: this imports tensorboard, and calling it tensorflow.
+            # Imported late: these import tensorboard, and opening a file imports tensorflow.
             from jaxboard.sinks import _encoding, _writers
 
             try:
@@ -52,77 +52,81 @@ class Directory:
                 raise
             except Exception as error:
                 raise RunError(f"cannot write to {self.path!r}: {_reason(error)}") from error
-            self._confirmed = False
-            self._unflushed_step = self._next_step
-            with self._given_up_on_error():
-                self._writer.write(_encoding.start(self._next_step))
+            self._file_confirmed = False
+            self._written_end = self._confirmed_end
+            with self._abandoned_on_error():
+                self._writer.write(_encoding.session_start(self._confirmed_end))
         return self._writer
 
     def write(self, batch: Batch) -> None:
-        """Takes what is of this directory."""
+        """Write a batch, all of which belongs to this directory."""
         writer = self.open()
         from jaxboard.sinks import _encoding
 
         events = _encoding.encode(batch)
-        self.unconfirmed = True
-        with self._given_up_on_error():
+        self.has_pending = True
+        with self._abandoned_on_error():
             writer.write(events)
-        self._unflushed_step = max(self._unflushed_step, _step_after(batch))
+        self._written_end = max(self._written_end, _end_step(batch))
         self._has_hparams |= any(getattr(item, "kind", None) is Kind.HPARAMS for item in batch)
 
     def flush(self) -> None:
-        """Makes what was written visible to readers."""
+        """Make everything written so far visible to readers."""
         writer = self.open()
-        with self._given_up_on_error():
+        with self._abandoned_on_error():
             writer.flush()
 
     def confirm(self) -> None:
-        """What was flushed will not be written again."""
-        self.unconfirmed = False
-        self._confirmed = True
-        self._next_step = self._unflushed_step
+        """Note that flushed records will not be written again."""
+        self.has_pending = False
+        self._file_confirmed = True
+        self._confirmed_end = self._written_end
 
     def close(self) -> None:
-        """Flushes and closes the file."""
+        """Flush and close the file."""
         if self._writer is None:
             return
         from jaxboard.sinks import _encoding
 
-        with self._given_up_on_error():
+        with self._abandoned_on_error():
             if self._has_hparams:
                 self._writer.write(_encoding.session_end())
             self._writer.flush()
             self._writer.close()
         self._writer = None
 
-    def give_up(self) -> None:
-        """Lets go of the file: what is not confirmed in it will be written again, to another."""
+    def abandon(self) -> None:
+        """Close the file after an error: its unconfirmed records will be written to another file.
+
+        A file without any confirmed record is removed.
+        """
         from jaxboard.sinks import _writers
 
-        self.unconfirmed = False
+        self.has_pending = False
         writer, self._writer = self._writer, None
         if writer is not None:
-            # The first error is the one to hear of; what closing says follows from it.
+            # The first error is the one to raise; an error of close() follows from it.
             with contextlib.suppress(Exception):
                 writer.close()
-            if not self._confirmed:
+            if not self._file_confirmed:
                 _writers.remove(writer.path)
 
     @contextlib.contextmanager
-    def _given_up_on_error(self) -> Iterator[None]:
+    def _abandoned_on_error(self) -> Generator[None]:
         try:
             yield
         except BaseException:
-            self.give_up()
+            self.abandon()
             raise
 
 
-def of_run(logdir: str, run: str) -> str:
-    """The directory of a run beneath another one's."""
+def directory_of(logdir: str, run: str) -> str:
+    """Return the directory of the run named ``run`` below the run of ``logdir``."""
     return f"{logdir}/{run}" if _paths.is_remote(logdir) else os.path.join(logdir, *run.split("/"))
 
 
-def _step_after(batch: Batch) -> int:
+def _end_step(batch: Batch) -> int:
+    """Return one more than the largest step of a batch; 0 for an empty one."""
     steps = [
         int(item.steps.max(initial=-1)) if isinstance(item, Scalars) else item.step
         for item in batch
@@ -131,6 +135,6 @@ def _step_after(batch: Batch) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong; TensorFlow puts the name of an op's node before and the op's behind it."""
-    text = getattr(error, "message", None) or str(error)
+    """Return the message of an error without the names of ops that TensorFlow adds to it."""
+    text: str = getattr(error, "message", None) or str(error)
     return text.rpartition("}} ")[2].partition(" [Op:")[0]

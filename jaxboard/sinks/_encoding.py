@@ -1,6 +1,6 @@
-"""Records to TensorBoard's events: one function per kind, in one table at the bottom.
+"""The encoding of records as TensorBoard's events: one function per kind, in one table at the bottom.
 
-Importing this module imports ``tensorboard`` (its messages), never ``tensorflow``.
+This module imports ``tensorboard`` (for its messages) and never ``tensorflow``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 import numbers
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -22,13 +22,11 @@ from jaxboard.sinks import _columns, _proto
 
 
 class Events(NamedTuple):
-    """Serialised events in one piece.
-
-    One piece, so that a writer can take it apart without the interpreter lock.
+    """Serialised events, concatenated, so that a writer can split them without the interpreter lock.
 
     Attributes:
         data: the events, one after the other.
-        sizes: int64[N], the length of each in bytes.
+        sizes: int64[N], the length of each event in bytes.
     """
 
     data: bytes
@@ -36,33 +34,35 @@ class Events(NamedTuple):
 
 
 def encode(batch: Batch) -> Events:
-    """The events of a batch, the points of a tag in the order in which they came.
+    """Return the events of a batch, with the points of each tag in their original order.
 
-    A value that cannot be encoded is left out with a :class:`JaxboardWarning` that names it:
-    raising would only bring the same batch again.
+    A value that cannot be encoded is left out, with a :class:`JaxboardWarning` that names it. Raising
+    would only make the run write the same batch again.
 
     Example:
         >>> import numpy as np
         >>> encode([Record(Kind.SCALAR, "loss", 3, 1.0, np.float32(2))]).sizes
         array([30])
     """
-    data: list[bytes] = []
-    sizes: list[np.ndarray] = []
-    for columns, run in itertools.groupby(batch, _is_scalar):
-        for piece, lengths in _scalar_events(run) if columns else _value_events(run):
-            data.append(piece)
-            sizes.append(np.asarray(lengths, np.int64))
-    return Events(b"".join(data), np.concatenate(sizes) if sizes else np.zeros(0, np.int64))
+    events: list[Events] = []
+    for is_scalar, items in itertools.groupby(batch, _is_scalar):
+        encoder = _scalar_events if is_scalar else _value_events
+        events += encoder(items)
+    sizes = [sizes for _, sizes in events]
+    return Events(
+        b"".join(data for data, _ in events),
+        np.concatenate(sizes) if sizes else np.zeros(0, np.int64),
+    )
 
 
-def start(step: int) -> Events:
-    """The mark of a (re)start: readers drop what an earlier file holds from ``step`` on."""
+def session_start(step: int) -> Events:
+    """Return the mark of a (re)start: readers drop what earlier files hold from ``step`` on."""
     log = _proto.SessionLog(status=_proto.SessionLog.START)
     return _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
 
 
 def session_end() -> Events:
-    """The mark of a run that ended, for the HParams dashboard."""
+    """Return the mark of a finished run, for the HParams dashboard."""
     info = _proto.hparams_data.SessionEndInfo(
         status=_proto.hparams_api.STATUS_SUCCESS, end_time_secs=time.time()
     )
@@ -71,7 +71,7 @@ def session_end() -> Events:
     return _single(_proto.Event(wall_time=time.time(), summary=_proto.Summary(value=[value])))
 
 
-def _single(event: Any) -> Events:
+def _single(event: _proto.Message) -> Events:
     data = event.SerializeToString()
     return Events(data, np.array([len(data)], np.int64))
 
@@ -80,66 +80,75 @@ def _is_scalar(item: Record | Scalars) -> bool:
     return isinstance(item, Scalars) or item.kind is Kind.SCALAR
 
 
-# --- Scalars: through columns, also where they come singly. ---------------------------------------
+# --- Scalars: encoded in columns, including single ones. ------------------------------------------
 
 
-def _scalar_events(items: Iterator[Any]) -> Iterator[tuple[bytes, Any]]:
-    for block, run in itertools.groupby(items, lambda item: isinstance(item, Scalars)):
-        for scalars in run if block else _by_tag(run):
-            if len(scalars.steps) and scalars.tags:
-                try:
-                    data, size = _columns.encode(scalars)
-                except Exception as error:  # Reported, see encode.
-                    _refuse(scalars.tags, scalars.steps[0], error)
-                else:
-                    yield data, np.full(len(scalars.steps), size)
-
-
-def _by_tag(records: Iterator[Record]) -> Iterator[Scalars]:
-    tags: dict[str, list[Record]] = {}
-    for record in records:
-        tags.setdefault(record.tag, []).append(record)
-    for tag, points in tags.items():
-        yield Scalars(
-            (tag,),
-            np.array([point.step for point in points], np.int64),
-            np.array([point.wall_time for point in points], np.float64),
-            np.array([[point.value] for point in points]),
-        )
-
-
-# --- Everything else: messages, with the values of one moment in one event. -----------------------
-
-
-def _value_events(records: Iterator[Any]) -> Iterator[tuple[bytes, Any]]:
-    for (step, wall), run in itertools.groupby(records, lambda r: (r.step, r.wall_time)):
-        values = []
-        for record in run:
+def _scalar_events(items: Iterable[Record | Scalars]) -> Iterator[Events]:
+    for scalars in _columns_of(items):
+        if len(scalars.steps) and scalars.tags:
             try:
-                values.append(_VALUES[record.kind](record))
-            except Exception as error:  # Reported, see encode.
-                _refuse((record.tag,), step, error)
+                data, size = _columns.encode(scalars)
+            except Exception as error:  # Warned about, see encode.
+                _warn_left_out(scalars.tags, scalars.steps[0], error)
+            else:
+                yield Events(data, np.full(len(scalars.steps), size, np.int64))
+
+
+def _columns_of(items: Iterable[Record | Scalars]) -> Iterator[Scalars]:
+    """Yield the blocks unchanged, and the single records between two of them as one block per tag."""
+    tags: dict[str, list[Record]] = {}
+    for item in items:
+        if isinstance(item, Record):
+            tags.setdefault(item.tag, []).append(item)
+        else:
+            yield from map(_column, tags.values())
+            tags.clear()
+            yield item
+    yield from map(_column, tags.values())
+
+
+def _column(points: list[Record]) -> Scalars:
+    return Scalars(
+        (points[0].tag,),
+        np.array([point.step for point in points], np.int64),
+        np.array([point.wall_time for point in points], np.float64),
+        np.array([[point.value] for point in points]),
+    )
+
+
+# --- Other kinds: messages. Values with one step and one wall time share an event. ----------------
+
+
+def _value_events(records: Iterable[Record | Scalars]) -> Iterator[Events]:
+    singles = (record for record in records if isinstance(record, Record))  # All of them are.
+    for (step, wall_time), group in itertools.groupby(singles, lambda r: (r.step, r.wall_time)):
+        values: list[_proto.Message] = []
+        for record in group:
+            try:
+                values.append(_ENCODERS[record.kind](record))
+            except Exception as error:  # Warned about, see encode.
+                _warn_left_out((record.tag,), step, error)
         if values:
-            event = _proto.Event(
-                wall_time=float(_columns.finite_times(np.asarray(wall))),
-                step=step,
-                summary=_proto.Summary(value=values),
+            yield _single(
+                _proto.Event(
+                    wall_time=float(_columns.finite_times(np.asarray(wall_time))),
+                    step=step,
+                    summary=_proto.Summary(value=values),
+                )
             )
-            data = event.SerializeToString()
-            yield data, [len(data)]
 
 
-def _refuse(tags: tuple[str, ...], step: int, error: Exception) -> None:
+def _warn_left_out(tags: tuple[str, ...], step: int, error: Exception) -> None:
     warnings.warn(
-        f"report {', '.join(map(repr, tags))} of step {step} is left out, for it cannot be "
+        f"report {', '.join(map(repr, tags))} of step {step} is left out because it cannot be "
         f"encoded: {type(error).__name__}: {error}",
         JaxboardWarning,
         stacklevel=2,
     )
 
 
-def _histogram(record: Record) -> Any:
-    """float64[k, 3]: left edge, right edge, count (tensorboard/plugins/histogram/summary_v2.py)."""
+def _histogram(record: Record) -> _proto.Message:
+    """Return float64[k, 3]: left edge, right edge, count (tensorboard/plugins/histogram/summary_v2.py)."""
     value: Histogram = record.value
     table = np.empty((len(value.counts), 3), "<f8")
     if len(value.counts):
@@ -152,33 +161,33 @@ def _histogram(record: Record) -> Any:
     return _value(record.tag, tensor, "histograms")
 
 
-def _image(record: Record) -> Any:
-    """string[2 + N]: width, height, then N files (tensorboard/plugins/image/summary_v2.py)."""
-    picture = record.value
-    if isinstance(picture, EncodedImage):
-        width, height, files = picture.width, picture.height, [picture.data]
+def _image(record: Record) -> _proto.Message:
+    """Return string[2 + N]: width, height, then N files (tensorboard/plugins/image/summary_v2.py)."""
+    image: EncodedImage | np.ndarray = record.value
+    if isinstance(image, EncodedImage):
+        width, height, files = image.width, image.height, [image.data]
     else:
-        _, height, width, _ = picture.shape
-        files = [_png(frame) for frame in picture]
+        _, height, width, _ = image.shape
+        files = [_png(sample) for sample in image]
     strings = [str(width).encode(), str(height).encode(), *files]
     tensor = _tensor(_proto.types.DT_STRING, (len(strings),), strings)
     return _value(record.tag, tensor, "images")
 
 
-def _png(frame: np.ndarray) -> bytes:
+def _png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
-    if frame.dtype != np.uint8:
-        raise TypeError(f"expected a uint8 image, got {frame.dtype}{list(frame.shape)}")
+    if pixels.dtype != np.uint8:
+        raise TypeError(f"expected a uint8 image, got {pixels.dtype}{list(pixels.shape)}")
     file = io.BytesIO()
-    grey = frame.shape[-1] == 1
-    # Level 1: a third of the time of the default for files a few per cent larger.
-    Image.fromarray(frame[..., 0] if grey else frame).save(file, "png", compress_level=1)
+    grey = pixels.shape[-1] == 1
+    # Level 1 takes a third of the default's time, and the files are a few per cent larger.
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "png", compress_level=1)
     return file.getvalue()
 
 
-def _text(record: Record) -> Any:
-    """A string (Markdown) or string[rows, columns] (tensorboard/plugins/text/summary_v2.py)."""
+def _text(record: Record) -> _proto.Message:
+    """Return a string (Markdown) or string[rows, columns] (tensorboard/plugins/text/summary_v2.py)."""
     if isinstance(record.value, str):
         tensor = _tensor(_proto.types.DT_STRING, (), [record.value.encode()])
     else:
@@ -189,42 +198,51 @@ def _text(record: Record) -> Any:
     return _value(record.tag, tensor, "text")
 
 
-def _hparams(record: Record) -> Any:
+def _hparams(record: Record) -> _proto.Message:
     info = _proto.hparams_data.SessionStartInfo(start_time_secs=record.wall_time)
-    for name, value in _flat(record.value):
+    for name, value in _flatten(record.value):
         _set_hparam(info.hparams[name], value)
     data = _proto.hparams_data.HParamsPluginData(session_start_info=info)
     return _hparams_value(_proto.hparams.SESSION_START_INFO_TAG, data)
 
 
-def _flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
+            yield from _flatten(cast("Mapping[object, object]", value), f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", value
 
 
-def _set_hparam(field: Any, value: Any) -> None:
-    """Booleans and finite numbers as they are, all else as text: the dashboard knows no other."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bool):  # Before the numbers: a bool is an int.
-        field.bool_value = value
-    elif isinstance(value, numbers.Real) and math.isfinite(value):
-        field.number_value = float(value)
+class _HParam(Protocol):
+    """``google.protobuf.Value``, as far as it is used here."""
+
+    bool_value: bool
+    number_value: float
+    string_value: str
+
+
+def _set_hparam(field: _HParam, value: object) -> None:
+    """Store booleans and finite numbers as such, everything else as text, the dashboard's third type."""
+    number: object = (
+        cast("np.generic[object]", value).item() if isinstance(value, np.generic) else value
+    )
+    if isinstance(number, bool):  # Before the numbers: a bool is an int.
+        field.bool_value = number
+    elif isinstance(number, numbers.Real) and math.isfinite(number):
+        field.number_value = float(number)
     else:
-        field.string_value = str(value)
+        field.string_value = str(number)
 
 
-def _hparams_value(tag: str, data: Any) -> Any:
+def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
     metadata = _proto.hparams.create_summary_metadata(data)
     return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
 
 
-def _value(tag: str, tensor: Any, plugin: str) -> Any:
-    # Readers look at the metadata of a tag's first value only, but which that is depends on the
-    # files that are left to be read. It is 14 bytes: every value has it.
+def _value(tag: str, tensor: _proto.Message, plugin: str) -> _proto.Message:
+    # Readers use only the metadata of a tag's first value, but which value is the first depends on
+    # the files that are left. Every value therefore carries the 14 bytes.
     metadata = _proto.SummaryMetadata(
         plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin)
     )
@@ -239,8 +257,8 @@ def _tensor(dtype: int, shape: tuple[int, ...], strings: list[bytes] | None = No
     return tensor
 
 
-# Scalars are not here: they have no messages of their own but go by columns, above.
-_VALUES: dict[Kind, Callable[[Record], Any]] = {
+# Scalars are encoded in columns, above.
+_ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.HISTOGRAM: _histogram,
     Kind.IMAGE: _image,
     Kind.TEXT: _text,

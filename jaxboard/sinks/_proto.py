@@ -1,13 +1,21 @@
-"""TensorBoard's messages.
+"""TensorBoard's protobuf messages.
 
-They are wire-identical to TensorFlow's and need no TensorFlow. Their modules build the classes
-when imported, which no type checker follows: hence ``Any``, here and nowhere else.
+They are wire-identical to TensorFlow's and need no TensorFlow. Their modules build the classes at import,
+which type checkers cannot follow. The classes are therefore ``Any``, here and nowhere else.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Protocol
+
+
+class Message(Protocol):
+    """A protobuf message, as far as this package uses one without knowing its type."""
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 (protobuf's name)
+        """Return the message in wire format."""
+        ...
 
 
 def _module(name: str) -> Any:

@@ -1,13 +1,14 @@
-"""Serialised events to an event file: through TensorFlow where there is one, else by ourselves.
+"""Writers of event files: one through TensorFlow, and one for installations without it.
 
-A writer is opened once, on one directory, and thrown away after its first error: TensorFlow's own
-forgets its queue then and later writes on behind half a record, which no reader passes.
+A writer has one file in one directory and is discarded after its first error: after an error
+TensorFlow's writer drops its queue and appends after a partial record, which readers cannot skip.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import itertools
 import os
@@ -17,13 +18,15 @@ import sys
 import time
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from jaxboard import _compat, _paths
 from jaxboard._errors import JaxboardWarning, RunError
+from jaxboard._process.fork import Stage, on_fork
 from jaxboard.sinks import _proto
 from jaxboard.sinks._encoding import Events
 
@@ -32,102 +35,111 @@ class Writer(Protocol):
     """An open event file.
 
     Attributes:
-        path: where it is, None for a remote one.
+        path: the path of the file, None for a remote one.
     """
 
     path: str | None
 
-    def write(self, events: Events) -> None: ...
+    def write(self, events: Events) -> None:
+        """Append events."""
+        ...
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Make all events visible to readers."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Flush and close the file."""
+        ...
 
 
 def open_writer(logdir: str) -> Writer:
-    """A new event file in a directory, made if need be, that sorts behind those already there.
+    """Open a new event file in a directory; readers will read it after those that already exist.
+
+    The directory is created if it does not exist.
 
     Raises:
-        RunError: the directory is of a kind that cannot be written to here.
-        Exception: whatever the file system raised.
+        RunError: this installation cannot write to such a directory.
+        Exception: an error of the file system.
     """
     tf = tensorflow()
     return RecordFileWriter(logdir) if tf is None else TensorFlowWriter(tf, logdir)
 
 
-# --- TensorFlow. ----------------------------------------------------------------------------------
+# --- With TensorFlow. -----------------------------------------------------------------------------
 
 
 @functools.cache
-def tensorflow() -> Any:
-    """TensorFlow, or None where there is none; says once that there is none.
+def tensorflow() -> ModuleType | None:
+    """Return TensorFlow, or None with one warning if it cannot be imported.
 
-    Where nobody has imported it before, it is kept off the GPUs, which it would otherwise fill,
-    and from most of what it writes to stderr on import.
+    If this is its first import in the process, TensorFlow is kept off the GPUs, whose memory it would
+    otherwise fill, and most of what it prints to stderr on import is suppressed.
     """
     first = "tensorflow" not in sys.modules
     try:
         with _quiet_import() if first else contextlib.nullcontext():
-            import tensorflow as tf
-        _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent  # Not an empty namespace.
-    except Exception as error:  # A broken build fails in any way.
+            tf = importlib.import_module("tensorflow")
+        _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent  # An empty namespace has neither.
+    except Exception as error:  # A broken build can raise anything.
         warnings.warn(
-            "TensorFlow cannot be imported, so events are written by TensorBoard's own, slower "
-            f"event writer, to local directories only ({type(error).__name__}: {error}).",
+            "TensorFlow cannot be imported, so events are written by TensorBoard's slower event writer, "
+            f"to local directories only ({type(error).__name__}: {error}).",
             JaxboardWarning,
             stacklevel=2,
         )
         return None
     _compat.keep_tensorflow_working()
     if first:
-        with contextlib.suppress(RuntimeError):  # Somebody was faster and has started its devices.
+        with contextlib.suppress(RuntimeError):  # Its devices were started meanwhile.
             tf.config.set_visible_devices([], "GPU")
     return tf
 
 
 @contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
+def _quiet_import() -> Generator[None]:
     name = "TF_CPP_MIN_LOG_LEVEL"
-    before = os.environ.get(name)
+    was_set = name in os.environ
     os.environ.setdefault(name, "3")
     try:
         yield
     finally:
-        if before is None:
+        if not was_set:
             del os.environ[name]
 
 
 class TensorFlowWriter:
-    """Writes through ``tf.summary``, without the interpreter lock but for a call per batch."""
+    """A writer that uses ``tf.summary``. It holds the interpreter lock for one call per batch only."""
 
-    def __init__(self, tf: Any, logdir: str) -> None:
+    def __init__(self, tf: ModuleType, logdir: str) -> None:
         self._tf = tf
         self.path: str | None = None
         try:
-            before = tf.io.gfile.listdir(logdir) if tf.io.gfile.isdir(logdir) else []
-            _await_later_name(logdir, before)
+            existing: list[str] = tf.io.gfile.listdir(logdir) if tf.io.gfile.isdir(logdir) else []
+            _await_later_name(logdir, existing)
             try:
-                # It flushes when it is told to; the queue is only bounded in case it never is.
+                # A queue this long never flushes by itself; flush() does.
                 self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
             finally:
                 if not _paths.is_remote(logdir):
-                    self.path = _own_new_file(logdir, before)
+                    self.path = _find_new_file(logdir, existing)
         except tf.errors.UnimplementedError as error:
             scheme = logdir.partition("://")[0]
             raise RunError(
                 f"cannot write to {logdir!r}: TensorFlow has no file system for '{scheme}://'. "
-                "Import a package that brings it before the run is opened (tensorflow-io for s3, "
-                "hdfs and az), or log to a local directory and copy that."
+                "Import a package that provides one before the run is opened (tensorflow-io for s3, "
+                "hdfs and az), or log to a local directory and copy it."
             ) from error
         except Exception:
-            remove(self.path)  # On a full disk it is there, and empty.
+            remove(self.path)  # On a full disk the file exists and is empty.
             raise
-        # Private, but the only handle of the op that keeps an event's own wall time.
-        self._resource = getattr(self._writer, "_resource", None)
+        # Private, but the only way to the op that keeps an event's own wall time.
+        self._resource: object | None = getattr(self._writer, "_resource", None)
         self._fault: Exception | None = None
         _flushed_before_fork.add(self)
 
     def write(self, events: Events) -> None:
+        """Queue events."""
         self._raise_fault()
         if self._resource is None:
             self._write_summaries(events)
@@ -143,19 +155,21 @@ class TensorFlowWriter:
             )
 
     def flush(self) -> None:
+        """Write the queue, and raise if the file is gone."""
         self._raise_fault()
         self._writer.flush()
-        _check_there(self.path)
+        _check_exists(self.path)
 
     def close(self) -> None:
+        """Write the queue and close the file."""
         _flushed_before_fork.discard(self)
         self._writer.close()
 
     def flush_before_fork(self) -> None:
-        """The child's exit would write again what the parent's queue holds at the fork."""
+        """Write the queue; otherwise the child would write its copy of it at its exit."""
         try:
             self.flush()
-        except Exception as fault:  # Not the forking thread's; raised at the next call.
+        except Exception as fault:  # Raised at the next call, not on the forking thread.
             self._fault = fault
 
     def _raise_fault(self) -> None:
@@ -163,7 +177,7 @@ class TensorFlowWriter:
             raise self._fault
 
     def _write_summaries(self, events: Events) -> None:
-        """By public API alone: the points get the wall time of writing."""
+        """Write through public functions only: the points get the wall time of writing."""
         for data in _split(events):
             event = _proto.Event.FromString(data)
             if event.HasField("summary"):
@@ -173,9 +187,17 @@ class TensorFlowWriter:
                     )
 
 
+class _Tensor(Protocol):
+    """A symbolic ``tf.Tensor``, as far as the graph below uses one."""
+
+    def __getitem__(self, index: _Tensor) -> _Tensor: ...
+
+    def __add__(self, other: int) -> _Tensor: ...
+
+
 @functools.cache
-def _importer(tf: Any) -> Any:
-    """One graph for all writers: the resource is an argument, so that none is kept alive by it."""
+def _importer(tf: ModuleType) -> Callable[..., object]:
+    """Return a graph that writes events. The writer is an argument: the graph keeps none alive."""
 
     @tf.function(
         autograph=False,
@@ -186,14 +208,17 @@ def _importer(tf: Any) -> Any:
             tf.TensorSpec((None,), tf.int64),
         ],
     )
-    def import_events(writer: Any, data: Any, starts: Any, sizes: Any) -> None:
-        def body(i: Any) -> Any:
+    def import_events(writer: object, data: _Tensor, starts: _Tensor, sizes: _Tensor) -> None:
+        def body(i: _Tensor) -> _Tensor:
             event = tf.strings.substr(data, starts[i], sizes[i])
             done = tf.raw_ops.ImportEvent(writer=writer, event=event)
-            with tf.control_dependencies([done]):  # One after the other, in order.
+            with tf.control_dependencies([done]):  # Keeps the events in order.
                 return i + 1
 
-        tf.while_loop(lambda i: i < tf.size(starts), body, [tf.constant(0)], parallel_iterations=1)
+        def has_next(i: _Tensor) -> Any:
+            return tf.less(i, tf.size(starts))
+
+        tf.while_loop(has_next, body, [tf.constant(0)], parallel_iterations=1)
 
     return import_events
 
@@ -201,27 +226,32 @@ def _importer(tf: Any) -> Any:
 _flushed_before_fork: weakref.WeakSet[TensorFlowWriter] = weakref.WeakSet()
 
 
-def _before_fork() -> None:
+def _flush_before_fork() -> None:
     for writer in list(_flushed_before_fork):
         writer.flush_before_fork()
 
 
-if hasattr(os, "register_at_fork"):  # Not on Windows.
-    os.register_at_fork(before=_before_fork)
+on_fork(Stage.QUEUES, before=_flush_before_fork)
 
 
 # --- Without TensorFlow. --------------------------------------------------------------------------
 
 
+class _RecordWriter(Protocol):
+    """TensorBoard's ``RecordWriter``, which has no annotations."""
+
+    def write(self, data: bytes) -> None: ...
+
+
 class RecordFileWriter:
-    """Writes a local event file with TensorBoard's record format."""
+    """A writer of local event files that needs only TensorBoard."""
 
     _numbers = itertools.count()
 
     def __init__(self, logdir: str) -> None:
         if _paths.is_remote(logdir):
             raise RunError(
-                f"cannot write to {logdir!r}: remote directories need TensorFlow, and it cannot be "
+                f"cannot write to {logdir!r}: remote directories need TensorFlow, which cannot be "
                 "imported. Install tensorflow or tensorflow-cpu, or log to a local directory."
             )
         os.makedirs(logdir, exist_ok=True)
@@ -230,9 +260,9 @@ class RecordFileWriter:
             f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
             f".{next(self._numbers)}"
         )
-        # Unbuffered: nothing is left for a forked child, or for after an error, to write again.
+        # Unbuffered: no data is left over that a forked child, or a close() after an error, would write.
         self.path: str | None = os.path.join(logdir, name)
-        self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115 (open as long as this is)
+        self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
         version = _proto.Event(
             wall_time=time.time(),
             file_version="brain.Event:2",
@@ -246,60 +276,64 @@ class RecordFileWriter:
             raise
 
     def write(self, events: Events) -> None:
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        """Append events to the file."""
+        from tensorboard.summary.writer import record_writer  # pyright: ignore[reportMissingTypeStubs]
 
         framed = io.BytesIO()
-        records = RecordWriter(framed)
+        records = cast("_RecordWriter", record_writer.RecordWriter(framed))
         for data in _split(events):
             records.write(data)
         rest = framed.getbuffer()
-        while rest:  # A disk that is nearly full takes a part of it, without an error.
+        while rest:  # A nearly full disk takes a part of the data without an error.
             rest = rest[self._file.write(rest) :]
 
     def flush(self) -> None:
-        _check_there(self.path)  # And nothing is held back.
+        """Raise if the file is gone. There is nothing to flush: the file is unbuffered."""
+        _check_exists(self.path)
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 def _split(events: Events) -> Iterator[bytes]:
-    at = 0
-    for size in events.sizes.tolist():
-        yield events.data[at : at + size]
-        at += size
+    sizes: list[int] = events.sizes.tolist()
+    start = 0
+    for size in sizes:
+        yield events.data[start : start + size]
+        start += size
 
 
 # --- Files. ---------------------------------------------------------------------------------------
 
 
 def remove(path: str | None) -> None:
-    """Removes an event file of which nothing is needed, as far as that can be done."""
+    """Remove an event file that holds no confirmed record, if that is possible."""
     if path is not None:
         with contextlib.suppress(OSError):
             os.remove(path)
 
 
-def _check_there(path: str | None) -> None:
-    # Writing to a file that somebody has deleted is no error to the system.
+def _check_exists(path: str | None) -> None:
+    # The operating system raises no error when a process writes to a deleted file.
     if path is not None and not os.path.exists(path):
         raise FileNotFoundError(f"the event file {path!r} was removed while it was written to")
 
 
-def _own_new_file(logdir: str, before: Iterable[str]) -> str | None:
-    """What TensorFlow, which does not tell, has called its file."""
+def _find_new_file(logdir: str, existing: Iterable[str]) -> str | None:
+    """Return the path of the file that TensorFlow has just created; its writer does not expose it."""
     with contextlib.suppress(OSError):
-        for name in sorted(set(os.listdir(logdir)) - set(before)):
+        for name in sorted(set(os.listdir(logdir)) - set(existing)):
             if ".tfevents." in name and f".{os.getpid()}." in name:
                 return os.path.join(logdir, name)
     return None
 
 
 def _await_later_name(logdir: str, names: Iterable[str]) -> None:
-    """Waits for a second in which no event file of the directory was opened, for one at most.
+    """Wait, at most one second, until a new event file sorts after those in the directory.
 
-    Readers take the files of a directory in the order of their names and do not go back. A name
-    has the second and, after it, host and process: two of one second may sort either way.
+    Readers read the files of a directory in the order of their names and never go back. A name holds
+    the second, followed by host and process: two files of one second may sort either way.
     """
     newest = max(
         (int(match[1]) for name in names if (match := re.search(r"\.tfevents\.(\d{10})\b", name))),
@@ -309,7 +343,7 @@ def _await_later_name(logdir: str, names: Iterable[str]) -> None:
         warnings.warn(
             f"{logdir!r} holds an event file from {newest - time.time():.0f} s in the future. "
             "TensorBoard reads files in the order of their names and may not show what is written "
-            "now: log to a new directory, or mend the clock.",
+            "now: log to a new directory, or fix the system clock.",
             JaxboardWarning,
             stacklevel=2,
         )

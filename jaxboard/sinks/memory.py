@@ -1,20 +1,21 @@
-"""A sink that keeps what it is given, for tests and for looking at a run in a notebook."""
+"""A sink that keeps all records in memory, for tests and notebooks."""
 
 from __future__ import annotations
 
 from jaxboard.records import Batch, Record, records
+from jaxboard.sinks._protocol import Sink
 
 
-class MemorySink:
-    """Keeps every record in a list.
+class MemorySink(Sink):
+    """A sink that keeps every record in a list.
 
     Attributes:
-        records: everything written so far, as single records in the order of writing, those of runs
-            beneath the run (:attr:`Record.run`) among them.
+        records: all records, in the order of writing. Those of runs below the run have its name in
+            :attr:`Record.run`.
 
     Example:
         >>> import numpy as np
-        >>> from jaxboard.records import Scalars
+        >>> from jaxboard.sinks import MemorySink, Scalars
         >>> sink = MemorySink()
         >>> sink.write([Scalars(("loss",), np.arange(2), np.zeros(2), np.array([[3.0], [2.0]]))])
         >>> [(record.tag, record.step, float(record.value)) for record in sink.records]
@@ -25,11 +26,11 @@ class MemorySink:
         self.records: list[Record] = []
 
     def write(self, batch: Batch) -> None:
-        """Takes a batch."""
+        """Append the records of a batch."""
         self.records.extend(records(batch))
 
     def flush(self) -> None:
-        """Does nothing: a record is visible once it is written."""
+        """Do nothing: a record is visible as soon as it is written."""
 
     def close(self) -> None:
-        """Does nothing: the records stay."""
+        """Do nothing: the records stay."""

@@ -1,56 +1,57 @@
-"""The sink that TensorBoard reads. Imports neither TensorFlow nor TensorBoard before it is used."""
+"""The sink that writes event files for TensorBoard. It imports TensorFlow and TensorBoard on first use."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
 from jaxboard.records import Batch
-from jaxboard.sinks._directory import Directory, of_run
+from jaxboard.sinks._directory import Directory, directory_of
+from jaxboard.sinks._protocol import Sink
 
 
-class TensorBoardSink:
-    """Writes event files into a directory, through ``tf.summary`` where TensorFlow is to be had.
+class TensorBoardSink(Sink):
+    """A sink that writes event files into a directory, through ``tf.summary`` if TensorFlow is installed.
 
-    Where no TensorFlow can be imported it says so once and writes with TensorBoard's own event
-    writer. One such sink per directory: TensorBoard stops reading the older of two. What belongs to a
-    run beneath this one (:attr:`Record.run`) goes to an event file in a directory of that name, which
-    is made when the first of it comes.
+    Without TensorFlow it warns once and uses TensorBoard's own event writer. Use one such sink per directory:
+    TensorBoard stops reading the older of two. Records of a run below this one (:attr:`Record.run`) go to an
+    event file in a subdirectory of that name, created with the first of them.
 
-    After any error the file is given up (and removed, if no ``flush`` had succeeded on it), and the
-    next ``write`` opens a new one beside it, to be read after it. The caller writes again what no
-    ``flush`` has confirmed; what the broken file holds of that is dropped by readers as far as its
-    steps lie behind all confirmed ones, and else is there twice. Of runs beneath this one, all files
-    that hold something unconfirmed share that fate.
+    After any error the sink abandons its file (and removes it, if no ``flush`` has succeeded on it). The next
+    ``write`` opens a new file beside it, which readers read after it. The caller writes again everything that
+    no ``flush`` has confirmed. If the abandoned file holds some of it, readers drop those points if their steps come
+    after all confirmed ones; otherwise they appear twice. An error in one directory also abandons the
+    files of all other directories that hold unconfirmed records.
 
-    Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and
-    infinities as they are), histograms as float64, with the wall time of the record (a wall time
-    that is not finite becomes that of writing). Steps are int64 and may be negative.
+    Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and infinities
+    unchanged), histograms as float64. The wall time is that of the record, or the time of writing if that is not
+    finite. Steps are int64 and may be negative.
 
     Args:
-        logdir: the directory of this run, made if need be. With TensorFlow it may be remote
+        logdir: the directory of this run, created if it does not exist. With TensorFlow it may be remote
             (``gs://…``).
-        start_step: the step from which this sink writes. What an earlier sink wrote into the
-            directory at this step or later is dropped by readers.
+        start_step: the first step that will be written. Readers drop everything that an earlier sink wrote
+            into the directory at this step or later.
 
     Example:
         >>> import tempfile
         >>> import numpy as np
-        >>> from jaxboard.records import Kind, Record
-        >>> sink = TensorBoardSink(tempfile.mkdtemp())
-        >>> sink.write([Record(Kind.SCALAR, "loss", 0, 1700000000.0, np.float32(0.5))])
-        >>> sink.flush()  # On disk, and visible in TensorBoard.
-        >>> sink.close()
+        >>> from jaxboard.sinks import Kind, Record, TensorBoardSink
+        >>> with tempfile.TemporaryDirectory() as logdir:
+        ...     sink = TensorBoardSink(logdir)
+        ...     sink.write([Record(Kind.SCALAR, "loss", 0, 1700000000.0, np.float32(0.5))])
+        ...     sink.flush()  # On disk, and visible in TensorBoard.
+        ...     sink.close()
     """
 
     def __init__(self, logdir: str | os.PathLike[str], *, start_step: int = 0) -> None:
-        # The file is opened later, when the process may have moved.
+        # Absolute: the file is opened later, when the working directory may have changed.
         self.logdir = _paths.absolute(logdir)
         self._start_step = start_step
-        # By the name of the run; "" is this one.
+        # By the name of the run; "" is this run itself.
         self._directories = {"": Directory(self.logdir, start_step)}
         self._process: int | None = None
         self._closed = False
@@ -59,81 +60,81 @@ class TensorBoardSink:
         return f"TensorBoardSink({self.logdir!r})"
 
     def open(self) -> None:
-        """Imports what it writes with and opens the event file, unless that is done.
+        """Import the event writer and open the event file. A second call does nothing.
 
-        ``write`` and ``flush`` do it when they need it; this is for a thread that has time for
-        TensorFlow's import (seconds) before there is something to write.
+        ``write`` and ``flush`` call this themselves. Call it early, on a thread that can spend the seconds
+        of TensorFlow's import before there is anything to write.
 
         Raises:
             RunError: the directory cannot be written to, the sink is closed, or this process is a
-                fork of the one that opened it.
+                fork of the one that opened the sink.
         """
         if self._closed:
             raise RunError(f"{self!r} is closed.")
         if self._process not in (None, os.getpid()):
             raise RunError(
-                f"{self!r} was opened by process {self._process}, of which this one is a fork: "
-                "two processes cannot write to one run directory. Open another in this process."
+                f"{self!r} was opened by process {self._process}, and this process is a fork of it: "
+                "two processes cannot write to one run directory. Open another sink in this process."
             )
         self._directories[""].open()
         self._process = os.getpid()
 
     def write(self, batch: Batch) -> None:
-        """Takes a batch.
+        """Write a batch.
 
         Raises:
             RunError: see :meth:`open`.
-            Exception: what the file system raised. Nothing since the last ``flush`` is safe.
+            Exception: an error of the file system. Everything since the last ``flush`` must be written again.
         """
         with self._all_or_none():
             for run, items in _by_run(batch).items():
                 self._directory(run).write(items)
 
     def flush(self) -> None:
-        """Makes what was written visible to readers, and safe if the process is killed.
+        """Make everything written so far visible to readers, and safe if the process is killed.
 
         Raises:
             RunError: see :meth:`open`.
-            Exception: what the file system raised. Nothing since the last ``flush`` is safe.
+            Exception: an error of the file system. Everything since the last ``flush`` must be written again.
         """
         with self._all_or_none():
-            own, *others = self._directories.values()
-            written = [own, *(each for each in others if each.unconfirmed)]
-            for directory in written:
+            main, *others = self._directories.values()
+            flushed = [main, *(directory for directory in others if directory.has_pending)]
+            for directory in flushed:
                 directory.flush()
-        for directory in written:
+        for directory in flushed:
             directory.confirm()
 
     def close(self) -> None:
-        """Flushes and closes the files. A second call, or one in a forked process, does nothing.
+        """Flush and close the files. A second call, or a call in a forked process, does nothing.
 
         Raises:
-            Exception: what the file system raised. Nothing since the last ``flush`` is safe.
+            Exception: an error of the file system. Everything since the last ``flush`` may be lost.
         """
         if self._closed or self._process != os.getpid():
             self._closed = True
             return
         self._closed = True
-        with contextlib.ExitStack() as stack:  # It calls them all, whichever raises.
+        with contextlib.ExitStack() as stack:  # Closes every directory, even if some raise.
             for directory in self._directories.values():
                 stack.callback(directory.close)
 
     def _directory(self, run: str) -> Directory:
         if run not in self._directories:
-            self._directories[run] = Directory(of_run(self.logdir, run), self._start_step)
+            self._directories[run] = Directory(directory_of(self.logdir, run), self._start_step)
         return self._directories[run]
 
     @contextlib.contextmanager
-    def _all_or_none(self) -> Iterator[None]:
-        """The same batch comes again after an error; so what some directories have of it must go."""
+    def _all_or_none(self) -> Generator[None]:
+        """Abandon the pending records of every directory if one fails: the caller writes all of them again."""
         try:
             self.open()
             yield
         except BaseException:
             if self._process == os.getpid():
                 for directory in self._directories.values():
-                    if directory.unconfirmed:
-                        directory.give_up()
+                    if directory.has_pending:
+                        directory.abandon()
             raise
 
 

@@ -1,4 +1,4 @@
-"""How processes with an open run end. Each test is a process that really ends that way."""
+"""The ends of processes with an open run. Each test starts a real process."""
 
 import json
 import os
@@ -19,13 +19,13 @@ import json, os, resource, signal, sys, threading, time
 import numpy as np
 from jaxboard._errors import RunError
 from jaxboard.records import Kind, Record, records
-from jaxboard._run import Run, current_run
+from jaxboard._run import Run, channel_of, current_run
 
 LOGDIR = sys.argv[1]
 forever = threading.Event().wait
 
 class Lines:
-    '''A sink of JSON lines, which are safe once flush() has returned.'''
+    '''A sink that writes JSON lines to a file.'''
     def __init__(self):
         self.file = open(os.path.join(LOGDIR, "lines"), "a")
     def write(self, batch):
@@ -43,9 +43,9 @@ class Hung(Lines):
 
 def put(first, count=1):
     for step in range(first, first + count):
-        current_run().channel.put(Record(Kind.SCALAR, "loss", step, time.time(), np.float32(step)))
+        channel_of(current_run()).put(Record(Kind.SCALAR, "loss", step, time.time(), np.float32(step)))
 
-def say(word):
+def announce(word):
     print(word, flush=True)
 
 if __name__ == "__main__":
@@ -54,7 +54,7 @@ if __name__ == "__main__":
 
 
 class Child:
-    """A process that runs ``body``, which has the names of PRELUDE."""
+    """A process that runs PRELUDE and then ``body``."""
 
     def __init__(self, tmp_path, body):
         self.logdir = tmp_path / "run"
@@ -68,12 +68,12 @@ class Child:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
 
-    def hears(self, word):
+    def expect(self, word):
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == word + "\n", self.process.communicate()[1]
 
-    def ends(self):
-        """The exit status. Keeps what was printed."""
+    def exit_status(self):
+        """Wait for the end; keep the output in ``out`` and ``err``."""
         try:
             self.out, self.err = self.process.communicate(timeout=DEADLINE)
         finally:
@@ -94,7 +94,7 @@ class Child:
 
 COMPLETE = [*range(1000), "closed"]
 
-ENDINGS = {
+ENDS = {
     "normal": ("with Run(None, sinks=[Lines()]): put(0, 1000)", 0, ""),
     "close": ("run = Run(None, sinks=[Lines()]); put(0, 1000); run.close()", 0, ""),
     "without close": ("run = Run(None, sinks=[Lines()]); put(0, 1000)", 0, ""),
@@ -114,46 +114,46 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_nothing_is_lost(tmp_path, ending):
-    """However the program ends of itself, all is written once and the exit status is its own."""
-    body, status, message = ENDINGS[ending]
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_lost(tmp_path, end):
+    """However a program ends by itself, every report is written once and its exit status is unchanged."""
+    body, status, message = ENDS[end]
     child = Child(tmp_path, body)
-    assert child.ends() == status
+    assert child.exit_status() == status
     assert child.err.splitlines()[-1:] == ([message] if message else [])
     assert child.steps() == COMPLETE
 
 
 SIGNALLED = {
-    "with": "with Run(None, sinks=[Lines()], flush_secs=1000): put(0, 1000); say('put'); forever()",
-    "no with": "Run(None, sinks=[Lines()], flush_secs=1000); put(0, 1000); say('put'); forever()",
+    "with": "with Run(None, sinks=[Lines()], flush_secs=1000): put(0, 1000); announce('put'); forever()",
+    "no with": "Run(None, sinks=[Lines()], flush_secs=1000); put(0, 1000); announce('put'); forever()",
 }
 
 
 @pytest.mark.parametrize("block", SIGNALLED)
 def test_ctrl_c(tmp_path, block):
-    """Ctrl-C loses nothing, and the program ends as Ctrl-C ends it."""
+    """Ctrl-C loses nothing, and the program ends with KeyboardInterrupt."""
     child = Child(tmp_path, SIGNALLED[block])
-    child.hears("put")
+    child.expect("put")
     child.process.send_signal(signal.SIGINT)
-    assert child.ends() == -signal.SIGINT
+    assert child.exit_status() == -signal.SIGINT
     assert child.err.splitlines()[-1] == "KeyboardInterrupt"
     assert child.steps() == COMPLETE
 
 
 @pytest.mark.parametrize("block", SIGNALLED)
 def test_sigterm(tmp_path, block):
-    """SIGTERM loses nothing, and the process dies of SIGTERM, silently."""
+    """SIGTERM loses nothing, and the process dies of SIGTERM without output."""
     child = Child(tmp_path, SIGNALLED[block])
-    child.hears("put")
+    child.expect("put")
     child.process.send_signal(signal.SIGTERM)
-    assert child.ends() == -signal.SIGTERM
+    assert child.exit_status() == -signal.SIGTERM
     assert child.err == ""
     assert child.steps() == COMPLETE
 
 
-def test_sigterm_while_the_device_is_at_work(tmp_path):
-    """The main thread need not come back from a computation for SIGTERM to be obeyed."""
+def test_sigterm_during_a_computation(tmp_path):
+    """SIGTERM is handled while the main thread waits for a computation."""
     child = Child(
         tmp_path,
         """
@@ -162,56 +162,56 @@ def test_sigterm_while_the_device_is_at_work(tmp_path):
         put(0, 1000)
         spin = jax.jit(lambda x: jax.lax.while_loop(lambda c: c >= 0, lambda c: (c + 1) % 7, x))
         compiled = spin.lower(0).compile()
-        say("put")
+        announce("put")
         jax.block_until_ready(compiled(0))
         """,
     )
-    child.hears("put")
+    child.expect("put")
     child.process.send_signal(signal.SIGTERM)
-    assert child.ends() == -signal.SIGTERM
+    assert child.exit_status() == -signal.SIGTERM
     assert child.steps() == COMPLETE
 
 
 def test_sigterm_twice(tmp_path):
-    """A second SIGTERM, as `timeout` and process groups send it, doesn't cut the writing short."""
+    """A second SIGTERM, as `timeout` and process groups send it, does not interrupt the writing."""
     child = Child(
         tmp_path,
         """
         class Slow(Lines):
             def write(self, batch):
-                say("writing")
+                announce("writing")
                 sys.stdin = None
                 forever(0.5)
                 super().write(batch)
         Run(None, sinks=[Slow()], flush_secs=1000)
         put(0, 1000)
-        say("put")
+        announce("put")
         forever()
         """,
     )
-    child.hears("put")
+    child.expect("put")
     child.process.send_signal(signal.SIGTERM)
-    child.hears("writing")
+    child.expect("writing")
     child.process.send_signal(signal.SIGTERM)
-    assert child.ends() == -signal.SIGTERM
+    assert child.exit_status() == -signal.SIGTERM
     assert child.steps() == COMPLETE
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_sigterm_handlers_of_others(tmp_path, when):
-    """A handler of the user's own, set before or after the run was opened, is the one that counts."""
+def test_a_sigterm_handler_of_the_user(tmp_path, when):
+    """A handler that the user sets, before or after opening the run, is the one that runs."""
     handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))"
     opened = "Run(None, sinks=[Lines()], flush_secs=1000)"
     first, second = (handler, opened) if when == "before" else (opened, handler)
-    child = Child(tmp_path, f"{first}\n{second}\nput(0, 1000)\nsay('put')\nforever()")
-    child.hears("put")
+    child = Child(tmp_path, f"{first}\n{second}\nput(0, 1000)\nannounce('put')\nforever()")
+    child.expect("put")
     child.process.send_signal(signal.SIGTERM)
-    assert child.ends() == 5
+    assert child.exit_status() == 5
     assert child.steps() == COMPLETE
 
 
-def test_sigterm_is_let_go_with_the_last_run(tmp_path):
-    """While a run is open SIGTERM is caught; afterwards it is as it was before."""
+def test_sigterm_is_released_with_the_last_run(tmp_path):
+    """SIGTERM is caught while a run is open; closing the last run restores the default action."""
     child = Child(
         tmp_path,
         """
@@ -220,25 +220,25 @@ def test_sigterm_is_let_go_with_the_last_run(tmp_path):
         first.close()
         caught = signal.getsignal(signal.SIGTERM)
         second.close()
-        say(str((before == signal.SIG_DFL, caught == signal.SIG_DFL)))
-        say(str((signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, signal.set_wakeup_fd(-1))))
+        announce(str((before == signal.SIG_DFL, caught == signal.SIG_DFL)))
+        announce(str((signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, signal.set_wakeup_fd(-1))))
         """,
     )
-    assert child.ends() == 0
+    assert child.exit_status() == 0
     assert child.out == "(True, False)\n(True, -1)\n"
 
 
 def test_sigkill_loses_at_most_flush_secs(tmp_path):
-    """What was reported flush_secs before the process was killed is on disk, without a gap."""
+    """Every report made at least flush_secs before SIGKILL is on disk, without a gap."""
     flush_secs = 1.0
     child = Child(
         tmp_path,
         f"""
-        class Tells(Lines):
+        class Announcing(Lines):
             def flush(self):
                 super().flush()
-                say("flushed")
-        Run(None, sinks=[Tells()], flush_secs={flush_secs})
+                announce("flushed")
+        Run(None, sinks=[Announcing()], flush_secs={flush_secs})
         step = 0
         while not forever(0.001):
             put(step)
@@ -246,35 +246,35 @@ def test_sigkill_loses_at_most_flush_secs(tmp_path):
         """,
     )
     for _ in range(3):
-        child.hears("flushed")
+        child.expect("flushed")
     child.process.kill()
     killed = time.time()
-    assert child.ends() == -signal.SIGKILL
+    assert child.exit_status() == -signal.SIGKILL
     lines = child.lines()
     assert [step for step, _ in lines] == list(range(len(lines)))
     assert lines[-1][1] >= killed - flush_secs
 
 
 def test_a_hanging_sink_does_not_keep_the_process(tmp_path):
-    """A sink that never returns costs the timeout at the end, and is told of."""
+    """A sink that never returns delays the exit by the timeout and is logged."""
     child = Child(tmp_path, "Run(None, sinks=[Hung()], timeout=0.2); put(0, 10)")
-    assert child.ends() == 0
+    assert child.exit_status() == 0
     assert "Hung did not finish within 0.2 s" in child.err
 
 
 def test_a_hanging_sink_does_not_stop_sigterm(tmp_path):
-    """SIGTERM ends the process even so."""
+    """SIGTERM ends a process whose sink never returns, and the sink is logged."""
     child = Child(
-        tmp_path, "Run(None, sinks=[Hung()], timeout=0.2); put(0, 10); say('put'); forever()"
+        tmp_path, "Run(None, sinks=[Hung()], timeout=0.2); put(0, 10); announce('put'); forever()"
     )
-    child.hears("put")
+    child.expect("put")
     child.process.send_signal(signal.SIGTERM)
-    assert child.ends() == -signal.SIGTERM
+    assert child.exit_status() == -signal.SIGTERM
     assert "Hung did not finish within 0.2 s" in child.err
 
 
 def test_a_forked_child_does_not_write(tmp_path):
-    """A fork has no run in force, and ending in any way it writes nothing of its parent's."""
+    """A forked child has no active run, and it writes nothing of its parent's."""
     child = Child(
         tmp_path,
         """
@@ -282,23 +282,23 @@ def test_a_forked_child_does_not_write(tmp_path):
             put(0, 1000)
             pid = os.fork()
             if not pid:
-                say(repr(current_run()))
-                run.channel.put(Record(Kind.SCALAR, 'loss', 0, 0.0, np.float32(0)))
+                announce(repr(current_run()))
+                channel_of(run).put(Record(Kind.SCALAR, 'loss', 0, 0.0, np.float32(0)))
                 run.close()
                 assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-                with Run(None, sinks=[]) as own:
-                    assert current_run() is own
+                with Run(None, sinks=[]) as childs:
+                    assert current_run() is childs
                 sys.exit(7)
-            say(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+            announce(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
         """,
     )
-    assert child.ends() == 0, child.err
+    assert child.exit_status() == 0, child.err
     assert child.out == "None\n7\n"
     assert child.steps() == COMPLETE
 
 
-def test_sigterm_of_a_forked_child_is_its_own(tmp_path):
-    """A signal to a child (a data loader's worker) doesn't end the parent."""
+def test_sigterm_to_a_forked_child(tmp_path):
+    """SIGTERM to a child, such as a data loader's worker, ends the child and not the parent."""
     child = Child(
         tmp_path,
         """
@@ -307,16 +307,16 @@ def test_sigterm_of_a_forked_child_is_its_own(tmp_path):
         if not pid:
             forever()
         os.kill(pid, signal.SIGTERM)
-        say(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+        announce(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
         put(0, 1000)
         """,
     )
-    assert child.ends() == 0
+    assert child.exit_status() == 0
     assert child.out == f"{-signal.SIGTERM}\n"
     assert child.steps() == COMPLETE
 
 
-# --- The same with event files: TensorFlow is imported while the program already ends. ------------
+# --- Event files: TensorFlow is imported while the program is already ending. --------------------
 
 POINTS = [(step, float(step)) for step in range(1000)]
 
@@ -331,14 +331,14 @@ POINTS = [(step, float(step)) for step in range(1000)]
     ids=["without close", "exception", "SIGTERM"],
 )
 def test_event_files_are_complete(tmp_path, last, status):
-    """A program over before TensorFlow was imported still leaves all its points."""
+    """A program that ends before TensorFlow is imported still writes all its points."""
     child = Child(tmp_path, f"Run(LOGDIR); put(0, 1000)\n{last}")
-    assert child.ends() == status, child.err
+    assert child.exit_status() == status, child.err
     assert child.points() == POINTS
 
 
 def test_event_files_after_a_fork(tmp_path):
-    """No point is there twice after a child of a process with an open run has exited."""
+    """No point appears twice after a forked child of a process with an open run has exited."""
     child = Child(
         tmp_path,
         """
@@ -352,16 +352,16 @@ def test_event_files_after_a_fork(tmp_path):
             os.waitpid(pid, 0)
         """,
     )
-    assert child.ends() == 0, child.err
+    assert child.exit_status() == 0, child.err
     assert child.points() == POINTS
 
 
 def test_a_full_disk(tmp_path):
-    """Training goes on, flush() tells, and once there is room all is written."""
+    """With a full disk training continues and flush() raises; with space again, everything is written."""
     child = Child(
         tmp_path,
         """
-        # A file that may not grow fails like a disk that is full (EFBIG for ENOSPC).
+        # A file at its size limit fails like a full disk (EFBIG instead of ENOSPC).
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         run = Run(LOGDIR, flush_secs=1000)
         put(0, 10)
@@ -371,12 +371,12 @@ def test_a_full_disk(tmp_path):
         try:
             run.flush()
         except RunError as error:
-            say(str(error).split(" yet: ")[0])
+            announce(str(error).split(" yet: ")[0])
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         run.close()
         """,
     )
-    assert child.ends() == 0, child.err
+    assert child.exit_status() == 0, child.err
     assert child.out == f"run {str(child.logdir)!r}: 990 reports are not on disk\n"
     assert f"jaxboard, run {str(child.logdir)!r}: TensorBoardSink failed: " in child.err
     assert child.points() == POINTS

@@ -1,4 +1,4 @@
-"""Run: its arguments, which run is in force, and how it ends in an orderly way."""
+"""Run: its arguments, the active run, flush() and close()."""
 
 import contextlib
 import gc
@@ -15,9 +15,9 @@ import pytest
 from by_hand import record
 
 from jaxboard import _emit
-from jaxboard._errors import RunError
+from jaxboard._errors import RunError, UsageError
 from jaxboard._host.channel import active
-from jaxboard._run import Run, current_run
+from jaxboard._run import Run, channel_of, current_run
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
@@ -27,19 +27,19 @@ def in_memory(**options):
     return Run(None, sinks=[sink], **options), sink.records
 
 
-def test_a_run_is_in_force_from_its_construction():
-    """With or without `with`, a run takes reports until it is closed."""
+def test_a_run_is_active_until_it_is_closed():
+    """A run takes reports from its construction until it is closed, with or without `with`."""
     run, records = in_memory()
     assert current_run() is run
-    assert active() is run.channel
-    run.channel.put(record(1))
+    assert active() is channel_of(run)
+    channel_of(run).put(record(1))
     run.close()
     assert current_run() is None
     assert [r.step for r in records] == [1]
 
 
 def test_nested_runs():
-    """The innermost open run is in force, and the one around it again afterwards."""
+    """The innermost open run is active; when it closes, the outer one is active again."""
     with in_memory()[0] as outer:
         with in_memory()[0] as inner:
             assert current_run() is inner
@@ -47,8 +47,8 @@ def test_nested_runs():
     assert current_run() is None
 
 
-def test_entering_a_run_makes_it_current():
-    """Of two runs made beforehand, the one whose block is entered is in force."""
+def test_entering_a_run_activates_it():
+    """Entering the block of an open run makes it the active one."""
     one, other = in_memory()[0], in_memory()[0]
     with one:
         assert current_run() is one
@@ -57,11 +57,11 @@ def test_entering_a_run_makes_it_current():
 
 
 def test_verbs_are_methods():
-    """A verb of a run reports to that run, while another one is in force, from host and device."""
+    """A verb of a run reports to that run while another run is active, from host and device."""
     import jax.numpy as jnp
     from matplotlib.figure import Figure
 
-    (outer, theirs), (inner, ours) = in_memory(step=3), in_memory(step=5)
+    (outer, outer_records), (inner, inner_records) = in_memory(step=3), in_memory(step=5)
     with outer, inner:
         outer.scalar("host", 1.0)
         outer.scalar("device", jnp.float32(2))
@@ -70,8 +70,8 @@ def test_verbs_are_methods():
         outer.image("i", np.zeros((2, 2, 1), np.uint8))
         outer.text("t", "hello")
         outer.figure("f", Figure(figsize=(1, 1)))
-        inner.scalar("mine", 4.0)
-    kinds = {(r.tag, r.kind.value, r.step) for r in theirs}
+        inner.scalar("inner", 4.0)
+    kinds = {(r.tag, r.kind.value, r.step) for r in outer_records}
     assert kinds == {
         ("host", "scalar", 3),
         ("device", "scalar", 3),
@@ -81,7 +81,7 @@ def test_verbs_are_methods():
         ("t", "text", 3),
         ("f", "image", 3),
     }
-    assert [(r.tag, r.step) for r in ours] == [("mine", 5)]
+    assert [(r.tag, r.step) for r in inner_records] == [("inner", 5)]
 
 
 def test_every_verb_is_a_method():
@@ -90,9 +90,9 @@ def test_every_verb_is_a_method():
 
     run, _ = in_memory()
     run.close()
-    # `tap` gives back what it is given, and reports where a gradient flows, in traced code.
+    # `scope` reports nothing. `tap` returns its argument and reports only in traced code.
     others = {"scope", "tap"}
-    verbs = {name for name in dir(_emit) if not name.startswith("_")} - others
+    verbs = {name for name, value in vars(_emit).items() if inspect.isfunction(value)} - others
     assert "scalar" in verbs
     for name in verbs:
         verb, method = getattr(jb, name), getattr(run, name)
@@ -102,7 +102,7 @@ def test_every_verb_is_a_method():
 
 
 def test_a_verb_of_a_closed_run():
-    """Reporting to a run that is closed is refused, not lost."""
+    """Reporting to a closed run raises; the report is not lost silently."""
     run, _ = in_memory()
     run.close()
     with pytest.raises(RunError, match="run in memory is closed. Open a new Run on its directory."):
@@ -110,7 +110,7 @@ def test_a_verb_of_a_closed_run():
 
 
 def test_a_verb_of_a_run_in_traced_code():
-    """In traced code it is the verb itself: the report goes to the run in force."""
+    """In traced code a verb of a run is the verb itself: the report goes to the active run."""
     import jax
 
     import jaxboard as jb
@@ -122,10 +122,10 @@ def test_a_verb_of_a_run_in_traced_code():
 
 
 def test_step():
-    """run.step is the next step, and can be set."""
+    """run.step is the next step and can be set."""
     with in_memory(step=3)[0] as run:
         assert run.step == 3
-        assert run.channel.begin(advance=True) == 3
+        assert channel_of(run).begin(advance=True) == 3
         assert run.step == 4
         steps: list = [np.int64(10)]
         run.step = steps[0]
@@ -133,12 +133,12 @@ def test_step():
 
 
 def test_flush_and_close_deliver():
-    """flush() returns when all is with the sink; close() may be called again."""
+    """flush() returns after the sink has everything; a second close() does nothing."""
     run, records = in_memory(flush_secs=1000)
-    run.channel.put(record(0))
+    channel_of(run).put(record(0))
     run.flush()
     assert len(records) == 1
-    run.channel.put(record(1))
+    channel_of(run).put(record(1))
     run.close()
     run.close()
     run.flush()
@@ -147,29 +147,29 @@ def test_flush_and_close_deliver():
 
 
 def test_logdir(tmp_path, monkeypatch):
-    """A path is made absolute, ~ is the home directory, the directory is made."""
+    """run.logdir is an absolute pathlib.Path with ~ expanded."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for given, expected in {
+    for path, expected in {
         "~/a": tmp_path / "a",
         "b/c": tmp_path / "b/c",
         tmp_path / "d": tmp_path / "d",
     }.items():
-        with Run(given, sinks=[MemorySink()]) as run:
+        with Run(path, sinks=[MemorySink()]) as run:
             assert run.logdir == expected
             assert isinstance(run.logdir, pathlib.Path)
 
 
-def test_a_url_is_left_alone():
-    """What TensorFlow would open is not a path of this machine's."""
+def test_a_url_stays_unchanged():
+    """A URL is kept as a str, for TensorFlow to open."""
     with Run("gs://bucket/a", sinks=[MemorySink()]) as run:
         assert run.logdir == "gs://bucket/a"
 
 
 def test_hyperparameters_come_first():
-    """They become one flat record; NumPy's numbers become Python's."""
+    """Hyperparameters are the first record, flat, with Python numbers."""
     run, records = in_memory(hparams={"lr": np.float64(0.5), "model": {"depth": 2, "act": None}})
-    run.channel.put(record(0))
+    channel_of(run).put(record(0))
     run.close()
     assert [r.kind for r in records] == [Kind.HPARAMS, Kind.SCALAR]
     assert records[0].value == {"lr": 0.5, "model/depth": 2, "model/act": None}
@@ -177,10 +177,10 @@ def test_hyperparameters_come_first():
 
 
 def test_several_sinks():
-    """sinks=[...] all get everything."""
+    """Every sink of sinks=[...] gets every record."""
     sinks = [MemorySink(), MemorySink()]
     with Run(None, sinks=sinks) as run:
-        run.channel.put(record(0))
+        channel_of(run).put(record(0))
     assert [[r.step for r in sink.records] for sink in sinks] == [[0], [0]]
 
 
@@ -192,21 +192,22 @@ def test_several_sinks():
         ({"max_bytes": "1G"}, "Run(max_bytes='1G'): expected a number above 0."),
         ({"timeout": None}, "Run(timeout=None): expected a number above 0."),
         ({"overflow": "block"}, "Run(overflow='block'): expected 'wait' or 'drop'."),
-        ({"step": -1}, "step -1: expected an integer, 0 or more."),
-        ({"step": 1.0}, "step 1.0: expected an integer, 0 or more."),
-        ({"sinks": None}, "Run(None): give a log directory, or sinks=[...] that need none."),
+        ({"step": -1}, "Run(step=-1): expected an integer, 0 or more."),
+        ({"step": 1.0}, "Run(step=1.0): expected an integer, 0 or more."),
+        ({"step": True}, "Run(step=True): expected an integer, 0 or more."),
+        ({"sinks": None}, "Run(None): pass a log directory, or sinks=[...] that need none."),
         (
             {"hparams": ["lr"]},
             (
-                "Run(hparams=...): expected a dict, got list. Of a dataclass make one by "
-                "dataclasses.asdict(config), of parsed arguments by vars(args)."
+                "Run(hparams=...): expected a dict, got list. Convert a dataclass with "
+                "dataclasses.asdict(config), parsed arguments with vars(args)."
             ),
         ),
     ],
 )
-def test_bad_arguments(options, message):
-    """Each says what was passed and what is expected, and leaves no run behind."""
-    with pytest.raises(RunError) as caught:
+def test_invalid_arguments(options, message):
+    """An invalid argument raises UsageError with the value and what is expected, and opens no run."""
+    with pytest.raises(UsageError) as caught:
         Run(None, **{"sinks": [MemorySink()], **options})
     assert str(caught.value) == message
     assert current_run() is None
@@ -215,19 +216,28 @@ def test_bad_arguments(options, message):
 @pytest.mark.parametrize(
     ("logdir", "message"),
     [
-        ("", "Run(''): the log directory has no name."),
+        ("", "Run(''): the log directory is empty. Pass a path."),
         (7, "Run(7): expected a path, got int."),
     ],
 )
-def test_bad_log_directories(logdir, message):
-    """What is no path at all is told apart from what can't be written."""
-    with pytest.raises(RunError) as caught:
+def test_invalid_log_directories(logdir, message):
+    """A log directory that is not a path raises UsageError."""
+    with pytest.raises(UsageError) as caught:
         Run(logdir)
     assert str(caught.value) == message
 
 
+def test_an_invalid_next_step():
+    """Setting run.step to an invalid value raises UsageError and changes nothing."""
+    with in_memory(step=3)[0] as run:
+        with pytest.raises(UsageError) as caught:
+            run.step = -1
+        assert str(caught.value) == "run.step = -1: expected an integer, 0 or more."
+        assert run.step == 3
+
+
 def test_a_file_in_the_way(tmp_path):
-    """A log directory that can't be made is an error when the run is opened."""
+    """A log directory that cannot be created raises RunError when the run is opened."""
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(RunError) as caught:
@@ -242,12 +252,12 @@ def test_a_file_in_the_way(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
 def test_no_permission(tmp_path):
-    """A directory that belongs to somebody else is an error when the run is opened."""
+    """A directory without write permission raises RunError when the run is opened."""
     tmp_path.chmod(0o755)
     program = """
         import os, sys
         from jaxboard._run import Run
-        from jaxboard._errors import RunError
+        from jaxboard._errors import RunError, UsageError
         os.mkdir(sys.argv[1], 0o555)
         if os.geteuid() == 0:
             os.seteuid(65534)
@@ -270,20 +280,20 @@ def test_no_permission(tmp_path):
 
 
 def test_one_writer_per_directory(tmp_path):
-    """A second run in a directory whose run is open is an error; after that was closed, it isn't."""
+    """A second run in one directory raises RunError until the first is closed."""
     first = Run(tmp_path)
     with pytest.raises(RunError) as caught:
         Run(tmp_path)
     assert str(caught.value) == (
-        f"Run('{tmp_path}'): a run that is still open writes there, and TensorBoard reads one writer "
-        "per directory. Close it first (jb.current_run().close()), or choose another directory."
+        f"Run('{tmp_path}'): an open run already writes there, and TensorBoard reads one writer per "
+        "directory. Close that run first (jb.current_run().close()), or choose another directory."
     )
     first.close()
     Run(tmp_path).close()
 
 
 def test_a_closed_run_cannot_be_entered():
-    """What is reported in its block would go nowhere."""
+    """Entering a closed run raises RunError: reports in the block would be lost."""
     run, _ = in_memory()
     run.close()
     with pytest.raises(RunError) as caught, run:
@@ -305,9 +315,9 @@ LOST = "run in memory: 1 report did not reach the disk:\n  1: OSError: the disk 
 
 
 def test_close_raises_what_was_lost():
-    """A fault of the machine is raised by close(), and the run is closed all the same."""
+    """close() raises the machine fault that lost reports, and the run is closed."""
     run = Run(None, sinks=[Broken()])
-    run.channel.put(record(0))
+    channel_of(run).put(record(0))
     with pytest.raises(RunError) as caught:
         run.close()
     assert str(caught.value) == LOST
@@ -317,31 +327,31 @@ def test_close_raises_what_was_lost():
 
 
 def test_the_users_exception_is_not_masked():
-    """Leaving the block by an exception raises that one, with the loss as a note."""
+    """The exception that ends the block is raised, with the lost reports as a note."""
     with pytest.raises(ZeroDivisionError) as caught, Run(None, sinks=[Broken()]) as run:
-        fail_after(run.channel.put, record(0))
+        fail_after(channel_of(run).put, record(0))
     assert caught.value.__notes__ == [f"jaxboard: {LOST}"]
     assert current_run() is None
 
 
 @pytest.mark.parametrize("sink", [MemorySink, Broken])
 def test_a_closed_run_leaves_no_garbage(sink):
-    """A run is in no reference cycle: it goes when its last name does."""
+    """A closed run is in no reference cycle: it is freed with its last reference."""
     gc.collect()
     gc.disable()
     try:
         run = Run(None, sinks=[sink()], hparams={"lr": 1})
         with contextlib.suppress(RunError):
             run.close()
-        gone = [weakref.ref(run), weakref.ref(run._flusher)]
+        references = [weakref.ref(run), weakref.ref(run._flusher)]
         del run
-        assert [reference() for reference in gone] == [None, None]
+        assert [reference() for reference in references] == [None, None]
     finally:
         gc.enable()
 
 
 def test_repr():
-    """It tells where the run writes and how far it is."""
+    """The repr has the directory, the step and the state."""
     run, _ = in_memory(step=4)
     assert repr(run) == "<jaxboard.Run in memory, step 4>"
     run.close()
@@ -349,15 +359,15 @@ def test_repr():
 
 
 def test_no_backend_is_started():
-    """A run with host reports only leaves JAX's backends alone: a cluster may yet be joined."""
+    """A run with host reports only starts no JAX backend: jax.distributed may be initialized later."""
     program = """
         import numpy as np
         from jaxboard.records import Kind, Record
-        from jaxboard._run import Run
+        from jaxboard._run import Run, channel_of
         from jaxboard.sinks import MemorySink
         sink = MemorySink()
         with Run(None, sinks=[sink]) as run:
-            run.channel.put(Record(Kind.SCALAR, "a", 0, 0.0, np.float32(1)))
+            channel_of(run).put(Record(Kind.SCALAR, "a", 0, 0.0, np.float32(1)))
             run.flush()
         assert len(sink.records) == 1
         import jax

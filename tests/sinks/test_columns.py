@@ -1,4 +1,4 @@
-"""The byte template against TensorBoard's own message classes."""
+"""The byte template, compared with TensorBoard's message classes."""
 
 import math
 from typing import Any
@@ -35,8 +35,8 @@ def bits(values) -> list[int]:
 )
 @example(["x" * 100_000, "µ/日本"], [(0, 0.0), (2**31, 1.5), (2**35 - 1, 2.0)], None)
 @example(["x"], [(2**35, 0.0), (2**40, 0.0), (-1, 0.0)], None)
-def test_events_read_as_written_bit_for_bit(tags, moments, data):
-    """Tags, steps over all of int64, wall times and every float32 come back as they went in."""
+def test_events_are_bit_identical(tags, moments, data):
+    """TensorBoard's parser returns the exact tags, int64 steps, wall times and float32 values."""
     shape = (len(moments), len(tags))
     rows = (
         np.full(shape, 1e-45, np.float32)
@@ -66,14 +66,14 @@ def test_events_read_as_written_bit_for_bit(tags, moments, data):
     ],
 )
 def test_every_real_dtype_becomes_float32(value, stored):
-    """What TensorBoard can show of a value is its float32."""
+    """Every real dtype is stored as float32, which TensorBoard can show."""
     (event,) = decode(Scalars(("a",), np.array([0]), np.array([1.0]), np.array([[value]])))
     assert bits(event.summary.value[0].simple_value) == bits(stored)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_wall_time_is_always_a_time(bad):
-    """A wall time that is none becomes that of writing: TensorBoard would stop reading there."""
+def test_a_wall_time_is_finite(bad):
+    """A wall time that is not finite becomes the time of writing; TensorBoard would stop reading at it."""
     (first, second) = decode(
         Scalars(("a",), np.array([0, 1]), np.array([5.0, bad]), np.zeros((2, 1)))
     )

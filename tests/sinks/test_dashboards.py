@@ -1,4 +1,4 @@
-"""What a real TensorBoard shows of a run, under both of its readers."""
+"""A run as a real TensorBoard shows it, with both of its readers."""
 
 import io
 import os
@@ -20,7 +20,7 @@ LONG = "deep/" * 300 + "日本 //x"
 
 @pytest.fixture(scope="module")
 def logdir(tmp_path_factory):
-    """One run with every kind but hyperparameters, and one with these."""
+    """Write one run with every kind except hyperparameters, and one with hyperparameters."""
     logdir = tmp_path_factory.mktemp("logs")
     sink = TensorBoardSink(logdir / "run")
     columns = np.stack([LOSS, LOSS * 2], axis=1)
@@ -50,7 +50,7 @@ def logdir(tmp_path_factory):
     sink.write([record(Kind.SCALAR, tag, step, np.float64(value)) for tag, step, value in scalars])
     sink.flush()
     sink.close()
-    # By itself: the HParams dashboard fails on a step beyond 32 bits in any of its runs.
+    # A separate run: the HParams dashboard fails if any of its runs has a step beyond 32 bits.
     tuned = TensorBoardSink(logdir / "tuned")
     hparams = {"lr": 0.001, "flag": True, "sizes": [1, 2], "none": None}
     tuned.write(
@@ -63,14 +63,14 @@ def logdir(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["rust", "python"])
 def server(request, logdir):
-    """TensorBoard over that run."""
+    """Start TensorBoard on those runs."""
     with tensorboard(logdir, loader=request.param) as server:
         yield server
 
 
 @pytest.mark.parametrize(("tag", "factor"), [("loss", 1), (LONG, 2)])
 def test_scalars_are_exact(server, tag, factor):
-    """Wall times, steps beyond 32 bits and float32 values, to the bit."""
+    """TensorBoard shows exact wall times, steps beyond 32 bits, and bit-identical float32 values."""
     expected = [
         (wall, step, float(np.float32(value * factor)))
         for wall, step, value in zip(WALLS.tolist(), STEPS.tolist(), LOSS, strict=True)
@@ -79,20 +79,20 @@ def test_scalars_are_exact(server, tag, factor):
 
 
 def test_a_nan_does_not_hide_what_follows(server):
-    """A NaN value is a point like any other."""
+    """A NaN value is a point, and the points after it are shown."""
     (_, first, value), (_, second, other) = server.scalars("run", "nan", count=2)
     assert (first, second, other) == (5, 6, 1.0)
     assert np.isnan(float(value))
 
 
 def test_negative_steps_are_shown(server):
-    """They are allowed, and stay in order."""
+    """Negative steps are shown in order."""
     points = [(step, value) for _, step, value in server.scalars("run", "negative", count=2)]
     assert points == [(-3, 2.0), (4, 3.0)]
 
 
 def test_histograms_are_exact(server):
-    """Every bucket with its edges and its count; a constant has one; an empty one is a point."""
+    """TensorBoard shows every bucket exactly; a constant has one bucket and an empty histogram is a point."""
     rows = server.histograms("run", "weights", count=2)
     edges = np.linspace(-3.0, 3.0, 65)
     for (_, step, table), shift, counts in zip(
@@ -107,20 +107,20 @@ def test_histograms_are_exact(server):
 
 @pytest.mark.parametrize("sample", [0, 1])
 def test_images_are_lossless(server, sample):
-    """Each sample of a batch comes back with its very pixels."""
+    """TensorBoard returns each sample of a batch with its exact pixels."""
     (entry,) = server.images("run", "noise", sample=sample)
     assert (entry["step"], entry["wall_time"]) == (1, 1.7e9 + 1)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(entry["file"]))), PIXELS[sample])
 
 
-def test_an_encoded_image_is_shown_as_it_is(server):
-    """A JPEG stays a JPEG."""
+def test_an_encoded_image_is_not_reencoded(server):
+    """TensorBoard shows an encoded image as its original file: a JPEG stays a JPEG."""
     (entry,) = server.images("run", "figure")
     assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
 
 
 def test_text_is_markdown_or_a_table(server):
-    """Both are rendered to HTML."""
+    """TensorBoard renders Markdown and tables as HTML."""
     assert "<strong>bold</strong> ü" in server.text("run", "note")[0]["text"]
     table = server.text("run", "table")[0]["text"]
     assert "<table>" in table
@@ -128,7 +128,7 @@ def test_text_is_markdown_or_a_table(server):
 
 
 def test_hparams_are_one_session(server):
-    """Numbers, booleans and text, of a session that has ended well."""
+    """The HParams dashboard shows one successful session with numbers, booleans and text."""
     (group,) = server.hparams()
     assert group["hparams"] == {"lr": 0.001, "flag": True, "sizes": "[1, 2]", "none": "None"}
     (session,) = group["sessions"]

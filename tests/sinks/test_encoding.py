@@ -1,4 +1,4 @@
-"""Records to events, kind by kind."""
+"""The events of each kind of record."""
 
 import io
 import math
@@ -31,12 +31,12 @@ def value(kind: Kind, content, tag: str = "tag"):
 
 
 def test_every_kind_has_an_encoding():
-    """Scalars go by columns, norms and stacks have become scalars; each other kind has a row in the table."""
-    assert {Kind.SCALAR, Kind.NORMS, Kind.STACK, *_encoding._VALUES} == set(Kind)
+    """Every kind has an encoder, except scalars (columns) and the composite kinds, which become scalars earlier."""
+    assert {Kind.SCALAR, Kind.NORMS, Kind.STACK, *_encoding._ENCODERS} == set(Kind)
 
 
 def test_scalars_of_one_tag_keep_their_order():
-    """Single scalars, whatever stands between them, stay in order and keep their wall times."""
+    """Single scalars with other records between them keep their order and wall times."""
     scalar = lambda tag, step: Record(Kind.SCALAR, tag, step, step + 0.5, np.float32(step))  # noqa: E731
     block = Scalars(("a",), np.array([2, 3]), np.array([2.5, 3.5]), np.array([[2.0], [3.0]]))
     got = events(scalar("a", 0), scalar("b", 0), scalar("a", 1), block, scalar("a", 4))
@@ -50,14 +50,14 @@ def test_scalars_of_one_tag_keep_their_order():
 
 
 def test_values_of_one_moment_share_an_event():
-    """Consecutive values with one step and one wall time are one event; others are not."""
+    """Consecutive values with the same step and wall time share one event; others do not."""
     text = lambda tag, step, wall: Record(Kind.TEXT, tag, step, wall, "x")  # noqa: E731
     got = events(text("a", 1, 5.0), text("b", 1, 5.0), text("a", 2, 5.0), text("a", 2, 6.0))
     assert [[v.tag for v in event.summary.value] for event in got] == [["a", "b"], ["a"], ["a"]]
 
 
 def test_an_empty_batch_has_no_events():
-    """No data, no point: neither an empty batch nor a block without rows or tags writes one."""
+    """An empty batch, and a block without rows or tags, have no events."""
     assert events() == []
     assert events(Scalars(("a",), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 1)))) == []
     assert events(Scalars((), np.zeros(2, np.int64), np.zeros(2), np.zeros((2, 0)))) == []
@@ -73,7 +73,7 @@ def test_an_empty_batch_has_no_events():
     ],
 )
 def test_histograms_are_rows_of_left_right_count(edges, counts, table):
-    """Edges and counts pass exactly; none is infinite; an empty one has the shape [0, 3]."""
+    """A histogram has exact edges and counts, no infinite edge, and shape [0, 3] if empty."""
     got = value(Kind.HISTOGRAM, Histogram(np.array(edges), np.array(counts, np.int64)))
     array = tensor_util.make_ndarray(got.tensor)
     assert array.shape == (len(table), 3)
@@ -83,7 +83,7 @@ def test_histograms_are_rows_of_left_right_count(edges, counts, table):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_images_are_lossless(channels):
-    """The files in the tensor decode to the very pixels, after the width and the height."""
+    """The tensor holds width, height and files that decode to the exact pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, channels), np.uint8)
     got = value(Kind.IMAGE, pixels)
     width, height, *files = got.tensor.string_val
@@ -95,8 +95,8 @@ def test_images_are_lossless(channels):
     assert got.metadata.plugin_data.plugin_name == "images"
 
 
-def test_an_encoded_image_passes_as_it_is():
-    """A file that is compressed already is not touched."""
+def test_an_encoded_image_is_not_reencoded():
+    """An encoded image is stored unchanged."""
     got = value(Kind.IMAGE, EncodedImage(b"a file", width=30, height=20))
     assert list(got.tensor.string_val) == [b"30", b"20", b"a file"]
 
@@ -110,7 +110,7 @@ def test_an_encoded_image_passes_as_it_is():
     ],
 )
 def test_text_is_a_string_or_a_table(content, shape, cells):
-    """Markdown has rank 0 and a table rank 2, with short rows filled up."""
+    """Markdown has rank 0; a table has rank 2, with short rows padded."""
     got = value(Kind.TEXT, content)
     assert tuple(dim.size for dim in got.tensor.tensor_shape.dim) == shape
     assert got.tensor.HasField("tensor_shape")
@@ -119,7 +119,7 @@ def test_text_is_a_string_or_a_table(content, shape, cells):
 
 
 def test_hparams_are_booleans_numbers_or_text():
-    """A bool is not a number; what JSON cannot hold is text; nested names are joined."""
+    """Hyperparameters keep booleans and finite numbers, store the rest as text, and join nested names."""
     content = {
         "flag": True,
         "np_flag": np.bool_(False),
@@ -151,11 +151,11 @@ def test_hparams_are_booleans_numbers_or_text():
 
 
 def test_a_value_that_cannot_be_encoded_leaves_the_others():
-    """It is named in a warning; the batch around it is written."""
+    """A value that cannot be encoded is named in a warning, and the rest of the batch is written."""
     good = Record(Kind.TEXT, "good", 1, 1.0, "x")
     bad = Record(Kind.IMAGE, "bad", 1, 1.0, np.zeros((1, 2, 2, 3), np.float32))
     message = (
-        r"^report 'bad' of step 1 is left out, for it cannot be encoded: "
+        r"^report 'bad' of step 1 is left out because it cannot be encoded: "
         r"TypeError: expected a uint8 image, got float32\[2, 2, 3\]$"
     )
     with pytest.warns(_errors.JaxboardWarning, match=message):
@@ -163,8 +163,8 @@ def test_a_value_that_cannot_be_encoded_leaves_the_others():
     assert [v.tag for v in event.summary.value] == ["good", "good"]
 
 
-def test_a_scalar_that_is_no_number_leaves_the_others():
-    """One tag that cannot be encoded does not take the other scalars with it."""
+def test_a_scalar_that_is_not_a_number_leaves_the_others():
+    """A scalar that cannot be encoded is left out, and the other scalars are written."""
     bad = Record(Kind.SCALAR, "bad", 1, 1.0, object())
     good = Record(Kind.SCALAR, "good", 1, 1.0, np.float32(2))
     with pytest.warns(_errors.JaxboardWarning, match="^report 'bad' of step 1 is left out"):
@@ -172,8 +172,8 @@ def test_a_scalar_that_is_no_number_leaves_the_others():
     assert event.summary.value[0].tag == "good"
 
 
-def test_a_start_marks_its_step():
-    """SessionLog.START, at the step from which the file counts."""
-    data, sizes = _encoding.start(17)
+def test_a_session_start_has_its_step():
+    """The start mark is SessionLog.START at the first step of the file."""
+    data, sizes = _encoding.session_start(17)
     event = Event.FromString(data)
     assert (event.step, event.session_log.status, sizes.tolist()) == (17, 1, [len(data)])

@@ -1,4 +1,4 @@
-"""TensorBoardSink, read back with TensorBoard's own readers."""
+"""TensorBoardSink, its files read with TensorBoard's own readers."""
 
 import math
 import os
@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from jaxboard import _errors
 from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
-from jaxboard.sinks import Sink, TensorBoardSink, _writers
+from jaxboard.sinks import TensorBoardSink, _writers
 
 
 def scalars(first: int, count: int, tag: str = "a", run: str = "") -> Scalars:
@@ -49,41 +49,21 @@ def points(logdir: pathlib.Path, tag: str = "a") -> list[tuple[int, float, float
     return [(point.step, point.wall_time, point.value) for point in read(logdir).Scalars(tag)]
 
 
-@pytest.fixture
-def no_tensorflow(monkeypatch):
-    """As where no TensorFlow can be imported."""
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    _writers.tensorflow.cache_clear()
-    with pytest.warns(_errors.JaxboardWarning, match="^TensorFlow cannot be imported, so events"):
-        _writers.tensorflow()
-    yield
-    _writers.tensorflow.cache_clear()
-
-
-@pytest.fixture(params=["tensorflow", "own"])
-def backend(request):
-    """Both writers."""
-    if request.param == "own":
-        request.getfixturevalue("no_tensorflow")
-    return request.param
-
-
 def python(code: str, *arguments: str | os.PathLike[str]) -> str:
-    """Runs a program of its own; returns what it printed, and what it said on stderr."""
+    """Run a program of its own; return its standard output, followed by its standard error."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout + result.stderr
 
 
-def test_it_is_a_sink(tmp_path):
-    """It has what the protocol asks for, and its repr names the directory."""
-    assert isinstance(TensorBoardSink(tmp_path), Sink)
+def test_the_repr_names_the_directory(tmp_path):
+    """The repr of a sink is the call that creates it."""
     assert repr(TensorBoardSink(tmp_path)) == f"TensorBoardSink({str(tmp_path)!r})"
 
 
-def test_scalars_come_back_to_the_bit_in_order(tmp_path, backend):
-    """Each step, wall time and float32 of 5,000 points, under a long tag that is not ASCII."""
+def test_scalars_are_bit_identical_and_in_order(tmp_path, backend):
+    """A reader returns the exact steps, wall times and float32 values of 5,000 points with a long Unicode tag."""
     tag, count = "µ/日本 //" + "x" * 2000, 5000
     values = np.random.default_rng(0).standard_normal((count, 1)).astype(np.float32)
     values[:6, 0] = np.nan, np.inf, -np.inf, 1e-45, -0.0, 3.4e38
@@ -97,7 +77,7 @@ def test_scalars_come_back_to_the_bit_in_order(tmp_path, backend):
 
 
 def test_a_file_opens_with_its_version_and_its_start(tmp_path, backend):
-    """A reader learns from the first two events how to read on and from which step."""
+    """The first two events of a file are its version and the start mark with its first step."""
     write(tmp_path, [scalars(7, 1)], start_step=7)
     version, start, point = raw(tmp_path)
     assert version.file_version == "brain.Event:2"
@@ -105,8 +85,8 @@ def test_a_file_opens_with_its_version_and_its_start(tmp_path, backend):
     assert point.summary.value[0].tag == "a"
 
 
-def test_what_is_flushed_is_readable_before_the_file_is_closed(tmp_path, backend):
-    """Nothing waits for close."""
+def test_flushed_points_are_readable_before_close(tmp_path, backend):
+    """A reader sees flushed points while the file is open."""
     sink = TensorBoardSink(tmp_path)
     sink.write([scalars(0, 3)])
     sink.flush()
@@ -115,7 +95,7 @@ def test_what_is_flushed_is_readable_before_the_file_is_closed(tmp_path, backend
 
 
 def test_hparams_end_with_the_run(tmp_path, backend):
-    """A run with hyperparameters has a start and an end, one without has neither."""
+    """A run with hyperparameters has a session start and end; a run without them has neither."""
     write(tmp_path / "with", [Record(Kind.HPARAMS, "", 0, 5.0, {"lr": 0.1})])
     tensors = read(tmp_path / "with").Tags()["tensors"]
     assert tensors == [
@@ -126,8 +106,8 @@ def test_hparams_end_with_the_run(tmp_path, backend):
     assert read(tmp_path / "without").Tags()["tensors"] == []
 
 
-def test_a_run_beneath_has_a_directory_of_its_own(tmp_path, backend):
-    """It is made when the first value of that run comes, readable after a flush, and closed with the sink."""
+def test_a_run_below_has_its_own_directory(tmp_path, backend):
+    """The directory of a run below appears with its first record, is readable after a flush, and closes with the sink."""
     sink = TensorBoardSink(tmp_path, start_step=5)
     sink.write([scalars(5, 2)])
     sink.flush()
@@ -139,9 +119,9 @@ def test_a_run_beneath_has_a_directory_of_its_own(tmp_path, backend):
         directory = tmp_path / run
         assert points(directory) == [(step, 1000.0 + step, step * 0.5) for step in steps]
         (file,) = (path for path in files(directory) if path.is_file())
-        _, begin, *_ = EventFileLoader(str(file)).Load()
-        assert begin.session_log.status == begin.session_log.START
-        assert begin.step == 5
+        _, start, *_ = EventFileLoader(str(file)).Load()
+        assert start.session_log.status == start.session_log.START
+        assert start.step == 5
     assert read(tmp_path / "seed_0").Tags()["tensors"] == ["note"]
     assert read(tmp_path).Tags()["tensors"] == []
     sink.write([scalars(8, 1, run="seed_0")])
@@ -149,8 +129,8 @@ def test_a_run_beneath_has_a_directory_of_its_own(tmp_path, backend):
     assert [step for step, *_ in points(tmp_path / "seed_0")] == [5, 6, 7, 8]
 
 
-def test_nothing_is_opened_before_it_is_needed(tmp_path, monkeypatch):
-    """A sink that is never used makes no file; the directory is that of construction."""
+def test_files_are_opened_on_first_use(tmp_path, monkeypatch):
+    """An unused sink creates no file; a relative path refers to the working directory at construction."""
     monkeypatch.chdir(tmp_path)
     TensorBoardSink("unused").close()
     sink = TensorBoardSink("used")
@@ -163,8 +143,8 @@ def test_nothing_is_opened_before_it_is_needed(tmp_path, monkeypatch):
     assert len(files(tmp_path / "used")) == 1
 
 
-def test_it_writes_while_jax_records_a_trace_and_afterwards(tmp_path):
-    """JAX's profiler does not keep TensorFlow from opening files, nor from writing them."""
+def test_it_writes_during_and_after_a_jax_trace(tmp_path):
+    """TensorFlow opens and writes files while JAX's profiler records, and afterwards."""
     _writers.tensorflow()
     with jax.profiler.trace(str(tmp_path / "trace")):
         write(tmp_path / "during", [scalars(1, 1)])
@@ -172,8 +152,8 @@ def test_it_writes_while_jax_records_a_trace_and_afterwards(tmp_path):
     assert [point[0] for name in ("during", "after") for point in points(tmp_path / name)] == [1, 2]
 
 
-def test_files_sort_in_the_order_of_their_opening(tmp_path, backend):
-    """Also those of one process within one second: TensorBoard reads them by name, forwards."""
+def test_files_sort_in_the_order_of_opening(tmp_path, backend):
+    """File names sort in the order of opening, even within one second: TensorBoard reads files by name."""
     for step in range(3):
         write(tmp_path, [scalars(step, 1)], start_step=step)
     assert [step for step, _, _ in points(tmp_path)] == [0, 1, 2]
@@ -181,15 +161,15 @@ def test_files_sort_in_the_order_of_their_opening(tmp_path, backend):
     assert len(set(seconds)) == 3
 
 
-def test_a_file_from_the_future_is_spoken_of(tmp_path, backend):
-    """Waiting for it would take forever; TensorBoard may not show what is written now."""
+def test_a_file_from_the_future_causes_a_warning(tmp_path, backend):
+    """An event file from the future causes a warning and no wait: TensorBoard may not show new points."""
     (tmp_path / "events.out.tfevents.4000000000.host.1.0").touch()
     with pytest.warns(_errors.JaxboardWarning, match="holds an event file from .* s in the future"):
         write(tmp_path, [scalars(0, 1)])
 
 
-def test_a_write_after_close_is_refused(tmp_path):
-    """A closed sink says that it is closed; closing it again does nothing."""
+def test_a_write_after_close_raises(tmp_path):
+    """Writing to a closed sink raises; closing it again does nothing."""
     sink = TensorBoardSink(tmp_path)
     sink.close()
     sink.close()
@@ -197,33 +177,33 @@ def test_a_write_after_close_is_refused(tmp_path):
         sink.write([])
 
 
-def test_a_directory_that_is_a_file_is_an_error_that_says_so(tmp_path, backend):
-    """The path and the reason, in one line, at open."""
+def test_a_directory_that_is_a_file(tmp_path, backend):
+    """open() on a path below a file raises RunError with the path and the reason."""
     (tmp_path / "file").touch()
     path = str(tmp_path / "file" / "run")
     with pytest.raises(_errors.RunError, match=rf"^cannot write to '{path}': .*[Nn]ot a directory"):
         TensorBoardSink(path).open()
 
 
-def test_a_scheme_that_tensorflow_lacks_is_an_error_that_says_what_to_do():
-    """The scheme and the packages that bring it."""
+def test_a_scheme_that_tensorflow_lacks():
+    """A URL without a file system raises RunError with the packages that provide one."""
     with pytest.raises(_errors.RunError) as caught:
         TensorBoardSink("s3://bucket/run").write([])
     assert str(caught.value) == (
         "cannot write to 's3://bucket/run': TensorFlow has no file system for 's3://'. Import a "
-        "package that brings it before the run is opened (tensorflow-io for s3, hdfs and az), or "
-        "log to a local directory and copy that."
+        "package that provides one before the run is opened (tensorflow-io for s3, hdfs and az), or "
+        "log to a local directory and copy it."
     )
 
 
-def test_a_remote_directory_without_tensorflow_is_an_error_that_says_what_to_do(no_tensorflow):
-    """TensorBoard's writer would need packages of its own for each scheme."""
+def test_a_remote_directory_without_tensorflow(no_tensorflow):
+    """A URL without TensorFlow raises RunError."""
     with pytest.raises(_errors.RunError, match="^cannot write to 'gs://b/run': remote directories"):
         TensorBoardSink("gs://b/run").open()
 
 
-def test_without_the_private_handle_it_writes_by_public_api(tmp_path, monkeypatch):
-    """Should TensorFlow rename ``_resource``, points are still written, with the time of writing."""
+def test_without_the_private_attribute_it_uses_public_functions(tmp_path, monkeypatch):
+    """If TensorFlow renames ``_resource``, points are still written, with the time of writing."""
     import tensorflow as tf
 
     create = tf.summary.create_file_writer
@@ -242,7 +222,7 @@ def test_without_the_private_handle_it_writes_by_public_api(tmp_path, monkeypatc
 
 
 def test_importing_the_sinks_imports_neither_tensorflow_nor_tensorboard():
-    """They are imported when the first file is opened."""
+    """Importing jaxboard.sinks imports no event writer; opening the first file does."""
     python(
         """
         import sys, jaxboard.sinks
@@ -251,9 +231,9 @@ def test_importing_the_sinks_imports_neither_tensorflow_nor_tensorboard():
     )
 
 
-def test_without_tensorflow_it_says_so_once_and_writes(tmp_path):
-    """One warning for a process, however many runs it has, and complete files."""
-    said = python(
+def test_without_tensorflow_it_warns_once_and_writes(tmp_path):
+    """Without TensorFlow a process warns once, whatever the number of runs, and files are complete."""
+    output = python(
         """
         import sys
         class Block:
@@ -277,26 +257,28 @@ def test_without_tensorflow_it_says_so_once_and_writes(tmp_path):
         """,
         tmp_path,
     )
-    assert said.count("JaxboardWarning: TensorFlow cannot be imported, so events are written") == 1
+    assert (
+        output.count("JaxboardWarning: TensorFlow cannot be imported, so events are written") == 1
+    )
     for run in "one", "two":
         assert points(tmp_path / run) == [(3, 1000.0, 0.5)]
         assert read(tmp_path / run).Tags()["tensors"][0] == "i"
 
 
 def test_importing_tensorflow_leaves_the_environment_as_it_was(tmp_path):
-    """The variable that keeps it quiet is gone afterwards; what the user set stays."""
-    said = python(
+    """After the import of TensorFlow, the variable that silences it is removed and the user's are unchanged."""
+    output = python(
         """
         import os, sys
         from jaxboard.sinks import TensorBoardSink
         before = dict(os.environ)
         sink = TensorBoardSink(sys.argv[1])
         sink.open()
-        # TensorFlow sets some of its own.
+        # TensorFlow sets some variables itself.
         names = ["TF_CPP_MIN_LOG_LEVEL", *before]
         assert [os.environ.get(name) for name in names] == [before.get(name) for name in names]
         sink.close()
         """,
         tmp_path,
     )
-    assert "This TensorFlow binary is optimized" not in said
+    assert "This TensorFlow binary is optimized" not in output

@@ -1,4 +1,4 @@
-"""TensorBoardSink where the machine fails it. Every fault here is a real one."""
+"""TensorBoardSink under machine faults. Every fault here is real."""
 
 import os
 import pathlib
@@ -10,11 +10,11 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard_server import tensorboard
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="the faults are made with POSIX calls")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="the faults need POSIX calls")
 
 PRELUDE = """
 import os, resource, shutil, sys
-if sys.argv[2] == "own":
+if sys.argv[2] == "tensorboard":
     sys.modules["tensorflow"] = None
 import numpy as np
 from jaxboard.records import Kind, Record, Scalars
@@ -25,7 +25,7 @@ def batch(first, count, tag="a", run=""):
     return [Scalars((tag,), steps, 1000.0 + steps, steps[:, None] * 0.5, run)]
 
 def limit(size):
-    # A file that may not grow beyond this fails like a disk that is full (EFBIG for ENOSPC).
+    # A file at its size limit fails like a full disk (EFBIG instead of ENOSPC).
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 def deliver(sink, batch):
@@ -37,7 +37,7 @@ def raises(call, *args):
         call(*args)
     except Exception as error:
         return error
-    raise AssertionError("it did not raise")
+    raise AssertionError("no exception was raised")
 
 sink = TensorBoardSink(sys.argv[1])
 """
@@ -56,9 +56,9 @@ def steps(logdir: pathlib.Path) -> list[int]:
     return [point.step for point in accumulator.Scalars("a")]
 
 
-@pytest.mark.parametrize("writer", ["tensorflow", "own"])
-def test_a_full_disk_costs_nothing_once_there_is_room(tmp_path, writer):
-    """After faults in mid-record, and again and again, both readers show every point just once."""
+@pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
+def test_a_full_disk_loses_and_repeats_nothing(tmp_path, writer):
+    """After repeated faults within a record, both readers show every point exactly once."""
     logdir = tmp_path / "run"
     python(
         """
@@ -88,9 +88,9 @@ def test_a_full_disk_costs_nothing_once_there_is_room(tmp_path, writer):
         assert shown == [(1000.0 + step, step, step * 0.5) for step in range(6100)]
 
 
-@pytest.mark.parametrize("writer", ["tensorflow", "own"])
-def test_a_restart_mark_after_a_fault_drops_nothing_that_was_confirmed(tmp_path, writer):
-    """Points of another tag that lie behind the batch written again stay."""
+@pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
+def test_a_restart_mark_after_a_fault_keeps_confirmed_points(tmp_path, writer):
+    """Confirmed points stay, even with steps after those of the batch that is written again."""
     logdir = tmp_path / "run"
     python(
         """
@@ -108,33 +108,33 @@ def test_a_restart_mark_after_a_fault_drops_nothing_that_was_confirmed(tmp_path,
     assert steps(logdir) == list(range(500, 510))
 
 
-@pytest.mark.parametrize("writer", ["tensorflow", "own"])
+@pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
 @pytest.mark.parametrize("failing", ["write", "flush"])
-def test_a_fault_in_one_run_beneath_costs_none_of_them_a_point(tmp_path, writer, failing):
-    """The same batch comes again: what some of the directories have of it already is there once."""
+def test_a_fault_in_one_run_below_loses_and_repeats_nothing(tmp_path, writer, failing):
+    """After a fault in one directory the batch is written again, and every directory has each point once."""
     logdir = tmp_path / "run"
     python(
         f"""
-        def all_of(first, count):
+        def all_runs(first, count):
             return [
                 *batch(first, 10),
                 *batch(first, 10, run="seed_0"),
                 *batch(first, count, run="seed_1"),
                 *batch(first, 10, run="seed_2"),
             ]
-        deliver(sink, all_of(0, 10))
+        deliver(sink, all_runs(0, 10))
         sink.write(batch(0, 10, run="idle"))
         sink.flush()
         if {failing!r} == "write":
             limit(20000)
-            raises(deliver, sink, all_of(10, 2000))
+            raises(deliver, sink, all_runs(10, 2000))
             limit(resource.RLIM_INFINITY)
         else:
-            sink.write(all_of(10, 2000))
+            sink.write(all_runs(10, 2000))
             shutil.move(sys.argv[1] + "/seed_1", sys.argv[1] + "/away")
             raises(sink.flush)
             shutil.move(sys.argv[1] + "/away", sys.argv[1] + "/seed_1")
-        deliver(sink, all_of(10, 2000))
+        deliver(sink, all_runs(10, 2000))
         sink.close()
         """,
         logdir,
@@ -146,11 +146,11 @@ def test_a_fault_in_one_run_beneath_costs_none_of_them_a_point(tmp_path, writer,
     assert len(list((logdir / "idle").iterdir())) == 1
 
 
-@pytest.mark.parametrize("writer", ["tensorflow", "own"])
-def test_a_directory_that_went_away_comes_back(tmp_path, writer):
-    """The flush notices, though the system does not; writing again makes the directory anew."""
+@pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
+def test_a_removed_directory_is_created_again(tmp_path, writer):
+    """flush() raises if the file was removed, and the next write creates the directory again."""
     logdir = tmp_path / "run"
-    said = python(
+    output = python(
         """
         deliver(sink, batch(0, 10))
         shutil.rmtree(sys.argv[1])
@@ -162,12 +162,12 @@ def test_a_directory_that_went_away_comes_back(tmp_path, writer):
         writer,
     )
     assert steps(logdir) == list(range(10, 20))
-    assert "was removed while it was written to" in said
+    assert "was removed while it was written to" in output
 
 
-@pytest.mark.parametrize("writer", ["tensorflow", "own"])
+@pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
 def test_a_failing_close_raises(tmp_path, writer):
-    """What close could not write is not passed over in silence."""
+    """close() raises if it cannot write."""
     python(
         """
         sink.write([Record(Kind.HPARAMS, "", 0, 1.0, {"lr": 0.1})])
@@ -181,10 +181,10 @@ def test_a_failing_close_raises(tmp_path, writer):
     )
 
 
-@pytest.mark.parametrize("writer", ["tensorflow", "own"])
+@pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
 def test_a_fork_writes_nothing_twice(tmp_path, writer):
-    """The child's exit writes nothing of the parent's, and its own use of the sink is refused."""
-    said = python(
+    """A forked child writes nothing of its parent's at exit, and its own use of the sink raises."""
+    output = python(
         """
         sink.write(batch(0, 10))
         child = os.fork()
@@ -201,4 +201,7 @@ def test_a_fork_writes_nothing_twice(tmp_path, writer):
         writer,
     )
     assert steps(tmp_path / "run") == list(range(20))
-    assert "of which this one is a fork: two processes cannot write to one run directory" in said
+    assert (
+        "and this process is a fork of it: two processes cannot write to one run directory"
+        in output
+    )

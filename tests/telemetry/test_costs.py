@@ -231,10 +231,10 @@ def test_memory_snapshot(logdir, tmp_path):
 
 def test_memory_snapshot_without_a_run(tmp_path, caplog):
     """It needs a path then; what the disk refuses is logged and raises nothing."""
-    with pytest.raises(jb.RunError) as caught:
+    with pytest.raises(jb.UsageError) as caught:
         jb.memory_snapshot()
     assert str(caught.value) == (
-        "memory_snapshot(): no run with a local log directory is open. Say where to write: "
+        "memory_snapshot(): no run with a local log directory is active. Pass a path: "
         "memory_snapshot('memory.prof')."
     )
     (tmp_path / "file").touch()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
+from jaxboard._run import channel_of
 from jaxboard._telemetry.monitor import TelemetryMonitor
 from jaxboard._telemetry.steps import Steps
 from jaxboard.records import Kind
@@ -36,7 +37,7 @@ def watched(clock, **settings):
     points: dict = {}
     with jb.Run(None, sinks=[sink], telemetry=False) as run:
         watch = TelemetryMonitor(
-            run.channel,
+            channel_of(run),
             jb.Telemetry(**settings),
             logdir=None,
             flusher_seconds=lambda: 1.5,
