@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self
+from typing import Any, Self
 
-from jaxboard import _emit, _paths
+from jaxboard import _paths
+from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
@@ -27,31 +28,10 @@ from jaxboard._telemetry import start
 from jaxboard._telemetry.settings import Telemetry
 from jaxboard.sinks import FanOut, Sink, TensorBoardSink
 
-P = ParamSpec("P")
-
 _open: dict[Channel, Run] = {}
 
 
-class _Verb(Generic[P]):
-    """A verb as a method of a run. On the class, it is the verb itself."""
-
-    def __init__(self, verb: Callable[P, None]):
-        self._verb = verb
-
-    def __get__(self, run: Run | None, owner: type) -> Callable[P, None]:
-        if run is None:
-            return self._verb
-
-        @functools.wraps(self._verb)
-        def method(*args: P.args, **kwargs: P.kwargs) -> None:
-            _check_open(run)
-            with directed(channel_of(run)):
-                self._verb(*args, **kwargs)
-
-        return method
-
-
-class Run:
+class Run(VerbMethods):
     """An open training run: reports go to its log directory until it is closed.
 
     Opening a run makes it the **active run** of the process. Instrumented functions and the verbs
@@ -62,7 +42,7 @@ class Run:
     the ``with`` block closes the run. A run left open is closed at interpreter exit, and on SIGTERM unless
     the program has a handler of its own.
 
-    The verbs, except ``tap``, are also methods. In plain Python ``run.scalar(...)`` reports to this run,
+    The verbs are also methods, except ``scope``, which applies to all runs. In plain Python ``run.scalar(...)`` reports to this run,
     active or not. In traced code it equals ``jb.scalar(...)``: the report goes to the run that is active when
     the compiled program executes.
 
@@ -116,14 +96,6 @@ class Run:
         ...     run.step
         0
     """
-
-    scalar = _Verb(_emit.scalar)
-    scalars = _Verb(_emit.scalars)
-    histogram = _Verb(_emit.histogram)
-    image = _Verb(_emit.image)
-    text = _Verb(_emit.text)
-    figure = _Verb(_emit.figure)
-    watch = _Verb(_emit.watch)
 
     def __init__(
         self,
@@ -267,6 +239,10 @@ class Run:
         self._closed = True
         _open.pop(self._channel, None)
         forget(self._close_at_exit)
+
+    def _active(self) -> contextlib.AbstractContextManager[None]:
+        _check_open(self)
+        return directed(self._channel)
 
     def __enter__(self) -> Self:
         _check_open(self)
