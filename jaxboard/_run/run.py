@@ -15,6 +15,7 @@ from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
+from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
@@ -164,12 +165,17 @@ class Run(VerbMethods):
 
     @property
     def step(self) -> int:
-        """The step of the next call of an instrumented function. It can be set."""
+        """The step of the next call of an instrumented function. It can be set.
+
+        Setting it waits for the reports of earlier calls that leave by callback: they belong to the step before.
+        """
         return self._channel.step
 
     @step.setter
     def step(self, step: int) -> None:
-        self._channel.step = options.step_number(f"run.step = {step!r}", step)
+        number = options.step_number(f"run.step = {step!r}", step)
+        callbacks.wait()
+        self._channel.step = number
 
     @property
     def closed(self) -> bool:

@@ -29,6 +29,13 @@ _NO_LOOP = (
 )
 
 
+_WAITS = (
+    "{}: each call waits until the reports of the call before it have arrived, because {!r} leaves a jitted "
+    "function inside it by callback. Put @jaxboard.instrument above the @jax.jit of that function instead: "
+    "its reports leave without waiting."
+)
+
+
 def warn_no_run(reporter: str, *, stacklevel: int = 2) -> None:
     """Warn, once, that no run is active.
 
@@ -42,6 +49,11 @@ def warn_no_run(reporter: str, *, stacklevel: int = 2) -> None:
 def warn_not_jitted(name: str, *, stacklevel: int) -> None:
     """Warn, once per function, that a plain function is called while JAX traces its caller."""
     warn_once(("not jitted", name), _NOT_JITTED.format(name), stacklevel=stacklevel + 1)
+
+
+def warn_waits(name: str, tag: str, *, stacklevel: int) -> None:
+    """Warn, once per function, that the calls of a plain function wait for callbacks."""
+    warn_once(("waits", name), _WAITS.format(name, tag), stacklevel=stacklevel + 1)
 
 
 def warn_not_streamed(name: str, *, stacklevel: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxboard._frame import Frame, LoopChunk, Plan
 from jaxboard._host import progress
+from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel, active
 from jaxboard._types import Array
 
@@ -30,6 +31,8 @@ def arrive(plan: Plan, advance: bool | None, arrays: dict[str, Array]) -> None:
     if channel is None:
         return
     counts = advance is not None and plan.chunk is None
+    if not advance and plan.chunk is None and plan.entries:
+        callbacks.note_arrival(plan.entries[0].spec.tag)
     step = channel.begin(bool(advance)) if counts else channel.current
     frame = Frame(plan, arrays, None if plan.step else step, time.time(), open=not advance)
     # Never block here: the flusher may be waiting for this callback.

@@ -24,6 +24,7 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
 from jaxboard._frame import Entry, Frame, Packed, Plan, ReportSpec, Slot
+from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import active
 from jaxboard._trace import context
 from jaxboard._trace.arrival import arrive
@@ -231,6 +232,8 @@ def _deliver_batch(
 def _deliver_lowering(
     ctx: mlir.LoweringRuleContext, *operands: Any, plan: Plan, advance: bool | None
 ) -> Sequence[Any]:
+    callbacks.expected = True
+
     def receive(*arrays: Array | np.ndarray) -> tuple[()]:
         # XLA lends its memory only for the call, so NumPy arrays are copied. JAX arrays are kept as they are:
         # reading one here can deadlock.

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxboard._errors import UsageError
 from jaxboard._frame import Frame, Packed
+from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -35,7 +36,7 @@ class Delivery:
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the call's delivery, this one unless the arguments decide, and the call's step."""
-        return self, channel.begin(self._advance)
+        return self, self._begin(channel)
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the function and return its results.
@@ -50,6 +51,12 @@ class Delivery:
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the programs that calls with such arguments run."""
         raise NotImplementedError
+
+    def _begin(self, channel: Channel, step: int | None = None) -> int:
+        """Return the step of a call, which begins after the callbacks of earlier calls have arrived."""
+        if callbacks.expected and (self._advance or step is not None):
+            callbacks.wait()
+        return channel.begin(self._advance, step)
 
     def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
         # An evaluation step may get more values from later calls.

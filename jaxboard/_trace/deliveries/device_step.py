@@ -50,8 +50,8 @@ class DeviceStep(Delivery):
         """Return the delivery that the result of ``step=`` decides, and the step or the run's count."""
         step = self._step(*args, **kwargs)
         if isinstance(step, jax.Array):
-            return self, channel.begin(self._advance)
-        return self._host_step, channel.begin(self._advance, as_int(self._name, step))
+            return self, self._begin(channel)
+        return self._host_step, self._begin(channel, as_int(self._name, step))
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program and put the frame."""

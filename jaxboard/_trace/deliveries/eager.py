@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jaxboard._errors import UsageError
+from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
 from jaxboard._trace import context
+from jaxboard._trace.advice import warn_waits
 from jaxboard._trace.deliveries.delivery import Delivery, as_int
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Eager(Delivery):
-    """The function runs as it is, and each of its reports goes to the run by itself."""
+    """The function runs as it is, and each of its reports goes to the run by itself.
+
+    Jitted functions that it calls may report by callback. The next call waits for those callbacks.
+    """
 
     def __init__(self, fn: Callable[..., PyTree], name: str, options: InstrumentOptions):
         super().__init__(name, options)
@@ -27,13 +32,17 @@ class Eager(Delivery):
         self._step = options.step
         self._every = options.every
         self._seed_runs = options.seed_runs
+        self._arrived: int | None = None
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the delivery and the step, which ``step=`` returns if it was passed."""
-        if self._step is None:
-            return self, channel.begin(self._advance)
-        step = as_int(self._name, self._step(*args, **kwargs))
-        return self, channel.begin(self._advance, step)
+        step = None if self._step is None else as_int(self._name, self._step(*args, **kwargs))
+        begun = self._begin(channel, step)
+        if callbacks.count != self._arrived:
+            if self._arrived is not None and self._advance:
+                warn_waits(self._name, callbacks.tag, stacklevel=3)
+            self._arrived = callbacks.count
+        return self, begun
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the function."""
