@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Hashable
@@ -14,6 +16,11 @@ from jaxboard._errors import JaxboardWarning
 # Python prints them on standard error.
 logger = logging.getLogger("jaxboard")
 
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+_LIBRARIES = ("jax", "flax", "equinox")
+"""Libraries whose functions call instrumented functions: a user did not write those lines."""
+
 _lock = threading.Lock()
 _warned: set[Hashable] = set()
 
@@ -24,19 +31,32 @@ def describe(fault: BaseException) -> str:
     return f"{type(fault).__name__}: {text}" if text else type(fault).__name__
 
 
-def warn_once(key: Hashable, text: str, *, stacklevel: int) -> None:
+def warn(text: str) -> None:
+    """Issue a :class:`JaxboardWarning` at the user's line: the innermost one outside of jaxboard and JAX."""
+    frame, level = sys._getframe(1), 2  # noqa: SLF001 (the documented way)
+    while frame.f_back is not None and _is_internal(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, JaxboardWarning, stacklevel=level)
+
+
+def _is_internal(filename: str) -> bool:
+    if filename.startswith(_PACKAGE):
+        return True
+    return any(f"{os.sep}site-packages{os.sep}{name}{os.sep}" in filename for name in _LIBRARIES)
+
+
+def warn_once(key: Hashable, text: str) -> None:
     """Issue a :class:`JaxboardWarning`, unless one with the same key was issued before.
 
     Args:
         key: identifies the warning in this process.
         text: the message.
-        stacklevel: as for :func:`warnings.warn`, counted from the caller of this function.
     """
     with _lock:
         if key in _warned:
             return
         _warned.add(key)
-    warnings.warn(text, JaxboardWarning, stacklevel=stacklevel + 1)
+    warn(text)
 
 
 def forget_warnings() -> None:

@@ -1,7 +1,4 @@
-"""Warnings, issued once, about calls whose reports go nowhere or are slow.
-
-Each ``stacklevel`` is as for :func:`warnings.warn`, counted from the caller of the function here.
-"""
+"""Warnings, issued once, about calls whose reports go nowhere or are slow."""
 
 from __future__ import annotations
 
@@ -31,36 +28,35 @@ _NO_LOOP = (
 
 _WAITS = (
     "{}: each call waits until the reports of the call before it have arrived, because {!r} leaves a jitted "
-    "function inside it by callback. Put @jaxboard.instrument above the @jax.jit of that function instead: "
-    "its reports leave without waiting."
+    "function that is not instrumented, by callback. Put @jaxboard.instrument above the @jax.jit of that "
+    "function instead: then no call waits."
 )
 
 
-def warn_no_run(reporter: str, *, stacklevel: int = 2) -> None:
+def warn_no_run(reporter: str) -> None:
     """Warn, once, that no run is active.
 
     Args:
         reporter: the function or the report that has no run, for the message.
-        stacklevel: see above.
     """
-    warn_once("no run", _NO_RUN.format(reporter), stacklevel=stacklevel + 1)
+    warn_once("no run", _NO_RUN.format(reporter))
 
 
-def warn_not_jitted(name: str, *, stacklevel: int) -> None:
+def warn_not_jitted(name: str) -> None:
     """Warn, once per function, that a plain function is called while JAX traces its caller."""
-    warn_once(("not jitted", name), _NOT_JITTED.format(name), stacklevel=stacklevel + 1)
+    warn_once(("not jitted", name), _NOT_JITTED.format(name))
 
 
-def warn_waits(name: str, tag: str, *, stacklevel: int) -> None:
+def warn_waits(name: str, tag: str) -> None:
     """Warn, once per function, that the calls of a plain function wait for callbacks."""
-    warn_once(("waits", name), _WAITS.format(name, tag), stacklevel=stacklevel + 1)
+    warn_once(("waits", name), _WAITS.format(name, tag))
 
 
-def warn_not_streamed(name: str, *, stacklevel: int) -> None:
+def warn_not_streamed(name: str) -> None:
     """Warn, once per function, that its loops are not streamed while JAX traces its caller."""
-    warn_once(("not streamed", name), _NOT_STREAMED.format(name), stacklevel=stacklevel + 1)
+    warn_once(("not streamed", name), _NOT_STREAMED.format(name))
 
 
-def warn_no_loop(name: str, *, stacklevel: int) -> None:
+def warn_no_loop(name: str) -> None:
     """Warn, once per function, that it has no loop to stream."""
-    warn_once(("no loop", name), _NO_LOOP.format(name), stacklevel=stacklevel + 1)
+    warn_once(("no loop", name), _NO_LOOP.format(name))

@@ -7,15 +7,17 @@ from plain Python runs as it is.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from jaxboard import _compat
 from jaxboard._check import positive_int
-from jaxboard._errors import JaxboardWarning, UsageError
+from jaxboard._errors import UsageError
+from jaxboard._log import warn
 from jaxboard._trace.adapters.nnx_jit import instrument_nnx_jit
+from jaxboard._trace.adapters.wrappers import bind, bound_arguments, substitute, wrapped_by
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.wrapper import Instrumented
 from jaxboard._types import Array
@@ -167,19 +169,40 @@ def _check_progress(chunk: int | None) -> None:
 def _instrument(fn: Any, options: InstrumentOptions) -> object:
     if not callable(fn):
         raise UsageError(f"instrument({fn!r}): expected a function.")
-    nnx_inner, equinox_inner = getattr(fn, "jitted_fn", None), getattr(fn, "_cached", None)
-    if any(isinstance(x, Instrumented) for x in (fn, nnx_inner, equinox_inner)):
+    if _is_instrumented(fn):
         raise UsageError(
             f"{fn!r} is already instrumented; instrumenting it twice would count every call as two steps."
         )
-    is_nnx, is_equinox = map(_compat.is_jitted, (nnx_inner, equinox_inner))
+    jitted = _instrument_jitted(fn, options)
+    if jitted is not None:
+        return jitted
+    bound = _instrument_bound(fn, options)
+    if bound is not None:
+        return bound
+    if options.stream is not None:
+        streamed = substitute(fn, lambda inner: _instrument_jitted(inner, options))
+        if streamed is not None:
+            return streamed
+        raise UsageError(
+            f"instrument(stream=...) needs a jitted function, and {_name_of(fn)!r} is not jitted. Put "
+            "@jaxboard.instrument(stream=...) above @jax.jit."
+        )
+    # Each call of the wrapper is a step, however often it calls the function inside.
+    inside = dataclasses.replace(options, step=None, advance=False)
+    return Instrumented(
+        fn, options, None, body=substitute(fn, lambda inner: _instrument_jitted(inner, inside))
+    )
+
+
+def _instrument_jitted(fn: Any, options: InstrumentOptions) -> Callable[..., Any] | None:
+    """Return ``fn`` instrumented; None if it is not the result of a function like ``jax.jit``."""
+    is_nnx, is_equinox = map(_compat.is_jitted, (_nnx_inner(fn), _equinox_inner(fn)))
     if (is_nnx or is_equinox) and options.step is not None:
         raise UsageError(
             f"instrument(step=...): over {'nnx.jit' if is_nnx else 'eqx.filter_jit'} the call's arguments are "
             "flattened before step= could get them. Set run.step before the loop instead, and let each call "
             "count."
         )
-    name = getattr(fn, "__name__", fn)
     try:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))
@@ -190,15 +213,54 @@ def _instrument(fn: Any, options: InstrumentOptions) -> object:
 
             return instrument_filter_jit(fn, options)
     except Exception as reason:
-        warnings.warn(
-            f"instrument({name!r}): this version of JAX, Flax or Equinox does not show how the function was "
-            f"jitted ({reason!r}), so each report takes a callback.",
-            JaxboardWarning,
-            stacklevel=3,
+        warn(
+            f"instrument({_name_of(fn)!r}): this version of JAX, Flax or Equinox does not show how the function "
+            f"was jitted ({reason!r}), so each report takes a callback."
         )
-    if options.stream is not None:
-        raise UsageError(
-            f"instrument(stream=...) needs a jitted function, and {name!r} is not jitted. Put "
-            "@jaxboard.instrument(stream=...) above @jax.jit."
+    return None
+
+
+def _instrument_bound(fn: Any, options: InstrumentOptions) -> object:
+    """Return a partial or a bound method of a jitted function, instrumented; None for anything else."""
+    bound = bound_arguments(fn)
+    if bound is None:
+        return None
+    inner, args, kwargs = bound
+    step = options.step
+    if step is not None:
+        if kwargs or not _compat.is_jitted(inner):
+            return None  # the wrapper calls step=, with its own arguments
+        count = len(args)
+        options = dataclasses.replace(
+            options, step=lambda *args, **kwargs: step(*args[count:], **kwargs)
         )
-    return Instrumented(fn, options, None)
+    instrumented = _instrument_jitted(inner, options) or _instrument_bound(inner, options)
+    return None if instrumented is None else bind(instrumented, fn)
+
+
+def _is_instrumented(fn: Any) -> bool:
+    """Return whether ``fn`` is instrumented, or wraps a function that is."""
+    while fn is not None:
+        if any(isinstance(x, Instrumented) for x in (fn, _nnx_inner(fn), _equinox_inner(fn))):
+            return True
+        fn = wrapped_by(fn)
+    return False
+
+
+def _nnx_inner(fn: Any) -> Any:
+    """Return the ``jax.jit`` function inside a result of ``nnx.jit``; None for anything else."""
+    return getattr(fn, "jitted_fn", None) if _is_from("flax", fn) else None
+
+
+def _equinox_inner(fn: Any) -> Any:
+    """Return the ``jax.jit`` function inside a result of ``eqx.filter_jit``; None for anything else."""
+    return getattr(fn, "_cached", None) if _is_from("equinox", fn) else None
+
+
+def _is_from(library: str, fn: Any) -> bool:
+    # functools.wraps copies the attributes of a function to its wrapper, but not its class.
+    return type(fn).__module__.partition(".")[0] == library
+
+
+def _name_of(fn: Any) -> object:
+    return getattr(fn, "__name__", fn)

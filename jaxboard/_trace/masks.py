@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +17,8 @@ from jax import Array, lax
 from jax.extend.core import JaxprEqn, Literal, Var
 
 from jaxboard import _compat
-from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import ReportSpec
+from jaxboard._log import warn
 
 # --- Masks and weights ----------------------------------------------------------------------------
 
@@ -71,12 +70,10 @@ def _align(mask: Mask, lanes: tuple[int, ...], tag: str) -> Array:
         # The report has one value for all lanes: it counts if any lane does.
         return mask.lanes.any()
     if len(fitting) > 1 and mask.outer_maps is None:
-        warnings.warn(
+        warn(
             f"report {tag!r} is in a loop under two maps with {shape[0]} lanes each. vmap runs the loop until the "
             "last lane is done; jaxboard cannot tell which lanes have finished and assumes the outer map's. If "
-            "that is wrong, change the length of one map, or report after the loop.",
-            JaxboardWarning,
-            stacklevel=2,
+            "that is wrong, change the length of one map, or report after the loop."
         )
     # Maps outside leave a mask as it is only if they map nothing that it depends on.
     outer = mask.outer_maps if mask.outer_maps in fitting else fitting[0]

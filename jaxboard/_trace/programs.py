@@ -12,15 +12,14 @@ import functools
 import inspect
 import itertools
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Packed
+from jaxboard._log import warn
 from jaxboard._trace import context, windows
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -80,6 +79,7 @@ class Programs:
         self._jit_options = jit_options
         self._options = options
         self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
+        self._warned_of_many = False
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
         """Return the program without windows: arguments -> (results, frame).
@@ -229,14 +229,13 @@ class Programs:
         """Add a program that is one of several for what is due, and warn if there are many."""
         self._add(key, program)
         variants = {key.not_due for key in self._programs if key.kind in ("plain", "windowed")}
-        if len(variants) == _MANY + 1:
+        if len(variants) > _MANY and not self._warned_of_many:
+            self._warned_of_many = True
             cadences = ", ".join(map(str, sorted(self.cadences)))
-            warnings.warn(
+            warn(
                 f"{self._name} is compiled for more than {_MANY} combinations of what is due: it reports "
                 f"with every= {cadences}. Choose cadences that are multiples of one another, such as "
-                "10 and 100, or use instrument(gate='cond').",
-                JaxboardWarning,
-                stacklevel=2,
+                "10 and 100, or use instrument(gate='cond')."
             )
         return program
 

@@ -32,6 +32,8 @@ class Instrumented:
         fn: the user's function.
         options: the options that ``instrument`` was given.
         jit_options: the options that ``jax.jit`` was given; None if the function is not jitted.
+        body: what to run in place of a function that is not jitted while a run is active: a copy whose reports
+            leave as hidden outputs.
     """
 
     __name__: str
@@ -41,13 +43,14 @@ class Instrumented:
         fn: Callable[..., PyTree],
         options: InstrumentOptions,
         jit_options: dict[str, Any] | None,
+        body: Callable[..., PyTree] | None = None,
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
         self._options = options
         self._jit_options = jit_options
         self._name = options.name or getattr(self, "__name__", type(fn).__name__)
-        self._eager = Eager(fn, self._name, options)
+        self._eager = Eager(body or fn, self._name, options)
         self._programs = None
         if jit_options is None:
             self._usual, self._checked = self._eager, self._eager
@@ -130,7 +133,7 @@ class Instrumented:
         """Run a call from plain Python."""
         step = call.step
         if channel is None or step is None:
-            warn_no_run(self._name, stacklevel=3)
+            warn_no_run(self._name)
             with context.override(silent=True):
                 return self._fn(*call.args, **call.kwargs)
         if not _compat.trace_is_on():
@@ -161,10 +164,10 @@ class Instrumented:
             )
         if self._programs is not None:
             if self._options.stream is not None:
-                warn_not_streamed(self._name, stacklevel=3)
+                warn_not_streamed(self._name)
             return self._programs.callback()(*args, **kwargs)
         if self._options.advance:
-            warn_not_jitted(self._name, stacklevel=3)
+            warn_not_jitted(self._name)
         return self._eager.run(args, kwargs)
 
     @property

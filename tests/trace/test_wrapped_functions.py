@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxboard as jb
+from jaxboard._log import forget_warnings
 from jaxboard.testing import capture
 
 STEPS = 30
@@ -39,7 +40,7 @@ def timed(function):
     def wrapper(*args):
         began = time.perf_counter()
         result = function(*args)
-        wrapper.seconds = time.perf_counter() - began
+        vars(wrapper)["seconds"] = time.perf_counter() - began
         return result
 
     return wrapper
@@ -47,7 +48,7 @@ def timed(function):
 
 WRAPPERS = {
     "method": lambda jitted: Trainer(jitted).step,
-    "lambda": lambda jitted: lambda w, i: jitted(w, i),
+    "lambda": lambda jitted: lambda w, i: jitted(w, i),  # noqa: PLW0108 (a plain function)
     "partial": functools.partial,
     "functools.wraps": timed,
     "partial of a wrapper": lambda jitted: functools.partial(timed(jitted)),
@@ -69,7 +70,9 @@ def test_each_value_is_at_its_step(wrap):
         warnings.simplefilter("ignore", jb.JaxboardWarning)
         for i in range(STEPS):
             w = step(w, jnp.asarray(i))
-    assert [(record.step, float(record.value)) for record in records] == [(i, i) for i in range(STEPS)]
+    assert [(record.step, float(record.value)) for record in records] == [
+        (i, i) for i in range(STEPS)
+    ]
 
 
 def test_steps_set_by_hand_around_a_jitted_function():
@@ -78,9 +81,13 @@ def test_steps_set_by_hand_around_a_jitted_function():
     w = sharded_weights()
     with capture() as records:
         for i in range(STEPS):
-            jb.current_run().step = i
+            run = jb.current_run()
+            assert run is not None
+            run.step = i
             w = step(w, jnp.asarray(i))
-    assert [(record.step, float(record.value)) for record in records] == [(i, i) for i in range(STEPS)]
+    assert [(record.step, float(record.value)) for record in records] == [
+        (i, i) for i in range(STEPS)
+    ]
 
 
 @pytest.mark.parametrize("wrap", [functools.partial, timed], ids=["partial", "functools.wraps"])
@@ -131,7 +138,9 @@ def test_a_timed_nnx_jit():
     with capture() as records:
         for i in range(4):
             evaluate(model, jnp.full((1, 2), float(i)))
-    assert [(record.step, float(record.value)) for record in records] == [(i, 2 * i) for i in range(4)]
+    assert [(record.step, float(record.value)) for record in records] == [
+        (i, 2 * i) for i in range(4)
+    ]
 
 
 def test_filter_jit_of_a_module():
@@ -177,14 +186,16 @@ def test_instrumented_twice_through_a_wrapper():
             return
         for i in range(4):
             outer(jnp.float32(i))
-        assert jb.current_run().step == 4
+        run = jb.current_run()
+        assert run is not None
+        assert run.step == 4
     assert [(record.step, float(record.value)) for record in records] == [(i, i) for i in range(4)]
 
 
 def test_results_are_those_of_the_bare_function():
     """Waiting for callbacks changes no result."""
     jitted = jax.jit(body)
-    step = jb.instrument(lambda w, i: jitted(w, i))
+    step = jb.instrument(Trainer(jitted).step)
     w = bare = jnp.ones((2, 8, 8)) / 8
     with warnings.catch_warnings(), capture():
         warnings.simplefilter("ignore", jb.JaxboardWarning)
@@ -193,3 +204,124 @@ def test_results_are_those_of_the_bare_function():
     for i in range(3):
         bare = jitted(bare, jnp.asarray(i))
     assert np.asarray(w).tobytes() == np.asarray(bare).tobytes()
+
+
+def test_a_wrapper_that_calls_twice():
+    """A call of a wrapper is one step, however often it calls the jitted function inside."""
+
+    def twice(function):
+        @functools.wraps(function)
+        def wrapper(x):
+            function(x)
+            return function(x + 1)
+
+        return wrapper
+
+    step = jb.instrument(twice(jax.jit(lambda x: (jb.scalar("x", x), x)[1])))
+    with capture() as records:
+        for i in range(3):
+            assert float(step(jnp.float32(i))) == i + 1
+    assert [(record.step, float(record.value)) for record in records] == [
+        (i, i + 0.5) for i in range(3)
+    ]
+
+
+def test_a_wrapper_that_changes_its_function():
+    """A wrapper that assigns another function to its closure calls that one."""
+
+    def switching(function):
+        @functools.wraps(function)
+        def wrapper(x):
+            nonlocal function
+            result = function(x)
+            function = jax.jit(lambda x: -x)
+            return result
+
+        return wrapper
+
+    step = jb.instrument(switching(jax.jit(lambda x: 2 * x)))
+    with capture():
+        assert [float(step(3.0)) for _ in range(3)] == [6, -3, -3]
+
+
+def test_step_of_a_partial():
+    """``step=`` gets the arguments of the call of a partial, without those that the partial holds."""
+
+    def function(a, x):
+        jb.scalar("x", x)
+        return a + x
+
+    for step in (lambda x: int(x) + 5, lambda x: x + 5):
+        fn = jb.instrument(functools.partial(jax.jit(function), jnp.int32(1)), step=step)
+        with capture() as records:
+            assert [int(fn(jnp.int32(i))) for i in range(3)] == [1, 2, 3]
+        assert [(r.step, int(r.value)) for r in records] == [(i + 5, i) for i in range(3)]
+
+
+def test_a_bound_method():
+    """A bound method that is jitted reports as hidden outputs."""
+
+    class Model:
+        @functools.partial(jax.jit, static_argnums=0)
+        def step(self, x):
+            jb.scalar("x", x)
+            return x
+
+    step = jb.instrument(Model().step)
+    with capture() as records:
+        for i in range(3):
+            step(jnp.float32(i))
+    assert [(record.step, float(record.value)) for record in records] == [(i, i) for i in range(3)]
+
+
+def test_a_plain_function_warns_once_and_says_what_to_do():
+    """A plain function that waits for callbacks warns once, at the user's line."""
+    step = jb.instrument(Trainer(jax.jit(lambda w, i: (jb.scalar("loss/x", i), w)[1])).step)
+    forget_warnings()
+    with capture():
+        step(1.0, 0.0)
+        with pytest.warns(jb.JaxboardWarning, match="loss/x.*@jaxboard.instrument") as found:
+            step(1.0, 1.0)
+        step(1.0, 2.0)
+    assert [warning.filename for warning in found] == [__file__]
+
+
+def test_reports_between_the_steps_stay_at_their_step():
+    """Values of a jitted function without instrument belong to the step before it, on several devices."""
+    step = jb.instrument(jax.jit(lambda w, i: (jb.scalar("train", i), w)[1]))
+    evaluate = jax.jit(body)
+    w = sharded_weights()
+    with capture() as records:
+        for i in range(10):
+            w = step(w, jnp.float32(i))
+            evaluate(w, jnp.asarray(i))
+    assert sorted((r.tag, r.step, float(r.value)) for r in records) == sorted(
+        (tag, i, i) for tag in ("i", "train") for i in range(10)
+    )
+
+
+def test_a_stream_through_a_wrapper():
+    """``stream=`` reaches the jitted function inside a partial and inside a wrapper."""
+
+    def run(scale, xs):
+        def body(carry, x):
+            jb.scalar("x", x)
+            return carry + scale * x, None
+
+        return jax.lax.scan(body, jnp.float32(0), xs)[0]
+
+    for wrap in (functools.partial, timed):
+        fn = jb.instrument(wrap(jax.jit(run)), stream=2)
+        with capture() as records:
+            assert float(fn(jnp.float32(2), jnp.arange(4.0))) == 12
+        assert [(r.step, float(r.value)) for r in records] == [(i, i) for i in range(4)]
+
+
+def test_the_warning_without_a_run_names_the_users_line():
+    """The warning that no run is open points at the call, through wrappers too."""
+    for wrap in (jax.jit, lambda f: functools.partial(jax.jit(f)), lambda f: timed(jax.jit(f))):
+        forget_warnings()
+        step = jb.instrument(wrap(lambda x: x))
+        with pytest.warns(jb.JaxboardWarning, match="no run is open") as found:
+            step(1.0)
+        assert [warning.filename for warning in found] == [__file__]

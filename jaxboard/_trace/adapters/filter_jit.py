@@ -20,7 +20,8 @@ from jaxboard._trace.wrapper import Instrumented
 def instrument_filter_jit(fn: Any, options: InstrumentOptions) -> Callable[..., Any]:
     """Return a copy of ``fn``, a result of ``eqx.filter_jit``, whose inner function is instrumented."""
     inner = fn._cached  # noqa: SLF001 (Equinox has no other name for it)
-    options = dataclasses.replace(options, name=options.name or fn.__name__)
+    # A partial or a module has no name, but its jitted function has one.
+    options = dataclasses.replace(options, name=options.name or inner.__name__)
     wrapper = _replace_inner(fn, Instrumented(inner, options, _compat.jit_options(inner)))
     # An Equinox module is frozen, and this is not one of its fields.
     object.__setattr__(wrapper, "precompile", functools.partial(_precompile, wrapper))

@@ -32,16 +32,20 @@ class Eager(Delivery):
         self._step = options.step
         self._every = options.every
         self._seed_runs = options.seed_runs
-        self._arrived: int | None = None
+        self._arrived = (
+            -1,
+            -1,
+        )  # the run, and the callbacks that had arrived when the last call began
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the delivery and the step, which ``step=`` returns if it was passed."""
         step = None if self._step is None else as_int(self._name, self._step(*args, **kwargs))
         begun = self._begin(channel, step)
-        if callbacks.count != self._arrived:
-            if self._arrived is not None and self._advance:
-                warn_waits(self._name, callbacks.tag, stacklevel=3)
-            self._arrived = callbacks.count
+        arrived = id(channel), callbacks.count
+        if arrived != self._arrived:
+            if self._advance and arrived[0] == self._arrived[0]:
+                warn_waits(self._name, callbacks.tag)
+            self._arrived = arrived
         return self, begun
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:

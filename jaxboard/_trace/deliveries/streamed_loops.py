@@ -47,7 +47,7 @@ class StreamedLoops(Delivery):
                 arrays = {name: np.asarray(array) for name, array in packed.arrays.items()}
             channel.advance_to(int(last_step.read(arrays)))
         if steps_taken == 0:
-            warn_no_loop(self._name, stacklevel=4)
+            warn_no_loop(self._name)
         if packed.arrays:
             self._put(channel, packed, None if last_step else step)
         return out

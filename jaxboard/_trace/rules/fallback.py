@@ -24,4 +24,4 @@ def warn_of_callbacks(subject: str, reason: Unharvestable | str, tags: Iterable[
     """Warn once for each set of tags that ``subject``: they use callbacks, which are slow."""
     tags = tuple(sorted(set(tags)))
     text = f"{subject}, which is slow: {reason}. Tags: {', '.join(map(repr, tags))}."
-    _log.warn_once((subject, tags), text, stacklevel=2)
+    _log.warn_once((subject, tags), text)
