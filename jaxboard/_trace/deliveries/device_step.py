@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, SupportsIndex
 
 import jax
+import numpy as np
 
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
+from jaxboard._log import describe, logger
 from jaxboard._trace.deliveries.delivery import Delivery, as_int
 from jaxboard._trace.deliveries.hidden_output import HiddenOutput
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -18,19 +20,33 @@ if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
     from jaxboard._trace.programs import Args, Kwargs, Programs
 
-_NEEDS_VALUE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""The errors of Python code that needs the value of an array while JAX traces."""
+_ARGUMENT = 2
+"""The length of the path of an argument: whether it is positional, and its position or name."""
+
+
+class _StateInteger(int):
+    """An integer inside a container, or the result of arithmetic with one."""
+
+
+def _tracked(operation: str) -> Callable[[int, int], object]:
+    def method(self: int, other: int) -> object:
+        result = getattr(int, operation)(self, other)
+        return _StateInteger(result) if type(result) is int else result
+
+    return method
+
+
+for _operation in ("add", "sub", "mul", "floordiv", "mod"):
+    for _name in (f"__{_operation}__", f"__r{_operation}__"):
+        setattr(_StateInteger, _name, _tracked(_name))
 
 
 class DeviceStep(Delivery):
     """The frame is a hidden output that holds the step, as ``step=`` returns a device array.
 
     Every report leaves the device, and the host selects what is due and merges the windows. A call whose
-    ``step=`` returns an integer has the delivery of a step that the host knows.
+    ``step=`` returns an integer has the delivery of a step that the host knows, unless the integer is part of a
+    state: ``TrainState.step`` starts as an integer, and is a device array from the second call on.
     """
 
     def __init__(
@@ -45,13 +61,18 @@ class DeviceStep(Delivery):
         self._programs = programs
         self._host_step = host_step
         self._step = step
+        self._is_of_state: bool | None = None
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the delivery that the result of ``step=`` decides, and the step or the run's count."""
-        step = self._step(*args, **kwargs)
+        if self._is_of_state is None:
+            step = self._first_step(args, kwargs)
+        else:
+            step = self._step(*args, **kwargs)
         if isinstance(step, jax.Array):
             return self, self._begin(channel)
-        return self._host_step, self._begin(channel, as_int(self._name, step))
+        delivery = self if self._is_of_state else self._host_step
+        return delivery, self._begin(channel, as_int(self._name, step))
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program and put the frame."""
@@ -67,11 +88,35 @@ class DeviceStep(Delivery):
         else:
             self._host_step.precompile(args, kwargs)
 
+    def _first_step(self, args: Args, kwargs: Kwargs) -> object:
+        """Return the result of ``step=``, and note whether it is an integer of a state.
+
+        ``step=`` is called once, as it may count. It gets integers that are known by their type.
+        """
+        try:
+            paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+            args, kwargs = tree.unflatten(
+                [
+                    _StateInteger(leaf) if type(leaf) is int and len(path) > _ARGUMENT else leaf
+                    for path, leaf in paths
+                ]
+            )
+        except Exception as reason:  # an unusual container among static arguments
+            logger.debug("jaxboard: %s: arguments of step=: %s", self._name, describe(reason))
+        step = self._step(*args, **kwargs)
+        self._is_of_state = isinstance(step, _StateInteger)
+        return step
+
     def _returns_array(self, args: Args, kwargs: Kwargs) -> bool:
-        """Return whether ``step=`` returns a device array, without computing it."""
-        leaves, tree = jax.tree.flatten((args, kwargs))
+        """Return whether ``step=`` returns a device array, or will do so in later calls, without computing it."""
+        paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+        leaves = [leaf for _, leaf in paths]
+        # A number inside a container may be part of a state, which the function returns as arrays.
         arrays = {
-            i: x for i, x in enumerate(leaves) if isinstance(x, jax.Array | jax.ShapeDtypeStruct)
+            i: leaf
+            for i, (path, leaf) in enumerate(paths)
+            if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
+            or (len(path) > _ARGUMENT and isinstance(leaf, int | np.integer))
         }
         found = []
 
@@ -81,6 +126,6 @@ class DeviceStep(Delivery):
 
         try:
             jax.eval_shape(step, arrays)
-        except _NEEDS_VALUE:
-            return False  # it makes an integer of an array
+        except Exception:
+            return False  # it makes an integer of an array, or needs more than the types of the arguments
         return found[0]
