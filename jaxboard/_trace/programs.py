@@ -150,6 +150,21 @@ class Programs:
                 found.add(frozenset(n for n in self.cadences if period % n))
         return sorted(found, key=sorted)
 
+    def cache_size(self) -> int:
+        """Return for how many different arguments the function is compiled, as ``_cache_size`` of ``jax.jit``.
+
+        One set of arguments may have several programs, for what is due.
+        """
+        return max(program._cache_size() for program in self._all())  # noqa: SLF001 (its only name)
+
+    def clear_caches(self) -> None:
+        """Forget what was compiled, as ``clear_cache`` of ``jax.jit`` does."""
+        for program in self._all():
+            program.clear_cache()
+
+    def _all(self) -> list[Any]:
+        return [self._fn, *self._programs.values()]
+
     # ---------------------------------------------------------------- the programs' Python functions
 
     def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:

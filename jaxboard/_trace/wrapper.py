@@ -24,6 +24,9 @@ from jaxboard._types import PyTree
 _AHEAD_OF_TIME = ("lower", "trace")
 """The methods of a jitted function that lead to a compiled one, which returns no hidden output."""
 
+_CACHE = {"_cache_size": "cache_size", "clear_cache": "clear_caches"}
+"""The methods of a jitted function about its compiled programs, and those of :class:`Programs`."""
+
 
 class Instrumented:
     """The result of :func:`instrument`: it is called like the function and has its attributes.
@@ -183,6 +186,8 @@ class Instrumented:
             raise AttributeError(name)
         if name in _AHEAD_OF_TIME and self._programs is not None:
             return getattr(self._programs.callback(), name)
+        if name in _CACHE and self._programs is not None:
+            return getattr(self._programs, _CACHE[name])
         return getattr(self._fn, name)
 
     def __repr__(self) -> str:

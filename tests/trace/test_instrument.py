@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -536,3 +537,31 @@ def test_bound_methods_are_methods():
     assert trainer.step == trainer.step
     assert trainer.step.__self__ is trainer
     assert trainer.step.__name__ == "step"
+
+
+def test_methods_of_a_jitted_function():
+    """``_cache_size``, ``clear_cache``, ``eval_shape``, ``trace`` and ``lower`` answer as those of ``jax.jit``."""
+
+    def function(x, n):
+        jb.histogram("x", x, every=3)
+        jb.scalar("sum", x.sum())
+        return n * x
+
+    bare: Any = jax.jit(function, static_argnames="n")
+    step: Any = jb.instrument(jax.jit(function, static_argnames="n"))
+    with capture():
+        for _ in range(4):
+            for n in (1, 2, 3):
+                bare(jnp.ones(3), n=n)
+                step(jnp.ones(3), n=n)
+        assert step._cache_size() == bare._cache_size() == 3
+        step.clear_cache()
+        bare.clear_cache()
+        assert step._cache_size() == bare._cache_size() == 0
+    arguments = jax.ShapeDtypeStruct((3,), "float32")
+    assert step.eval_shape(arguments, n=2) == bare.eval_shape(arguments, n=2)
+    for method in ("trace", "lower"):
+        stages = [getattr(f, method)(arguments, n=2) for f in (step, bare)]
+        assert stages[0].out_info == stages[1].out_info
+        assert stages[0].args_info == stages[1].args_info
+    assert not hasattr(jb.instrument(function), "_cache_size")
