@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import NamedTuple
 
 from jaxboard._host.observers import Call
@@ -61,7 +62,8 @@ class _History:
     Attributes:
         known: the latest calls with different signatures.
         compiled_names: the names of the programs that were compiled.
-        variants: the compiled pairs of a known call's number and one of jaxboard's programs.
+        variants: the compiled pairs of a known call's number and one of jaxboard's programs, each with the time
+            at which it was noted.
         logged_causes: the causes that were logged.
         count: the number of different signatures so far.
         alarms: the number of alarms so far.
@@ -69,7 +71,7 @@ class _History:
 
     known: list[_KnownCall] = dataclasses.field(default_factory=list)
     compiled_names: set[str] = dataclasses.field(default_factory=set)
-    variants: set[tuple[int, int]] = dataclasses.field(default_factory=set)
+    variants: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict)
     logged_causes: set[frozenset[tuple[str, tuple[str, ...]]]] = dataclasses.field(
         default_factory=set
     )
@@ -158,13 +160,17 @@ class RecompileDetector:
 
     @staticmethod
     def _add_variant(call: Call, number: int, history: _History, *, compiled: bool) -> bool:
-        """Return whether this program was compiled before for the signature ``number``, and note it."""
+        """Return whether this program was compiled before for the signature ``number``, and note it.
+
+        Calls on several threads may compile the same program at the same time: each began before it was noted.
+        """
         if call.program is None:
             return False
         variant = (number, id(call.program))
-        is_known = variant in history.variants
+        now = time.perf_counter()
+        is_known = history.variants.get(variant, now) < now - call.dispatch_seconds
         if compiled:
-            history.variants.add(variant)
+            history.variants.setdefault(variant, now)
         return is_known
 
     def _alarm(

@@ -15,6 +15,8 @@ import jax
 import numpy as np
 
 from jaxboard._host.observers import Call
+from jaxboard._log import describe, logger
+from jaxboard._trace.adapters.original_arguments import StaticLeaf
 from jaxboard._types import PyTree
 
 _SHORT = reprlib.Repr()
@@ -108,6 +110,10 @@ class CallSignature:
     __slots__ = ("_arguments",)
 
     def __init__(self, call: Call):
+        original = _original_arguments(call)
+        if original is not None:
+            self._arguments: dict[str, _Argument] = original
+            return
         options = call.function.jit_options or {}
         count = len(call.args)
         # Numbers beyond `count` belong to arguments that this call leaves at their defaults.
@@ -115,7 +121,7 @@ class CallSignature:
             n % count for n in options.get("static_argnums", ()) if -count <= n < count
         }
         static_names = options.get("static_argnames", ())
-        self._arguments: dict[str, _Argument] = {}
+        self._arguments = {}
         names = _positional_names(call.function, count)
         for number, (name, value) in enumerate(zip(names, call.args, strict=True)):
             static = number in static_numbers or name in static_names
@@ -131,6 +137,28 @@ class CallSignature:
         for name in [*before, *(name for name in after if name not in before)]:
             changes += _compare_arguments(name, before.get(name), after.get(name))
         return changes
+
+
+def _original_arguments(call: Call) -> dict[str, _Argument] | None:
+    """Return the user's arguments of a function whose library passes on others; None if that is not known."""
+    read = getattr(call.function, "original_arguments", None)
+    if read is None:
+        return None
+    try:
+        return {
+            name: _Argument(
+                by_keyword=name in call.kwargs,
+                tree=None,
+                leaves={
+                    path: _Static(leaf.value) if isinstance(leaf, StaticLeaf) else _leaf(leaf)
+                    for path, leaf in leaves.items()
+                },
+            )
+            for name, leaves in read(call.args, call.kwargs).items()
+        }
+    except Exception as reason:  # another version of the library
+        logger.debug("jaxboard: the arguments of %s: %s", call.name, describe(reason))
+        return None
 
 
 def _positional_names(function: Callable[..., object], count: int) -> list[str]:

@@ -72,8 +72,9 @@ def instrument(
     active, the function runs without its reports.
 
     Args:
-        fn: the result of ``jax.jit``, ``nnx.jit`` or ``eqx.filter_jit``, or a plain function, which is not
-            jitted.
+        fn: the result of ``jax.jit``, ``nnx.jit`` or ``eqx.filter_jit``, a wrapper of one (a partial, a bound
+            method, ``functools.wraps``), or a plain function, which is not jitted. If a plain function calls
+            jitted ones, each call waits for the reports of the one before.
         every: the cadence, in steps, of reports that have none of their own.
         step: ``"auto"``, the run's own count; or a function of the call's arguments that returns the
             call's step. If it returns a Python integer, the run's count follows it. If it returns a device

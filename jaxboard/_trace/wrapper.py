@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
@@ -20,6 +20,10 @@ from jaxboard._trace.deliveries.delivery import Delivery
 from jaxboard._trace.deliveries.eager import Eager
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
+
+OriginalArguments: TypeAlias = Callable[
+    [tuple[Any, ...], dict[str, Any]], dict[str, dict[str, object]]
+]
 
 _AHEAD_OF_TIME = ("lower", "trace")
 """The methods of a jitted function that lead to a compiled one, which returns no hidden output."""
@@ -37,6 +41,10 @@ class Instrumented:
         jit_options: the options that ``jax.jit`` was given; None if the function is not jitted.
         body: what to run in place of a function that is not jitted while a run is active: a copy whose reports
             leave as hidden outputs.
+
+    Attributes:
+        original_arguments: returns the user's arguments from those of a call, if another library changes them;
+            see :mod:`jaxboard._trace.adapters.original_arguments`.
     """
 
     __name__: str
@@ -50,6 +58,7 @@ class Instrumented:
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
+        self.original_arguments: OriginalArguments | None = None
         self._options = options
         self._jit_options = jit_options
         self._name = options.name or getattr(self, "__name__", type(fn).__name__)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxboard import _compat
+from jaxboard._trace.adapters.original_arguments import of_filter_jit
 from jaxboard._trace.adapters.precompile_proxy import PrecompileProxy
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.wrapper import Instrumented
@@ -22,7 +23,10 @@ def instrument_filter_jit(fn: Any, options: InstrumentOptions) -> Callable[..., 
     inner = fn._cached  # noqa: SLF001 (Equinox has no other name for it)
     # A partial or a module has no name, but its jitted function has one.
     options = dataclasses.replace(options, name=options.name or inner.__name__)
-    wrapper = _replace_inner(fn, Instrumented(inner, options, _compat.jit_options(inner)))
+    instrumented = Instrumented(inner, options, _compat.jit_options(inner))
+    signature = fn._signature  # noqa: SLF001
+    instrumented.original_arguments = lambda args, _: of_filter_jit(signature, args)
+    wrapper = _replace_inner(fn, instrumented)
     # An Equinox module is frozen, and this is not one of its fields.
     object.__setattr__(wrapper, "precompile", functools.partial(_precompile, wrapper))
     return wrapper

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from jaxboard import _compat
+from jaxboard._trace.adapters.original_arguments import of_nnx_jit
 from jaxboard._trace.adapters.precompile_proxy import PrecompileProxy
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.wrapper import Instrumented
@@ -24,9 +26,20 @@ def instrument_nnx_jit(fn: Any, options: InstrumentOptions) -> Callable[..., Any
     fields = {f.name: wrapper for f in dataclasses.fields(inner) if getattr(inner, f.name) is fn}
     jitted = jax.jit(dataclasses.replace(inner, **fields), **_compat.jit_options(fn.jitted_fn))
     options = dataclasses.replace(options, name=options.name or getattr(fn, "__name__", None))
-    wrapper.jitted_fn = Instrumented(jitted, options, _compat.jit_options(jitted))
+    instrumented = Instrumented(jitted, options, _compat.jit_options(jitted))
+    instrumented.original_arguments = functools.partial(
+        of_nnx_jit, _names(fn), _compat.jit_options(jitted)
+    )
+    wrapper.jitted_fn = instrumented
     wrapper.precompile = functools.partial(_precompile, wrapper)
     return wrapper
+
+
+def _names(fn: Any) -> list[str]:
+    try:
+        return list(inspect.signature(fn).parameters)
+    except (TypeError, ValueError):  # a builtin has no signature
+        return []
 
 
 def _precompile(wrapper: Any, *args: object, **kwargs: object) -> None:
