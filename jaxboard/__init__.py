@@ -1,4 +1,4 @@
-"""TensorBoard for JAX: report values where they are, inside anything that JAX transforms."""
+"""TensorBoard for JAX: report values from plain Python or from any code that JAX transforms."""
 
 import importlib as _importlib
 import typing as _typing
@@ -23,6 +23,8 @@ from jaxboard._trace.instrument import instrument as instrument
 
 if _typing.TYPE_CHECKING:
     __version__: str
+    from jaxboard import records as records
+    from jaxboard import sinks as sinks
     from jaxboard import testing as testing
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
@@ -60,9 +62,9 @@ __all__ = [
     "watch",
 ]
 
-# What only a program that opens a run needs is imported when it is asked for. A model that reports is
-# often imported by one that does not.
-_LATER = {
+# Only programs that open a run need these, so they are imported on first use. Models that report are often
+# imported by programs that open none.
+_LAZY = {
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",
@@ -71,16 +73,17 @@ _LATER = {
     "memory_snapshot": "jaxboard._run",
     "Telemetry": "jaxboard._telemetry.settings",
 }
+_SUBMODULES = ("records", "sinks", "testing")
 
 
 def __getattr__(name: str) -> _typing.Any:
-    if name == "testing":
-        return _importlib.import_module("jaxboard.testing")
+    if name in _SUBMODULES:
+        return _importlib.import_module(f"jaxboard.{name}")
     if name == "__version__":
         return _version()
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module 'jaxboard' has no attribute {name!r}")
-    value = getattr(_importlib.import_module(_LATER[name]), name)
+    value = getattr(_importlib.import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
 
@@ -90,9 +93,9 @@ def _version() -> str:
 
     try:
         return metadata.version("jaxboard-tb")
-    except metadata.PackageNotFoundError:  # a source tree that was never installed
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
         return "0+unknown"
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "__version__", "testing"})
+    return sorted({*globals(), *_LAZY, *_SUBMODULES, "__version__"})

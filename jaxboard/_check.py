@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import operator
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 from jaxboard._errors import UsageError
+
+
+def as_positive_int(value: object) -> int | None:
+    """Return ``value`` as an int of at least 1, or None if it is something else.
+
+    A bool is not an integer; NumPy's integers are.
+    """
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
+    except TypeError:
+        return None
+    return number if number > 0 else None
 
 
 def positive_int(
@@ -23,11 +35,8 @@ def positive_int(
     Raises:
         UsageError: ``value`` is something else.
     """
-    try:
-        number = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
+    number = as_positive_int(value)
+    if number is None:
         counted = f", in {unit}" if unit else ""
         raise error(f"{call}({name}={value!r}): expected a positive integer{counted}.")
     return number

@@ -1,66 +1,78 @@
-"""The frame: all that one call reported, packed into one array per dtype.
+"""The frame: everything that one call reported, packed into one array per dtype.
 
-The static half, the :class:`Plan`, is made while JAX traces and says what lies where. The dynamic
-half is a few arrays. A frame is made on the device side (``_trace.pack``) and read on the host side
-(``_host.assemble``); this module is what the two agree on, and knows neither.
+A frame has a static and a dynamic half. The static half, the :class:`Plan`, is made while JAX traces: it
+lists the reports and where each one is in the packed arrays. The dynamic half is those arrays. The device
+side makes frames (``_trace/pack.py``) and the host side reads them (``_host/assemble.py``); both depend
+on this module and not on each other.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxboard._types import PyTree
 from jaxboard.records import Kind
+
+
+class Composite(enum.Enum):
+    """Reports whose reduced value becomes several scalars. Sinks receive those, never the value itself.
+
+    Attributes:
+        NORMS: the norms of the leaves of a pytree (``watch``).
+        STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
+    """
+
+    NORMS = "norms"
+    STACK = "stack"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportSpec:
-    """What is known of a report before the program runs.
+    """The static part of a report, known while JAX traces.
 
     Attributes:
-        kind: what it reports.
-        tag: its full name, scopes included.
-        reduce: the name of the reducer that merges several values of one point (see ``reduce``).
-        every: its cadence in steps.
-        max_images: how many pictures of a batch are kept.
-        rank: how many trailing axes of the reported array belong to one observation; axes before
-            those were put there by ``vmap``.
-        leaves: of norms, the names of the leaves and how many elements each has.
-        what: of norms, what is asked for.
-        lanes: how many lanes of the outermost ``vmap`` stay apart, as runs of their own; None if lanes
-            merge like all else, 0 while there is no vmap around the report.
+        kind: what is reported.
+        tag: the full name, scopes included.
+        reduce: the name of the reduction that merges the values of one point, if ``kind`` is SCALAR.
+        every: the cadence in steps.
+        rank: how many trailing axes of the reported array belong to one observation. The axes before
+            them are lanes of ``vmap``.
+        options: the options of this kind of report, of the class that ``KINDS`` names
+            (``_reduce/kinds.py``); None if the kind has none.
+        lanes: how many lanes of the outermost ``vmap`` become seed runs. None merges lanes; 0 is a
+            report that would keep them separate but is under no ``vmap``.
     """
 
-    kind: Kind
+    kind: Kind | Composite
     tag: str
     reduce: str
     every: int = 1
-    max_images: int = 3
     rank: int = 0
-    leaves: tuple[tuple[str, int], ...] = ()
-    what: tuple[str, ...] = ()
+    options: Hashable = None
     lanes: int | None = None
 
     @property
     def windowed(self) -> bool:
-        """Whether a point holds the values of ``every`` steps, rather than those of one step in ``every``."""
+        """True if a point merges the values of ``every`` steps, instead of taking one step in ``every``."""
         return self.every > 1 and self.kind is Kind.SCALAR and self.reduce != "last"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one array lies in the packed vector of its dtype.
+    """The position of one array in the packed vector of its dtype.
 
     Attributes:
-        dtype: the vector's name: its dtype, and ``@axis`` for each mesh axis along which it differs
-            between devices.
-        offset: the first element.
-        shape: the array's.
+        dtype: the name of the vector: the dtype, followed by ``@axis`` for each mesh axis along which
+            the vector differs between devices.
+        offset: the index of the first element.
+        shape: the shape of the array.
     """
 
     dtype: str
@@ -68,7 +80,7 @@ class Slot:
     shape: tuple[int, ...]
 
     def read(self, packed: Mapping[str, Any]) -> Any:
-        """The array. ``packed`` may have leading axes, which the result then has too."""
+        """Return the array. Leading axes of ``packed`` become leading axes of the result."""
         vector = packed[self.dtype]
         size = math.prod(self.shape)
         part = vector[..., self.offset : self.offset + size]
@@ -77,14 +89,14 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One reported value of a frame: what it is and where its accumulator lies.
+    """One report of a frame, with the positions of its accumulator.
 
     Attributes:
         spec: the report.
-        value: the structure of the accumulator's value.
-        slots: where the leaves of that value lie.
-        weight: how many observations the value holds; a number where that is known beforehand.
-        step: where the report's own steps lie, if it was given ``step=``.
+        value: the pytree structure of the accumulator's value.
+        slots: the positions of the leaves of that value.
+        weight: how many observations the value holds: an int if that is static, else a position.
+        step: the position of the report's own steps, if it was made with ``step=``.
     """
 
     spec: ReportSpec
@@ -95,10 +107,10 @@ class Entry:
 
 
 class LoopChunk(NamedTuple):
-    """Of a frame that holds a chunk of a loop: an axis of iterations in front of all its arrays.
+    """The iterations of a loop that a frame holds, as the leading axis of all its arrays.
 
     Attributes:
-        size: how many; those whose step is below zero were not run.
+        size: the length of the axis. Rows with a step below zero are iterations that did not run.
         total: how many iterations the loop has, if that is known.
         bar: the name of the loop's progress bar, if it has one.
     """
@@ -110,13 +122,13 @@ class LoopChunk(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What a frame holds. Hashable: it is part of the type of the step's hidden output.
+    """The static half of a frame. Hashable, as it is part of the type of the step's hidden output.
 
     Attributes:
         entries: the reports.
-        step: where the step lies, if the program says it.
-        rows: of how many steps, if it is not one.
-        steps_taken: how many steps the call took that the frame is of, if that is not one.
+        step: the position of the step, if the program computes it.
+        rows: the chunk of a loop that the frame holds, if it holds one.
+        steps_taken: how many steps the call took, if not one.
     """
 
     entries: tuple[Entry, ...]
@@ -126,15 +138,16 @@ class Plan:
 
     @property
     def tags(self) -> tuple[str, ...]:
+        """The tags of the reports, in the order of ``entries``."""
         return tuple(entry.spec.tag for entry in self.entries)
 
 
 @jax.tree_util.register_pytree_node_class
 class Packed:
-    """A plan and its arrays as one pytree, which is how a frame leaves a jitted step.
+    """A plan and its arrays as one pytree: the form in which a frame leaves a jitted step.
 
-    The plan rides in the tree's structure, so that JAX's own cache pairs it with the right
-    executable when one function is compiled for several shapes.
+    The plan is part of the tree's structure. JAX's own cache thus pairs it with the right executable when
+    one function is compiled for several shapes.
     """
 
     __slots__ = ("arrays", "plan")
@@ -144,22 +157,24 @@ class Packed:
         self.arrays = arrays
 
     def tree_flatten(self) -> tuple[tuple[dict[str, Any]], Plan]:
+        """Return the arrays as the only child and the plan as static data."""
         return (self.arrays,), self.plan
 
     @classmethod
     def tree_unflatten(cls, plan: Plan, children: tuple[dict[str, Any]]) -> Packed:
+        """Return the pytree with the plan and the arrays of :meth:`tree_flatten`."""
         return cls(plan, children[0])
 
 
 class Frame:
-    """What one call reported, on its way to the flusher.
+    """The reports of one call, on their way to the flusher.
 
     Attributes:
-        plan: what ``arrays`` hold.
-        arrays: dtype name -> vector; device arrays, perhaps not computed yet, or NumPy.
-        step: the step of the call, None where the plan says that the program computed it.
-        wall_time: seconds since the epoch at the call.
-        open: whether its step may have more values: it is that of an evaluation, say.
+        plan: the contents of ``arrays``.
+        arrays: dtype name -> vector: device arrays, which may not be computed yet, or NumPy arrays.
+        step: the step of the call; None if the program computed it (see :attr:`Plan.step`).
+        wall_time: the time of the call, in seconds since the epoch.
+        open: whether the step may receive more values, as the step of an evaluation may.
     """
 
     __slots__ = ("arrays", "open", "plan", "step", "wall_time")
@@ -171,7 +186,7 @@ class Frame:
         step: int | None,
         wall_time: float,
         *,
-        open: bool = False,  # noqa: A002 (what it is)
+        open: bool = False,  # noqa: A002 (a step is open, like a file)
     ):
         self.plan = plan
         self.arrays = arrays
@@ -181,49 +196,51 @@ class Frame:
 
     @property
     def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
         return sum(array.nbytes for array in self.arrays.values())
 
     @property
     def count(self) -> int:
-        """How many reports it holds."""
+        """The number of reports."""
         rows = self.plan.rows
         return len(self.plan.entries) * (1 if rows is None else rows.size)
 
     def wait(self) -> None:
-        """Waits for the device. Raises what the computation raised."""
+        """Wait for the device, and raise what the computation raised."""
         jax.block_until_ready(self.arrays)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FrameBatch:
-    """The frames of many steps, stacked: what a chunk of a loop reported, or calls one after the other.
+    """Frames of N steps with one plan, stacked: the iterations of a loop chunk, or consecutive calls.
 
     Attributes:
-        plan: what each of them holds.
-        arrays: dtype name -> [N, ...], NumPy.
+        plan: the plan of every frame.
+        arrays: dtype name -> NumPy array [N, ...].
         steps: int64[N].
-        wall_times: float64[N], seconds since the epoch.
+        wall_times: float64[N], in seconds since the epoch.
         open: see :class:`Frame`.
     """
 
     plan: Plan
-    arrays: dict[str, Any]
+    arrays: dict[str, np.ndarray]
     steps: np.ndarray
     wall_times: np.ndarray
     open: bool = False
 
     @property
     def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
         return sum(array.nbytes for array in self.arrays.values())
 
     @property
     def count(self) -> int:
-        """How many reports it holds."""
+        """The number of reports."""
         return len(self.plan.entries) * len(self.steps)
 
     @classmethod
     def of(cls, frames: list[Frame]) -> FrameBatch:
-        """Frames of one plan, whose arrays are NumPy's."""
+        """Stack frames of one plan whose arrays are NumPy arrays."""
         first = frames[0]
         arrays = {name: np.stack([frame.arrays[name] for frame in frames]) for name in first.arrays}
         if first.plan.step is None:
@@ -233,29 +250,30 @@ class FrameBatch:
         return cls(first.plan, arrays, steps, np.array([f.wall_time for f in frames]), first.open)
 
     @classmethod
-    def joined(cls, strips: list[FrameBatch]) -> FrameBatch:
-        """Strips of one plan, one behind the other."""
-        first = strips[0]
-        if len(strips) == 1:
+    def joined(cls, batches: list[FrameBatch]) -> FrameBatch:
+        """Concatenate batches of one plan."""
+        first = batches[0]
+        if len(batches) == 1:
             return first
         arrays = {
-            name: np.concatenate([strip.arrays[name] for strip in strips]) for name in first.arrays
+            name: np.concatenate([batch.arrays[name] for batch in batches]) for name in first.arrays
         }
-        steps = np.concatenate([strip.steps for strip in strips])
-        walls = np.concatenate([strip.wall_times for strip in strips])
+        steps = np.concatenate([batch.steps for batch in batches])
+        walls = np.concatenate([batch.wall_times for batch in batches])
         return cls(first.plan, arrays, steps, walls, first.open)
 
     @classmethod
     def of_rows(cls, frame: Frame, slot: Slot, since: float) -> FrameBatch | None:
-        """A frame of a chunk of a loop, whose arrays are NumPy's; None if no iteration was run.
+        """Return the iterations of a loop chunk, or None if none of them ran.
 
         Args:
-            frame: the frame.
-            slot: where the steps lie.
-            since: when the iterations began, seconds since the epoch: they are taken to be even.
+            frame: a frame with a :class:`LoopChunk`, whose arrays are NumPy arrays.
+            slot: the position of the steps.
+            since: when the first iteration began, in seconds since the epoch. The iterations get wall
+                times evenly spaced from then to the frame's own.
         """
         steps = slot.read(frame.arrays).astype(np.int64)
-        order = np.argsort(steps, kind="stable")  # of a reversed loop, the last row ran first
+        order = np.argsort(steps, kind="stable")  # the last row of a reversed loop ran first
         order = order[steps[order] >= 0]
         if not len(order):
             return None
@@ -266,22 +284,23 @@ class FrameBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """A report of plain Python: a value of a point that may have more.
+    """A report from plain Python: one value of a point that may receive more.
 
     Attributes:
         spec: the report.
         state: its accumulator, of NumPy arrays.
         step: the step it belongs to.
-        wall_time: seconds since the epoch, when it was reported.
-        own: whether the user gave the step, rather than the run.
+        wall_time: when it was reported, in seconds since the epoch.
+        own: whether the user passed ``step=``; False if it is the run's step.
     """
 
     spec: ReportSpec
-    state: Any
+    state: PyTree
     step: int
     wall_time: float
     own: bool = False
 
     @property
     def nbytes(self) -> int:
+        """The size of the accumulator in bytes."""
         return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))

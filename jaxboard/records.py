@@ -1,46 +1,71 @@
-"""What reaches a sink: NumPy values with a tag, a step and the wall time at which they were made.
+"""The records that a sink receives: NumPy values, each with a tag, a step and a wall time.
 
-Nothing here knows of JAX, of a device, or of TensorBoard. A new kind of report is one member of
-:class:`Kind`, one verb in ``_emit`` and one row in ``sinks/_encoding.py``.
+This module imports neither JAX nor TensorBoard. To write a sink of your own, see
+:class:`jaxboard.sinks.Sink`; to check what a program reports, see :func:`jaxboard.testing.capture`.
+
+A new kind of report needs a member of :class:`Kind`, a verb in ``_emit``, an entry in ``KINDS``
+(``_reduce/kinds.py``) and an encoder in ``sinks/_encoding.py``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
+__all__ = ["Batch", "EncodedImage", "Histogram", "Kind", "Record", "Scalars", "records"]
+
 
 class Kind(enum.Enum):
-    """What a value is, and so which dashboard shows it."""
+    """The kind of a record: it sets the type of the value, and the dashboard that shows it.
+
+    Attributes:
+        SCALAR: the value is a NumPy scalar.
+        HISTOGRAM: the value is a :class:`Histogram`.
+        IMAGE: the value is uint8[N, H, W, C] with 1, 3 or 4 channels, or an :class:`EncodedImage`.
+        TEXT: the value is a str (Markdown), or a list of rows of str (a table, header first).
+        HPARAMS: the value is a dict of hyperparameters.
+
+    Example:
+        >>> from jaxboard.records import Kind
+        >>> Kind("scalar") is Kind.SCALAR
+        True
+    """
 
     SCALAR = "scalar"
     HISTOGRAM = "histogram"
     IMAGE = "image"
     TEXT = "text"
     HPARAMS = "hparams"
-    NORMS = "norms"  # becomes scalars before a sink sees it
-    STACK = "stack"  # so does this
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Histogram:
-    """How the finite elements of an array are distributed.
+    """The distribution of the elements of an array.
+
+    Only finite elements are in the buckets. NaN and infinite elements are counted separately.
 
     Attributes:
-        edges: float64[k + 1], ascending; the first is the minimum, the last the maximum.
-        counts: int64[k]; how many elements lie in ``[edges[i], edges[i + 1])``, the last bucket
-            including its right edge. A constant array has one bucket with equal edges, and an
-            array without a finite element has none (``edges`` is then empty too).
-        nan: how many elements are NaN. These and the infinite ones are in no bucket.
-        posinf: how many are +inf.
-        neginf: how many are -inf.
-        zeros: how many are zero; they are in the buckets too.
-        sum: of the finite elements.
-        sum_squares: of the finite elements; on a device summed in float32, so infinite from 3e38 on.
+        edges: float64[k + 1], ascending. The first is the minimum, the last the maximum. An array without
+            a finite element has no edges; a constant array has one bucket with equal edges.
+        counts: int64[k], the number of elements in ``[edges[i], edges[i + 1])``. The last bucket
+            includes its right edge.
+        nan: the number of NaN elements.
+        posinf: the number of elements that are +inf.
+        neginf: the number of elements that are -inf.
+        zeros: the number of zeros, which are in the buckets too.
+        sum: the sum of the finite elements.
+        sum_squares: the sum of their squares. A device adds in float32, which overflows to inf from
+            3e38.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Histogram
+        >>> Histogram(np.array([0.0, 1.0, 2.0]), np.array([5, 3]), nan=1, posinf=1).nonfinite
+        2
     """
 
     edges: np.ndarray
@@ -54,103 +79,38 @@ class Histogram:
 
     @property
     def nonfinite(self) -> int:
-        """How many elements are NaN or infinite."""
+        """The number of elements that are NaN or infinite."""
         return self.nan + self.posinf + self.neginf
 
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Stack:
-    """Scalars that lanes, iterations or devices reported, each at its place.
-
-    Attributes:
-        places: int64[K], ascending; places that nothing was reported at are left out.
-        values: [K], the mean of what was reported there.
-    """
-
-    places: np.ndarray
-    values: np.ndarray
-
-    def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
-        """One row: a tag for each place."""
-        tags = tuple(f"{tag}/{place}" for place in self.places)
-        return Scalars(tags, np.array([step]), np.array([wall_time]), self.values[None], run)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Norms:
-    """What was measured of the L leaves of a pytree, in each observation on average.
-
-    Attributes:
-        names: of the leaves; "" is a tree that is one array.
-        sizes: int64[L], elements of each.
-        what: what is asked for, in the order it is shown in.
-        squares: float64[L], the sum of the squares of each leaf.
-        relative: float64[L], the same of the tree that it is compared with.
-        largest: float64[L], the largest magnitude in any observation.
-        nonfinite: float64[L], elements that are NaN or infinite in all observations.
-    """
-
-    names: tuple[str, ...]
-    sizes: np.ndarray
-    what: tuple[str, ...]
-    squares: np.ndarray
-    relative: np.ndarray
-    largest: np.ndarray
-    nonfinite: np.ndarray
-
     @property
-    def norms(self) -> np.ndarray:
-        """float64[L]: of each leaf."""
-        return np.sqrt(self.squares)
-
-    def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
-        """One row: each of ``what`` of the whole tree, then of each leaf. What is of nothing is left out."""
-        points: dict[str, float] = {}
-        for what in self.what:
-            whole, each = self._values(what)
-            points[f"{tag}/{what}"] = whole
-            if self.names != ("",):
-                tags = [f"{tag}/{what}/{name}" for name in self.names]
-                kept = self.relative != 0 if what == "ratio" else np.ones(len(each), bool)
-                points |= {
-                    t: value for t, value, keep in zip(tags, each, kept, strict=True) if keep
-                }
-        if not self.relative.any():
-            points.pop(f"{tag}/ratio", None)
-        values = np.array([list(points.values())])
-        return Scalars(tuple(points), np.array([step]), np.array([wall_time]), values, run)
-
-    def _values(self, what: str) -> tuple[Any, np.ndarray]:
-        total = self.squares.sum()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            match what:
-                case "norm":
-                    return np.sqrt(total), self.norms
-                case "rms":
-                    sizes = np.maximum(self.sizes, 1)
-                    return np.sqrt(total / sizes.sum()), np.sqrt(self.squares / sizes)
-                case "max":
-                    return self.largest.max(), self.largest
-                case "nonfinite":
-                    return self.nonfinite.sum(), self.nonfinite
-                case _:
-                    of_all = np.sqrt(total / self.relative.sum())
-                    return of_all, np.sqrt(self.squares / self.relative)
+    def nbytes(self) -> int:
+        """The size of the edges and counts in bytes."""
+        return self.edges.nbytes + self.counts.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """A picture that is compressed already (a rendered figure).
+    """An image that is already compressed, for example a rendered figure.
 
     Attributes:
-        data: a PNG, JPEG, GIF or WebP file.
-        width: in pixels.
-        height: in pixels.
+        data: the content of a PNG, JPEG, GIF or WebP file.
+        width: the width in pixels.
+        height: the height in pixels.
+
+    Example:
+        >>> from jaxboard.records import EncodedImage
+        >>> EncodedImage(data=b"GIF89a...", width=640, height=480).nbytes
+        9
     """
 
     data: bytes
     width: int
     height: int
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the file in bytes."""
+        return len(self.data)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,15 +119,19 @@ class Record:
 
     Attributes:
         kind: what ``value`` is.
-        tag: the name it is shown under, scopes included.
-        step: the training step it belongs to.
-        wall_time: seconds since the epoch, read when the value was reported, not when written.
-        value: by kind: SCALAR a NumPy scalar, HISTOGRAM a :class:`Histogram`, IMAGE a uint8 array
-            [N, H, W, C] (C is 1, 3 or 4) or an :class:`EncodedImage`, TEXT a str (Markdown) or a
-            list of rows of str (a table, its header first), HPARAMS a dict, NORMS :class:`Norms`,
-            STACK :class:`Stack`.
-        run: which run beneath that of the sink it belongs to, as a relative path (``"seed_3"``); "" is
-            the sink's own.
+        tag: the name that a dashboard shows, scopes included.
+        step: the training step that the value belongs to.
+        wall_time: when the value was reported, in seconds since the epoch.
+        value: a value of the type that :class:`Kind` documents.
+        run: the run that the record belongs to, as a path relative to the sink's run
+            (``"seed_3"``). The empty string is the sink's own run.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Kind, Record
+        >>> record = Record(Kind.SCALAR, "train/loss", 7, 1700000000.0, np.float32(0.5))
+        >>> record.tag, record.step, record.nbytes
+        ('train/loss', 7, 4)
     """
 
     kind: Kind
@@ -179,29 +143,30 @@ class Record:
 
     @property
     def nbytes(self) -> int:
-        """How large the value is. Tables and mappings count as nothing: people type them."""
-        match self.value:
-            case EncodedImage(data) | str(data):
-                return len(data)
-            case Histogram(edges, counts):
-                return edges.nbytes + counts.nbytes
-            case value:
-                return getattr(value, "nbytes", 0)
+        """The size of the value in bytes. Tables and mappings count as 0: they are small."""
+        return len(self.value) if isinstance(self.value, str) else getattr(self.value, "nbytes", 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Scalars:
-    """Many scalars in columns: the values of one set of tags over many steps.
+    """Scalars in columns: the values of K tags at N steps.
 
-    A fast step makes a hundred thousand scalars a second, too many to make a :class:`Record` of
-    each while the user's own thread wants the interpreter. Iterating yields them as records.
+    A fast step makes 100,000 scalars per second. One :class:`Record` for each would take too much of the
+    interpreter from the training loop. Iterating over the columns yields records.
 
     Attributes:
-        tags: K tags.
+        tags: the K tags.
         steps: int64[N].
-        wall_times: float64[N], seconds since the epoch.
-        values: N by K, one real dtype.
-        run: see :class:`Record`.
+        wall_times: float64[N], in seconds since the epoch.
+        values: [N, K], of one real dtype.
+        run: the run of all the scalars (see :class:`Record`).
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Scalars
+        >>> columns = Scalars(("loss",), np.arange(2), np.zeros(2), np.array([[3.0], [2.0]]))
+        >>> [(record.tag, record.step, float(record.value)) for record in columns]
+        [('loss', 0, 3.0), ('loss', 1, 2.0)]
     """
 
     tags: tuple[str, ...]
@@ -212,7 +177,7 @@ class Scalars:
 
     @property
     def nbytes(self) -> int:
-        """How large the values are, with their steps and times."""
+        """The size of the values, steps and wall times in bytes."""
         return self.values.nbytes + self.steps.nbytes + self.wall_times.nbytes
 
     def __iter__(self) -> Iterator[Record]:
@@ -222,20 +187,51 @@ class Scalars:
 
 
 Batch: TypeAlias = list[Record | Scalars]
-
-
-def size_of(batch: Batch) -> int:
-    """How many points a batch holds."""
-    return sum(item.values.size if isinstance(item, Scalars) else 1 for item in batch)
-
-
-"""What a sink is handed at once."""
+"""The argument of ``Sink.write``: records and columns of scalars."""
 
 
 def records(batch: Iterable[Record | Scalars]) -> Iterator[Record]:
-    """Everything in a batch as single records."""
+    """Yield everything in a batch as single records.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Kind, Record, Scalars, records
+        >>> columns = Scalars(("a", "b"), np.array([4]), np.zeros(1), np.array([[1.0, 2.0]]))
+        >>> batch = [columns, Record(Kind.TEXT, "notes", 4, 0.0, "first try")]
+        >>> [(record.kind.value, record.tag) for record in records(batch)]
+        [('scalar', 'a'), ('scalar', 'b'), ('text', 'notes')]
+    """
     for item in batch:
         if isinstance(item, Record):
             yield item
         else:
             yield from item
+
+
+def size_of(batch: Batch) -> int:
+    """Return the number of points in a batch."""
+    return sum(item.values.size if isinstance(item, Scalars) else 1 for item in batch)
+
+
+def flatten(tree: Mapping[Any, object], prefix: str = "") -> dict[str, object]:
+    """Return nested mappings as one dict, with the names on the way to each value joined by ``/``.
+
+    Arrays of rank 0, of NumPy or of JAX, become Python numbers.
+
+    Example:
+        >>> flatten({"optimizer": {"lr": np.float32(0.5)}, "layers": 3})
+        {'optimizer/lr': 0.5, 'layers': 3}
+    """
+    flat: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = _as_python_number(value)
+    return flat
+
+
+def _as_python_number(value: object) -> object:
+    """Return an array of rank 0 as a Python number, other values as they are."""
+    item = getattr(value, "item", None)
+    return item() if item is not None and getattr(value, "shape", None) == () else value

@@ -1,11 +1,13 @@
-"""The verbs, and the checks of what they are given."""
+"""The verbs, and the checks of their arguments."""
 
+from jaxboard._emit.array import histogram as histogram
+from jaxboard._emit.array import image as image
+from jaxboard._emit.host_only import figure as figure
+from jaxboard._emit.host_only import text as text
+from jaxboard._emit.methods import VERBS as VERBS
+from jaxboard._emit.methods import VerbMethods as VerbMethods
+from jaxboard._emit.scalar import scalar as scalar
+from jaxboard._emit.scalar import scalars as scalars
+from jaxboard._emit.scope import scope as scope
 from jaxboard._emit.tap import tap as tap
-from jaxboard._emit.verbs import figure as figure
-from jaxboard._emit.verbs import histogram as histogram
-from jaxboard._emit.verbs import image as image
-from jaxboard._emit.verbs import scalar as scalar
-from jaxboard._emit.verbs import scalars as scalars
-from jaxboard._emit.verbs import scope as scope
-from jaxboard._emit.verbs import text as text
 from jaxboard._emit.watch import watch as watch

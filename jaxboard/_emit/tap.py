@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxboard._emit import arguments, verbs
-from jaxboard._frame import ReportSpec
+from jaxboard._emit import arguments
+from jaxboard._emit.trees import named_leaves
+from jaxboard._frame import Composite, ReportSpec
 from jaxboard._trace import context
-from jaxboard._trace.tap_primitives import tap as tapped
+from jaxboard._trace.tap_primitives import tap as tap_array
+from jaxboard._types import Runs
 from jaxboard.records import Kind
 
 Tree = TypeVar("Tree")
 
 
 def tap(
-    tag: str,
-    x: Tree,
-    *,
-    every: int | None = None,
-    reduce: str = "mean",
-    runs: Literal["vmap", False] | None = None,
+    tag: str, x: Tree, *, every: int | None = None, reduce: str = "mean", runs: Runs = None
 ) -> Tree:
-    """Returns ``x``, and reports the norm of the gradient that flows back through it.
+    """Return ``x`` unchanged, and report the norm of the gradient that flows back through it.
 
-    The norm is the square root of the sum of squares, of each leaf on its own, and of each lane of a
-    ``vmap``. Where nobody differentiates in reverse, or no gradient reaches ``x``, nothing is reported. Of a
-    gradient of a gradient, the inner one is.
+    The norm is the square root of the sum of squares, for each leaf separately and for each lane of a
+    ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches ``x``. In
+    a gradient of a gradient, only the inner gradient is reported.
 
     Args:
-        tag: its name; of a pytree, the first part of the names of its leaves.
-        x: an array or a pytree. Leaves that hold no floats have no gradient, and pass.
+        tag: the name; for a pytree, the first part of the names of its leaves.
+        x: an array or a pytree. Leaves that are not floats have no gradient and are only passed on.
         every: see :func:`scalar`.
-        reduce: how several in one step (layers of a scan, lanes) become one; see :func:`scalar`.
+        reduce: how several norms of one step (layers of a scan, lanes) become one; see :func:`scalar`.
         runs: see :func:`scalar`.
 
     Returns:
-        ``x``. Neither results nor gradients change.
+        ``x``. Results and gradients do not change.
 
     Raises:
-        ReportError: an argument is not what is said here.
+        ReportError: an argument is invalid.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxboard as jb
@@ -52,21 +49,20 @@ def tap(
         [('grad/x', 3.0)]
     """
     arguments.check_tag(tag)
-    arguments.check_every(tag, every)
+    every = arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
-    lanes = arguments.lanes(tag, runs)
-    around = context.current()
-    cadence = around.every if every is None else every
+    lanes = arguments.initial_lanes(tag, runs)
+    surroundings = context.current()
+    cadence = surroundings.every if every is None else every
+    kind = Composite.STACK if reduce == "stack" else Kind.SCALAR
     leaves, structure = jax.tree.flatten(x)
-    # A list of numbers is one array to the other verbs; here each has a gradient of its own.
-    named = tuple(x) if isinstance(x, list) else x
-    names = [name for name, _ in verbs.leaves(tag, named)]
-    passed = []
-    for name, leaf in zip(names, leaves, strict=True):
-        place = f"{around.scope}{tag}/{name}" if name else around.scope + tag
-        kind = Kind.STACK if reduce == "stack" else Kind.SCALAR
-        spec = ReportSpec(kind, place, reduce, cadence, lanes=lanes)
-        left_out = around.silent or (cadence in around.muted and not spec.windowed)
+    # Other verbs take a list of numbers as one array; here each number has a gradient of its own.
+    named = named_leaves(tag, tuple(x) if isinstance(x, list) else x)
+    tapped = []
+    for (name, _), leaf in zip(named, leaves, strict=True):
+        leaf_tag = f"{surroundings.scope}{tag}/{name}" if name else surroundings.scope + tag
+        spec = ReportSpec(kind, leaf_tag, reduce, cadence, lanes=lanes)
+        muted = surroundings.silent or (cadence in surroundings.muted and not spec.windowed)
         has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-        passed.append(tapped(spec, leaf) if has_gradient and not left_out else leaf)
-    return jax.tree.unflatten(structure, passed)
+        tapped.append(tap_array(spec, leaf) if has_gradient and not muted else leaf)
+    return jax.tree.unflatten(structure, tapped)

@@ -1,66 +1,71 @@
-"""``watch``: what is worth knowing of the leaves of a pytree, measured where they are."""
+"""``watch``: statistics of the leaves of a pytree."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from jaxboard import _compat
-from jaxboard._emit import arguments, verbs
+from jaxboard._emit import arguments
+from jaxboard._emit.array import histogram
+from jaxboard._emit.reporting import is_due, report_array
+from jaxboard._emit.trees import named_leaves
+from jaxboard._frame import Composite
 from jaxboard._host.channel import active
+from jaxboard._reduce import NormsOptions
 from jaxboard._trace import context
+from jaxboard._types import PyTree, Reportable, Runs, Step
 
-WHAT = ("norm", "rms", "max", "nonfinite", "histogram")
+STATISTICS = ("norm", "rms", "max", "nonfinite", "histogram")
+"""The statistics that ``what=`` may contain, in the order of display."""
 
 
 @functools.cache
 def _measure() -> Callable[..., jax.Array]:
     from jaxboard._reduce.norms import measure
 
-    return jax.jit(measure, static_argnames="what")
+    return jax.jit(measure, static_argnames="statistics")
 
 
 def watch(
     tag: str,
-    tree: Any,
+    tree: PyTree,
     *,
-    what: str | Sequence[str] = WHAT,
-    relative_to: Any = None,
-    step: Any = None,
+    what: str | Sequence[str] = STATISTICS,
+    relative_to: PyTree = None,
+    step: Step | None = None,
     every: int | None = None,
-    where: Any = None,
-    runs: Literal["vmap", False] | None = None,
+    where: Reportable | None = None,
+    runs: Runs = None,
 ) -> None:
-    """Reports norms and distributions of the leaves of a pytree: parameters, gradients, activations.
+    """Report norms and distributions of the leaves of a pytree: parameters, gradients, activations.
 
-    Of the whole tree under ``tag/norm``, and of each leaf under ``tag/norm/path/of/leaf``; the same for
-    the rest of ``what``. Leaves that hold no floats (counters, random keys, functions) are left out. Of
-    complex numbers the magnitudes are measured. On steps that aren't due the program that runs
-    measures nothing.
+    ``tag/norm`` is the norm of the whole tree and ``tag/norm/path/of/leaf`` the norm of a leaf; other
+    statistics are named alike. Leaves that are not floats (counters, random keys, functions) are left out.
+    Complex numbers are measured by their magnitudes. The program for steps that are not due measures nothing.
 
-    Several in one step (lanes, iterations) become one point: of norms the root of the mean square, of
-    magnitudes the largest, of counts the sum.
+    Several measurements of one step (lanes, iterations) make one point: the root mean square of norms, the
+    largest of the magnitudes, the sum of the counts.
 
     Args:
         tag: the first part of the names.
         tree: a pytree of arrays: a dict, an ``nnx.State``, a module.
-        what: some of ``"norm"`` (the square root of the sum of squares), ``"rms"`` (of the mean of
-            squares), ``"max"`` (the largest magnitude), ``"nonfinite"`` (how many elements are NaN or
-            infinite) and ``"histogram"``.
-        relative_to: a pytree with leaves of the same names. ``tag/ratio`` is then the norm divided
-            by that of these: ``watch("updates", updates, relative_to=params)``.
+        what: one or several of ``"norm"`` (square root of the sum of squares), ``"rms"`` (root mean square),
+            ``"max"`` (largest magnitude), ``"nonfinite"`` (number of NaN or infinite elements) and
+            ``"histogram"``.
+        relative_to: a pytree whose leaves have the same names. ``tag/ratio`` is then the norm of
+            ``tree`` divided by the norm of this: ``watch("updates", updates, relative_to=params)``.
         step: see :func:`scalar`.
-        every: see :func:`scalar`.
+        every: report only at steps that are multiples of this.
         where: see :func:`scalar`.
-        runs: see :func:`scalar`. The norms have a ``mean``, ``min`` and ``max`` too.
+        runs: see :func:`scalar`. Norms have the summaries ``mean``, ``min`` and ``max``; histograms do not.
 
     Raises:
-        ReportError: there is no array of floats in ``tree``, ``relative_to`` lacks one of its leaves, or
-            an argument is not what is said here.
+        ReportError: ``tree`` contains no array of floats, ``relative_to`` lacks one of its leaves, or an
+            argument is invalid.
 
     Example:
         >>> import jax.numpy as jnp, jaxboard as jb
@@ -71,67 +76,74 @@ def watch(
         {'grads/norm': 5.0, 'grads/norm/b': 0.0, 'grads/norm/w': 5.0}
     """
     arguments.check_tag(tag)
-    arguments.check_every(tag, every)
-    wanted = _wanted(tag, what)
-    around = context.current()
-    cadence = around.every if every is None else every
-    if around.silent or cadence in around.muted or not _is_due(step, cadence):
+    every = arguments.check_every(tag, every)
+    requested = _requested(tag, what)
+    surroundings = context.current()
+    cadence = surroundings.every if every is None else every
+    if surroundings.silent or cadence in surroundings.muted or not _may_be_due(step, cadence):
         return
-    leaves = dict(_floats(tag, tree))
+    leaves = dict(_float_leaves(tag, tree))
     if not leaves:
-        raise arguments.wrong(tag, f"found no array of floats in a {type(tree).__name__}.")
-    others = None
-    if relative_to is not None:
-        found = dict(_floats(tag, relative_to))
-        missing = [name for name in leaves if name not in found]
-        if missing:
-            raise arguments.wrong(
-                tag, f"relative_to= has no leaf of floats {missing[0]!r}, which the tree has."
-            )
-        others = [found[name] for name in leaves]
-    asked = tuple(name for name in wanted if name != "histogram")
+        raise arguments.report_error(tag, f"found no array of floats in a {type(tree).__name__}.")
+    others = None if relative_to is None else _matching_leaves(tag, relative_to, leaves)
+    norms = tuple(name for name in requested if name != "histogram")
     if others is not None:
-        asked += ("ratio",)
-    if asked:
+        norms += ("ratio",)
+    if norms:
         with _compat.unchecked():
-            norms = _measure()(list(leaves.values()), others, what=asked)
-        verbs.report_norms(
+            measured = _measure()(list(leaves.values()), others, statistics=norms)
+        sizes = tuple((name, int(x.size)) for name, x in leaves.items())
+        report_array(
+            Composite.NORMS,
             tag,
-            norms,
-            leaves=tuple((name, int(x.size)) for name, x in leaves.items()),
-            what=asked,
+            measured,
+            arguments.as_array,
             step=step,
             every=every,
             where=where,
             runs=runs,
+            options=NormsOptions(sizes, norms),
         )
-    if "histogram" in wanted:
+    if "histogram" in requested:
         for name, leaf in leaves.items():
             values = jnp.abs(leaf) if jnp.iscomplexobj(leaf) else leaf
-            place = f"{tag}/histogram/{name}" if name else f"{tag}/histogram"
-            verbs.histogram(place, values, step=step, every=every, where=where, runs=runs)
+            leaf_tag = f"{tag}/histogram/{name}" if name else f"{tag}/histogram"
+            histogram(leaf_tag, values, step=step, every=every, where=where, runs=runs)
 
 
-def _wanted(tag: str, what: Any) -> tuple[str, ...]:
-    asked = (what,) if isinstance(what, str) else tuple(what)
-    unknown = [name for name in asked if name not in WHAT]
-    if unknown or not asked:
-        names = ", ".join(map(repr, WHAT))
-        raise arguments.wrong(tag, f"expected what= to be some of {names}, got {what!r}.")
-    return tuple(name for name in WHAT if name in asked)
+def _requested(tag: str, what: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the requested statistics, in the order of display."""
+    requested = (what,) if isinstance(what, str) else tuple(what)
+    if not requested or any(name not in STATISTICS for name in requested):
+        names = ", ".join(map(repr, STATISTICS))
+        raise arguments.report_error(tag, f"expected what= to be some of {names}, got {what!r}.")
+    return tuple(name for name in STATISTICS if name in requested)
 
 
-def _is_due(step: Any, cadence: int) -> bool:
-    """Whether there is anything to measure, as far as it can be told in plain Python."""
+def _may_be_due(step: Step | None, cadence: int) -> bool:
+    """Return False if it is certain, in plain Python, that nothing has to be measured."""
     channel = active()
     if not _compat.at_top_level() or channel is None:
         return True
-    return verbs.is_due(channel, step, cadence)
+    return is_due(channel, step, cadence)
 
 
-def _floats(tag: str, tree: Any) -> Iterator[tuple[str, Any]]:
-    """The leaves that hold floats, by their names within the tree."""
-    for name, leaf in verbs.leaves(tag, tree):
+def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
+    """Yield the name and the array of each leaf that holds floats."""
+    for name, leaf in named_leaves(tag, tree):
         dtype = getattr(leaf, "dtype", float if isinstance(leaf, float) else None)
         if dtype is not None and jnp.issubdtype(dtype, jnp.inexact):
             yield name, jnp.asarray(leaf)
+
+
+def _matching_leaves(
+    tag: str, relative_to: PyTree, leaves: dict[str, jax.Array]
+) -> list[jax.Array]:
+    """Return the leaves of ``relative_to`` in the order of ``leaves``."""
+    others = dict(_float_leaves(tag, relative_to))
+    missing = [name for name in leaves if name not in others]
+    if missing:
+        raise arguments.report_error(
+            tag, f"relative_to= has no leaf of floats {missing[0]!r}, which the tree has."
+        )
+    return [others[name] for name in leaves]

@@ -8,7 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec, Slot
+from jaxboard._frame import (
+    Composite,
+    Entry,
+    Frame,
+    FrameBatch,
+    LoopChunk,
+    Observation,
+    ReportSpec,
+    Slot,
+)
 from jaxboard._host import seed_runs
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.points import Points
@@ -208,7 +217,7 @@ def _single(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) ->
 
 def _of_one_step(spec: ReportSpec, state: State, steps: np.ndarray) -> tuple[State, np.ndarray]:
     """Points that bring the same step as one, unless it is asked that they stay apart."""
-    if spec.lanes or spec.kind is Kind.STACK:
+    if spec.lanes or spec.kind is Composite.STACK:
         return state, steps
     unique, first, which = np.unique(steps, return_index=True, return_inverse=True)
     if len(unique) == len(steps):

@@ -14,12 +14,14 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from jaxboard._errors import NonFiniteError, RunError
+from jaxboard._frame import Composite
 from jaxboard._host import seed_runs
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.lost import LostReports
 from jaxboard._log import describe, logger
-from jaxboard.records import Batch, Histogram, Kind, Norms, Record, Scalars
+from jaxboard._reduce.norms import Norms
+from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
 
 TAG = "jaxboard/nonfinite"
 """Of the text entries."""
@@ -114,7 +116,7 @@ class NonFiniteMonitor:
     def _watched(self, batch: Batch) -> Batch:
         out: Batch = [
             item.value.scalars(item.tag, item.step, item.wall_time, item.run)
-            if isinstance(item, Record) and item.kind in (Kind.NORMS, Kind.STACK)
+            if isinstance(item, Record) and item.kind in (Composite.NORMS, Composite.STACK)
             else item
             for item in batch
         ]
@@ -141,9 +143,9 @@ class NonFiniteMonitor:
         elif item.kind is Kind.HISTOGRAM:
             value = item.value
             yield from self._one(item.tag, item.step, value.nonfinite > 0, lambda: _elements(value))
-        elif item.kind is Kind.NORMS:
+        elif item.kind is Composite.NORMS:
             yield from self._leaves(item.tag, item.step, item.value)
-        elif item.kind is Kind.STACK:
+        elif item.kind is Composite.STACK:
             yield from self._columns(item.value.scalars(item.tag, item.step, item.wall_time))
 
     def _one(self, tag: str, step: int, bad: bool, text: Callable[[], str]) -> Iterator[Finding]:

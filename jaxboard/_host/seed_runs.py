@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxboard._frame import ReportSpec
+from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce import State, reducer
 from jaxboard.records import Kind, Record, Scalars
 
@@ -71,7 +71,7 @@ def points(
             run = f"seed_{lane}"
             made.append(Record(spec.kind, spec.tag, int(own), wall_time, value, run))
     yield from made
-    if spec.kind in (Kind.NORMS, Kind.STACK) and len({record.step for record in made}) == 1:
+    if isinstance(spec.kind, Composite) and len({record.step for record in made}) == 1:
         for tag, numbers in _by_tag(made).items():
             values = np.array([numbers])
             over_all = _summaries(values, np.ones(values.shape, bool))

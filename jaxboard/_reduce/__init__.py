@@ -1,5 +1,8 @@
-"""How several values of one tag become one: accumulators that merge."""
+"""Reducers: how several values of one tag become one."""
 
+from jaxboard._reduce.kinds import KINDS as KINDS
+from jaxboard._reduce.kinds import ImageOptions as ImageOptions
+from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import reducer as reducer
 from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer

@@ -1,21 +1,21 @@
-"""Histograms made on the device, which merge exactly.
+"""Histograms that are computed on the device and merge exactly.
 
-A kilobyte leaves the device instead of the array. All histograms share one grid: buckets are a power of
-two wide, and begin at multiples of their width. Each histogram takes the smallest width for which at
-most 128 buckets reach from its smallest to its largest element, so 65 or more of them are in use.
-A bucket of twice the width is just two of the narrower ones. Hence histograms merge without loss: each is
-made as coarse as the common range asks for, then counts are added. In whatever order, the result
-is to the last count the histogram of all elements at once.
+A kilobyte leaves the device instead of the array. All histograms share one grid: a bucket is a power of two
+wide and begins at a multiple of its width. Each histogram uses the smallest width for which at most 128
+buckets reach from its smallest to its largest element; 65 or more of them are then in use. A bucket of
+twice the width is two of the narrower ones, so histograms merge without loss: each is made as coarse as
+the common range requires, then counts are added. Merging in any order gives exactly the histogram of all
+elements.
 
-Logarithmic buckets would merge too, but tell nothing where the spread is small beside the mean (scales
-of a norm, near 1), where these have the resolution of the range that there is.
+Logarithmic buckets would merge too, but show nothing if the spread is small compared to the mean (the
+scales of a norm layer, near 1). These buckets have the resolution of the actual range.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,18 +25,20 @@ from jaxboard._reduce.pieces import fold
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
+    collapsed_weight,
     expand,
-    is_static,
     namespace,
     on_cpu,
     replicated,
 )
+from jaxboard._types import Array
 from jaxboard.records import Histogram
 
 BUCKETS = 128
+"""The most buckets of a histogram."""
 
 _BITS = 30
-"""How much finer a bucket may be than the largest magnitude: the numbers of buckets fit an int32."""
+"""A bucket is at least 2**-30 times the largest magnitude wide, so that bucket numbers fit an int32."""
 
 
 class Buckets(NamedTuple):
@@ -44,52 +46,58 @@ class Buckets(NamedTuple):
 
     Attributes:
         low: the smallest finite element; the highest value of its dtype if there is none.
-        high: the largest finite element; the lowest value if there is none.
-        counts: int32[132]: from the bucket that ``low`` lies in upwards, without zeros; then how
-            many elements are +inf, zero, NaN and -inf.
+        high: the largest finite element; the lowest value of its dtype if there is none.
+        counts: int32[132]. The first 128 are the counts of the buckets, from the one that contains ``low``
+            upwards, without zeros. The others are the numbers of elements that are +inf, zero, NaN and -inf.
         sum: the sum of the finite elements.
         squares: the sum of their squares.
     """
 
-    low: Any
-    high: Any
-    counts: Any
-    sum: Any
-    squares: Any
+    low: Array
+    high: Array
+    counts: Array
+    sum: Array
+    squares: Array
 
 
-_ABOVE, _ZERO, _NAN, _BELOW, _SIZE = range(BUCKETS, BUCKETS + 5)
-"""Places in ``counts``, and how many there are."""
+_Range: TypeAlias = tuple[Array, Array, Array, Array]
+"""The result of the first pass: ``low``, ``high``, ``sum`` and ``squares`` of :class:`Buckets`."""
 
-_NOWHERE = _SIZE
-"""The place of what is not counted."""
+_POSINF, _ZERO, _NAN, _NEGINF, _SIZE = range(BUCKETS, BUCKETS + 5)
+"""The indices in ``counts`` behind those of the buckets, and the length of ``counts``."""
+
+_IGNORED = _SIZE
+"""The index of elements that do not count."""
 
 _MANY = 1 << 16
-"""From so many elements on it is worth making a table of pairs, on a CPU."""
+"""From this many elements on, adding them in pairs is faster on a CPU."""
 
 
-# ---------------------------------------------------------------- the grid that histograms share
+# --- The grid that all histograms share.
 
 
-def _float(x: Any) -> Any:
-    """An integer bound as a float; rounding keeps the order."""
+def _as_float(x: Array) -> Array:
+    """Return integers as floats. Rounding keeps their order."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
     return x.astype(np.float32 if x.dtype.itemsize < 8 else np.float64)
 
 
-def _above(x: Any) -> Any:
-    """The exponent of the smallest power of two above a finite x >= 0; low enough for the smallest x."""
+def _exponent_above(x: Array) -> Array:
+    """Return the exponent of the smallest power of two above x, finite and not negative.
+
+    A subnormal x gets an exponent that is low enough for the smallest of them.
+    """
     if namespace(x) is np:
         return np.frexp(x)[1]
-    # A tenth of the operations of `jnp.frexp`, which a program has for each histogram in it.
+    # A tenth of the operations of jnp.frexp. Every histogram of a program needs them.
     info = jnp.finfo(x.dtype)
     bits = lax.bitcast_convert_type(x, f"int{info.bits}")
     return (bits >> info.nmant).astype(np.int32) + info.minexp
 
 
-def _power(exponent: Any, dtype: Any) -> Any:
-    """Two to an exponent, which must be that of a normal number."""
+def _power_of_two(exponent: Array, dtype: np.dtype) -> Array:
+    """Return two to an exponent. The result must be a normal number."""
     info = jnp.finfo(dtype)
     if namespace(exponent) is np:
         return np.ldexp(np.ones((), dtype), exponent)
@@ -97,58 +105,59 @@ def _power(exponent: Any, dtype: Any) -> Any:
     return lax.bitcast_convert_type(bits, dtype)
 
 
-def _exponent(low: Any, high: Any) -> Any:
-    """The width of the buckets for a range, as a power of two. A range within another has no larger one."""
+def _width_exponent(low: Array, high: Array) -> Array:
+    """Return the exponent of the bucket width for a range. A part of the range has no larger one."""
     xp = namespace(low, high)
-    first, last = _float(low), _float(high)
-    half = last / 2 - first / 2  # the whole may be infinite
-    # Two to the minus exponent has to be a number too.
+    first, last = _as_float(low), _as_float(high)
+    half = last / 2 - first / 2  # last - first may overflow
+    # Two to minus this exponent must be finite too.
     finest = xp.maximum(
-        _above(xp.maximum(xp.abs(first), xp.abs(last))) - _BITS, jnp.finfo(first.dtype).minexp + 8
+        _exponent_above(xp.maximum(xp.abs(first), xp.abs(last))) - _BITS,
+        jnp.finfo(first.dtype).minexp + 8,
     )
-    wide = _above(half) + 1 - (BUCKETS.bit_length() - 1)
+    wide = _exponent_above(half) + 1 - (BUCKETS.bit_length() - 1)
     exponent = xp.maximum(xp.where(half > 0, wide, finest), finest).astype(np.int32)
-    fits = _grid(high, exponent) - _grid(low, exponent) < BUCKETS
+    fits = _bucket_numbers(high, exponent) - _bucket_numbers(low, exponent) < BUCKETS
     return xp.where(fits, exponent, exponent + 1)
 
 
-def _grid(x: Any, exponent: Any) -> Any:
-    """Which bucket of the grid each x lies in, counted from zero, in the dtype of x. Exact."""
+def _bucket_numbers(x: Array, exponent: Array) -> Array:
+    """Return the bucket of the grid that contains each x, counted from zero, in the dtype of x. Exact."""
     xp = namespace(x, exponent)
     if jnp.issubdtype(x.dtype, jnp.floating):
-        scaled = x * _power(-exponent, x.dtype)
-        # What is too small to be scaled still lies on its side of zero.
+        scaled = x * _power_of_two(-exponent, x.dtype)
+        # A negative number that underflows to zero is still in the bucket below zero.
         return xp.floor(xp.where((x < 0) & (scaled == 0), -1, scaled))
     up, down = (xp.maximum(e, 0).astype(x.dtype) for e in (exponent, -exponent))
     return (x >> up) << down
 
 
-def _place(x: Any, exponent: Any) -> Any:
-    """As _grid, of finite x: int32."""
-    return _grid(x, exponent).astype(np.int32)
+def _int_bucket_numbers(x: Array, exponent: Array) -> Array:
+    """Return the bucket numbers of finite x as int32."""
+    return _bucket_numbers(x, exponent).astype(np.int32)
 
 
-def _bounds(low: Any, high: Any) -> tuple[Any, Any]:
-    """A range as it is, and that of no element as a point."""
+def _bounds(low: Array, high: Array) -> tuple[Array, Array]:
+    """Return a range as it is, or 0 and 0 for the range of no element."""
     xp = namespace(low, high)
     return xp.where(low <= high, low, 0), xp.where(low <= high, high, 0)
 
 
-# ---------------------------------------------------------------- one pass over the elements
+# --- Passes over the elements.
 
 
-def _scatter_add(counts: Any, places: Any, numbers: Any) -> Any:
-    """Adds numbers to the counts at places, all of which exist."""
+def _scatter_add(counts: Array, places: Array, numbers: Array) -> Array:
+    """Add numbers to the counts at places, which must be in bounds."""
     if namespace(counts, places) is np:
         added = np.bincount(places.reshape(-1), numbers.reshape(-1), len(counts))
         return counts + added.astype(np.int32)
-    # Not `counts.at[places].add`: it would look at each place for whether it is negative.
+    # counts.at[places].add would check each place for being negative.
     dimensions = lax.ScatterDimensionNumbers((), (0,), (0,))
     return lax.scatter_add(counts, places[..., None], numbers, dimensions, mode="promise_in_bounds")
 
 
-def _range(state: Any, values: Any, counted: Any = None) -> Any:
-    """A step of the first pass: smallest, largest, sum and sum of squares of what is finite."""
+def _add_range(state: _Range, values: Array, counted: Array | None = None) -> _Range:
+    """Add values to the first pass: minimum, maximum, sum and sum of squares of the finite elements."""
     low, high, sum_, squares = state
     xp = namespace(values)
     finite = xp.isfinite(values)
@@ -157,95 +166,102 @@ def _range(state: Any, values: Any, counted: Any = None) -> Any:
     largest, smallest = _limits(values.dtype)
     low = xp.minimum(low, xp.min(xp.where(finite, values, largest), initial=largest))
     high = xp.maximum(high, xp.max(xp.where(finite, values, smallest), initial=smallest))
-    floats = xp.where(finite, _float(values), 0)
+    floats = xp.where(finite, _as_float(values), 0)
     with np.errstate(over="ignore"):
         return low, high, sum_ + floats.sum(), squares + (floats * floats).sum()
 
 
-def _range_of_finite(values: Any) -> Any:
-    """What the first pass finds where all elements are finite, in a third of its time on a CPU."""
-    floats = _float(values)
+def _range_of_finite(values: Array) -> _Range:
+    """Return the result of the first pass for finite elements, in a third of its time on a CPU."""
+    floats = _as_float(values)
     squares = (floats * floats).sum()
     return values.min(), values.max(), floats.sum(), squares
 
 
-def _limits(dtype: Any) -> tuple[Any, Any]:
+def _limits(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ``low`` and the ``high`` of no element."""
     if jnp.issubdtype(dtype, jnp.floating):
         return np.asarray(np.inf, dtype), np.asarray(-np.inf, dtype)
     info = jnp.iinfo(dtype)
     return np.asarray(info.max, dtype), np.asarray(info.min, dtype)
 
 
-def _placing(low: Any, high: Any) -> Callable[..., Any]:
-    """For a range: a function of elements, and of which are counted, to the places where they are counted."""
+def _indexer(low: Array, high: Array) -> Callable[..., Array]:
+    """Return a function from elements in a range, and a mask of those that count, to indices in ``counts``."""
     low, high = _bounds(low, high)
-    exponent = _exponent(low, high)
-    first = _grid(low, exponent)
+    exponent = _width_exponent(low, high)
+    first = _bucket_numbers(low, exponent)
 
-    def places(values: Any, counted: Any = None) -> Any:
+    def indices(values: Array, counted: Array | None = None) -> Array:
         xp = namespace(values, first)
         with np.errstate(invalid="ignore"):
-            place = _grid(values, exponent) - first
-        # Of NaN, both comparisons are false.
-        odd = xp.where(place < 0, _BELOW, _NAN)
-        place = xp.where(place >= 0, xp.where(place < _ABOVE, place, _ABOVE), odd)
-        place = xp.where(values == 0, _ZERO, place).astype(np.int32)
-        return place if counted is None else xp.where(counted, place, _NOWHERE)
+            index = _bucket_numbers(values, exponent) - first
+        # Both comparisons are false for NaN.
+        negative_or_nan = xp.where(index < 0, _NEGINF, _NAN)
+        index = xp.where(index >= 0, xp.where(index < _POSINF, index, _POSINF), negative_or_nan)
+        index = xp.where(values == 0, _ZERO, index).astype(np.int32)
+        return index if counted is None else xp.where(counted, index, _IGNORED)
 
-    return places
+    return indices
 
 
-def _counts(places: Callable[..., Any], none: Any, *arrays: Any) -> Any:
-    """The second pass: how many elements have each place, ``none`` being a zero of the right type."""
-    xp = namespace(none, *arrays)
-    sides = _NOWHERE + 1
+def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array:
+    """Return the result of the second pass: how many elements have each index.
 
-    def one_by_one(counts: Any, *arrays: Any) -> Any:
-        place = places(*arrays)
-        return _scatter_add(counts, place, xp.ones(place.shape, np.int32))
+    Args:
+        indices: maps elements to indices (see :func:`_indexer`).
+        zero: an int32 zero that varies over the same mesh axes as the elements.
+        arrays: the elements, and the mask of those that count if there is one.
+    """
+    xp = namespace(zero, *arrays)
+    width = _IGNORED + 1
 
-    if arrays[0].size < _MANY or not on_cpu(none):
-        return fold(one_by_one, xp.broadcast_to(none, (sides,)), *arrays)[:_SIZE]
+    def add_elements(counts: Array, *arrays: Array) -> Array:
+        index = indices(*arrays)
+        return _scatter_add(counts, index, xp.ones(index.shape, np.int32))
 
-    # Adding is what takes long. So an element and one of the other half of the piece are a pair, which has a
-    # place in a table.
-    def in_pairs(table: Any, *arrays: Any) -> Any:
-        place = places(*arrays).reshape(-1)
-        if place.size % 2:
-            place = jnp.append(place, _NOWHERE)
-        # Two slices, rather than a sum over two rows, XLA would compute an element at a time.
-        rows = place.reshape(2, place.size // 2) * np.array([[sides], [1]], np.int32)
+    if arrays[0].size < _MANY or not on_cpu(zero):
+        return fold(add_elements, xp.broadcast_to(zero, (width,)), *arrays)[:_SIZE]
+
+    # The additions take most of the time. One element of each half of a piece are therefore added as a pair, to
+    # a table of all pairs of indices.
+    def add_pairs(table: Array, *arrays: Array) -> Array:
+        index = indices(*arrays).reshape(-1)
+        if index.size % 2:
+            index = jnp.append(index, _IGNORED)
+        # A sum over two rows: XLA would compute the sum of two slices element by element.
+        rows = index.reshape(2, index.size // 2) * np.array([[width], [1]], np.int32)
         return _scatter_add(table, rows.sum(0, dtype=np.int32), jnp.ones(rows.shape[1], np.int32))
 
-    table = fold(in_pairs, jnp.broadcast_to(none, (sides * sides,)), *arrays)
-    table = table.reshape(sides, sides)
+    table = fold(add_pairs, jnp.broadcast_to(zero, (width * width,)), *arrays)
+    table = table.reshape(width, width)
     return (table.sum(0, dtype=np.int32) + table.sum(1, dtype=np.int32))[:_SIZE]
 
 
-def _buckets(values: Any, *counted: Any) -> Buckets:
-    """The histogram of an array, or of those of its elements that are counted."""
+def _buckets(values: Array, *counted: Array) -> Buckets:
+    """Return the histogram of an array, or of the elements that a mask selects."""
     xp = namespace(values, *counted)
-    zero = xp.zeros((), _float(values).dtype)
-    start = (*_limits(values.dtype), zero, zero)
-    look = functools.partial(fold, _range, start, values, *counted)
+    zero_sum = xp.zeros((), _as_float(values).dtype)
+    start = (*_limits(values.dtype), zero_sum, zero_sum)
+    first_pass = functools.partial(fold, _add_range, start, values, *counted)
     if counted or not values.size or not on_cpu(values):
-        low, high, sum_, squares = look()
+        low, high, sum_, squares = first_pass()
     else:
-        found = _range_of_finite(values)
-        low, high, sum_, squares = lax.cond(jnp.isfinite(found[-1]), lambda: found, look)
-    # Zero, that varies over the axes of a mesh as the elements do; else it couldn't go through a loop.
-    none = (low != low).astype(np.int32)  # noqa: PLR0124
-    counts = _counts(_placing(low, high), none, values, *counted)
+        fast = _range_of_finite(values)
+        low, high, sum_, squares = lax.cond(jnp.isfinite(fast[-1]), lambda: fast, first_pass)
+    # A zero that varies over the mesh axes of the elements: a loop could not carry a constant.
+    zero = (low != low).astype(np.int32)  # noqa: PLR0124
+    counts = _counts(_indexer(low, high), zero, values, *counted)
     return Buckets(low, high, counts, sum_, squares)
 
 
 class HistogramReducer(Reducer):
-    """The distribution of all elements of all observations."""
+    """Count all elements of all observations in buckets."""
 
     name = "histogram"
     elementwise = False
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
         xp = namespace(values) if weight is None else namespace(values, weight)
         if values.dtype == np.bool_ or values.dtype.itemsize < 4:
             values = values.astype(np.float32)
@@ -253,8 +269,7 @@ class HistogramReducer(Reducer):
         if weight is not None:
             arrays.append(xp.broadcast_to(expand(weight > 0, values), values.shape))
         buckets = replicated(_buckets, *arrays)
-        lanes = 1 if weight is None else (weight > 0).astype(np.int32).sum()
-        return State(buckets, lanes)
+        return State(buckets, 1 if weight is None else (weight > 0).astype(np.int32).sum())
 
     def merge(self, a: State, b: State) -> State:
         xp = namespace(a.value.counts, b.value.counts)
@@ -266,57 +281,57 @@ class HistogramReducer(Reducer):
         xp = namespace(counts)
         low, high = lows.min(0), highs.max(0)
         bounds = _bounds(low, high)
-        exponent = _exponent(*bounds)
-        # Each old bucket lies in one new one: its number, less its last bits.
-        before = _exponent(*_bounds(lows, highs))
+        exponent = _width_exponent(*bounds)
+        old_bounds = _bounds(lows, highs)
+        old_exponents = _width_exponent(*old_bounds)
+        # Each old bucket is part of one new bucket, whose number is the old one without its last bits.
         numbers = xp.arange(BUCKETS, dtype=np.int32)[None]
-        numbers = _place(_bounds(lows, highs)[0], before)[:, None] + numbers
-        coarser = xp.clip(exponent - before, 0, 31)[:, None]
-        places = (numbers >> coarser) - _place(bounds[0], exponent)
-        # Buckets without an element may lie anywhere.
+        numbers = _int_bucket_numbers(old_bounds[0], old_exponents)[:, None] + numbers
+        coarser = xp.clip(exponent - old_exponents, 0, 31)[:, None]
+        places = (numbers >> coarser) - _int_bucket_numbers(bounds[0], exponent)
+        # Empty buckets may be out of bounds.
         places = xp.clip(places, 0, BUCKETS - 1)
         merged = _scatter_add(xp.zeros(_SIZE, np.int32), places, counts[:, :BUCKETS])
-        beside = xp.where(xp.arange(_SIZE) < BUCKETS, 0, counts.sum(0, dtype=np.int32))
-        weight = weight * lows.shape[0] if is_static(weight) else weight.sum(0)
-        total = Buckets(low, high, merged + beside, sums.sum(0), squares.sum(0))
-        return State(total, weight)
+        others = xp.where(xp.arange(_SIZE) < BUCKETS, 0, counts.sum(0, dtype=np.int32))
+        total = Buckets(low, high, merged + others, sums.sum(0), squares.sum(0))
+        return State(total, collapsed_weight(weight, lows.shape[0]))
 
     def empty(self, like: State) -> State:
-        nothing = super().empty(like)
+        zeros = super().empty(like)
         low, high = (jnp.asarray(x) for x in _limits(like.value.low.dtype))
-        return State(nothing.value._replace(low=low, high=high), nothing.weight)
+        return State(zeros.value._replace(low=low, high=high), zeros.weight)
 
     def finish(self, state: State) -> Histogram:
-        value = Buckets(*(np.asarray(x) for x in state.value))
-        counts = value.counts[:BUCKETS].astype(np.int64)
-        above, zeros, nans, below = (int(n) for n in value.counts[BUCKETS:])
+        low, high, all_counts, sum_, squares = (np.asarray(x) for x in state.value)
+        counts = all_counts[:BUCKETS].astype(np.int64)
+        posinf, zeros, nan, neginf = (int(n) for n in all_counts[BUCKETS:])
         edges = np.empty(0)
         if counts.sum() + zeros == 0:
             counts = counts[:0]
-        elif value.low == value.high:
-            edges, counts = np.array([value.low, value.high], np.float64), counts[:1]
+        elif low == high:
+            edges, counts = np.array([low, high], np.float64), counts[:1]
             counts[0] += zeros
         else:
-            exponent = _exponent(value.low, value.high)
-            first, last = _place(value.low, exponent), _place(value.high, exponent)
+            exponent = _width_exponent(low, high)
+            first = int(_int_bucket_numbers(low, exponent))
+            last = int(_int_bucket_numbers(high, exponent))
             if zeros:
                 counts[-first] += zeros
-            width = np.ldexp(1.0, exponent)
+            width = np.ldexp(1.0, int(exponent))
             edges = (first + np.arange(last - first + 2)) * width
-            edges[0], edges[-1] = value.low, value.high
+            edges[0], edges[-1] = low, high
             counts = counts[: len(edges) - 1]
-            if (
-                edges[-2] == edges[-1]
-            ):  # the largest element lies on an edge: its bucket has no width
+            # If the largest element is on an edge, its bucket has no width.
+            if edges[-2] == edges[-1]:
                 edges = edges[:-1]
                 counts = np.append(counts[:-2], counts[-2] + counts[-1])
         return Histogram(
             edges,
             counts,
-            nan=nans,
-            posinf=above,
-            neginf=below,
+            nan=nan,
+            posinf=posinf,
+            neginf=neginf,
             zeros=zeros,
-            sum=float(value.sum),
-            sum_squares=float(value.squares),
+            sum=float(sum_),
+            sum_squares=float(squares),
         )

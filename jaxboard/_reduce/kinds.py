@@ -1,38 +1,110 @@
-"""Which reducer a report has."""
+"""The kinds of report that are reduced, and how: one entry of ``KINDS`` each.
+
+A new kind of report needs:
+
+1. a member of :class:`jaxboard.records.Kind`, and the class of its value in ``records.py``, unless NumPy has one;
+2. a verb in ``_emit/``;
+3. an entry in ``KINDS`` with its options and its reducer. Verbs for plain Python only, such as ``text``, need
+   none: they put a :class:`~jaxboard.records.Record`, which is not reduced;
+4. an encoder in ``sinks/_encoding.py``.
+
+Transformation rules, packing, delivery and seed runs need no change. They work on the accumulator that the reducer
+defines. CONTRIBUTING.md shows the steps with an example.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from types import NoneType
+from typing import Any, NamedTuple
 
-from jaxboard._frame import ReportSpec
+from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce.reducers import REDUCTIONS, Reducer
 from jaxboard.records import Kind
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """The options of an image report.
+
+    Attributes:
+        max_images: how many images of a batch are kept.
+    """
+
+    max_images: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NormsOptions:
+    """The options of a report of norms.
+
+    Attributes:
+        leaves: the name and the number of elements of each leaf.
+        statistics: the names of the statistics, in the order of display (see ``watch``).
+    """
+
+    leaves: tuple[tuple[str, int], ...]
+    statistics: tuple[str, ...]
+
+
+class KindEntry(NamedTuple):
+    """The options and the reducer of one kind of report.
+
+    Attributes:
+        options: the class of :attr:`ReportSpec.options`: a frozen dataclass, as it is part of JAX's cache keys.
+        make_reducer: makes the reducer from the options. It imports the reducer's module, which a program that
+            never reports this kind does not need.
+    """
+
+    options: type
+    make_reducer: Callable[[Any], Reducer]
+
+
+def _histogram(_: None) -> Reducer:
+    from jaxboard._reduce.histogram import HistogramReducer
+
+    return HistogramReducer()
+
+
+def _image(options: ImageOptions) -> Reducer:
+    from jaxboard._reduce.image import ImageReducer
+
+    return ImageReducer(options.max_images)
+
+
+def _norms(options: NormsOptions) -> Reducer:
+    from jaxboard._reduce.norms import NormsReducer
+
+    return NormsReducer(options.leaves, options.statistics)
+
+
+def _stack(_: None) -> Reducer:
+    from jaxboard._reduce.stack import StackReducer
+
+    return StackReducer()
+
+
+KINDS: dict[Kind | Composite, KindEntry] = {
+    Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
+    Kind.IMAGE: KindEntry(ImageOptions, _image),
+    Composite.NORMS: KindEntry(NormsOptions, _norms),
+    Composite.STACK: KindEntry(NoneType, _stack),
+}
+"""Every kind that is reduced, except SCALAR, whose reducer is the one that ``reduce=`` names."""
+
+
 @functools.cache
 def reducer(spec: ReportSpec) -> Reducer:
-    """The reducer of a report's values. Those of kinds that a program may never report come when asked for."""
+    """Return the reducer of a report's values."""
     if spec.lanes:
         from jaxboard._reduce.lanes import LanesReducer
 
         return LanesReducer(reducer(dataclasses.replace(spec, lanes=None)))
-    match spec.kind:
-        case Kind.HISTOGRAM:
-            from jaxboard._reduce.histogram import HistogramReducer
-
-            return HistogramReducer()
-        case Kind.IMAGE:
-            from jaxboard._reduce.image import ImageReducer
-
-            return ImageReducer(spec.max_images)
-        case Kind.NORMS:
-            from jaxboard._reduce.norms import NormsReducer
-
-            return NormsReducer(spec.leaves, spec.what)
-        case Kind.STACK:
-            from jaxboard._reduce.stack import StackReducer
-
-            return StackReducer()
-        case _:
-            return REDUCTIONS[spec.reduce]
+    if spec.kind is Kind.SCALAR:
+        return REDUCTIONS[spec.reduce]
+    entry = KINDS[spec.kind]
+    if not isinstance(spec.options, entry.options):
+        raise TypeError(f"{spec.kind}: expected {entry.options.__name__}, got {spec.options!r}")
+    return entry.make_reducer(spec.options)

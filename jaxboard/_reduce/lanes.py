@@ -1,4 +1,4 @@
-"""Lanes kept apart: an accumulator for each lane of the outermost map, side by side."""
+"""Separate lanes: one accumulator for each lane of the outermost ``vmap``, for seed runs."""
 
 from __future__ import annotations
 
@@ -9,26 +9,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._reduce.reducers import Reducer, State, is_static, namespace, replicated
+from jaxboard._reduce.reducers import (
+    Reducer,
+    State,
+    collapsed_weight,
+    is_static,
+    namespace,
+    replicated,
+)
+from jaxboard._types import Array, PyTree
 
 
 class Lanes(NamedTuple):
     """The value of the state.
 
     Attributes:
-        value: what another reducer makes of each lane: every array has an axis of S lanes in front.
-        weights: [S], of each lane, the state's being their sum; None if each has that of the state.
+        value: the values of the inner reducer. Every array has a leading axis of S lanes.
+        weights: [S], the weight of each lane, if they may differ; the state's weight is their sum. None if
+            every lane has the state's weight.
     """
 
-    value: Any
-    weights: Any
+    value: PyTree
+    weights: Array | None
 
 
 class LanesReducer(Reducer):
-    """Another reducer, of each lane by itself. What is inside of a lane merges as that one says.
+    """Apply another reducer to each lane separately. Axes inside a lane merge as that reducer defines.
 
     Args:
-        inner: the other reducer.
+        inner: the reducer of one lane.
     """
 
     name = "lanes"
@@ -36,35 +45,38 @@ class LanesReducer(Reducer):
     def __init__(self, inner: Reducer):
         self.inner = inner
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
         # The axis of the lanes may be sharded.
         values = replicated(lambda x: x, values)
-        start = lambda v, w: self.inner.start(v, w, rank)  # noqa: E731
-        if self.inner.elementwise:
-            return _apart(start, values, weight)
-        # One after the other: what branches on its elements would go into both branches side by side.
-        return _apart(start, values, weight, each=_one_by_one)
+
+        def start_lane(value: Array, weight: Array | None) -> State:
+            return self.inner.start(value, weight, rank)
+
+        # A vmapped reducer that branches on its elements would execute both branches: use a loop for those.
+        mapped = jax.vmap if self.inner.elementwise else _map_in_loop
+        return _start_lanes(start_lane, values, weight, mapped=mapped)
 
     def merge(self, a: State, b: State) -> State:
-        alike = a.value.weights is None and b.value.weights is None
-        x, y = (State(s.value.value, s.weight if alike else _weights(s)) for s in (a, b))
+        uniform = a.value.weights is None and b.value.weights is None
+        x, y = (State(s.value.value, s.weight if uniform else _lane_weights(s)) for s in (a, b))
         if self.inner.elementwise and namespace(*jax.tree.leaves((x, y))) is np:
             value = self.inner.merge(x, y).value
-        elif alike:
+        elif uniform:
             merge = lambda v, w: self.inner.merge(State(v, x.weight), State(w, y.weight)).value  # noqa: E731
-            value = _each(merge, x.value, y.value)
+            value = _map_lanes(merge, x.value, y.value)
         else:
-            value = _each(lambda x, y: self.inner.merge(x, y).value, x, y)
+            value = _map_lanes(lambda x, y: self.inner.merge(x, y).value, x, y)
         weight = x.weight + y.weight
-        return State(Lanes(value, None), weight) if alike else _weighed(value, weight)
+        return State(Lanes(value, None), weight) if uniform else _with_weights(value, weight)
 
     def collapse(self, state: State) -> State:
         (value, weights), weight = state
         if weights is not None:
-            return _weighed(*jax.vmap(self._collapsed, in_axes=1)(value, weights))
-        merged = jax.vmap(lambda v: self._collapsed(v, weight).value, in_axes=1)(value)
+            merged = jax.vmap(self._collapse_lane, in_axes=1)(value, weights)
+            return _with_weights(merged.value, merged.weight)
+        merged = jax.vmap(lambda v: self._collapse_lane(v, weight).value, in_axes=1)(value)
         count = jax.tree.leaves(value)[0].shape[0]
-        return State(Lanes(merged, None), weight * count if is_static(weight) else weight.sum(0))
+        return State(Lanes(merged, None), collapsed_weight(weight, count))
 
     def empty(self, like: State) -> State:
         value, weights = like.value
@@ -72,80 +84,89 @@ class LanesReducer(Reducer):
         weights = None if weights is None else jnp.zeros_like(weights)
         return State(Lanes(value, weights), self._no_weight(like))
 
-    def finish(self, state: State) -> Any:
-        """Of scalars, whose arrays may have more axes in front: an array over those and the lanes."""
+    def finish(self, state: State) -> np.ndarray:
+        """Return the values of scalars: [..., S], with the leading axes that the arrays of the state have."""
         (value, weights), weight = state
         return np.asarray(self.inner.finish(State(value, weight if weights is None else weights)))
 
-    def held(self, state: State) -> Any:
-        """Which lanes have a value: bool, broadcasts against what ``finish`` makes of scalars."""
+    def held(self, state: State) -> Array:
+        """Return which lanes have a value: bool, broadcasts against the result of ``finish`` for scalars."""
         weights = state.value.weights
         return (np.asarray(state.weight)[..., None] if weights is None else weights) > 0
 
     def each(self, state: State) -> Iterator[tuple[int, Any]]:
-        """The lanes that have a value, and what it is."""
-        weights = _weights(state)
+        """Yield the index and the value of each lane that has a value."""
+        weights = _lane_weights(state)
         for lane in np.flatnonzero(weights > 0).tolist():
             value = jax.tree.map(lambda x, lane=lane: x[lane], state.value.value)
             yield lane, self.inner.finish(State(value, weights[lane]))
 
     def side_by_side(self, state: State) -> State:
-        """More lanes: those of devices, which every array has a leading axis of."""
+        """Concatenate the lanes of all devices, which are the leading axis of every array."""
         (value, weights), weight = state
         flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
         if weights is None and not is_static(weight):
-            lanes = jax.tree.leaves(value)[0].shape[:2]
-            weights = jnp.broadcast_to(weight[:, None], lanes)
+            shape = jax.tree.leaves(value)[0].shape[:2]
+            weights = jnp.broadcast_to(weight[:, None], shape)
         value = jax.tree.map(flat, value)
-        return (
-            State(Lanes(value, None), weight) if weights is None else _weighed(value, flat(weights))
-        )
+        if weights is None:
+            return State(Lanes(value, None), weight)
+        return _with_weights(value, flat(weights))
 
     def around(self, state: State) -> State:
-        """The lanes of a map around the others, which every array has a leading axis of.
+        """Make the leading axis of every array, an outer ``vmap``, the lanes.
 
-        Those that were apart until now are no longer the outermost, and merge.
+        Lanes that were separate until now are no longer the outermost, and merge.
         """
         value, weight = state
         if is_static(weight):
-            return _apart(lambda v: self._whole(State(v, weight)), value)
-        return _apart(lambda v, w: self._whole(State(v, w)), value, weight)
+            return _start_lanes(lambda v: self._merge_lanes(State(v, weight)), value)
+        return _start_lanes(lambda v, w: self._merge_lanes(State(v, w)), value, weight)
 
-    def _whole(self, state: State) -> State:
+    def _merge_lanes(self, state: State) -> State:
+        """Return the state of the inner reducer that merges all lanes."""
         if not isinstance(state.value, Lanes):
             return state
-        weight = state.weight if is_static(state.weight) else _weights(state)
-        return self._collapsed(state.value.value, weight)
+        weight = state.weight if is_static(state.weight) else _lane_weights(state)
+        return self._collapse_lane(state.value.value, weight)
 
-    def _collapsed(self, value: Any, weight: Any) -> State:
+    def _collapse_lane(self, value: PyTree, weight: Array | int) -> State:
         return self.inner.collapse(State(value, weight))
 
 
-def _one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+def _map_in_loop(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Return ``function`` mapped over the leading axis of its operands, one lane after the other."""
     return lambda *operands: jax.lax.map(lambda lane: function(*lane), operands)
 
 
-def _apart(function: Callable[..., State], *operands: Any, each: Any = jax.vmap) -> State:
-    """``function`` of each lane."""
-    counts: list[int] = []
+def _start_lanes(
+    function: Callable[..., State],
+    *operands: PyTree,
+    mapped: Callable[[Callable[..., PyTree]], Callable[..., PyTree]] = jax.vmap,
+) -> State:
+    """Return the lanes whose states ``function`` returns, mapped over the leading axis of the operands."""
+    static_weights: list[int] = []
 
-    def lane(*operands: Any) -> Any:
+    def lane(*operands: PyTree) -> tuple[PyTree, Array | None]:
         value, weight = function(*operands)
-        if is_static(weight):  # in all lanes alike, and vmap would make an array of it
-            counts.append(weight)
+        if is_static(weight):  # vmap would make it an array
+            static_weights.append(weight)
             return value, None
         return value, weight
 
-    value, weights = each(lane)(*operands)
-    return State(Lanes(value, None), counts[0]) if weights is None else _weighed(value, weights)
+    value, weights = mapped(lane)(*operands)
+    if weights is None:
+        return State(Lanes(value, None), static_weights[0])
+    return _with_weights(value, weights)
 
 
-def _weighed(value: Any, weights: Any) -> State:
+def _with_weights(value: PyTree, weights: Array) -> State:
+    """Return the state of lanes that each have a weight of their own."""
     return State(Lanes(value, weights), weights.sum())
 
 
-def _weights(state: State) -> Any:
-    """Of each lane."""
+def _lane_weights(state: State) -> Array:
+    """Return the weight of each lane: [S]."""
     value, weights = state.value
     if weights is not None:
         return weights
@@ -154,11 +175,11 @@ def _weights(state: State) -> Any:
     return xp.broadcast_to(xp.asarray(state.weight), first.shape[:1])
 
 
-def _each(function: Callable[..., Any], *operands: Any) -> Any:
-    """``function`` of each lane, of values that have an axis of lanes in front."""
+def _map_lanes(function: Callable[..., PyTree], *operands: PyTree) -> PyTree:
+    """Return ``function`` mapped over the leading axis of the operands, on the device or on the host."""
     leaves = jax.tree.leaves(operands)
     if namespace(*leaves) is not np:
         return jax.vmap(function)(*operands)
     lanes = range(leaves[0].shape[0])
-    made = [function(*jax.tree.map(lambda x, i=i: x[i], operands)) for i in lanes]
-    return jax.tree.map(lambda *parts: np.stack(parts), *made)
+    results = [function(*jax.tree.map(lambda x, i=i: x[i], operands)) for i in lanes]
+    return jax.tree.map(lambda *parts: np.stack(parts), *results)

@@ -1,9 +1,12 @@
-"""Norms of the leaves of a pytree: a column of sums for each leaf, all in one array."""
+"""Norms of the leaves of a pytree: one column of sums for each leaf, all in one array."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -12,43 +15,118 @@ from jaxboard._reduce.pieces import fold
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
+    collapsed_weight,
     expand,
     floats,
-    is_static,
     namespace,
     on_cpu,
     replicated,
 )
-from jaxboard.records import Norms
+from jaxboard._types import Array
+from jaxboard.records import Scalars
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Norms:
+    """Statistics of the L leaves of a pytree, averaged over the observations.
+
+    Attributes:
+        names: the names of the leaves. A tree that is one array has one leaf named "".
+        sizes: int64[L], the number of elements of each leaf.
+        statistics: the requested statistics, in the order of display (see ``watch``).
+        squares: float64[L], the sum of squares of each leaf.
+        relative: float64[L], the sum of squares of each leaf of the tree to compare with.
+        largest: float64[L], the largest magnitude in any observation.
+        nonfinite: float64[L], the number of NaN or infinite elements in all observations.
+    """
+
+    names: tuple[str, ...]
+    sizes: np.ndarray
+    statistics: tuple[str, ...]
+    squares: np.ndarray
+    relative: np.ndarray
+    largest: np.ndarray
+    nonfinite: np.ndarray
+
+    @property
+    def norms(self) -> np.ndarray:
+        """float64[L], the norm of each leaf."""
+        return np.sqrt(self.squares)
+
+    def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
+        """Return one row: each statistic of the whole tree, then of each leaf.
+
+        A ratio to a norm of zero is left out.
+        """
+        points: dict[str, float] = {}
+        for statistic in self.statistics:
+            total, each = self._values(statistic)
+            points[f"{tag}/{statistic}"] = total
+            if self.names != ("",):
+                tags = [f"{tag}/{statistic}/{name}" for name in self.names]
+                defined = self.relative != 0 if statistic == "ratio" else np.ones(len(each), bool)
+                points |= {
+                    leaf_tag: value
+                    for leaf_tag, value, is_defined in zip(tags, each, defined, strict=True)
+                    if is_defined
+                }
+        if not self.relative.any():
+            points.pop(f"{tag}/ratio", None)
+        values = np.array([list(points.values())])
+        return Scalars(tuple(points), np.array([step]), np.array([wall_time]), values, run)
+
+    def _values(self, statistic: str) -> tuple[float, np.ndarray]:
+        """Return a statistic of the whole tree, and of each leaf."""
+        total = self.squares.sum()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            match statistic:
+                case "norm":
+                    return np.sqrt(total), self.norms
+                case "rms":
+                    sizes = np.maximum(self.sizes, 1)
+                    return np.sqrt(total / sizes.sum()), np.sqrt(self.squares / sizes)
+                case "max":
+                    return self.largest.max(), self.largest
+                case "nonfinite":
+                    return self.nonfinite.sum(), self.nonfinite
+                case _:
+                    ratio = np.sqrt(total / self.relative.sum())
+                    return ratio, np.sqrt(self.squares / self.relative)
 
 
 class Sums(NamedTuple):
-    """The value of the state: float32, a number for each of L leaves.
+    """The value of the state: float32, one number for each of L leaves.
 
     Attributes:
-        added: [3, L]: squares, elements that are not finite, squares of the tree compared with.
-        largest: [L]: magnitudes.
+        added: [3, L]: the sums of squares, the numbers of non-finite elements, and the sums of squares
+            of the tree to compare with.
+        largest: [L]: the largest magnitudes.
     """
 
-    added: Any
-    largest: Any
+    added: Array
+    largest: Array
 
 
 class NormsReducer(Reducer):
-    """Reduces float32[4, L]: squares, non-finite elements, squares to compare with, largest magnitude."""
+    """Reduce the array that :func:`measure` makes: float32[4, L].
+
+    Args:
+        leaves: the name and the number of elements of each leaf.
+        statistics: the requested statistics.
+    """
 
     name = "norms"
 
-    def __init__(self, leaves: tuple[tuple[str, int], ...], what: tuple[str, ...]):
+    def __init__(self, leaves: tuple[tuple[str, int], ...], statistics: tuple[str, ...]):
         self.leaves = leaves
-        self.what = what
+        self.statistics = statistics
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
         values = values.reshape(-1, *values.shape[-rank:])
-        count = values.shape[0]
+        count: Array | int = values.shape[0]
         if weight is not None:
             weight = (weight.reshape(-1) > 0).astype(np.int32)
-            # Magnitudes and squares: nothing of theirs is below zero.
+            # Zero is neutral: magnitudes and squares are never below it.
             values = namespace(values, weight).where(expand(weight > 0, values), values, 0)
             count = weight.sum()
         return State(Sums(values[:, :3].sum(0), values[:, 3].max(0)), count)
@@ -60,7 +138,7 @@ class NormsReducer(Reducer):
 
     def collapse(self, state: State) -> State:
         (added, largest), weight = state
-        weight = weight * largest.shape[0] if is_static(weight) else weight.sum(0)
+        weight = collapsed_weight(weight, largest.shape[0])
         return State(Sums(added.sum(0), largest.max(0)), weight)
 
     def finish(self, state: State) -> Norms:
@@ -70,7 +148,7 @@ class NormsReducer(Reducer):
         return Norms(
             names=tuple(name for name, _ in self.leaves),
             sizes=np.array([size for _, size in self.leaves]),
-            what=self.what,
+            statistics=self.statistics,
             squares=squares / count,
             relative=others / count,
             largest=largest,
@@ -78,53 +156,60 @@ class NormsReducer(Reducer):
         )
 
 
-def measure(leaves: list[Any], others: list[Any] | None, what: tuple[str, ...]) -> Any:
-    """What :class:`NormsReducer` reduces, of the leaves of one pytree.
+def measure(
+    leaves: Sequence[Array], others: Sequence[Array] | None, statistics: tuple[str, ...]
+) -> jax.Array:
+    """Return the array that :class:`NormsReducer` reduces, from the leaves of one pytree.
 
     Args:
         leaves: L arrays of floats.
-        others: as many to compare them with, or None.
-        what: see ``watch``. What it does not ask for is not computed.
+        others: L arrays to compare them with, or None.
+        statistics: the requested statistics. Rows that none of them needs are zero, and cost nothing.
+
+    Returns:
+        float32[4, L]: sums of squares, numbers of non-finite elements, sums of squares of ``others``,
+        largest magnitudes.
     """
-    none = jnp.zeros(len(leaves))
-    wanted = {
-        0: (leaves, _square, {"norm", "rms", "ratio"}),
-        1: (leaves, _nonfinite, {"nonfinite"}),
-        2: (others or [], _square, {"ratio"}),
-        3: (leaves, _largest, {"max"}),
-    }
-    rows = [
-        jnp.stack([function(x) for x in arrays]) if asked.intersection(what) else none
-        for arrays, function, asked in wanted.values()
-    ]
-    return jnp.stack(rows)
+    zeros = jnp.zeros(len(leaves))
+    rows = (
+        (leaves, _sum_of_squares, {"norm", "rms", "ratio"}),
+        (leaves, _nonfinite, {"nonfinite"}),
+        (others or [], _sum_of_squares, {"ratio"}),
+        (leaves, _largest, {"max"}),
+    )
+    return jnp.stack(
+        [
+            jnp.stack([function(x) for x in arrays]) if users.intersection(statistics) else zeros
+            for arrays, function, users in rows
+        ]
+    )
 
 
-def _square(x: Any) -> Any:
+def _sum_of_squares(x: Array) -> jax.Array:
     x = jnp.abs(x) if jnp.iscomplexobj(x) else x
     x = floats(x)
     return jnp.sum(x * x).astype(np.float32)
 
 
-def _nonfinite(x: Any) -> Any:
+def _nonfinite(x: Array) -> jax.Array:
     return replicated(_count_nonfinite, x).astype(np.float32)
 
 
-def _count_nonfinite(x: Any) -> Any:
-    def count(total: Any, piece: Any) -> Any:
+def _count_nonfinite(x: Array) -> jax.Array:
+    def count(total: jax.Array, piece: Array) -> jax.Array:
         return total + jnp.sum(jnp.where(jnp.isfinite(piece), 0, 1))
 
-    squares = _square(x)
-    none = jnp.zeros_like(squares, np.int32)
+    squares = _sum_of_squares(x)
+    zero = jnp.zeros_like(squares, np.int32)
     if not on_cpu(x):
-        return count(none, x)
-    # A CPU takes several times as long to count them as to see by the squares that there are none.
-    return lax.cond(jnp.isfinite(squares), lambda: none, lambda: fold(count, none, x))
+        return count(zero, x)
+    # On a CPU, counting takes several times as long as seeing from a finite sum of squares that there are none.
+    return lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
 
 
-def _largest(x: Any) -> Any:
+def _largest(x: Array) -> jax.Array:
     x = jnp.abs(x) if jnp.iscomplexobj(x) else x
     if not x.size:
         return jnp.zeros((), np.float32)
-    # Rather than the maximum of magnitudes: of a leaf that has a histogram too, both are computed already.
+    # Not max(abs(x)): a histogram of the same leaf computes its minimum and maximum anyway.
     return jnp.maximum(jnp.abs(x.min()), jnp.abs(x.max())).astype(np.float32)

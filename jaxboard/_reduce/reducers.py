@@ -1,10 +1,9 @@
 """Reducers of plain arrays: mean, sum, min, max, count, std, last.
 
-A reducer works on states. A state is a pair: a value (a pytree of arrays) and the weight, that is, of
-how many observations it is made. States merge: in pairs (the trips of a loop, the steps of a
-window) or along a leading axis (the iterations of a scan, the devices of a mesh). The weight is a
-Python number where it is known while tracing, which is nearly always; only masks (a branch not taken,
-``where=``) make it an array.
+A reducer works on states. A state is a pair of a value (a pytree of arrays) and a weight: how many
+observations the value holds. States merge in pairs (the trips of a loop, the steps of a window) or along a
+leading axis (the iterations of a scan, the devices of a mesh). The weight is a Python int if it is static,
+known while tracing, which is nearly always; only masks (a branch not taken, ``where=``) make it an array.
 
 The same code runs on the device (``jax.numpy``, traced) and on the host (NumPy).
 """
@@ -13,36 +12,58 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxboard._types import Array, PyTree
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 
 class State(NamedTuple):
-    """An accumulator: a value and of how many observations it is made."""
+    """An accumulator.
 
-    value: Any
+    Attributes:
+        value: a pytree of arrays.
+        weight: how many observations the value holds, or the sum of their weights: an int if it is static,
+            else an array.
+    """
+
+    value: PyTree
     weight: Any = 1
 
 
-def namespace(*arrays: Any) -> Any:
-    """NumPy if all of these are NumPy's, else ``jax.numpy``."""
-    host = all(isinstance(a, np.ndarray | np.generic | int | float) for a in arrays)
-    return np if host else jnp
+def namespace(*arrays: object) -> ModuleType:
+    """Return NumPy if all arguments are NumPy arrays or numbers, else ``jax.numpy``."""
+    on_host = all(isinstance(a, np.ndarray | np.generic | int | float) for a in arrays)
+    return np if on_host else jnp
 
 
-def is_static(weight: Any) -> bool:
-    """Whether a weight is known while tracing."""
+def is_static(weight: Array | int) -> TypeIs[int]:
+    """Return whether a weight is known while tracing."""
     return isinstance(weight, int)
 
 
-def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
-    """``function(*arrays)``, of arrays that may be sharded: every device has the whole result.
+def collapsed_weight(weight: Array | int, count: int) -> Array | int:
+    """Return the total weight of ``count`` states that are stacked along a leading axis.
 
-    Where shardings are part of the types, reshaping, slicing and scattering would each have to be told
-    what they make; there the function is left to the compiler, as without such types.
+    Args:
+        weight: the weight of each state if static, else an array with that axis.
+        count: the length of the axis.
+    """
+    return weight * count if is_static(weight) else weight.sum(0)
+
+
+def replicated(function: Callable[..., PyTree], *arrays: Array) -> PyTree:
+    """Return ``function(*arrays)`` for arrays that may be sharded: every device gets the whole result.
+
+    If shardings are part of array types (explicit mesh axes), every reshape, slice and scatter would need an
+    output sharding. This leaves the whole function to the compiler, as with automatic axes.
     """
     if namespace(*arrays) is np:
         return function(*arrays)
@@ -55,13 +76,13 @@ def replicated(function: Callable[..., Any], *arrays: Any) -> Any:
     return jax.sharding.auto_axes(function, axes=explicit, out_sharding=everywhere)(*arrays)
 
 
-def expand(weight: Any, value: Any) -> Any:
-    """A weight with axes appended until it broadcasts against a value."""
+def expand(weight: Array, value: Array) -> Array:
+    """Return a weight with axes appended until it broadcasts against a value."""
     return weight.reshape(weight.shape + (1,) * (value.ndim - weight.ndim))
 
 
-def _limit(dtype: Any, *, high: bool) -> Any:
-    """What every value of a dtype is below, or above: where min and max start from."""
+def _bound(dtype: np.dtype, *, high: bool) -> float:
+    """Return an upper or a lower bound of the values of a dtype."""
     if dtype == np.bool_:
         return high
     if jnp.issubdtype(dtype, jnp.integer):
@@ -69,98 +90,99 @@ def _limit(dtype: Any, *, high: bool) -> Any:
     return np.inf if high else -np.inf
 
 
-def floats(values: Any) -> Any:
-    """Values as floats of 32 bits at least, in which sums round little."""
+def floats(values: Array) -> Array:
+    """Return values as floats of at least 32 bits, to keep rounding errors of sums small."""
     if jnp.issubdtype(values.dtype, jnp.floating):
         return values.astype(np.float32) if values.dtype.itemsize < 4 else values
     return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64)
 
 
-def on_cpu(*arrays: Any) -> bool:
-    """Whether what is done with these is compiled for a CPU."""
+def on_cpu(*arrays: Array) -> bool:
+    """Return whether operations on these arrays are compiled for a CPU."""
     return namespace(*arrays) is not np and jax.default_backend() == "cpu"
 
 
 class Reducer:
-    """What the reducers share. ``start``, ``merge``, ``collapse`` and ``finish`` are the interface."""
+    """The interface of the reducers: ``start``, ``merge``, ``collapse``, ``empty`` and ``finish``."""
 
     name: ClassVar[str]
     elementwise: ClassVar[bool] = True
-    """Whether ``merge`` takes axes along, on the host, that all arrays of both states have in front."""
+    """True if ``merge`` on the host accepts states whose arrays all have the same extra leading axes."""
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
-        """The state of one report.
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
+        """Return the state of one report.
 
         Args:
-            values: an array; its last ``rank`` axes are one observation, the axes before are the
-                lanes of ``vmap``, each with an observation of its own.
-            weight: None, or an array over the lanes (bool: which lanes count; else by how much).
-            rank: see above.
+            values: an array. Its last ``rank`` axes are one observation; the axes before them are the
+                lanes of ``vmap``, each with one observation.
+            weight: None, or an array over the lanes: which lanes count (bool), or their weights.
+            rank: the rank of one observation.
         """
         raise NotImplementedError
 
     def merge(self, a: State, b: State) -> State:
-        """The state of all observations in ``a`` and then those in ``b``."""
+        """Return the state of the observations in ``a`` followed by those in ``b``."""
         raise NotImplementedError
 
     def collapse(self, state: State) -> State:
-        """Merges along the leading axis that every array of the state has."""
+        """Merge states that are stacked along a leading axis of every array."""
         raise NotImplementedError
 
     def empty(self, like: State) -> State:
-        """The state of no observation, with the shapes and dtypes of another."""
+        """Return the state of no observation, with the shapes and dtypes of ``like``."""
         value = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like.value)
         return State(value, self._no_weight(like))
 
     def finish(self, state: State) -> Any:
-        """The reduced value (NumPy). Only meaningful where the weight is above 0."""
+        """Return the reduced value (NumPy). It is meaningful only if the weight is above 0."""
         return state.value
 
     @staticmethod
-    def _no_weight(like: State) -> Any:
+    def _no_weight(like: State) -> jax.Array:
         dtype = jnp.int32 if is_static(like.weight) else like.weight.dtype
         return jnp.zeros((), dtype)
 
 
-def flatten_lanes(values: Any, weight: Any, rank: int) -> tuple[Any, Any, int]:
-    """Flattens the lanes of a report into one axis: values, weight, how many."""
+def flatten_lanes(values: Array, rank: int) -> tuple[Array, int]:
+    """Flatten the lanes of a report into one axis. Return the values and the number of lanes."""
     count = math.prod(values.shape[: values.ndim - rank])
     shape = (count, *values.shape[values.ndim - rank :])
-    values = replicated(lambda x: x.reshape(shape), values)
-    if weight is not None:
-        weight = replicated(lambda x: x.reshape(count), weight)
-        if weight.dtype == np.bool_:
-            weight = weight.astype(np.int32)
-    return values, weight, count
+    return replicated(lambda x: x.reshape(shape), values), count
+
+
+def flatten_weight(weight: Array) -> Array:
+    """Flatten the weight of a report in the same way. A mask becomes int32."""
+    weight = replicated(lambda x: x.reshape(-1), weight)
+    return weight.astype(np.int32) if weight.dtype == np.bool_ else weight
 
 
 class Total(NamedTuple):
-    """A sum as two floats, ``high + low``: twice the digits of one.
+    """A sum as two floats, ``high + low``, with twice the digits of one.
 
-    A float32 alone that adds up 0.1 a million times is off by a hundredth.
+    A single float32 that adds 0.1 a million times is off by a hundredth.
     """
 
-    high: Any
-    low: Any
+    high: Array
+    low: Array
 
 
 class IntTotal(Total):
-    """A sum of integers: exact to 2**48, where an int32 would overflow at 2**31."""
+    """A sum of integers: exact up to 2**48, where an int32 would overflow at 2**31."""
 
 
-def _add(a: Any, b: Any) -> tuple[Any, Any]:
-    """``a + b``, and what rounding left out of it (Knuth, TAOCP 2, section 4.2.2, theorem B)."""
+def _add(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return ``a + b`` and its rounding error (Knuth, TAOCP 2, section 4.2.2, theorem B)."""
     xp = namespace(a, b)
     with np.errstate(invalid="ignore"):
         total = a + b
         part = total - a
         rest = (a - (total - part)) + (b - part)
-    # Where the sum is infinite, the differences are NaN.
+    # The differences are NaN if the sum is infinite.
     return total, xp.where(xp.isfinite(total), rest, 0)
 
 
-def _total(values: Any) -> Total:
-    """Each value as the sum of itself."""
+def _as_totals(values: Array) -> Total:
+    """Return each value as a sum of one term."""
     dtype = values.dtype
     if jnp.issubdtype(dtype, jnp.floating):
         values = floats(values)
@@ -168,43 +190,44 @@ def _total(values: Any) -> Total:
     if dtype == np.bool_ or dtype.itemsize < 4:
         values = floats(values)
         return IntTotal(values, namespace(values).zeros_like(values))
-    # A float does not hold all of these; each half it does.
+    # A float32 does not hold every int32, but it holds each half of the bits exactly.
     half = dtype.itemsize * 4
     upper, lower = floats(values >> half), floats(values & (2**half - 1))
     return IntTotal(*_add(upper * 2.0**half, lower))
 
 
 class _Summing(Reducer):
-    """Reducers whose value is a weighted sum of the observations."""
+    """Base class of reducers whose value is a weighted sum of the observations."""
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:
-            return State(_total(values), 1)
-        values, weight, _ = flatten_lanes(values, weight, rank)
-        total = _total(values)
+            return State(_as_totals(values), 1)
+        values, _ = flatten_lanes(values, rank)
+        total = _as_totals(values)
         if weight is None:
             return self.collapse(State(total, 1))
+        weight = flatten_weight(weight)
         kind = type(total) if jnp.issubdtype(weight.dtype, jnp.integer) else Total
         xp = namespace(values, weight)
         factor = expand(weight, values).astype(total.high.dtype)
-        # where() and not only the product: 0 * nan is nan.
+        # where() in addition to the product: 0 * nan is nan.
         parts = [xp.where(factor > 0, part * factor, 0) for part in total]
         return self.collapse(State(kind(*parts), xp.where(weight > 0, weight, 0)))
 
     def merge(self, a: State, b: State) -> State:
-        whole = isinstance(a.value, IntTotal) and isinstance(b.value, IntTotal)
+        is_integer = isinstance(a.value, IntTotal) and isinstance(b.value, IntTotal)
         high, rest = _add(a.value.high, b.value.high)
         total = _add(high, rest + (a.value.low + b.value.low))
-        return State((IntTotal if whole else Total)(*total), a.weight + b.weight)
+        return State((IntTotal if is_integer else Total)(*total), a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
         (high, low), weight = state
-        weight = weight * high.shape[0] if is_static(weight) else weight.sum(0)
-        return State(type(state.value)(*_add(high.sum(0), low.sum(0))), weight)
+        total = type(state.value)(*_add(high.sum(0), low.sum(0)))
+        return State(total, collapsed_weight(weight, high.shape[0]))
 
 
 class Mean(_Summing):
-    """The (weighted) mean, carried as the sum and the weight."""
+    """The weighted mean, carried as the sum and the weight."""
 
     name = "mean"
 
@@ -218,7 +241,7 @@ class Mean(_Summing):
 
 
 class Sum(_Summing):
-    """The (weighted) sum: int64 of integers, else a float."""
+    """The weighted sum: int64 for integers, else a float."""
 
     name = "sum"
 
@@ -230,92 +253,92 @@ class Sum(_Summing):
 
 
 class Count(Reducer):
-    """How many observations there were."""
+    """The number of observations."""
 
     name = "count"
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
-        _, weight, count = flatten_lanes(values, weight, rank)
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None:
+            count = math.prod(values.shape[: values.ndim - rank])
             return State(namespace(values).asarray(count, np.int32), count)
-        count = (weight > 0).astype(np.int32).sum()
-        return State(count, count)
+        positive = (flatten_weight(weight) > 0).astype(np.int32).sum()
+        return State(positive, positive)
 
     def merge(self, a: State, b: State) -> State:
         return State(a.value + b.value, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
         value, weight = state
-        weight = weight * value.shape[0] if is_static(weight) else weight.sum(0)
-        return State(value.sum(0), weight)
+        return State(value.sum(0), collapsed_weight(weight, value.shape[0]))
 
 
 class _Extreme(Reducer):
-    """The smallest or the largest observation."""
+    """Base class of the smallest and the largest observation."""
 
-    high: ClassVar[bool]
+    starts_high: ClassVar[bool]
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:
             return State(values, 1)
-        values, weight, count = flatten_lanes(values, weight, rank)
+        values, count = flatten_lanes(values, rank)
         if weight is None:
-            return State(self._along(values), count)
-        start = _limit(values.dtype, high=self.high)
+            return State(self._extreme(values), count)
+        weight = flatten_weight(weight)
+        neutral = _bound(values.dtype, high=self.starts_high)
         xp = namespace(values, weight)
-        values = xp.where(expand(weight > 0, values), values, xp.asarray(start, values.dtype))
-        return State(self._along(values), (weight > 0).astype(np.int32).sum(0))
+        values = xp.where(expand(weight > 0, values), values, xp.asarray(neutral, values.dtype))
+        return State(self._extreme(values), (weight > 0).astype(np.int32).sum(0))
 
     def merge(self, a: State, b: State) -> State:
         xp = namespace(a.value, b.value)
-        pick = xp.minimum if self.high else xp.maximum
+        pick = xp.minimum if self.starts_high else xp.maximum
         return State(pick(a.value, b.value), a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
         value, weight = state
-        weight = weight * value.shape[0] if is_static(weight) else weight.sum(0)
-        return State(self._along(value), weight)
+        return State(self._extreme(value), collapsed_weight(weight, value.shape[0]))
 
     def empty(self, like: State) -> State:
-        fill = _limit(like.value.dtype, high=self.high)
-        return State(jnp.full(like.value.shape, fill, like.value.dtype), self._no_weight(like))
+        neutral = _bound(like.value.dtype, high=self.starts_high)
+        return State(jnp.full(like.value.shape, neutral, like.value.dtype), self._no_weight(like))
 
-    def _along(self, values: Any) -> Any:
-        return values.min(0) if self.high else values.max(0)
+    def _extreme(self, values: Array) -> Array:
+        return values.min(0) if self.starts_high else values.max(0)
 
 
 class Min(_Extreme):
     """The smallest observation; NaN if one is NaN."""
 
     name = "min"
-    high = True
+    starts_high = True
 
 
 class Max(_Extreme):
     """The largest observation; NaN if one is NaN."""
 
     name = "max"
-    high = False
+    starts_high = False
 
 
 class Last(Reducer):
-    """The observation made last."""
+    """The last observation."""
 
     name = "last"
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:
             return State(values, 1)
-        values, weight, _ = flatten_lanes(values, weight, rank)
+        values, _ = flatten_lanes(values, rank)
         if weight is None:
             return State(values[-1], 1)
-        return self.collapse(State(values, (weight > 0).astype(np.int32)))
+        return self.collapse(State(values, (flatten_weight(weight) > 0).astype(np.int32)))
 
     def merge(self, a: State, b: State) -> State:
         if is_static(b.weight):
             return b
         xp = namespace(a.value, b.value, b.weight)
-        value = jax.tree.map(lambda x, y: xp.where(expand(b.weight > 0, y), y, x), a.value, b.value)
+        has_value = b.weight > 0
+        value = jax.tree.map(lambda x, y: xp.where(expand(has_value, y), y, x), a.value, b.value)
         return State(value, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
@@ -323,28 +346,30 @@ class Last(Reducer):
         if is_static(weight):
             return State(jax.tree.map(lambda x: x[-1], value), weight)
         xp = namespace(weight)
-        # The last index with a weight: argmax finds the first one, so look from the back.
+        # argmax finds the first index with a weight; the reversed array gives the last.
         index = weight.shape[0] - 1 - xp.argmax(weight[::-1] > 0)
         return State(jax.tree.map(lambda x: x[index], value), weight.sum(0))
 
 
 class Std(Reducer):
-    """The standard deviation of the observations (of the population: divided by n).
+    """The standard deviation of the observations, of the population (divided by n).
 
-    Carried as mean and sum of squared deviations, merged as in Chan, Golub and LeVeque, "Updating
+    The state holds the mean and the sum of squared deviations, merged as in Chan, Golub and LeVeque, "Updating
     formulae and a pairwise algorithm for computing sample variances" (1979).
     """
 
     name = "std"
 
-    def start(self, values: Any, weight: Any, rank: int) -> State:
-        values, weight, _ = flatten_lanes(floats(values), weight, rank)
+    def start(self, values: Array, weight: Array | None, rank: int) -> State:
+        values, _ = flatten_lanes(floats(values), rank)
         xp = namespace(values)
         zeros = xp.zeros_like(values)
         if weight is None:
             return self.collapse(State((values, zeros), 1))
-        weight = xp.where(weight > 0, weight, xp.zeros_like(weight))  # NaN is not above 0 either
-        return self.collapse(State((values, zeros), weight))
+        weight = flatten_weight(weight)
+        # This drops NaN too, which is not above 0.
+        positive = xp.where(weight > 0, weight, xp.zeros_like(weight))
+        return self.collapse(State((values, zeros), positive))
 
     def merge(self, a: State, b: State) -> State:
         pair = jax.tree.map(lambda x, y: namespace(x, y).stack([x, y]), a.value, b.value)
@@ -358,17 +383,17 @@ class Std(Reducer):
     def collapse(self, state: State) -> State:
         (mean, squares), weight = state
         if is_static(weight):
-            total = mean.mean(0)
-            return State(
-                (total, (squares + weight * (mean - total) ** 2).sum(0)), weight * mean.shape[0]
-            )
+            overall = mean.mean(0)
+            squares = (squares + weight * (mean - overall) ** 2).sum(0)
+            return State((overall, squares), weight * mean.shape[0])
         xp = namespace(mean, weight)
         factor = expand(weight, mean).astype(mean.dtype)
         mean = xp.where(factor > 0, mean, 0)
         squares = xp.where(factor > 0, squares, 0)
-        sum_ = factor.sum(0)
-        total = (mean * factor).sum(0) / xp.where(sum_ > 0, sum_, 1)
-        return State((total, (squares + factor * (mean - total) ** 2).sum(0)), weight.sum(0))
+        total_weight = factor.sum(0)
+        overall = (mean * factor).sum(0) / xp.where(total_weight > 0, total_weight, 1)
+        squares = (squares + factor * (mean - overall) ** 2).sum(0)
+        return State((overall, squares), weight.sum(0))
 
     def finish(self, state: State) -> Any:
         (_, squares), weight = state
@@ -378,4 +403,4 @@ class Std(Reducer):
 
 _ALL = (Mean(), Sum(), Min(), Max(), Count(), Std(), Last())
 REDUCTIONS: dict[str, Reducer] = {reducer.name: reducer for reducer in _ALL}
-"""What ``reduce=`` may be for a scalar, by name."""
+"""The reducers that ``reduce=`` names, except ``"stack"``."""

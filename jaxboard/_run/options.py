@@ -6,13 +6,13 @@ import operator
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import SupportsIndex, cast
 
 from jaxboard import _paths
 from jaxboard._check import positive_number
 from jaxboard._errors import UsageError
-from jaxboard.records import Kind, Record
+from jaxboard.records import Kind, Record, flatten
 
 
 def check_positive(**options: float) -> None:
@@ -53,27 +53,8 @@ def hparams_record(hparams: object, step: int) -> Record | None:
             f"Run(hparams=...): expected a dict, got {type(hparams).__name__}. Convert a dataclass with "
             "dataclasses.asdict(config), parsed arguments with vars(args)."
         )
-    return Record(
-        Kind.HPARAMS,
-        "hparams",
-        step,
-        time.time(),
-        dict(_flatten(cast("Mapping[object, object]", hparams))),
-    )
-
-
-def _flatten(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(cast("Mapping[object, object]", value), f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", _as_python_number(value)
-
-
-def _as_python_number(value: object) -> object:
-    """Return an array of rank 0, NumPy's or JAX's, as a Python number; other values as they are."""
-    item = getattr(value, "item", None)
-    return item() if item is not None and getattr(value, "shape", None) == () else value
+    flat = flatten(cast("Mapping[object, object]", hparams))
+    return Record(Kind.HPARAMS, "hparams", step, time.time(), flat)
 
 
 def parse_logdir(logdir: object) -> pathlib.Path | str | None:

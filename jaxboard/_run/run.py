@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self
+from typing import Any, Self
 
-from jaxboard import _emit, _paths
+from jaxboard import _paths
+from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
@@ -27,31 +28,10 @@ from jaxboard._telemetry import start
 from jaxboard._telemetry.settings import Telemetry
 from jaxboard.sinks import FanOut, Sink, TensorBoardSink
 
-P = ParamSpec("P")
-
 _open: dict[Channel, Run] = {}
 
 
-class _Verb(Generic[P]):
-    """A verb as a method of a run. On the class, it is the verb itself."""
-
-    def __init__(self, verb: Callable[P, None]):
-        self._verb = verb
-
-    def __get__(self, run: Run | None, owner: type) -> Callable[P, None]:
-        if run is None:
-            return self._verb
-
-        @functools.wraps(self._verb)
-        def method(*args: P.args, **kwargs: P.kwargs) -> None:
-            _check_open(run)
-            with directed(channel_of(run)):
-                self._verb(*args, **kwargs)
-
-        return method
-
-
-class Run:
+class Run(VerbMethods):
     """An open training run: reports go to its log directory until it is closed.
 
     Opening a run makes it the **active run** of the process. Instrumented functions and the verbs
@@ -62,7 +42,7 @@ class Run:
     the ``with`` block closes the run. A run left open is closed at interpreter exit, and on SIGTERM unless
     the program has a handler of its own.
 
-    The verbs, except ``tap``, are also methods. In plain Python ``run.scalar(...)`` reports to this run,
+    The verbs are also methods, except ``scope``, which applies to all runs. In plain Python ``run.scalar(...)`` reports to this run,
     active or not. In traced code it equals ``jb.scalar(...)``: the report goes to the run that is active when
     the compiled program executes.
 
@@ -78,7 +58,8 @@ class Run:
             (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
         hparams: the hyperparameters, shown in the HParams dashboard. Nested mappings are flattened, their
             names joined by ``/``.
-        step: the first step.
+        step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
+            reported at this step or later. Without ``step``, opening a run drops nothing.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -117,20 +98,12 @@ class Run:
         0
     """
 
-    scalar = _Verb(_emit.scalar)
-    scalars = _Verb(_emit.scalars)
-    histogram = _Verb(_emit.histogram)
-    image = _Verb(_emit.image)
-    text = _Verb(_emit.text)
-    figure = _Verb(_emit.figure)
-    watch = _Verb(_emit.watch)
-
     def __init__(
         self,
         logdir: str | os.PathLike[str] | None,
         *,
         hparams: Mapping[str, Any] | None = None,
-        step: int = 0,
+        step: int | None = None,
         flush_secs: float = 1.0,
         sinks: Sequence[Sink] | None = None,
         overflow: Overflow = "wait",
@@ -146,7 +119,7 @@ class Run:
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         start.check(telemetry)
-        first = options.step_number(f"Run(step={step!r})", step)
+        first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
         record = options.hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
@@ -169,7 +142,7 @@ class Run:
         self._flusher = Flusher(
             buffer,
             NonFiniteMonitor(Assembler(), policy(on_nonfinite, lost)),
-            _sink(self.logdir, first, sinks),
+            _sink(self.logdir, None if step is None else first, sinks),
             flush_secs=flush_secs,
             losses=lost,
             writes=rank.is_writer,
@@ -268,6 +241,10 @@ class Run:
         _open.pop(self._channel, None)
         forget(self._close_at_exit)
 
+    def _active(self) -> contextlib.AbstractContextManager[None]:
+        _check_open(self)
+        return directed(self._channel)
+
     def __enter__(self) -> Self:
         _check_open(self)
         activate(self._channel)
@@ -316,7 +293,9 @@ def current_run() -> Run | None:
     return None if channel is None else _open.get(channel)
 
 
-def _sink(logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None) -> Sink:
+def _sink(
+    logdir: pathlib.Path | str | None, step: int | None, sinks: Sequence[Sink] | None
+) -> Sink:
     if sinks is None:
         return TensorBoardSink(str(logdir), start_step=step)
     if len(sinks) == 1:

@@ -1,1 +1,1 @@
-"""For other libraries, one module each. Nothing here is imported unless you import it."""
+"""Integrations with other libraries, one module each. A module is imported only if the user imports it."""

@@ -1,9 +1,8 @@
-"""Reports from inside an Optax optimizer: ``pip install 'jaxboard-tb[optax]'``."""
+"""Reports from inside an Optax optimizer. Requires ``pip install 'jaxboard-tb[optax]'``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import optax
 
@@ -13,10 +12,10 @@ import jaxboard as jb
 def report(
     tag: str, *, what: str | Sequence[str] = "norm", every: int | None = None
 ) -> optax.GradientTransformation:
-    """A gradient transformation that reports the updates where it stands, and passes them on.
+    """Return a gradient transformation that reports the updates and does not change them.
 
-    In a chain it shows what the transformations before it made. Where the optimizer is given the
-    parameters, ``tag/ratio`` is the norm of the updates divided by theirs.
+    In a chain it reports the output of the transformation before it. If the optimizer receives the
+    parameters, ``tag/ratio`` is the norm of the updates divided by the norm of the parameters.
 
     Args:
         tag: the first part of the names.
@@ -24,7 +23,10 @@ def report(
         every: see :func:`jaxboard.scalar`.
 
     Returns:
-        A transformation without state.
+        A gradient transformation without state.
+
+    Raises:
+        ReportError: an argument is invalid; raised by the ``update`` function.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -41,7 +43,9 @@ def report(
     def init(params: optax.Params) -> optax.OptState:  # noqa: ARG001 (Optax's signature)
         return optax.EmptyState()
 
-    def update(updates: optax.Updates, state: optax.OptState, params: Any = None) -> Any:
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
         jb.watch(tag, updates, what=what, every=every, relative_to=params)
         return updates, state
 

@@ -11,13 +11,13 @@ import math
 import numbers
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from jaxboard._log import describe
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
 from jaxboard.sinks import _columns, _markdown, _proto
 from jaxboard.sinks._lost import Lose
 
@@ -244,18 +244,10 @@ def _text(record: Record) -> _proto.Message:
 
 def _hparams(record: Record) -> _proto.Message:
     info = _proto.hparams_data.SessionStartInfo(start_time_secs=record.wall_time)
-    for name, value in _flatten(record.value):
+    for name, value in flatten(record.value).items():
         _set_hparam(info.hparams[name], value)
     data = _proto.hparams_data.HParamsPluginData(session_start_info=info)
     return _hparams_value(_proto.hparams.SESSION_START_INFO_TAG, data)
-
-
-def _flatten(tree: Mapping[object, object], prefix: str = "") -> Iterator[tuple[str, object]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(cast("Mapping[object, object]", value), f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
 
 
 class _HParam(Protocol):

@@ -1,13 +1,16 @@
-"""The names that users import."""
+"""The public names of the package."""
 
 from __future__ import annotations
 
 import inspect
+import pathlib
+import re
 import types
 
 import pytest
 
 import jaxboard
+from jaxboard import _emit, records
 
 NAMES = [
     "JAXProfiler",
@@ -39,12 +42,12 @@ NAMES = [
 
 
 def test_public_names() -> None:
-    """These are the names, and a new one is added here on purpose."""
+    """The public names are exactly these. A new name must be added here."""
     assert sorted(jaxboard.__all__) == NAMES
 
 
 def test_nothing_else_is_public() -> None:
-    """What stands in the namespace without an underscore is meant to be used."""
+    """Every name without an underscore is public or a module."""
     public = [
         name
         for name in dir(jaxboard)
@@ -55,15 +58,58 @@ def test_nothing_else_is_public() -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "__version__"])
 def test_public_names_are_documented(name: str) -> None:
-    """Each has a docstring of its own and says it comes from jaxboard."""
+    """Each public name has a docstring and a module inside jaxboard."""
     value = getattr(jaxboard, name)
     assert inspect.getdoc(value)
     assert value.__module__.split(".")[0] == "jaxboard"
 
 
-@pytest.mark.parametrize(
-    "verb", ["figure", "histogram", "image", "instrument", "scalar", "scalars", "scope", "text"]
-)
-def test_verbs_have_an_example(verb: str) -> None:
-    """What people call shows how it is called."""
-    assert "Example" in (inspect.getdoc(getattr(jaxboard, verb)) or "")
+def test_verbs_are_listed() -> None:
+    """VERBS, the methods of a run, are all public functions of the verbs' package except scope."""
+    functions = {
+        name
+        for name in NAMES
+        if inspect.isfunction(value := getattr(jaxboard, name))
+        and value.__module__.startswith("jaxboard._emit.")
+    }
+    assert set(_emit.VERBS) == functions - {"scope"}
+
+
+@pytest.mark.parametrize("name", [*_emit.VERBS, "scope", "instrument"])
+def test_verbs_have_an_example(name: str) -> None:
+    """Every verb's docstring has an example."""
+    assert "Example:" in (inspect.getdoc(getattr(jaxboard, name)) or "")
+
+
+def test_traced_verbs_are_in_the_conformance_table() -> None:
+    """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
+    table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
+    called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
+    assert called == set(_emit.VERBS) - {"figure", "text", "tap"}
+
+
+def test_public_records() -> None:
+    """The types that a sink receives are exactly these, and each has a docstring with an example."""
+    assert records.__all__ == [
+        "Batch",
+        "EncodedImage",
+        "Histogram",
+        "Kind",
+        "Record",
+        "Scalars",
+        "records",
+    ]
+    for name in records.__all__:
+        if name != "Batch":  # an alias
+            assert "Example:" in (inspect.getdoc(getattr(records, name)) or "")
+
+
+def test_public_kinds() -> None:
+    """A sink receives these kinds of records and no other."""
+    assert [kind.value for kind in records.Kind] == [
+        "scalar",
+        "histogram",
+        "image",
+        "text",
+        "hparams",
+    ]

@@ -1,4 +1,4 @@
-"""What the verbs say of arguments they cannot take: every message in full, with the user's own line."""
+"""Error messages of the verbs for invalid arguments, in full, with the line of the user's call."""
 
 # pyright: reportArgumentType=false
 
@@ -19,107 +19,107 @@ from jaxboard.testing import capture
 
 
 def message(call):
-    """What ``call``, a lambda on one line, is refused with, and where that line is."""
-    with capture() as records, pytest.raises(jb.ReportError) as refused:
+    """Return the message that ``call``, a lambda on one line, raises, and the location of that line."""
+    with capture() as records, pytest.raises(jb.ReportError) as raised:
         call()
     assert records == []
-    return str(refused.value), f"test_errors.py:{call.__code__.co_firstlineno}"
+    return str(raised.value), f"test_errors.py:{call.__code__.co_firstlineno}"
 
 
-def picture(*shape, dtype=np.float32):
+def image(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
 
 
-NO_IMAGE = (
+NOT_AN_IMAGE = (
     "expected an image [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, got {}. "
     "Add the channel axis with x[..., None]."
 )
-NO_MASK = "expected where= to be a bool scalar, got {}."
-NO_SCALAR = "expected a scalar, got {}. Reduce it first (jnp.mean(x)) or use jaxboard.histogram."
-NO_PIXELS = (
+NOT_A_MASK = "expected where= to be a bool scalar, got {}."
+NOT_A_SCALAR = "expected a scalar, got {}. Reduce it first (jnp.mean(x)) or use jaxboard.histogram."
+NOT_PIXELS = (
     "expected pixels as uint8, or as floats from 0 to 1, got {}. "
     "Convert them first (x.astype(jnp.uint8))."
 )
-NO_REDUCTION = "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'stack', 'std', 'sum', got {}."
-NO_TAG = "the tag is empty. Name what is reported, as in 'train/loss'."
+NOT_A_REDUCTION = "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'stack', 'std', 'sum', got {}."
+BLANK_TAG = "the tag is empty. Name what is reported, as in 'train/loss'."
 TRACING = (
     "{} is for plain Python, and JAX is tracing here: it would be reported once, while compiling. "
     "Report it outside of the traced function."
 )
-EVERY = "expected every= to be a positive integer (steps), got {}."
+NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
 
 
 @pytest.mark.parametrize(
     ("call", "tag", "problem"),
     [
-        (lambda: jb.scalar("", 1.0), "", NO_TAG),
-        (lambda: jb.histogram(" ", np.ones(3)), " ", NO_TAG),
-        (lambda: jb.image("", picture(2, 2, 1)), "", NO_TAG),
-        (lambda: jb.text("", "hello"), "", NO_TAG),
-        (lambda: jb.scope(""), "", NO_TAG),
+        (lambda: jb.scalar("", 1.0), "", BLANK_TAG),
+        (lambda: jb.histogram(" ", np.ones(3)), " ", BLANK_TAG),
+        (lambda: jb.image("", image(2, 2, 1)), "", BLANK_TAG),
+        (lambda: jb.text("", "hello"), "", BLANK_TAG),
+        (lambda: jb.scope(""), "", BLANK_TAG),
         (lambda: jb.scalar(3, 1.0), 3, "expected a string as the tag, got 3 (int)."),
         (lambda: jb.scalars(None, {}), None, "expected a string as the tag, got None (NoneType)."),
     ],
 )
 def test_tags(call, tag, problem):
-    """A tag is a string that names something; an empty one and one of another type are refused."""
-    said, where = message(call)
-    assert said == f"report {tag!r} ({where}): {problem}"
+    """A blank tag and a tag that is not a string raise."""
+    text, place = message(call)
+    assert text == f"report {tag!r} ({place}): {problem}"
 
 
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        (lambda: jb.scalar("x", np.ones(8, np.float32)), NO_SCALAR.format("float32[8]")),
-        (lambda: jb.scalar("x", jnp.ones(8)), NO_SCALAR.format("float32[8]")),
-        (lambda: jb.scalar("x", jnp.ones((2, 3), bool)), NO_SCALAR.format("bool[2,3]")),
+        (lambda: jb.scalar("x", np.ones(8, np.float32)), NOT_A_SCALAR.format("float32[8]")),
+        (lambda: jb.scalar("x", jnp.ones(8)), NOT_A_SCALAR.format("float32[8]")),
+        (lambda: jb.scalar("x", jnp.ones((2, 3), bool)), NOT_A_SCALAR.format("bool[2,3]")),
         (lambda: jb.scalar("x", "high"), "expected numbers, got 'high' (str)."),
         (lambda: jb.scalar("x", None), "expected numbers, got None (NoneType)."),
         (lambda: jb.scalar("x", jnp.complex64(1j)), "got complex64[]. Report its real part, or abs(x)."),
         (lambda: jb.histogram("x", np.ones(4, complex)), "got complex128[4]. Report its real part, or abs(x)."),
-        (lambda: jb.image("x", picture(4, 4)), NO_IMAGE.format("float32[4,4]")),
-        (lambda: jb.image("x", picture(4, 4, 2)), NO_IMAGE.format("float32[4,4,2]")),
-        (lambda: jb.image("x", picture(0, 4, 4, 3)), NO_IMAGE.format("float32[0,4,4,3]")),
-        (lambda: jb.image("x", picture(4, 4, 1, dtype=np.int32)), NO_PIXELS.format("int32[4,4,1]")),
+        (lambda: jb.image("x", image(4, 4)), NOT_AN_IMAGE.format("float32[4,4]")),
+        (lambda: jb.image("x", image(4, 4, 2)), NOT_AN_IMAGE.format("float32[4,4,2]")),
+        (lambda: jb.image("x", image(0, 4, 4, 3)), NOT_AN_IMAGE.format("float32[0,4,4,3]")),
+        (lambda: jb.image("x", image(4, 4, 1, dtype=np.int32)), NOT_PIXELS.format("int32[4,4,1]")),
         (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),
         (lambda: jb.figure("x", 5), "expected a matplotlib figure, got 5 (int)."),
     ],
 )  # fmt: skip
 def test_values(call, problem):
-    """A value of the wrong rank, dtype or type is described, with what to do instead."""
-    said, where = message(call)
-    assert said == f"report 'x' ({where}): {problem}"
+    """A value of a wrong rank, dtype or type raises an error that describes it and names the fix."""
+    text, place = message(call)
+    assert text == f"report 'x' ({place}): {problem}"
 
 
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        (lambda: jb.scalar("x", 1.0, every=0), EVERY.format("0")),
-        (lambda: jb.scalar("x", 1.0, every=2.0), EVERY.format("2.0")),
-        (lambda: jb.histogram("x", np.ones(3), every=-1), EVERY.format("-1")),
-        (lambda: jb.text("x", "hello", every=True), EVERY.format("True")),
-        (lambda: jb.histogram("x", {}, every=0), EVERY.format("0")),
-        (lambda: jb.scalars("x", {}, every=0), EVERY.format("0")),
-        (lambda: jb.scalars("x", {}, reduce="median"), NO_REDUCTION.format("'median'")),
-        (lambda: jb.scalar("x", 1.0, reduce="median"), NO_REDUCTION.format("'median'")),
+        (lambda: jb.scalar("x", 1.0, every=0), NOT_A_CADENCE.format("0")),
+        (lambda: jb.scalar("x", 1.0, every=2.0), NOT_A_CADENCE.format("2.0")),
+        (lambda: jb.histogram("x", np.ones(3), every=-1), NOT_A_CADENCE.format("-1")),
+        (lambda: jb.text("x", "hello", every=True), NOT_A_CADENCE.format("True")),
+        (lambda: jb.histogram("x", {}, every=0), NOT_A_CADENCE.format("0")),
+        (lambda: jb.scalars("x", {}, every=0), NOT_A_CADENCE.format("0")),
+        (lambda: jb.scalars("x", {}, reduce="median"), NOT_A_REDUCTION.format("'median'")),
+        (lambda: jb.scalar("x", 1.0, reduce="median"), NOT_A_REDUCTION.format("'median'")),
         (lambda: jb.scalar("x", 1.0, step=1.5), "expected step= to be an integer, got 1.5."),
         (lambda: jb.scalar("x", 1.0, weight=-1), "expected weight= to be 0 or more, got -1."),
-        (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NO_SCALAR.format("float64[2]")),
-        (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NO_MASK.format("bool[2]")),
-        (lambda: jb.scalar("x", 1.0, where=0.5), NO_MASK.format("float64[]")),
+        (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NOT_A_SCALAR.format("float64[2]")),
+        (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NOT_A_MASK.format("bool[2]")),
+        (lambda: jb.scalar("x", 1.0, where=0.5), NOT_A_MASK.format("float64[]")),
     ],
 )  # fmt: skip
 def test_options(call, problem):
-    """An option out of its range is named with what was given."""
-    said, where = message(call)
-    assert said == f"report 'x' ({where}): {problem}"
+    """An option out of range raises an error that names the option and its value."""
+    text, place = message(call)
+    assert text == f"report 'x' ({place}): {problem}"
 
 
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        (lambda x: jb.scalar("x", x), NO_SCALAR.format("float32[8]")),
-        (lambda x: jb.image("x", x), NO_IMAGE.format("float32[8]")),
+        (lambda x: jb.scalar("x", x), NOT_A_SCALAR.format("float32[8]")),
+        (lambda x: jb.image("x", x), NOT_AN_IMAGE.format("float32[8]")),
         (lambda x: jb.scalar("x", x[0] * 1j), "got complex64[]. Report its real part, or abs(x)."),
         (lambda x: jb.text("x", "hello"), TRACING.format("text")),
         (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("figure")),
@@ -127,29 +127,29 @@ def test_options(call, problem):
 )
 @pytest.mark.parametrize("wrap", [jax.jit, lambda f: jb.instrument(jax.jit(f))])
 def test_in_traced_code(wrap, call, problem):
-    """Under jit the message is the same and names the line in the traced function."""
-    with capture() as records, pytest.raises(jb.ReportError) as refused:
+    """Under jit the message is the same, with the line in the traced function."""
+    with capture() as records, pytest.raises(jb.ReportError) as raised:
         wrap(call)(jnp.ones(8))
     assert records == []
-    where = f"test_errors.py:{call.__code__.co_firstlineno}"
-    assert str(refused.value) == f"report 'x' ({where}): {problem}"
+    place = f"test_errors.py:{call.__code__.co_firstlineno}"
+    assert str(raised.value) == f"report 'x' ({place}): {problem}"
 
 
-def test_a_file_in_the_way_of_the_log_directory(tmp_path: pathlib.Path):
-    """A log directory that cannot be made is refused at once, and no run is open afterwards."""
+def test_a_log_directory_that_cannot_be_created(tmp_path: pathlib.Path):
+    """A log directory that cannot be created raises immediately and leaves no run open."""
     (tmp_path / "runs").write_text("")
     logdir = tmp_path / "runs" / "first"
-    with pytest.raises(jb.RunError) as refused:
+    with pytest.raises(jb.RunError) as raised:
         jb.Run(logdir)
-    assert str(refused.value) == (
+    assert str(raised.value) == (
         f"cannot write to the log directory {str(logdir)!r}: Not a directory. Choose another "
         "directory, or make this one writable."
     )
     assert jb.current_run() is None
 
 
-def test_no_run_is_said_once(tmp_path: pathlib.Path):
-    """Reports without a run warn once in a process, with the first report's tag and line."""
+def test_reports_without_a_run_warn_once(tmp_path: pathlib.Path):
+    """Reports without a run warn once per process, with the tag and line of the first report."""
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent(
@@ -169,7 +169,7 @@ def test_no_run_is_said_once(tmp_path: pathlib.Path):
             """
         )
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, program],
         capture_output=True,
         text=True,
@@ -177,8 +177,8 @@ def test_no_run_is_said_once(tmp_path: pathlib.Path):
         timeout=120,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout == (
         "jaxboard.JaxboardWarning: report 'loss' (program.py:8): no run is open, so nothing is "
         "reported. Open one around the loop: with jaxboard.Run('runs/name'): ...\n"
     )

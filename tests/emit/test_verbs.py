@@ -1,4 +1,4 @@
-"""The verbs in plain Python: which record each call makes, with which value and at which step."""
+"""The verbs in plain Python: the records of each call, with their values and steps."""
 
 import struct
 import zlib
@@ -25,7 +25,7 @@ def points(records):
 
 
 def reported(verb, *args, **options):
-    """The value of the one record that a call makes."""
+    """Return the value of the one record that a call makes."""
     with capture() as records:
         verb("x", *args, **options)
     return only(records).value
@@ -49,7 +49,7 @@ def reported(verb, *args, **options):
     ids=lambda value: f"{type(value).__name__}-{getattr(value, 'dtype', '')}",
 )
 def test_scalar_values(value):
-    """A Python number, a NumPy scalar and a JAX array are all one scalar record of the same number."""
+    """A Python number, a NumPy scalar and a JAX array each make one scalar record of the same number."""
     with capture(step=4) as records:
         jb.scalar("x", value)
     record = only(records)
@@ -58,12 +58,12 @@ def test_scalar_values(value):
 
 
 def test_a_python_float_keeps_its_digits():
-    """A number that never was on a device is not rounded to 32 bits."""
+    """A number that was never on a device is not rounded to 32 bits."""
     assert reported(jb.scalar, 0.1) == 0.1
 
 
 def test_non_finite_scalars_are_reported():
-    """NaN and infinity are values, the ones that matter most."""
+    """NaN and infinity are reported like other values."""
     with capture() as records:
         jb.scalar("host", float("inf"))
         jb.scalar("device", jnp.float32(jnp.inf))
@@ -73,7 +73,7 @@ def test_non_finite_scalars_are_reported():
 
 
 def test_scalars_of_a_pytree():
-    """Each leaf is a scalar under its path."""
+    """Each leaf makes a scalar whose tag is its path."""
     with capture() as records:
         jb.scalars("loss", {"kl": 1, "rest": [2.0, jnp.float32(3)]})
     assert sorted(points(records)) == [
@@ -94,7 +94,7 @@ def test_scalars_of_a_pytree():
     ids=["range", "integers", "matrix"],
 )
 def test_histogram_counts_are_numpys(convert, values):
-    """The counts are those of NumPy for the same edges, which reach from the smallest to the largest."""
+    """The counts equal NumPy's for the same edges, which reach from the minimum to the maximum."""
     histogram = reported(jb.histogram, convert(values))
     counts, _ = np.histogram(values, histogram.edges)
     np.testing.assert_array_equal(histogram.counts, counts)
@@ -115,8 +115,8 @@ def test_histogram_counts_are_numpys(convert, values):
     ],
     ids=["empty", "constant", "one number", "all NaN", "some non-finite"],
 )
-def test_histograms_at_the_edge(convert, values, edges, counts, nonfinite):
-    """Empty, constant and non-finite arrays have the buckets that are theirs, and lose no element."""
+def test_histograms_of_unusual_arrays(convert, values, edges, counts, nonfinite):
+    """Empty, constant and non-finite arrays have exact buckets, and every element is counted."""
     histogram = reported(jb.histogram, convert(values))
     assert isinstance(histogram, Histogram)
     assert histogram.edges.tolist() == edges
@@ -125,7 +125,7 @@ def test_histograms_at_the_edge(convert, values, edges, counts, nonfinite):
 
 
 def test_histogram_of_lists_and_trees():
-    """A list of numbers is one histogram, a pytree of arrays one for each leaf."""
+    """A list of numbers makes one histogram, a pytree of arrays one for each leaf."""
     with capture() as records:
         jb.histogram("list", [1.0, 2.0, 3])
         jb.histogram("tree", {"w": np.ones((2, 2)), "b": [jnp.zeros(3)]})
@@ -146,7 +146,7 @@ def test_histogram_of_lists_and_trees():
     ids=["uint8", "bool", "float32", "clipped", "float16"],
 )
 def test_image_pixels(convert, pixels, shown):
-    """Bytes stay as they are, bools are black and white, floats are scaled, clipped and rounded."""
+    """Bytes do not change, bools become black and white, floats are scaled, clipped and rounded."""
     images = reported(jb.image, convert(pixels.reshape(2, 2, 1)))
     assert (images.dtype, images.shape) == (np.uint8, (1, 2, 2, 1))
     assert images.ravel().tolist() == shown
@@ -154,7 +154,7 @@ def test_image_pixels(convert, pixels, shown):
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_images_of_a_batch(channels):
-    """Of a batch the first max_images are kept, in order."""
+    """The first max_images of a batch are kept, in order."""
     batch = np.arange(5 * 2 * 3 * channels, dtype=np.uint8).reshape(5, 2, 3, channels)
     np.testing.assert_array_equal(reported(jb.image, batch), batch[:3])
     np.testing.assert_array_equal(reported(jb.image, jnp.asarray(batch), max_images=2), batch[:2])
@@ -163,7 +163,7 @@ def test_images_of_a_batch(channels):
 
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
 def test_where(convert):
-    """where=False leaves a report out; True, in Python or as an array, doesn't."""
+    """where=False leaves a report out and where=True keeps it, as a Python bool or an array."""
     with capture() as records:
         for name, mask in [("python", bool), ("numpy", np.bool_), ("jax", jnp.bool_)]:
             for keep in (False, True):
@@ -175,7 +175,7 @@ def test_where(convert):
 
 
 def test_scopes_nest():
-    """Scopes put their names before every kind of tag, the outer first, until their block ends."""
+    """Scopes prefix tags of every kind until their block ends, the outer scope first."""
     with capture() as records:
         with jb.scope("model"):
             with jb.scope("encoder"):
@@ -192,7 +192,7 @@ def test_scopes_nest():
 
 
 def test_a_scope_ends_with_an_exception():
-    """A block that raises leaves no scope behind."""
+    """A scope ends when its block raises."""
     with capture() as records:
         with pytest.raises(ZeroDivisionError), jb.scope("model"):
             raise ZeroDivisionError
@@ -200,8 +200,8 @@ def test_a_scope_ends_with_an_exception():
     assert only(records).tag == "norm"
 
 
-def test_an_own_step_wins():
-    """step= is the step of that report only, of any integer type, whatever the run's step is."""
+def test_an_explicit_step_overrides_the_runs():
+    """step=, of any integer type, sets the step of that report only and overrides the run's."""
     with capture(step=10) as records:
         jb.scalar("x", 1.0, step=3)
         jb.scalar("x", 2.0, step=np.int64(4))
@@ -221,8 +221,8 @@ def test_an_own_step_wins():
     ]
 
 
-def test_reports_belong_to_the_step_taken_last():
-    """After a call of an instrumented function, plain Python reports to the step of that call."""
+def test_reports_belong_to_the_last_step():
+    """After a call of an instrumented function, reports from plain Python belong to the step of that call."""
     step = jb.instrument(jax.jit(lambda x: x + 1))
     with capture() as records:
         jb.scalar("before", 0.0)
@@ -237,7 +237,7 @@ def test_reports_belong_to_the_step_taken_last():
 
 
 @pytest.mark.parametrize("convert", [float, jnp.float32], ids=["python", "jax"])
-def test_every_with_own_steps(convert):
+def test_every_with_explicit_steps(convert):
     """every=N makes one point of N steps: their mean, the last one with reduce="last"."""
     with capture() as records:
         for i in range(10):
@@ -258,11 +258,11 @@ def test_every_with_own_steps(convert):
 
 @pytest.mark.parametrize("convert", [float, jnp.float32], ids=["python", "jax"])
 def test_reports_of_one_step_make_one_point(convert):
-    """Several values of one tag in one step are reduced, whatever came between them."""
-    take = jb.instrument(jax.jit(lambda: 0))
+    """Several values of one tag in one step make one point, also with other reports between them."""
+    advance = jb.instrument(jax.jit(lambda: 0))
     with capture() as records:
         for step in range(2):
-            take()
+            advance()
             for value in (1.0, 2.0, 6.0):
                 jb.scalar("mean", convert(value + step))
                 jb.scalar("sum", convert(value), reduce="sum")
@@ -282,21 +282,21 @@ def test_reports_of_one_step_make_one_point(convert):
 
 
 def test_windows_of_a_run():
-    """every=N in plain Python covers the N steps since the last point, a rest at the end too."""
-    take = jb.instrument(jax.jit(lambda: 0))
+    """every=N in plain Python covers the N steps since the last point, and the remaining steps at the end."""
+    advance = jb.instrument(jax.jit(lambda: 0))
     with capture() as records:
         for i in range(8):
-            take()
+            advance()
             jb.scalar("x", i, every=3)
     assert points(records) == [("x", 0, 0.0), ("x", 3, 2.0), ("x", 6, 5.0), ("x", 7, 7.0)]
 
 
 def test_every_with_the_steps_of_a_run():
-    """every=N of all kinds counts in the run's steps."""
-    take = jb.instrument(jax.jit(lambda: 0))
+    """every=N counts in steps of the run, for every kind of report."""
+    advance = jb.instrument(jax.jit(lambda: 0))
     with capture(step=5) as records:
         for _ in range(6):
-            take()
+            advance()
             jb.scalar("scalar", 1.0, every=5)
             jb.histogram("histogram", np.ones(3), every=3)
             jb.image("image", np.ones((2, 2, 1)), every=4)
@@ -314,14 +314,14 @@ def test_every_with_the_steps_of_a_run():
 
 
 def test_text_and_tables():
-    """Text is kept as it is, a table as rows of strings."""
+    """Text does not change; the cells of a table become strings."""
     assert reported(jb.text, "# Title") == "# Title"
     rows = [("name", "value"), ("lr", 0.1), ("layers", 3)]
     assert reported(jb.text, rows) == [["name", "value"], ["lr", "0.1"], ["layers", "3"]]
 
 
 def test_figure_is_a_png_of_its_size():
-    """A figure is rendered at its own size in pixels, and what is in the file says the same."""
+    """A figure is rendered at its own size in pixels, and the PNG header has the same size."""
     figure = matplotlib.figure.Figure(figsize=(3, 2), dpi=50)
     figure.subplots().plot([1, 2, 3])
     image = reported(jb.figure, figure)
@@ -329,12 +329,12 @@ def test_figure_is_a_png_of_its_size():
     assert (image.width, image.height) == (150, 100)
     assert image.data[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", image.data[16:24]) == (150, 100)
-    # The checksum of the header chunk (PNG, section 5.3): the file is whole where it was read.
+    # The checksum of the header chunk (PNG, section 5.3) shows that those bytes are intact.
     assert struct.unpack(">I", image.data[29:33]) == (zlib.crc32(image.data[12:29]),)
 
 
 def test_figures_are_closed():
-    """Pyplot's figures don't pile up, unless close=False asks for them back."""
+    """A reported pyplot figure is closed, unless close=False."""
     plt.close("all")
     reported(jb.figure, plt.figure(figsize=(1, 1)))
     assert plt.get_fignums() == []
@@ -344,23 +344,23 @@ def test_figures_are_closed():
     plt.close(kept)
 
 
-def test_a_figure_is_made_only_when_due():
-    """A function in place of a figure is called on the steps of every=, and on no other."""
-    made = []
+def test_a_figure_is_drawn_only_when_due():
+    """A function that makes a figure is called only on due steps."""
+    drawn = []
 
     def draw():
-        made.append(len(made))
+        drawn.append(len(drawn))
         return matplotlib.figure.Figure(figsize=(1, 1))
 
     with capture() as records:
         for i in range(5):
             jb.figure("x", draw, step=i, every=2)
     assert [record.step for record in records] == [0, 2, 4]
-    assert made == [0, 1, 2]
+    assert drawn == [0, 1, 2]
 
 
 def test_a_reported_array_may_be_donated():
-    """The value is that of the report, though the array's memory is given away afterwards."""
+    """A reported array may be donated afterwards without changing the record."""
     consume = jax.jit(lambda x: x * 0, donate_argnums=0)
     with capture() as records:
         scalar, weights = jnp.float32(3), jnp.arange(128, dtype=jnp.float32) + 1
@@ -378,7 +378,7 @@ def test_a_reported_array_may_be_donated():
 
 
 def test_a_numpy_array_may_be_written_to_afterwards():
-    """What a report was given is what is written, though the user reuses the array at once."""
+    """A reported NumPy array may be overwritten immediately without changing the record."""
     scalar, pixels = np.array(3.0), np.full((2, 2, 1), 7, np.uint8)
     with capture() as records:
         jb.scalar("scalar", scalar)
@@ -391,7 +391,7 @@ def test_a_numpy_array_may_be_written_to_afterwards():
 
 
 def test_integers_of_64_bits():
-    """In traced code, where JAX has 32 bits, those that need more are floats and not other integers."""
+    """Integers that need more than JAX's 32 bits are reported as floats in traced code."""
 
     @jb.instrument
     @jax.jit
@@ -411,7 +411,7 @@ def test_integers_of_64_bits():
 
 
 def test_steps_of_64_bits():
-    """Steps may count tokens, also those of device arrays; in traced code there is no room for them."""
+    """Steps may exceed 32 bits in plain Python, also for device arrays; in traced code they raise."""
     with capture() as records:
         jb.scalar("device", jnp.float32(1), step=3_000_000_000)
         jb.histogram("h", jnp.arange(3), step=2**40)
@@ -423,5 +423,5 @@ def test_steps_of_64_bits():
     ]
     assert [float(r.value) for r in records if r.kind is Kind.SCALAR] == [1.0, 2.0]
     f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, step=2**31)))
-    with capture(), pytest.raises(jb.ReportError, match="report 'x' .* step=2147483648 is larger"):
+    with capture(), pytest.raises(jb.ReportError, match="report 'x' .* step=2147483648 exceeds"):
         f(1.0)

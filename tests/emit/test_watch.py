@@ -1,4 +1,4 @@
-"""``watch``: exact numbers of each leaf, under its name, whatever the function is inside of."""
+"""``watch``: exact statistics of each leaf, under its name, inside every transformation."""
 
 # pyright: reportAttributeAccessIssue=false
 
@@ -26,7 +26,7 @@ TREE = {
 
 
 def expected(tag, tree):
-    """What watch reports of a tree of NumPy arrays, histograms left out."""
+    """Return the points that watch reports for a tree of NumPy arrays, without histograms."""
     leaves = {
         "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): np.float64(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -43,7 +43,7 @@ def expected(tag, tree):
 
 
 def reported(function, *args):
-    """The scalars that an instrumented call of a jitted function reports, and the histograms."""
+    """Return the scalars and the histograms that an instrumented call of a jitted function reports."""
     with capture() as records:
         jb.instrument(jax.jit(function))(*args)
     points = {record.tag: record.value for record in records}
@@ -60,8 +60,8 @@ def watch_grads(tree):
     jb.watch("grads", tree)
 
 
-def test_each_leaf_and_the_whole():
-    """Norm, rms, largest magnitude and non-finite count of each leaf and of all; histograms of each leaf."""
+def test_statistics_of_a_tree_and_its_leaves():
+    """The tree and each leaf have a norm, an rms, a maximum and a count of non-finite elements; each leaf has a histogram."""
     points, histograms = reported(watch_grads, TREE)
     assert points == approx(expected("grads", TREE))
     sizes = {tag: int(histogram.counts.sum()) for tag, histogram in histograms.items()}
@@ -73,7 +73,7 @@ def test_each_leaf_and_the_whole():
 
 
 def test_plain_python():
-    """Outside of jit it reports the same, and measures nothing on steps that are not due."""
+    """Plain Python reports the same points, and none on steps that are not due."""
     with capture() as records:
         for step in range(4):
             jb.watch("grads", TREE, step=step, every=3, what=("max", "norm", "nonfinite", "rms"))
@@ -84,7 +84,7 @@ def test_plain_python():
 
 
 def test_non_finite_leaves_are_counted():
-    """The leaf that is not finite is the one whose count is not zero."""
+    """Only the leaf that is not finite has a count above zero."""
     tree = {"bad": np.array([np.nan, 1, np.inf, -np.inf], np.float32), "good": np.ones(2)}
     points, histograms = reported(watch_grads, tree)
     names = ("grads/nonfinite", "grads/nonfinite/bad", "grads/nonfinite/good")
@@ -97,7 +97,7 @@ def test_non_finite_leaves_are_counted():
 @pytest.mark.parametrize("size", [1000, 2**18 + 3, 3 * 2**18])
 @pytest.mark.parametrize("bad", [[], [np.nan], [np.nan, np.inf, -np.inf, np.nan]], ids=len)
 def test_the_count_is_exact(size, bad):
-    """However large the leaf; finite elements whose squares are not do not count."""
+    """The count is exact for large leaves, and excludes finite elements whose squares overflow."""
     values = np.full(size, 1e30, np.float32)
     values[7 : 7 + len(bad)] = bad
     points, _ = reported(lambda x: jb.watch("x", x, what="nonfinite"), values)
@@ -105,7 +105,7 @@ def test_the_count_is_exact(size, bad):
 
 
 def test_lanes_and_iterations():
-    """Of several in one step norms are the root mean square, magnitudes the largest, counts the sum."""
+    """Several measurements of one step make the root mean square of norms, the largest magnitude and the sum of counts."""
     xs = np.array([[3, 4], [0, 0], [np.inf, 1], [6, 8]], np.float32)
 
     def lanes(xs):
@@ -132,7 +132,7 @@ def test_lanes_and_iterations():
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 def test_sharded_over_eight_devices(kind):
-    """Arrays that eight devices share have the numbers of the whole."""
+    """An array sharded over eight devices has the statistics of the whole array."""
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
     tree = {"w": np.arange(64, dtype=np.float32).reshape(8, 8) / 8, "b": np.ones(8, np.float32)}
     specs = {"w": PartitionSpec("a", "b"), "b": PartitionSpec("a")}
@@ -146,7 +146,7 @@ def test_sharded_over_eight_devices(kind):
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 def test_large_and_sharded(kind):
-    """The elements that are not finite are counted on all devices, also piece by piece."""
+    """Non-finite elements are counted on all devices, also in arrays that are processed in pieces."""
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
     values = np.ones((1024, 1024), np.float32)
     values[::512, ::512] = np.nan
@@ -156,7 +156,7 @@ def test_large_and_sharded(kind):
 
 
 def test_shard_map():
-    """Each device's block is an observation: the root mean square of their norms, the largest, the sum."""
+    """The blocks of the devices merge like lanes: root mean square of norms, largest magnitude, sum of counts."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
     x = np.arange(16, dtype=np.float32).reshape(8, 2)
 
@@ -175,7 +175,7 @@ def test_shard_map():
 
 
 def test_ratio():
-    """The norm divided by that of a tree of the same names; what is of zeros has none."""
+    """A ratio is the norm divided by the norm of the other tree, and is left out if that is zero."""
     params = {"w": np.array([6.0, 8.0]), "b": np.zeros(2), "more": np.ones(3)}
     updates = {"w": np.array([3.0, 4.0]), "b": np.array([0.0, 12.0])}
     points, _ = reported(
@@ -188,7 +188,7 @@ def test_ratio():
 
 @dataclasses.dataclass
 class Layer:
-    """As in Equinox: a module is a pytree, with functions and numbers beside its arrays."""
+    """A module as in Equinox: a pytree of arrays, functions and numbers."""
 
     weight: jax.Array
     activation: object
@@ -207,7 +207,7 @@ def names(tree):
 
 
 def test_names_read_well():
-    """Leaves are called by their path, in Flax as in Equinox; what holds no floats is left out."""
+    """Leaves are named by their path, in Flax and Equinox; leaves without floats are left out."""
 
     class Model(nnx.Module):
         def __init__(self, rngs):
@@ -230,7 +230,7 @@ def test_names_read_well():
 
 
 def test_complex_leaves():
-    """Of complex numbers magnitudes are measured."""
+    """Complex numbers are measured by their magnitudes."""
     points, histograms = reported(lambda x: jb.watch("x", x), np.array([3 + 4j, 0], np.complex64))
     assert points == {
         "x/norm": 5,
@@ -241,8 +241,8 @@ def test_complex_leaves():
     assert histograms["x/histogram"].edges[-1] == 5
 
 
-def test_a_quiet_step_measures_nothing():
-    """On steps that aren't due the optimised program is that of the function without watch."""
+def test_a_step_that_is_not_due_measures_nothing():
+    """On steps that are not due the optimized program equals the function without watch."""
 
     def bare(x):
         return jnp.tanh(x) * 2
@@ -262,14 +262,16 @@ def test_a_quiet_step_measures_nothing():
     assert {record.step for record in records} == {0}
 
 
-WHAT = "expected what= to be some of 'norm', 'rms', 'max', 'nonfinite', 'histogram', got {}."
+INVALID_WHAT = (
+    "expected what= to be some of 'norm', 'rms', 'max', 'nonfinite', 'histogram', got {}."
+)
 
 
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
-        (lambda: jb.watch("x", TREE, what="mean"), WHAT.format("'mean'")),
-        (lambda: jb.watch("x", TREE, what=()), WHAT.format("()")),
+        (lambda: jb.watch("x", TREE, what="mean"), INVALID_WHAT.format("'mean'")),
+        (lambda: jb.watch("x", TREE, what=()), INVALID_WHAT.format("()")),
         (lambda: jb.watch("x", {"n": 3}), "found no array of floats in a dict."),
         (
             lambda: jb.watch("x", TREE, relative_to={"scale": np.ones(2)}),
@@ -282,8 +284,8 @@ WHAT = "expected what= to be some of 'norm', 'rms', 'max', 'nonfinite', 'histogr
     ],
 )
 def test_messages(call, problem):
-    """What it cannot take is refused with what to do."""
-    with capture() as records, pytest.raises(jb.ReportError) as refused:
+    """Invalid arguments raise errors that name the fix."""
+    with capture() as records, pytest.raises(jb.ReportError) as raised:
         call()
-    assert str(refused.value).endswith(f"): {problem}")
+    assert str(raised.value).endswith(f"): {problem}")
     assert records == []

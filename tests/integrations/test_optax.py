@@ -1,4 +1,4 @@
-"""``jaxboard.integrations.optax``: reports from inside an optimizer, which works as before."""
+"""``jaxboard.integrations.optax``: reports from inside an optimizer do not change it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PARAMS = {"w": jnp.array([6.0, 8.0]), "b": jnp.zeros(2)}
 GRADS = {"w": jnp.array([3.0, 4.0]), "b": jnp.array([0.0, 12.0])}
 
 
-def test_norms_where_it_stands():
-    """Each report in a chain shows what came before it; the updates are those of the bare chain."""
+def test_each_report_shows_its_place_in_the_chain():
+    """Each report in a chain shows the output of the transformation before it; updates do not change."""
     bare = optax.chain(optax.scale(2.0), optax.scale(-0.5))
     reporting = optax.chain(report("in"), optax.scale(2.0), report("twice"), optax.scale(-0.5))
 
@@ -44,7 +44,7 @@ def test_norms_where_it_stands():
 
 
 def test_without_parameters():
-    """An optimizer that is not given the parameters has no ratio; what= and every= are those of watch."""
+    """Without parameters there is no ratio; what= and every= are passed to watch."""
     optimizer = report("updates", what=("max", "nonfinite"), every=2)
     with capture() as records:
         for _ in range(3):
@@ -58,7 +58,7 @@ def test_without_parameters():
 
 
 def test_inside_other_transformations():
-    """It works where Optax wraps it in transformations with states of their own."""
+    """Reports work inside Optax transformations that have a state."""
     inner = optax.chain(report("updates"), optax.sgd(1.0))
     optimizer = optax.apply_if_finite(inner, 2)
 

@@ -1,4 +1,4 @@
-"""Histograms: counted exactly, and merged exactly in whatever order, on the device and on the host."""
+"""Histograms count exactly and merge exactly in any order, on the device and on the host."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ DTYPES = [
 
 
 def arrays(dtype):
-    """Small arrays: of any values, of values that hardly differ, of zeros, infinities and NaN."""
+    """Return a strategy for small arrays: arbitrary and nearly equal values, zeros, infinities and NaN."""
     if dtype == np.bool_:
         elements = st.booleans()
     elif np.dtype(dtype).kind in "iu":
-        # NumPy's own histogram, which these are compared with, counts in float64.
+        # The expected counts are NumPy's, which computes in float64.
         least, most = (
             int(np.clip(x, -(2**52), 2**52)) for x in (np.iinfo(dtype).min, np.iinfo(dtype).max)
         )
@@ -51,7 +51,7 @@ def arrays(dtype):
     else:
         odd = st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan])
         near = st.integers(0, 100).map(lambda n: 1 + n * 1e-6)
-        # The smallest numbers are zero on some devices.
+        # Some devices flush subnormal numbers to zero.
         tiny = st.floats(-1e4, 1e4, width=16, allow_subnormal=False)
         wide = st.floats(-1e30, 1e30, allow_subnormal=False).filter(
             lambda x: x == 0 or abs(x) > 1e-30
@@ -66,7 +66,7 @@ def started(values):
 
 
 def merged(states, data):
-    """All of the states as one: in pairs, or several stacked, as hypothesis draws."""
+    """Merge all states, in pairs or stacked, in an order that hypothesis draws."""
     states = list(states)
     while len(states) > 1:
         first = states.pop(data.draw(st.integers(0, len(states) - 1)))
@@ -80,7 +80,7 @@ def merged(states, data):
 
 
 def assert_same(a, b):
-    """Equal to the last count and edge; sums as far as floats go."""
+    """Assert that edges and counts are equal, and that sums are equal up to rounding."""
     np.testing.assert_array_equal(a.edges, b.edges)
     np.testing.assert_array_equal(a.counts, b.counts)
     for name in ("nan", "posinf", "neginf", "zeros"):
@@ -90,7 +90,7 @@ def assert_same(a, b):
 
 
 def assert_counts(histogram, values):
-    """The histogram counts what NumPy counts between the same edges."""
+    """Assert that the counts equal NumPy's for the same edges."""
     values = np.asarray(values).reshape(-1).astype(np.float64)
     finite = values[np.isfinite(values)]
     assert histogram.counts.sum() == len(finite)
@@ -103,7 +103,7 @@ def assert_counts(histogram, values):
         if finite.min() < finite.max():
             want, _ = np.histogram(finite, histogram.edges)
             np.testing.assert_array_equal(histogram.counts, want)
-        if np.abs(finite).max() < 1e18:  # a float32 has no room for larger squares
+        if np.abs(finite).max() < 1e18:  # larger squares overflow a float32
             assert histogram.sum_squares == pytest.approx(np.sum(finite**2), rel=1e-4)
 
 
@@ -111,7 +111,7 @@ def assert_counts(histogram, values):
 @many
 @given(data=st.data())
 def test_merged_in_any_order(dtype, data):
-    """Parts merged in any order and nesting are the histogram of all elements at once, exactly."""
+    """Parts merged in any order and nesting are exactly the histogram of all elements."""
     parts = data.draw(st.lists(arrays(dtype), min_size=1, max_size=5))
     got = REDUCER.finish(merged([started(part) for part in parts], data))
     assert_same(got, REDUCER.finish(started(np.concatenate(parts))))
@@ -125,9 +125,9 @@ on_device = jax.jit(started)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_the_device_counts_like_the_host(dtype, data):
-    """XLA and NumPy make the same histogram, of every dtype."""
+    """XLA and NumPy make the same histogram for every dtype."""
     values = data.draw(arrays(dtype))
-    values = np.resize(values, 12) if len(values) else values  # two shapes, so two programs
+    values = np.resize(values, 12) if len(values) else values  # two shapes compile two programs
     got = REDUCER.finish(jax.tree.map(np.asarray, on_device(values)))
     assert_same(got, REDUCER.finish(started(values)))
 
@@ -147,7 +147,7 @@ RANDOM = np.random.default_rng(0)
     ids=["normal", "near one", "negative", "heavy tails", "many magnitudes"],
 )
 def test_resolution(values):
-    """From 65 to 128 buckets reach from the smallest to the largest element, wherever those are."""
+    """From 64 to 128 buckets of equal width reach from the smallest to the largest element."""
     histogram = REDUCER.finish(started(values.astype(np.float32)))
     assert 64 <= len(histogram.counts) <= 128
     widths = np.diff(histogram.edges)[1:-1]
@@ -164,7 +164,7 @@ ODD = np.array([np.nan, 0, np.inf, -np.inf], np.float32)
 )
 @pytest.mark.parametrize("odd", [0, 1, 4], ids=["finite", "NaN", "all kinds"])
 def test_large_arrays(size, odd):
-    """Arrays that are counted in pairs and piece by piece lose no element, whatever their size divides by."""
+    """Arrays of any size that are counted in pairs or pieces have exact counts."""
     values = np.random.default_rng(1).normal(size=size).astype(np.float32)
     for first, number in enumerate(ODD[:odd]):
         values[first::1000] = number
@@ -173,7 +173,7 @@ def test_large_arrays(size, odd):
 
 
 def test_large_arrays_in_part():
-    """Of lanes that are left out no element is counted, also where elements are counted in pairs."""
+    """Elements of lanes that are left out are not counted, also in arrays that are counted in pairs."""
     values = np.random.default_rng(5).normal(size=(5, 60_001)).astype(np.float32)
     values[:, ::1000], values[:, 1::1000] = np.nan, 0
     kept = np.array([True, False, True, True, False])
@@ -185,7 +185,7 @@ def test_large_arrays_in_part():
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @pytest.mark.parametrize("spec", [("a", "b"), (None, "b"), (("a", "b"),)], ids=str)
 def test_sharded_over_eight_devices(kind, spec):
-    """An array sharded over eight devices, in either mode, has the histogram that it has on one."""
+    """An array sharded over eight devices has the same histogram as on one device."""
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(kind, kind))
     values = np.random.default_rng(2).normal(size=(64, 48)).astype(np.float32)
     sharded = jax.device_put(values, NamedSharding(mesh, PartitionSpec(*spec)))
@@ -196,7 +196,7 @@ def test_sharded_over_eight_devices(kind, spec):
 
 
 def test_sharded_arrays_are_not_gathered():
-    """Each device counts its own part: what is added up between them are counts, never elements."""
+    """Each device counts its own elements; devices exchange counts, never elements."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
     spec = NamedSharding(mesh, PartitionSpec("d", None))
     array = jax.ShapeDtypeStruct((64, 1000), np.float32, sharding=spec)
@@ -206,7 +206,7 @@ def test_sharded_arrays_are_not_gathered():
 
 
 def test_a_kilobyte_leaves_the_device():
-    """A histogram of any size is less than a kilobyte."""
+    """The histogram of an array of any size is smaller than a kilobyte."""
     shapes = jax.eval_shape(started, jax.ShapeDtypeStruct((1000, 1000, 100), np.float32))
     assert sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes.value)) < 1000
 
@@ -224,7 +224,7 @@ X = np.random.default_rng(3).normal(size=(6, 5, 7)).astype(np.float32) * np.arra
 
 
 def test_scan():
-    """Over the iterations of a scan it is the histogram of all of them."""
+    """The iterations of a scan make the histogram of all their elements."""
 
     def f(xs):
         return lax.scan(lambda c, x: (jb.histogram("h", x), (c, None))[1], 0.0, xs)[0]
@@ -233,7 +233,7 @@ def test_scan():
 
 
 def test_vmap():
-    """Over nested lanes too, and lanes that where= leaves out are not in it."""
+    """Nested lanes make one histogram, without the lanes that where= leaves out."""
 
     def f(xs, keep):
         def lane(x, kept):
@@ -247,7 +247,7 @@ def test_vmap():
 
 
 def test_while_and_cond():
-    """A while loop's trips merge in its carry, and a branch that isn't taken adds nothing."""
+    """The trips of a while loop merge, and a branch that is not taken adds nothing."""
 
     def f(xs):
         def body(i):
@@ -259,8 +259,8 @@ def test_while_and_cond():
     assert_same(reported(f, X), REDUCER.finish(started(X[::2])))
 
 
-def test_nothing_taken_is_no_point():
-    """No observation, no histogram."""
+def test_no_observation_makes_no_point():
+    """A step without an observation makes no histogram."""
     with capture() as records:
         f = jax.jit(lambda x: lax.cond(x[0] > 9, lambda: jb.histogram("h", x), lambda: None))
         jb.instrument(f)(np.zeros(3, np.float32))
@@ -268,7 +268,7 @@ def test_nothing_taken_is_no_point():
 
 
 def test_64_bits():
-    """With 64 bits enabled, float64 and int64 on the device are counted as such."""
+    """If 64 bits are enabled, float64 and int64 arrays are counted in 64 bits on the device."""
     program = """
         import jax, numpy as np
         from jaxboard._reduce.histogram import HistogramReducer
@@ -294,7 +294,7 @@ def test_64_bits():
 
 @pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
 def test_shard_map(check):
-    """In shard_map each device counts its own block, and the histogram is that of all of them."""
+    """In shard_map the blocks of all devices make one histogram."""
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(AxisType.Auto, AxisType.Auto))
     values = np.random.default_rng(4).normal(size=(64, 48)).astype(np.float32)
 
@@ -309,7 +309,7 @@ def test_shard_map(check):
 
 @pytest.mark.parametrize("size", [300_000, 2**19])
 def test_shard_map_of_large_blocks(size):
-    """Blocks that a CPU counts piece by piece too."""
+    """Blocks that a CPU counts in pieces have exact counts."""
     mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
     values = np.random.default_rng(4).normal(size=(2, size)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Lanes kept apart are to another reducer what that one makes of each lane alone."""
+"""Separate lanes have the values that the inner reducer gives each lane alone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxboard._frame import ReportSpec
+from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce import REDUCTIONS, State, reducer
-from jaxboard.records import Histogram, Kind, Stack
+from jaxboard._reduce.stack import Stack
+from jaxboard.records import Histogram, Kind
 
 LANES, INNER = 3, 2
 SPECS = [ReportSpec(Kind.SCALAR, "x", name) for name in REDUCTIONS]
-SPECS += [ReportSpec(Kind.HISTOGRAM, "x", "last"), ReportSpec(Kind.STACK, "x", "stack")]
+SPECS += [ReportSpec(Kind.HISTOGRAM, "x", "last"), ReportSpec(Composite.STACK, "x", "stack")]
 
 reports = st.tuples(
     st.lists(st.integers(-4, 4), min_size=LANES * INNER, max_size=LANES * INNER),
@@ -23,16 +24,16 @@ reports = st.tuples(
 )
 
 
-def started(made, values, weights):
+def started(reducer, values, weights):
     as_lanes = lambda x: jnp.array(x, jnp.float32).reshape(LANES, INNER)  # noqa: E731
     weights = None if weights is None else as_lanes(weights).astype(jnp.int32)
-    return made.start(as_lanes(values), weights, 0)
+    return reducer.start(as_lanes(values), weights, 0)
 
 
-def one(made, values, weights, lane):
+def one_lane(reducer, values, weights, lane):
     part = slice(lane * INNER, (lane + 1) * INNER)
     weights = None if weights is None else jnp.array(weights[part], jnp.int32)
-    return made.start(jnp.array(values[part], jnp.float32), weights, 0)
+    return reducer.start(jnp.array(values[part], jnp.float32), weights, 0)
 
 
 def on_host(state):
@@ -61,31 +62,33 @@ def each(lanes, state):
 @settings(max_examples=25, deadline=None)
 @given(first=reports, second=reports, host=st.booleans(), loop=st.booleans())
 def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
-    """Merged in pairs, on the device or the host, or along an axis, with weights or without, or with one of both."""
+    """Each lane equals a lane alone: merged in pairs or along an axis, on the device or the host, with or without weights."""
     inner, lanes = reducer(spec), reducer(ReportSpec(spec.kind, "x", spec.reduce, lanes=LANES))
     a, b = (started(lanes, *report) for report in (first, second))
-    apart = [
-        [one(inner, values, weights, lane) for values, weights in (first, second)]
+    separate = [
+        [one_lane(inner, values, weights, lane) for values, weights in (first, second)]
         for lane in range(LANES)
     ]
-    together = jax.tree.structure(a) == jax.tree.structure(b)
-    if loop and together and not isinstance(a.weight, int):
+    same_structure = jax.tree.structure(a) == jax.tree.structure(b)
+    if loop and same_structure and not isinstance(a.weight, int):
         stacked = jax.tree.map(lambda x, y: jnp.stack([x, y]), a, b)
         merged = lanes.collapse(stacked)
-        wanted = [inner.collapse(jax.tree.map(lambda x, y: jnp.stack([x, y]), *p)) for p in apart]
+        wanted = [
+            inner.collapse(jax.tree.map(lambda x, y: jnp.stack([x, y]), *p)) for p in separate
+        ]
     else:
         a, b = (on_host(state) if host else state for state in (a, b))
         merged = lanes.merge(a, b)
-        wanted = [inner.merge(*map(on_host, pair) if host else pair) for pair in apart]
+        wanted = [inner.merge(*map(on_host, pair) if host else pair) for pair in separate]
     found = each(lanes, merged)
     assert found == [alone(inner, state) for state in wanted]
 
 
-def test_nothing_is_merged_with_nothing():
-    """The state of no observation changes no lane, and has none."""
+def test_the_empty_state_is_neutral():
+    """Merging the empty state changes no lane, and the empty state has no lane."""
     for spec in SPECS:
         lanes = reducer(ReportSpec(spec.kind, "x", spec.reduce, lanes=LANES))
         state = started(lanes, range(LANES * INNER), [0, 0, 1, 1, 2, 1])
-        nothing = lanes.empty(state)
-        assert each(lanes, State(nothing.value, nothing.weight)) == [None] * LANES
-        assert each(lanes, lanes.merge(nothing, state)) == each(lanes, state)
+        empty = lanes.empty(state)
+        assert each(lanes, State(empty.value, empty.weight)) == [None] * LANES
+        assert each(lanes, lanes.merge(empty, state)) == each(lanes, state)

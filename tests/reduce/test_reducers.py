@@ -1,4 +1,7 @@
-"""Accumulators: however observations are merged, the result is NumPy's, in float64, of all of them."""
+"""Reducers: observations merged in any order give NumPy's float64 result for all of them."""
+
+# NumPy scalars stand for arrays of rank 0.
+# pyright: reportArgumentType=false
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import jaxboard as jb
 from jaxboard._reduce import REDUCTIONS, State
 from jaxboard.testing import capture
 
-# Squares of what is smaller still have no room in a float32.
+# Squares of smaller numbers underflow a float32.
 FLOATS = st.one_of(
     st.just(0.0), st.floats(2**-40, 2**20, width=32), st.floats(-(2**20), -(2**-40), width=32)
 )
@@ -24,7 +27,7 @@ many = settings(max_examples=150, deadline=None)
 
 
 def merged(reducer, states, data):
-    """All of the states as one: in pairs, in an order and a nesting that hypothesis draws."""
+    """Merge all states in pairs, in an order and a nesting that hypothesis draws."""
     states = list(states)
     while len(states) > 1:
         first = states.pop(data.draw(st.integers(0, len(states) - 1)))
@@ -34,7 +37,7 @@ def merged(reducer, states, data):
 
 
 def expected(name, values, weights):
-    """What a reduction means: in float64, by NumPy."""
+    """Return the definition of a reduction: NumPy's result in float64."""
     values, weights = np.asarray(values, np.float64), np.asarray(weights, np.float64)
     kept = values[weights > 0]
     match name:
@@ -69,7 +72,7 @@ def assert_is(got, name, values, weights):
 @many
 @given(values=st.lists(FLOATS, min_size=1, max_size=12), data=st.data())
 def test_merged_in_any_order(name, values, data):
-    """Pairs merged in any order and nesting give what NumPy says of all values."""
+    """Values merged in pairs in any order and nesting give NumPy's result for all values."""
     reducer = REDUCTIONS[name]
     states = [reducer.start(np.float32(v), None, 0) for v in values]
     total = merged(reducer, states, data)
@@ -86,7 +89,7 @@ def test_merged_in_any_order(name, values, data):
     data=st.data(),
 )
 def test_weighted_in_any_order(name, pairs, data):
-    """Weights weigh, and what has none is not there, merged in any order."""
+    """Values with weights, some of them 0, give NumPy's weighted result in any order."""
     reducer = REDUCTIONS[name]
     states = [reducer.start(np.float32(v), np.float32(w), 0) for v, w in pairs]
     total = merged(reducer, states, data)
@@ -100,7 +103,7 @@ def test_weighted_in_any_order(name, pairs, data):
     rows=st.lists(st.lists(FLOATS, min_size=1, max_size=5), min_size=1, max_size=4), data=st.data()
 )
 def test_lanes_and_axes(name, rows, data):
-    """Lanes of a vmap, of which a mask leaves some out, and stacked states are merged like pairs."""
+    """Masked lanes of a vmap and stacked states merge like pairs."""
     reducer = REDUCTIONS[name]
     masks = [data.draw(st.lists(st.booleans(), min_size=len(r), max_size=len(r))) for r in rows]
     if not any(map(any, masks)):
@@ -119,7 +122,7 @@ def test_lanes_and_axes(name, rows, data):
 @many
 @given(values=st.lists(INTS, min_size=1, max_size=12), data=st.data())
 def test_sums_of_integers_are_exact(values, data):
-    """A sum of int32 that no int32 holds is exact, in any order."""
+    """A sum of int32 values that overflows int32 is exact in any order."""
     reducer = REDUCTIONS["sum"]
     states = [reducer.start(np.int32(v), None, 0) for v in values]
     got = reducer.finish(merged(reducer, states, data))
@@ -130,7 +133,7 @@ def test_sums_of_integers_are_exact(values, data):
 @many
 @given(values=st.lists(FLOATS, min_size=2, max_size=12), data=st.data())
 def test_sums_do_not_depend_on_the_order(values, data):
-    """Two orders of merging give sums that round to the same float32, or to its neighbour."""
+    """Two orders of merging give sums that are equal or adjacent float32 numbers."""
     reducer = REDUCTIONS["sum"]
     states = [reducer.start(np.float32(v), None, 0) for v in values]
     one, other = (reducer.finish(merged(reducer, states, data)) for _ in range(2))
@@ -142,7 +145,7 @@ def test_sums_do_not_depend_on_the_order(values, data):
     "values", [[1.0, np.inf], [np.inf, -np.inf, 2.0], [np.nan, 1.0], [-np.inf, -np.inf]]
 )
 def test_non_finite_values_are_not_hidden(name, values):
-    """Infinities and NaN come out as NumPy has them."""
+    """Infinities and NaN give NumPy's result."""
     reducer = REDUCTIONS[name]
     with np.errstate(invalid="ignore"):
         want = getattr(np, name)(np.float32(values))
@@ -154,7 +157,7 @@ def test_non_finite_values_are_not_hidden(name, values):
 
 
 def test_empty_is_neutral():
-    """The state of no observation changes nothing it is merged with."""
+    """Merging the empty state changes nothing."""
     for name, reducer in REDUCTIONS.items():
         state = reducer.start(jnp.array([3.0, 5.0]), jnp.array([True, True]), 0)
         empty = reducer.empty(state)
@@ -168,7 +171,7 @@ def test_empty_is_neutral():
 
 @pytest.mark.parametrize("name", ["mean", "sum"])
 def test_long_loops_do_not_drift(name):
-    """A hundred thousand merges on the device lose no digit of a float32."""
+    """A hundred thousand merges on the device are accurate to the last digit of a float32."""
     reducer, count = REDUCTIONS[name], 100_000
 
     def body(_, state):
@@ -182,7 +185,7 @@ def test_long_loops_do_not_drift(name):
 
 
 def test_weights_in_nested_vmaps():
-    """weight= and where= go through nested vmaps lane by lane, each from its own level."""
+    """weight= and where= may be mapped at different levels of nested vmaps."""
     values = np.arange(6.0, dtype=np.float32).reshape(2, 3)
     weights = np.array([1.0, 2.0, 5.0], np.float32)
     rows = np.array([True, False])
@@ -214,7 +217,7 @@ def test_weights_in_nested_vmaps():
 
 
 def test_weights_over_iterations():
-    """In a scan a weighted mean is that of all iterations, and one without weight has no part in it."""
+    """A weighted mean in a scan covers all iterations, without those of weight 0."""
 
     @jb.instrument
     @jax.jit
@@ -233,8 +236,8 @@ def test_weights_over_iterations():
 
 @pytest.mark.parametrize("reduce", ["mean", "sum", "std"])
 @pytest.mark.parametrize("left_out", [np.nan, -1.0, 0.0])
-def test_weights_that_are_none(reduce, left_out):
-    """What weighs NaN, or less than nothing, is left out like what weighs nothing."""
+def test_nan_and_negative_weights(reduce, left_out):
+    """A value with a NaN or negative weight is left out, like one with weight 0."""
 
     @jb.instrument
     @jax.jit
@@ -248,7 +251,7 @@ def test_weights_that_are_none(reduce, left_out):
 
 
 def test_weights_over_devices():
-    """In shard_map a weighted mean is that of all devices, and a sum of integers that of all too."""
+    """In shard_map a weighted mean and a sum of integers cover all devices."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     values = np.arange(8, dtype=np.float32)
     weights = np.array([0, 1, 2, 0, 4, 0, 1, 8], np.float32)
@@ -271,7 +274,7 @@ def test_weights_over_devices():
 
 @pytest.mark.parametrize("convert", [float, jnp.float32], ids=["python", "jax"])
 def test_weights_in_plain_python(convert):
-    """One value with a weight is itself as a mean, and weighs in a sum; weight 0 leaves it out."""
+    """The mean of one weighted value is the value, its sum is the product, and weight 0 leaves it out."""
     with capture() as records:
         jb.scalar("mean", convert(3), weight=2)
         jb.scalar("sum", convert(3), weight=convert(2), reduce="sum")

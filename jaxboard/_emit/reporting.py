@@ -1,0 +1,165 @@
+"""The common part of all verbs: it passes a checked value to the traced program or to the active run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxboard import _compat
+from jaxboard._emit import arguments
+from jaxboard._frame import Composite, Observation, ReportSpec
+from jaxboard._host.channel import Channel, active
+from jaxboard._reduce import reducer
+from jaxboard._trace import context
+from jaxboard._trace.advice import warn_no_run
+from jaxboard._trace.primitives import report
+from jaxboard._types import Array, Reportable, Runs, Step
+from jaxboard.records import EncodedImage, Kind, Record
+
+_MAX_STEP = 2**31 - 1
+"""The largest step that compiled code can carry (int32)."""
+
+Value = TypeVar("Value")
+
+
+def report_array(
+    kind: Kind | Composite,
+    tag: str,
+    value: Value,
+    check: Callable[[str, Value], Array],
+    *,
+    step: Step | None,
+    every: int | None,
+    where: Reportable | None,
+    runs: Runs,
+    weight: Reportable | None = None,
+    reduce: str = "last",
+    options: Hashable = None,
+) -> None:
+    """Report an array from traced code or from plain Python.
+
+    Args:
+        kind: what is reported.
+        tag: the tag, without the scopes around the call.
+        value: what the user passed.
+        check: returns ``value`` as an array, or raises :class:`ReportError`; it is called with the tag.
+        step: see :func:`jaxboard.scalar`.
+        every: see :func:`jaxboard.scalar`.
+        where: see :func:`jaxboard.scalar`.
+        runs: see :func:`jaxboard.scalar`.
+        weight: see :func:`jaxboard.scalar`.
+        reduce: see :attr:`ReportSpec.reduce`.
+        options: see :attr:`ReportSpec.options`.
+    """
+    arguments.check_tag(tag)
+    every = arguments.check_every(tag, every)
+    lanes = arguments.initial_lanes(tag, runs)
+    surroundings = context.current()
+    cadence = surroundings.every if every is None else every
+    if surroundings.silent:
+        return
+    array = check(tag, value)
+    full_tag = surroundings.scope + tag
+    spec = ReportSpec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
+    if cadence in surroundings.muted and not spec.windowed:
+        return
+    own_step = None if step is None else arguments.as_step(tag, step)
+    count = arguments.as_weight(tag, weight, where)
+    if _compat.at_top_level():
+        _report_to_run(tag, spec, array, count, own_step)
+        return
+    if isinstance(own_step, int) and own_step > _MAX_STEP:
+        raise arguments.report_error(
+            tag, f"step={own_step} exceeds the largest step in compiled code, {_MAX_STEP}."
+        )
+    operands = (array, count, own_step)
+    report(spec, *(x if x is None else jnp.asarray(_fit_64_bits(x)) for x in operands))
+
+
+def _report_to_run(
+    tag: str, spec: ReportSpec, array: Array, count: Array | None, step: int | jax.Array | None
+) -> None:
+    """Report an array from plain Python to the active run, if it is due."""
+    channel = active()
+    if channel is None:
+        warn_no_run(f"report {tag!r} ({arguments.call_site()})")
+        return
+    if not spec.windowed and not is_due(channel, step, spec.every):
+        return
+    if isinstance(array, jax.Array) and isinstance(step, int) and step > _MAX_STEP:
+        with jax.transfer_guard_device_to_host("allow"):
+            array = np.asarray(array)
+    if isinstance(array, jax.Array):
+        report(spec, *map(_on_device, (array, count, step)))
+        return
+    state = reducer(spec).start(array, None if count is None else np.asarray(count), spec.rank)
+    at = channel.current if step is None else int(step)
+    channel.put(Observation(spec, state, at, time.time(), own=step is not None))
+
+
+def report_record(
+    verb: str,
+    kind: Kind,
+    tag: str,
+    make_value: Callable[[], str | list[list[str]] | EncodedImage],
+    *,
+    step: int | None,
+    every: int | None,
+) -> None:
+    """Report a value that is not reduced, from plain Python only.
+
+    Args:
+        verb: the name of the verb, for the message.
+        kind: what is reported.
+        tag: the tag, without the scopes around the call.
+        make_value: returns the value; called only if the report is due.
+        step: see :func:`jaxboard.scalar`.
+        every: see :func:`jaxboard.scalar`.
+
+    Raises:
+        ReportError: JAX is tracing.
+    """
+    every = arguments.check_every(tag, every)
+    if not _compat.at_top_level():
+        raise arguments.report_error(
+            tag,
+            f"{verb} is for plain Python, and JAX is tracing here: it would be reported once, while "
+            "compiling. Report it outside of the traced function.",
+        )
+    surroundings = context.current()
+    if surroundings.silent:
+        return
+    channel = active()
+    if channel is None:
+        warn_no_run(f"report {tag!r} ({arguments.call_site()})")
+    elif is_due(channel, step, surroundings.every if every is None else every):
+        at = channel.current if step is None else int(step)
+        channel.put(Record(kind, surroundings.scope + tag, at, time.time(), make_value()))
+
+
+def is_due(channel: Channel, step: Step | None, every: int) -> bool:
+    """Return whether a report is due. A step on a device counts as due: reading it would block."""
+    if isinstance(step, jax.Array):
+        return True
+    return (channel.current if step is None else int(step)) % every == 0
+
+
+def _on_device(x: Array | int | None) -> jax.Array | None:
+    """Return ``x`` on the device, by an explicit transfer that a transfer guard permits."""
+    if x is None or isinstance(x, jax.Array):
+        return x
+    return jax.device_put(_fit_64_bits(np.asarray(x)))
+
+
+def _fit_64_bits(x: Array | int) -> Array | int:
+    """Return 64-bit integers that JAX would wrap to 32 bits as floats, anything else unchanged."""
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu" or x.dtype.itemsize < 8:
+        return x
+    info = np.iinfo(jax.dtypes.canonicalize_dtype(x.dtype))
+    fits = not x.size or (x.min() >= info.min and x.max() <= info.max)
+    return x if fits else x.astype(np.float32)

@@ -1,0 +1,123 @@
+"""The verbs for numbers: ``scalar`` and ``scalars``."""
+
+from __future__ import annotations
+
+from jaxboard._emit import arguments
+from jaxboard._emit.reporting import report_array
+from jaxboard._emit.trees import tagged_leaves
+from jaxboard._frame import Composite
+from jaxboard._types import PyTree, Reportable, Runs, Step
+from jaxboard.records import Kind
+
+
+def scalar(
+    tag: str,
+    value: Reportable,
+    *,
+    step: Step | None = None,
+    every: int | None = None,
+    reduce: str = "mean",
+    weight: Reportable | None = None,
+    where: Reportable | None = None,
+    runs: Runs = None,
+) -> None:
+    """Report one number.
+
+    All values of one tag in one step of the run make one point, also if they come from several
+    evaluation calls or lines of plain Python. The point of a training step is complete when the call
+    returns.
+
+    With ``step``, a value from plain Python makes a point of its own. In an instrumented function, values of
+    one report with the same ``step`` make one point.
+
+    Args:
+        tag: the name of the curve. TensorBoard groups names by the part before ``/``.
+        value: a scalar of any real dtype: a Python number, a NumPy scalar, or a JAX array, traced or
+            not.
+        step: the step of the value, instead of the step of the call. An integer, traced or not.
+        every: make one point of this many steps, at the steps that are multiples of it. The point
+            contains the values of all steps since the previous one; with ``reduce="last"``, only the
+            values of its own step.
+        reduce: how the values of one point become one number. A point has several values if it covers
+            several steps, lanes of a ``vmap``, iterations of a loop, or repeated reports. One of
+            ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``, ``"std"``, ``"count"`` and ``"stack"``.
+            ``"stack"`` keeps lanes, iterations and devices separate, as ``tag/0``, ``tag/1`` and so on;
+            trips of a while loop, repeated reports, and iterations outside of an instrumented function are
+            averaged.
+        weight: a number of at least 0, traced or not: the weight of the value in a mean, a sum or a
+            standard deviation, for example the number of tokens that a mean loss covers. A value
+            with weight 0 or NaN is left out.
+        where: a bool scalar, traced or not. False leaves the value out. Under ``vmap`` each lane may have its
+            own.
+        runs: ``"vmap"`` makes each lane a run inside the run: ``seed_0``, ``seed_1``, and so on. The runs
+            ``mean``, ``min`` and ``max`` summarize the lanes that have a point, if these are at the same
+            step. The lanes are those of the outermost ``vmap`` that the value depends on (in a
+            ``shard_map``, of all devices); inner maps merge according to ``reduce``. A value that depends on
+            no ``vmap`` stays in the run. False merges the lanes. None uses the setting of
+            :func:`instrument`.
+
+    Raises:
+        ReportError: an argument is invalid, or ``runs="vmap"`` would make more than 256 runs. Under
+            ``jit`` this is raised while JAX traces.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.scalar("loss", 0.25, step=7)
+        >>> records[0].tag, records[0].step, float(records[0].value)
+        ('loss', 7, 0.25)
+        >>> with capture() as records:
+        ...     losses = jax.vmap(lambda x: jb.scalar("loss", x, runs="vmap"))(jnp.array([1.0, 3.0]))
+        >>> {record.run: float(record.value) for record in records}
+        {'seed_0': 1.0, 'seed_1': 3.0, 'mean': 2.0, 'min': 1.0, 'max': 3.0}
+    """
+    arguments.check_reduce(tag, reduce)
+    report_array(
+        Composite.STACK if reduce == "stack" else Kind.SCALAR,
+        tag,
+        value,
+        arguments.as_scalar,
+        step=step,
+        every=every,
+        reduce=reduce,
+        weight=weight,
+        where=where,
+        runs=runs,
+    )
+
+
+def scalars(
+    prefix: str,
+    tree: PyTree,
+    *,
+    step: Step | None = None,
+    every: int | None = None,
+    reduce: str = "mean",
+    runs: Runs = None,
+) -> None:
+    """Report a number for each leaf of a pytree, under the tag ``prefix/path/of/leaf``.
+
+    Args:
+        prefix: the first part of the tags.
+        tree: a pytree of scalars.
+        step: see :func:`scalar`.
+        every: see :func:`scalar`.
+        reduce: see :func:`scalar`.
+        runs: see :func:`scalar`.
+
+    Raises:
+        ReportError: a leaf is not a scalar, or an argument is invalid.
+
+    Example:
+        >>> import jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.scalars("losses", {"generator": 1.0, "critic": 2.0}, step=0)
+        >>> sorted(record.tag for record in records)
+        ['losses/critic', 'losses/generator']
+    """
+    arguments.check_every(prefix, every)
+    arguments.check_reduce(prefix, reduce)
+    for tag, leaf in tagged_leaves(prefix, tree):
+        scalar(tag, leaf, step=step, every=every, reduce=reduce, runs=runs)

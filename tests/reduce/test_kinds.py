@@ -1,0 +1,34 @@
+"""The table of kinds: each entry has a reducer, and options of another class raise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jaxboard._frame import Composite, ReportSpec
+from jaxboard._reduce import KINDS, ImageOptions, NormsOptions, Reducer, reducer
+from jaxboard.records import Kind
+
+OPTIONS: dict[Kind | Composite, Any] = {
+    Kind.HISTOGRAM: None,
+    Kind.IMAGE: ImageOptions(3),
+    Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
+    Composite.STACK: None,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
+def test_every_kind_has_a_reducer(kind: Kind | Composite) -> None:
+    """A report with the options of its kind has a reducer; equal reports share it."""
+    spec = ReportSpec(kind, "x", "last", options=OPTIONS[kind])
+    assert isinstance(reducer(spec), Reducer)
+    assert reducer(ReportSpec(kind, "x", "last", options=OPTIONS[kind])) is reducer(spec)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
+def test_options_of_another_kind(kind: Kind | Composite) -> None:
+    """Options of another class raise, and the message names the class that is expected."""
+    expected = KINDS[kind].options.__name__
+    with pytest.raises(TypeError, match=f"{kind}: expected {expected}, got 'options'"):
+        reducer(ReportSpec(kind, "x", "last", options="options"))
