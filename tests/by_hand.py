@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxboard._frame import Entry, Frame, FrameBatch, Plan, ReportSpec, Slot
-from jaxboard._host.assembled import Assembled
+from jaxboard._host.complete_points import Assembled
 from jaxboard.records import Kind, Record
 
 DEADLINE = 120.0
