@@ -99,7 +99,7 @@ def _report_to_run(
         return
     state = reducer(spec).start(array, None if count is None else np.asarray(count), spec.rank)
     at = channel.current if step is None else int(step)
-    channel.put(Observation(spec, state, at, time.time(), own=step is not None))
+    channel.put(Observation(spec, state, at, time.time(), explicit_step=step is not None))
 
 
 def report_record(

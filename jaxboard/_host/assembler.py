@@ -1,0 +1,326 @@
+"""The assembler: makes points from frames, many frames of one plan at a time, in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
+from jaxboard._host import seed_runs
+from jaxboard._host.complete_points import Assembled, Point, make_point
+from jaxboard._host.fetch import Fetched
+from jaxboard._host.points import Points
+from jaxboard._host.seed_runs import RunColumn
+from jaxboard._reduce import State, reducer
+from jaxboard.records import Kind, Scalars
+
+
+class _LoopProgress(NamedTuple):
+    """The progress of a streamed loop.
+
+    Attributes:
+        wall_time: when its last chunk arrived.
+        iterations: how many iterations have arrived.
+    """
+
+    wall_time: float
+    iterations: int
+
+
+class _OpenValue(NamedTuple):
+    """A value that must be merged into a point.
+
+    Attributes:
+        position: the position, among all items, of the item that it comes from.
+        observation: the value.
+        last: whether its step has no more values.
+    """
+
+    position: int
+    observation: Observation
+    last: bool
+
+
+class Assembler:
+    """Makes points from the contents of the buffer. Used by one thread, the flusher."""
+
+    def __init__(self) -> None:
+        self._points = Points()
+        self._loops: dict[tuple[Entry, ...], _LoopProgress] = {}
+
+    def assemble(self, items: list[Fetched], now: float) -> Assembled:
+        """Return the points that ``items`` complete.
+
+        Args:
+            items: the reports, in order.
+            now: the flusher's clock, in seconds.
+        """
+        records: list[Point] = []
+        values: list[_OpenValue] = []
+        batches: list[tuple[int, FrameBatch]] = []
+        # By identity: frames of one program share their plan, and hashing a plan takes microseconds.
+        groups: dict[tuple[int, bool], tuple[int, list[FrameBatch]]] = {}
+        reached = -1
+        for position, item in enumerate(items):
+            if isinstance(item, Frame):
+                batch = self._loop_batch(item)
+                batches += [] if batch is None else [(position, batch)]
+            elif isinstance(item, FrameBatch):
+                group = groups.setdefault((id(item.plan), item.open), (position, []))
+                group[1].append(item)
+            elif isinstance(item, Observation):
+                values.append(_OpenValue(position, item, item.explicit_step))
+                reached = reached if item.explicit_step else max(reached, item.step)
+            else:
+                records.append(item)
+        batches += [
+            (position, FrameBatch.concatenate(group)) for position, group in groups.values()
+        ]
+        points: list[Point] = []
+        for position, batch in batches:
+            reached = max(reached, int(batch.steps.max()))
+            points += _complete_points(batch)
+            values += _open_values(batch, position)
+        # In the order of reporting, which matters to some reducers, such as "last".
+        values.sort(key=lambda value: (value.observation.wall_time, value.position))
+        for value in values:
+            points += self._points.add(value.observation, now=now, last=value.last)
+        points += self._points.complete_before(reached)
+        # TensorBoard drops points whose step goes back.
+        single = [point for point in points if not isinstance(point, Scalars)]
+        single.sort(key=lambda point: point.wall_time)
+        columns = _ordered_columns([point for point in points if isinstance(point, Scalars)])
+        return Assembled.of([*records, *single, *columns])
+
+    def partial(self, unchanged_since: float) -> Assembled:
+        """Return the incomplete points of single steps that have not changed since then.
+
+        Args:
+            unchanged_since: by the flusher's clock, in seconds.
+        """
+        return Assembled.of(self._points.partial(unchanged_since))
+
+    def finish(self) -> Assembled:
+        """Return every point that was held back, incomplete windows included."""
+        return Assembled.of(self._points.finish())
+
+    def _loop_batch(self, frame: Frame) -> FrameBatch | None:
+        chunk, slot = frame.plan.chunk, frame.plan.step
+        if chunk is None or slot is None:
+            return None
+        loop = frame.plan.entries
+        progress = self._loops.pop(loop, _LoopProgress(frame.wall_time, 0))
+        iterations = progress.iterations + chunk.size
+        if _has_more(chunk, iterations):
+            self._loops[loop] = _LoopProgress(frame.wall_time, iterations)
+        return FrameBatch.from_chunk(frame, slot, progress.wall_time)
+
+
+def _has_more(chunk: LoopChunk, iterations: int) -> bool:
+    return chunk.total is None or iterations < chunk.total
+
+
+# --- Columns. -------------------------------------------------------------------------------------
+
+
+def _ordered_columns(columns: list[Scalars]) -> list[Scalars]:
+    """Merge columns until each tag is in one of them, with its points in the order of reporting."""
+    groups: dict[tuple[str, str], set[tuple[tuple[str, ...], np.dtype]]] = {}
+    for column in columns:
+        for tag in column.tags:
+            groups.setdefault((column.run, tag), set()).add((column.tags, column.values.dtype))
+    parts: dict[tuple[str, tuple[str, ...]], list[Scalars]] = {}
+    for column in columns:
+        if all(len(groups[column.run, tag]) == 1 for tag in column.tags):
+            parts.setdefault((column.run, column.tags), []).append(column)
+            continue
+        # Programs for different steps report different sets of tags. Split those into single tags.
+        for index, tag in enumerate(column.tags):
+            values = column.values[:, index, None]
+            single = Scalars((tag,), column.steps, column.wall_times, values, column.run)
+            parts.setdefault((single.run, single.tags), []).append(single)
+    return [_merge_columns(part) for part in parts.values()]
+
+
+def _merge_columns(columns: list[Scalars]) -> Scalars:
+    first = columns[0]
+    if len(columns) == 1:
+        return first
+    wall_times = np.concatenate([column.wall_times for column in columns])
+    order = np.argsort(wall_times, kind="stable")
+    steps = np.concatenate([column.steps for column in columns])
+    values = np.concatenate([column.values for column in columns])
+    return Scalars(first.tags, steps[order], wall_times[order], values[order], first.run)
+
+
+# --- Values that need merging. --------------------------------------------------------------------
+
+
+def _needs_merge(entry: Entry, batch: FrameBatch) -> bool:
+    """Return whether values of an entry are parts of points, rather than complete points."""
+    return entry.spec.windowed or (batch.open and entry.step is None)
+
+
+def _open_values(batch: FrameBatch, position: int) -> Iterator[_OpenValue]:
+    # One report may have two accumulators, of different dtypes. The second ends the step.
+    last_entries = {entry.spec: entry for entry in batch.plan.entries}
+    for entry in batch.plan.entries:
+        if not _needs_merge(entry, batch):
+            continue
+        spec, states = entry.spec, _read_state(entry, batch.arrays)
+        own_steps = None if entry.step is None else entry.step.read(batch.arrays).tolist()
+        for index, (step, wall_time) in enumerate(
+            zip(batch.steps.tolist(), batch.wall_times.tolist(), strict=True)
+        ):
+            state = _state_at(states, index)
+            if own_steps is not None:
+                for inner, own_step in enumerate(own_steps[index]):
+                    inner_state = _state_at(state, inner)
+                    value = Observation(spec, inner_state, own_step, wall_time, explicit_step=True)
+                    yield _OpenValue(position, value, last=True)
+            elif spec.windowed or step % spec.every == 0:
+                last = last_entries[spec] is entry and not batch.open
+                yield _OpenValue(position, Observation(spec, state, step, wall_time), last)
+
+
+# --- Values that are points. ----------------------------------------------------------------------
+
+
+def _complete_points(batch: FrameBatch) -> list[Point]:
+    steps, wall_times = batch.steps, batch.wall_times
+    points: list[Point] = []
+    columns: dict[tuple[str, np.dtype], list[tuple[str, np.ndarray]]] = {}
+    for entry in batch.plan.entries:
+        if _needs_merge(entry, batch):
+            continue
+        spec, state = entry.spec, _read_state(entry, batch.arrays)
+        if entry.step is not None:
+            points += _own_step_points(spec, state, entry.step.read(batch.arrays), wall_times)
+        elif spec.kind is not Kind.SCALAR:
+            points += _single_points(spec, state, steps, wall_times)
+        else:
+            for column in _run_columns(spec, state, steps):
+                if column.has_value.all():
+                    key = column.run, column.values.dtype
+                    columns.setdefault(key, []).append((spec.tag, column.values))
+                else:
+                    points += _sparse_column(spec, column, wall_times)
+    for (run, _), tagged in columns.items():
+        tags, values = zip(*tagged, strict=True)
+        points.append(Scalars(tags, steps, wall_times, np.stack(values, axis=1), run))
+    return points
+
+
+def _run_columns(spec: ReportSpec, state: State, steps: np.ndarray) -> Iterable[RunColumn]:
+    """Return the column of each run that a scalar report has values in."""
+    due = steps % spec.every == 0
+    if spec.lanes:
+        return seed_runs.columns(spec, state, steps, due)
+    values = np.asarray(reducer(spec).finish(state))
+    return [RunColumn("", steps, values, _has_value(state, due))]
+
+
+def _sparse_column(spec: ReportSpec, column: RunColumn, wall_times: np.ndarray) -> list[Point]:
+    """Return a column without the entries that have no value, if any is left."""
+    rows = column.has_value
+    if not rows.any():
+        return []
+    values = column.values[rows, None]
+    return [Scalars((spec.tag,), column.steps[rows], wall_times[rows], values, column.run)]
+
+
+def _single_points(
+    spec: ReportSpec, state: State, steps: np.ndarray, wall_times: np.ndarray
+) -> list[Point]:
+    due = steps % spec.every == 0
+    if spec.lanes:
+        return [
+            point
+            for i in range(len(steps))
+            for point in seed_runs.points(
+                spec, _state_at(state, i), steps[i], float(wall_times[i]), due[i]
+            )
+        ]
+    finish = reducer(spec).finish
+    return [
+        make_point(spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i)))
+        for i in np.flatnonzero(_has_value(state, due)).tolist()
+    ]
+
+
+def _own_step_points(
+    spec: ReportSpec, state: State, steps: np.ndarray, wall_times: np.ndarray
+) -> list[Point]:
+    """Return the points of a report made with ``step=``.
+
+    Args:
+        spec: the report.
+        state: its accumulator; every array has leading axes of N frames and M points.
+        steps: int[N, M].
+        wall_times: float64[N].
+    """
+    count = steps.shape[1]
+    if spec.lanes and spec.kind is Kind.SCALAR:
+        # All frames together: many runs make many points.
+        flat_state = jax.tree.map(_merge_leading_axes, state)
+        flat_steps = steps.reshape(-1, *steps.shape[2:])
+        times = np.repeat(wall_times, count)
+        due = flat_steps % spec.every == 0
+        return [
+            point
+            for column in seed_runs.columns(spec, flat_state, flat_steps, due)
+            for point in _sparse_column(spec, column, times)
+        ]
+    points: list[Point] = []
+    for i in range(len(steps)):
+        frame_state, frame_steps = _merge_equal_steps(spec, _state_at(state, i), steps[i])
+        times = np.full(len(frame_steps), wall_times[i])
+        points += _single_points(spec, frame_state, frame_steps, times)
+    return points
+
+
+def _merge_equal_steps(
+    spec: ReportSpec, state: State, steps: np.ndarray
+) -> tuple[State, np.ndarray]:
+    """Merge the points of equal steps, unless the report keeps them separate."""
+    if spec.lanes or spec.kind is Composite.STACK:
+        return state, steps
+    unique, first, inverse = np.unique(steps, return_index=True, return_inverse=True)
+    if len(unique) == len(steps):
+        return state, steps
+    collapse = reducer(spec).collapse
+    order = np.argsort(first)
+    merged = [collapse(_state_at(state, np.flatnonzero(inverse == index))) for index in order]
+    value = jax.tree.map(lambda *x: np.stack(x), *(part.value for part in merged))
+    return State(value, np.array([part.weight for part in merged])), unique[order]
+
+
+# --- States. --------------------------------------------------------------------------------------
+
+
+def _read_state(entry: Entry, arrays: dict[str, np.ndarray]) -> State:
+    leaves = [slot.read(arrays) for slot in entry.slots]
+    value = jax.tree.unflatten(entry.value, leaves)  # pyright: ignore[reportUnknownMemberType] (JAX's treedef)
+    weight = entry.weight if isinstance(entry.weight, int) else entry.weight.read(arrays)
+    return State(value, weight)
+
+
+def _state_at(state: State, index: int | np.ndarray) -> State:
+    weight = state.weight if isinstance(state.weight, int) else state.weight[index]
+
+    def element(array: np.ndarray) -> np.ndarray:
+        return array[index]
+
+    return State(jax.tree.map(element, state.value), weight)
+
+
+def _has_value(state: State, due: np.ndarray) -> np.ndarray:
+    """Return which of the N due points have any value: a mask may leave out all of them."""
+    return due if isinstance(state.weight, int) else due & (np.asarray(state.weight) > 0)
+
+
+def _merge_leading_axes(x: int | np.ndarray) -> int | np.ndarray:
+    return x if isinstance(x, int) else x.reshape(-1, *x.shape[2:])
