@@ -18,6 +18,7 @@ from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
+from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._host.outbox import Outbox
 from jaxboard._log import logger
@@ -139,10 +140,10 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        self._channel = Channel(buffer, first, lost.name)
+        channel = self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(),
+            Assembler(MissingSteps(lost.name, lambda: channel.step != first)),
             Outbox(_sinks(self.logdir, None if step is None else first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,

@@ -9,7 +9,7 @@ import jaxboard as jb
 
 
 def points(logdir, tag):
-    """Steps and values as TensorBoard's slow loader and its EventAccumulator show them."""
+    """Return steps and values as TensorBoard's slow loader and its EventAccumulator show them."""
     events = EventAccumulator(logdir, size_guidance={"scalars": 0}).Reload()
     return [(point.step, point.value) for point in events.Scalars(tag)]
 
@@ -50,13 +50,13 @@ def test_a_resumed_loop(logdir, how):
         jb.scalar("x", state["step"].astype(jnp.float32))
         return {"step": state["step"] + 1}
 
-    def train(state, steps):
+    def train(run, state, steps):
         function = jax.jit(step)
         if how == "instrument(step=)":
             function = jb.instrument(function, step=lambda state: state["step"])
         elif how == "run.step":
             function = jb.instrument(function)
-            jb.current_run().step = int(state["step"])
+            run.step = int(state["step"])
         for _ in range(steps):
             if how == "scalar(step=)":
                 jb.scalar("x", state["step"].astype(jnp.float32), step=int(state["step"]))
@@ -65,11 +65,11 @@ def test_a_resumed_loop(logdir, how):
                 state = function(state)
         return state
 
-    with jb.Run(logdir):
-        state = train({"step": jnp.int32(0)}, 40)
+    with jb.Run(logdir) as run:
+        state = train(run, {"step": jnp.int32(0)}, 40)
     state = jax.tree.map(jnp.asarray, jax.device_get(state))
-    with jb.Run(logdir):
-        train(state, 10)
+    with jb.Run(logdir) as run:
+        train(run, state, 10)
     assert points(logdir, "x") == expected(range(50))
 
 
