@@ -20,35 +20,39 @@ class MissingSteps:
 
     Args:
         name: the run, for the message.
-        has_advanced: returns whether the run has taken a step, or its step was set.
+        has_steps: returns whether the program counts steps, see :attr:`Channel.has_steps`.
     """
 
-    def __init__(self, name: str, has_advanced: Callable[[], bool]) -> None:
+    def __init__(self, name: str, has_steps: Callable[[], bool]) -> None:
         self._name = name
-        self._has_advanced = has_advanced
+        self._has_steps = has_steps
         self._counts: Counter[str] = Counter()
         self._done = False
 
     def observe(self, items: Iterable[Fetched]) -> None:
-        """Count reports in the order of their arrival."""
-        if self._done:
-            return
+        """Count the values among items from the buffer."""
         for item in items:
-            if isinstance(item, Frame | FrameBatch):  # It comes from an instrumented function.
-                self._done = True
+            if self._done:
                 return
-            if isinstance(item, Observation) and not item.explicit_step:
-                self._counts[item.spec.tag] += 1
-                if self._counts[item.spec.tag] >= _MANY:
-                    self._done = True
-                    if not self._has_advanced():
-                        self._warn(item)
-                    return
+            if isinstance(item, Observation):
+                if not item.explicit_step:
+                    self._count(item.spec.tag, 1, item.step)
+            elif isinstance(item, FrameBatch) and item.open:
+                for entry in item.plan.entries:
+                    if entry.step is None:
+                        self._count(entry.spec.tag, len(item.steps), int(item.steps[0]))
+            elif isinstance(item, FrameBatch | Frame):
+                self._done = True  # It comes from an instrumented function.
 
-    def _warn(self, value: Observation) -> None:
-        log_once(
-            ("no step", self._name),
-            f"run {self._name}: {_MANY} values of {value.spec.tag!r} are merged into one point at step "
-            f"{value.step}, because nothing counts the steps. Put @jaxboard.instrument above @jax.jit on "
-            "the training step, or loop by `for run.step in range(n)`, or pass step= to the report.",
-        )
+    def _count(self, tag: str, count: int, step: int) -> None:
+        self._counts[tag] += count
+        if self._counts[tag] < _MANY or self._done:
+            return
+        self._done = True
+        if not self._has_steps():
+            log_once(
+                ("no step", self._name),
+                f"run {self._name}: {self._counts[tag]} values of {tag!r} are merged into one point at step "
+                f"{step}, because nothing counts the steps. Put @jaxboard.instrument above @jax.jit on the "
+                "training step, or loop by `for run.step in range(n)`, or pass step= to the report.",
+            )

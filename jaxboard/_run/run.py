@@ -143,7 +143,7 @@ class Run(VerbMethods):
         channel = self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(MissingSteps(lost.name, lambda: channel.step != first)),
+            Assembler(MissingSteps(lost.name, lambda: channel.has_steps)),
             Outbox(_sinks(self.logdir, None if step is None else first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,

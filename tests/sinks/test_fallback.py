@@ -182,7 +182,7 @@ def in_child(function):
     if not child:
         try:
             function()
-        except BaseException:
+        except Exception:
             traceback.print_exc()
             os._exit(1)
         sys.exit()  # With the functions registered at exit, as os.fork() alone leaves it to the user.
@@ -192,12 +192,15 @@ def in_child(function):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("moment", ["after a flush", "immediately", "after the user's import"])
+@pytest.mark.parametrize(
+    "moment", ["after a flush", "during the import", "after the user's import"]
+)
 def test_a_run_in_a_forked_child(tmp_path, moment):
     """A run in a forked child is written within seconds, and so are the parent's and a grandchild's."""
     before = {
         "after a flush": "run = jb.Run(logdir + '/parent'); jb.scalar('x', 0.0, step=0); run.flush()",
-        "immediately": "run = jb.Run(logdir + '/parent'); jb.scalar('x', 0.0, step=0)",
+        "during the import": "run = jb.Run(logdir + '/parent'); jb.scalar('x', 0.0, step=0)\n"
+        "while 'tensorflow' not in sys.modules: time.sleep(0.01)",
         "after the user's import": "import tensorflow as tf; tf.function(lambda: tf.constant(1))()\n"
         "run = jb.Run(logdir + '/parent'); jb.scalar('x', 0.0, step=0)",
     }[moment]
