@@ -176,17 +176,13 @@ def test_a_mode_that_changes_during_a_run(tmp_path, change):
 
 
 FORK = """
+import multiprocessing
+
 def in_child(function):
-    import os, sys, traceback
-    child = os.fork()
-    if not child:
-        try:
-            function()
-        except Exception:
-            traceback.print_exc()
-            os._exit(1)
-        sys.exit()  # With the functions registered at exit, as os.fork() alone leaves it to the user.
-    assert os.waitpid(child, 0)[1] == 0
+    child = multiprocessing.get_context("fork").Process(target=function)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
 """
 
 
