@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard_server import tensorboard
 
 import jaxboard as jb
 
@@ -80,3 +81,19 @@ def test_a_step_restarts_the_curve_there(logdir):
     with jb.Run(logdir, step=6):
         report("x", range(6, 8))
     assert points(logdir, "x") == expected(range(8))
+
+
+@pytest.mark.parametrize("loader", ["rust", "python"])
+def test_both_loaders_show_every_point(tmp_path, loader):
+    """TensorBoard shows the curves of a finished run that others have opened again, and of runs below it."""
+    with jb.Run(tmp_path / "run"):
+        report("loss", range(100))
+    with jb.Run(tmp_path / "run"):
+        report("accuracy", [3])
+    with jb.Run(tmp_path / "run"):
+        pass
+    with tensorboard(tmp_path, loader=loader) as server:
+        shown = server.scalars("run", "loss", count=100)
+        assert [(step, value) for _, step, value in shown] == expected(range(100))
+        shown = server.scalars("run", "accuracy", count=1)
+        assert [(step, value) for _, step, value in shown] == expected([3])
