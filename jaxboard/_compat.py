@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -45,6 +46,15 @@ def at_top_level() -> bool:
 # microsecond even if nobody does; and JAX, which hears of TensorBoard's only when it stops its own, can't
 # start another one after that. It is there in every supported version, though no documentation names it.
 trace_is_on = getattr(jax.profiler.TraceAnnotation, "is_enabled", lambda: False)
+
+
+# "JitTracer(float32[])"; up to 0.8 also "Traced<float32[]>with<DynamicJaxprTrace>".
+_TRACER = re.compile(r"(?:Tracer|\bTraced)[<(]")
+
+
+def mentions_tracer(text: str) -> bool:
+    """Return whether a text contains a tracer, formatted by ``str`` or an f-string."""
+    return _TRACER.search(text) is not None
 
 
 def jit_is_disabled() -> bool:

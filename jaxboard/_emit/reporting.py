@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _compat
-from jaxboard._emit import arguments
+from jaxboard._emit import arguments, conversion
 from jaxboard._frame import Composite, Observation, ReportSpec
 from jaxboard._host.channel import Channel, active
 from jaxboard._reduce import reducer
@@ -68,8 +68,9 @@ def report_array(
     spec = ReportSpec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
     if cadence in surroundings.muted and not spec.windowed:
         return
+    array = conversion.widened(array)
     own_step = None if step is None else arguments.as_step(tag, step)
-    count = arguments.as_weight(tag, weight, where)
+    count = conversion.as_weight(tag, weight, where)
     if _compat.at_top_level():
         _report_to_run(tag, spec, array, count, own_step)
         return
@@ -125,6 +126,7 @@ def report_record(
         ReportError: JAX is tracing.
     """
     every = arguments.check_every(tag, every)
+    own_step = None if step is None else arguments.as_host_step(tag, step)
     if not _compat.at_top_level():
         raise arguments.report_error(
             tag,
@@ -137,8 +139,8 @@ def report_record(
     channel = active()
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
-    elif is_due(channel, step, surroundings.every if every is None else every):
-        at = channel.current if step is None else int(step)
+    elif is_due(channel, own_step, surroundings.every if every is None else every):
+        at = channel.current if own_step is None else own_step
         channel.put(Record(kind, surroundings.scope + tag, at, time.time(), make_value()))
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxboard import _compat
-from jaxboard._emit import arguments
+from jaxboard._emit import arguments, conversion
 from jaxboard._emit.array import histogram
 from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
@@ -43,9 +44,10 @@ def watch(
 ) -> None:
     """Report norms and distributions of the leaves of a pytree: parameters, gradients, activations.
 
-    ``tag/norm`` is the norm of the whole tree and ``tag/norm/path/of/leaf`` the norm of a leaf; other
-    statistics are named alike. Leaves that are not floats (counters, random keys, functions) are left out.
-    Complex numbers are measured by their magnitudes. The program for steps that are not due measures nothing.
+    ``tag/norm`` is the norm of the whole tree and ``tag/norm/path/of/leaf`` the norm of a leaf, if there are
+    several; other statistics are named alike. Leaves that are not floats (counters, random keys, functions)
+    are left out. Complex numbers are measured by their magnitudes. The program for steps that are not due
+    measures nothing.
 
     Several measurements of one step (lanes, iterations) make one point: the root mean square of norms, the
     largest of the magnitudes, the sum of the counts.
@@ -97,7 +99,7 @@ def watch(
             Composite.NORMS,
             tag,
             measured,
-            arguments.as_array,
+            conversion.as_array,
             step=step,
             every=every,
             where=where,
@@ -131,9 +133,26 @@ def _may_be_due(step: Step | None, cadence: int) -> bool:
 def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
     """Yield the name and the array of each leaf that holds floats."""
     for name, leaf in named_leaves(tag, tree):
-        dtype = getattr(leaf, "dtype", float if isinstance(leaf, float) else None)
-        if dtype is not None and jnp.issubdtype(dtype, jnp.inexact):
-            yield name, jnp.asarray(leaf)
+        array = _as_floats(tag, leaf)
+        if array is not None:
+            yield name, array
+
+
+def _as_floats(tag: str, leaf: object) -> jax.Array | None:
+    """Return a leaf as an array of floats or complex numbers, or None if it holds something else."""
+    dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
+    if hasattr(leaf, "__dlpack__") and not isinstance(leaf, jax.Array | np.ndarray):
+        # The dtype of another library means nothing to JAX.
+        leaf = conversion.as_array(tag, leaf)
+        dtype = leaf.dtype
+    try:
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            return None
+    except TypeError:  # not a dtype
+        return None
+    if isinstance(leaf, np.ma.MaskedArray):
+        leaf = conversion.as_array(tag, leaf)
+    return jnp.asarray(conversion.widened(jnp.asarray(leaf)))
 
 
 def _matching_leaves(

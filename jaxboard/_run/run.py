@@ -24,6 +24,7 @@ from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
+from jaxboard._run.hparams import hparams_record
 from jaxboard._telemetry import start
 from jaxboard._telemetry.settings import Telemetry
 from jaxboard.sinks import FanOut, Sink, TensorBoardSink
@@ -56,8 +57,9 @@ class Run(VerbMethods):
     Args:
         logdir: the directory of this run, created if it does not exist; ``~`` is expanded. A URL
             (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
-        hparams: the hyperparameters, shown in the HParams dashboard. Nested mappings are flattened, their
-            names joined by ``/``.
+        hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
+            a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
+            ``/``. Functions and classes are shown by name.
         step: the first step.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time.
@@ -119,7 +121,7 @@ class Run(VerbMethods):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         start.check(telemetry)
         first = options.step_number(f"Run(step={step!r})", step)
-        record = options.hparams_record(hparams, first)
+        record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")

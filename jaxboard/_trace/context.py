@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxboard._trace import tag_prefix
+
 
 class TraceContext(NamedTuple):
     """The settings that reach a report from around it.
@@ -40,8 +42,33 @@ DEFAULT = TraceContext()
 
 
 def current() -> TraceContext:
-    """What surrounds the code that runs now, on this thread."""
-    return _context.value
+    """Return what surrounds the code that runs now: on this thread, in this task."""
+    value = _context.value
+    if tag_prefix.usage.any:
+        # JAX keeps its context for each thread. Another task, or a generator, may have set the scope.
+        scope = tag_prefix.prefix()
+        if scope != value.scope:
+            value = _set(value._replace(scope=scope))
+    return value
+
+
+def _set(value: TraceContext) -> TraceContext:
+    """Make ``value`` the context of this thread until it is set again."""
+    _context(value).__enter__()
+    return value
+
+
+def enter_scope(name: str) -> tag_prefix.OpenScope:
+    """Open a scope: for tags, and in the keys of JAX's caches."""
+    scope = tag_prefix.push(name)
+    current()
+    return scope
+
+
+def leave_scope(scope: tag_prefix.OpenScope) -> None:
+    """Close a scope."""
+    tag_prefix.remove(scope)
+    current()
 
 
 @contextlib.contextmanager
