@@ -32,5 +32,5 @@ def scope(name: str) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _prefixed(name: str) -> Iterator[None]:
-    with context.changed(scope=f"{context.current().scope}{name}/"):
+    with context.override(scope=f"{context.current().scope}{name}/"):
         yield

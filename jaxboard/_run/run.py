@@ -25,8 +25,8 @@ from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
-from jaxboard._telemetry import start
-from jaxboard._telemetry.settings import Telemetry
+from jaxboard._telemetry.monitor import start_monitor
+from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.sinks import Sink, TensorBoardSink
 
 _open: dict[Channel, Run] = {}
@@ -118,7 +118,7 @@ class Run(VerbMethods):
         )
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
-        start.check(telemetry)
+        check_telemetry(telemetry)
         first = options.step_number(f"Run(step={step!r})", step)
         record = options.hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
@@ -151,8 +151,11 @@ class Run(VerbMethods):
         if record is not None:
             self._channel.put(record)
         flusher = self._flusher  # A closure over self would be a reference cycle.
-        self._telemetry = start.start(
-            telemetry, self._channel, self.logdir, lambda: flusher.cpu_seconds
+        self._telemetry = start_monitor(
+            telemetry,
+            self._channel,
+            logdir=self.logdir,
+            flusher_seconds=lambda: flusher.cpu_seconds,
         )
         self._flusher.start()
         _open[self._channel] = self
