@@ -1,4 +1,4 @@
-"""``python -m jaxboard``."""
+"""The entry point of ``python -m jaxboard``."""
 
 import sys
 

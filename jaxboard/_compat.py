@@ -1,7 +1,8 @@
-"""What differs between JAX versions, and what JAX offers without documenting it. Nothing else does.
+"""Shims for JAX: the only file with version differences and undocumented behaviour.
 
-Each shim says for which versions it is, why, and when it can go. Supported: JAX 0.8.3 and newer. Its
-series is the first that needs Python 3.11 and whose ``make_user_context`` is part of every cache key.
+Each shim states which versions it serves, why it exists and when it can be removed. Supported is JAX 0.8.3 and
+newer: the first series that requires Python 3.11 and has a ``make_user_context`` that is part of every cache
+key. Names of primitives and their parameters are elsewhere; CONTRIBUTING lists them.
 """
 
 from __future__ import annotations
@@ -12,40 +13,38 @@ import importlib
 import re
 import sys
 import types
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import jax
+import jax.core
 import jax.extend.core as jex
+from jax import Array
 from jax.interpreters import ad, mlir
 
-JAXPR_TYPES = (jex.Jaxpr, jex.ClosedJaxpr)
+# --- The state of JAX -----------------------------------------------------------------------------
 
-
-@functools.cache
-def report_effects() -> frozenset[Any]:
-    """An effect that JAX allows inside control flow, remat and custom derivatives.
-
-    Which effects it allows can't be told by public means, so ours is the one that ``jax.debug.callback``
-    has. Remove when JAX lets a library register such an effect.
-    """
-    return frozenset(jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects)
-
-
-# `jax.core.get_opaque_trace_state` up to 0.9. Remove with 0.9.
-_trace_state = getattr(jex, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state  # type: ignore[attr-defined]
+# JAX up to 0.9 has `jax.core.get_opaque_trace_state`, because `jax.extend.core` got it in 0.10. Remove the
+# former with 0.9.
+_trace_state = getattr(jex, "get_opaque_trace_state", None) or jax.core.get_opaque_trace_state
 _TOP = _trace_state(convention="nnx")
 
 
 def at_top_level() -> bool:
-    """Whether no JAX transformation is tracing the code that runs now, on this thread."""
+    """Return whether no JAX transformation is tracing the code that runs now, on this thread.
+
+    All versions: JAX compares trace states and has no such predicate. Remove when it has.
+    """
     return _trace_state(convention="nnx") == _TOP
 
 
-# Whether somebody records a trace now, JAX or TensorBoard's "Capture profile". An annotation costs a
-# microsecond even if nobody does; and JAX, which hears of TensorBoard's only when it stops its own, can't
-# start another one after that. It is there in every supported version, though no documentation names it.
-trace_is_on = getattr(jax.profiler.TraceAnnotation, "is_enabled", lambda: False)
+trace_is_on: Callable[[], bool] = getattr(jax.profiler.TraceAnnotation, "is_enabled", lambda: False)
+"""Return whether a profile is being recorded, by JAX or by TensorBoard's "Capture profile".
+
+All versions have it, undocumented. It is needed because an annotation costs a microsecond even without a profile,
+and because JAX, which notices TensorBoard's profile only when it stops its own, cannot start another one after
+that. Remove when JAX documents such a predicate.
+"""
 
 
 # "JitTracer(float32[])"; up to 0.8 also "Traced<float32[]>with<DynamicJaxprTrace>".
@@ -58,20 +57,29 @@ def mentions_tracer(text: str) -> bool:
 
 
 def jit_is_disabled() -> bool:
-    """Whether ``jax.disable_jit`` is in force: everything runs eagerly then."""
+    """Return whether ``jax.disable_jit`` is active, so that everything runs eagerly.
+
+    All versions: the attribute of ``jax.config`` is not documented. Remove when JAX documents a way to read
+    the option.
+    """
     return bool(getattr(jax.config, "jax_disable_jit", False))
 
 
 def results_are_checked() -> bool:
-    """Whether JAX raises where a jitted function returns NaN, or infinity: a hidden output would be checked too.
+    """Return whether JAX raises if a jitted function returns NaN or infinity, in a hidden output too.
 
-    The attribute is no documented one. Read from ``jax.config`` it takes three times as long.
+    All versions: neither ``value`` nor the attribute of ``jax.config``, which is at best as fast, is documented.
+    Remove when JAX documents how to read the option.
     """
     return bool(jax.debug_nans.value or jax.debug_infs.value)
 
 
-def unchecked() -> contextlib.AbstractContextManager[Any]:
-    """In this block NaN and infinity are results like others."""
+def unchecked() -> contextlib.AbstractContextManager[object]:
+    """Return a context manager that lets functions return NaN and infinity.
+
+    All versions: to enter both of JAX's context managers takes about 20 us, so this enters none unless a check
+    is active. Remove together with :func:`results_are_checked`.
+    """
     if not results_are_checked():
         return contextlib.nullcontext()
     stack = contextlib.ExitStack()
@@ -80,76 +88,65 @@ def unchecked() -> contextlib.AbstractContextManager[Any]:
     return stack
 
 
-def open_jaxpr(jaxpr: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Jaxpr and constants. One class has both from 0.12, two have before. Remove with 0.11."""
+# --- Jaxprs ---------------------------------------------------------------------------------------
+
+JAXPR_TYPES = (jex.Jaxpr, jex.ClosedJaxpr)
+"""The classes of jaxprs. JAX up to 0.11 has two, from 0.12 they are the same. Remove with 0.11."""
+
+
+@functools.cache
+def report_effects() -> frozenset[Any]:
+    """Return an effect that JAX allows inside control flow, remat and custom derivatives.
+
+    All versions: which effects are allowed is registered privately, so jaxboard uses the effect of
+    ``jax.debug.callback``. Remove when JAX lets a library register an effect of its own.
+    """
+    return frozenset(jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects)
+
+
+def open_jaxpr(jaxpr: jex.Jaxpr | jex.ClosedJaxpr) -> tuple[jex.Jaxpr, tuple[Array, ...]]:
+    """Return a jaxpr without its constants, and the constants.
+
+    JAX up to 0.11 has two classes, and an open jaxpr has no constants; from 0.12 one class has both. Remove
+    with 0.11.
+    """
     consts = getattr(jaxpr, "consts", None)
-    return getattr(jaxpr, "jaxpr", jaxpr), tuple(consts or ())
+    return cast(jex.Jaxpr, getattr(jaxpr, "jaxpr", jaxpr)), tuple(consts or ())
 
 
-def make_jaxpr(invars: list[Any], outvars: list[Any], eqns: list[Any], debug_info: Any) -> Any:
-    """A jaxpr of some equations of another one."""
+def make_jaxpr(
+    invars: list[jex.Var],
+    outvars: list[jex.Var],
+    eqns: list[jex.JaxprEqn],
+    original: jex.Jaxpr,
+) -> jex.Jaxpr:
+    """Return a jaxpr of some equations of another jaxpr, whose source locations it keeps.
+
+    All versions: the constructor is public, but ``jax_enable_checks`` requires as many argument names as
+    arguments, and only the undocumented ``with_unknown_names`` drops the names of the other jaxpr. Remove
+    when JAX can make a jaxpr of a subset of equations.
+    """
     effects = set().union(*[eqn.effects for eqn in eqns])
-    # Its argument names are those of the other jaxpr, and `jax_enable_checks` counts them.
-    debug_info = debug_info.with_unknown_names()
+    debug_info = original.debug_info.with_unknown_names()
     return jex.Jaxpr((), invars, outvars, eqns, effects, debug_info=debug_info)
 
 
-def hidden_jaxprs(eqn: Any) -> list[Any]:
-    """The jaxprs in the object that is the primitive of a "hijax" equation.
+def aval_of(var: jex.Var | jex.Literal) -> jax.core.ShapedArray:
+    """Return the type of a variable as that of an array.
 
-    From 0.12 some of JAX's own functions (``lax.custom_root``) are such equations. Remove when their
-    jaxprs are parameters of the equation.
+    All versions: ``Var.aval`` is annotated as any abstract value, which need not have a shape. Remove when
+    the annotation is more precise.
     """
-    hidden = eqn.params.get("_prim")
-    candidates = [getattr(hidden, "jaxpr", None), *(getattr(hidden, "params", None) or {}).values()]
-    return [jaxpr for jaxpr in candidates if isinstance(jaxpr, JAXPR_TYPES)]
-
-
-def expanded(eqn: Any, operands: list[Any]) -> Any:
-    """What a "hijax" equation stands for, as a closed jaxpr; None where it has to stay one."""
-    hidden = eqn.params["_prim"]
-    # With a jaxpr of its own it is a checkpoint (`jax_remat3`), which keeps values apart on purpose.
-    if getattr(hidden, "jaxpr", None) is not None or not hasattr(hidden, "expand"):
-        return None
-
-    def expand(*flat: Any) -> list[Any]:
-        return jax.tree.leaves(hidden.expand(*jax.tree.unflatten(hidden.in_tree, flat)))
-
-    return jax.make_jaxpr(expand)(*operands)
-
-
-def varying(value: Any) -> frozenset[str]:
-    """The mesh axes along which a value (or an aval) differs between devices, inside ``shard_map``.
-
-    ``vma`` up to 0.9, ``manual_axis_type`` from 0.10. Remove the former with 0.9.
-    """
-    aval = value if hasattr(value, "weak_type") and not isinstance(value, jax.Array) else None
-    aval = jax.typeof(value) if aval is None else aval
-    kind = getattr(aval, "manual_axis_type", None)
-    return frozenset((getattr(aval, "vma", None) or ()) if kind is None else kind.varying)
-
-
-def zero_tangent(primal: Any) -> ad.Zero:
-    """The tangent of what does not move. ``jax.custom_jvp`` has it by another name, for rules of its own only."""
-    return ad.Zero(jax.typeof(primal).to_tangent_aval())
-
-
-def vary(value: Any, axes: frozenset[str]) -> Any:
-    """The value as one that differs between devices along ``axes`` too, inside ``shard_map``."""
-    missing = tuple(sorted(axes - varying(value)))
-    return jax.lax.pcast(value, missing, to="varying") if missing else value
-
-
-def manual_axes(eqn: Any) -> tuple[str, ...]:
-    """The mesh axes that a ``shard_map`` makes manual. Renamed in 0.10: remove the other with 0.9."""
-    params = eqn.params
-    manual = params.get("newly_manual_axes") or params.get("manual_axes")
-    return tuple(axis for axis in params["mesh"].axis_names if axis in manual)
+    return cast(jax.core.ShapedArray, var.aval)
 
 
 @contextlib.contextmanager
-def context_of(eqn: Any) -> Iterator[None]:
-    """Enters what an equation was traced in: configuration and name stack."""
+def context_of(eqn: jex.JaxprEqn) -> Iterator[None]:
+    """Enter the configuration and the name stack in which an equation was traced.
+
+    All versions: ``jax.core.eval_jaxpr`` does so for the equations it evaluates, but neither the equation's
+    ``ctx`` nor the name stack can be entered by documented means. Remove when one can.
+    """
     with contextlib.ExitStack() as stack:
         manager = getattr(getattr(eqn, "ctx", None), "manager", None)
         if manager is not None:
@@ -160,16 +157,106 @@ def context_of(eqn: Any) -> Iterator[None]:
         yield
 
 
-def is_jitted(function: Any) -> bool:
-    """Whether ``function`` is what ``jax.jit`` returns."""
+def hidden_jaxprs(eqn: jex.JaxprEqn) -> list[jex.Jaxpr | jex.ClosedJaxpr]:
+    """Return the jaxprs in the primitive object of a "hijax" equation.
+
+    From JAX 0.12 some of JAX's functions (``lax.custom_root``) are such equations, and their jaxprs are
+    attributes of the object instead of parameters. Remove when they are parameters.
+    """
+    hidden = eqn.params.get("_prim")
+    candidates = [getattr(hidden, "jaxpr", None), *(getattr(hidden, "params", None) or {}).values()]
+    return [jaxpr for jaxpr in candidates if isinstance(jaxpr, JAXPR_TYPES)]
+
+
+def expanded(eqn: jex.JaxprEqn, operands: Sequence[Array]) -> jex.ClosedJaxpr | None:
+    """Return the function that a "hijax" equation represents, or None if the equation must stay.
+
+    From JAX 0.12, see :func:`hidden_jaxprs`; ``expand`` is not documented. Remove when the function is a
+    parameter of the equation.
+    """
+    hidden = eqn.params["_prim"]
+    # One with a jaxpr is a checkpoint (`jax_remat3`), which must keep its values separate.
+    if getattr(hidden, "jaxpr", None) is not None or not hasattr(hidden, "expand"):
+        return None
+
+    def expand(*flat: Array) -> list[Array]:
+        return jax.tree.leaves(hidden.expand(*jax.tree.unflatten(hidden.in_tree, flat)))
+
+    return jax.make_jaxpr(expand)(*operands)
+
+
+def zero_tangent(primal: Array) -> ad.Zero:
+    """Return the tangent of a value that does not depend on the differentiated arguments.
+
+    All versions: ``Zero`` takes the type of the tangent, which only the undocumented ``to_tangent_aval``
+    gives. Remove when ``Zero`` accepts a primal.
+    """
+    return ad.Zero(jax.typeof(primal).to_tangent_aval())
+
+
+# --- Meshes and shardings -------------------------------------------------------------------------
+
+
+def varying(value: Array | jax.core.ShapedArray) -> frozenset[str]:
+    """Return the mesh axes along which a value differs between devices, inside ``shard_map``.
+
+    JAX up to 0.9 keeps them in ``vma``, from 0.10 in ``manual_axis_type``. Remove the former with 0.9.
+
+    Args:
+        value: an array, or the type of one.
+    """
+    is_type = hasattr(value, "weak_type") and not isinstance(value, jax.Array)
+    aval = value if is_type else jax.typeof(value)
+    manual = getattr(aval, "manual_axis_type", None)
+    return frozenset((getattr(aval, "vma", None) or ()) if manual is None else manual.varying)
+
+
+def vary(value: Array, axes: frozenset[str]) -> Array:
+    """Return a value as one that also differs between devices along ``axes``, inside ``shard_map``.
+
+    All versions: ``pcast`` raises if the value already varies along the axis. Remove when it does not.
+    """
+    missing = tuple(sorted(axes - varying(value)))
+    return jax.lax.pcast(value, missing, to="varying") if missing else value
+
+
+def manual_axes(eqn: jex.JaxprEqn) -> tuple[str, ...]:
+    """Return the mesh axes that a ``shard_map`` equation makes manual.
+
+    JAX up to 0.9 names the parameter ``manual_axes``, from 0.10 ``newly_manual_axes``. Remove the former
+    with 0.9.
+    """
+    params = eqn.params
+    manual = params.get("newly_manual_axes") or params.get("manual_axes")
+    return tuple(axis for axis in params["mesh"].axis_names if axis in manual)
+
+
+def sharding_of(sharding: object) -> jax.sharding.Sharding | None:
+    """Return a sharding among an equation's parameters, or None if none was requested.
+
+    All versions: the placeholder for "none" is of a private class. Remove when it is None.
+    """
+    return sharding if isinstance(sharding, jax.sharding.Sharding) else None
+
+
+# --- Jitted functions -----------------------------------------------------------------------------
+
+
+def is_jitted(function: object) -> bool:
+    """Return whether ``jax.jit`` made a function.
+
+    All versions: the class has no public name. Remove when it has.
+    """
     return type(function).__name__ == "PjitFunction"
 
 
 def jit_options(function: Any) -> dict[str, Any]:
-    """The options that ``jax.jit`` was given, from the state that its result is pickled by.
+    """Return the options that ``jax.jit`` received, from the state that pickles its result.
+
+    All versions: JAX does not expose them (https://github.com/jax-ml/jax/issues/9298). Remove when it does.
 
     Raises:
-        Exception: this JAX keeps them elsewhere. Remove when JAX tells them (jax#9298).
+        Exception: this version of JAX keeps them elsewhere.
     """
     state = function.__getstate__()
     key = state["global_cache_key"]
@@ -191,69 +278,85 @@ def jit_options(function: Any) -> dict[str, Any]:
     }
 
 
-def sharding_of(sharding: Any) -> jax.sharding.Sharding | None:
-    """A sharding in an equation's parameters, None where none was asked for."""
-    return sharding if isinstance(sharding, jax.sharding.Sharding) else None
+# --- Callbacks ------------------------------------------------------------------------------------
 
 
-def can_call_python(ctx: Any) -> bool:
-    """Whether a lowering may call Python with NumPy arrays directly.
+def can_call_python(ctx: mlir.LoweringRuleContext) -> bool:
+    """Return whether a lowering may call Python with NumPy arrays directly.
 
-    XLA refuses a side effect without a sharding where a program is partitioned, so: one device, or a
-    program whose mesh axes are all manual.
+    All versions: XLA refuses a side effect without a sharding in a partitioned program, so the program must
+    be for one device, or all its mesh axes must be manual; only undocumented attributes show which. Remove
+    when a side effect needs no sharding.
     """
-    axes = ctx.module_context.axis_context
+    axes: Any = ctx.module_context.axis_context
     match type(axes).__name__:
         case "ShardingContext":
             return getattr(axes, "num_devices", 2) == 1
         case "SPMDAxisContext":
-            # Up to 0.8 an inner shard_map names only its own axes here; the types of its values know all. Of
-            # later versions they say the same: remove with 0.8.
-            kinds = [frozenset(aval.sharding.mesh.manual_axes) for aval in ctx.avals_in]
+            # Up to JAX 0.8 an inner shard_map names only its own axes here, and the types of its values name all.
+            # In later versions both agree. Remove `kinds` with 0.8.
+            avals = cast(Sequence[jax.core.ShapedArray], ctx.avals_in)
+            kinds = [frozenset(aval.sharding.mesh.manual_axes) for aval in avals]
             return frozenset(axes.mesh.axis_names) in (frozenset(axes.manual_axes), *kinds)
         case _:
             return False
 
 
-def call_python(ctx: Any, function: Any, operands: Any) -> Any:
-    """Lowers to a call of ``function`` with NumPy arrays: no JAX between, and no device transfer."""
+def call_python(
+    ctx: mlir.LoweringRuleContext,
+    function: Callable[..., tuple[Array, ...]],
+    operands: Sequence[Any],
+) -> Sequence[Any]:
+    """Lower to a call of ``function`` with NumPy arrays, without JAX or a device transfer between.
+
+    All versions: ``emit_python_callback`` is public but not documented, and a documented callback passes JAX
+    arrays at several times the cost. Remove when a documented callback can pass NumPy arrays.
+    """
+    avals_in, avals_out = (
+        cast(Sequence[jax.core.ShapedArray], avals) for avals in (ctx.avals_in, ctx.avals_out)
+    )
     results, *_ = mlir.emit_python_callback(
-        ctx, function, None, list(operands), ctx.avals_in, ctx.avals_out, has_side_effect=True
+        ctx, function, None, list(operands), avals_in, avals_out, has_side_effect=True
     )
     return results
 
 
-def profile_options(**options: Any) -> jax.profiler.ProfileOptions:
-    """Options for a trace, without those that this JAX doesn't have.
+# --- Profiles -------------------------------------------------------------------------------------
 
-    Up to 0.11 it takes any name in silence; from 0.12 it raises. Remove with 0.11.
+
+def profile_options(
+    **options: int | bool | str | dict[str, int | bool | str],
+) -> jax.profiler.ProfileOptions:
+    """Return the options of a trace, without those that this version of JAX does not have.
+
+    JAX up to 0.11 accepts any name silently; from 0.12 it raises. Remove with 0.11.
     """
-    made = jax.profiler.ProfileOptions()
+    known = jax.profiler.ProfileOptions()
     for name, value in options.items():
-        if hasattr(type(made), name):
-            setattr(made, name, value)
-    return made
+        if hasattr(type(known), name):
+            setattr(known, name, value)
+    return known
 
 
 def keep_tensorflow_working() -> None:
-    """Undoes, and prevents, what JAX's profiler does to TensorFlow.
+    """Undo, and prevent, the damage that JAX's profiler does to TensorFlow.
 
-    Up to 0.9 it assigns a bool to what is a function in ``tensorflow.python.profiler.trace``; TensorFlow
-    calls it in half of its operations, and these fail from the first trace on. Remove with 0.9.
+    JAX up to 0.9 assigns a bool to a function in ``tensorflow.python.profiler.trace``. TensorFlow calls that
+    function in half of its operations, and these fail after the first trace. Remove with 0.9.
     """
     trace: Any = sys.modules.get("tensorflow.python.profiler.trace")
     if jax.__version_info__ >= (0, 10) or trace is None:
         return
 
-    class Kept(types.ModuleType):
+    class ProtectedModule(types.ModuleType):
         @property
-        def enabled(self) -> Any:
+        def enabled(self) -> Callable[[], bool]:
             return vars(self)["enabled"]
 
         @enabled.setter
-        def enabled(self, value: Any) -> None:
+        def enabled(self, value: object) -> None:
             pass
 
     internal = importlib.import_module("tensorflow.python.profiler.internal._pywrap_traceme")
     vars(trace)["enabled"] = internal.traceme_enabled
-    trace.__class__ = Kept
+    trace.__class__ = ProtectedModule

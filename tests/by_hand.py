@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxboard._frame import Entry, Frame, FrameBatch, Plan, ReportSpec, Slot
+from jaxboard._host.assembled import Assembled
 from jaxboard.records import Kind, Record
 
 DEADLINE = 60.0
@@ -75,13 +76,13 @@ class Plain:
                 ]
             else:
                 batch.append(item)
-        return batch
+        return Assembled(batch, [])
 
-    def so_far(self, untouched_since):
-        return []
+    def partial(self, unchanged_since):
+        return Assembled([], [])
 
     def finish(self):
-        return []
+        return Assembled([], [])
 
 
 class Started:

@@ -1,4 +1,4 @@
-"""What is in a trace, read with JAX's own reader, and programs that make one."""
+"""Helpers that read traces with JAX's own reader, and run programs that record one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from jax.profiler import ProfileData
 
@@ -30,42 +30,47 @@ def train(steps, x=None):
         x = train_step(x)
     return x
 
-def say(word):
+def emit(word):
     print(word, flush=True)
 
 LOGDIR = sys.argv[1]
 """
 
 
-def events(path: Any) -> list[tuple[str, str, dict[str, Any]]]:
-    """Plane, name and properties of every event."""
+Path: TypeAlias = str | os.PathLike[str] | None
+"""A profiler's path is None if it saved no trace; reading that fails."""
+
+
+def events(path: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the plane, name and properties of every event."""
+    assert path is not None
     return [
         (plane.name, event.name, dict(event.stats))
-        for plane in ProfileData.from_file(path).planes
+        for plane in ProfileData.from_file(os.fspath(path)).planes
         for line in plane.lines
         for event in line.events
     ]
 
 
-def markers(path: Any) -> list[int]:
-    """The numbers of the steps that jaxboard marked, in order."""
+def markers(path: Path) -> list[int]:
+    """Return the numbers of the steps that jaxboard marked, in order."""
     found = [stats for _, name, stats in events(path) if name == "train" and stats.get("_r")]
     return sorted(stats["step_num"] for stats in found)
 
 
-def modules(path: Any) -> Counter[str]:
-    """Programs by how many of their operations are in the trace."""
+def modules(path: Path) -> Counter[str]:
+    """Count the operations of each program in the trace."""
     return Counter(stats["hlo_module"] for *_, stats in events(path) if "hlo_module" in stats)
 
 
 def traces(logdir: os.PathLike[str] | str) -> list[str]:
-    """Every trace below a directory, as a path relative to it."""
+    """Return the paths of all traces below a directory, relative to it."""
     root = pathlib.Path(logdir)
     return sorted(str(path.relative_to(root)) for path in root.rglob("*.xplane.pb"))
 
 
 def program(logdir: pathlib.Path, body: str, *arguments: str) -> subprocess.Popen[str]:
-    """Starts a process that runs ``body``, which has the names of PRELUDE."""
+    """Start a process that runs ``body`` after PRELUDE."""
     return subprocess.Popen(
         [sys.executable, "-c", PRELUDE + textwrap.dedent(body), str(logdir), *arguments],
         stdin=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
-"""``python -m jaxboard demo``: handwritten digits, a small Flax network, each kind of report once.
+"""``python -m jaxboard demo``: a small Flax network on handwritten digits, with every kind of report.
 
-The model is that of the JAX AI stack's TensorBoard tutorial, trained on scikit-learn's digits: 1797
-pictures of 8 by 8 pixels that come with the package.
+The model is that of the JAX AI stack's TensorBoard tutorial. The data are scikit-learn's digits: 1797
+images of 8 by 8 pixels that come with the package.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ SEED = 0
 ABOUT = """\
 ### Handwritten digits
 
-A network of three layers learns to tell the ten digits apart. Its training step reports from where
-the values are: the loss from inside the function that is differentiated, the gradients and the
-learning rate from between there and the optimizer.
+A network with three layers learns to classify the ten digits. Its training step reports values where
+they are computed: the loss inside the differentiated function, the gradients and the learning rate
+before the optimizer's update.
 
-| where to look | what is there |
+| dashboard | content |
 | --- | --- |
-| **Scalars** | loss and accuracy of both steps, learning rate, norm of the gradients |
-| **Histograms**, **Distributions** | the gradient of every parameter, each {every} steps |
-| **Images** | what goes in, and the test sheet: wrong answers are red |
-| **HParams** | what this run was started with |
+| **Scalars** | loss and accuracy of both steps, learning rate, gradient norm |
+| **Histograms**, **Distributions** | the gradient of every parameter, every {every} steps |
+| **Images** | input images and the test sheet, with wrong predictions in red |
+| **HParams** | the hyperparameters of this run |
 """
 
 
 class Classifier(nnx.Module):
-    """Images [N, 8, 8] to logits [N, 10]."""
+    """A network from images [N, 8, 8] to logits [N, 10]."""
 
     def __init__(self, hidden: int, *, rngs: nnx.Rngs):
         self.layer1 = nnx.Linear(64, hidden, rngs=rngs)
@@ -58,7 +58,7 @@ class Classifier(nnx.Module):
 
 
 def loss_and_logits(model: Classifier, images: jax.Array, labels: jax.Array):
-    """What both steps measure, and where they report it."""
+    """Compute the loss and the logits, and report the loss and the accuracy."""
     logits = model(images)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     jb.scalar("loss", loss)
@@ -67,7 +67,7 @@ def loss_and_logits(model: Classifier, images: jax.Array, labels: jax.Array):
 
 
 def make_train_step(schedule: optax.Schedule, every: int):
-    """The step that learns. The large reports are made ``every`` so many steps."""
+    """Return the training step, which reports histograms and images every ``every`` steps."""
 
     @jb.instrument
     @nnx.jit
@@ -86,29 +86,29 @@ def make_train_step(schedule: optax.Schedule, every: int):
 @jb.instrument(advance=False)  # belongs to the training step before it
 @nnx.jit
 def eval_step(model, images, labels):
-    """Reports how well the model does on data it has not seen. Returns its answers."""
+    """Report the loss and the accuracy on test data, and return the predictions."""
     with jb.scope("eval"):
         _, logits = loss_and_logits(model, images, labels)
     return logits.argmax(axis=-1)
 
 
-def draw_test_sheet(images: np.ndarray, answers: np.ndarray, labels: np.ndarray):
-    """A hundred test images with the model's answers beside them: green is right, red is wrong."""
+def draw_test_sheet(images: np.ndarray, predictions: np.ndarray, labels: np.ndarray):
+    """Draw a hundred test images with the predictions next to them, green if right, red if wrong."""
     figure = matplotlib.figure.Figure(figsize=(6, 6), layout="tight")
     axes = figure.subplots()
     # One mosaic instead of a hundred axes, which would take a second to draw.
     mosaic = np.pad(images[:100], ((0, 0), (1, 1), (1, 1))).reshape(10, 10, 10, 10)
     axes.imshow(mosaic.swapaxes(1, 2).reshape(100, 100), cmap="binary", interpolation="gaussian")
     axes.set_axis_off()
-    for i, (answer, label) in enumerate(zip(answers[:100], labels[:100], strict=True)):
+    for i, (prediction, label) in enumerate(zip(predictions[:100], labels[:100], strict=True)):
         row, column = divmod(i, 10)
-        color = "green" if answer == label else "red"
-        axes.text(10 * column, 10 * row + 9, str(answer), color=color, weight="bold")
+        color = "green" if prediction == label else "red"
+        axes.text(10 * column, 10 * row + 9, str(prediction), color=color, weight="bold")
     return figure
 
 
 def main(logdir: str, steps: int) -> None:
-    """Trains for so many steps, in a new run under ``logdir``, and prints what was written."""
+    """Train for ``steps`` steps in a new run under ``logdir``, and print what was written."""
     pixels, labels = load_digits(return_X_y=True)
     images = np.float32(pixels).reshape(-1, 8, 8) / 16
     shuffle = np.random.default_rng(SEED)
@@ -118,8 +118,8 @@ def main(logdir: str, steps: int) -> None:
     model = Classifier(HIDDEN, rngs=nnx.Rngs(SEED))
     optimizer = nnx.Optimizer(model, optax.adam(schedule), wrt=nnx.Param)
 
-    often, seldom = max(1, steps // 40), max(1, steps // 4)
-    train_step = make_train_step(schedule, every=often)
+    eval_every, sheet_every = max(1, steps // 40), max(1, steps // 4)
+    train_step = make_train_step(schedule, every=eval_every)
     hparams = {
         "learning_rate": LEARNING_RATE,
         "batch_size": BATCH_SIZE,
@@ -132,29 +132,29 @@ def main(logdir: str, steps: int) -> None:
     started = time.time()
     path = os.path.join(logdir, time.strftime("%Y%m%d-%H%M%S"))
     with jb.Run(path, hparams=hparams):
-        jb.text("about", ABOUT.format(every=often))
+        jb.text("about", ABOUT.format(every=eval_every))
         for step in tqdm(range(steps), desc="training", unit="step"):
             batch = shuffle.choice(train, BATCH_SIZE, replace=False)
             train_step(model, optimizer, images[batch], labels[batch])
-            last = step == steps - 1
-            if step % often == 0 or last:
-                answers = eval_step(model, images[test], labels[test])
-                if step % seldom == 0 or last:
-                    sheet = draw_test_sheet(images[test], np.asarray(answers), labels[test])
+            is_last = step == steps - 1
+            if step % eval_every == 0 or is_last:
+                predictions = eval_step(model, images[test], labels[test])
+                if step % sheet_every == 0 or is_last:
+                    sheet = draw_test_sheet(images[test], np.asarray(predictions), labels[test])
                     jb.figure("test_sheet", sheet)
     print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
-    print(describe(path))
+    print(list_tags(path))
     python = min(sys.executable, os.path.relpath(sys.executable), key=len)
-    print(f"\nLook at it:\n\n  {python} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
+    print(f"\nView it:\n\n  {python} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
 
 
-def describe(path: str) -> str:
-    """What the event files in ``path`` hold: tags by kind, how many points, what the last one is."""
+def list_tags(path: str) -> str:
+    """Return a table of the event files in ``path``: each tag with its number of points and last value."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
     files = [os.path.join(path, name) for name in sorted(os.listdir(path)) if "tfevents" in name]
-    kinds: dict[str, str] = {}  # by tag: only a tag's first value says what it is
+    kinds: dict[str, str] = {}  # by tag; only the first value of a tag has its kind
     points: dict[str, list[np.ndarray]] = {}
     for file in files:
         for event in EventFileLoader(file).Load():
@@ -165,14 +165,14 @@ def describe(path: str) -> str:
     width = max(map(len, points)) + 2
     size = sum(map(os.path.getsize, files)) / 1000
     lines = [f"In {path} ({size:.0f} kB):"]
-    for kind, show in _LAST.items():
+    for kind, show in _SHOW_VALUE.items():
         lines += ["", f"  {kind:{width}}  points  last"]
         for tag in sorted(tag for tag in points if kinds[tag] == kind):
             lines.append(f"    {tag:{width - 2}}  {len(points[tag]):6}  {show(points[tag][-1])}")
     return "\n".join(lines)
 
 
-_LAST = {
+_SHOW_VALUE = {
     "scalars": lambda value: str(value[()]),  # the shortest text that is this float32
     "histograms": lambda table: f"{len(table)} buckets, {table[0, 0]:.3g} to {table[-1, 1]:.3g}",
     "images": lambda texts: f"{int(texts[0])} x {int(texts[1])} pixels, {len(texts) - 2} of them",

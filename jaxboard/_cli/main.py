@@ -6,32 +6,38 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-_DEMO_NEEDS = ("flax", "optax", "sklearn", "matplotlib", "tqdm")
+_DEMO_REQUIREMENTS = ("flax", "optax", "sklearn", "matplotlib", "tqdm")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command that ``argv`` (by default that of the process) names.
+    """Run a command.
+
+    Args:
+        argv: the arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, or 1 where the command could not run and has said why.
+        The exit status: 0, or 1 if the command failed and printed the reason.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
     commands = parser.add_subparsers(title="commands", required=True)
 
     demo = commands.add_parser(
         "demo",
-        help="train a classifier of handwritten digits and say where to look at it",
-        description="Trains a classifier of handwritten digits with every kind of report.",
+        help="train a classifier of handwritten digits and print the TensorBoard command",
+        description="Train a classifier of handwritten digits with every kind of report.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.add_argument("--logdir", default="runs/demo", help="directory to put the run in")
-    demo.add_argument("--steps", type=_positive, default=600, help="training steps to take")
+    demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the run")
+    demo.add_argument("--steps", type=_positive, default=600, help="the number of training steps")
     demo.set_defaults(command=_demo)
 
     doctor = commands.add_parser(
         "doctor",
-        help="say what is installed, what works, and the command that mends what doesn't",
-        description="Tries what jaxboard and TensorBoard need. Exit status 1 if something is broken.",
+        help="check the installation and print a command that fixes each problem",
+        description=(
+            "Check JAX, TensorFlow, TensorBoard and its Profile tab. The exit status is 1 if something is "
+            "broken."
+        ),
     )
     doctor.set_defaults(command=_doctor)
 
@@ -50,10 +56,10 @@ def _demo(options: argparse.Namespace) -> int:
     try:
         from jaxboard._cli import demo
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _DEMO_NEEDS:
+        if error.name is None or error.name.partition(".")[0] not in _DEMO_REQUIREMENTS:
             raise
         print(
-            f"The demo needs {error.name}, which is not installed here. Everything it needs:\n\n"
+            f"The demo needs {error.name}, which is not installed. Install its requirements with:\n\n"
             f"  {sys.executable} -m pip install 'jaxboard-tb[demo]'",
             file=sys.stderr,
         )

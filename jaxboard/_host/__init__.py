@@ -1,1 +1,1 @@
-"""The host side: where reports wait, and the thread that carries them to the sinks."""
+"""The host side: the buffer of reports, and the thread that carries them to the sinks."""

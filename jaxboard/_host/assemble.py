@@ -1,250 +1,324 @@
-"""From frames to records: many frames of one plan at once, in columns."""
+"""The assembler: makes points from frames, many frames of one plan at a time, in columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxboard._frame import (
-    Composite,
-    Entry,
-    Frame,
-    FrameBatch,
-    LoopChunk,
-    Observation,
-    ReportSpec,
-    Slot,
-)
+from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
 from jaxboard._host import seed_runs
+from jaxboard._host.assembled import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.points import Points
+from jaxboard._host.seed_runs import RunColumn
 from jaxboard._reduce import State, reducer
-from jaxboard.records import Batch, Kind, Record, Scalars
+from jaxboard.records import Kind, Scalars
+
+
+class _LoopProgress(NamedTuple):
+    """The progress of a streamed loop.
+
+    Attributes:
+        wall_time: when its last chunk arrived.
+        iterations: how many iterations have arrived.
+    """
+
+    wall_time: float
+    iterations: int
+
+
+class _OpenValue(NamedTuple):
+    """A value that must be merged into a point.
+
+    Attributes:
+        position: the position, among all items, of the item that it comes from.
+        observation: the value.
+        last: whether its step has no more values.
+    """
+
+    position: int
+    observation: Observation
+    last: bool
 
 
 class Assembler:
-    """Makes batches for the sinks of what the buffer held. Used by one thread, the flusher."""
+    """Makes points from the contents of the buffer. Used by one thread, the flusher."""
 
     def __init__(self) -> None:
         self._points = Points()
-        # Of each streamed loop that runs: when its last chunk came, and how many iterations so far.
-        self._loops: dict[Any, tuple[float, int]] = {}
+        self._loops: dict[tuple[Entry, ...], _LoopProgress] = {}
 
-    def assemble(self, items: list[Fetched], now: float) -> Batch:
-        """What is complete with ``items``.
+    def assemble(self, items: list[Fetched], now: float) -> Assembled:
+        """Return the points that ``items`` complete.
 
         Args:
-            items: what was reported, in order.
+            items: the reports, in order.
             now: the flusher's clock, in seconds.
         """
-        batch: Batch = []
-        made: Batch = []
-        growing: list[tuple[int, Observation, bool]] = []
-        # By identity: frames of one program share their plan, and hashing it takes microseconds.
-        groups: dict[Any, tuple[int, list[FrameBatch]]] = {}
-        strips: list[tuple[int, FrameBatch]] = []
+        records: list[Point] = []
+        values: list[_OpenValue] = []
+        batches: list[tuple[int, FrameBatch]] = []
+        # By identity: frames of one program share their plan, and hashing a plan takes microseconds.
+        groups: dict[tuple[int, bool], tuple[int, list[FrameBatch]]] = {}
         reached = -1
-        for place, item in enumerate(items):
-            if isinstance(item, Frame) and item.plan.rows and item.plan.step:
-                strip = self._chunk(item, item.plan.rows, item.plan.step)
-                strips += [] if strip is None else [(place, strip)]
+        for position, item in enumerate(items):
+            if isinstance(item, Frame):
+                batch = self._loop_batch(item)
+                batches += [] if batch is None else [(position, batch)]
             elif isinstance(item, FrameBatch):
-                groups.setdefault((id(item.plan), item.open), (place, []))[1].append(item)
+                group = groups.setdefault((id(item.plan), item.open), (position, []))
+                group[1].append(item)
             elif isinstance(item, Observation):
-                growing.append((place, item, item.own))
+                values.append(_OpenValue(position, item, item.own))
                 reached = reached if item.own else max(reached, item.step)
-            elif isinstance(item, Record):
-                batch.append(item)
-        strips += [(place, FrameBatch.joined(group)) for place, group in groups.values()]
-        for place, strip in strips:
-            reached = max(reached, int(strip.steps.max()))
-            made += _records(strip)
-            growing += [(place, *value) for value in _growing(strip)]
-        # In the order they were made: points grow by the last value, say.
-        for _, value, last in sorted(growing, key=lambda found: (found[1].wall_time, found[0])):
-            made += self._points.add(value, now=now, last=last)
-        made += self._points.before(reached)
-        # TensorBoard drops points that go back.
-        singles = [record for record in made if isinstance(record, Record)]
-        singles.sort(key=lambda record: record.wall_time)
-        return batch + singles + _in_order([item for item in made if isinstance(item, Scalars)])
+            else:
+                records.append(item)
+        batches += [(position, FrameBatch.joined(group)) for position, group in groups.values()]
+        points: list[Point] = []
+        for position, batch in batches:
+            reached = max(reached, int(batch.steps.max()))
+            points += _complete_points(batch)
+            values += _open_values(batch, position)
+        # In the order of reporting, which matters to some reducers, such as "last".
+        values.sort(key=lambda value: (value.observation.wall_time, value.position))
+        for value in values:
+            points += self._points.add(value.observation, now=now, last=value.last)
+        points += self._points.complete_before(reached)
+        # TensorBoard drops points whose step goes back.
+        single = [point for point in points if not isinstance(point, Scalars)]
+        single.sort(key=lambda point: point.wall_time)
+        columns = _ordered_columns([point for point in points if isinstance(point, Scalars)])
+        return Assembled.of([*records, *single, *columns])
 
-    def _chunk(self, frame: Frame, rows: LoopChunk, slot: Slot) -> FrameBatch | None:
+    def partial(self, unchanged_since: float) -> Assembled:
+        """Return the incomplete points of single steps that have not changed since then.
+
+        Args:
+            unchanged_since: by the flusher's clock, in seconds.
+        """
+        return Assembled.of(self._points.partial(unchanged_since))
+
+    def finish(self) -> Assembled:
+        """Return every point that was held back, incomplete windows included."""
+        return Assembled.of(self._points.finish())
+
+    def _loop_batch(self, frame: Frame) -> FrameBatch | None:
+        chunk, slot = frame.plan.rows, frame.plan.step
+        if chunk is None or slot is None:
+            return None
         loop = frame.plan.entries
-        since, run = self._loops.pop(loop, (frame.wall_time, 0))
-        run += rows.size
-        if rows.total is None or run < rows.total:
-            self._loops[loop] = frame.wall_time, run
-        return FrameBatch.of_rows(frame, slot, since)
-
-    def so_far(self, untouched_since: float) -> Batch:
-        """The points of single steps that still grow, but haven't since then, by the flusher's clock."""
-        return list(self._points.so_far(untouched_since))
-
-    def finish(self) -> Batch:
-        """All that was held back, windows that are not over too."""
-        return list(self._points.all())
+        progress = self._loops.pop(loop, _LoopProgress(frame.wall_time, 0))
+        iterations = progress.iterations + chunk.size
+        if _has_more(chunk, iterations):
+            self._loops[loop] = _LoopProgress(frame.wall_time, iterations)
+        return FrameBatch.of_rows(frame, slot, progress.wall_time)
 
 
-def _in_order(columns: list[Scalars]) -> list[Scalars]:
-    """Columns in which each tag stands once, its points in the order they were made."""
-    homes: dict[tuple[str, str], set[Any]] = {}
+def _has_more(chunk: LoopChunk, iterations: int) -> bool:
+    return chunk.total is None or iterations < chunk.total
+
+
+# --- Columns. -------------------------------------------------------------------------------------
+
+
+def _ordered_columns(columns: list[Scalars]) -> list[Scalars]:
+    """Merge columns until each tag is in one of them, with its points in the order of reporting."""
+    groups: dict[tuple[str, str], set[tuple[tuple[str, ...], np.dtype]]] = {}
     for column in columns:
         for tag in column.tags:
-            home = column.tags, column.values.dtype
-            homes.setdefault((column.run, tag), set()).add(home)
-    parts: dict[Any, list[Scalars]] = {}
+            groups.setdefault((column.run, tag), set()).add((column.tags, column.values.dtype))
+    parts: dict[tuple[str, tuple[str, ...]], list[Scalars]] = {}
     for column in columns:
-        if all(len(homes[column.run, tag]) == 1 for tag in column.tags):
+        if all(len(groups[column.run, tag]) == 1 for tag in column.tags):
             parts.setdefault((column.run, column.tags), []).append(column)
             continue
-        # Programs for different steps report different sets of tags: tag by tag, then.
-        for place, tag in enumerate(column.tags):
-            values = column.values[:, place, None]
-            alone = Scalars((tag,), column.steps, column.wall_times, values, column.run)
-            parts.setdefault((alone.run, alone.tags), []).append(alone)
-    return [same[0] if len(same) == 1 else _merged(same) for same in parts.values()]
+        # Programs for different steps report different sets of tags. Split those into single tags.
+        for index, tag in enumerate(column.tags):
+            values = column.values[:, index, None]
+            single = Scalars((tag,), column.steps, column.wall_times, values, column.run)
+            parts.setdefault((single.run, single.tags), []).append(single)
+    return [_merge_columns(part) for part in parts.values()]
 
 
-def _merged(columns: list[Scalars]) -> Scalars:
-    walls = np.concatenate([column.wall_times for column in columns])
-    order = np.argsort(walls, kind="stable")
+def _merge_columns(columns: list[Scalars]) -> Scalars:
+    first = columns[0]
+    if len(columns) == 1:
+        return first
+    wall_times = np.concatenate([column.wall_times for column in columns])
+    order = np.argsort(wall_times, kind="stable")
     steps = np.concatenate([column.steps for column in columns])
     values = np.concatenate([column.values for column in columns])
-    return Scalars(columns[0].tags, steps[order], walls[order], values[order], columns[0].run)
+    return Scalars(first.tags, steps[order], wall_times[order], values[order], first.run)
 
 
-def _growing(strip: FrameBatch) -> Iterator[tuple[Observation, bool]]:
-    """The values that are not a point by themselves; whether each ends its step."""
-    # One report may have two accumulators, of different dtypes.
-    ends = {entry.spec: entry for entry in strip.plan.entries}
-    for entry in strip.plan.entries:
-        if not _grows(entry, strip):
+# --- Values that need merging. --------------------------------------------------------------------
+
+
+def _needs_merge(entry: Entry, batch: FrameBatch) -> bool:
+    """Return whether values of an entry are parts of points, rather than complete points."""
+    return entry.spec.windowed or (batch.open and entry.step is None)
+
+
+def _open_values(batch: FrameBatch, position: int) -> Iterator[_OpenValue]:
+    # One report may have two accumulators, of different dtypes. The second ends the step.
+    last_entries = {entry.spec: entry for entry in batch.plan.entries}
+    for entry in batch.plan.entries:
+        if not _needs_merge(entry, batch):
             continue
-        spec, every = entry.spec, _state(entry, strip.arrays)
-        owns = None if entry.step is None else entry.step.read(strip.arrays).tolist()
-        for place, (step, wall) in enumerate(
-            zip(strip.steps.tolist(), strip.wall_times.tolist(), strict=True)
+        spec, states = entry.spec, _read_state(entry, batch.arrays)
+        own_steps = None if entry.step is None else entry.step.read(batch.arrays).tolist()
+        for index, (step, wall_time) in enumerate(
+            zip(batch.steps.tolist(), batch.wall_times.tolist(), strict=True)
         ):
-            state = _at(every, place)
-            if owns is not None:
-                for inner, own in enumerate(owns[place]):
-                    yield Observation(spec, _at(state, inner), own, wall, own=True), True
+            state = _state_at(states, index)
+            if own_steps is not None:
+                for inner, own_step in enumerate(own_steps[index]):
+                    inner_state = _state_at(state, inner)
+                    value = Observation(spec, inner_state, own_step, wall_time, own=True)
+                    yield _OpenValue(position, value, last=True)
             elif spec.windowed or step % spec.every == 0:
-                last = ends[spec] is entry and not strip.open
-                yield Observation(spec, state, step, wall), last
+                last = last_entries[spec] is entry and not batch.open
+                yield _OpenValue(position, Observation(spec, state, step, wall_time), last)
 
 
-def _grows(entry: Entry, strip: FrameBatch) -> bool:
-    return entry.spec.windowed or (strip.open and entry.step is None)
+# --- Values that are points. ----------------------------------------------------------------------
 
 
-def _records(strip: FrameBatch) -> Batch:
-    """The values that are points by themselves."""
-    steps, walls = strip.steps, strip.wall_times
-    batch: Batch = []
-    columns: dict[Any, list[tuple[str, np.ndarray]]] = {}
-    for entry in strip.plan.entries:
-        if _grows(entry, strip):
+def _complete_points(batch: FrameBatch) -> list[Point]:
+    steps, wall_times = batch.steps, batch.wall_times
+    points: list[Point] = []
+    columns: dict[tuple[str, np.dtype], list[tuple[str, np.ndarray]]] = {}
+    for entry in batch.plan.entries:
+        if _needs_merge(entry, batch):
             continue
-        state = _state(entry, strip.arrays)
+        spec, state = entry.spec, _read_state(entry, batch.arrays)
         if entry.step is not None:
-            batch += _points(entry, state, entry.step.read(strip.arrays), walls)
-            continue
-        if entry.spec.kind is not Kind.SCALAR:
-            batch += _single(entry, state, steps, walls)
+            points += _own_step_points(spec, state, entry.step.read(batch.arrays), wall_times)
+        elif spec.kind is not Kind.SCALAR:
+            points += _single_points(spec, state, steps, wall_times)
         else:
-            for run, _, values, held in _runs(entry.spec, state, steps):
-                if held.all():
-                    columns.setdefault((run, values.dtype), []).append((entry.spec.tag, values))
-                elif held.any():
-                    batch.append(
-                        Scalars(
-                            (entry.spec.tag,), steps[held], walls[held], values[held, None], run
-                        )
-                    )
-    for (run, _), column in columns.items():
-        tags, values = zip(*column, strict=True)
-        batch.append(Scalars(tags, steps, walls, np.stack(values, axis=1), run))
-    return batch
+            for column in _run_columns(spec, state, steps):
+                if column.has_value.all():
+                    key = column.run, column.values.dtype
+                    columns.setdefault(key, []).append((spec.tag, column.values))
+                else:
+                    points += _sparse_column(spec, column, wall_times)
+    for (run, _), tagged in columns.items():
+        tags, values = zip(*tagged, strict=True)
+        points.append(Scalars(tags, steps, wall_times, np.stack(values, axis=1), run))
+    return points
 
 
-def _runs(
-    spec: ReportSpec, state: State, steps: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """The runs that have values of a scalar: name, steps [N], values [N], and which of them count."""
+def _run_columns(spec: ReportSpec, state: State, steps: np.ndarray) -> Iterable[RunColumn]:
+    """Return the column of each run that a scalar report has values in."""
+    due = steps % spec.every == 0
     if spec.lanes:
-        yield from seed_runs.columns(spec, state, steps, steps % spec.every == 0)
-    else:
-        held = _held(steps % spec.every == 0, state)
-        yield "", steps, np.asarray(reducer(spec).finish(state)), held
+        return seed_runs.columns(spec, state, steps, due)
+    values = np.asarray(reducer(spec).finish(state))
+    return [RunColumn("", steps, values, _has_value(state, due))]
 
 
-def _held(due: np.ndarray, state: State) -> np.ndarray:
-    """Which of the N points that are due hold something."""
-    return due if isinstance(state.weight, int) else due & (state.weight > 0)
+def _sparse_column(spec: ReportSpec, column: RunColumn, wall_times: np.ndarray) -> list[Point]:
+    """Return a column without the entries that have no value, if any is left."""
+    rows = column.has_value
+    if not rows.any():
+        return []
+    values = column.values[rows, None]
+    return [Scalars((spec.tag,), column.steps[rows], wall_times[rows], values, column.run)]
 
 
-def _state(entry: Entry, packed: dict[str, np.ndarray]) -> State:
-    value = jax.tree.unflatten(entry.value, [slot.read(packed) for slot in entry.slots])
-    weight = entry.weight if isinstance(entry.weight, int) else entry.weight.read(packed)
-    return State(value, weight)
-
-
-def _at(state: State, index: Any) -> State:
-    weight = state.weight if isinstance(state.weight, int) else state.weight[index]
-    return State(jax.tree.map(lambda x: x[index], state.value), weight)
-
-
-def _single(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
-    spec = entry.spec
+def _single_points(
+    spec: ReportSpec, state: State, steps: np.ndarray, wall_times: np.ndarray
+) -> list[Point]:
     due = steps % spec.every == 0
     if spec.lanes:
         return [
-            found
+            point
             for i in range(len(steps))
-            for found in seed_runs.points(spec, _at(state, i), steps[i], float(walls[i]), due[i])
+            for point in seed_runs.points(
+                spec, _state_at(state, i), steps[i], float(wall_times[i]), due[i]
+            )
         ]
     finish = reducer(spec).finish
     return [
-        Record(spec.kind, spec.tag, int(steps[i]), float(walls[i]), finish(_at(state, i)))
-        for i in np.flatnonzero(_held(due, state))
+        make_point(spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i)))
+        for i in np.flatnonzero(_has_value(state, due)).tolist()
     ]
 
 
-def _of_one_step(spec: ReportSpec, state: State, steps: np.ndarray) -> tuple[State, np.ndarray]:
-    """Points that bring the same step as one, unless it is asked that they stay apart."""
+def _own_step_points(
+    spec: ReportSpec, state: State, steps: np.ndarray, wall_times: np.ndarray
+) -> list[Point]:
+    """Return the points of a report made with ``step=``.
+
+    Args:
+        spec: the report.
+        state: its accumulator; every array has leading axes of N frames and M points.
+        steps: int[N, M].
+        wall_times: float64[N].
+    """
+    count = steps.shape[1]
+    if spec.lanes and spec.kind is Kind.SCALAR:
+        # All frames together: many runs make many points.
+        flat_state = jax.tree.map(_merge_leading_axes, state)
+        flat_steps = steps.reshape(-1, *steps.shape[2:])
+        times = np.repeat(wall_times, count)
+        due = flat_steps % spec.every == 0
+        return [
+            point
+            for column in seed_runs.columns(spec, flat_state, flat_steps, due)
+            for point in _sparse_column(spec, column, times)
+        ]
+    points: list[Point] = []
+    for i in range(len(steps)):
+        frame_state, frame_steps = _merge_equal_steps(spec, _state_at(state, i), steps[i])
+        times = np.full(len(frame_steps), wall_times[i])
+        points += _single_points(spec, frame_state, frame_steps, times)
+    return points
+
+
+def _merge_equal_steps(
+    spec: ReportSpec, state: State, steps: np.ndarray
+) -> tuple[State, np.ndarray]:
+    """Merge the points of equal steps, unless the report keeps them separate."""
     if spec.lanes or spec.kind is Composite.STACK:
         return state, steps
-    unique, first, which = np.unique(steps, return_index=True, return_inverse=True)
+    unique, first, inverse = np.unique(steps, return_index=True, return_inverse=True)
     if len(unique) == len(steps):
         return state, steps
     collapse = reducer(spec).collapse
     order = np.argsort(first)
-    made = [collapse(_at(state, np.flatnonzero(which == place))) for place in order]
-    weights = [one.weight for one in made]
-    value = jax.tree.map(lambda *x: np.stack(x), *(one.value for one in made))
-    return State(value, np.array(weights)), unique[order]
+    merged = [collapse(_state_at(state, np.flatnonzero(inverse == index))) for index in order]
+    value = jax.tree.map(lambda *x: np.stack(x), *(part.value for part in merged))
+    return State(value, np.array([part.weight for part in merged])), unique[order]
 
 
-def _points(entry: Entry, state: State, steps: np.ndarray, walls: np.ndarray) -> Batch:
-    """Records of a report that brings its own steps: an axis of points in each frame."""
-    spec, count = entry.spec, steps.shape[1]
-    if not (spec.lanes and spec.kind is Kind.SCALAR):
-        batch: Batch = []
-        for frame in range(len(steps)):
-            inner, own = _of_one_step(spec, _at(state, frame), steps[frame])
-            batch += _single(entry, inner, own, np.full(len(own), walls[frame]))
-        return batch
-    # All frames at once: many runs make many points.
-    flat = lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:])  # noqa: E731
-    state, steps = jax.tree.map(flat, (state, steps))
-    times = np.repeat(walls, count)
-    return [
-        Scalars((spec.tag,), own[held], times[held], values[held, None], run)
-        for run, own, values, held in seed_runs.columns(spec, state, steps, steps % spec.every == 0)
-        if held.any()
-    ]
+# --- States. --------------------------------------------------------------------------------------
+
+
+def _read_state(entry: Entry, arrays: dict[str, np.ndarray]) -> State:
+    leaves = [slot.read(arrays) for slot in entry.slots]
+    value = jax.tree.unflatten(entry.value, leaves)  # pyright: ignore[reportUnknownMemberType] (JAX's treedef)
+    weight = entry.weight if isinstance(entry.weight, int) else entry.weight.read(arrays)
+    return State(value, weight)
+
+
+def _state_at(state: State, index: int | np.ndarray) -> State:
+    weight = state.weight if isinstance(state.weight, int) else state.weight[index]
+
+    def element(array: np.ndarray) -> np.ndarray:
+        return array[index]
+
+    return State(jax.tree.map(element, state.value), weight)
+
+
+def _has_value(state: State, due: np.ndarray) -> np.ndarray:
+    """Return which of the N due points have any value: a mask may leave out all of them."""
+    return due if isinstance(state.weight, int) else due & (np.asarray(state.weight) > 0)
+
+
+def _merge_leading_axes(x: int | np.ndarray) -> int | np.ndarray:
+    return x if isinstance(x, int) else x.reshape(-1, *x.shape[2:])

@@ -1,7 +1,6 @@
-"""The buffer between the training loop and the flusher.
+"""A bounded queue between the training loop and the flusher.
 
-Bounded in calls and in bytes, so that a sink that can't follow costs a known amount of memory. What
-happens at the bound is said aloud and counted: nothing is dropped in silence.
+Its limits, in calls and in bytes, bound the memory that a slow sink costs. Overflows are logged and counted.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ Item: TypeAlias = Frame | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
-"""Bytes that an item costs besides its values: a jax.Array and a frame are about this big."""
+"""The approximate size in bytes of a jax.Array and a frame, apart from the values."""
 
 _POLL_SECS = 0.002
 
 
 class Buffer:
-    """Holds what was reported, in that order.
+    """Holds reports in the order in which they were made.
 
     Args:
-        max_frames: the most items it holds.
-        max_bytes: the most bytes it holds. One item that is larger is taken if it comes alone.
-        overflow: what a full buffer does with a new item: ``"wait"`` makes the caller wait for room,
-            ``"drop"`` drops the item and counts it.
-        losses: where drops are counted.
-        stall_secs: how long a caller waits for a flusher that takes nothing at all. After that,
-            items are dropped until it takes something again: logging never stops the training.
+        max_frames: the most items that it holds.
+        max_bytes: the most bytes that it holds. A single larger item is accepted if the buffer is empty.
+        overflow: what happens to a new item if the buffer is full: with ``"wait"`` the caller waits for
+            space, with ``"drop"`` the item is dropped and counted.
+        lost: counts the dropped reports.
+        stall_secs: how long a caller waits for a flusher that takes nothing. Then items are dropped until
+            the flusher takes something again: reporting never stops the training.
 
     Attributes:
-        wake: set when the flusher should look here before its time.
+        wake: set when the flusher should look here before its next turn.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Buffer:
         max_bytes: int,
         overflow: Overflow = "wait",
         *,
-        losses: LostReports | None = None,
+        lost: LostReports | None = None,
         stall_secs: float = 10.0,
     ):
         self.wake = threading.Event()
@@ -57,18 +56,18 @@ class Buffer:
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._overflow = overflow
-        self._losses = losses or LostReports()
+        self._lost = lost or LostReports()
         self._stall_secs = stall_secs
-        self._bound = f"{max_frames} calls or {max_bytes / 2**20:g} MiB"
-        # From here on put() takes the slow way: half full, or closed.
-        self._many_frames = max_frames // 2
-        self._many_bytes = max_bytes // 2
-        # An estimate while threads race for it; taking all that is ready makes it exact again.
+        self._limits = f"{max_frames} calls or {max_bytes / 2**20:g} MiB"
+        # Above these numbers put() takes its slow path: the buffer is half full, or closed.
+        self._fast_frames = max_frames // 2
+        self._fast_bytes = max_bytes // 2
+        # An estimate, as threads race for it. It is exact again once everything ready has been taken.
         self._bytes = 0
-        # The size of a frame is known by its plan, one object per compiled step. Measuring each
-        # frame would cost a microsecond; the plan is kept so that its id stays its own.
+        # The size of a frame follows from its plan, one object per compiled step. Measuring each frame
+        # would cost a microsecond. The plan is kept here so that its id is not used again.
         self._sizes: dict[int, tuple[int, Plan]] = {}
-        # Guards everything below, and taking items out; appending needs no lock.
+        # Guards the attributes below and taking items out. Appending needs no lock.
         self._room = threading.Condition()
         self._taken = 0
         self._gave_up_at = -1
@@ -79,32 +78,32 @@ class Buffer:
         return len(self._items)
 
     def put(self, item: Item, may_wait: bool = True) -> None:
-        """Takes an item.
+        """Append an item.
 
         Args:
-            item: what was reported.
-            may_wait: whether the caller may be made to wait for room. Host callbacks may not: the
-                device waits for them.
+            item: the report, or the frame of reports.
+            may_wait: whether the caller may wait for space. Host callbacks may not: the device waits for
+                them.
         """
         if isinstance(item, Frame):
             known = self._sizes.get(id(item.plan))
             size = known[0] if known is not None else self._measure(item)
         else:
             size = item.nbytes + _OVERHEAD
-        held = self._bytes + size
-        if held > self._many_bytes or len(self._items) >= self._many_frames:
-            self._crowded(item, size, may_wait)
+        nbytes = self._bytes + size
+        if nbytes > self._fast_bytes or len(self._items) >= self._fast_frames:
+            self._put_checked(item, size, may_wait)
         else:
-            self._bytes = held
+            self._bytes = nbytes
             self._items.append(item)
 
     def take_ready(self, most: int | None = None) -> list[Item]:
-        """Takes out what can be read without waiting for a device, up to the first that can't.
+        """Take out the items up to the first one that the device has not computed yet.
 
-        What was reported after that stays behind it: a point is complete when a later one comes.
+        Later items stay behind that one: a point is complete once a later point arrives.
 
         Args:
-            most: how many items are taken at most; None for all.
+            most: the most items to take; None for all.
         """
         taken: list[Item] = []
         with self._room:
@@ -121,20 +120,20 @@ class Buffer:
                 self._room.notify_all()
         return taken
 
-    def settle(self, deadline: float | None = None) -> bool:
-        """Waits until everything now in the buffer can be read.
+    def wait_until_ready(self, deadline: float | None = None) -> bool:
+        """Wait until the device has computed everything that is now in the buffer.
 
         Args:
-            deadline: when to stop waiting, by ``time.monotonic()``. None waits for as long as the
-                device takes; it is polled, so that Ctrl-C gets through.
+            deadline: when to stop waiting, by ``time.monotonic()``. None waits without limit; the wait
+                is a poll, so that Ctrl-C interrupts it.
 
         Returns:
-            Whether everything can be read.
+            True if everything is computed, False after the deadline.
         """
         with self._room:
-            pending = [item for item in self._items if isinstance(item, Frame)]
+            frames = [item for item in self._items if isinstance(item, Frame)]
         pause = _POLL_SECS / 64
-        for frame in pending:
+        for frame in frames:
             while not _is_ready(frame):
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
@@ -143,13 +142,13 @@ class Buffer:
         return True
 
     def close(self) -> None:
-        """From now on items are ignored, and nobody waits for room."""
+        """Ignore items from now on, and release every caller that waits for space."""
         with self._room:
             self._closed = True
-            self._many_frames = -1
+            self._fast_frames = -1
             self._room.notify_all()
 
-    def _crowded(self, item: Item, size: int, may_wait: bool) -> None:
+    def _put_checked(self, item: Item, size: int, may_wait: bool) -> None:
         if self._closed:
             return
         if not self._woken:
@@ -169,28 +168,30 @@ class Buffer:
         return not count or (count < self._max_frames and self._bytes + size <= self._max_bytes)
 
     def _wait_for_room(self, size: int) -> bool:
-        """Whether there came to be room. Waits for the device at will, for the flusher a while."""
+        """Return whether space became free.
+
+        Waits for the device without limit, and for the flusher up to ``stall_secs``.
+        """
         while not self._closed and self._taken != self._gave_up_at:
             head = self._unready_head()
             if head is not None:
-                # The device is behind, not the flusher. Waiting for it is what any synchronous
-                # fetch does; a computation that failed is the flusher's to tell.
+                # The device is behind, not the flusher. Any synchronous fetch waits for it too. If the
+                # computation failed, the flusher reports that.
                 with contextlib.suppress(Exception):
                     head.wait()
             self.wake.set()
             with self._room:
                 taken = self._taken
 
-                def moved(taken: int = taken) -> bool:
+                def has_changed(taken: int = taken) -> bool:
                     return self._closed or self._taken != taken or self._fits(size)
 
-                if not self._room.wait_for(moved, self._stall_secs / 10):
-                    self._losses.show(
-                        f"the training loop waits: the buffer is full ({self._bound}).",
-                        f"It goes on after {self._stall_secs:g} s at the latest, without the reports "
-                        "that find no room.",
+                if not self._room.wait_for(has_changed, self._stall_secs / 10):
+                    self._lost.log_once(
+                        f"the training loop waits: the buffer is full ({self._limits}).",
+                        f"After {self._stall_secs:g} s it continues and drops new reports.",
                     )
-                    if not self._room.wait_for(moved, self._stall_secs * 9 / 10):
+                    if not self._room.wait_for(has_changed, self._stall_secs * 9 / 10):
                         self._gave_up_at = taken
                 if self._closed:
                     return False
@@ -204,11 +205,11 @@ class Buffer:
         return head if isinstance(head, Frame) and not _is_ready(head) else None
 
     def _drop(self, item: Item) -> None:
-        self._losses.add(count(item), f"the buffer was full ({self._bound})")
-        self._losses.show(
-            f"reports are dropped: the buffer is full ({self._bound}).",
-            "What reports so fast, or why can't the sink follow? Report less often (every=), or give "
-            "Run a larger max_frames or max_bytes.",
+        self._lost.add(count_reports(item), f"the buffer was full ({self._limits})")
+        self._lost.log_once(
+            f"reports are dropped: the buffer is full ({self._limits}).",
+            "The sink cannot keep up. Report less often (every=), or pass a larger max_frames or "
+            "max_bytes to Run.",
         )
 
     def _size_of(self, item: Item) -> int:
@@ -225,8 +226,8 @@ class Buffer:
         return size
 
 
-def count(item: Item | FrameBatch) -> int:
-    """How many reports an item holds."""
+def count_reports(item: Item | FrameBatch) -> int:
+    """Return the number of reports in an item."""
     return item.count if isinstance(item, Frame | FrameBatch) else 1
 
 
@@ -234,8 +235,8 @@ def _is_ready(item: Item) -> bool:
     if not isinstance(item, Frame):
         return True
     for array in item.arrays.values():
-        # A deleted array is as ready as it will ever be, and reading it says so. It must not be
-        # asked itself: is_ready() of one crashes the process (jaxlib 0.10.2).
+        # A deleted array counts as ready; reading it raises. Its is_ready() must not be called: it
+        # crashes the process (jaxlib 0.10.2).
         if not (isinstance(array, np.ndarray) or array.is_deleted() or array.is_ready()):
             return False
     return True

@@ -1,7 +1,7 @@
-"""Where the reports of a run arrive, and which run that is.
+"""The channel of a run, which its reports go through, and the slot that holds the active channel.
 
-Callbacks run on threads of XLA's, where thread-locals and context variables are unset, so the run in
-force is found through one slot that the whole process shares.
+Host callbacks run on XLA's threads, where thread-locals and context variables are unset. The active run is
+therefore found through one slot that the whole process shares.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Hashable
+from typing import TYPE_CHECKING
 
 from jaxboard._frame import Frame, Packed
 from jaxboard._process.fork import Stage, on_fork
@@ -21,15 +21,20 @@ if TYPE_CHECKING:
 
 
 class Channel:
-    """The step counter of a run, and its buffer. Safe to use from any thread.
+    """The step counter of a run, and the way into its buffer. Safe to use from any thread.
+
+    Args:
+        buffer: the buffer of the run.
+        step: the first step.
+        name: the run, for messages.
 
     Attributes:
         put: ``put(item, may_wait=True)`` of the buffer; see :meth:`Buffer.put`.
-        name: which run this is, for messages.
-        windows: what instrumented functions accumulate on the device for this run, by function, and the
-            last step that is in it.
-        before_close: called before the run closes, by its closing thread: each waits until what it
-            stands for has put its reports, or has no more to put.
+        name: the run, for messages.
+        windows: the windows that instrumented functions accumulate on the device for this run, by function,
+            each with the last step that is in it.
+        before_close: functions that the closing thread calls before the run closes. Each blocks until
+            its producer has submitted everything.
     """
 
     __slots__ = ("_current", "_lock", "_next", "before_close", "name", "put", "windows")
@@ -39,17 +44,17 @@ class Channel:
         self._next = step
         self._current = step
         self.name = name
-        self.windows: dict[Any, tuple[Packed, int]] = {}
+        self.windows: dict[Hashable, tuple[Packed, int]] = {}
         self.before_close: list[Callable[[], object]] = []
-        # The buffer's own method rather than one that calls it: this is the training loop's way.
+        # The buffer's method itself, as this is on the training loop's path.
         self.put = buffer.put
 
     def begin(self, advance: bool, step: int | None = None) -> int:
-        """The step that a call belongs to, which the call takes if it advances.
+        """Return the step that a call belongs to.
 
         Args:
-            advance: whether it does.
-            step: the step of the call, if the user counts steps. The run's count follows it.
+            advance: whether the call advances the run by one step. Otherwise it belongs to the last step.
+            step: the step of the call, if the user counts steps. The run's counter follows it.
         """
         if step is not None:
             with self._lock:
@@ -65,38 +70,37 @@ class Channel:
         return step
 
     def advance_to(self, step: int) -> None:
-        """The run has come to ``step``, if it was not there before."""
+        """Advance the run to at least ``step``."""
         with self._lock:
             if step >= self._next:
                 self._current, self._next = step, step + 1
 
     def put_window(self, accumulators: Packed | None, step: int | None = None) -> None:
-        """Hands accumulators over to the host before their time, where windows are merged too.
+        """Put the accumulators of an incomplete window. The host merges them with the rest of it.
 
         Args:
-            accumulators: what they are; None for none.
-            step: the last one that is in them; by default the run's.
+            accumulators: the accumulators; None does nothing.
+            step: the last step that is in them; by default the run's last step.
         """
         if accumulators is not None:
-            arrays = dict(accumulators.arrays)  # fetching puts NumPy's arrays in their place
-            at = self._current if step is None else step
-            frame = Frame(accumulators.plan, arrays, at, time.time(), open=True)
-            self.put(frame)
+            arrays = dict(accumulators.arrays)  # A copy: fetching replaces its values.
+            step = self._current if step is None else step
+            self.put(Frame(accumulators.plan, arrays, step, time.time(), open=True))
 
     def end_windows(self) -> None:
-        """Hands over all windows that are not over."""
+        """Put the accumulators of every incomplete window."""
         while self.windows:
             _, (accumulators, last) = self.windows.popitem()
             self.put_window(accumulators, last)
 
     @property
     def current(self) -> int:
-        """The last step taken, or :attr:`step` if none was taken since that was set."""
+        """The last step taken, or :attr:`step` if no step was taken since that was set."""
         return self._current
 
     @property
     def step(self) -> int:
-        """The step that the next advancing call takes."""
+        """The step of the next call that advances."""
         return self._next
 
     @step.setter
@@ -107,7 +111,7 @@ class Channel:
 
 
 class _Slot:
-    """The open channels, the innermost last; ``top`` is that one."""
+    """The stack of open channels, with the active one at its ``top``."""
 
     __slots__ = ("lock", "stack", "top")
 
@@ -118,43 +122,42 @@ class _Slot:
 
 
 _slot = _Slot()
-_chosen: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("channel", default=None)
+_override: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("channel", default=None)
 
 
 def active() -> Channel | None:
-    """The channel that reports go to now, or None while no run is open."""
-    chosen = _chosen.get()
-    return _slot.top if chosen is None else chosen
+    """Return the channel that reports go to, or None while no run is open."""
+    override = _override.get()
+    return _slot.top if override is None else override
 
 
 @contextlib.contextmanager
-def directed(channel: Channel) -> Iterator[None]:
-    """What this thread reports in a block goes to ``channel``, whichever is the active one."""
-    token = _chosen.set(channel)
+def directed(channel: Channel) -> Generator[None]:
+    """Send the reports that this thread makes in a ``with`` block to ``channel`` instead of the active one."""
+    token = _override.set(channel)
     try:
         yield
     finally:
-        _chosen.reset(token)
+        _override.reset(token)
 
 
 def activate(channel: Channel) -> None:
-    """Makes ``channel`` the active one; the one before it is again when this is deactivated."""
+    """Make ``channel`` the active one, until it is deactivated."""
     with _slot.lock:
         _slot.stack = [*(other for other in _slot.stack if other is not channel), channel]
         _slot.top = channel
 
 
 def deactivate(channel: Channel) -> None:
-    """Takes ``channel`` out, wherever it stands. Does nothing if it isn't there."""
+    """Remove ``channel`` from the stack; a no-op if it is not in it."""
     with _slot.lock:
         _slot.stack = [other for other in _slot.stack if other is not channel]
         _slot.top = _slot.stack[-1] if _slot.stack else None
 
 
 def _forget() -> None:
-    # A forked child has no flusher: threads don't survive a fork. What it put here would only wait,
-    # and the lock may have been held by a thread that is no more. The slot's identity stays: others
-    # may have bound it.
+    # Threads do not survive a fork, so a forked child has no flusher to take its reports, and a thread
+    # that is gone may hold the lock. The slot object stays: other modules may refer to it.
     _slot.lock = threading.Lock()
     _slot.stack = []
     _slot.top = None

@@ -1,4 +1,4 @@
-"""From the device to NumPy, without waiting: for frames that are ready."""
+"""The transfer of frames from the device to NumPy arrays. It never waits: the frames are ready."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from jaxboard._host.buffer import Item
 from jaxboard.records import Record
 
 Fetched: TypeAlias = FrameBatch | Frame | Observation | Record
-"""What an item is on the host: frames of one plan that follow each other are stacked, in strips; a frame that
-has rows of its own stays one, its arrays NumPy's."""
+"""An item on the host. Consecutive frames of one plan are stacked to a batch. A frame that is a chunk of a loop
+stays a frame, with NumPy arrays."""
 
 
-def fetch(items: list[Item], failed: Callable[[Frame, Exception], None]) -> list[Fetched]:
-    """Makes the arrays of frames NumPy's.
+def fetch(items: list[Item], on_failure: Callable[[Frame, Exception], None]) -> list[Fetched]:
+    """Return items with NumPy arrays instead of device arrays.
 
     Args:
-        items: frames, which are ready, and records.
-        failed: told of each frame that can't be read, since its computation failed, and why.
+        items: frames, which are ready, and other items.
+        on_failure: called for each frame that cannot be read because its computation failed, with what it
+            raised.
 
     Returns:
-        The items that can be read, in their order.
+        The items that can be read, in order.
     """
     fetched: list[Fetched] = []
-    run: list[Frame] = []
-    # The user may have forbidden transfers in their own code; this one is asked for.
+    frames: list[Frame] = []
+    # The user may have disallowed implicit transfers in their own code; this one is intended.
     with jax.transfer_guard_device_to_host("allow"):
         _start_copies(items)
         for item in items:
@@ -38,21 +39,25 @@ def fetch(items: list[Item], failed: Callable[[Frame, Exception], None]) -> list
                 try:
                     _read(item)
                 except Exception as fault:
-                    failed(item, fault)
+                    on_failure(item, fault)
                     continue
                 if item.plan.rows is None:
-                    if run and not (item.plan is run[0].plan and item.open == run[0].open):
-                        fetched.append(FrameBatch.of(run))
-                        run = []
-                    run.append(item)
+                    if frames and not _can_stack(frames[0], item):
+                        fetched.append(FrameBatch.of(frames))
+                        frames = []
+                    frames.append(item)
                     continue
-            if run:
-                fetched.append(FrameBatch.of(run))
-                run = []
+            if frames:
+                fetched.append(FrameBatch.of(frames))
+                frames = []
             fetched.append(item)
-    if run:
-        fetched.append(FrameBatch.of(run))
+    if frames:
+        fetched.append(FrameBatch.of(frames))
     return fetched
+
+
+def _can_stack(a: Frame, b: Frame) -> bool:
+    return a.plan is b.plan and a.open == b.open
 
 
 def _read(frame: Frame) -> None:
@@ -62,10 +67,10 @@ def _read(frame: Frame) -> None:
 
 
 def _start_copies(items: list[Item]) -> None:
-    """Lets the transfers from an accelerator overlap. A CPU's arrays are read where they are."""
+    """Start all transfers from an accelerator, so that they overlap. A CPU's arrays need no transfer."""
     arrays = (a for item in items if isinstance(item, Frame) for a in item.arrays.values())
     on_device = (array for array in arrays if not isinstance(array, np.ndarray))
-    with contextlib.suppress(Exception):  # A failed computation is told when it is read.
+    with contextlib.suppress(Exception):  # A failed computation raises when it is read.
         for array in on_device:
             if all(device.platform == "cpu" for device in array.devices()):
                 return

@@ -1,8 +1,8 @@
-"""The thread of a run that carries reports from its buffer to its sink.
+"""The flusher: the thread of a run that carries reports from its buffer to its sinks.
 
-It never waits for a device: a device may be waiting for a host callback, and that for the sake of
-room in the buffer. Whoever wants everything delivered waits for the device on a thread of their own,
-in :meth:`Flusher.flush` and :meth:`Flusher.close`.
+The thread never waits for a device. A device may be waiting for a host callback, and that callback for
+space in the buffer. Callers of :meth:`Flusher.flush` and :meth:`Flusher.close` wait for the device on their
+own thread.
 """
 
 from __future__ import annotations
@@ -11,186 +11,192 @@ import importlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import jax
 
 from jaxboard._errors import RunError
+from jaxboard._host.assembled import Assembled
 from jaxboard._host.buffer import Buffer
+from jaxboard._host.delivery import Delivery, SinkFault
 from jaxboard._host.fetch import Fetched
-from jaxboard._host.intake import Intake
 from jaxboard._host.lost import LostReports
+from jaxboard._host.reader import BufferReader
 from jaxboard._log import describe
-from jaxboard._process import fork
-from jaxboard.records import Batch, size_of
-from jaxboard.sinks import Sink
-
-_AGAIN = (
-    "It is tried again until the run is closed; reports are kept as far as the buffer reaches, and "
-    "training goes on."
-)
-
+from jaxboard.records import Batch, Record
 
 _MANY_BYTES = 16 * 2**20
-"""So much is written before its time."""
+"""Write early once this many bytes are waiting."""
 
-_REFUSE_AT_THE_END = ("concurrent.futures.thread", "concurrent.futures.process")
-"""Modules that TensorFlow imports and that can't be once the interpreter has begun to end."""
+_NOT_IMPORTABLE_AT_EXIT = ("concurrent.futures.thread", "concurrent.futures.process")
+"""Modules that TensorFlow imports, and that cannot be imported once the interpreter is shutting down."""
 
 _OPENING_SECS = 60.0
-"""How long an interpreter that ends waits for a sink that is being opened."""
+"""Most seconds that interpreter exit waits for sinks that are being opened."""
 
 
 class BatchAssembler(Protocol):
-    """Makes batches of what lay in the buffer; may hold back what is not complete yet."""
+    """Makes batches from the contents of the buffer. It may hold back points that are not complete."""
 
-    def assemble(self, items: list[Fetched], now: float) -> Batch:
-        """What is complete with ``items``."""
+    def assemble(self, items: list[Fetched], now: float) -> Assembled:
+        """Return the points that ``items`` complete."""
         ...
 
-    def so_far(self, untouched_since: float) -> Batch:
-        """What is held back and did not change since then, by the clock of ``now``, as it is."""
+    def partial(self, unchanged_since: float) -> Assembled:
+        """Return the incomplete points that have not changed since then, by the clock of ``now``."""
         ...
 
-    def finish(self) -> Batch:
-        """All that was held back."""
+    def finish(self) -> Assembled:
+        """Return every point that was held back."""
+        ...
+
+
+class BatchMonitor(Protocol):
+    """Looks at everything that is about to be written, and changes none of it."""
+
+    def observe(self, assembled: Assembled) -> Sequence[Record]:
+        """Return records of its own, to be written after what it saw."""
         ...
 
 
 class _Request:
-    """Somebody waits until all that is in the buffer now has been tried."""
+    """A caller of flush() or close() that waits until everything now in the buffer has been offered.
+
+    Attributes:
+        closes: whether the caller closes the run.
+        done: set when the request has been served.
+        pending: how many reports were pending then.
+        faults: the sinks that failed then.
+    """
 
     def __init__(self, closes: bool) -> None:
         self.closes = closes
         self.done = threading.Event()
-        self.undelivered = 0
-        self.fault: BaseException | None = None
+        self.pending = 0
+        self.faults: list[SinkFault] = []
 
 
 class Flusher:
-    """Fetches, assembles, writes and flushes, on one daemon thread, ``flush_secs`` behind at most.
+    """Fetches, assembles and delivers reports on one daemon thread, at most ``flush_secs`` late.
 
-    A batch that a sink refused is kept and offered again, the same list, before any other; what
-    comes meanwhile waits in the buffer, within its bound. A frame whose computation failed is left
-    out and counted.
+    A frame whose computation failed is left out and counted as lost.
 
     Args:
-        buffer: where reports are put.
-        assembler: makes batches of them. Used on this thread only.
-        sink: takes the batches. Used on this thread only.
-        flush_secs: how old a report that can be read may get before it is on disk.
-        losses: where what could not be delivered is counted and shown.
-        writes: whether this process writes at all; its argument says whether a frame has come, that
-            is, whether JAX certainly runs already. By default it does.
+        buffer: where reports arrive.
+        assembler: makes batches of them. Used by the flusher's thread only.
+        delivery: takes the batches. Used by the flusher's thread only.
+        flush_secs: the maximum age, in seconds, of a readable report that is not written.
+        lost: counts lost reports and logs faults.
+        monitor: sees every batch, if there is one. Used by the flusher's thread only.
+        is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
+            that is, whether JAX has certainly been initialized. By default every process writes.
 
     Attributes:
-        cpu_seconds: how long the thread has kept a processor busy, as of its last turn.
+        cpu_seconds: how long the thread has used a processor, as of its last turn.
     """
 
     def __init__(
         self,
         buffer: Buffer,
         assembler: BatchAssembler,
-        sink: Sink,
+        delivery: Delivery,
         *,
         flush_secs: float = 1.0,
-        losses: LostReports | None = None,
-        writes: Callable[[bool], bool] | None = None,
+        lost: LostReports | None = None,
+        monitor: BatchMonitor | None = None,
+        is_writer: Callable[[bool], bool] = lambda _: True,
     ):
         self._buffer = buffer
         self._assembler = assembler
-        self._sink = sink
-        self._losses = losses or LostReports()
-        self._writes = writes or (lambda _: True)
-        self._intake = Intake(buffer, self._writes, self._losses)
+        self._delivery = delivery
+        self._lost = lost or LostReports()
+        self._monitor = monitor
+        self._is_writer = is_writer
+        self._reader = BufferReader(buffer, is_writer, self._lost)
         self._period = flush_secs / 2
         self.cpu_seconds = 0.0
-        # When it is to write, and how long it waits before it looks into the buffer again.
-        self._due = time.monotonic() + self._period
+        # When the next write is due, and how long to wait before the next look into the buffer.
+        self._due_at = time.monotonic() + self._period
         self._pause = self._period
         self._requests: deque[_Request] = deque()
         self._opened = threading.Event()
         self._ended = False
-        self._batch: Batch | None = None
-        self._fault: BaseException | None = None
-        # Held while the sink has data that it hasn't flushed.
-        self._writing = threading.Lock()
-        name = f"jaxboard flusher ({self._losses.name})"
+        name = f"jaxboard flusher ({self._lost.name})"
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
-        fork.wait_for(self._writing)
+        """Start the thread."""
         self._thread.start()
-        for name in _REFUSE_AT_THE_END:
+        for name in _NOT_IMPORTABLE_AT_EXIT:
             importlib.import_module(name)
-        # The interpreter waits for threads that are no daemons before it calls what is registered
-        # with atexit. TensorFlow registers there itself, and crashes the process if it has been
-        # imported too late for that: so the end of a short program waits for its import.
+        # The interpreter waits for threads that are not daemons before it calls the functions registered
+        # with atexit. TensorFlow registers one, and crashes the process if it was imported too late for
+        # that. This thread makes the end of a short program wait for TensorFlow's import.
         threading.Thread(
             target=self._opened.wait, args=(_OPENING_SECS,), name="jaxboard opening"
         ).start()
 
     def flush(self, timeout: float) -> None:
-        """Waits until everything put before this call is on disk.
+        """Wait until everything put before this call is written.
 
         Args:
-            timeout: how many seconds the sink may take. The device may take as long as it needs.
+            timeout: how many seconds the sinks may take. The device may take as long as it needs.
 
         Raises:
-            RunError: something is not on disk, or was lost since the last call.
+            RunError: reports are pending because a sink failed, or were lost since the last call.
         """
-        self._settle(None)
-        request = self._ask(closes=False)
+        self._wait_for_device(None)
+        request = self._submit(closes=False)
         if not request.done.wait(timeout):
-            raise self._too_late(timeout)
-        fault = request.fault
-        if fault is not None:
-            lost = self._losses.take()
+            raise self._timeout_error(timeout)
+        if request.faults:
+            lost = self._lost.take_error()
+            faults = "; ".join(map(str, request.faults))
             text = (
-                f"run {self._losses.name}: {request.undelivered} reports are not on disk yet: "
-                f"{describe(fault)}. They are kept and will be tried again."
+                f"run {self._lost.name}: {_count(request.pending, 'report')} pending: {faults}. jaxboard "
+                "keeps the pending reports and retries."
             )
-            raise RunError(text if lost is None else f"{text}\n{lost}") from fault
-        self._losses.raise_any()
+            cause = request.faults[0].fault
+            raise RunError(text if lost is None else f"{text}\n{lost}") from cause
+        self._lost.raise_error()
 
     def close(self, timeout: float, *, device_timeout: float | None = None) -> None:
-        """Delivers all that is left, closes the sink and ends the thread.
+        """Write everything that is left, close the sinks and end the thread.
 
         Args:
-            timeout: how many seconds the sink may take.
-            device_timeout: how many seconds the device may take; None, as long as it needs.
+            timeout: how many seconds the sinks may take.
+            device_timeout: how many seconds the device may take; None for as long as it needs.
 
         Raises:
-            RunError: something is not on disk, or was lost since the last call.
+            RunError: the sinks did not finish in time, or reports were lost since the last call.
         """
-        self._settle(device_timeout)
+        self._wait_for_device(device_timeout)
         self._buffer.close()
-        if not self._ask(closes=True).done.wait(timeout):
-            raise self._too_late(timeout)
+        if not self._submit(closes=True).done.wait(timeout):
+            raise self._timeout_error(timeout)
         self._thread.join(timeout)
-        self._losses.raise_any()
-
-    # --- On the caller's thread. ------------------------------------------------------------------
+        self._lost.raise_error()
 
     def await_callbacks(self) -> None:
-        """Waits for host callbacks that are on their way: they put reports too."""
+        """Wait for host callbacks that have not arrived: they put reports too."""
         try:
             jax.effects_barrier()
         except Exception as fault:
-            self._losses.show(
-                f"a host callback failed: {describe(fault)}", "What it had to report is lost."
+            self._lost.log_once(
+                f"a host callback failed: {describe(fault)}", "Its reports are lost."
             )
 
-    def _settle(self, timeout: float | None) -> None:
+    # --- On the caller's thread. ------------------------------------------------------------------
+
+    def _wait_for_device(self, timeout: float | None) -> None:
         if timeout is None:
             self.await_callbacks()
-            self._buffer.settle()
+            self._buffer.wait_until_ready()
         else:
-            self._buffer.settle(time.monotonic() + timeout)
+            self._buffer.wait_until_ready(time.monotonic() + timeout)
 
-    def _ask(self, closes: bool) -> _Request:
+    def _submit(self, closes: bool) -> _Request:
         request = _Request(closes)
         self._requests.append(request)
         self._buffer.wake.set()
@@ -198,11 +204,11 @@ class Flusher:
             request.done.set()
         return request
 
-    def _too_late(self, timeout: float) -> RunError:
+    def _timeout_error(self, timeout: float) -> RunError:
         return RunError(
-            f"run {self._losses.name}: {type(self._sink).__name__} did not finish within "
-            f"{timeout:g} s; {self._undelivered()} reports that it was given and {len(self._buffer)} "
-            "calls that wait behind them may not be on disk."
+            f"run {self._lost.name}: {self._delivery.busy_sink or 'the flusher'} did not finish within "
+            f"{timeout:g} s. {_count(self._delivery.pending, 'report')} pending, and "
+            f"{_count(len(self._buffer), 'call')} waiting in the buffer."
         )
 
     # --- On the flusher's thread. -----------------------------------------------------------------
@@ -215,13 +221,14 @@ class Flusher:
             self._buffer.wake.clear()
             requests = self._take_requests()
             final = any(request.closes for request in requests)
-            self._turn(woken, final, asked=bool(requests))
+            requested = bool(requests)
+            # A request that arrives between the timeout of wait() and clear() leaves no other trace.
+            self._turn(woken or requested, final, requested)
             for request in requests:
-                request.undelivered, request.fault = self._undelivered(), self._fault
+                request.pending, request.faults = self._delivery.pending, self._delivery.faults
                 request.done.set()
             self.cpu_seconds = time.thread_time()
-        self._fault = None
-        # Whoever asks from now on sees this; whoever asked before is answered here.
+        # Later requests see this flag; earlier ones are served here.
         self._ended = True
         for request in self._take_requests():
             request.done.set()
@@ -231,84 +238,67 @@ class Flusher:
 
     def _open(self) -> None:
         try:
-            if self._writes(False):
-                getattr(self._sink, "open", bool)()
+            if self._is_writer(False):
+                self._delivery.open()
         except BaseException as fault:
-            self._complain(fault, _AGAIN)
+            self._lost.log_once(
+                f"the sinks could not be opened: {describe(fault)}", "Writing opens them."
+            )
         finally:
             self._opened.set()
 
-    def _turn(self, woken: bool, final: bool, asked: bool) -> None:
+    def _turn(self, woken: bool, final: bool, requested: bool) -> None:
         now = time.monotonic()
-        again = self._period
-        if self._batch is None and not woken:
-            again = self._intake.take(rest_until=now + self._period / 2)
-        if woken or now >= self._due or self._intake.nbytes > _MANY_BYTES:
-            self._cycle(final, asked)
-            self._due = now + self._period
-        self._pause = min(again, max(self._due - time.monotonic(), 0.0))
+        pause = self._period
+        if not woken and self._delivery.has_room:
+            pause = self._reader.read(pause_until=now + self._period / 2)
+        if woken or now >= self._due_at or self._reader.nbytes > _MANY_BYTES:
+            self._write(final, requested)
+            self._due_at = now + self._period
+        self._pause = min(pause, max(self._due_at - time.monotonic(), 0.0))
 
-    def _cycle(self, final: bool, asked: bool) -> None:
-        if self._batch is not None:
-            self._deliver()
-        if self._batch is None or final:
-            if self._batch is not None and not hasattr(self._sink, "undelivered"):
-                self._give_up()
-            self._intake.take(rest_until=0.0)
-            self._batch = self._collect(final, asked) or None
-            self._deliver()
-        if final:
-            self._deliver()  # A sink that met a fault may have a new file to try.
-            self._give_up()
-            try:
-                with self._writing:
-                    self._sink.close()
-            except BaseException as fault:
-                self._losses.add(1, f"the sink could not be closed: {describe(fault)}", fault)
-                self._complain(fault, "What it had not flushed is lost.")
+    def _write(self, final: bool, requested: bool) -> None:
+        if not self._delivery.has_room and not final:
+            self._delivery.flush()
+        if self._delivery.has_room or final:
+            self._reader.read(pause_until=0.0)
+            self._delivery.offer(self._assemble(final, requested))
+            if final:
+                self._delivery.close()
+            else:
+                self._delivery.flush()
 
-    def _collect(self, final: bool, asked: bool) -> Batch:
-        items = self._intake.hand_over()
+    def _assemble(self, final: bool, requested: bool) -> Batch:
+        items = self._reader.take_items()
+        parts: list[Assembled] = []
         try:
             now = time.monotonic()
-            batch = self._assembler.assemble(items, now) if items else []
+            if items:
+                parts.append(self._assembler.assemble(items, now))
             if final:
-                return [*batch, *self._assembler.finish()]
-            # Whoever calls flush() wants to see what there is.
-            return [*batch, *self._assembler.so_far(now if asked else now - self._period)]
+                parts.append(self._assembler.finish())
+            else:
+                # A caller of flush() wants to see partial points too.
+                unchanged_since = now if requested else now - self._period
+                parts.append(self._assembler.partial(unchanged_since))
+            batch = [item for part in parts for item in part.batch]
         except BaseException as fault:
-            self._intake.lose(items, fault)
+            self._reader.lose(items, fault)
             return []
+        if self._monitor is not None:
+            for part in parts:
+                batch += self._observe(self._monitor, part)
+        return batch
 
-    def _deliver(self) -> None:
-        if self._batch is None and self._fault is None:
-            return
+    def _observe(self, monitor: BatchMonitor, assembled: Assembled) -> Sequence[Record]:
         try:
-            with self._writing:
-                # With nothing new, a sink that keeps what it could not write tries that.
-                self._sink.write(self._batch or [])
-                self._sink.flush()
+            return monitor.observe(assembled)
         except BaseException as fault:
-            self._complain(fault, _AGAIN)
-            self._fault = fault
-            if getattr(self._sink, "takes_more", False):
-                self._batch = None
-        else:
-            if self._fault is not None:
-                self._losses.mended("what could not be written is now.")
-            self._batch = self._fault = None
+            self._lost.log_once(
+                f"{type(monitor).__name__} failed: {describe(fault)}", "No report is lost."
+            )
+            return ()
 
-    def _undelivered(self) -> int:
-        """How many reports the sink was given and did not flush."""
-        kept = getattr(self._sink, "undelivered", None)
-        return size_of(self._batch or []) if kept is None else kept
 
-    def _give_up(self) -> None:
-        undelivered = self._undelivered()
-        if undelivered:
-            why = "the sink raised" if self._fault is None else describe(self._fault)
-            self._losses.add(undelivered, why, self._fault)
-        self._batch = self._fault = None
-
-    def _complain(self, fault: BaseException, then: str) -> None:
-        self._losses.show(f"{type(self._sink).__name__} failed: {describe(fault)}", then)
+def _count(count: int, noun: str) -> str:
+    return f"1 {noun} is" if count == 1 else f"{count} {noun}s are"

@@ -1,4 +1,4 @@
-"""What a run could not deliver: shown at once, counted, and told to whoever asks last."""
+"""The lost reports of a run: logged immediately, counted, and raised at the next flush() or close()."""
 
 from __future__ import annotations
 
@@ -7,81 +7,94 @@ import threading
 from jaxboard._errors import RunError
 from jaxboard._log import logger
 
-_DISTINCT = 16
-"""How many different messages one run shows; a fault whose text changes each time mustn't flood."""
+_MAX_MESSAGES = 16
+"""Most different messages that one run logs. A fault whose text changes each time must not flood the log."""
 
 
 class LostReports:
-    """The losses of one run. Safe to use from any thread.
+    """Counts the lost reports of one run, and logs its faults. Safe to use from any thread.
 
     Args:
-        name: which run this is, for messages.
+        name: the run, for messages.
+
+    Example:
+        >>> lost = LostReports("'runs/a'")
+        >>> lost.add(3, "the buffer was full")
+        >>> print(lost.take_error())
+        run 'runs/a': 3 reports were lost:
+          3: the buffer was full
     """
 
     def __init__(self, name: str = "run"):
         self.name = name
         self._lock = threading.Lock()
-        self._shown: set[str] = set()
+        self._logged: set[str] = set()
         self._counts: dict[str, int] = {}
         self._cause: BaseException | None = None
-        self._held: RunError | None = None
+        self._error: RunError | None = None
 
-    def show(self, text: str, then: str) -> None:
-        """Says what is wrong and what happens next, once for each ``text``."""
+    def log_once(self, text: str, consequence: str) -> None:
+        """Log a fault and its consequence, once for each ``text``."""
         with self._lock:
-            if text in self._shown or len(self._shown) == _DISTINCT:
+            if text in self._logged or len(self._logged) == _MAX_MESSAGES:
                 return
-            self._shown.add(text)
-        logger.error("jaxboard, run %s: %s\n    %s", self.name, text, then)
+            self._logged.add(text)
+        logger.error("jaxboard, run %s: %s\n    %s", self.name, text, consequence)
 
-    def mended(self, text: str) -> None:
-        """Says that what was shown is over; should it come again, it is shown again."""
+    def resolve(self, text: str) -> None:
+        """Log that the faults are resolved, and allow them to be logged again."""
         with self._lock:
-            self._shown.clear()
+            self._logged.clear()
         logger.warning("jaxboard, run %s: %s", self.name, text)
 
-    def add(self, count: int, why: str, cause: BaseException | None = None) -> None:
-        """``count`` reports are gone, because ``why``."""
+    def add(self, count: int, reason: str, cause: BaseException | None = None) -> None:
+        """Count reports as lost.
+
+        Args:
+            count: how many.
+            reason: why, as one line.
+            cause: the exception that caused it, if there was one.
+        """
         if not count:
             return
         with self._lock:
-            self._counts[why] = self._counts.get(why, 0) + count
+            self._counts[reason] = self._counts.get(reason, 0) + count
             self._cause = self._cause or cause
 
-    def hold(self, error: RunError) -> None:
-        """Keeps an error that is to be raised, unless there is one already."""
+    def raise_later(self, error: RunError) -> None:
+        """Keep an error for the next :meth:`take_error`, unless there is one already."""
         with self._lock:
-            self._held = self._held or error
+            self._error = self._error or error
 
     @property
     def count(self) -> int:
-        """How many reports were lost since the last :meth:`take`."""
+        """The number of reports lost since the last :meth:`take_error`."""
         with self._lock:
             return sum(self._counts.values())
 
-    def take(self) -> RunError | None:
-        """The error to raise for what was lost or held since the last call, or None."""
+    def take_error(self) -> RunError | None:
+        """Return the error for everything lost or kept since the last call, or None."""
         with self._lock:
             counts, self._counts = self._counts, {}
             cause, self._cause = self._cause, None
-            held, self._held = self._held, None
+            kept, self._error = self._error, None
         if not counts:
-            return held
+            return kept
         total = sum(counts.values())
-        noun = "report" if total == 1 else "reports"
-        lines = [f"run {self.name}: {total} {noun} did not reach the disk:"]
-        lines += [f"  {count}: {why}" for why, count in counts.items()]
+        noun = "report was" if total == 1 else "reports were"
+        lines = [f"run {self.name}: {total} {noun} lost:"]
+        lines += [f"  {count}: {reason}" for reason, count in counts.items()]
         error = RunError("\n".join(lines))
         error.__cause__ = cause
-        if held is not None:
-            error.add_note(str(held))
+        if kept is not None:
+            error.add_note(str(kept))
         return error
 
-    def raise_any(self) -> None:
-        """Raises what :meth:`take` returns, if it returns something."""
-        error = self.take()
+    def raise_error(self) -> None:
+        """Raise the error that :meth:`take_error` returns, if it returns one."""
+        error = self.take_error()
         try:
             if error is not None:
                 raise error
         finally:
-            del error  # Else its traceback and this frame keep each other, and the run, alive.
+            del error  # The traceback and this frame would form a cycle that keeps the run alive.

@@ -1,245 +1,257 @@
-"""What is not finite: told once for each tag, with the last value that was.
+"""The monitor that reports the first value of each tag that is NaN or infinite.
 
-It looks at what has reached the host anyway, on the flusher's thread: no step waits for it, and none is
-compiled with checks in it.
+It looks at values that have reached the host anyway, on the flusher's thread. No step waits for it, and no
+program is compiled with checks in it.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 
-from jaxboard._errors import NonFiniteError, RunError
-from jaxboard._frame import Composite
+from jaxboard._errors import NonFiniteError, UsageError
 from jaxboard._host import seed_runs
-from jaxboard._host.assemble import Assembler
-from jaxboard._host.fetch import Fetched
+from jaxboard._host.assembled import Assembled, NormsPoint
 from jaxboard._host.lost import LostReports
 from jaxboard._log import describe, logger
-from jaxboard._reduce.norms import Norms
-from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
+from jaxboard.records import Histogram, Kind, Record, Scalars
 
 TAG = "jaxboard/nonfinite"
-"""Of the text entries."""
+"""The tag of the text entries."""
 
 Policy: TypeAlias = Literal["warn", "raise", "ignore"] | Callable[[str], None]
-"""What ``Run(on_nonfinite=...)`` may be."""
+"""The type of ``Run(on_nonfinite=...)``."""
 
-_ROWS = 50
-"""How many tags one text entry lists; what is in it is enough to begin with."""
-
-
-def policy(on_nonfinite: Policy, losses: LostReports) -> Callable[[str], None] | None:
-    """What ``Run(on_nonfinite=...)`` asks for, as a function of what was found.
-
-    Raises:
-        RunError: it is neither one of the three names nor a function.
-    """
-    match on_nonfinite:
-        case "warn":
-            return lambda found: logger.warning("jaxboard, run %s: %s", losses.name, found)
-        case "raise":
-            return lambda found: losses.hold(NonFiniteError(f"run {losses.name}: {found}"))
-        case "ignore":
-            return None
-    if not callable(on_nonfinite):
-        raise RunError(
-            f"Run(on_nonfinite={on_nonfinite!r}): expected 'warn', 'raise', 'ignore' or a function."
-        )
-
-    def call(found: str) -> None:
-        try:
-            on_nonfinite(found)
-        except Exception as fault:
-            losses.show(f"on_nonfinite raised {describe(fault)}", "The run goes on.")
-
-    return call
+_MAX_ROWS = 50
+"""Most tags that one text entry lists."""
 
 
 class Finding(NamedTuple):
-    """A tag that is not finite for the first time.
+    """The first value of a tag that is not finite.
 
     Attributes:
-        tag: the tag, of a watched tree with the name of the leaf.
-        step: the step at which it is not.
-        value: what it is instead.
-        good: the last value that was finite, or "".
-        good_step: the step of that.
+        tag: the tag; for a watched tree, with the name of the leaf.
+        step: the step of the value.
+        value: a description of the value.
+        last_finite: a description of the last finite value, or "".
+        last_finite_step: the step of that value, or None if there was none.
     """
 
     tag: str
     step: int
     value: str
-    good: str = ""
-    good_step: int | None = None
+    last_finite: str = ""
+    last_finite_step: int | None = None
 
     def __str__(self) -> str:
         text = f"{self.tag} is {self.value} at step {self.step}"
-        if self.good_step is None:
+        if self.last_finite_step is None:
             return f"{text}, and never was finite"
-        return f"{text}; at step {self.good_step} it was {self.good}"
+        return f"{text}; at step {self.last_finite_step} it was {self.last_finite}"
+
+
+class _FiniteValue(NamedTuple):
+    """A finite value of a tag. It is described only when a later one is not finite."""
+
+    step: int
+    describe: Callable[[], str]
+
+
+class _Row(NamedTuple):
+    """The last row of a block of columns."""
+
+    step: int
+    values: np.ndarray
+
+
+class _FiniteNorms(NamedTuple):
+    """The last norms of a watched tree in which any leaf was finite."""
+
+    step: int
+    norms: np.ndarray
 
 
 class NonFiniteMonitor:
-    """An assembler that looks through what another one makes. Used by one thread, the flusher.
+    """Finds the first value of each tag that is not finite. Used by one thread, the flusher.
 
     Args:
-        assembler: makes the batches.
-        tell: called with one sentence when something is not finite for the first time; None looks at
-            nothing.
+        notify: called with one sentence when there are findings.
     """
 
-    def __init__(self, assembler: Assembler, tell: Callable[[str], None] | None):
-        self._assembler = assembler
-        self._tell = tell
-        self._told: set[str] = set()
-        # By tag or, of columns, by tags: the last step and what there was.
-        self._good: dict[Any, tuple[int, Any]] = {}
-        self._norms: dict[str, tuple[int, Norms]] = {}
+    def __init__(self, notify: Callable[[str], None]):
+        self._notify = notify
+        self._found: set[str] = set()
+        self._values: dict[str, _FiniteValue] = {}
+        self._rows: dict[tuple[str, ...], _Row] = {}
+        self._norms: dict[str, _FiniteNorms] = {}
 
-    def assemble(self, items: list[Fetched], now: float) -> Batch:
-        """What is complete with ``items``. See :meth:`Assembler.assemble`."""
-        return self._watched(self._assembler.assemble(items, now))
+    def observe(self, assembled: Assembled) -> list[Record]:
+        """Return a text entry that lists the findings among these points, if there are any."""
+        findings = list(self._find(assembled))
+        if not findings:
+            return []
+        findings.sort(key=lambda finding: finding.step)
+        first = findings[0]
+        others = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
+        self._notify(f"{first}{others}. The text entry {TAG!r} has all.")
+        return [Record(Kind.TEXT, TAG, first.step, time.time(), _as_table(findings))]
 
-    def so_far(self, untouched_since: float) -> Batch:
-        """What grows still. See :meth:`Assembler.so_far`."""
-        return self._watched(self._assembler.so_far(untouched_since))
+    def _find(self, assembled: Assembled) -> Iterator[Finding]:
+        # Columns first: at the same step, a loss explains more than what was watched.
+        items = [item for item in assembled.items if item.run not in seed_runs.SUMMARIES]
+        for item in items:
+            if isinstance(item, Scalars):
+                yield from self._check_columns(item)
+        for item in items:
+            if isinstance(item, Record):
+                yield from self._check_record(item)
+        for point in assembled.norms:
+            if point.run not in seed_runs.SUMMARIES:
+                yield from self._check_norms(point)
 
-    def finish(self) -> Batch:
-        """All that was held back."""
-        return self._watched(self._assembler.finish())
+    def _check_record(self, record: Record) -> Iterator[Finding]:
+        value = record.value
+        if record.kind is Kind.SCALAR:
+            finite = bool(np.isfinite(value))
+            description = functools.partial(_number, value)
+        elif isinstance(value, Histogram):
+            finite = not value.nonfinite
+            description = functools.partial(_describe_histogram, value)
+        else:
+            return
+        tag = _with_run(record.tag, record.run)
+        if finite:
+            self._values[tag] = _FiniteValue(record.step, description)
+        elif tag not in self._found:
+            yield self._finding(tag, record.step, description())
 
-    def _watched(self, batch: Batch) -> Batch:
-        out: Batch = [
-            item.value.scalars(item.tag, item.step, item.wall_time, item.run)
-            if isinstance(item, Record) and item.kind in (Composite.NORMS, Composite.STACK)
-            else item
-            for item in batch
-        ]
-        if self._tell is not None:
-            # Of one step the columns first: a loss explains more than what was watched.
-            told = [item for item in batch if item.run not in seed_runs.SUMMARIES]
-            items = sorted(told, key=lambda item: isinstance(item, Record))
-            found = [finding for item in items for finding in self._look(item)]
-            if found:
-                found.sort(key=lambda finding: finding.step)
-                out.append(Record(Kind.TEXT, TAG, found[0].step, time.time(), _table(found)))
-                others = f"; and {len(found) - 1} more" if len(found) > 1 else ""
-                self._tell(f"{found[0]}{others}. The text entry {TAG!r} has all.")
-        return out
+    def _check_columns(self, block: Scalars) -> Iterator[Finding]:
+        tags = tuple(_with_run(tag, block.run) for tag in block.tags) if block.run else block.tags
+        finite = np.isfinite(block.values)
+        if not finite.all():
+            for index in np.flatnonzero(~finite.all(axis=0)):
+                tag = tags[index]
+                first = int(np.argmin(finite[:, index]))
+                if first:
+                    self._values[tag] = _finite_number(
+                        int(block.steps[first - 1]), block.values[first - 1, index]
+                    )
+                if tag not in self._found:
+                    value = _number(block.values[first, index])
+                    yield self._finding(tag, int(block.steps[first]), value)
+        # A copy, as a view of one row would keep the whole block in memory.
+        self._rows[tags] = _Row(int(block.steps[-1]), block.values[-1].copy())
 
-    def _look(self, item: Record | Scalars) -> Iterator[Finding]:
-        if item.run:
-            item = _named(item)
-        if isinstance(item, Scalars):
-            yield from self._columns(item)
-        elif item.kind is Kind.SCALAR:
-            bad = not np.isfinite(item.value)
-            yield from self._one(item.tag, item.step, bad, lambda: _number(item.value))
-        elif item.kind is Kind.HISTOGRAM:
-            value = item.value
-            yield from self._one(item.tag, item.step, value.nonfinite > 0, lambda: _elements(value))
-        elif item.kind is Composite.NORMS:
-            yield from self._leaves(item.tag, item.step, item.value)
-        elif item.kind is Composite.STACK:
-            yield from self._columns(item.value.scalars(item.tag, item.step, item.wall_time))
-
-    def _one(self, tag: str, step: int, bad: bool, text: Callable[[], str]) -> Iterator[Finding]:
-        if not bad:
-            self._good[tag] = step, text
-        elif tag not in self._told:
-            yield self._found(tag, step, text())
-
-    def _found(self, tag: str, step: int, value: str) -> Finding:
-        self._told.add(tag)
-        known = [self._good[tag]] if tag in self._good else []
-        for tags, (good_step, row) in self._good.items():
-            if isinstance(tags, tuple) and tag in tags:
-                number = row[tags.index(tag)]
+    def _finding(self, tag: str, step: int, value: str) -> Finding:
+        self._found.add(tag)
+        known = [self._values[tag]] if tag in self._values else []
+        for tags, row in self._rows.items():
+            if tag in tags:
+                number = row.values[tags.index(tag)]
                 if np.isfinite(number):
-                    known.append((good_step, lambda number=number: _number(number)))
+                    known.append(_finite_number(row.step, number))
         if not known:
             return Finding(tag, step, value)
-        good_step, good = max(known, key=lambda each: each[0])
-        return Finding(tag, step, value, good(), good_step)
+        last = max(known, key=lambda each: each.step)
+        return Finding(tag, step, value, last.describe(), last.step)
 
-    def _columns(self, block: Scalars) -> Iterator[Finding]:
-        finite = np.isfinite(block.values)
-        if finite.all():
-            # A copy, lest one row keep the block alive.
-            self._good[block.tags] = int(block.steps[-1]), block.values[-1].copy()
-            return
-        for place in np.flatnonzero(~finite.all(axis=0)):
-            tag = block.tags[place]
-            first = int(np.argmin(finite[:, place]))
-            if first:
-                number = block.values[first - 1, place]
-                self._good[tag] = int(block.steps[first - 1]), lambda n=number: _number(n)
-            if tag not in self._told:
-                yield self._found(tag, int(block.steps[first]), _number(block.values[first, place]))
-        self._good[block.tags] = int(block.steps[-1]), block.values[-1].copy()
-
-    def _leaves(self, tag: str, step: int, norms: Norms) -> Iterator[Finding]:
+    def _check_norms(self, point: NormsPoint) -> Iterator[Finding]:
+        norms, tag = point.norms, _with_run(point.tag, point.run)
         with np.errstate(invalid="ignore"):
-            numbers = norms.squares + norms.largest
-        bad = (norms.nonfinite > 0) | ~np.isfinite(numbers)
+            sums = norms.squares + norms.largest
+        bad = (norms.nonfinite > 0) | ~np.isfinite(sums)
         before = self._norms.get(tag)
-        for place in np.flatnonzero(bad):
-            name = f"{tag}/{norms.names[place]}" if norms.names[place] else tag
-            if name in self._told:
+        for leaf in np.flatnonzero(bad):
+            name = f"{point.tag}/{norms.names[leaf]}" if norms.names[leaf] else point.tag
+            name = _with_run(name, point.run)
+            if name in self._found:
                 continue
-            self._told.add(name)
-            count = int(norms.nonfinite[place])
-            value = f"not finite in {count} of {norms.sizes[place]} elements"
-            value = value if count else "not finite"
+            self._found.add(name)
+            count = int(norms.nonfinite[leaf])
+            counted = f" in {count} of {norms.sizes[leaf]} elements" if count else ""
+            value = f"not finite{counted}"
             if before is None:
-                yield Finding(name, step, value)
+                yield Finding(name, point.step, value)
             else:
-                norm = before[1].norms[place]
-                good = f"finite, its norm {_number(norm)}" if norm > 0 else "finite"
-                yield Finding(name, step, value, good, before[0])
+                norm = before.norms[leaf]
+                finite = f"finite, its norm {_number(norm)}" if norm > 0 else "finite"
+                yield Finding(name, point.step, value, finite, before.step)
         if not bad.all():
-            self._norms[tag] = step, norms
+            self._norms[tag] = _FiniteNorms(point.step, norms.norms)
 
 
-def _named(item: Record | Scalars) -> Record | Scalars:
-    """An item of a run beneath this one, its tags with the name of that."""
-    if isinstance(item, Record):
-        return dataclasses.replace(item, tag=f"{item.tag} of {item.run}")
-    return dataclasses.replace(item, tags=tuple(f"{tag} of {item.run}" for tag in item.tags))
+def make_monitor(on_nonfinite: Policy, lost: LostReports) -> NonFiniteMonitor | None:
+    """Return the monitor that ``Run(on_nonfinite=...)`` asks for.
+
+    Raises:
+        UsageError: ``on_nonfinite`` is neither one of the three names nor a function.
+    """
+    match on_nonfinite:
+        case "warn":
+            return NonFiniteMonitor(
+                lambda text: logger.warning("jaxboard, run %s: %s", lost.name, text)
+            )
+        case "raise":
+            return NonFiniteMonitor(
+                lambda text: lost.raise_later(NonFiniteError(f"run {lost.name}: {text}"))
+            )
+        case "ignore":
+            return None
+        case _:
+            function = on_nonfinite
+    if not callable(function):
+        raise UsageError(
+            f"Run(on_nonfinite={on_nonfinite!r}): expected 'warn', 'raise', 'ignore' or a function."
+        )
+
+    def call(text: str) -> None:
+        try:
+            function(text)
+        except Exception as fault:
+            lost.log_once(f"on_nonfinite raised {describe(fault)}", "The run continues.")
+
+    return NonFiniteMonitor(call)
 
 
-def _number(value: Any) -> str:
+def _finite_number(step: int, number: SupportsFloat) -> _FiniteValue:
+    return _FiniteValue(step, functools.partial(_number, number))
+
+
+def _with_run(tag: str, run: str) -> str:
+    return f"{tag} of {run}" if run else tag
+
+
+def _number(value: SupportsFloat) -> str:
     return f"{float(value):.6g}"
 
 
-def _elements(value: Histogram) -> str:
-    """A histogram in words."""
+def _describe_histogram(value: Histogram) -> str:
     if value.nonfinite:
         kinds = (("NaN", value.nan), ("+inf", value.posinf), ("-inf", value.neginf))
         named = ", ".join(f"{count} {name}" for name, count in kinds if count)
-        return f"not finite in {value.nonfinite} of {value.nonfinite + value.counts.sum()} elements ({named})"
+        total = value.nonfinite + value.counts.sum()
+        return f"not finite in {value.nonfinite} of {total} elements ({named})"
     if len(value.edges):
         return f"between {_number(value.edges[0])} and {_number(value.edges[-1])}"
     return "empty"
 
 
-def _table(found: list[Finding]) -> str:
+def _as_table(findings: list[Finding]) -> str:
     lines = [
-        f"**Not finite:** {found[0]}.",
+        f"**Not finite:** {findings[0]}.",
         "",
         "| for the first time | step | is | was | at step |",
         "| --- | ---: | --- | --- | ---: |",
     ]
-    for finding in found[:_ROWS]:
-        at = "" if finding.good_step is None else finding.good_step
+    for finding in findings[:_MAX_ROWS]:
+        step = "" if finding.last_finite_step is None else finding.last_finite_step
         lines.append(
-            f"| `{finding.tag}` | {finding.step} | {finding.value} | {finding.good} | {at} |"
+            f"| `{finding.tag}` | {finding.step} | {finding.value} | {finding.last_finite} | {step} |"
         )
-    if len(found) > _ROWS:
-        lines.append(f"| and {len(found) - _ROWS} more | | | | |")
+    if len(findings) > _MAX_ROWS:
+        lines.append(f"| and {len(findings) - _MAX_ROWS} more | | | | |")
     return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""Several values become one point: over the steps of a window, and over repeated reports of one step.
+"""Points that merge several values: the steps of a window, or repeated reports at one step.
 
-A point is a tag at a step. Its values come one after the other, from the calls of an evaluation step, say,
-or from the steps of a window of ``every`` steps, and merge as the report's reducer says. A point is
-complete once a value for a later point has come; what the program reduced itself is complete at once.
+A point is a tag at a step. Its values arrive one after the other, for example from the calls of an
+evaluation step or from the ``every`` steps of a window, and the report's reducer merges them. A point is complete
+once a value for a later point arrives. Values that the program has already reduced complete their point
+immediately.
 """
 
 from __future__ import annotations
@@ -14,39 +15,54 @@ import numpy as np
 
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
+from jaxboard._host.assembled import Point, make_point
 from jaxboard._reduce import State, reducer
-from jaxboard.records import Record, Scalars
 
 
-class _Growing:
-    """A point that is not complete.
+class _OpenPoint:
+    """A point that may receive more values.
 
     Attributes:
-        step: where it goes when it is complete: for a window, its last step.
-        reached: the step of its newest value.
-        wall_time: when that was reported.
-        state: the values so far.
-        changed: whether it has grown since it was last written.
-        touched: when it last grew, by the flusher's clock.
-        own: whether its steps are the user's, which say nothing of the run's.
+        step: the step of the complete point: for a window, its last step.
+        newest_step: the step of the newest value.
+        wall_time: when that value was reported.
+        state: the merged values.
+        unwritten: whether it has changed since it was last written.
+        changed_at: when it last changed, by the flusher's clock.
+        own_step: whether the user gave the step. It is then unrelated to the steps of the run.
     """
 
-    __slots__ = ("changed", "own", "reached", "state", "step", "touched", "wall_time")
+    __slots__ = (
+        "changed_at",
+        "newest_step",
+        "own_step",
+        "state",
+        "step",
+        "unwritten",
+        "wall_time",
+    )
 
     def __init__(self, step: int, state: State):
         self.step = step
         self.state = state
-        self.changed = True
+
+    def update(self, value: Observation, now: float) -> None:
+        """Note that ``value`` has just been merged."""
+        self.newest_step = value.step
+        self.wall_time = value.wall_time
+        self.own_step = value.own
+        self.changed_at = now
+        self.unwritten = True
 
 
 class Points:
-    """The points that still grow. Used by one thread, the flusher."""
+    """The points that are not complete. Used by one thread, the flusher."""
 
     def __init__(self) -> None:
-        self._growing: dict[ReportSpec, _Growing] = {}
+        self._open: dict[ReportSpec, _OpenPoint] = {}
 
-    def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Record | Scalars]:
-        """Takes a value.
+    def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Point]:
+        """Merge a value into its point.
 
         Args:
             value: the value.
@@ -54,62 +70,65 @@ class Points:
             last: whether its step has no more values.
 
         Yields:
-            The points that are complete now.
+            The points that are now complete.
         """
         spec, state, step = value.spec, value.state, value.step
-        if not _holds_any(state):
+        if not _has_weight(state):
             return
-        ends = -(-step // spec.every) * spec.every if spec.windowed else step
-        point = self._growing.get(spec)
-        if point is not None and point.step != ends:
+        end = -(-step // spec.every) * spec.every if spec.windowed else step
+        point = self._open.get(spec)
+        if point is not None and point.step != end:
             yield from self._complete(spec)
             point = None
         if point is None:
-            point = self._growing[spec] = _Growing(ends, state)
+            point = self._open[spec] = _OpenPoint(end, state)
         else:
             point.state = reducer(spec).merge(point.state, state)
-        point.reached, point.wall_time, point.own = step, value.wall_time, value.own
-        point.touched, point.changed = now, True
-        if last and step == ends:
+        point.update(value, now)
+        if last and step == end:
             yield from self._complete(spec)
 
-    def before(self, step: int) -> Iterator[Record | Scalars]:
-        """The points that are complete because the run has come to ``step``."""
-        over = [s for s, point in self._growing.items() if point.step < step and not point.own]
-        for spec in over:
+    def complete_before(self, step: int) -> Iterator[Point]:
+        """Yield the points that are complete because the run has reached ``step``."""
+        complete = [
+            s for s, point in self._open.items() if point.step < step and not point.own_step
+        ]
+        for spec in complete:
             yield from self._complete(spec)
 
-    def so_far(self, untouched_since: float) -> Iterator[Record | Scalars]:
-        """Points of a single step as they are now, unless they have been written so or grew lately.
+    def partial(self, unchanged_since: float) -> Iterator[Point]:
+        """Yield incomplete points of a single step that have not changed since then.
 
-        Should one grow afterwards, it is written again: the last point of a step holds all its values.
+        Each state of a point is yielded once. A point that changes afterwards is written again: the last point
+        of a step has all its values.
         """
-        for spec, point in self._growing.items():
-            if not spec.windowed and point.changed and point.touched <= untouched_since:
-                point.changed = False
-                yield from _records(spec, point)
+        for spec, point in self._open.items():
+            if not spec.windowed and point.unwritten and point.changed_at <= unchanged_since:
+                point.unwritten = False
+                yield from _finish(spec, point)
 
-    def all(self) -> Iterator[Record | Scalars]:
-        """Every point; a window that is not over is put at its newest step."""
-        for spec in list(self._growing):
-            self._growing[spec].step = self._growing[spec].reached
+    def finish(self) -> Iterator[Point]:
+        """Yield every point. An incomplete window is placed at its newest step."""
+        for spec in list(self._open):
+            self._open[spec].step = self._open[spec].newest_step
             yield from self._complete(spec)
 
-    def _complete(self, spec: ReportSpec) -> Iterator[Record | Scalars]:
-        point = self._growing.pop(spec)
-        if point.changed:
-            yield from _records(spec, point)
+    def _complete(self, spec: ReportSpec) -> Iterator[Point]:
+        point = self._open.pop(spec)
+        if point.unwritten:
+            yield from _finish(spec, point)
 
 
-def _holds_any(state: State) -> bool:
+def _has_weight(state: State) -> bool:
+    """Return whether a state has any value: a mask may leave out all of them."""
     return isinstance(state.weight, int) or bool(np.any(np.asarray(state.weight) > 0))
 
 
-def _records(spec: ReportSpec, point: _Growing) -> Iterator[Record | Scalars]:
+def _finish(spec: ReportSpec, point: _OpenPoint) -> Iterator[Point]:
     if spec.lanes:
         yield from seed_runs.points(spec, point.state, point.step, point.wall_time)
         return
     value: Any = reducer(spec).finish(point.state)
-    if isinstance(value, np.ndarray) and value.ndim == 0:
+    if getattr(value, "ndim", None) == 0:
         value = value[()]
-    yield Record(spec.kind, spec.tag, point.step, point.wall_time, value)
+    yield make_point(spec, point.step, point.wall_time, value)

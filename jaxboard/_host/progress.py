@@ -1,27 +1,38 @@
-"""Progress bars of streamed loops, moved by the chunks that arrive: no callback of their own."""
+"""Progress bars of streamed loops. The chunks that arrive advance them, so they need no callback of their own."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Protocol, cast
 
-_bars: dict[str, Any] = {}
+
+class _Bar(Protocol):
+    """A progress bar of tqdm."""
+
+    n: int
+
+    def update(self, n: int) -> object: ...
+
+    def close(self) -> None: ...
+
+
+_bars: dict[str, _Bar] = {}
 _lock = threading.Lock()
 
 
 def update(name: str, count: int, total: int | None) -> None:
-    """Moves a bar on, and shows it if it isn't there; it is closed when it is full.
+    """Advance a progress bar. It appears with the first call, and closes when it is full.
 
     Args:
-        name: of the loop.
-        count: how many iterations were run since.
-        total: how many there are, None if that isn't known.
+        name: the name of the loop.
+        count: how many iterations have run since the last call.
+        total: the number of iterations of the loop, or None if that is unknown.
     """
     with _lock:
         if name not in _bars:
             from tqdm.auto import tqdm
 
-            _bars[name] = tqdm(total=total, desc=name, unit="step")
+            _bars[name] = cast("_Bar", tqdm(total=total, desc=name, unit="step"))
         bar = _bars[name]
         bar.update(count)
         if total is not None and bar.n >= total:
@@ -29,7 +40,7 @@ def update(name: str, count: int, total: int | None) -> None:
 
 
 def close(name: str) -> None:
-    """Closes a bar that is still shown."""
+    """Close a progress bar if it is still shown."""
     with _lock:
         bar = _bars.pop(name, None)
         if bar is not None:

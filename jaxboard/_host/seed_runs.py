@@ -1,111 +1,147 @@
-"""Lanes that a report keeps apart become runs, and beside them what they have in common."""
+"""Seed runs: separate lanes become runs of their own, beside runs that summarize all lanes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import jax
 import numpy as np
 
-from jaxboard._frame import Composite, ReportSpec
+from jaxboard._frame import ReportSpec
+from jaxboard._host.assembled import NormsPoint, Point, make_point
 from jaxboard._reduce import State, reducer
-from jaxboard.records import Kind, Record, Scalars
+from jaxboard.records import Kind, Scalars
+
+if TYPE_CHECKING:
+    from jaxboard._reduce.lanes import LanesReducer
 
 SUMMARIES = ("mean", "min", "max")
-"""The runs of all lanes together."""
+"""The runs that summarize all lanes."""
+
+
+class RunColumn(NamedTuple):
+    """The values of one scalar tag in one run, at N steps.
+
+    Attributes:
+        run: the name of the run (:attr:`jaxboard.records.Record.run`).
+        steps: int64[N].
+        values: [N].
+        has_value: bool[N]. Entries without a value are not points.
+    """
+
+    run: str
+    steps: np.ndarray
+    values: np.ndarray
+    has_value: np.ndarray
 
 
 def columns(
     spec: ReportSpec, state: State, steps: np.ndarray, due: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """The runs of a scalar.
+) -> Iterator[RunColumn]:
+    """Yield the column of every run of a scalar report.
+
+    The summaries have a value where all lanes that have one are at the same step.
 
     Args:
         spec: the report.
-        state: its accumulator; an axis of N points in front of all its arrays.
-        steps: int[N], or [N, S] where lanes bring steps of their own.
-        due: bool, of the same shape: which of them count.
-
-    Yields:
-        The name of a run, its steps [N], its values [N], and which of them it has. All lanes together have
-        one where those that count are at the same step.
+        state: its accumulator; every array has a leading axis of N points.
+        steps: int[N], or int[N, S] if each of S lanes brings its own steps.
+        due: bool, of the same shape: which points are due.
     """
-    lanes: Any = reducer(spec)
+    lanes = _lanes_reducer(spec)
     values = lanes.finish(state)
     steps, due = (np.broadcast_to(x.reshape(len(x), -1), values.shape) for x in (steps, due))
-    held = lanes.held(state) & due
+    has_value = np.asarray(lanes.held(state) & due)
     for lane in range(values.shape[1]):
-        yield f"seed_{lane}", steps[:, lane], values[:, lane], held[:, lane]
-    common = _one_that_is(held, steps)
-    some = np.logical_or.reduce(held, axis=1)
-    alike = some & np.logical_and.reduce((steps == common) | ~held, axis=1)
-    for run, over_all in zip(SUMMARIES, _summaries(values, held), strict=True):
-        yield run, common[:, 0], over_all, alike
+        yield RunColumn(f"seed_{lane}", steps[:, lane], values[:, lane], has_value[:, lane])
+    common_step = _first_valid(steps, has_value)
+    same_step = np.logical_and.reduce((steps == common_step) | ~has_value, axis=1)
+    has_summary = np.logical_or.reduce(has_value, axis=1) & same_step
+    for run, summary in zip(SUMMARIES, _summarize(values, has_value), strict=True):
+        yield RunColumn(run, common_step[:, 0], summary, has_summary)
 
 
 def points(
-    spec: ReportSpec, state: State, step: Any, wall_time: float, due: Any = True
-) -> Iterator[Record | Scalars]:
-    """The runs of one point of a report of any kind.
+    spec: ReportSpec,
+    state: State,
+    step: int | np.ndarray,
+    wall_time: float,
+    due: bool | np.ndarray = True,
+) -> Iterator[Point]:
+    """Yield the points of every run, for one point of a report of any kind.
 
     Args:
         spec: the report.
         state: its accumulator.
-        step: an int, or int[S] where lanes bring steps of their own.
-        wall_time: seconds since the epoch.
-        due: whether it counts: a bool, or bool[S].
+        step: the step, or int[S] if each of S lanes brings its own.
+        wall_time: in seconds since the epoch.
+        due: whether the point is due, or bool[S].
     """
-    wall_times = np.array([wall_time])
     if spec.kind is Kind.SCALAR:
-        one = jax.tree.map(lambda x: x if isinstance(x, int) else np.asarray(x)[None], state)
-        for run, steps, values, held in columns(spec, one, *map(_one_row, (step, due))):
-            if held[0]:
-                yield Scalars((spec.tag,), steps, wall_times, values[:, None], run)
+        one = jax.tree.map(_add_leading_axis, state)
+        for column in columns(spec, one, np.asarray(step)[None], np.asarray(due)[None]):
+            if column.has_value[0]:
+                values = column.values[:, None]
+                yield Scalars((spec.tag,), column.steps, np.array([wall_time]), values, column.run)
         return
-    made = []
-    lanes: Any = reducer(spec)
-    for lane, value in lanes.each(state):
-        own, counts = (x if np.ndim(x) == 0 else x[lane] for x in (step, due))
-        if counts:
-            run = f"seed_{lane}"
-            made.append(Record(spec.kind, spec.tag, int(own), wall_time, value, run))
-    yield from made
-    if isinstance(spec.kind, Composite) and len({record.step for record in made}) == 1:
-        for tag, numbers in _by_tag(made).items():
-            values = np.array([numbers])
-            over_all = _summaries(values, np.ones(values.shape, bool))
-            for run, number in zip(SUMMARIES, over_all, strict=True):
-                yield Scalars((tag,), _one_row(made[0].step), wall_times, number[:, None], run)
+    steps, rows = set[int](), list[Scalars]()
+    for lane, value in _lanes_reducer(spec).each(state):
+        if _at_lane(due, lane):
+            lane_step = int(_at_lane(step, lane))
+            point = make_point(spec, lane_step, wall_time, value, f"seed_{lane}")
+            yield point
+            steps.add(lane_step)
+            if isinstance(point, NormsPoint):
+                rows.append(point.scalars())
+            elif isinstance(point, Scalars):
+                rows.append(point)
+    if rows and len(steps) == 1:
+        yield from _summary_rows(rows)
 
 
-def _one_row(x: Any) -> np.ndarray:
-    return np.asarray(x)[None]
+def _lanes_reducer(spec: ReportSpec) -> LanesReducer:
+    return cast("LanesReducer", reducer(spec))
 
 
-def _by_tag(made: list[Record]) -> dict[str, list[Any]]:
-    """The scalars that records of norms or stacks become, by their tags."""
-    found: dict[str, list[Any]] = {}
-    for record in made:
-        block = record.value.scalars(record.tag, record.step, record.wall_time)
-        for tag, number in zip(block.tags, block.values[0], strict=True):
-            found.setdefault(tag, []).append(number)
-    return found
+def _add_leading_axis(x: int | np.ndarray) -> int | np.ndarray:
+    return x if isinstance(x, int) else np.asarray(x)[None]
 
 
-def _one_that_is(held: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """[N, 1]: of values [N, S] the first that is held."""
-    return np.take_along_axis(values, held.argmax(axis=1)[:, None], axis=1)
+def _at_lane(x: int | bool | np.ndarray, lane: int) -> int | bool | np.ndarray:
+    return x[lane] if isinstance(x, np.ndarray) and x.ndim else x
 
 
-def _summaries(values: np.ndarray, held: np.ndarray) -> Iterator[np.ndarray]:
-    """Mean, smallest and largest [N] of values [N, S], of those that are held. NaN if one is."""
-    some = np.where(np.logical_or.reduce(held, axis=1)[:, None], _one_that_is(held, values), 0)
-    values = np.where(held, values, some)
+def _summary_rows(rows: list[Scalars]) -> Iterator[Scalars]:
+    """Yield the summaries of each tag, from one row for each lane."""
+    by_tag: dict[str, list[np.generic]] = {}
+    for row in rows:
+        for tag, number in zip(row.tags, row.values[0], strict=True):
+            by_tag.setdefault(tag, []).append(number)
+    first = rows[0]
+    for tag, numbers in by_tag.items():
+        values = np.array([numbers])
+        summaries = _summarize(values, np.ones(values.shape, bool))
+        for run, summary in zip(SUMMARIES, summaries, strict=True):
+            yield Scalars((tag,), first.steps, first.wall_times, summary[:, None], run)
+
+
+def _first_valid(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the first valid value of each row, as [N, 1], of values [N, S]."""
+    return np.take_along_axis(values, valid.argmax(axis=1)[:, None], axis=1)
+
+
+def _summarize(values: np.ndarray, valid: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield mean, minimum and maximum [N] of the valid values [N, S] of each row.
+
+    They are NaN if a valid value is.
+    """
+    fill = np.where(np.logical_or.reduce(valid, axis=1)[:, None], _first_valid(values, valid), 0)
+    values = np.where(valid, values, fill)
     floating = np.issubdtype(values.dtype, np.floating)
     with np.errstate(invalid="ignore", over="ignore"):
-        total = np.where(held, values, 0).sum(axis=1, dtype=np.float64)
-        mean = total / np.maximum(held.sum(axis=1), 1)
+        total = np.where(valid, values, 0).sum(axis=1, dtype=np.float64)
+        mean = total / np.maximum(valid.sum(axis=1), 1)
         yield mean.astype(values.dtype if floating else np.float64)
     yield values.min(axis=1)
     yield values.max(axis=1)

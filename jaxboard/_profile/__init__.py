@@ -1,4 +1,4 @@
-"""Profiles: a window of training steps as a trace that TensorBoard's Profile tab shows."""
+"""Profiles: a range of training steps as a trace for TensorBoard's Profile tab."""
 
 from jaxboard._profile.profiler import JAXProfiler as JAXProfiler
 from jaxboard._profile.profiler import profile as profile

@@ -1,7 +1,7 @@
-"""One trace: started, stopped, and in a temporary directory afterwards.
+"""One trace of JAX's profiler, recorded into a temporary directory.
 
-JAX writes a trace where it is to lie only when it is stopped, and finds only then that it can't. Up to
-0.10 it then starts no other trace in the process. In a temporary directory that doesn't happen.
+JAX writes the trace only when it stops, so an unwritable directory is discovered only then. Up to JAX
+0.10 the profiler then cannot start another trace in the process. A temporary directory avoids that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
@@ -23,50 +22,53 @@ from jaxboard._errors import ProfileError
 from jaxboard._log import describe
 from jaxboard._profile.barrier import barrier
 
-_PATIENCE_SECS = 5.0
-"""How long a trace that is stopped for its length waits for the devices."""
+_DEVICE_WAIT_SECS = 5.0
+"""The time that a trace stopped by its time limit waits for the devices."""
 
-_starting = threading.Lock()
+_start_lock = threading.Lock()
 
 
 class Capture:
-    """A trace that is under way from its construction on.
+    """A trace that records from the construction on.
 
-    A thread of its own stops it. So Ctrl-C, which only reaches the main thread, can't leave JAX with a
-    trace half stopped; the time limit holds while the training thread is elsewhere; and what is to be
-    done with the file isn't done on the training thread.
+    A separate thread stops the trace. Ctrl-C, which only reaches the main thread, therefore cannot leave
+    a trace half stopped; the time limit works while the training thread is busy; and saving the file
+    does not hold up the training thread.
 
     Args:
         options: see ``jax.profiler.ProfileOptions``.
-        max_seconds: when it stops by itself.
-        then: called on the thread of this trace once it is stopped.
+        max_seconds: the time after which the trace stops by itself.
+        on_stop: called with the capture on its thread, after the trace has stopped.
 
     Attributes:
-        stopped: set once nothing is recorded any more.
-        expired: whether ``max_seconds`` was the reason.
-        seconds: how long stopping took.
-        fault: what was wrong with stopping.
+        stopped: an event that is set when nothing is recorded any more.
+        expired: whether the trace stopped because of ``max_seconds``.
+        stop_seconds: the time that stopping took.
+        fault: the exception that stopping raised, if any.
 
     Raises:
-        ProfileError: another trace is under way, or JAX could not start one.
+        ProfileError: another trace is being recorded, or JAX could not start one.
     """
 
     def __init__(
-        self, options: dict[str, Any], max_seconds: float, then: Callable[[Capture], None]
+        self,
+        options: dict[str, int | bool | str],
+        max_seconds: float,
+        on_stop: Callable[[Capture], None],
     ) -> None:
         self.stopped = threading.Event()
         self.expired = False
-        self.seconds = 0.0
+        self.stop_seconds = 0.0
         self.fault: Exception | None = None
-        self._then = then
+        self._on_stop = on_stop
         self._max_seconds = max_seconds
-        self._asked = threading.Event()
+        self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._run, name="jaxboard profile", daemon=True)
-        with _starting:
+        with _start_lock:
             if _compat.trace_is_on():
                 raise ProfileError(
-                    "another trace is being made (by jax.profiler, by another jaxboard.profile, or by "
-                    "TensorBoard's Capture profile), and there can be one at a time. It goes on."
+                    "another trace is being recorded (by jax.profiler, another jaxboard.profile, or "
+                    "TensorBoard's Capture profile), and JAX records one at a time. That trace continues."
                 )
             self._directory = tempfile.mkdtemp(prefix="jaxboard-profile-")
             try:
@@ -79,43 +81,43 @@ class Capture:
                 if isinstance(fault, Exception):
                     raise ProfileError(f"JAX started no trace: {describe(fault)}") from fault
                 raise
-        # Now, since an interpreter that ends starts no threads.
+        # Started now, because an interpreter that is exiting starts no threads.
         self._thread.start()
 
     @property
     def recording(self) -> bool:
-        """Whether nobody asked it to stop, nor its time is over."""
-        return not self._asked.is_set()
+        """True until the stop is requested or the time is over."""
+        return not self._stop_requested.is_set()
 
     def stop(self) -> None:
-        """Asks it to stop, and returns at once. It doesn't wait for the devices: see ``barrier``."""
-        self._asked.set()
+        """Request the stop and return immediately. Call :func:`barrier` first to keep pending work."""
+        self._stop_requested.set()
 
     def file(self) -> str | None:
-        """What was recorded; None while it isn't stopped, or if JAX wrote nothing."""
+        """Return the path of the recorded file; None before the stop, or if JAX wrote nothing."""
         found = glob.glob(os.path.join(self._directory, "plugins", "profile", "*", "*.xplane.pb"))
         return found[0] if found else None
 
     def join(self, timeout: float) -> bool:
-        """Waits for the thread. Whether it ended in time."""
+        """Wait for the thread and return whether it ended in time."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def discard(self) -> None:
-        """Deletes the temporary directory."""
+        """Delete the temporary directory."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _run(self) -> None:
-        self.expired = not self._asked.wait(self._max_seconds)
+        self.expired = not self._stop_requested.wait(self._max_seconds)
         if self.expired:
-            self._asked.set()
+            self._stop_requested.set()
             with contextlib.suppress(Exception):
-                barrier(_PATIENCE_SECS)
+                barrier(_DEVICE_WAIT_SECS)
         began = time.monotonic()
         try:
             jax.profiler.stop_trace()
         except Exception as fault:
             self.fault = fault
-        self.seconds = time.monotonic() - began
+        self.stop_seconds = time.monotonic() - began
         self.stopped.set()
-        self._then(self)
+        self._on_stop(self)

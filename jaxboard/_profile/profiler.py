@@ -1,31 +1,21 @@
-"""``profile`` and ``JAXProfiler``: what users call."""
+"""``profile`` and ``JAXProfiler``: the public interface."""
 
 from __future__ import annotations
 
 import contextlib
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Literal, Self, SupportsIndex
 
-from jaxboard._errors import ProfileError, ReportError
-from jaxboard._paths import absolute
-from jaxboard._profile.step_range import window
+from jaxboard._errors import ProfileError, UsageError
+from jaxboard._profile.profile_settings import check_settings
+from jaxboard._profile.step_range import Steps
+from jaxboard._profile.trainer_callback import ProfilingConfig, TrainerCallback
 
 if TYPE_CHECKING:
     from jaxboard._profile.recorder import Recorder
-
-
-class ProfilingConfig(Protocol):
-    """A trainer's configuration of its profiler, as artifex's."""
-
-    log_dir: Any
-    start_step: int
-    end_step: int
-
-
-Steps: TypeAlias = range | slice | tuple[int, int] | str | None
 
 
 def profile(
@@ -40,40 +30,45 @@ def profile(
     max_seconds: float = 60.0,
     on_error: Literal["warn", "raise"] = "warn",
 ) -> JAXProfiler:
-    """Profiles a window of the training steps that are taken in a ``with`` block.
+    """Record a trace of a range of training steps within a ``with`` block.
 
-    Calls of instrumented functions are the steps, by the count of the run that is open; without a run
-    they are counted from 0. In a loop without one, each step is a block ``with profiler.step(i):``.
+    Each call of an instrumented function that advances the step counter is a step, with the number that
+    the active run gives it. Without a run, steps are counted from 0. A loop without an instrumented
+    function marks its steps with ``with profiler.step(i):``.
 
-    Recording begins at the first step within the window, also when training resumes in its midst, and
-    ends after its last one, on leaving the block in whatever way, at the end of the process (SIGTERM
-    too), or after ``max_seconds``. The trace is then in the run's directory, under
-    ``plugins/profile``, where TensorBoard's Profile tab finds it, and a summary of it in the run: a
-    curve of the step times and tables of the operations that took longest, under the tags
-    ``profile/…``. The training waits while JAX stops the trace, not for the rest.
+    Recording starts at the first step inside the range, so it also works if training resumes in the
+    middle of the range. It stops after the last step of the range, when the block ends for any reason,
+    when the process ends (also by SIGTERM), or after ``max_seconds``.
 
-    Nothing of this stops a training: what goes wrong is logged by the ``jaxboard`` logger.
+    The trace is stored under ``plugins/profile`` in the log directory, where TensorBoard's Profile tab
+    finds it. The active run gets a summary under the tags ``profile/...``: a curve of the step times,
+    and tables of the operations that took longest. Training waits only while JAX stops the trace.
+
+    Errors never stop the training. They are logged by the ``jaxboard`` logger.
 
     Args:
-        steps: ``range(10, 20)``, ``(10, 20)``, ``slice(10, 20)`` or ``"10..20"``, which mean the same;
-            None, the whole block.
-        logdir: where to put it instead of the directory of the run that is open.
-        name: the session's name in TensorBoard, by default ``steps_10-19``; ``_1`` is added if taken.
-        host_level: how much of JAX's own host code is recorded: 1, 2 or 3; 0 records only the devices.
-        python: whether every call of a Python function is recorded. Slows Python-heavy loops fourfold.
-        hlo: whether the programs are in the trace, which the graph and memory viewers show.
-        sync: whether a step lasts until its results are computed. ``"auto"``: on CPU, where a trace
-            has no other sign of when that is. Without it steps overlap as they do otherwise, and the
-            summary has only the mean of their times.
-        max_seconds: how long to record at most.
-        on_error: ``"raise"`` raises what went wrong on leaving the block, unless that failed itself.
+        steps: the steps to record: ``range(10, 20)``, ``(10, 20)``, ``slice(10, 20)`` or ``"10..20"``,
+            which all mean steps 10 to 19. None records the whole block.
+        logdir: the log directory. The default is that of the active run.
+        name: the name of the session in TensorBoard. The default is of the form ``steps_10-19``. If the
+            name exists, ``_1``, ``_2``, ... is appended.
+        host_level: the detail of JAX's own host events: 1, 2 or 3; 0 records only the devices.
+        python: whether to record every call of a Python function. It makes Python-heavy loops about
+            four times slower.
+        hlo: whether the trace contains the compiled programs, for the graph and memory viewers.
+        sync: whether each step waits for its results. ``"auto"`` waits on CPUs, where a trace does not
+            show otherwise when the work of a step ends. Without waiting, steps overlap as usual and the
+            summary has only their mean time.
+        max_seconds: the longest time to record, in seconds.
+        on_error: ``"warn"`` logs an error; ``"raise"`` raises it when the block ends, unless the block
+            itself raises.
 
     Returns:
         The profiler, a context manager.
 
     Raises:
-        ReportError: an argument is not what is said here: a window with a stride, say, or an empty one.
-        ProfileError: on leaving the block, with ``on_error="raise"``: there is no trace.
+        UsageError: an argument is invalid, for example an empty range or one with a stride.
+        ProfileError: there is no trace; raised when the block ends, only with ``on_error="raise"``.
 
     Example:
         >>> import tempfile, jax, jaxboard as jb
@@ -81,9 +76,10 @@ def profile(
         ... @jax.jit
         ... def train_step(x):
         ...     return 2 * x
-        >>> with jb.Run(tempfile.mkdtemp()), jb.profile(steps=range(3, 5)) as profiler:
-        ...     for x in range(6):
-        ...         y = train_step(x)
+        >>> with tempfile.TemporaryDirectory() as logdir, jb.Run(logdir):
+        ...     with jb.profile(steps=range(3, 5)) as profiler:
+        ...         for x in range(6):
+        ...             y = train_step(x)
         >>> profiler.captured
         (3, 4)
     """
@@ -100,39 +96,39 @@ def profile(
     )
 
 
-class JAXProfiler:
-    """What :func:`profile` returns, and a callback for trainers.
+class JAXProfiler(TrainerCallback):
+    """The profiler that :func:`profile` returns, which is also a callback for trainers.
 
-    As a callback it takes the hooks of artifex's trainer, and its configuration: an object with
-    ``log_dir``, ``start_step`` and ``end_step``, where (10, 20) means steps 10 to 19, and perhaps
-    ``trace_python``.
+    As a callback it has the hooks of artifex's trainer and accepts its configuration: an object with
+    ``log_dir``, ``start_step`` and ``end_step``, and optionally ``trace_python``. Start and end (10, 20)
+    mean steps 10 to 19.
 
     Args:
         steps: see :func:`profile`; or such a configuration.
-        logdir: see :func:`profile`; by default the configuration's.
+        logdir: see :func:`profile`. The default is that of the configuration, if there is one.
         name: see :func:`profile`.
         host_level: see :func:`profile`.
         python: see :func:`profile`.
         hlo: see :func:`profile`.
         sync: see :func:`profile`.
         max_seconds: see :func:`profile`.
-        on_error: see :func:`profile`; as a callback it raises in ``on_train_end``.
+        on_error: see :func:`profile`. A callback raises in ``on_train_end``.
 
     Raises:
-        ReportError: an argument is not what is said there.
+        UsageError: an argument is invalid.
 
     Example:
+        A loop without an instrumented function:
+
         >>> import tempfile, jaxboard as jb
-        >>> with jb.JAXProfiler("1..3", tempfile.mkdtemp()) as profiler:
-        ...     for i in range(4):
-        ...         with profiler.step(i):
-        ...             pass  # one step of training
+        >>> with tempfile.TemporaryDirectory() as logdir:
+        ...     with jb.JAXProfiler("1..3", logdir) as profiler:
+        ...         for i in range(4):
+        ...             with profiler.step(i):
+        ...                 pass  # one step of training
         >>> profiler.captured
         (1, 2)
     """
-
-    should_stop = False
-    """What trainers ask their callbacks; a profiler never stops a training."""
 
     def __init__(
         self,
@@ -147,52 +143,41 @@ class JAXProfiler:
         max_seconds: float = 60.0,
         on_error: Literal["warn", "raise"] = "warn",
     ) -> None:
-        if hasattr(steps, "start_step") and hasattr(steps, "end_step"):
-            config: Any = steps
-            steps = (config.start_step, config.end_step)
-            logdir = getattr(config, "log_dir", None) if logdir is None else logdir
-            python = python or bool(getattr(config, "trace_python", False))
-        _check(
+        if isinstance(steps, ProfilingConfig):
+            logdir = getattr(steps, "log_dir", None) if logdir is None else logdir
+            python = python or bool(getattr(steps, "trace_python", False))
+            steps = (steps.start_step, steps.end_step)
+        self._settings = check_settings(
+            steps=steps,
             logdir=logdir,
             name=name,
             host_level=host_level,
+            python=python,
+            hlo=hlo,
             sync=sync,
             max_seconds=max_seconds,
             on_error=on_error,
         )
-        self._settings: dict[str, Any] = {
-            "window": window(steps),
-            "logdir": None if logdir is None else absolute(logdir),
-            "name": name,
-            "options": {
-                "host_tracer_level": host_level,
-                "python_tracer_level": int(python),
-                "enable_hlo_proto": bool(hlo),
-            },
-            "sync": sync,
-            "max_seconds": float(max_seconds),
-            "on_error": on_error,
-        }
         self._recorder: Recorder | None = None
         self._batch = object()
 
     @property
     def path(self) -> str | None:
-        """The ``.xplane.pb`` of the last capture, once it is written."""
+        """The path of the last ``.xplane.pb`` file; None until it is written."""
         return None if self._recorder is None else self._recorder.path
 
     @property
     def captured(self) -> tuple[int, ...]:
-        """The steps that were recorded, in order."""
+        """The recorded steps, in order."""
         return () if self._recorder is None else tuple(self._recorder.captured)
 
     def __enter__(self) -> Self:
-        # Here, since few programs that import jaxboard make a profile.
-        from jaxboard._profile.recorder import Recorder, Settings
+        # Imported here, since most programs that import jaxboard never make a profile.
+        from jaxboard._profile.recorder import Recorder
 
         if self._recorder is not None:
             self._recorder.close()
-        self._recorder = Recorder(Settings(**self._settings))
+        self._recorder = Recorder(self._settings)
         self._recorder.open()
         return self
 
@@ -202,96 +187,64 @@ class JAXProfiler:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._opened().close(error)
+        self._open_recorder().close(error)
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
-        """A block that is one step, in a loop without an instrumented function.
+        """Mark a block as one step, in a loop without an instrumented function.
 
-        From the first one on, calls of instrumented functions are no steps of this profile.
+        After the first such block, calls of instrumented functions are not steps of this profile.
 
         Args:
-            number: which step it is.
+            number: the number of the step.
 
         Raises:
-            ReportError: ``number`` is not an integer.
+            UsageError: ``number`` is not an integer.
+            ProfileError: the profiler is not open.
         """
-        recorder, inside = self._opened(), object()
-        recorder.watch_only_steps()
-        recorder.enter(_integer(number), inside)
+        recorder, owner = self._open_recorder(), object()
+        recorder.ignore_calls()
+        recorder.begin_step(_integer(number), owner)
         try:
             yield
         finally:
-            recorder.leave(inside)
+            recorder.end_step(owner)
 
-    def _opened(self) -> Recorder:
+    def _open_recorder(self) -> Recorder:
         if self._recorder is None:
-            raise ProfileError("this profiler isn't open: use it in a block, `with profiler:`.")
+            raise ProfileError("this profiler is not open: use it in a block, `with profiler:`.")
         return self._recorder
 
-    # --- A trainer's hooks. -----------------------------------------------------------------------
+    # The hooks of a trainer.
 
-    def on_train_begin(self, trainer: Any) -> None:
-        """Opens the profile."""
+    def on_train_begin(self, trainer: object) -> None:
+        """Open the profile."""
         self.__enter__()
 
-    def on_train_end(self, trainer: Any) -> None:
-        """Closes it: what is being recorded is saved."""
+    def on_train_end(self, trainer: object) -> None:
+        """Close the profile and save the trace."""
         if self._recorder is not None:
             self._recorder.close()
 
-    def on_batch_begin(self, trainer: Any, batch: int) -> None:
-        """Step ``batch`` begins."""
+    def on_batch_begin(self, trainer: object, batch: int) -> None:
+        """Begin step ``batch``. Opens the profile if the trainer did not call ``on_train_begin``."""
         if self._recorder is None:
             self.__enter__()
-        recorder = self._opened()
-        recorder.watch_only_steps()
-        recorder.leave(self._batch)  # If the last one ended by an exception.
-        recorder.enter(_integer(batch), self._batch)
+        recorder = self._open_recorder()
+        recorder.ignore_calls()
+        recorder.end_step(self._batch)  # in case the previous step raised
+        recorder.begin_step(_integer(batch), self._batch)
 
-    def on_batch_end(self, trainer: Any, batch: int, logs: Any = None) -> None:
-        """The step that began last is over; the trainer's count has moved on already."""
+    def on_batch_end(
+        self, trainer: object, batch: int, logs: Mapping[str, object] | None = None
+    ) -> None:
+        """End the current step. ``batch`` is ignored: the trainer has already incremented it."""
         if self._recorder is not None:
-            self._recorder.leave(self._batch)
-
-    def on_epoch_begin(self, trainer: Any, epoch: int) -> None:
-        """Nothing is to be done."""
-
-    def on_epoch_end(self, trainer: Any, epoch: int, logs: Any = None) -> None:
-        """Nothing is to be done."""
-
-    def on_validation_begin(self, trainer: Any) -> None:
-        """Nothing is to be done."""
-
-    def on_validation_end(self, trainer: Any, logs: Any = None) -> None:
-        """Nothing is to be done."""
+            self._recorder.end_step(self._batch)
 
 
-def _check(
-    *, logdir: Any, name: Any, host_level: Any, sync: Any, max_seconds: Any, on_error: Any
-) -> None:
-    """Raises unless the arguments are what ``profile`` says."""
-
-    def wrong(argument: str, value: Any, expected: str) -> ReportError:
-        return ReportError(f"profile({argument}={value!r}): expected {expected}.")
-
-    if logdir is not None and (not isinstance(logdir, str | os.PathLike) or not os.fspath(logdir)):
-        raise wrong("logdir", logdir, "a path")
-    if name is not None and (not isinstance(name, str) or not name.strip() or {*name} & {*"/\\"}):
-        raise wrong("name", name, "the name of a directory")
-    if isinstance(host_level, bool) or host_level not in (0, 1, 2, 3):
-        raise wrong("host_level", host_level, "0, 1, 2 or 3")
-    if sync not in (True, False, "auto"):
-        raise wrong("sync", sync, "True, False or 'auto'")
-    seconds = isinstance(max_seconds, int | float) and not isinstance(max_seconds, bool)
-    if not seconds or not max_seconds > 0:
-        raise wrong("max_seconds", max_seconds, "a number of seconds above 0")
-    if on_error not in ("warn", "raise"):
-        raise wrong("on_error", on_error, "'warn' or 'raise'")
-
-
-def _integer(number: Any) -> int:
+def _integer(number: SupportsIndex) -> int:
     try:
         return operator.index(number)
     except TypeError as error:
-        raise ReportError(f"step {number!r}: expected an integer.") from error
+        raise UsageError(f"profiler.step({number!r}): expected an integer.") from error

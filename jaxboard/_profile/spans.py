@@ -1,4 +1,4 @@
-"""``trace``: one name for a piece of a program, on the host and on the device."""
+"""``trace``: names for parts of a program, on the host and on the device."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from collections.abc import Iterator
 
 import jax
 
-from jaxboard._errors import ReportError
+from jaxboard._errors import UsageError
 
 
 @contextlib.contextmanager
 def trace(name: str) -> Iterator[None]:
-    """Names a block, or a function that it decorates, in profiles.
+    """Name a block, or a function that it decorates, in profiles.
 
-    In plain Python the block is a span on its thread's line in the trace viewer. In traced code its
-    operations carry the name (``jax.named_scope``), which the graph viewer and the memory viewer show,
-    and the span is that of tracing. Names nest. Without a profile it costs a few microseconds.
+    In plain Python, the block is a span on its thread's line in the trace viewer. In traced code, the
+    operations of the block carry the name (``jax.named_scope``), which the graph and memory viewers
+    show; the span then covers the time of tracing. Names nest. Without a profile, a block costs a few
+    microseconds.
 
     Args:
-        name: what the block is called.
+        name: the name of the block.
 
     Raises:
-        ReportError: ``name`` is not a string, or empty.
+        UsageError: ``name`` is not a string, or is empty.
 
     Example:
         >>> import jax, jaxboard as jb
@@ -35,6 +36,6 @@ def trace(name: str) -> Iterator[None]:
         True
     """
     if not isinstance(name, str) or not name.strip():
-        raise ReportError(f"trace({name!r}): expected a string that names the block.")
+        raise UsageError(f"trace({name!r}): expected a string, the name of the block.")
     with jax.profiler.TraceAnnotation(name), jax.named_scope(name):
         yield

@@ -1,44 +1,50 @@
-"""Which steps are profiled."""
+"""The parser of ``profile(steps=...)``."""
 
 from __future__ import annotations
 
 import operator
 import re
-from typing import Any
+from typing import SupportsIndex, TypeAlias
 
-from jaxboard._errors import ReportError
+from jaxboard._errors import UsageError
 
-_FORMS = (
-    "Give it as range(10, 20), (10, 20), slice(10, 20) or '10..20', which all mean steps 10 to 19."
-)
+Steps: TypeAlias = range | slice | tuple[int, int] | str | None
+"""The forms of a range of steps. None means every step."""
+
+_FORMS = "Use range(10, 20), (10, 20), slice(10, 20) or '10..20', which all mean steps 10 to 19."
 
 
-def window(steps: Any) -> range | None:
-    """The steps as a range of step 1 with at least one element; None stays None.
+def parse_steps(steps: Steps) -> range | None:
+    """Return the steps as a non-empty range without a stride; None stays None.
 
     Raises:
-        ReportError: ``steps`` is nothing of the kind, has a stride, is empty, or begins below 0.
+        UsageError: ``steps`` has another form, has a stride, is empty, or starts below 0.
+
+    Example:
+        >>> parse_steps("10..20")
+        range(10, 20)
     """
     if steps is None:
         return None
     try:
         start, stop, stride = (operator.index(number) for number in _bounds(steps))
     except (TypeError, ValueError) as error:
-        raise ReportError(
-            f"profile(steps={steps!r}): this is no window of steps. {_FORMS}"
+        raise UsageError(
+            f"profile(steps={steps!r}): expected a range of steps. {_FORMS}"
         ) from error
     if stride != 1:
-        raise ReportError(
-            f"profile(steps={steps!r}): a trace is of all that happens in a stretch of time, so the steps "
-            f"have no stride. {_FORMS}"
+        raise UsageError(
+            f"profile(steps={steps!r}): a trace covers consecutive steps, so a stride is not possible. "
+            f"{_FORMS}"
         )
-    if start < 0 or stop <= start:
-        what = "no step is in this window" if start >= 0 else "steps count from 0"
-        raise ReportError(f"profile(steps={steps!r}): {what}. {_FORMS}")
+    if start < 0:
+        raise UsageError(f"profile(steps={steps!r}): steps count from 0. {_FORMS}")
+    if stop <= start:
+        raise UsageError(f"profile(steps={steps!r}): the range is empty. {_FORMS}")
     return range(start, stop)
 
 
-def _bounds(steps: Any) -> tuple[Any, Any, Any]:
+def _bounds(steps: Steps) -> tuple[SupportsIndex, SupportsIndex, SupportsIndex]:
     match steps:
         case range():
             return steps.start, steps.stop, steps.step

@@ -1,4 +1,4 @@
-"""What is told of a trace."""
+"""The summary of a trace."""
 
 from __future__ import annotations
 
@@ -6,38 +6,37 @@ import dataclasses
 from typing import NamedTuple
 
 
-class Op(NamedTuple):
-    """An operation, all of its executions together.
+class Operation(NamedTuple):
+    """An operation, with all of its executions.
 
     Attributes:
-        name: what XLA, or who wrote the host's code, calls it.
-        program: the compiled program that it's in; empty for the host's, and where it isn't known.
-        scope: which of the user's operations it is, within their names (``encoder/dot_general``);
-            empty where that isn't known.
-        times: how often it ran.
-        ms: the milliseconds it took by itself, without what ran within it.
+        name: its name in XLA, or in the host's code.
+        program: the compiled program that contains it; empty on the host and if unknown.
+        scope: the user's operation with its name scopes (``encoder/dot_general``); empty if unknown.
+        executions: the number of times it ran.
+        ms: the total self time in milliseconds, without operations that ran within it.
     """
 
     name: str
     program: str
     scope: str
-    times: int
+    executions: int
     ms: float
 
 
 @dataclasses.dataclass
-class Summary:
-    """What is told of a trace.
+class TraceSummary:
+    """The step times and operations of a trace.
 
     Attributes:
-        steps: the steps that have a marker, with their times in milliseconds, in order.
-        host: what host threads did, the longest first.
-        device: what the devices did, the longest first; on CPU, XLA's threads.
-        source: where ``device`` is from: ``"trace"``, or the name of a tool of xprof's. None if the
-            trace is of an accelerator and xprof, which can read that, isn't installed.
+        steps: the number and the time in milliseconds of each marked step, in order.
+        host: the operations of host threads, the longest first.
+        device: the operations of the devices, the longest first; on CPUs, those of XLA's threads.
+        source: the source of ``device``: ``"trace"`` or the name of an xprof tool. None if the trace is
+            of an accelerator and xprof, which can read it, is not installed.
     """
 
     steps: list[tuple[int, float]]
-    host: list[Op]
-    device: list[Op]
+    host: list[Operation]
+    device: list[Operation]
     source: str | None

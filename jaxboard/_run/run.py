@@ -16,18 +16,19 @@ from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assemble import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
+from jaxboard._host.delivery import Delivery
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
-from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, policy
+from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
 from jaxboard._run.hparams import hparams_record
-from jaxboard._telemetry import start
-from jaxboard._telemetry.settings import Telemetry
-from jaxboard.sinks import FanOut, Sink, TensorBoardSink
+from jaxboard._telemetry.monitor import start_monitor
+from jaxboard._telemetry.settings import Telemetry, check_telemetry
+from jaxboard.sinks import Sink, TensorBoardSink
 
 _open: dict[Channel, Run] = {}
 
@@ -103,7 +104,7 @@ class Run(VerbMethods):
         self,
         logdir: str | os.PathLike[str] | None,
         *,
-        hparams: Mapping[str, Any] | None = None,
+        hparams: object = None,
         step: int = 0,
         flush_secs: float = 1.0,
         sinks: Sequence[Sink] | None = None,
@@ -119,7 +120,7 @@ class Run(VerbMethods):
         )
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
-        start.check(telemetry)
+        check_telemetry(telemetry)
         first = options.step_number(f"Run(step={step!r})", step)
         record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
@@ -138,21 +139,25 @@ class Run(VerbMethods):
         self._closing = threading.Lock()
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
-        buffer = Buffer(max_frames, max_bytes, overflow, losses=lost)
+        buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
         self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            NonFiniteMonitor(Assembler(), policy(on_nonfinite, lost)),
-            _sink(self.logdir, first, sinks),
+            Assembler(),
+            Delivery(_sinks(self.logdir, first, sinks), lost),
             flush_secs=flush_secs,
-            losses=lost,
-            writes=rank.is_writer,
+            lost=lost,
+            monitor=make_monitor(on_nonfinite, lost),
+            is_writer=rank.is_writer,
         )
         if record is not None:
             self._channel.put(record)
         flusher = self._flusher  # A closure over self would be a reference cycle.
-        self._telemetry = start.start(
-            telemetry, self._channel, self.logdir, lambda: flusher.cpu_seconds
+        self._telemetry = start_monitor(
+            telemetry,
+            self._channel,
+            logdir=self.logdir,
+            flusher_seconds=lambda: flusher.cpu_seconds,
         )
         self._flusher.start()
         _open[self._channel] = self
@@ -294,12 +299,10 @@ def current_run() -> Run | None:
     return None if channel is None else _open.get(channel)
 
 
-def _sink(logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None) -> Sink:
-    if sinks is None:
-        return TensorBoardSink(str(logdir), start_step=step)
-    if len(sinks) == 1:
-        return sinks[0]
-    return FanOut(sinks)
+def _sinks(
+    logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None
+) -> Sequence[Sink]:
+    return [TensorBoardSink(str(logdir), start_step=step)] if sinks is None else sinks
 
 
 def _forget_all() -> None:

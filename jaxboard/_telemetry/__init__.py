@@ -1,1 +1,1 @@
-"""What a run tells of itself: compilations, step times, memory, its own cost. All under ``jaxboard/``."""
+"""Telemetry of a run: compilations, step times, memory and jaxboard's own cost, all under ``jaxboard/``."""

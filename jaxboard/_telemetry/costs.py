@@ -1,17 +1,17 @@
-"""What a compiled step needs: floating-point operations, memory traffic, memory. Told by XLA."""
+"""The cost of compiled programs as XLA reports it: operations, memory traffic, memory."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
 from jaxboard._host.observers import Call
 from jaxboard._log import describe, logger
-from jaxboard._telemetry.compiles import Compiles
-from jaxboard._telemetry.peaks import peak_flops
+from jaxboard._telemetry.collector import Collector, CompilationEvent
+from jaxboard._telemetry.compilations import CompilationListener
+from jaxboard._telemetry.peak_flops import peak_flops
 from jaxboard._telemetry.reporter import Reporter
 
 _SIZES = {
@@ -31,39 +31,45 @@ _NOTE = (
 
 @dataclasses.dataclass(slots=True)
 class _Cost:
+    """The cost of a function; None where it is unknown or ambiguous.
+
+    Attributes:
+        flops: floating-point operations of one call on one device.
+        peak: peak floating-point operations per second of one device.
+    """
+
     flops: float | None
     peak: float | None
 
 
-class Costs:
-    """Asks XLA about the programs of instrumented functions, when they are compiled.
+class ProgramCosts(Collector):
+    """XLA's cost analysis of the programs of instrumented functions, read when they are compiled.
 
     Scalars at the step that compiled, per device and call: ``cost/<function>/flops`` and
-    ``cost/<function>/bytes_accessed``. Text ``memory/<function>``: what the program takes of a device's
-    memory. With each point of step times ``step/<function>/flops_per_second`` of one device, and
-    ``step/<function>/mfu`` where the device's peak is known; neither where programs that differ in
-    their operations were compiled for different arguments, as it isn't known which one ran.
+    ``cost/<function>/bytes_accessed``. The text ``memory/<function>`` is a table of the program's
+    memory. Each window of step times adds ``step/<function>/flops_per_second`` of one device, and
+    ``step/<function>/mfu`` if the device's peak is known. Both are left out if different arguments led
+    to programs with different numbers of operations, since it is unknown which of them ran.
 
     Args:
-        reporter: where they go.
-        compiles: where it is seen whether asking compiled something.
-        peak: of one device, instead of what is known of it.
+        reporter: the writer.
+        listener: reports whether the analysis itself compiled something.
+        peak: peak operations per second of one device, instead of the vendor's figure.
     """
 
-    def __init__(self, reporter: Reporter, compiles: Compiles, peak: float | None):
+    def __init__(self, reporter: Reporter, listener: CompilationListener, peak: float | None):
         self._reporter = reporter
-        self._compiles = compiles
+        self._listener = listener
         self._peak = peak
         self._costs: dict[str, _Cost] = {}
-        self._off = False
+        self._disabled = False
 
-    def called(self, call: Call, step: int, *, first: bool) -> None:
-        """A call compiled its function or was the first of it; whether ``first`` with such arguments."""
-        ran = call.function.ran
-        if self._off or ran is None:
+    def record_compilation(self, event: CompilationEvent) -> None:
+        """Write the cost of the program that the call ran."""
+        call, step = event.call, event.step
+        if not event.concerns_function or self._disabled or call.program is None:
             return
-        jitted, before, _ = ran
-        executable = self._executable(call, jitted, before)
+        executable = self._executable(call, call.program)
         if executable is None:
             return
         flops, accessed = _count(executable, "flops"), _count(executable, "bytes accessed")
@@ -73,56 +79,61 @@ class Costs:
         if sizes:
             rows = [["memory of one device", "bytes"], *([k, f"{v:,}"] for k, v in sizes.items())]
             self._reporter.text(step, f"memory/{call.name}", rows)
-        known = self._costs.get(call.name)
-        if known is None:
+        cost = self._costs.get(call.name)
+        if cost is None:
             self._costs[call.name] = _Cost(flops, self._peak or _peak_of(executable))
             self._reporter.text(step, tag, _NOTE)
-        elif first and known.flops != flops:
-            known.flops = None
-        elif not first and known.flops is not None and flops is not None:
-            # Of jaxboard's programs for the same arguments, the one that reports least.
-            known.flops = min(known.flops, flops)
+        elif event.is_new_signature and cost.flops != flops:
+            cost.flops = None
+        elif not event.is_new_signature and cost.flops is not None and flops is not None:
+            # jaxboard has several programs for the same arguments; take the one with the fewest reports.
+            cost.flops = min(cost.flops, flops)
 
-    def rate(self, name: str, step: int, per_second: float) -> None:
-        """So many calls a second were made of a function."""
-        cost = self._costs.get(name)
+    def end_window(self, function: str, step: int, steps_per_second: float) -> None:
+        """Write the operations per second of a window."""
+        cost = self._costs.get(function)
         if cost is None or cost.flops is None:
             return
-        rate = cost.flops * per_second
-        mfu = None if cost.peak is None else rate / cost.peak
+        flops_per_second = cost.flops * steps_per_second
+        mfu = None if cost.peak is None else flops_per_second / cost.peak
         self._reporter.scalars(
-            step, {f"step/{name}/flops_per_second": rate, f"step/{name}/mfu": mfu}
+            step,
+            {
+                f"step/{function}/flops_per_second": flops_per_second,
+                f"step/{function}/mfu": mfu,
+            },
         )
 
-    def _executable(self, call: Call, jitted: Any, before: tuple[Any, ...]) -> Any:
-        """What was just compiled, out of JAX's caches."""
-        self._compiles.begin()
+    def _executable(self, call: Call, program: jax.stages.Wrapped) -> jax.stages.Compiled | None:
+        """Return the program that the call just compiled, out of JAX's caches."""
+        self._listener.begin()
         try:
-            return jitted.lower(*before, *call.args, **call.kwargs).compile()
+            lowered = program.lower(*call.leading, *call.args, **call.kwargs)
+            return lowered.compile()
         except Exception as fault:
-            self._off = True
-            logger.warning("jaxboard: what %s costs is not shown: %s", call.name, describe(fault))
+            self._disabled = True
+            logger.warning("jaxboard: the cost of %s is not shown: %s", call.name, describe(fault))
             return None
         finally:
-            if self._compiles.end():
-                # It was not in the caches, and took as long again. Once is enough.
-                self._off = True
+            if self._listener.end():
+                # The program was not in the caches and compiled a second time: never do that again.
+                self._disabled = True
 
 
-def _count(executable: Any, key: str) -> float | None:
+def _count(executable: jax.stages.Compiled, key: str) -> float | None:
     analysis = executable.cost_analysis()
     count = analysis.get(key) if isinstance(analysis, Mapping) else None
-    # https://github.com/jax-ml/jax/issues/20184: -1 stands for not known.
+    # https://github.com/jax-ml/jax/issues/20184: -1 means unknown.
     return float(count) if count is not None and count > 0 else None
 
 
-def _sizes(executable: Any) -> dict[str, int]:
+def _sizes(executable: jax.stages.Compiled) -> dict[str, int]:
     analysis = executable.memory_analysis()
     sizes = {name: getattr(analysis, field, None) for name, field in _SIZES.items()}
     return {name: size for name, size in sizes.items() if size}
 
 
-def _peak_of(executable: Any) -> float | None:
+def _peak_of(executable: jax.stages.Compiled) -> float | None:
     for sharding in jax.tree.leaves((executable.input_shardings, executable.output_shardings)):
         for device in sharding.device_set:
             return peak_flops(device.device_kind)

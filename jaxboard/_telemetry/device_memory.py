@@ -1,4 +1,4 @@
-"""How much memory of each local device is taken."""
+"""The memory in use on each local device."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from collections.abc import Mapping
 
 import jax
 
+from jaxboard import _compat
+from jaxboard._host.observers import Call
+from jaxboard._telemetry.collector import Collector
 from jaxboard._telemetry.reporter import Reporter
 
-# Names differ by platform, and none is promised.
+# The keys differ by platform, and none is guaranteed.
 _STATS = {
     "in_use_bytes": "bytes_in_use",
     "peak_bytes": "peak_bytes_in_use",
@@ -19,37 +22,42 @@ _STATS = {
 }
 
 
-class Memory:
-    """Samples the local devices.
+class DeviceMemory(Collector):
+    """Samples of the memory of the local devices.
 
-    Scalars ``memory/<platform>_<id>/…``: ``in_use_bytes``, ``peak_bytes`` and ``limit_bytes`` as far as
-    the device tells them. A CPU doesn't: there it's ``live_bytes``, of all arrays that JAX holds there.
+    Scalars ``memory/<platform>_<id>/...``: ``in_use_bytes``, ``peak_bytes`` and ``limit_bytes``, those
+    that the device reports. A CPU reports none: it has ``live_bytes``, the bytes of all arrays on it.
 
     Args:
-        reporter: where they go.
+        reporter: the writer.
     """
 
     def __init__(self, reporter: Reporter):
         self._reporter = reporter
         self._peak = 0
 
+    def end_call(self, call: Call, *, compiled: bool) -> None:
+        """Add a sample to the trace that is being recorded, if there is one."""
+        if _compat.trace_is_on():
+            self._annotate_trace()
+
     def sample(self, step: int) -> None:
-        """Writes what is taken now."""
+        """Write the memory in use now."""
         live: dict[int, int] | None = None
         for device in jax.local_devices():
             tag = f"memory/{device.platform}_{device.id}"
             stats = device.memory_stats()
             if stats:
-                told = as_told(stats)
-                self._reporter.scalars(step, {f"{tag}/{name}": v for name, v in told.items()})
+                values = select_stats(stats)
+                self._reporter.scalars(step, {f"{tag}/{name}": v for name, v in values.items()})
                 continue
             live = live_bytes() if live is None else live
             self._reporter.scalars(step, {f"{tag}/live_bytes": live.get(device.id, 0)})
 
-    def annotate(self) -> None:
-        """Puts a sample into the profile that is being made, where the devices don't do so themselves.
+    def _annotate_trace(self) -> None:
+        """Add an event from which xprof draws its memory profile.
 
-        xprof makes its memory profile of such events; on a CPU nobody else writes them.
+        Accelerators add such events themselves; on a CPU nothing else does.
         """
         devices = jax.local_devices()
         if devices[0].memory_stats():
@@ -75,27 +83,27 @@ class Memory:
             pass
 
 
-def as_told(stats: Mapping[str, int]) -> dict[str, int]:
-    """What ``device.memory_stats()`` holds of what is shown.
+def select_stats(stats: Mapping[str, int]) -> dict[str, int]:
+    """Return the statistics of ``device.memory_stats()`` that are reported, by tag.
 
     Example:
-        >>> as_told({"bytes_in_use": 7, "num_allocs": 2})
+        >>> select_stats({"bytes_in_use": 7, "num_allocs": 2})
         {'in_use_bytes': 7}
     """
     return {name: stats[key] for name, key in _STATS.items() if key in stats}
 
 
 def live_bytes() -> dict[int, int]:
-    """Device id -> bytes of the arrays that live on it.
+    """Return the bytes of the live arrays on each device, by device id.
 
-    Arrays that share a buffer count each.
+    Arrays that share a buffer each count.
     """
     totals: collections.Counter[int] = collections.Counter()
     for array in jax.live_arrays():
-        with contextlib.suppress(Exception):  # deleted meanwhile
+        with contextlib.suppress(Exception):  # deleted in the meantime
             sharding = array.sharding
-            alone = len(sharding.device_set) == 1
-            shape = array.shape if alone else sharding.shard_shape(array.shape)
+            is_whole = len(sharding.device_set) == 1
+            shape = array.shape if is_whole else sharding.shard_shape(array.shape)
             shard = math.prod(shape) * array.dtype.itemsize
             for device in sharding.addressable_devices:
                 totals[device.id] += shard

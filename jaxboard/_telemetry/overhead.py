@@ -1,4 +1,4 @@
-"""What jaxboard itself costs, as a run sees it."""
+"""The cost of jaxboard itself in a run."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import threading
 from collections.abc import Callable
 
 from jaxboard._host.observers import Call
+from jaxboard._telemetry.collector import Collector
 from jaxboard._telemetry.reporter import Reporter
 
 
-class Overhead:
-    """Adds up jaxboard's own time and bytes.
+class Overhead(Collector):
+    """The totals of jaxboard's own time and bytes.
 
-    Scalars ``overhead/…``: ``wrapper_seconds``, the mean time per call of a jitted function that is
-    jaxboard's rather than JAX's dispatch; ``flusher_cpu_seconds`` and ``bytes_written`` since the run
-    was opened (the latter of local directories).
+    Scalars ``overhead/...``: ``wrapper_seconds``, the mean time per call of a jitted function without
+    JAX's dispatch; ``flusher_cpu_seconds`` and ``bytes_written`` since the run was opened (bytes only
+    for local directories).
 
     Args:
-        reporter: where they go.
-        logdir: where the event files are; None where there are none.
-        flusher_seconds: how long the flusher's thread has been busy.
-        clock: seconds, as of ``time.perf_counter``.
+        reporter: the writer.
+        logdir: the directory of the event files, or None.
+        flusher_seconds: returns the CPU seconds of the flusher's thread.
+        clock: returns seconds, like ``time.perf_counter``.
     """
 
     def __init__(
@@ -34,30 +35,30 @@ class Overhead:
     ):
         self._reporter = reporter
         self._logdir = logdir
-        self._before = event_bytes(logdir) or 0  # not there yet: it is made by the sink
+        # The sink may not have created the directory yet.
+        self._initial_bytes = event_file_bytes(logdir) or 0
         self._flusher_seconds = flusher_seconds
         self._clock = clock
         self._thread = threading.local()
         self._seconds = 0.0
         self._calls = 0
 
-    def begin(self) -> None:
-        """A call begins."""
+    def begin_call(self, call: Call) -> None:
+        """Start the clock."""
         self._thread.began = self._clock()
 
-    def end(self, call: Call, *, compiled: bool) -> None:
-        """It was dispatched."""
-        ran = call.function.ran
+    def end_call(self, call: Call, *, compiled: bool) -> None:
+        """Add the time of a call that compiled nothing."""
         began = getattr(self._thread, "began", None)
-        if ran is not None and began is not None and not compiled:
-            self._seconds += self._clock() - began - ran[2]
+        if call.program is not None and began is not None and not compiled:
+            self._seconds += self._clock() - began - call.dispatch_seconds
             self._calls += 1
 
     def sample(self, step: int) -> None:
-        """Writes what it came to."""
+        """Write the totals, and the mean over the calls since the last sample."""
         mean = self._seconds / self._calls if self._calls else None
-        now = event_bytes(self._logdir)
-        written = None if now is None else now - self._before
+        total_bytes = event_file_bytes(self._logdir)
+        written = None if total_bytes is None else total_bytes - self._initial_bytes
         self._reporter.scalars(
             step,
             {
@@ -69,8 +70,8 @@ class Overhead:
         self._seconds, self._calls = 0.0, 0
 
 
-def event_bytes(logdir: pathlib.Path | None) -> int | None:
-    """The size of the event files in a directory; None where there is no directory."""
+def event_file_bytes(logdir: pathlib.Path | None) -> int | None:
+    """Return the size of the event files in a directory; None if there is no directory."""
     if logdir is None:
         return None
     try:

@@ -1,133 +1,189 @@
-"""Recompile alarms: which argument made JAX compile an instrumented function again."""
+"""Recompile alarms that name the argument that made JAX compile a function again."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import NamedTuple
 
 from jaxboard._host.observers import Call
 from jaxboard._log import logger
-from jaxboard._telemetry.compiles import Compilation
+from jaxboard._telemetry.collector import CompilationEvent
+from jaxboard._telemetry.compilations import Compilation, of_function
 from jaxboard._telemetry.reporter import Reporter
-from jaxboard._telemetry.signature import Change, Signature
+from jaxboard._telemetry.signature import CallSignature, Change
 
-_KNOWN = 64
-"""How many signatures of a function are kept to compare with."""
+_MAX_SIGNATURES = 64
+"""Signatures of a function that are kept for comparison."""
 
-_ENTRIES = 100
-"""How many text entries a function gets: one whose shapes never repeat would write forever."""
+_MAX_ENTRIES = 100
+"""Text entries of a function. Without a limit, shapes that never repeat would write forever."""
 
-_SHOWN = 8
-"""How many changes a message lists."""
+_MAX_LINES = 8
+"""Changes that a message lists."""
 
 _UNCHANGED = (
-    "None of its arguments changed. jax.clear_caches() does that, and another jb.scope or setting of JAX "
-    "around the call."
+    "None of its arguments changed. Possible causes: jax.clear_caches(), a different jb.scope, or a "
+    "changed JAX setting."
 )
 
 _ADVICE = {
-    "shape": "Pad or drop what is smaller (a last batch), or round lengths up to a few sizes.",
-    "dtype": "Give the argument one dtype from the start.",
-    "weak type": "A Python number has a weak type: make an array of it, jnp.asarray(x, dtype).",
-    "sharding": "Put the argument where the function expects it, once: jax.device_put(x, sharding).",
-    "static value": "Each value of a static argument is a program: pass an array, or keep to a few values.",
-    "structure": "Keep the argument one pytree: the same keys, the same types, given in the same way.",
+    "shape": "Pad or drop smaller batches (often the last one), or round lengths up to a few sizes.",
+    "dtype": "Use one dtype for the argument from the start.",
+    "weak type": "A Python number has a weak type: convert it to an array, jnp.asarray(x, dtype).",
+    "sharding": "Move the argument to its device once, before the loop: jax.device_put(x, sharding).",
+    "static value": (
+        "Each value of a static argument needs its own program: pass an array, or use few values."
+    ),
+    "structure": (
+        "Keep the structure of the argument: the same keys and types, and always by position or always "
+        "by keyword."
+    ),
 }
+
+
+class _KnownCall(NamedTuple):
+    """A call for which JAX had to choose a program."""
+
+    signature: CallSignature
+    step: int
+    number: int
+
+
+class _Comparison(NamedTuple):
+    changes: list[Change]
+    known: _KnownCall
 
 
 @dataclasses.dataclass(slots=True)
 class _History:
-    """What a function was called with so far, as far as it mattered.
+    """The distinct calls of one function so far.
 
     Attributes:
-        known: the calls that JAX had to choose a program anew for, their steps and their numbers.
-        names: of the programs that were compiled.
-        variants: which of jaxboard's programs was compiled for which of ``known``.
-        causes: those that were logged.
-        count: how many were ever ``known``.
-        alarms: how many were raised.
+        known: the latest calls with different signatures.
+        compiled_names: the names of the programs that were compiled.
+        variants: the compiled pairs of a known call's number and one of jaxboard's programs.
+        logged_causes: the causes that were logged.
+        count: the number of different signatures so far.
+        alarms: the number of alarms so far.
     """
 
-    known: list[tuple[Signature, int, int]] = dataclasses.field(default_factory=list)
-    names: set[str] = dataclasses.field(default_factory=set)
+    known: list[_KnownCall] = dataclasses.field(default_factory=list)
+    compiled_names: set[str] = dataclasses.field(default_factory=set)
     variants: set[tuple[int, int]] = dataclasses.field(default_factory=set)
-    causes: set[frozenset[tuple[str, tuple[str, ...]]]] = dataclasses.field(default_factory=set)
+    logged_causes: set[frozenset[tuple[str, tuple[str, ...]]]] = dataclasses.field(
+        default_factory=set
+    )
     count: int = 0
     alarms: int = 0
 
 
-class Recompiles:
-    """Compares the arguments of calls that compiled, and tells what changed.
+class RecompileDetector:
+    """A detector that compares the arguments of calls that compile and reports what changed.
 
-    Each cause (these arguments, changed in this way) is logged once, at level WARNING: a warning in the
-    sense of ``warnings`` could be made to raise, from the midst of a training step. Each alarm is a
-    text entry of the run.
+    Each cause (these arguments changed in this way) is logged once at level WARNING. It is not a
+    warning of the ``warnings`` module, because a warnings filter could make that raise during a
+    training step. Each alarm is a text entry of the run.
 
     Args:
-        reporter: where the entries go.
+        reporter: the writer of the entries.
     """
 
     def __init__(self, reporter: Reporter):
         self._reporter = reporter
         self._histories: dict[object, _History] = {}
 
-    def called(self, call: Call, step: int, programs: list[Compilation]) -> list[Change]:
-        """A call compiled these programs of its function, or was the function's first in this run.
+    def has_seen(self, function: object) -> bool:
+        """Return whether a call of ``function`` was examined."""
+        return function in self._histories
 
-        Of one function jaxboard makes several programs (one for steps with pictures, one for those
-        without): each is compiled once for the same arguments, and that is no alarm.
+    def examine(self, call: Call, step: int, compilations: list[Compilation]) -> CompilationEvent:
+        """Raise an alarm if the call compiled its function again, and return what happened.
 
-        Returns:
-            What changed in the arguments, if it was a recompile.
+        jaxboard has several programs for one function, for example one for steps with images and one for
+        steps without. Each is compiled once for the same arguments, and that is not an alarm.
         """
-        function = call.function
-        history = self._histories.setdefault(function, _History())
-        now = Signature(function, call.args, call.kwargs, function.jit_options)
-        differing = [(before.changes(now), at, n) for before, at, n in reversed(history.known)]
-        # What is called first was compiled, if not now, then earlier: ahead, or in another run.
-        again = bool({program.name for program in programs} & history.names)
-        history.names |= {program.name for program in programs}
-        if function.jit_options is not None:
-            history.names.add(function.__name__)
-        same = [number for changes, _, number in differing if not changes]
-        if not same:
-            history.count += 1
-            history.known = [*history.known, (now, step, history.count)][-_KNOWN:]
-        number = same[0] if same else history.count
-        variant = (number, id(function.ran[0])) if function.ran is not None else None
-        repeated = variant in history.variants
-        if variant is not None and programs:
-            history.variants.add(variant)
-        if not again or not differing or (same and not repeated):
-            return []
-        changes, since, _ = min(differing, key=_distance)
-        seconds = sum(program.seconds for program in programs)
-        what = f"was compiled again at step {step} ({seconds:.2f} s). "
-        what += f"Changed since step {since}:" if changes else _UNCHANGED
-        self._alarm(call.name, step, what, changes, history)
-        return changes
+        own = of_function(call, compilations)
+        if self.has_seen(call.function) and not own:
+            return CompilationEvent(
+                call,
+                step,
+                compilations,
+                changes=[],
+                concerns_function=False,
+                is_new_signature=False,
+            )
+        history = self._histories.setdefault(call.function, _History())
+        count = history.count
+        changes = self._compare(call, step, own, history)
+        return CompilationEvent(
+            call,
+            step,
+            compilations,
+            changes,
+            concerns_function=True,
+            is_new_signature=history.count > count,
+        )
 
-    def count(self, function: Any) -> int:
-        """For how many different calls programs of a function had to be chosen."""
-        history = self._histories.get(function)
-        return 0 if history is None else history.count
+    def _compare(
+        self, call: Call, step: int, compilations: list[Compilation], history: _History
+    ) -> list[Change]:
+        """Add the call to the history of its function and return the changes that made JAX recompile."""
+        signature = CallSignature(call)
+        comparisons = [
+            _Comparison(known.signature.changes(signature), known)
+            for known in reversed(history.known)
+        ]
+        names = {compilation.name for compilation in compilations}
+        is_recompile = bool(names & history.compiled_names)
+        history.compiled_names |= names
+        if call.function.jit_options is not None:
+            # The first call may find its program compiled: by precompile(), or in an earlier run.
+            history.compiled_names.add(call.function.__name__)
+        unchanged = next((c.known for c in comparisons if not c.changes), None)
+        if unchanged is None:
+            history.count += 1
+            number = history.count
+            history.known = [*history.known, _KnownCall(signature, step, number)][-_MAX_SIGNATURES:]
+        else:
+            number = unchanged.number
+        is_known_variant = self._add_variant(call, number, history, compiled=bool(compilations))
+        if not is_recompile or not comparisons or (unchanged is not None and not is_known_variant):
+            return []
+        nearest = min(comparisons, key=_distance)
+        seconds = sum(compilation.seconds for compilation in compilations)
+        headline = f"was compiled again at step {step} ({seconds:.2f} s). "
+        headline += f"Changed since step {nearest.known.step}:" if nearest.changes else _UNCHANGED
+        self._alarm(call.name, step, headline, nearest.changes, history)
+        return nearest.changes
+
+    @staticmethod
+    def _add_variant(call: Call, number: int, history: _History, *, compiled: bool) -> bool:
+        """Return whether this program was compiled before for the signature ``number``, and note it."""
+        if call.program is None:
+            return False
+        variant = (number, id(call.program))
+        is_known = variant in history.variants
+        if compiled:
+            history.variants.add(variant)
+        return is_known
 
     def _alarm(
-        self, name: str, step: int, what: str, changes: list[Change], history: _History
+        self, name: str, step: int, headline: str, changes: list[Change], history: _History
     ) -> None:
-        shown = [str(change) for change in changes[:_SHOWN]]
-        if len(changes) > _SHOWN:
-            shown.append(f"and {len(changes) - _SHOWN} more")
-        advice = [text for kind, text in _ADVICE.items() if any(kind in c.what for c in changes)]
+        lines = [str(change) for change in changes[:_MAX_LINES]]
+        if len(changes) > _MAX_LINES:
+            lines.append(f"and {len(changes) - _MAX_LINES} more")
+        kinds = {kind for change in changes for kind in change.kinds}
+        advice = [text for kind, text in _ADVICE.items() if kind in kinds]
         history.alarms += 1
-        if history.alarms <= _ENTRIES:
-            lines = [f"**{name}** {what}", "", *(f"- `{line}`" for line in shown), "", *advice]
-            self._reporter.text(step, f"recompiles/{name}", "\n".join(lines).strip())
-        cause = frozenset((change.path, change.what) for change in changes)
-        if cause not in history.causes:
-            history.causes.add(cause)
-            logger.warning("jaxboard: %s", "\n    ".join([f"{name} {what}", *shown, *advice]))
+        if history.alarms <= _MAX_ENTRIES:
+            entry = [f"**{name}** {headline}", "", *(f"- `{line}`" for line in lines), "", *advice]
+            self._reporter.text(step, f"recompiles/{name}", "\n".join(entry).strip())
+        cause = frozenset((change.path, change.kinds) for change in changes)
+        if cause not in history.logged_causes:
+            history.logged_causes.add(cause)
+            logger.warning("jaxboard: %s", "\n    ".join([f"{name} {headline}", *lines, *advice]))
 
 
-def _distance(known: tuple[list[Change], int, int]) -> int:
-    return sum(len(change.what) for change in known[0])
+def _distance(comparison: _Comparison) -> int:
+    return sum(len(change.kinds) for change in comparison.changes)

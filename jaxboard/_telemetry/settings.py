@@ -1,45 +1,52 @@
-"""What a user may say about the telemetry of a run."""
+"""The settings of a run's telemetry."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from jaxboard._errors import RunError
+from jaxboard._check import positive_number
+from jaxboard._errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Telemetry:
-    """Telemetry of a run, ``Run(telemetry=Telemetry(...))``; ``telemetry=True`` is ``Telemetry()``.
+    """Settings for the telemetry of a run: ``Run(telemetry=Telemetry(...))``.
 
-    It never waits for a device. What it writes, under ``jaxboard/``, for each instrumented function:
+    ``Run(telemetry=True)`` is the same as ``Run(telemetry=Telemetry())``.
 
-    - ``compile/<function>/…``: seconds of tracing, of lowering and of XLA, how many programs, how many of
-      them from the persistent cache; a table of all. ``recompiles/<function>``: what made JAX compile
-      it again.
-    - ``step/<function>/…``: steps per second; median, 95th percentile and longest of the step times, from
-      one call to the next; mean seconds in the call and between calls (``host_wait_seconds``). Steps
-      that compiled don't count.
-    - ``cost/<function>/…``: floating-point operations and bytes accessed of one call on one device, as
-      XLA counts them, which is the body of a scan or a while loop once. ``step/<function>/…`` has
-      them per second, and the MFU. ``memory/<function>``: a table of what the program takes.
-    - ``memory/<device>/…``: bytes in use, peak and limit of each device of the process that writes; on a
-      CPU the bytes of all arrays. In a profile made on a CPU xprof's memory profile shows them too.
-    - ``overhead/…``: what jaxboard costs: seconds per call, seconds of its thread, bytes on disk.
+    Telemetry never waits for a device. It writes the following tags under ``jaxboard/``, where ``f`` is
+    the name of an instrumented function:
+
+    - ``compile/f/...``: the seconds that JAX spent on tracing, on lowering and in XLA; the number of
+      compiled programs, and how many of them came from the persistent compilation cache; and a table of
+      all compilations. ``recompiles/f`` is a text that names the argument that made JAX compile again.
+    - ``step/f/...``: steps per second; the median, 95th percentile and maximum of the step time, which
+      runs from one call to the next; and the mean seconds within calls and between calls
+      (``host_wait_seconds``). Steps that compile are left out.
+    - ``cost/f/...``: floating-point operations and bytes accessed of one call on one device, as XLA
+      counts them. XLA counts the body of a scan or a while loop once. ``step/f/...`` adds operations
+      per second and the model FLOPs utilization (MFU). ``memory/f`` is a table of the memory that the
+      program needs.
+    - ``memory/<device>/...``: bytes in use, peak bytes and the limit of each local device. CPUs do not
+      report these and have the bytes of all live arrays instead. A profile on a CPU contains those
+      bytes too, for xprof's memory profile.
+    - ``overhead/...``: the cost of jaxboard itself: seconds per call, CPU seconds of its thread and
+      bytes written.
 
     Args:
-        window: how many seconds of steps one point of step times and memory stands for.
-        per_call: how many of what a call takes in, by function: ``{"train_step": {"examples": 32,
-            "tokens": 32 * 1024}}`` is shown as examples and tokens per second. Where calls differ, a
-            function of the call's arguments stands for the number: ``lambda state, batch:
-            len(batch["x"])``. It is called at every call, and must not wait for a device.
-        peak_flops: how many floating-point operations per second one device can do at most, for the
-            model FLOPs utilization (MFU). By default what its maker says of dense bfloat16; of other
-            devices no MFU is shown.
+        window: seconds of training that one point of step times and of memory covers.
+        per_call: units that one call processes, by the name of the function:
+            ``{"train_step": {"examples": 32, "tokens": 32 * 1024}}`` adds examples and tokens per
+            second. If calls differ, pass a function of the call's arguments instead of a number:
+            ``lambda state, batch: len(batch["x"])``. jaxboard calls it at every call, so it must not
+            wait for a device.
+        peak_flops: peak floating-point operations per second of one device, for the MFU. The default is
+            the vendor's figure for dense bfloat16. On a device that jaxboard does not know, there is no
+            MFU.
 
     Raises:
-        RunError: an argument is not what is said here.
+        UsageError: an argument is invalid.
 
     Example:
         >>> import jax, jaxboard as jb
@@ -61,22 +68,27 @@ class Telemetry:
     peak_flops: float | None = None
 
     def __post_init__(self) -> None:
-        _positive("window", self.window)
+        positive_number("Telemetry", "window", self.window)
         if self.peak_flops is not None:
-            _positive("peak_flops", self.peak_flops)
+            positive_number("Telemetry", "peak_flops", self.peak_flops)
         if not isinstance(self.per_call, Mapping) or not all(
             isinstance(counts, Mapping) for counts in self.per_call.values()
         ):
-            raise RunError(
+            raise UsageError(
                 f"Telemetry(per_call={self.per_call!r}): expected counts by function, as in "
                 "{'train_step': {'examples': 32}}."
             )
-        for name, counts in self.per_call.items():
-            for what, count in counts.items():
+        for function, counts in self.per_call.items():
+            for unit, count in counts.items():
                 if not callable(count):
-                    _positive(f"per_call[{name!r}][{what!r}]", count)
+                    positive_number("Telemetry", f"per_call[{function!r}][{unit!r}]", count)
 
 
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise RunError(f"Telemetry({name}={value!r}): expected a number above 0.")
+def check_telemetry(telemetry: object) -> None:
+    """Raise unless ``telemetry`` is a valid argument of ``Run(telemetry=...)``.
+
+    Raises:
+        UsageError: it is neither a bool, nor None, nor a :class:`Telemetry`.
+    """
+    if not isinstance(telemetry, bool | Telemetry | None):
+        raise UsageError(f"Run(telemetry={telemetry!r}): expected a bool or a jaxboard.Telemetry.")

@@ -1,6 +1,6 @@
-"""What JAX compiles a call for, and how two calls differ in it.
+"""The part of a call's arguments that JAX compiles for, and how two calls differ in it.
 
-Names are the user's: ``batch['x']`` is the leaf ``['x']`` of the argument called ``batch``.
+Paths use the user's names: ``batch['x']`` is the leaf ``['x']`` of the argument ``batch``.
 """
 
 from __future__ import annotations
@@ -8,23 +8,27 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import reprlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import jax
+import numpy as np
 
-_TEXT = reprlib.Repr()
-_TEXT.maxstring = _TEXT.maxother = 80
+from jaxboard._host.observers import Call
+from jaxboard._types import PyTree
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Array:
-    """An argument's leaf as JAX sees it: by its type, not by its value."""
+    """A leaf that JAX sees by its type, not by its value."""
 
-    dtype: Any
+    dtype: np.dtype
     shape: tuple[int, ...]
     weak: bool
-    sharding: Any
+    sharding: jax.sharding.Sharding | None
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
@@ -34,12 +38,12 @@ class _Array:
 class _Static:
     """A value that is part of the program."""
 
-    value: Any
+    value: object
 
     def __str__(self) -> str:
-        return _TEXT.repr(self.value)
+        return _SHORT.repr(self.value)
 
-    def same(self, other: _Static) -> bool:
+    def equals(self, other: _Static) -> bool:
         if self.value is other.value:
             return True
         try:
@@ -50,7 +54,7 @@ class _Static:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Opaque:
-    """Something that is neither: an argument of a function that is not jitted."""
+    """A leaf that is neither: an argument of a function that is not jitted."""
 
     kind: str
 
@@ -58,11 +62,19 @@ class _Opaque:
         return self.kind
 
 
+_Leaf: TypeAlias = _Array | _Static | _Opaque
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Argument:
-    keyword: bool
-    tree: Any
-    leaves: dict[str, _Array | _Static | _Opaque]
+    """An argument: its leaves by path, and the tree structure around them."""
+
+    by_keyword: bool
+    tree: object
+    leaves: dict[str, _Leaf]
+
+    def __str__(self) -> str:
+        return str(*self.leaves.values()) if len(self.leaves) == 1 else "given"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,59 +83,61 @@ class Change:
 
     Attributes:
         path: the leaf or the argument.
-        before: what it was.
-        now: what it is.
-        what: which of "shape", "dtype", "weak type", "sharding", "static value", "structure".
+        before: its description in the earlier call.
+        after: its description in the later call.
+        kinds: the kinds of change: "shape", "dtype", "weak type", "sharding", "static value",
+            "structure".
     """
 
     path: str
     before: str
-    now: str
-    what: tuple[str, ...]
+    after: str
+    kinds: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.before} -> {self.now} ({', '.join(self.what)})"
+        return f"{self.path}: {self.before} -> {self.after} ({', '.join(self.kinds)})"
 
 
-class Signature:
+class CallSignature:
     """The arguments of a call, as far as JAX chooses a program by them.
 
     Args:
-        function: what was called.
-        args: its positional arguments; deleted (donated) arrays will do.
-        kwargs: its keyword arguments.
-        options: the options of ``jax.jit``; None where the function isn't jitted.
+        call: a call; donated arrays among its arguments may be deleted.
     """
 
     __slots__ = ("_arguments",)
 
-    def __init__(self, function: Any, args: Any, kwargs: Any, options: dict[str, Any] | None):
-        options = options or {}
-        count = len(args)
-        # Those of arguments that this call leaves to their defaults lie beyond.
-        numbers = {n % count for n in options.get("static_argnums", ()) if -count <= n < count}
-        names = options.get("static_argnames", ())
+    def __init__(self, call: Call):
+        options = call.function.jit_options or {}
+        count = len(call.args)
+        # Numbers beyond `count` belong to arguments that this call leaves at their defaults.
+        static_numbers = {
+            n % count for n in options.get("static_argnums", ()) if -count <= n < count
+        }
+        static_names = options.get("static_argnames", ())
         self._arguments: dict[str, _Argument] = {}
-        for place, (name, value) in enumerate(zip(_names(function, count), args, strict=True)):
-            static = place in numbers or name in names
-            self._arguments[name] = _argument(name, value, static=static, keyword=False)
-        for name, value in kwargs.items():
-            self._arguments[name] = _argument(name, value, static=name in names, keyword=True)
+        names = _positional_names(call.function, count)
+        for number, (name, value) in enumerate(zip(names, call.args, strict=True)):
+            static = number in static_numbers or name in static_names
+            self._arguments[name] = _argument(name, value, static=static, by_keyword=False)
+        for name, value in call.kwargs.items():
+            static = name in static_names
+            self._arguments[name] = _argument(name, value, static=static, by_keyword=True)
 
-    def changes(self, now: Signature) -> list[Change]:
-        """What is different in ``now``; nothing, if JAX takes the same program for both."""
-        found: list[Change] = []
-        one, other = self._arguments, now._arguments
-        for name in [*one, *(name for name in other if name not in one)]:
-            found += _compare(name, one.get(name), other.get(name))
-        return found
+    def changes(self, later: CallSignature) -> list[Change]:
+        """Return how ``later`` differs; nothing, if JAX uses the same program for both calls."""
+        changes: list[Change] = []
+        before, after = self._arguments, later._arguments
+        for name in [*before, *(name for name in after if name not in before)]:
+            changes += _compare_arguments(name, before.get(name), after.get(name))
+        return changes
 
 
-def _names(function: Any, count: int) -> list[str]:
-    """The names of the first ``count`` positional arguments."""
+def _positional_names(function: Callable[..., object], count: int) -> list[str]:
+    """Return the names of the first ``count`` positional arguments."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # of a builtin
+    except (TypeError, ValueError):  # a builtin has no signature
         parameters = []
     names: list[str] = []
     for parameter in parameters:
@@ -134,79 +148,82 @@ def _names(function: Any, count: int) -> list[str]:
     return [*names, *(f"args[{i}]" for i in range(len(names), count))][:count]
 
 
-def _argument(name: str, value: Any, *, static: bool, keyword: bool) -> _Argument:
+def _argument(name: str, value: PyTree, *, static: bool, by_keyword: bool) -> _Argument:
     if static:
-        return _Argument(keyword, None, {name: _Static(value)})
+        return _Argument(by_keyword, None, {name: _Static(value)})
     leaves, tree = jax.tree_util.tree_flatten_with_path(value)
     return _Argument(
-        keyword, tree, {name + jax.tree_util.keystr(path): _leaf(leaf) for path, leaf in leaves}
+        by_keyword, tree, {name + jax.tree_util.keystr(path): _leaf(leaf) for path, leaf in leaves}
     )
 
 
-def _leaf(leaf: Any) -> _Array | _Opaque:
+def _leaf(value: object) -> _Array | _Opaque:
     try:
-        aval = jax.typeof(leaf)
-        # Of an array that is committed to no device, JAX may choose the sharding itself.
-        sharding = leaf.sharding if getattr(leaf, "committed", False) else None
+        aval = jax.typeof(value)
+        # JAX may choose the sharding of an array that is not committed to a device.
+        sharding = getattr(value, "sharding", None) if getattr(value, "committed", False) else None
         weak = bool(getattr(aval, "weak_type", False))
         return _Array(aval.dtype, tuple(aval.shape), weak, sharding)
-    except Exception:  # no array, and no number that JAX takes for one
-        return _Opaque(type(leaf).__name__)
+    except Exception:  # neither an array nor a number
+        return _Opaque(type(value).__name__)
 
 
-def _compare(name: str, before: _Argument | None, now: _Argument | None) -> Iterator[Change]:
-    if before is None or now is None:
-        yield Change(name, _given(before), _given(now), ("structure",))
+def _compare_arguments(
+    name: str, before: _Argument | None, after: _Argument | None
+) -> Iterator[Change]:
+    if before is None or after is None:
+        yield Change(name, str(before or "not given"), str(after or "not given"), ("structure",))
         return
-    if before.keyword != now.keyword:
+    if before.by_keyword != after.by_keyword:
         keyword, position = "given by keyword", "given by position"
-        how = (keyword, position) if before.keyword else (position, keyword)
-        yield Change(name, *how, ("structure",))
-    paths = [*before.leaves, *(path for path in now.leaves if path not in before.leaves)]
+        texts = (keyword, position) if before.by_keyword else (position, keyword)
+        yield Change(name, *texts, ("structure",))
+    paths = [*before.leaves, *(path for path in after.leaves if path not in before.leaves)]
     for path in paths:
-        change = _compare_leaves(path, before.leaves.get(path), now.leaves.get(path))
+        change = _compare_leaves(path, before.leaves.get(path), after.leaves.get(path))
         if change is not None:
             yield change
-    if before.leaves.keys() == now.leaves.keys() and before.tree != now.tree:
-        yield Change(name, *_difference(str(before.tree), str(now.tree)), ("structure",))
+    if before.leaves.keys() == after.leaves.keys() and before.tree != after.tree:
+        yield Change(name, *_difference(str(before.tree), str(after.tree)), ("structure",))
 
 
-def _given(argument: _Argument | None) -> str:
-    if argument is None:
-        return "not given"
-    return str(*argument.leaves.values()) if len(argument.leaves) == 1 else "given"
-
-
-def _compare_leaves(path: str, before: Any, now: Any) -> Change | None:
-    if before is None or now is None:
-        return Change(path, str(before or "absent"), str(now or "absent"), ("structure",))
-    if isinstance(before, _Static) and isinstance(now, _Static):
-        return None if before.same(now) else Change(path, str(before), str(now), ("static value",))
-    if not (isinstance(before, _Array) and isinstance(now, _Array)):
-        return None if before == now else Change(path, str(before), str(now), ("structure",))
-    if before == now:
+def _compare_leaves(path: str, before: _Leaf | None, after: _Leaf | None) -> Change | None:
+    if before is None or after is None:
+        return Change(path, str(before or "absent"), str(after or "absent"), ("structure",))
+    if isinstance(before, _Static) and isinstance(after, _Static):
+        if before.equals(after):
+            return None
+        return Change(path, str(before), str(after), ("static value",))
+    if before == after:
         return None
-    what = [name for name in ("shape", "dtype") if getattr(before, name) != getattr(now, name)]
-    texts = [str(before), str(now)]
-    if before.weak != now.weak:
-        what.append("weak type")
-        texts = [f"weak {t}" if s.weak else t for s, t in zip((before, now), texts, strict=True)]
-    if before.sharding != now.sharding:
-        what.append("sharding")
+    if not (isinstance(before, _Array) and isinstance(after, _Array)):
+        return Change(path, str(before), str(after), ("structure",))
+    return _compare_arrays(path, before, after)
+
+
+def _compare_arrays(path: str, before: _Array, after: _Array) -> Change:
+    kinds = [name for name in ("shape", "dtype") if getattr(before, name) != getattr(after, name)]
+    texts = [str(before), str(after)]
+    if before.weak != after.weak:
+        kinds.append("weak type")
+        texts = [f"weak {t}" if a.weak else t for a, t in zip((before, after), texts, strict=True)]
+    if before.sharding != after.sharding:
+        kinds.append("sharding")
         texts = [
-            f"{t} on {_sharding(s.sharding)}" for s, t in zip((before, now), texts, strict=True)
+            f"{t} on {_describe_sharding(a.sharding)}"
+            for a, t in zip((before, after), texts, strict=True)
         ]
-    return Change(path, texts[0], texts[1], tuple(what))
+    return Change(path, texts[0], texts[1], tuple(kinds))
 
 
-def _sharding(sharding: Any) -> str:
+def _describe_sharding(sharding: jax.sharding.Sharding | None) -> str:
     match sharding:
         case None:
             return "no device in particular"
         case jax.sharding.NamedSharding():
             mesh = ", ".join(f"{name}={size}" for name, size in sharding.mesh.shape.items())
             kind = "" if sharding.memory_kind in (None, "device") else f", {sharding.memory_kind}"
-            # The class is called PartitionSpec or P by version.
+            # The class is called PartitionSpec or P, depending on the version.
             spec = ", ".join(map(repr, sharding.spec))
             return f"mesh({mesh}) as P({spec}){kind}"
         case jax.sharding.SingleDeviceSharding():
@@ -217,13 +234,13 @@ def _sharding(sharding: Any) -> str:
             return str(sharding)
 
 
-def _difference(before: str, now: str) -> tuple[str, str]:
-    """The parts in which two texts differ, with a little of what stands around them."""
+def _difference(before: str, after: str) -> tuple[str, str]:
+    """Return the parts in which two texts differ, each with a little context."""
     start = 0
-    for a, b in zip(before, now, strict=False):
+    for a, b in zip(before, after, strict=False):
         if a != b:
             break
         start += 1
     start = max(0, start - 20)
     dots = "..." if start else ""
-    return dots + before[start : start + 80], dots + now[start : start + 80]
+    return dots + before[start : start + 80], dots + after[start : start + 80]

@@ -1,1 +1,1 @@
-"""The device side: reports in traced code, and how they get out of it."""
+"""The device side: reports in traced code, and the rewriting that turns them into outputs (see README.md)."""

@@ -1,59 +1,54 @@
-"""What users are told once: that reports go nowhere, or take the slow way."""
+"""Warnings, issued once, about calls whose reports go nowhere or are slow.
+
+Each ``stacklevel`` is as for :func:`warnings.warn`, counted from the caller of the function here.
+"""
 
 from __future__ import annotations
 
-import warnings
+from jaxboard._log import warn_once
 
-from jaxboard._errors import JaxboardWarning
+_NO_RUN = (
+    "{}: no run is open, so nothing is reported. Open one around the loop: "
+    "with jaxboard.Run('runs/name'): ..."
+)
 
-_advised: set[str] = set()
+_NOT_JITTED = (
+    "{} is instrumented but not jitted, and is being called while JAX traces: each of its reports takes a "
+    "callback, which is slow, and its calls do not count as steps, so all of them make one point. Put "
+    "@jaxboard.instrument above @jax.jit."
+)
 
+_NOT_STREAMED = (
+    "{}: instrument(stream=...) was called while JAX traces its caller, so its loops are not streamed and all "
+    "of their iterations are one step. Call it from plain Python."
+)
 
-def warn_inside(name: str) -> None:
-    """Says, once for each function, that a plain one takes no steps where JAX traces what is around it."""
-    _advise(
-        name,
-        f"{name} is instrumented inside of what JAX traces, and not jitted itself: each of its reports takes a "
-        "callback, which is slow, and no step is counted, so all calls make one point. Put "
-        "@jaxboard.instrument above @jax.jit.",
-    )
-
-
-def warn_no_stream(name: str) -> None:
-    """Says, once for each function, that its loops are not streamed where JAX traces what is around it."""
-    _advise(
-        name,
-        f"{name}: instrument(stream=...) was called while JAX traces what is around it; its loops are not streamed, "
-        "and all their iterations are one step. Call it from plain Python.",
-    )
+_NO_LOOP = (
+    "{}: instrument(stream=...) found no loop that reports and can be streamed (a while_loop under vmap, or "
+    "one whose condition reports, cannot be), so its reports leave when the call is over."
+)
 
 
-def warn_no_loop(name: str) -> None:
-    """Says, once for each function, that there is nothing to stream."""
-    _advise(
-        name,
-        f"{name}: instrument(stream=...) found no loop that reports and can be streamed (a while_loop under vmap, "
-        "or one whose predicate reports, can't): its reports leave when the call is over.",
-    )
+def warn_no_run(reporter: str, *, stacklevel: int = 2) -> None:
+    """Warn, once, that no run is active.
+
+    Args:
+        reporter: the function or the report that has no run, for the message.
+        stacklevel: see above.
+    """
+    warn_once("no run", _NO_RUN.format(reporter), stacklevel=stacklevel + 1)
 
 
-def _advise(name: str, text: str) -> None:
-    if name not in _advised:
-        _advised.add(name)
-        warnings.warn(text, JaxboardWarning, stacklevel=5)
+def warn_not_jitted(name: str, *, stacklevel: int) -> None:
+    """Warn, once per function, that a plain function is called while JAX traces its caller."""
+    warn_once(("not jitted", name), _NOT_JITTED.format(name), stacklevel=stacklevel + 1)
 
 
-_warned_no_run = False
+def warn_not_streamed(name: str, *, stacklevel: int) -> None:
+    """Warn, once per function, that its loops are not streamed while JAX traces its caller."""
+    warn_once(("not streamed", name), _NOT_STREAMED.format(name), stacklevel=stacklevel + 1)
 
 
-def warn_no_run(what: str) -> None:
-    """Says, once, that reports go nowhere."""
-    global _warned_no_run  # noqa: PLW0603
-    if not _warned_no_run:
-        _warned_no_run = True
-        warnings.warn(
-            f"{what}: no run is open, so nothing is reported. Open one around the loop: "
-            "with jaxboard.Run('runs/name'): ...",
-            JaxboardWarning,
-            stacklevel=3,
-        )
+def warn_no_loop(name: str, *, stacklevel: int) -> None:
+    """Warn, once per function, that it has no loop to stream."""
+    warn_once(("no loop", name), _NO_LOOP.format(name), stacklevel=stacklevel + 1)

@@ -1,8 +1,8 @@
-"""What surrounds a report while its function is traced: scope, cadence, what is muted.
+"""The options that a report inherits from the code around it while JAX traces: scope, cadence, muting.
 
-It is a JAX user context, which JAX makes part of every key of its tracing and compilation caches. A
-function that was traced in one scope, or with its histograms muted, is traced anew in another; a
-thread-local of our own would leave JAX to reuse the wrong program.
+They are kept in a JAX user context, which is part of every key of JAX's tracing and compilation caches. JAX
+therefore traces a function anew in another scope, or with its histograms muted. A thread-local variable of
+our own would let JAX reuse the wrong program.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from jaxboard._trace import tag_prefix
 
 
 class TraceContext(NamedTuple):
-    """The settings that reach a report from around it.
+    """The options that apply to every report traced in this context.
 
     Attributes:
         scope: the prefix of tags.
-        every: the cadence of reports that have none of their own, in steps.
+        every: the cadence, in steps, of reports without a cadence of their own.
         muted: the cadences whose reports are left out of the program.
-        silent: whether all reports are.
-        harvested: whether a function around this one collects what is reported.
-        runs: whether lanes of a ``vmap`` are runs of their own.
+        silent: whether all reports are left out.
+        harvested: whether an instrumented function around this code collects the reports.
+        runs: whether the lanes of a ``vmap`` are seed runs.
     """
 
     scope: str = ""
@@ -36,13 +36,13 @@ class TraceContext(NamedTuple):
     runs: bool = False
 
 
-_context: Any = jax.make_user_context(TraceContext())
-
 DEFAULT = TraceContext()
+
+_context: Any = jax.make_user_context(DEFAULT)
 
 
 def current() -> TraceContext:
-    """Return what surrounds the code that runs now: on this thread, in this task."""
+    """Return the active context of this thread, with the scopes of the current task."""
     value = _context.value
     if tag_prefix.usage.any:
         # JAX keeps its context for each thread. Another task, or a generator, may have set the scope.
@@ -71,13 +71,13 @@ def leave_scope(scope: tag_prefix.OpenScope) -> None:
     current()
 
 
+def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
+    """Return a context manager that makes ``context`` the active one."""
+    return _context(context)
+
+
 @contextlib.contextmanager
-def changed(**changes: Any) -> Iterator[None]:
-    """Surrounds a block with the present ambient, some of its fields changed."""
+def override(**changes: str | int | frozenset[int]) -> Iterator[None]:
+    """Change the given fields of the active context in a ``with`` block."""
     with _context(current()._replace(**changes)):
         yield
-
-
-def entered(ambient: TraceContext) -> Any:
-    """A context manager that surrounds a block with ``ambient``."""
-    return _context(ambient)

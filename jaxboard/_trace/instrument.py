@@ -1,8 +1,8 @@
-"""``instrument``: makes one frame of what a call of a function reports.
+"""``instrument``: collects the reports of each call of a function in one frame.
 
-Called by plain Python, over a jitted function: the program gets a hidden output, the frame, whose arrays
-the host keeps and reads later. Called while somebody else traces: one callback per call. A plain
-function called by plain Python runs as it is.
+Called from plain Python, a jitted function gets a hidden output, the frame, whose arrays the host reads
+later. Called while JAX traces the caller, its frame leaves by one callback per call. A plain function called
+from plain Python runs as it is.
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from jaxboard import _compat
-from jaxboard._errors import JaxboardWarning, ReportError
+from jaxboard._check import positive_int
+from jaxboard._errors import JaxboardWarning, UsageError
 from jaxboard._trace.adapters.nnx_jit import instrument_nnx_jit
-from jaxboard._trace.wrapper import Instrumented, Options
+from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._trace.wrapper import Instrumented
+from jaxboard._types import Array
 
-F = TypeVar("F")  # nnx.jit returns objects that type checkers do not take for callables
+F = TypeVar("F")  # unbounded: to type checkers, the objects that nnx.jit returns are not callable
 
 
 @overload
 def instrument(
     fn: F,
     *,
-    every: int = 1,
-    step: Literal["auto"] | Callable[..., Any] = "auto",
+    every: SupportsIndex = 1,
+    step: Literal["auto"] | Callable[..., SupportsIndex | Array] = "auto",
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
     gate: Literal["compile", "cond"] = "compile",
-    stream: int | None = None,
+    stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
     name: str | None = None,
@@ -38,67 +41,67 @@ def instrument(
 def instrument(
     fn: None = None,
     *,
-    every: int = 1,
-    step: Literal["auto"] | Callable[..., Any] = "auto",
+    every: SupportsIndex = 1,
+    step: Literal["auto"] | Callable[..., SupportsIndex | Array] = "auto",
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
     gate: Literal["compile", "cond"] = "compile",
-    stream: int | None = None,
+    stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def instrument(
-    fn: Any = None,
+    fn: object = None,
     *,
-    every: int = 1,
-    step: Literal["auto"] | Callable[..., Any] = "auto",
+    every: SupportsIndex = 1,
+    step: Literal["auto"] | Callable[..., SupportsIndex | Array] = "auto",
     advance: bool = True,
     delivery: Literal["auto", "output", "callback"] = "auto",
     gate: Literal["compile", "cond"] = "compile",
-    stream: int | None = None,
+    stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
     name: str | None = None,
-) -> Any:
-    """Collects what a function reports into one frame per call, and gives the call a step.
+) -> object:
+    """Collect the reports of each call of a function in one frame, and give the call a step.
 
-    Results, donation, shardings, static arguments and compilation caches stay as they are. With no run
-    open the function runs without its reports.
+    Results, donation, shardings, static arguments and compilation caches do not change. While no run is
+    active, the function runs without its reports.
 
     Args:
-        fn: what ``jax.jit``, ``nnx.jit`` or ``eqx.filter_jit`` returned, or a plain function, which is
-            never jitted.
-        every: the cadence in steps of reports that have none of their own.
+        fn: the result of ``jax.jit``, ``nnx.jit`` or ``eqx.filter_jit``, or a plain function, which is not
+            jitted.
+        every: the cadence, in steps, of reports that have none of their own.
         step: ``"auto"``, the run's own count; or a function of the call's arguments that returns the
-            call's step. If that is a Python integer, the run's count follows it. If it is a device
-            array (``lambda state, *_: state.step``), nobody waits for it: it leaves the device with
-            the reports, and what is due is chosen there.
-        advance: whether a call takes a step. One that doesn't belongs to the last step taken.
-        delivery: how the frame reaches the host. ``"output"``: as a hidden output of the jitted
-            function, which nobody waits for. ``"callback"``: by one callback while the program runs,
-            which costs it a fraction of a millisecond. ``"auto"``: as an output where the call is
-            the outermost one, by callback where JAX traces what is around it.
-        gate: how a sampled report (a histogram, an image, ``reduce="last"``) that isn't due is left out.
-            ``"compile"``: by a program without it, one for each combination of what is due.
-            ``"cond"``: by a branch in the one program there is, for models that take too long to
-            compile twice.
-        stream: for a jitted function that is a whole training run: its outermost loops (``scan``,
-            ``fori_loop``, ``while_loop``) report while they run, this many iterations at a time, and each
-            iteration is a step of its own. How many trips a ``while_loop`` makes shows at its end, so the
-            call waits for that.
-        progress: show a progress bar of the streamed loops. It takes tqdm.
-        runs: ``"vmap"`` makes each lane of a ``vmap``, over seeds say, a run of its own for all that the
-            function reports; see :func:`scalar`.
-        name: what the function is called in traces and messages; by default its own name.
+            call's step. If it returns a Python integer, the run's count follows it. If it returns a device
+            array (``lambda state, *_: state.step``), the call does not wait for it: the step leaves the
+            device with the reports, and the host selects what is due.
+        advance: whether a call takes a step. An evaluation step uses ``advance=False``: its values belong to
+            the last training step.
+        delivery: how the frame reaches the host. ``"output"``: as a hidden output of the jitted function,
+            which no call waits for. ``"callback"``: by one callback while the program runs, which costs it a
+            fraction of a millisecond. ``"auto"``: as an output if the call is the outermost one, by callback
+            if JAX traces the caller.
+        gate: how a sampled report (a histogram, an image, ``reduce="last"``) that is not due is left out.
+            ``"compile"``: by a program without it, one for each combination of what is due. ``"cond"``: by a
+            branch in a single program, for models that take too long to compile twice.
+        stream: for a jitted function that is a whole training run, a number of iterations: the outermost
+            loops (``scan``, ``fori_loop``, ``while_loop``) report while they run, this many iterations at a
+            time, and each iteration is a step. The number of iterations of a ``while_loop`` is known only at
+            its end, so the call waits for that.
+        progress: show a progress bar of the streamed loops. It needs tqdm.
+        runs: ``"vmap"`` makes each lane of a ``vmap``, for example over seeds, a run of its own for
+            everything that the function reports; see :func:`scalar`.
+        name: the function's name in traces and messages; by default its own name.
 
     Returns:
-        A function like ``fn``; without ``fn``, a decorator. What its ``lower().compile()`` returns takes
-        a step at each call, and the frame of that one callback.
+        A function like ``fn``; without ``fn``, a decorator. The result of its ``lower().compile()`` takes a
+        step at each call, and its frame leaves by one callback.
 
     Raises:
-        ReportError: an argument is not what is said here. At a call: with ``delivery="output"``, JAX
-            traces what is around it; or ``step`` did not return an integer.
+        UsageError: an argument is invalid. At a call: JAX traces the caller with ``delivery="output"``, or
+            ``step`` did not return an integer.
 
     Example:
         >>> import jax, jaxboard as jb
@@ -113,80 +116,89 @@ def instrument(
         >>> [(record.tag, record.step, float(record.value)) for record in records]
         [('x', 0, 3.0)]
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ReportError(f"instrument(every={every!r}): expected a positive integer, in steps.")
+    cadence = positive_int("instrument", "every", every, "steps")
     if step != "auto" and not callable(step):
-        raise ReportError(
+        raise UsageError(
             f"instrument(step={step!r}): expected 'auto' or a function of the arguments."
         )
     if delivery not in ("auto", "output", "callback"):
-        raise ReportError(
+        raise UsageError(
             f"instrument(delivery={delivery!r}): expected 'auto', 'output' or 'callback'."
         )
     if gate not in ("compile", "cond"):
-        raise ReportError(f"instrument(gate={gate!r}): expected 'compile' or 'cond'.")
+        raise UsageError(f"instrument(gate={gate!r}): expected 'compile' or 'cond'.")
     if runs not in (None, "vmap"):
-        raise ReportError(f"instrument(runs={runs!r}): expected 'vmap' or None.")
-    _check_stream(stream, progress, step, delivery, advance)
-    own = None if step == "auto" else step
-    options = Options(every, own, advance, delivery, gate, stream, progress, runs == "vmap", name)
-    if fn is None:
-        return lambda fn: _instrumented(fn, options)
-    return _instrumented(fn, options)
-
-
-def _check_stream(stream: Any, progress: bool, step: Any, delivery: str, advance: bool) -> None:
-    if stream is None:
-        if progress:
-            raise ReportError(
-                "instrument(progress=True): the bar is that of a loop; give stream= too."
+        raise UsageError(f"instrument(runs={runs!r}): expected 'vmap' or None.")
+    chunk = None
+    if stream is not None:
+        chunk = positive_int("instrument", "stream", stream, "iterations")
+        if step != "auto" or delivery != "auto" or not advance:
+            raise UsageError(
+                "instrument(stream=...): step=, delivery= and advance= cannot be combined with stream=, where "
+                "each iteration is a step of the run and leaves by callback."
             )
-        return
-    if isinstance(stream, bool) or not isinstance(stream, int) or stream < 1:
-        raise ReportError(
-            f"instrument(stream={stream!r}): expected a positive integer, in iterations."
-        )
-    if step != "auto" or delivery != "auto" or not advance:
-        raise ReportError(
-            "instrument(stream=...): each iteration is a step of the run and leaves by callback, so step=, "
-            "delivery= and advance= have nothing to say."
-        )
-    if progress and importlib.util.find_spec("tqdm") is None:
-        raise ReportError("instrument(progress=True) needs tqdm: pip install tqdm.")
+    if progress:
+        _check_progress(chunk)
+    options = InstrumentOptions(
+        every=cadence,
+        step=None if step == "auto" else step,
+        advance=advance,
+        delivery=delivery,
+        gate=gate,
+        stream=chunk,
+        progress=progress,
+        seed_runs=runs == "vmap",
+        name=name,
+    )
+    if fn is None:
+        return lambda fn: _instrument(fn, options)
+    return _instrument(fn, options)
 
 
-def _instrumented(fn: Any, options: Options) -> Any:
+def _check_progress(chunk: int | None) -> None:
+    if chunk is None:
+        raise UsageError(
+            "instrument(progress=True): the progress bar is that of a streamed loop; pass stream= too."
+        )
+    if importlib.util.find_spec("tqdm") is None:
+        raise UsageError("instrument(progress=True) needs tqdm: pip install tqdm.")
+
+
+def _instrument(fn: Any, options: InstrumentOptions) -> object:
     if not callable(fn):
-        raise ReportError(f"instrument({fn!r}): expected a function.")
-    jitted = [getattr(fn, name, None) for name in ("jitted_fn", "_cached")]
-    if any(isinstance(x, Instrumented) for x in (fn, *jitted)):
-        raise ReportError(f"{fn!r} is instrumented already: twice, each call would take two steps.")
-    over_nnx, over_equinox = map(_compat.is_jitted, jitted)
-    if (over_nnx or over_equinox) and options.step is not None:
-        raise ReportError(
-            f"instrument(step=...): over {'nnx.jit' if over_nnx else 'eqx.filter_jit'} the arguments are not "
-            "yet told apart when the step is asked for. Set run.step before the loop instead, and let each "
-            "call count."
+        raise UsageError(f"instrument({fn!r}): expected a function.")
+    nnx_inner, equinox_inner = getattr(fn, "jitted_fn", None), getattr(fn, "_cached", None)
+    if any(isinstance(x, Instrumented) for x in (fn, nnx_inner, equinox_inner)):
+        raise UsageError(
+            f"{fn!r} is already instrumented; instrumenting it twice would count every call as two steps."
         )
+    is_nnx, is_equinox = map(_compat.is_jitted, (nnx_inner, equinox_inner))
+    if (is_nnx or is_equinox) and options.step is not None:
+        raise UsageError(
+            f"instrument(step=...): over {'nnx.jit' if is_nnx else 'eqx.filter_jit'} the call's arguments are "
+            "flattened before step= could get them. Set run.step before the loop instead, and let each call "
+            "count."
+        )
+    name = getattr(fn, "__name__", fn)
     try:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))
-        if over_nnx:
+        if is_nnx:
             return instrument_nnx_jit(fn, options)
-        if over_equinox:
+        if is_equinox:
             from jaxboard._trace.adapters.filter_jit import instrument_filter_jit
 
             return instrument_filter_jit(fn, options)
     except Exception as reason:
         warnings.warn(
-            f"instrument({getattr(fn, '__name__', fn)!r}): this version of JAX, Flax or Equinox does not tell "
-            f"how it was jitted ({reason!r}); each report takes a callback.",
+            f"instrument({name!r}): this version of JAX, Flax or Equinox does not show how the function was "
+            f"jitted ({reason!r}), so each report takes a callback.",
             JaxboardWarning,
             stacklevel=3,
         )
     if options.stream is not None:
-        raise ReportError(
-            f"instrument(stream=...) takes a jitted function, and {getattr(fn, '__name__', fn)!r} is none: put "
+        raise UsageError(
+            f"instrument(stream=...) needs a jitted function, and {name!r} is not jitted. Put "
             "@jaxboard.instrument(stream=...) above @jax.jit."
         )
     return Instrumented(fn, options, None)

@@ -1,8 +1,8 @@
-"""Which lanes of a mapped report count.
+"""Masks: which lanes of a report under ``vmap`` count.
 
-``vmap`` keeps a loop running until its last lane is done, and evaluates all branches of a ``cond`` over
-all lanes. Results are chosen afterwards; reports have to be told. A mask is a bool array over lanes,
-outermost map first, and a report under masks counts the lanes where all of them hold.
+``vmap`` runs a loop until its last lane is done, and evaluates all branches of a ``cond`` for all lanes.
+JAX selects the results afterwards; a report needs an explicit mask. A mask is a bool array over lanes,
+outermost map first. A report under several masks counts the lanes where all of them hold.
 """
 
 from __future__ import annotations
@@ -11,164 +11,190 @@ import dataclasses
 import functools
 import math
 import warnings
-from typing import Any
 
 import jax
-import jax.extend.core as jex
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jax.extend.core import JaxprEqn, Literal, Var
 
 from jaxboard import _compat
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import ReportSpec
 
+# --- Masks and weights ----------------------------------------------------------------------------
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["holds"], meta_fields=["outside"])
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["lanes"], meta_fields=["outer_maps"]
+)
 @dataclasses.dataclass(frozen=True)
 class Mask:
     """Which lanes count.
 
     Attributes:
-        holds: bool, over lanes.
-        outside: how many maps there are around those lanes, which the mask does not depend on; None if that
-            can't be told.
+        lanes: bool, one element for each lane.
+        outer_maps: the number of maps around those of the lanes, on which the mask does not depend; None if
+            the program does not show it.
     """
 
-    holds: Any
-    outside: int | None
+    lanes: Array
+    outer_maps: int | None
 
 
-def masked_weight(masks: tuple[Mask, ...], value: Any, weight: Any, spec: ReportSpec) -> Any:
-    """The weight of a report under masks.
+def masked_weight(
+    masks: tuple[Mask, ...], value: Array, weight: Array | None, spec: ReportSpec
+) -> Array | None:
+    """Return the weight of a report under masks: zero in the lanes where a mask does not hold.
 
     Args:
-        masks: which lanes count: those where all hold.
-        value: what is reported: lanes first, then the axes of one observation.
-        weight: its own weight: None, or an array over the lanes or for all of them.
+        masks: the masks; none leave the weight as it is.
+        value: the reported array: lanes first, then the axes of one observation.
+        weight: the weight without masks: None, or an array over the lanes or for all of them.
         spec: the report.
-
-    Returns:
-        The weight, None or over the lanes, zero where a mask doesn't hold.
     """
     lanes = value.shape[: value.ndim - spec.rank]
     for mask in masks:
-        holds = jnp.broadcast_to(broadcast_mask(mask, lanes, spec.tag), lanes)
+        holds = jnp.broadcast_to(_align(mask, lanes, spec.tag), lanes)
         weight = holds if weight is None else jnp.where(holds, weight, jnp.zeros_like(weight))
     return weight
 
 
-def among_devices(value: Any, weight: Any, rank: int) -> tuple[Any, Any]:
-    """The lanes of one device as some of those of all, which the others' callbacks have.
+def _align(mask: Mask, lanes: tuple[int, ...], tag: str) -> Array:
+    """Insert axes into a mask until it broadcasts against the lanes of a report.
+
+    Those are the lanes of the mask, and perhaps lanes of maps outside or inside of them.
+    """
+    shape = mask.lanes.shape
+    positions = range(len(lanes) - len(shape) + 1)
+    fitting = [n for n in positions if lanes[n : n + len(shape)] == shape]
+    if not fitting:
+        # The report has one value for all lanes: it counts if any lane does.
+        return mask.lanes.any()
+    if len(fitting) > 1 and mask.outer_maps is None:
+        warnings.warn(
+            f"report {tag!r} is in a loop under two maps with {shape[0]} lanes each. vmap runs the loop until the "
+            "last lane is done; jaxboard cannot tell which lanes have finished and assumes the outer map's. If "
+            "that is wrong, change the length of one map, or report after the loop.",
+            JaxboardWarning,
+            stacklevel=2,
+        )
+    # Maps outside leave a mask as it is only if they map nothing that it depends on.
+    outer = mask.outer_maps if mask.outer_maps in fitting else fitting[0]
+    return mask.lanes.reshape((1,) * outer + shape + (1,) * (len(lanes) - outer - len(shape)))
+
+
+# --- Lanes of several devices ---------------------------------------------------------------------
+
+
+def spread_over_devices(
+    value: Array, weight: Array | None, rank: int
+) -> tuple[Array, Array | None]:
+    """Return the lanes of one device as some of the lanes of all devices.
+
+    Each device of a ``shard_map`` has a callback of its own, and its lanes differ from those of the others.
 
     Args:
-        value: what is reported on one device of a ``shard_map``: lanes first, then ``rank`` axes.
+        value: the array reported on one device: lanes first, then ``rank`` axes.
         weight: None, or an array over the lanes.
         rank: see above.
 
     Returns:
-        Value and weight, with the lanes of all devices, of which those of this one count.
+        Value and weight with the lanes of all devices; those of the other devices have weight zero.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    axes = tuple(axis for axis in mesh.manual_axes if _differs(value, axis))
+    axes = tuple(axis for axis in mesh.manual_axes if _may_vary(value, axis))
     if value.ndim == rank or not axes:
         return value, weight
     if weight is None:
         weight = jnp.ones(value.shape[: value.ndim - rank], bool)
     devices = math.prod(mesh.shape[axis] for axis in axes)
-    here = jnp.arange(devices) == lax.axis_index(axes)
+    is_here = jnp.arange(devices) == lax.axis_index(axes)
     weight = jnp.where(
-        here.reshape(-1, *[1] * weight.ndim), weight[None], jnp.zeros_like(weight)[None]
+        is_here.reshape(-1, *[1] * weight.ndim), weight[None], jnp.zeros_like(weight)[None]
     )
     value = jnp.broadcast_to(value, (devices, *value.shape))
     return value.reshape(-1, *value.shape[2:]), weight.reshape(-1, *weight.shape[2:])
 
 
-def _differs(value: Any, axis: str) -> bool:
-    """Whether a value differs between devices along an axis, or may: without ``check_vma`` JAX can't tell."""
+def _may_vary(value: Array, axis: str) -> bool:
+    """Return whether a value may differ between devices along a mesh axis.
+
+    Without ``check_vma`` JAX does not know: not even the index of a device varies then.
+    """
     return axis in _compat.varying(value) or not _compat.varying(lax.axis_index(axis))
 
 
-def broadcast_mask(mask: Mask, lanes: tuple[int, ...], tag: str) -> Any:
-    """A mask with axes put in until it broadcasts against lanes.
-
-    The lanes of a report are those of the mask and perhaps of maps outside or inside of them.
-    """
-    shape = mask.holds.shape
-    places = range(len(lanes) - len(shape) + 1)
-    fits = [outside for outside in places if lanes[outside : outside + len(shape)] == shape]
-    if not fits:
-        # One value for all lanes: it counts if any of them is there.
-        return mask.holds.any()
-    if len(fits) > 1 and mask.outside is None:
-        warnings.warn(
-            f"report {tag!r}: it is in a loop that vmap runs until the last lane is done, and two maps around it "
-            f"have {shape[0]} lanes each. Which of them end can't be told apart; it is taken to be those of the "
-            "outer one. If that is wrong, give one of the maps another length, or report after the loop.",
-            JaxboardWarning,
-            stacklevel=2,
-        )
-    # Outer maps leave a mask alone only if they map nothing that it depends on.
-    outside = mask.outside if mask.outside in fits else fits[0]
-    return mask.holds.reshape((1,) * outside + shape + (1,) * (len(lanes) - outside - len(shape)))
+# --- Branches of a mapped cond --------------------------------------------------------------------
 
 
 class MappedCondTracker:
-    """Finds, among the equations of a jaxpr, those that were a branch of a mapped ``cond``.
+    """Finds the equations of a jaxpr that were in a branch of a mapped ``cond``.
 
-    Where the predicate differs between lanes, ``vmap`` puts all branches in line. Each operand ``x`` of
-    branch ``i`` becomes ``select_n(index == i, stop_gradient(x), x)``, which nobody would write: both
-    cases are ``x``. Whatever depends on that is of this branch, until a ``select_n`` by the same
-    predicate or index ends it. (An equation that depends on no operand of the branch can't be told
-    from its surroundings.)
+    Where the predicate differs between lanes, ``vmap`` replaces the ``cond`` by the equations of all its
+    branches. Each operand ``x`` of branch ``i`` becomes ``select_n(index == i, stop_gradient(x), x)``, which no
+    program contains otherwise: both cases are ``x``. Every equation that depends on such a value belongs to the
+    branch, until a ``select_n`` with the same predicate or index ends it. An equation that depends on no operand
+    of the branch looks like those outside.
     """
 
     def __init__(self) -> None:
-        self._made_by: dict[Any, Any] = {}
-        self._inside: dict[Any, frozenset[Any]] = {}
-        self._index_of: dict[Any, Any] = {}
-        self._outside: dict[Any, int] = {}
+        self._producer: dict[Var, JaxprEqn] = {}
+        self._predicates: dict[Var, frozenset[Var]] = {}
+        self._index: dict[Var, Var | Literal] = {}
+        self._outer_maps: dict[Var, int] = {}
 
-    def outside(self, predicate: Any) -> int:
-        """How many maps there are around those that a predicate is of, at most: some operand has their axes."""
-        return self._outside[predicate]
+    def outer_maps(self, predicate: Var) -> int:
+        """Return how many maps are around those of a predicate's lanes, as far as the operands show."""
+        return self._outer_maps[predicate]
 
-    def of(self, eqn: Any) -> frozenset[Any]:
-        """The predicates (variables) of the branches that an equation is of. Asked in order."""
-        read = [var for var in eqn.invars if not isinstance(var, jex.Literal)]
-        inside = frozenset().union(*(self._inside.get(var, frozenset()) for var in read))
+    def predicates_of(self, eqn: JaxprEqn) -> list[Var]:
+        """Return the predicates of the branches that contain an equation.
+
+        Call it for every equation of a jaxpr, in order.
+        """
+        # In the order of their appearance: with the order of a set, a program would differ from process to
+        # process, and miss the persistent compilation cache.
+        return sorted(self._enclosing(eqn), key=list(self._index).index)
+
+    def _enclosing(self, eqn: JaxprEqn) -> frozenset[Var]:
+        inputs = [var for var in eqn.invars if not isinstance(var, Literal)]
+        predicates = frozenset().union(*(self._predicates.get(v, frozenset()) for v in inputs))
         if eqn.primitive.name == "select_n":
-            chooser, axes = self._origin(eqn.invars[0])
-            if self._opens(eqn):
-                self._outside[chooser] = max(self._outside.get(chooser, 0), *axes[:1], 0)
-                self._index_of[chooser] = self._made_by[chooser].invars[0]
-                inside |= {chooser}
+            selector, axes = self._before_broadcast(eqn.invars[0])
+            if isinstance(selector, Literal):
+                pass  # a constant, so not the predicate of a branch
+            elif self._enters_branch(eqn, selector):
+                self._outer_maps[selector] = max(self._outer_maps.get(selector, 0), *axes[:1], 0)
+                self._index[selector] = self._producer[selector].invars[0]
+                predicates |= {selector}
             else:
-                inside -= {p for p in inside if chooser in (p, self._index_of[p])}
+                predicates -= {p for p in predicates if selector in (p, self._index[p])}
         for var in eqn.outvars:
-            self._made_by[var] = eqn
-            if inside:
-                self._inside[var] = inside
-        return inside
+            self._producer[var] = eqn
+            if predicates:
+                self._predicates[var] = predicates
+        return predicates
 
-    def _origin(self, var: Any) -> tuple[Any, tuple[int, ...]]:
-        """What a predicate was before it was broadcast to the shape of an operand, and which axes it has there."""
-        axes = tuple(range(len(var.aval.shape)))
-        while not isinstance(var, jex.Literal):
-            eqn = self._made_by.get(var)
+    def _enters_branch(self, eqn: JaxprEqn, selector: Var) -> bool:
+        """Return whether a ``select_n`` by ``selector`` marks an operand of a branch."""
+        if len(eqn.invars) != 3:
+            return False
+        _, stopped, operand = eqn.invars
+        if isinstance(stopped, Literal) or isinstance(operand, Literal):
+            return False
+        producer = self._producer.get(stopped)
+        if producer is not None and producer.primitive.name == "stop_gradient":
+            (stopped,) = producer.invars
+        test = self._producer.get(selector)
+        return stopped is operand and test is not None and test.primitive.name == "eq"
+
+    def _before_broadcast(self, var: Var | Literal) -> tuple[Var | Literal, tuple[int, ...]]:
+        """Return what was broadcast to give ``var``, and the axes of ``var`` that it has."""
+        axes = tuple(range(len(_compat.aval_of(var).shape)))
+        while not isinstance(var, Literal):
+            eqn = self._producer.get(var)
             if eqn is None or eqn.primitive.name != "broadcast_in_dim":
                 break
             axes = tuple(axes[axis] for axis in eqn.params["broadcast_dimensions"])
             var = eqn.invars[0]
         return var, axes
-
-    def _opens(self, eqn: Any) -> bool:
-        if len(eqn.invars) != 3:
-            return False
-        predicate, other, own = eqn.invars
-        if isinstance(other, jex.Literal) or isinstance(own, jex.Literal):
-            return False
-        stopped = self._made_by.get(other)
-        if stopped is not None and stopped.primitive.name == "stop_gradient":
-            (other,) = stopped.invars
-        test = self._made_by.get(self._origin(predicate)[0])
-        return other is own and test is not None and test.primitive.name == "eq"

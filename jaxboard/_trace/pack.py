@@ -1,40 +1,47 @@
-"""Packing: many accumulators into one vector per dtype, and back."""
+"""Packing: the accumulators of many reports as one vector for each dtype, and back."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, cast
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxboard import _compat
 from jaxboard._errors import ReportError
 from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
 from jaxboard._reduce import State, reducer
 
-_MOST_RUNS = 256
-"""How many lanes may be runs: each is a curve to tell apart, and an open file."""
+if TYPE_CHECKING:
+    from jaxboard._reduce.lanes import LanesReducer
+
+_MAX_SEED_RUNS = 256
+"""Most lanes that may become runs; each is a curve and an open file."""
+
+
+# --- Harvested reports ----------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Harvested:
-    """A report's accumulator on its way out of a traced function.
+    """A report on its way out of a traced function.
 
     Attributes:
         spec: the report.
-        state: its accumulator. If ``step`` is given, every array of it has a leading axis: points.
-        step: int32, the points' own steps; with an axis of lanes if those differ in it.
+        state: its accumulator. If ``step`` is given, all its arrays have a leading axis of points.
+        step: int32, the step of each point, if the report was made with ``step=``; with a second axis of lanes
+            if those have different steps.
     """
 
     spec: ReportSpec
     state: State
-    step: Any = None
+    step: Array | None = None
 
     def collapse(self) -> Harvested:
-        """Merges along the leading axis that every array has. Points of different steps stay apart."""
+        """Merge along the leading axis that every array has. Points remain points."""
         if self.step is None:
             return Harvested(self.spec, reducer(self.spec).collapse(self.state))
         value, weight, step = jax.tree.map(
@@ -43,32 +50,40 @@ class Harvested:
         )
         return Harvested(self.spec, State(value, weight), step)
 
-    def across(self) -> Harvested:
-        """Merges along the leading axis, where it is that of devices: they make the same points.
+    def merge_devices(self) -> Harvested:
+        """Merge along the leading axis, which is that of devices: they make the same points.
 
-        Lanes that stay apart are other ones on each device.
+        Separate lanes are not merged: each device has other lanes.
         """
-        own: Any = reducer(self.spec)
         if not self.spec.lanes:
-            return self._at_each_point(self.spec, own.collapse, lambda step: step.max(0))
-        spec = with_lanes(self.spec, self.spec.lanes * self._length)
-        return self._at_each_point(spec, own.side_by_side, _side_by_side)
+            collapse = reducer(self.spec).collapse
+            return self._merge_points(self.spec, collapse, lambda step: step.max(0))
+        spec = with_lanes(self.spec, self.spec.lanes * self._leading_size)
+        return self._merge_points(spec, self._lanes_reducer(spec).side_by_side, _steps_side_by_side)
 
-    def mapped(self) -> Harvested:
-        """The report under a ``vmap`` around it, of whose lanes every array has a leading axis."""
+    def batch(self) -> Harvested:
+        """Return the report under another ``vmap``, whose lanes are the leading axis of every array."""
         if self.spec.lanes is None:
             return self.collapse()
-        spec = with_lanes(self.spec, self._length)
-        own: Any = reducer(spec)
-        return self._at_each_point(spec, own.around, lambda step: _around(spec, step))
+        spec = with_lanes(self.spec, self._leading_size)
+        merge = self._lanes_reducer(spec).around
+        return self._merge_points(spec, merge, lambda step: _steps_of_outer_lanes(spec, step))
 
     @property
-    def _length(self) -> int:
+    def _leading_size(self) -> int:
         return jax.tree.leaves(self.state.value)[0].shape[0]
 
-    def _at_each_point(
-        self, spec: ReportSpec, merge: Callable[[State], State], merge_steps: Callable[[Any], Any]
+    @staticmethod
+    def _lanes_reducer(spec: ReportSpec) -> LanesReducer:
+        return cast("LanesReducer", reducer(spec))
+
+    def _merge_points(
+        self,
+        spec: ReportSpec,
+        merge: Callable[[State], State],
+        merge_steps: Callable[[Array], Array],
     ) -> Harvested:
+        """Apply ``merge`` to the state: at each point, if there are points."""
         if self.step is None:
             return Harvested(spec, merge(self.state))
         value, weight = self.state
@@ -79,45 +94,39 @@ class Harvested:
         return Harvested(spec, merged, merge_steps(self.step))
 
 
-def start(spec: ReportSpec, value: Any, weight: Any, step: Any) -> Harvested:
-    """The accumulator of one report."""
+def start_accumulator(
+    spec: ReportSpec, value: Array, weight: Array | None, step: Array | None
+) -> Harvested:
+    """Start the accumulator of one report."""
     if spec.lanes is not None and value.ndim > spec.rank:
         spec = with_lanes(spec, value.shape[0])
     state = reducer(spec).start(value, weight, spec.rank)
     if step is None:
         return Harvested(spec, state)
     value, weight = jax.tree.map(lambda x: x if isinstance(x, int) else x[None], tuple(state))
-    step = step.max() if spec.windowed else step  # a window is one for all lanes
+    if spec.windowed:
+        step = step.max()  # all lanes share one window
     return Harvested(spec, State(value, weight), step.astype(jnp.int32)[None])
 
 
-def _side_by_side(step: Any) -> Any:
-    """The steps of points of more lanes: [D, P] or, lane by lane, [D, P, S]."""
-    if step.ndim == 2:
-        return step.max(0)
-    return jnp.moveaxis(step, 0, 1).reshape(step.shape[1], -1)
-
-
-def _around(spec: ReportSpec, step: Any) -> Any:
-    """The steps of points of the lanes around: [S, P] or, of lanes that merge, [S, P, K]."""
-    step = step.reshape(*step.shape[:2], -1).max(2)
-    return step.max(0) if spec.windowed else step.T
-
-
 def with_lanes(spec: ReportSpec, count: int) -> ReportSpec:
-    """The report with so many lanes apart."""
-    if count > _MOST_RUNS:
+    """Return the report with ``count`` separate lanes.
+
+    Raises:
+        ReportError: there would be too many runs.
+    """
+    if count > _MAX_SEED_RUNS:
         raise ReportError(
-            f"report {spec.tag!r}: runs='vmap' would make a run of each of {count} lanes; {_MOST_RUNS} is the "
-            "most. It takes the outermost mapped axis that the value depends on. If that isn't the "
-            "one of the seeds, let its lanes merge: runs=False."
+            f"report {spec.tag!r}: runs='vmap' would make a run of each of {count} lanes; {_MAX_SEED_RUNS} is the "
+            "most. It takes the outermost mapped axis that the value depends on. If that isn't the one of the "
+            "seeds, let its lanes merge: runs=False."
         )
     return dataclasses.replace(spec, lanes=count)
 
 
 def merge_same(reports: Sequence[Harvested]) -> list[Harvested]:
-    """One accumulator for each report, however often it was made."""
-    merged: dict[Any, Harvested] = {}
+    """Merge the reports that are the same, except those with points: one accumulator for each."""
+    merged: dict[Hashable, Harvested] = {}
     for number, report in enumerate(reports):
         key = report.spec if report.step is None else (report.spec, number)
         if key in merged:
@@ -127,50 +136,24 @@ def merge_same(reports: Sequence[Harvested]) -> list[Harvested]:
     return list(merged.values())
 
 
-class _Packer:
-    def __init__(self) -> None:
-        self.parts: dict[str, list[Any]] = {}
-        self.sizes: dict[str, int] = {}
-
-    def add(self, array: Any) -> Slot:
-        array = jnp.asarray(array)
-        # Inside shard_map, values that differ between devices keep apart from those that don't.
-        name = "@".join([str(carried(array.dtype)), *sorted(_compat.varying(array))])
-        offset = self.sizes.get(name, 0)
-        self.parts.setdefault(name, []).append(array)
-        self.sizes[name] = offset + array.size
-        return Slot(name, offset, array.shape)
-
-    def arrays(self) -> dict[str, Any]:
-        return {name: _vector(p, carried(p[0].dtype)) for name, p in self.parts.items()}
+def _steps_side_by_side(step: Array) -> Array:
+    """Merge the steps of the same points on several devices: [D, P], or [D, P, S] with separate lanes."""
+    if step.ndim == 2:
+        return step.max(0)
+    return jnp.moveaxis(step, 0, 1).reshape(step.shape[1], -1)
 
 
-def carried(dtype: Any) -> Any:
-    """The dtype that carries another one exactly; fewer dtypes make fewer arrays."""
-    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
-        return jnp.dtype(jnp.float32)
-    return jnp.dtype(jnp.int32) if dtype == jnp.bool_ else dtype
+def _steps_of_outer_lanes(spec: ReportSpec, step: Array) -> Array:
+    """Return the steps of points for the lanes of an outer map: [S, P], or [S, P, K] with inner lanes."""
+    step = step.reshape(*step.shape[:2], -1).max(2)
+    return step.max(0) if spec.windowed else step.T
 
 
-def _vector(parts: list[Any], dtype: Any) -> Any:
-    """One vector of all elements.
-
-    A concatenation materialises each operand: 35 to 50 us for ten scalars on a CPU, more than a small
-    step takes. A chain of selects is fused with what computes them, and costs about nothing.
-    """
-    if len(parts) == 1:
-        return parts[0].astype(dtype).reshape(-1)
-    if len(parts) <= 64 and all(part.size == 1 for part in parts):
-        place = lax.iota(jnp.int32, len(parts))
-        vector = jnp.zeros(len(parts), dtype)
-        for number, part in enumerate(parts):
-            vector = jnp.where(place == number, part.astype(dtype).reshape(()), vector)
-        return vector
-    return jnp.concatenate([part.astype(dtype).reshape(-1) for part in parts])
+# --- Packing --------------------------------------------------------------------------------------
 
 
-def pack(reports: Sequence[Harvested], step: Any = None) -> Packed:
-    """Packs reports, and the step they belong to if the program computes it."""
+def pack(reports: Sequence[Harvested], step: Array | None = None) -> Packed:
+    """Pack reports, and the step they belong to if the program computes it."""
     packer = _Packer()
     step_slot = None if step is None else packer.add(jnp.asarray(step, jnp.int32).reshape(()))
     entries = []
@@ -190,7 +173,7 @@ def pack(reports: Sequence[Harvested], step: Any = None) -> Packed:
 
 
 def unpack(packed: Packed) -> list[Harvested]:
-    """The reports that were packed; with the leading axes that the vectors were given meanwhile."""
+    """Return the packed reports, with any leading axes that the vectors have gained since."""
     read = lambda slot: slot.read(packed.arrays)  # noqa: E731
     return [
         Harvested(
@@ -203,3 +186,49 @@ def unpack(packed: Packed) -> list[Harvested]:
         )
         for entry in packed.plan.entries
     ]
+
+
+def packed_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """Return the dtype in which values of ``dtype`` are packed, exactly; fewer dtypes make fewer arrays."""
+    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
+        return jnp.dtype(jnp.float32)
+    return jnp.dtype(jnp.int32) if dtype == jnp.bool_ else dtype
+
+
+class _Packer:
+    """Assigns arrays to slots in one vector for each dtype."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Array]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def add(self, array: Array) -> Slot:
+        array = jnp.asarray(array)
+        # Inside a shard_map, values that differ between devices need a vector of their own.
+        name = "@".join([str(packed_dtype(array.dtype)), *sorted(_compat.varying(array))])
+        offset = self._sizes.get(name, 0)
+        self._parts.setdefault(name, []).append(array)
+        self._sizes[name] = offset + array.size
+        return Slot(name, offset, array.shape)
+
+    def arrays(self) -> dict[str, Array]:
+        return {
+            name: _join(parts, packed_dtype(parts[0].dtype)) for name, parts in self._parts.items()
+        }
+
+
+def _join(parts: list[Array], dtype: jnp.dtype) -> Array:
+    """Join arrays in one vector.
+
+    A concatenation materialises each operand: 35 to 50 us for ten scalars on a CPU, more than a small step
+    takes. XLA fuses a chain of selects with the computation of its operands, and it costs about nothing.
+    """
+    if len(parts) == 1:
+        return parts[0].astype(dtype).reshape(-1)
+    if len(parts) <= 64 and all(part.size == 1 for part in parts):
+        position = lax.iota(jnp.int32, len(parts))
+        vector = jnp.zeros(len(parts), dtype)
+        for number, part in enumerate(parts):
+            vector = jnp.where(position == number, part.astype(dtype).reshape(()), vector)
+        return vector
+    return jnp.concatenate([part.astype(dtype).reshape(-1) for part in parts])

@@ -1,10 +1,12 @@
-"""The jitted programs of an instrumented function: the user's, with the frame as a hidden output.
+"""The compiled programs of an instrumented function: the user's function with the frame as a hidden output.
 
-There is one for each set of cadences that are not due, since what is not due is not in it.
+A report that is not due is not in the program, so there is one program for each set of cadences that are
+not due at the same step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -12,281 +14,339 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Packed
 from jaxboard._trace import context, windows
+from jaxboard._trace.harvest import harvest
+from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.rules.streamed import Stream
-from jaxboard._trace.rules.table import collect
+from jaxboard._types import PyTree
 
 _MANY = 4
-"""Above how many programs of one function a warning says why there are so many."""
+"""Warn when a function has more compiled programs than this."""
+
+_ALL_DUE = frozenset[int]()
+
+Args: TypeAlias = tuple[Any, ...]
+Kwargs: TypeAlias = dict[str, Any]
 
 
-_NOTHING = frozenset[int]()
+class ProgramKey(NamedTuple):
+    """The key of one program of a function.
+
+    Attributes:
+        kind: the method of :class:`Programs` that makes it.
+        not_due: the cadences whose reports are left out.
+        num_args: the number of positional arguments, if the program takes one more before them.
+        checked: whether JAX checks results for NaN or infinity.
+    """
+
+    kind: Literal["plain", "windowed", "gated", "device_step", "streamed", "callback"]
+    not_due: frozenset[int] = _ALL_DUE
+    num_args: int | None = None
+    checked: bool = False
 
 
 class Programs:
-    """Makes the programs of a jitted function, and keeps them.
+    """Makes the programs of a jitted function, and caches them.
 
     Args:
-        fn: what ``jax.jit`` returned.
-        name: what it is called in messages.
-        options: what ``jax.jit`` was given.
-        every: the cadence of reports that have none of their own.
-        step: None, or a function of the arguments that gives the step.
-        advance: whether a call takes a step.
-        runs: whether lanes of a ``vmap`` are runs of their own.
+        fn: the result of ``jax.jit``.
+        name: its name in messages.
+        jit_options: the options that ``jax.jit`` was given.
+        options: the options that ``instrument`` was given.
 
     Attributes:
-        cadences: those above 1 that the function was found to report with.
+        cadences: the cadences above 1 of the function's reports, as far as it was traced.
     """
 
     def __init__(
         self,
-        fn: Any,
+        fn: Callable[..., PyTree],
         name: str,
-        options: dict[str, Any],
-        *,
-        every: int,
-        step: Callable[..., Any] | None,
-        advance: bool,
-        runs: bool,
+        jit_options: dict[str, Any],
+        options: InstrumentOptions,
     ):
-        self.cadences: set[int] = set()
+        self.cadences: frozenset[int] = _ALL_DUE
         self._fn = fn
         self._name = name
+        self._jit_options = jit_options
         self._options = options
-        self._every = every
-        self._step = step
-        self._advance = advance
-        self._runs = runs
-        self._made: dict[Any, Any] = {}
+        self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
 
-    def plain(self, muted: frozenset[int]) -> Any:
-        """The program without windows: like the function, its results being (results, frame).
+    def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
+        """Return the program without windows: arguments -> (results, frame).
 
-        It raises :class:`windows.Missing` while it is traced if the function reports windows.
+        Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows.
 
         Args:
-            muted: the cadences that are not due.
+            not_due: the cadences that are not due.
         """
-        made = self._made.get((muted, None))
-        return made or self._make(muted, None)
+        key = ProgramKey("plain", not_due)
+        return self._programs.get(key) or self._make_plain(key)
 
-    def carrying(self, muted: frozenset[int], count: int) -> Any:
-        """The program with windows: it takes accumulators first and has new ones as a third result.
+    def windowed(self, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
+        """Return the program with windows: (accumulators, *arguments) -> (results, frame, accumulators).
 
-        It raises :class:`windows.Missing` while it is traced if the accumulators do not suffice.
+        Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
         Args:
-            muted: the cadences that are not due.
-            count: how many positional arguments it will be called with.
+            not_due: the cadences that are not due.
+            num_args: the number of positional arguments of the call.
         """
-        made = self._made.get((muted, count))
-        return made or self._make(muted, count)
+        key = ProgramKey("windowed", not_due, num_args)
+        return self._programs.get(key) or self._make_windowed(key)
 
-    def _make(self, muted: frozenset[int], count: int | None) -> Any:
-        def plain(*args: Any, **kwargs: Any) -> Any:
-            out, reports = self._reported(muted, args, kwargs)
-            leaving, _ = windows.advance(None, reports, lambda every: every not in muted)
-            return out, pack(leaving)
+    def gated(self, num_args: int) -> jax.stages.Wrapped:
+        """Return the program for all steps, which computes what is due: a branch for each sampled report.
 
-        def carry(accumulators: Packed, /, *args: Any, **kwargs: Any) -> Any:
-            out, reports = self._reported(muted, args, kwargs)
-            due = lambda every: every not in muted  # noqa: E731
-            leaving, staying = windows.advance(accumulators, reports, due)
-            return out, pack(leaving), staying
-
-        if count is None:
-            made = self._jit(plain, hidden=1)
-        else:
-            made = self._jit(carry, hidden=2, counted=count)
-        self._made[muted, count] = made
-        self._warn_of_many()
-        return made
-
-    def gated(self, count: int) -> Any:
-        """The program for all steps, which sees itself what is due: a branch for each sampled report.
-
-        It takes the step and the accumulators, or None, as one argument before the user's, and has new
-        accumulators as a third result. It raises :class:`windows.Missing` like the others.
+        It maps ((step, accumulators or None), *arguments) to (results, frame, accumulators or None).
+        Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
         Args:
-            count: how many positional arguments it will be called with.
+            num_args: the number of positional arguments of the call.
         """
+        key = ProgramKey("gated", num_args=num_args)
+        return self._programs.get(key) or self._make_gated(key)
 
-        def call(given: tuple[Any, Packed | None], /, *args: Any, **kwargs: Any) -> Any:
-            step, accumulators = given
-            out, reports = self._reported(_NOTHING, args, kwargs, step=step)
-            due = lambda every: step % every == 0  # noqa: E731
-            leaving, staying = windows.advance(accumulators, reports, due)
-            return out, pack(leaving), staying
+    def device_step(self) -> jax.stages.Wrapped:
+        """Return the program that computes its step: arguments -> (results, frame).
 
-        key = (None, count)
-        if key not in self._made:
-            self._made[key] = self._jit(call, hidden=2, counted=count)
-        return self._made[key]
+        The frame holds every report, due or not, and the step.
+        """
+        key = ProgramKey("device_step")
+        return self._programs.get(key) or self._make_device_step(key)
 
-    def streaming(self, size: int, bar: str | None, count: int, *, checked: bool) -> Any:
-        """The program that streams its loops. It takes the step before the user's arguments.
+    def streamed(self, num_args: int, *, checked: bool) -> jax.stages.Wrapped:
+        """Return the program that streams its loops: (first step, *arguments) -> (results, frame).
 
         Args:
-            size: how many iterations make a chunk.
-            bar: what the progress bar is called; None for no bar.
-            count: how many positional arguments it will be called with.
-            checked: whether JAX looks into outputs: what is reported outside of loops is none, then.
+            num_args: the number of positional arguments of the call.
+            checked: whether JAX checks results for NaN or infinity. Reports outside of loops then leave by
+                callback, so that they are not checked.
         """
+        key = ProgramKey("streamed", num_args=num_args, checked=checked)
+        return self._programs.get(key) or self._make_streamed(key)
 
-        def call(first: Any, /, *args: Any, **kwargs: Any) -> Any:
-            stream = Stream(size, first, bar)
-            out, reports = self._reported(_NOTHING, args, kwargs, stream=stream)
-            if checked and reports:
-                deliver(pack(reports, stream.last), advance=None)
-                reports = []
-            told = reports or stream.steps_taken is None
-            packed = pack(reports, stream.last if told else None)
-            return out, Packed(
-                dataclasses.replace(packed.plan, steps_taken=stream.steps_taken), packed.arrays
-            )
+    def callback(self) -> jax.stages.Wrapped:
+        """Return the program like the function, whose frame leaves by one callback that counts the step."""
+        key = ProgramKey("callback")
+        return self._programs.get(key) or self._make_callback(key)
 
-        key = ("stream", count, checked)
-        if key not in self._made:
-            self._made[key] = self._jit(call, hidden=1, counted=count)
-        return self._made[key]
-
-    def _warn_of_many(self) -> None:
-        if len({muted for muted, _ in self._made}) == _MANY + 1:
-            cadences = ", ".join(map(str, sorted(self.cadences)))
-            warnings.warn(
-                f"{self._name} is compiled for more than {_MANY} combinations of what is due: it reports "
-                f"with every= {cadences}. Choose cadences that are multiples of one another, such as "
-                "10 and 100, or instrument(gate='cond').",
-                JaxboardWarning,
-                stacklevel=2,
-            )
-
-    def _reported(
-        self, muted: frozenset[int], args: Any, kwargs: Any, **more: Any
-    ) -> tuple[Any, list[Harvested]]:
-        with self._around(muted=muted):
-            out, reports = self._harvested(args, kwargs, final=True, **more)
-        # Another set, not the same one with more in it: a call on another thread may be reading that.
-        self.cadences = self.cadences | {r.spec.every for r in reports if r.spec.every > 1}
-        return out, reports
-
-    @functools.cached_property
-    def computing(self) -> Any:
-        """The program where only the program knows the step: the frame holds all, and the step."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            step = self._step_of(args, kwargs)
-            out, reports = self._reported(_NOTHING, args, kwargs, step=step)
-            return out, pack(reports, step if reports else None)
-
-        return self._jit(call, hidden=1)
-
-    def combinations(self) -> list[frozenset[int]]:
-        """The sets of cadences that are not due on one step or another."""
+    def due_combinations(self) -> list[frozenset[int]]:
+        """Return every set of cadences that are not due on some step."""
         found = set[frozenset[int]]()
         for size in range(len(self.cadences) + 1):
             for due in itertools.combinations(self.cadences, size):
-                # The steps on which these are due are the multiples of this; so others may be due too.
+                # All of these are due on the multiples of their period; so may others be.
                 period = math.lcm(*due)
                 found.add(frozenset(n for n in self.cadences if period % n))
         return sorted(found, key=sorted)
 
-    @functools.cached_property
-    def by_callback(self) -> Any:
-        """Like the function; its frame reaches the host by one callback, which counts the step."""
+    # ---------------------------------------------------------------- the programs' Python functions
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self._around():
-                out, reports = self._harvested(args, kwargs, final=False)
-            deliver(pack(reports, self._step_of(args, kwargs)), advance=self._advance)
+    def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:
+        def plain(*args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+            out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
+            leaving, _ = windows.accumulate(None, reports, lambda n: n not in key.not_due)
+            return out, pack(leaving)
+
+        return self._add_variant(key, self._jit(plain, num_hidden=1))
+
+    def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
+        def windowed(
+            accumulators: Packed, /, *args: object, **kwargs: object
+        ) -> tuple[PyTree, Packed, Packed | None]:
+            out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
+            leaving, staying = windows.accumulate(
+                accumulators, reports, lambda n: n not in key.not_due
+            )
+            return out, pack(leaving), staying
+
+        return self._add_variant(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
+
+    def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
+        def gated(
+            leading: tuple[jax.Array, Packed | None], /, *args: object, **kwargs: object
+        ) -> tuple[PyTree, Packed, Packed | None]:
+            step, accumulators = leading
+            out, reports = self._collect_final(args, kwargs, step=step)
+            leaving, staying = windows.accumulate(accumulators, reports, lambda n: step % n == 0)
+            return out, pack(leaving), staying
+
+        return self._add(key, self._jit(gated, num_hidden=2, num_args=key.num_args))
+
+    def _make_device_step(self, key: ProgramKey) -> jax.stages.Wrapped:
+        def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+            step = self._step_of(args, kwargs)
+            out, reports = self._collect_final(args, kwargs, step=step)
+            return out, pack(reports, step if reports else None)
+
+        return self._add(key, self._jit(device_step, num_hidden=1))
+
+    def _make_streamed(self, key: ProgramKey) -> jax.stages.Wrapped:
+        size = self._options.stream or 1
+        bar = self._name if self._options.progress else None
+
+        def streamed(
+            first_step: jax.Array, /, *args: object, **kwargs: object
+        ) -> tuple[PyTree, Packed]:
+            stream = Stream(size, first_step, bar)
+            out, reports = self._collect_final(args, kwargs, stream=stream)
+            if key.checked and reports:
+                deliver(pack(reports, stream.last), advance=None)
+                reports = []
+            # The host needs the last step for the reports, and to go on counting after a while_loop.
+            needs_step = reports or stream.steps_taken is None
+            packed = pack(reports, stream.last if needs_step else None)
+            plan = dataclasses.replace(packed.plan, steps_taken=stream.steps_taken)
+            return out, Packed(plan, packed.arrays)
+
+        return self._add(key, self._jit(streamed, num_hidden=1, num_args=key.num_args))
+
+    def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
+        def callback(*args: object, **kwargs: object) -> PyTree:
+            with self._context(context.current().muted):
+                out, reports = self._collect(args, kwargs, final=False)
+            step = self._step_of(args, kwargs)
+            deliver(pack(reports, step), advance=self._options.advance)
             return out
 
-        return self._jit(call)
+        return self._add(key, self._jit(callback))
 
-    def _around(self, **more: Any) -> Any:
-        runs = self._runs or context.current().runs
-        return context.changed(every=self._every, harvested=True, runs=runs, **more)
+    def _add(self, key: ProgramKey, program: jax.stages.Wrapped) -> jax.stages.Wrapped:
+        self._programs[key] = program
+        return program
 
-    def _step_of(self, args: Any, kwargs: Any) -> Any:
-        return None if self._step is None else self._step(*args, **kwargs)
+    def _add_variant(self, key: ProgramKey, program: jax.stages.Wrapped) -> jax.stages.Wrapped:
+        """Add a program that is one of several for what is due, and warn if there are many."""
+        self._add(key, program)
+        variants = {key.not_due for key in self._programs if key.kind in ("plain", "windowed")}
+        if len(variants) == _MANY + 1:
+            cadences = ", ".join(map(str, sorted(self.cadences)))
+            warnings.warn(
+                f"{self._name} is compiled for more than {_MANY} combinations of what is due: it reports "
+                f"with every= {cadences}. Choose cadences that are multiples of one another, such as "
+                "10 and 100, or use instrument(gate='cond').",
+                JaxboardWarning,
+                stacklevel=2,
+            )
+        return program
 
-    def _harvested(
-        self, args: Any, kwargs: Any, *, final: bool, **more: Any
-    ) -> tuple[Any, list[Harvested]]:
-        """Calls the function in the midst of tracing: its results, and its reports.
+    # ------------------------------------------------------------------------------- tracing
+
+    def _collect_final(
+        self,
+        args: Args,
+        kwargs: Kwargs,
+        *,
+        not_due: frozenset[int] = _ALL_DUE,
+        step: jax.Array | None = None,
+        stream: Stream | None = None,
+    ) -> tuple[PyTree, list[Harvested]]:
+        """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
+        with self._context(not_due):
+            out, reports = self._collect(args, kwargs, final=True, step=step, stream=stream)
+        # A new set, as a call on another thread may be reading the old one.
+        self.cadences = self.cadences | {r.spec.every for r in reports if r.spec.every > 1}
+        return out, reports
+
+    def _context(self, not_due: frozenset[int]) -> contextlib.AbstractContextManager[None]:
+        runs = self._options.seed_runs or context.current().runs
+        return context.override(every=self._options.every, harvested=True, runs=runs, muted=not_due)
+
+    def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
+        step = self._options.step
+        return None if step is None else jnp.asarray(step(*args, **kwargs))
+
+    def _collect(
+        self,
+        args: Args,
+        kwargs: Kwargs,
+        *,
+        final: bool,
+        step: jax.Array | None = None,
+        stream: Stream | None = None,
+    ) -> tuple[PyTree, list[Harvested]]:
+        """Trace the function and return its results and its reports.
 
         Args:
-            args: of the function.
-            kwargs: of the function.
-            final: see :func:`collect`.
-            more: for :func:`collect`.
+            args: the positional arguments: tracers and static values.
+            kwargs: the keyword arguments.
+            final: see :func:`harvest`.
+            step: see :func:`harvest`.
+            stream: see :func:`harvest`.
         """
-        numbers = {
+        static_positions = {
             n % len(args)
-            for n in self._options.get("static_argnums", ())
+            for n in self._jit_options.get("static_argnums", ())
             if -len(args) <= n < len(args)
         }
-        names = self._options.get("static_argnames", ())
+        static_names = self._jit_options.get("static_argnames", ())
         dynamic = (
-            {i: x for i, x in enumerate(args) if i not in numbers},
-            {name: x for name, x in kwargs.items() if name not in names},
+            {i: x for i, x in enumerate(args) if i not in static_positions},
+            {name: x for name, x in kwargs.items() if name not in static_names},
         )
 
-        def call(dynamic: Any) -> Any:
+        def with_static(dynamic: tuple[dict[int, PyTree], Kwargs]) -> PyTree:
             positional = [dynamic[0].get(i, x) for i, x in enumerate(args)]
             return self._fn(*positional, **{**kwargs, **dynamic[1]})
 
-        closed, shape = jax.make_jaxpr(call, return_shape=True)(dynamic)
-        results, reports = collect(closed, jax.tree.leaves(dynamic), final=final, **more)
+        closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
+        results, reports = harvest(
+            closed, jax.tree.leaves(dynamic), final=final, step=step, stream=stream
+        )
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports
 
-    def _jit(self, function: Any, *, hidden: int = 0, counted: int | None = None) -> Any:
-        """``function`` jitted as the user's was.
+    def _jit(
+        self, function: Callable[..., PyTree], *, num_hidden: int = 0, num_args: int | None = None
+    ) -> jax.stages.Wrapped:
+        """Return ``function`` jitted with the options of the user's function.
 
         Args:
-            function: called like the user's.
-            hidden: how many results it has beside the user's.
-            counted: None; or that it takes one argument before the user's, and how many those are.
+            function: takes the arguments of the user's function.
+            num_hidden: the number of its results besides those of the user's function.
+            num_args: if it takes one more argument before those of the call, the number of the call's
+                positional arguments; else None.
         """
-        options = dict(self._options)
-        if hidden and "out_shardings" in options:
-            options["out_shardings"] = (options["out_shardings"], *[None] * hidden)
+        options = dict(self._jit_options)
+        if num_hidden and "out_shardings" in options:
+            options["out_shardings"] = (options["out_shardings"], *[None] * num_hidden)
 
-        # The name in profiles, and the signature that static and donated arguments are told by.
+        # Gives the program the user's name in profiles, and the signature that jax.jit resolves the names of
+        # static and donated arguments with.
         @functools.wraps(self._fn)
-        def named(*args: Any, **kwargs: Any) -> Any:
+        def named(*args: object, **kwargs: object) -> PyTree:
             return function(*args, **kwargs)
 
-        if counted is not None:
-            options = _with_one_before(options, counted)
+        if num_args is not None:
+            options = _shift_options(options, num_args)
             signature = inspect.signature(self._fn)
-            first = inspect.Parameter("_jaxboard_given", inspect.Parameter.POSITIONAL_ONLY)
+            leading = inspect.Parameter("_jaxboard_leading", inspect.Parameter.POSITIONAL_ONLY)
             named.__dict__["__signature__"] = signature.replace(
-                parameters=[first, *signature.parameters.values()]
+                parameters=[leading, *signature.parameters.values()]
             )
         return jax.jit(named, **options)
 
 
-def _with_one_before(options: dict[str, Any], count: int) -> dict[str, Any]:
-    """The options of ``jax.jit`` for a function that takes one argument before ``count`` others."""
+def _shift_options(options: dict[str, Any], num_args: int) -> dict[str, Any]:
+    """Return the options of ``jax.jit`` for a function with one argument before ``num_args`` others."""
     options = dict(options)
     static = options.get("static_argnums", ())
     for name in ("static_argnums", "donate_argnums"):
         if name in options:
             options[name] = tuple(n if n < 0 else n + 1 for n in options[name])
     if "in_shardings" in options:
-        theirs = options["in_shardings"]
-        if not isinstance(theirs, tuple):  # one for all of them
-            theirs = (theirs,) * (count - len({n % count for n in static if -count <= n < count}))
-        options["in_shardings"] = (None, *theirs)
+        shardings = options["in_shardings"]
+        if not isinstance(shardings, tuple):  # one for all dynamic arguments
+            num_static = len({n % num_args for n in static if -num_args <= n < num_args})
+            shardings = (shardings,) * (num_args - num_static)
+        options["in_shardings"] = (None, *shardings)
     return options

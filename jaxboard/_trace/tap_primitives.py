@@ -1,15 +1,18 @@
-"""The primitives of a tap: values pass as they are, and the gradient that comes back is reported.
+"""The primitives of a tap: values pass unchanged, and the gradient that flows back is reported.
 
-Not a ``custom_vjp``, which would refuse forward-mode derivatives: ``tap`` leaves behind, where somebody
-differentiates, a linear identity on the tangent, whose transpose reports.
+``tap`` becomes, where it is differentiated, a linear identity on the tangent whose transpose reports. A
+``custom_vjp`` would do the same, but refuse forward-mode derivatives.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
+import jax.core
 import jax.numpy as jnp
+from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -17,55 +20,90 @@ from jaxboard._frame import ReportSpec
 from jaxboard._reduce import floats
 from jaxboard._trace.primitives import report
 
-tap_p = Primitive("jaxboard_tap")
-tangent_p = Primitive("jaxboard_tap_tangent")
+# --- What both primitives share -------------------------------------------------------------------
 
 
-def tap(spec: ReportSpec, value: Any) -> Any:
-    """The value; the norms of its gradients are reported as ``spec`` says."""
-    return tap_p.bind(value, spec=spec, rank=jnp.ndim(value))
-
-
-def _same(value: Any, **_: Any) -> Any:
+def _identity(value: Array, *, spec: ReportSpec, rank: int) -> Array:
     return value
 
 
-def _lower(_: Any, operand: Any, **__: Any) -> list[Any]:
+def _abstract_identity(
+    aval: jax.core.AbstractValue, *, spec: ReportSpec, rank: int
+) -> jax.core.AbstractValue:
+    return aval
+
+
+def _batch(
+    primitive: Primitive,
+    operands: Sequence[Array],
+    dims: Sequence[int],
+    *,
+    spec: ReportSpec,
+    rank: int,
+) -> tuple[Array, int]:
+    (value,), (dim,) = operands, dims
+    return primitive.bind(jnp.moveaxis(value, dim, 0), spec=spec, rank=rank), 0
+
+
+def _lowering(
+    ctx: mlir.LoweringRuleContext, operand: Any, *, spec: ReportSpec, rank: int
+) -> list[Any]:
     return [operand]
 
 
-def _batch(primitive: Primitive, operands: Any, dims: Any, **params: Any) -> Any:
-    (value,), (dim,) = operands, dims
-    return primitive.bind(jnp.moveaxis(value, dim, 0), **params), 0
+def _register(primitive: Primitive) -> None:
+    """Make a primitive the identity, also on batches."""
+    primitive.def_impl(_identity)
+    primitive.def_abstract_eval(_abstract_identity)
+    batching.primitive_batchers[primitive] = functools.partial(_batch, primitive)
+    mlir.register_lowering(primitive, _lowering)
 
 
-for _primitive in (tap_p, tangent_p):
-    _primitive.def_impl(_same)
-    _primitive.def_abstract_eval(_same)
-    mlir.register_lowering(_primitive, _lower)
-    batching.primitive_batchers[_primitive] = functools.partial(_batch, _primitive)
+# --- The tap --------------------------------------------------------------------------------------
+
+tap_p = Primitive("jaxboard_tap")
+_register(tap_p)
 
 
-def _differentiate(primals: Any, tangents: Any, **params: Any) -> Any:
-    # Whoever differentiates this again gets no second tap: a gradient is reported once.
+def tap(spec: ReportSpec, value: Array) -> Array:
+    """Return ``value``, and report the norms of its gradients as ``spec`` describes."""
+    return tap_p.bind(value, spec=spec, rank=jnp.ndim(value))
+
+
+def _tap_jvp(
+    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], *, spec: ReportSpec, rank: int
+) -> tuple[Array, Array | ad.Zero]:
+    # The primal result is no tap: a second derivative does not report the gradient again.
     (value,), (tangent,) = primals, tangents
-    passed = tangent if isinstance(tangent, ad.Zero) else tangent_p.bind(tangent, **params)
-    return value, passed
+    if isinstance(tangent, ad.Zero):
+        return value, tangent
+    return value, tangent_p.bind(tangent, spec=spec, rank=rank)
 
 
-def _differentiate_tangent(primals: Any, tangents: Any, **params: Any) -> Any:
-    return tangent_p.bind(*primals, **params), tangents[0]
+ad.primitive_jvps[tap_p] = _tap_jvp
+
+# --- Its tangent ----------------------------------------------------------------------------------
+
+tangent_p = Primitive("jaxboard_tap_tangent")
+_register(tangent_p)
 
 
-def _transpose(gradient: Any, _: Any, *, spec: ReportSpec, rank: int) -> list[Any]:
+def _tangent_jvp(
+    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], *, spec: ReportSpec, rank: int
+) -> tuple[Array, Array | ad.Zero]:
+    return tangent_p.bind(*primals, spec=spec, rank=rank), tangents[0]
+
+
+def _tangent_transpose(
+    gradient: Array | ad.Zero, operand: ad.UndefinedPrimal, *, spec: ReportSpec, rank: int
+) -> list[Array | ad.Zero]:
     if not isinstance(gradient, ad.Zero):
         # In at least 32 bits: squares of smaller floats overflow.
         magnitude = floats(jnp.abs(gradient))
-        own = tuple(range(gradient.ndim - rank, gradient.ndim))
-        report(spec, jnp.sqrt(jnp.square(magnitude).sum(own)))
+        axes = tuple(range(gradient.ndim - rank, gradient.ndim))
+        report(spec, jnp.sqrt(jnp.square(magnitude).sum(axes)))
     return [gradient]
 
 
-ad.primitive_jvps[tap_p] = _differentiate
-ad.primitive_jvps[tangent_p] = _differentiate_tangent
-ad.primitive_transposes[tangent_p] = _transpose
+ad.primitive_jvps[tangent_p] = _tangent_jvp
+ad.primitive_transposes[tangent_p] = _tangent_transpose

@@ -1,13 +1,12 @@
 """Sinks, which write the records of a run, and the types that a sink receives.
 
 ``Run(logdir)`` writes event files through a :class:`TensorBoardSink`. ``Run(logdir, sinks=[...])`` writes to other
-sinks instead. To write both, pass both: ``sinks=[TensorBoardSink(logdir), MySink()]``. A sink of your own has the
-methods of :class:`Sink` and needs no import from elsewhere in jaxboard.
+sinks instead. To write both, pass both: ``sinks=[TensorBoardSink(logdir), MySink()]``. A sink of your own is a
+subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
 """
 
 from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, records
 from jaxboard.sinks._protocol import Sink
-from jaxboard.sinks.fanout import FanOut as FanOut
 from jaxboard.sinks.memory import MemorySink
 from jaxboard.sinks.tensorboard import TensorBoardSink
 

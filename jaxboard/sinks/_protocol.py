@@ -1,4 +1,4 @@
-"""What a run writes to."""
+"""The interface of a sink."""
 
 from __future__ import annotations
 
@@ -9,31 +9,59 @@ from jaxboard.records import Batch
 
 @runtime_checkable
 class Sink(Protocol):
-    """Takes the records of a run and puts them where somebody will look.
+    """Base class of everything that a run writes to.
 
-    A run calls its sinks from one thread, its flusher, and never from the training loop. A batch counts
-    as delivered once the ``flush`` after its ``write`` has returned. A sink may raise where the machine
-    fails it: the run then shows the fault, and writes all batches again that were not delivered, the same
-    objects in the same order; what never got through is raised at ``close``. For a value that it cannot
-    show a sink must not raise: it would get it again and again. If it has a method ``open()``, that is
-    called first, on the flusher's thread, for what takes long.
+    A subclass implements :meth:`write`, :meth:`flush` and :meth:`close`, and :meth:`open` if opening is
+    slow. A run calls them from one background thread, its flusher, and never from the training loop. In a
+    process that does not write (all but process 0 of a job), it calls :meth:`close` only.
 
-    A sink that keeps itself what it could not write (as :class:`FanOut` does) says so by two attributes:
-    ``undelivered``, how many reports that are, and ``takes_more``, whether the run may go on with the next
-    batch; it then gets empty ones, too, to try again with.
+    A report is **pending** until the ``flush`` after its ``write`` has returned; then it is **written**.
+    Any method may raise if the machine fails. The run then logs the fault, assumes that the sink lost
+    everything since its last successful ``flush``, and writes those batches again, in the same order and
+    before newer ones. A sink that has failed must therefore forget what it had not flushed. Other sinks
+    of the run are not affected. Reports that are still pending when the run closes are **lost**:
+    :meth:`jaxboard.Run.close` raises an error that counts them.
 
-    What a batch holds is of the run itself, or of one beneath it, whose name is its ``run``. The same tag may be
-    in many of them, at the same steps.
+    A sink must not raise for a value that it cannot show: the run would write that value again and again.
+    Skip it.
+
+    A batch belongs to the run and is shared by its sinks: do not modify it. Its records may belong to runs
+    below the run (:attr:`jaxboard.records.Record.run`), with equal tags at equal steps.
+
+    Example:
+        >>> from jaxboard.records import Batch, records
+        >>> from jaxboard.sinks import Sink
+        >>> class PrintSink(Sink):
+        ...     def write(self, batch: Batch) -> None:
+        ...         for record in records(batch):
+        ...             print(record.step, record.tag, record.value)
+        ...
+        ...     def flush(self) -> None:
+        ...         pass
+        ...
+        ...     def close(self) -> None:
+        ...         pass
+        >>> import jaxboard as jb
+        >>> with jb.Run(None, sinks=[PrintSink()]):
+        ...     jb.scalar("loss", 0.5, step=3)
+        3 loss 0.5
     """
 
+    def open(self) -> None:
+        """Do slow preparations, such as imports and connections.
+
+        Called once, before any other method. The default does nothing. If ``open`` raises, the fault is logged and
+        :meth:`write` is called all the same: it should open what it needs.
+        """
+
     def write(self, batch: Batch) -> None:
-        """Takes a batch. It need not be on disk before ``flush``."""
+        """Accept a batch. It need not be durable before :meth:`flush`."""
         ...
 
     def flush(self) -> None:
-        """Makes everything written so far visible to readers, and safe if the process is killed."""
+        """Make everything written so far visible to readers, and safe if the process is killed."""
         ...
 
     def close(self) -> None:
-        """Flushes and lets go of files. Called once, last."""
+        """Flush, and release files and connections. Called once, last."""
         ...

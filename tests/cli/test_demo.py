@@ -1,4 +1,4 @@
-"""``python -m jaxboard demo``, run for real and looked at in a real TensorBoard."""
+"""``python -m jaxboard demo``, run in a process and shown by a real TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 from tensorboard_server import Server, tensorboard
 
-STEPS = 600  # what it takes unless told otherwise
+STEPS = 600  # the default
 LAYERS = [f"layer{n}/{name}" for n in (1, 2, 3) for name in ("bias", "kernel")]
 TRAIN = ["train/accuracy", "train/gradient_norm", "train/learning_rate", "train/loss"]
 EVAL = ["eval/accuracy", "eval/loss"]
-OFTEN = list(range(0, STEPS, 15))  # TensorBoard shows up to 50 histograms, so all of them
+OFTEN = list(range(0, STEPS, 15))  # TensorBoard shows up to 50 histograms, which is more
 EVALS = [*OFTEN, STEPS - 1]
 
 
 class Demo(NamedTuple):
-    """A demo that ran: where it was told to write, what it printed, how long it took."""
+    """A finished demo: its log directory, its output and its duration."""
 
     logdir: pathlib.Path
     output: str
@@ -44,7 +44,7 @@ class Demo(NamedTuple):
 
 
 def demo_process(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    # As a user's shell would start it: on one device.
+    # On one device, as in a user's shell.
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     command = [sys.executable, "-m", "jaxboard", "demo", *arguments]
     return subprocess.run(
@@ -68,25 +68,25 @@ def server(demo: Demo) -> Iterator[Server]:
 
 
 def printed(demo: Demo) -> dict[str, tuple[int, str]]:
-    """Tag -> (points, last value), from the table that the demo ends with."""
+    """Return the number of points and the last value of each tag in the printed table."""
     rows = re.findall(r"^    (\S+) +(\d+)  (.+)$", demo.output, re.MULTILINE)
     return {tag: (int(points), last) for tag, points, last in rows}
 
 
 def png_size(file: bytes) -> tuple[int, int]:
-    """Width and height from the header of a PNG (ISO/IEC 15948, 11.2.2)."""
+    """Return width and height from the header of a PNG (ISO/IEC 15948, 11.2.2)."""
     signature, width, height = struct.unpack(">8s8xII", file[:24])
     assert signature == b"\x89PNG\r\n\x1a\n"
     return width, height
 
 
 def test_takes_less_than_a_minute(demo: Demo) -> None:
-    """From typing the command to its end, imports and compilation included."""
+    """The demo takes less than a minute, imports and compilation included."""
     assert demo.seconds < 60
 
 
 def test_scalars_on_disk(demo: Demo) -> None:
-    """Each step has its points, and each evaluation belongs to the step before it."""
+    """Each step has one point per tag, and each evaluation belongs to the step before it."""
     events = demo.events()
     assert sorted(events.Tags()["scalars"]) == sorted(TRAIN + EVAL)
     for tag in TRAIN:
@@ -96,7 +96,7 @@ def test_scalars_on_disk(demo: Demo) -> None:
 
 
 def test_it_learns(demo: Demo) -> None:
-    """The curve that people see goes the right way, and the numbers are what they are called."""
+    """The test accuracy is high and plausible, and the learning rate falls."""
     events = demo.events()
     accuracy = events.Scalars("eval/accuracy")[-1].value
     assert accuracy > 0.95
@@ -106,8 +106,8 @@ def test_it_learns(demo: Demo) -> None:
     assert all(late < early for early, late in itertools.pairwise(rates))
 
 
-def test_the_table_is_what_is_on_disk(demo: Demo) -> None:
-    """What the demo prints at its end is read from the files: every tag, its points, its last value."""
+def test_the_printed_table(demo: Demo) -> None:
+    """The printed table agrees with the files: every tag, its points and its last value."""
     events, table = demo.events(), printed(demo)
     for tag in TRAIN + EVAL:
         points = events.Scalars(tag)
@@ -123,8 +123,8 @@ def test_the_table_is_what_is_on_disk(demo: Demo) -> None:
     assert table["about"][1] == "### Handwritten digits"
 
 
-def test_it_says_where_to_look(demo: Demo) -> None:
-    """The last lines are the command that shows the run."""
+def test_the_tensorboard_command(demo: Demo) -> None:
+    """The output ends with the command that shows the run."""
     assert demo.output.rstrip().endswith(f" -m tensorboard.main --logdir {demo.logdir}")
 
 
@@ -138,7 +138,7 @@ def test_scalars_over_http(demo: Demo, server: Server) -> None:
 
 
 def test_histograms_over_http(demo: Demo, server: Server) -> None:
-    """Each parameter has a histogram of its gradient, which counts all of its elements."""
+    """Each parameter has histograms of its gradient that count all of its elements."""
     sizes = {"layer1": 64 * 100, "layer2": 100 * 100, "layer3": 100 * 10}
     outputs = {"layer1": 100, "layer2": 100, "layer3": 10}
     for layer in LAYERS:
@@ -150,7 +150,7 @@ def test_histograms_over_http(demo: Demo, server: Server) -> None:
 
 
 def test_images_over_http(demo: Demo, server: Server) -> None:
-    """The inputs and the test sheet are there, as pictures that a browser can show."""
+    """The inputs and the test sheet are PNG images."""
     for sample in range(4):
         (*_, last) = server.images(demo.run, "train/inputs", sample=sample)
         assert last["step"] == OFTEN[-1]
@@ -162,14 +162,14 @@ def test_images_over_http(demo: Demo, server: Server) -> None:
 
 
 def test_text_over_http(demo: Demo, server: Server) -> None:
-    """The description is rendered, its table too."""
+    """The description and its table are rendered."""
     (entry,) = server.text(demo.run, "about")
     assert "<h3>Handwritten digits</h3>" in entry["text"]
     assert "<table>" in entry["text"]
 
 
 def test_hparams_over_http(demo: Demo, server: Server) -> None:
-    """What the run was started with is in the HParams dashboard, which calls it finished."""
+    """The HParams dashboard has the hyperparameters and marks the run as finished."""
     (group,) = server.hparams()
     assert group["hparams"] == {
         "learning_rate": 3e-3,
@@ -184,7 +184,7 @@ def test_hparams_over_http(demo: Demo, server: Server) -> None:
 
 
 def test_few_steps(tmp_path: pathlib.Path) -> None:
-    """Even one step is a demo."""
+    """The demo works with a single step."""
     process = demo_process("--logdir", str(tmp_path), "--steps", "1")
     assert process.returncode == 0, process.stderr
     (run,) = tmp_path.iterdir()
@@ -194,19 +194,19 @@ def test_few_steps(tmp_path: pathlib.Path) -> None:
     assert len(tensor_util.make_ndarray(sheet.tensor_proto)) == 3  # width, height, one picture
 
 
-def test_steps_have_to_be_positive() -> None:
-    """A number of steps that makes no run is refused with what is wrong with it."""
+def test_steps_must_be_positive() -> None:
+    """A number of steps below 1 is an error."""
     process = demo_process("--steps", "0")
     assert process.returncode == 2
     assert process.stderr.endswith("error: argument --steps: 0 is not at least 1\n")
 
 
-def test_a_missing_extra_is_named(tmp_path: pathlib.Path) -> None:
-    """Without what the demo needs it says so, with the command that installs it, not a traceback."""
+def test_a_missing_requirement(tmp_path: pathlib.Path) -> None:
+    """A missing requirement prints the command that installs it instead of a traceback."""
     tmp_path.joinpath("tqdm.py").write_text("raise ModuleNotFoundError('none', name='tqdm')")
     process = demo_process("--logdir", str(tmp_path / "runs"), PYTHONPATH=str(tmp_path))
     assert process.returncode == 1
     assert process.stderr == (
-        "The demo needs tqdm, which is not installed here. Everything it needs:\n\n"
+        "The demo needs tqdm, which is not installed. Install its requirements with:\n\n"
         f"  {sys.executable} -m pip install 'jaxboard-tb[demo]'\n"
     )

@@ -1,4 +1,4 @@
-"""``python -m jaxboard doctor``: what is broken is found, and the command that mends it."""
+"""``python -m jaxboard doctor`` finds problems and prints the commands that fix them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import sys
 
 import pytest
 
-from jaxboard._cli.doctor import Installed, State, packages, versions
+from jaxboard._cli import doctor
+from jaxboard._cli.doctor import CheckResult, InstalledPackages, Status, check_packages, versions
 
 PIP = f"{sys.executable} -m pip"
 PROFILE = "[tensorboard_plugins]\nprofile = {}.profile_plugin_loader:ProfilePluginLoader\n"
 
 
 def distribution(folder, name, version="1.0", requires=(), entry_points=""):
-    """Metadata as pip leaves it, of a distribution without files."""
+    """Write the metadata of a distribution without files, in the format of pip."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
@@ -25,15 +26,15 @@ def distribution(folder, name, version="1.0", requires=(), entry_points=""):
     (info / "entry_points.txt").write_text(entry_points)
 
 
-def examined(folder):
+def results(folder):
     return [
-        (finding.state, finding.text, finding.command)
-        for finding in packages(Installed([str(folder)]))
-        if "NVIDIA" not in finding.text  # true of some machines
+        (result.status, result.text, result.command)
+        for result in check_packages(InstalledPackages([str(folder)]))
+        if "NVIDIA" not in result.text  # depends on the machine
     ]
 
 
-def doctor(**environment):
+def run_doctor(**environment):
     return subprocess.run(
         [sys.executable, "-m", "jaxboard", "doctor"],
         capture_output=True,
@@ -43,8 +44,8 @@ def doctor(**environment):
     )
 
 
-def test_nothing_is_broken(tmp_path):
-    """Versions that fit are left alone, markers and extras considered, and the empty stub of a plugin."""
+def test_a_good_installation(tmp_path):
+    """Matching versions, requirements of extras or other markers, and an empty plugin are no problem."""
     distribution(
         tmp_path,
         "jaxboard-tb",
@@ -53,14 +54,14 @@ def test_nothing_is_broken(tmp_path):
     distribution(tmp_path, "tensorboard", "2.21.0")
     distribution(tmp_path, "xprof", "2.24.2", entry_points=PROFILE.format("xprof"))
     distribution(tmp_path, "tensorboard-plugin-profile", "2.24.2", requires=["xprof>=2.24"])
-    assert examined(tmp_path) == []
+    assert results(tmp_path) == []
 
 
 def test_versions(tmp_path):
-    """TensorFlow counts under whatever name it was installed; what is absent is named."""
+    """TensorFlow is listed under any of its names, and missing packages are named."""
     for name in ("jax", "jaxlib", "tensorflow-cpu", "tensorboard", "protobuf"):
         distribution(tmp_path, name, "2.0")
-    assert versions(Installed([str(tmp_path)])) == [
+    assert versions(InstalledPackages([str(tmp_path)])) == [
         "jax 2.0",
         "jaxlib 2.0",
         "tensorboard 2.0",
@@ -72,21 +73,21 @@ def test_versions(tmp_path):
 
 
 def test_unmet_requirements(tmp_path):
-    """A TensorBoard too old, or a protobuf too new for TensorFlow, is named with the version wanted."""
+    """A version that does not match a requirement is reported with the required version."""
     distribution(tmp_path, "jaxboard-tb", requires=["tensorboard>=2.21", "numpy"])
     distribution(tmp_path, "tensorboard", "2.18.0")
     distribution(
         tmp_path, "tensorflow", "2.20.0", requires=["protobuf<6,>=5", "tensorboard~=2.18.0"]
     )
     distribution(tmp_path, "protobuf", "7.1")
-    assert examined(tmp_path) == [
+    assert results(tmp_path) == [
         (
-            State.BROKEN,
+            Status.BROKEN,
             "jaxboard-tb 1.0 requires tensorboard>=2.21, numpy.",
             f"{PIP} install 'tensorboard>=2.21' 'numpy'",
         ),
         (
-            State.BROKEN,
+            Status.BROKEN,
             "tensorflow 2.20.0 requires protobuf<6,>=5.",
             f"{PIP} install 'protobuf<6,>=5'",
         ),
@@ -98,12 +99,12 @@ def test_unmet_requirements(tmp_path):
     [
         (
             {"tensorflow": "", "tensorflow-cpu": ""},
-            "tensorflow and tensorflow-cpu overwrite each other: all are the module tensorflow.",
+            "tensorflow and tensorflow-cpu overwrite each other: all install the module tensorflow.",
             f"{PIP} uninstall -y tensorflow tensorflow-cpu && {PIP} install tensorflow==1.0",
         ),
         (
             {"tensorboard": PROFILE.format("a"), "tb-nightly": PROFILE.format("a")},
-            "tensorboard and tb-nightly overwrite each other: both are the module tensorboard.",
+            "tensorboard and tb-nightly overwrite each other: both install the module tensorboard.",
             f"{PIP} uninstall -y tensorboard tb-nightly && {PIP} install 'tensorboard>=2.21'",
         ),
         (
@@ -112,8 +113,8 @@ def test_unmet_requirements(tmp_path):
                 "tensorboard-plugin-profile": PROFILE.format("tensorboard_plugin_profile"),
             },
             (
-                "tensorboard-plugin-profile and xprof both bring TensorBoard's profile plugin, and "
-                "TensorBoard does not start with a plugin that is there twice."
+                "tensorboard-plugin-profile and xprof both provide TensorBoard's profile plugin, and "
+                "TensorBoard does not start with a duplicate plugin."
             ),
             f"{PIP} uninstall -y tensorboard-plugin-profile",
         ),
@@ -121,34 +122,47 @@ def test_unmet_requirements(tmp_path):
     ids=["tensorflow", "tensorboard", "profile"],
 )
 def test_clashes(tmp_path, names, text, command):
-    """Distributions that spoil each other are found by their metadata."""
+    """Distributions that conflict are found by their metadata."""
     for name, entry_points in names.items():
         distribution(tmp_path, name, entry_points=entry_points)
-    assert examined(tmp_path) == [(State.BROKEN, text, command)]
+    assert results(tmp_path) == [(Status.BROKEN, text, command)]
 
 
 def test_a_cuda_plugin_of_another_version(tmp_path):
-    """JAX ignores a plugin whose version isn't jaxlib's."""
+    """A CUDA plugin of another version than jaxlib, which JAX ignores, is reported."""
     distribution(tmp_path, "jax", "0.10.2")
     distribution(tmp_path, "jaxlib", "0.10.2")
     distribution(tmp_path, "jax-cuda13-plugin", "0.10.1")
     distribution(tmp_path, "jax-cuda13-pjrt", "0.10.2")
-    assert examined(tmp_path) == [
+    assert results(tmp_path) == [
         (
-            State.BROKEN,
-            "jax-cuda13-plugin 0.10.1 is for another jaxlib than 0.10.2: JAX leaves the GPU alone.",
+            Status.BROKEN,
+            "jax-cuda13-plugin 0.10.1 does not match jaxlib 0.10.2, so JAX ignores the GPU.",
             f"{PIP} install 'jax[cuda13]==0.10.2'",
         )
     ]
 
 
-def test_what_runs_here():
-    """The report comes with or without TensorFlow and xprof, and says which of them are there."""
-    done = doctor()
+def test_each_result_is_printed_immediately(monkeypatch, capsys):
+    """A result is printed before the next check starts."""
+
+    def checks(_):
+        yield CheckResult(Status.OK, "first")
+        assert capsys.readouterr().out.endswith("\nok       first\n")
+        yield CheckResult(Status.BROKEN, "second", "command")
+
+    monkeypatch.setattr(doctor, "check_features", checks)
+    assert doctor.main() == 1
+    assert capsys.readouterr().out == "\nbroken   second\n         fix: command\n"
+
+
+def test_the_report_of_this_machine():
+    """The report is complete with or without TensorFlow and xprof, and lists the ones installed."""
+    done = run_doctor()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ok       JAX runs on 8 x cpu (cpu)." in done.stdout
     assert "ok       TensorBoard finds its plugins." in done.stdout
-    installed = Installed()
+    installed = InstalledPackages()
     tensorflow = installed.matching("tensorflow(-cpu)?")
     assert ("can be imported: event files are written by tf.summary" in done.stdout) == bool(
         tensorflow
@@ -157,20 +171,20 @@ def test_what_runs_here():
     assert tab in done.stdout
 
 
-def test_what_is_broken_here(tmp_path):
-    """A TensorFlow that can't be imported and devices that don't start: status 1, and the rest still comes."""
+def test_a_broken_installation(tmp_path):
+    """A broken TensorFlow and broken devices give exit status 1, and the report is still complete."""
     for name in ("tensorflow", "tensorflow-cpu"):
         if name in {d.metadata["Name"] for d in importlib.metadata.distributions()}:
             break
     else:
         name = "tensorflow"
         distribution(tmp_path, name)
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('libcuda is not what it was')\n")
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('libcuda has the wrong version')\n")
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = doctor(PYTHONPATH=path, JAX_PLATFORMS="abacus")
+    done = run_doctor(PYTHONPATH=path, JAX_PLATFORMS="abacus")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    at = lines.index("broken   TensorFlow: ImportError: libcuda is not what it was")
-    assert lines[at + 1].startswith(f"         mend it: {PIP} install --force-reinstall tensorflow")
+    at = lines.index("broken   TensorFlow: ImportError: libcuda has the wrong version")
+    assert lines[at + 1].startswith(f"         fix: {PIP} install --force-reinstall tensorflow")
     assert any(line.startswith("broken   JAX's devices: ") for line in lines)
     assert "ok       TensorBoard finds its plugins." in lines

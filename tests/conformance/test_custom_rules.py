@@ -15,7 +15,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
-from jaxboard._trace import harvest
+from jaxboard import _log
 from jaxboard.testing import capture
 
 X = np.float32(2.0)
@@ -108,7 +108,7 @@ PROGRAMS = [
 @pytest.fixture(autouse=True)
 def warnings_anew():
     """Every test sees the warnings that are given once."""
-    harvest._warned.clear()
+    _log.forget_warnings()
 
 
 def both(around, program):

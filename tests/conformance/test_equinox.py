@@ -253,7 +253,7 @@ def test_watch_names():
 def test_messages():
     """A step of its own, and to be instrumented twice, are refused in so many words."""
     step = eqx.filter_jit(lambda x: x)
-    with pytest.raises(jb.ReportError, match=r"step=...\): over eqx.filter_jit .* Set run.step"):
+    with pytest.raises(jb.UsageError, match=r"step=...\): over eqx.filter_jit .* Set run.step"):
         jb.instrument(step, step=lambda x: x)
-    with pytest.raises(jb.ReportError, match="is instrumented already"):
+    with pytest.raises(jb.UsageError, match="is already instrumented"):
         jb.instrument(jb.instrument(step))

@@ -12,7 +12,7 @@ from conformance.cases import CASES, Case
 from conformance.limits import limit_of
 
 import jaxboard as jb
-from jaxboard._trace import harvest
+from jaxboard import _log
 from jaxboard.testing import capture
 
 CALLS = 2
@@ -66,7 +66,7 @@ def case(request):
 @pytest.fixture(autouse=True)
 def warnings_anew():
     """Every test sees the warnings that are given once."""
-    harvest._warned.clear()
+    _log.forget_warnings()
 
 
 def test_output(case):

@@ -1,4 +1,4 @@
-"""The buffer: order, bounds, and who waits for whom."""
+"""The buffer: order, limits, and which thread waits for which."""
 
 import threading
 
@@ -19,7 +19,7 @@ def steps(items):
 
 
 def test_items_come_out_in_the_order_of_putting():
-    """Frames and records leave in one order, that in which they were reported."""
+    """Frames and records leave in the order in which they were reported."""
     buffer = Buffer(100, LARGE)
     for step in range(10):
         buffer.put(record(step) if step % 2 else frame(step))
@@ -27,8 +27,8 @@ def test_items_come_out_in_the_order_of_putting():
     assert len(buffer) == 0
 
 
-def test_what_is_not_computed_stays_in_its_place():
-    """A frame whose device is still at work is left, and with it what was reported after it."""
+def test_a_frame_that_is_not_computed_stays():
+    """A frame that the device still computes stays in the buffer, and so does everything after it."""
     buffer = Buffer(100, LARGE)
     slow = [Pending(), Pending()]
     for step, array in enumerate([None, slow[0], None, slow[1]]):
@@ -41,8 +41,8 @@ def test_what_is_not_computed_stays_in_its_place():
     assert steps(buffer.take_ready()) == [1, 2, 3, 4]
 
 
-def test_a_frame_that_cannot_be_read_is_handed_out():
-    """A deleted array is ready to be found missing: it must not wait in the buffer for ever."""
+def test_a_frame_that_cannot_be_read_is_taken():
+    """A deleted array counts as ready; otherwise it would stay in the buffer forever."""
     array = jnp.zeros(1)
     array.delete()
     buffer = Buffer(100, LARGE)
@@ -50,8 +50,8 @@ def test_a_frame_that_cannot_be_read_is_handed_out():
     assert steps(buffer.take_ready()) == [0]
 
 
-def test_the_flusher_is_woken_at_half():
-    """Half a buffer is a reason to look before the time; less is not."""
+def test_a_half_full_buffer_wakes_the_flusher():
+    """A buffer that is more than half full wakes the flusher early; an emptier one does not."""
     buffer = Buffer(4, LARGE)
     buffer.put(record(0))
     buffer.put(record(1))
@@ -60,52 +60,51 @@ def test_the_flusher_is_woken_at_half():
     assert buffer.wake.is_set()
 
 
-def test_a_full_buffer_drops_and_counts_if_told_so(caplog):
-    """overflow='drop' keeps what came first, counts the reports of the rest and says so once."""
-    losses = LostReports("'here'")
-    buffer = Buffer(2, LARGE, "drop", losses=losses)
+def test_a_full_buffer_drops_and_counts(caplog):
+    """overflow='drop' keeps the first items, counts the reports of the others and logs that once."""
+    lost = LostReports("'here'")
+    buffer = Buffer(2, LARGE, "drop", lost=lost)
     for step in range(5):
         buffer.put(frame(step, of=plan("a", "b", "c")))
     assert steps(buffer.take_ready()) == [0, 1]
-    assert losses.count == 9
+    assert lost.count == 9
     assert [entry.getMessage() for entry in caplog.records] == [
         (
             "jaxboard, run 'here': reports are dropped: the buffer is full (2 calls or 1.04858e+06 "
             "MiB).\n"
-            "    What reports so fast, or why can't the sink follow? Report less often (every=), or "
-            "give Run a larger max_frames or max_bytes."
+            "    The sink cannot keep up. Report less often (every=), or pass a larger max_frames or "
+            "max_bytes to Run."
         )
     ]
-    assert str(losses.take()) == (
-        "run 'here': 9 reports did not reach the disk:\n"
-        "  9: the buffer was full (2 calls or 1.04858e+06 MiB)"
+    assert str(lost.take_error()) == (
+        "run 'here': 9 reports were lost:\n  9: the buffer was full (2 calls or 1.04858e+06 MiB)"
     )
-    assert losses.take() is None
+    assert lost.take_error() is None
 
 
-def test_the_bound_in_bytes_holds():
-    """Few large items fill a buffer as many small ones do."""
-    losses = LostReports()
-    buffer = Buffer(1000, 2**20, "drop", losses=losses)
+def test_the_limit_in_bytes():
+    """A few large items fill a buffer like many small ones."""
+    lost = LostReports()
+    buffer = Buffer(1000, 2**20, "drop", lost=lost)
     for step in range(5):
         buffer.put(record(step, value=np.zeros(100_000, np.float32)))
     assert steps(buffer.take_ready()) == [0, 1]
-    assert losses.count == 3
+    assert lost.count == 3
     buffer.put(record(5, value=np.zeros(100_000, np.float32)))
     assert steps(buffer.take_ready()) == [5]
 
 
-def test_an_item_above_the_bound_is_taken_alone():
-    """One picture larger than the whole buffer still reaches the sink."""
+def test_an_item_above_the_limit_is_accepted_alone():
+    """One image larger than the whole buffer still reaches the sink."""
     buffer = Buffer(1000, 2**10, "drop")
     buffer.put(record(0, value=np.zeros(100_000, np.float32)))
     assert steps(buffer.take_ready()) == [0]
 
 
-def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
-    """overflow='wait' loses nothing: the producer goes on once the flusher took something."""
-    losses = LostReports()
-    buffer = Buffer(3, LARGE, losses=losses, stall_secs=10 * DEADLINE)
+def test_a_full_buffer_makes_the_producer_wait():
+    """overflow='wait' loses nothing: the producer continues once the flusher has taken something."""
+    lost = LostReports()
+    buffer = Buffer(3, LARGE, lost=lost, stall_secs=10 * DEADLINE)
 
     def produce():
         for step in range(1000):
@@ -119,13 +118,13 @@ def test_a_full_buffer_makes_the_producer_wait_until_there_is_room():
     producer.join()
     taken += steps(buffer.take_ready())
     assert taken == list(range(1000))
-    assert losses.count == 0
+    assert lost.count == 0
 
 
-def test_a_producer_waits_for_the_device_as_long_as_it_takes():
-    """A buffer full of what the device has yet to compute is no stall of the sink."""
-    losses = LostReports()
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
+def test_a_producer_waits_for_the_device_without_limit():
+    """A buffer full of frames that the device still computes does not count as a stalled sink."""
+    lost = LostReports()
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=DEADLINE)
     slow = Pending()
     buffer.put(frame(0, slow))
     producer = Started(buffer.put, frame(1))
@@ -138,16 +137,16 @@ def test_a_producer_waits_for_the_device_as_long_as_it_takes():
         taken += steps(buffer.take_ready())
     producer.join()
     assert taken == [0, 1]
-    assert losses.count == 0
+    assert lost.count == 0
 
 
 def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
-    """After the stall bound items are dropped at once, until the flusher takes something again."""
-    losses = LostReports("'here'")
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=0.05)
+    """After ``stall_secs`` items are dropped immediately, until the flusher takes something again."""
+    lost = LostReports("'here'")
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=0.05)
     for step in range(1000):
         buffer.put(record(step))
-    assert losses.count == 999
+    assert lost.count == 999
     assert [entry.getMessage().split(":")[1].strip() for entry in caplog.records] == [
         "the training loop waits",
         "reports are dropped",
@@ -158,20 +157,20 @@ def test_a_producer_does_not_wait_for_a_dead_sink(caplog):
 
 
 def test_callbacks_never_wait():
-    """The device waits for a callback, so a full buffer drops what comes from one."""
-    losses = LostReports()
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=10 * DEADLINE)
+    """The device waits for a callback, so a full buffer drops the reports of callbacks."""
+    lost = LostReports()
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=10 * DEADLINE)
     buffer.put(record(0))
     Started(buffer.put, record(1), may_wait=False).join()
-    assert losses.count == 1
-    with pytest.raises(RunError, match="1 report did not reach the disk"):
-        raise losses.take() or AssertionError
+    assert lost.count == 1
+    with pytest.raises(RunError, match="1 report was lost"):
+        raise lost.take_error() or AssertionError
 
 
 def test_producers_on_many_threads_lose_nothing():
-    """Eight threads and a consumer at once: every item comes out once, those of a thread in order."""
-    losses = LostReports()
-    buffer = Buffer(64, LARGE, losses=losses, stall_secs=DEADLINE)
+    """With eight producers and a consumer every item comes out once, and those of one thread in order."""
+    lost = LostReports()
+    buffer = Buffer(64, LARGE, lost=lost, stall_secs=DEADLINE)
     gate = threading.Barrier(9)
 
     def produce(name):
@@ -182,32 +181,32 @@ def test_producers_on_many_threads_lose_nothing():
     producers = [Started(produce, f"t{i}") for i in range(8)]
     gate.wait(DEADLINE)
     taken = []
-    while len(taken) < 4000 and not losses.count:
+    while len(taken) < 4000 and not lost.count:
         buffer.wake.wait(0.01)
         buffer.wake.clear()
         taken += buffer.take_ready()
     for producer in producers:
         producer.join()
-    assert losses.count == 0
+    assert lost.count == 0
     for i in range(8):
         assert [item.step for item in taken if item.tag == f"t{i}"] == list(range(500))
 
 
-def test_settle_waits_for_what_is_there():
-    """settle() returns when all can be read, or tells that its deadline has passed."""
+def test_wait_until_ready():
+    """wait_until_ready() returns True when everything is computed, and False after its deadline."""
     buffer = Buffer(10, LARGE)
     slow = Pending()
     buffer.put(frame(0, slow))
-    assert buffer.settle(deadline=0.0) is False
-    waiter = Started(buffer.settle)
+    assert buffer.wait_until_ready(deadline=0.0) is False
+    waiter = Started(buffer.wait_until_ready)
     slow.done.set()
     assert waiter.join() is True
 
 
-def test_a_closed_buffer_takes_nothing():
-    """What is put after close() is ignored, and whoever waited for room goes on."""
-    losses = LostReports()
-    buffer = Buffer(1, LARGE, losses=losses, stall_secs=DEADLINE)
+def test_a_closed_buffer_accepts_nothing():
+    """Items put after close() are ignored, and waiting producers continue."""
+    lost = LostReports()
+    buffer = Buffer(1, LARGE, lost=lost, stall_secs=DEADLINE)
     buffer.put(record(0))
     producer = Started(buffer.put, record(1))
     assert buffer.wake.wait(DEADLINE)
@@ -215,4 +214,4 @@ def test_a_closed_buffer_takes_nothing():
     producer.join()
     buffer.put(record(2))
     assert steps(buffer.take_ready()) == [0]
-    assert losses.count == 0
+    assert lost.count == 0

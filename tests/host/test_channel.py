@@ -1,4 +1,4 @@
-"""The channel: which step a call belongs to, and which run is in force."""
+"""The channel: which step a call belongs to, and which run is active."""
 
 import itertools
 import threading
@@ -15,7 +15,7 @@ def channel(step=0):
 
 
 def test_steps_of_calls():
-    """A call that advances takes the next step; one that doesn't belongs to the last one taken."""
+    """A call that advances takes the next step; another call belongs to the last step taken."""
     one = channel()
     assert [one.begin(advance) for advance in (True, True, False, True, False, False)] == [
         0,
@@ -29,14 +29,14 @@ def test_steps_of_calls():
 
 
 def test_before_the_first_step():
-    """Before any step was taken, reports belong to the step that comes first."""
+    """Before any step is taken, reports belong to the first step."""
     one = channel(5)
     assert (one.step, one.current, one.begin(advance=False)) == (5, 5, 5)
     assert one.begin(advance=True) == 5
 
 
 def test_setting_the_step():
-    """After the step was set, everything belongs to it until the next call takes it."""
+    """After the step is set, reports belong to it until the next call takes it."""
     one = channel()
     one.begin(advance=True)
     one.step = 100
@@ -46,7 +46,7 @@ def test_setting_the_step():
 
 
 def test_no_step_is_taken_twice():
-    """Calls on several threads at once each take a step of their own."""
+    """Concurrent calls on several threads each take a step of their own."""
     one, gate = channel(), threading.Barrier(4)
 
     def take():
@@ -58,8 +58,8 @@ def test_no_step_is_taken_twice():
     assert one.step == 20_000
 
 
-def test_what_is_put_lies_in_the_buffer():
-    """put() is the way into the run's buffer."""
+def test_put_appends_to_the_buffer():
+    """put() appends to the buffer of the run."""
     buffer = Buffer(100, 2**30)
     item = record()
     Channel(buffer).put(item)
@@ -68,7 +68,7 @@ def test_what_is_put_lies_in_the_buffer():
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_runs_close_in_any_order(order):
-    """The one in force is the innermost that is still open."""
+    """The active channel is the innermost one that is still open."""
     channels = [channel() for _ in range(3)]
     for one in channels:
         activate(one)
@@ -80,8 +80,8 @@ def test_runs_close_in_any_order(order):
     assert active() is None
 
 
-def test_activating_again_brings_to_the_top():
-    """A channel stands in the slot once, where it was activated last."""
+def test_activating_again_moves_to_the_top():
+    """A channel is in the stack once, at the place of its last activation."""
     one, other = channel(), channel()
     activate(one)
     activate(other)
@@ -94,8 +94,8 @@ def test_activating_again_brings_to_the_top():
     assert active() is None
 
 
-def test_the_slot_is_seen_by_every_thread():
-    """Callbacks run on threads that inherit nothing; they find the run all the same."""
+def test_every_thread_sees_the_active_channel():
+    """Host callbacks run on threads that inherit no context, and find the active channel."""
     one = channel()
     activate(one)
     assert Started(active).join() is one

@@ -1,4 +1,4 @@
-"""The flusher: what reaches the sink, when, and what happens if it doesn't."""
+"""The flusher: what reaches the sink, when, and what happens if it does not."""
 
 import threading
 
@@ -9,7 +9,9 @@ import pytest
 from by_hand import DEADLINE, Pending, Plain, Started, frame, plan, record
 
 from jaxboard._errors import RunError
+from jaxboard._host.assembled import Assembled
 from jaxboard._host.buffer import Buffer
+from jaxboard._host.delivery import Delivery
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard.records import records
@@ -19,7 +21,7 @@ NEVER = 10 * DEADLINE
 
 
 class Watched(MemorySink):
-    """Tells what is done to it, and on which thread; does what it is told to first."""
+    """A sink that records every call and its thread, and raises the queued faults first."""
 
     def __init__(self, *faults):
         super().__init__()
@@ -55,24 +57,25 @@ class Watched(MemorySink):
 
 
 class Hung(Watched):
-    """Never returns from write(), until it is let go."""
+    """A sink whose write() blocks until it is released."""
 
     def __init__(self):
         super().__init__()
         self.entered = threading.Event()
-        self.let_go = threading.Event()
+        self.released = threading.Event()
 
     def write(self, batch):
         self.entered.set()
-        self.let_go.wait(NEVER)
+        self.released.wait(NEVER)
         super().write(batch)
 
 
-def start(sink, *, flush_secs=NEVER, assembler=None, writes=None, max_frames=1000):
-    losses = LostReports("'here'")
-    buffer = Buffer(max_frames, 2**30, losses=losses, stall_secs=DEADLINE)
+def start(sink, *, flush_secs=NEVER, assembler=None, max_frames=1000, **options):
+    lost = LostReports("'here'")
+    buffer = Buffer(max_frames, 2**30, lost=lost, stall_secs=DEADLINE)
+    delivery = Delivery([sink], lost)
     flusher = Flusher(
-        buffer, assembler or Plain(), sink, flush_secs=flush_secs, losses=losses, writes=writes
+        buffer, assembler or Plain(), delivery, flush_secs=flush_secs, lost=lost, **options
     )
     flusher.start()
     return buffer, flusher
@@ -82,7 +85,7 @@ def seen(sink):
     return [(r.tag, r.step, float(r.value)) for r in sink.records]
 
 
-def test_flush_delivers_all_that_was_put():
+def test_flush_delivers_everything_that_was_put():
     """After flush() everything is written and flushed, in order, without waiting for the period."""
     sink = Watched()
     buffer, flusher = start(sink)
@@ -96,8 +99,31 @@ def test_flush_delivers_all_that_was_put():
     assert sink.threads == {"jaxboard flusher ('here')"}
 
 
+def test_a_request_at_the_time_of_a_timeout():
+    """A request is served if it arrives just after the thread's wait has timed out."""
+
+    class Late(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(timeout)
+            return False
+
+    sink = Watched()
+    lost = LostReports()
+    buffer = Buffer(1000, 2**30, lost=lost)
+    buffer.wake = Late()
+    flusher = Flusher(buffer, Plain(), Delivery([sink], lost), flush_secs=NEVER, lost=lost)
+    flusher.start()
+    buffer.put(record(0))
+    flusher.flush(DEADLINE)
+    assert seen(sink) == [("loss", 0, 0.0)]
+    buffer.put(record(1))
+    flusher.close(DEADLINE)
+    assert seen(sink) == [("loss", 0, 0.0), ("loss", 1, 1.0)]
+    assert sink.calls[-1] == "close"
+
+
 def test_it_flushes_by_itself():
-    """Nobody has to ask: what is put is flushed within the period."""
+    """A report is flushed within the period, without a call of flush()."""
     sink = Watched()
     buffer, flusher = start(sink, flush_secs=0.02)
     for step in range(3):
@@ -107,8 +133,8 @@ def test_it_flushes_by_itself():
     flusher.close(DEADLINE)
 
 
-def test_half_a_buffer_is_taken_before_the_time():
-    """A fast training loop doesn't have to wait for the period to pass."""
+def test_a_half_full_buffer_is_emptied_early():
+    """A fast training loop does not wait for the period to pass."""
     sink = Watched()
     buffer, flusher = start(sink, max_frames=4)
     for step in range(100):
@@ -117,23 +143,23 @@ def test_half_a_buffer_is_taken_before_the_time():
     assert seen(sink) == [("loss", step, step) for step in range(100)]
 
 
-def test_much_is_written_before_the_time():
-    """What was taken out of the buffer waits for the period, unless it would take much memory."""
+def test_many_bytes_are_written_early():
+    """Reports that were read wait for the period, unless they take much memory."""
     sink = Watched()
     buffer = Buffer(1000, 2**40)
-    flusher = Flusher(buffer, Plain(), sink, flush_secs=NEVER)
+    flusher = Flusher(buffer, Plain(), Delivery([sink], LostReports()), flush_secs=NEVER)
     buffer.put(record(0))
-    flusher._turn(woken=False, final=False, asked=False)
+    flusher._turn(woken=False, final=False, requested=False)
     assert len(buffer) == 0
     assert sink.calls == []
     buffer.put(record(1, value=np.zeros(2**24, np.uint8)))
-    flusher._turn(woken=False, final=False, asked=False)
+    flusher._turn(woken=False, final=False, requested=False)
     assert sink.calls == ["write", "flush"]
     assert [item.step for item in sink.records] == [0, 1]
 
 
 def test_flush_waits_for_the_device_and_the_thread_does_not():
-    """The caller waits for a frame that is being computed; the thread serves what came before it."""
+    """The caller waits for a frame that is being computed; the thread serves the reports before it."""
     sink = Watched()
     buffer, flusher = start(sink, flush_secs=0.02)
     slow = Pending(7.0)
@@ -148,8 +174,8 @@ def test_flush_waits_for_the_device_and_the_thread_does_not():
     flusher.close(DEADLINE)
 
 
-def test_flush_waits_for_callbacks_on_their_way():
-    """What a host callback has yet to report is there after flush()."""
+def test_flush_waits_for_callbacks():
+    """The reports of a host callback that has not arrived yet are written after flush()."""
     sink = Watched()
     buffer, flusher = start(sink)
 
@@ -165,7 +191,7 @@ def test_flush_waits_for_callbacks_on_their_way():
 
 
 def test_device_arrays_are_fetched_under_a_transfer_guard():
-    """jax.transfer_guard('disallow') is about the user's transfers, not this one."""
+    """jax.transfer_guard('disallow') restricts the user's transfers, and not this one."""
     sink = Watched()
     array = jnp.ones(1)
     with jax.transfer_guard("disallow"):
@@ -175,8 +201,8 @@ def test_device_arrays_are_fetched_under_a_transfer_guard():
     assert seen(sink) == [("loss", 3, 1.0)]
 
 
-def test_a_failed_batch_comes_again_before_newer_ones(caplog):
-    """The same list is offered again until it is taken; nothing is lost or written twice."""
+def test_a_failed_batch_is_written_again_before_newer_ones(caplog):
+    """The same list is written again until it succeeds; nothing is lost or written twice."""
     sink = Watched(OSError(28, "No space left on device"), OSError(28, "No space left on device"))
     buffer, flusher = start(sink, flush_secs=0.02)
     buffer.put(record(0))
@@ -189,15 +215,15 @@ def test_a_failed_batch_comes_again_before_newer_ones(caplog):
     assert [entry.getMessage() for entry in caplog.records] == [
         (
             "jaxboard, run 'here': Watched failed: OSError: [Errno 28] No space left on device\n"
-            "    It is tried again until the run is closed; reports are kept as far as the buffer "
-            "reaches, and training goes on."
+            "    jaxboard retries until the run is closed and keeps reports up to the buffer's limit. "
+            "Training goes on."
         ),
-        "jaxboard, run 'here': what could not be written is now.",
+        "jaxboard, run 'here': earlier write failures have been resolved.",
     ]
 
 
-def test_flush_tells_what_is_not_on_disk_yet():
-    """flush() raises with the count and the fault; the next, after the sink mended, doesn't."""
+def test_flush_raises_if_reports_are_pending():
+    """flush() raises with the count, the sink and its fault; after the sink recovers it does not."""
     fault = OSError("the disk went away")
     sink = Watched(fault)
     buffer, flusher = start(sink)
@@ -206,8 +232,8 @@ def test_flush_tells_what_is_not_on_disk_yet():
     with pytest.raises(RunError) as caught:
         flusher.flush(DEADLINE)
     assert str(caught.value) == (
-        "run 'here': 3 reports are not on disk yet: OSError: the disk went away. They are kept and "
-        "will be tried again."
+        "run 'here': 3 reports are pending: Watched failed: OSError: the disk went away. jaxboard keeps "
+        "the pending reports and retries."
     )
     assert caught.value.__cause__ is fault
     flusher.flush(DEADLINE)
@@ -215,8 +241,8 @@ def test_flush_tells_what_is_not_on_disk_yet():
     assert len(sink.records) == 3
 
 
-def test_close_tells_what_was_lost():
-    """A sink that never takes anything is heard at close(), with counts and cause."""
+def test_close_raises_if_reports_are_lost():
+    """If a sink never accepts anything, close() raises with the count, the sink and its fault."""
     fault = OSError("the disk went away")
     sink = Watched(*[fault] * 1000)
     buffer, flusher = start(sink)
@@ -225,15 +251,15 @@ def test_close_tells_what_was_lost():
     with pytest.raises(RunError) as caught:
         flusher.close(DEADLINE)
     assert str(caught.value) == (
-        "run 'here': 3 reports did not reach the disk:\n  3: OSError: the disk went away"
+        "run 'here': 3 reports were lost:\n  3: Watched failed: OSError: the disk went away"
     )
     assert caught.value.__cause__ is fault
     assert sink.calls[-1] == "close"
     flusher.close(DEADLINE)
 
 
-def test_one_batch_that_cannot_be_written_does_not_take_others_along():
-    """At close() what came after a batch that keeps failing is still offered."""
+def test_one_batch_that_cannot_be_written_costs_no_other():
+    """At close() the batches after one that keeps failing are still written."""
     sink = Watched()
     poison = record(0, "poison")
     write = Watched.write
@@ -247,16 +273,16 @@ def test_one_batch_that_cannot_be_written_does_not_take_others_along():
     sink.write = picky
     buffer, flusher = start(sink)
     buffer.put(poison)
-    with pytest.raises(RunError, match="1 reports are not on disk yet: ValueError: poison"):
+    with pytest.raises(RunError, match="1 report is pending: Watched failed: ValueError: poison"):
         flusher.flush(DEADLINE)
     buffer.put(record(1))
-    with pytest.raises(RunError, match="1 report did not reach the disk"):
+    with pytest.raises(RunError, match="1 report was lost"):
         flusher.close(DEADLINE)
     assert seen(sink) == [("loss", 1, 1.0)]
 
 
 def test_a_sink_may_raise_anything():
-    """Even what isn't an Exception doesn't end the thread."""
+    """An exception that is not an Exception does not end the thread either."""
     sink = Watched(SystemExit("no"))
     buffer, flusher = start(sink)
     buffer.put(record(0))
@@ -266,8 +292,8 @@ def test_a_sink_may_raise_anything():
     assert seen(sink) == [("loss", 0, 0.0)]
 
 
-def test_a_failed_computation_does_not_poison_the_others():
-    """A frame that can't be read is left out and counted; those beside it are written."""
+def test_a_failed_computation_costs_no_other():
+    """A frame that cannot be read is left out and counted; those beside it are written."""
     deleted = jnp.zeros(2)
     deleted.delete()
     sink = Watched()
@@ -278,19 +304,19 @@ def test_a_failed_computation_does_not_poison_the_others():
     with pytest.raises(RunError) as caught:
         flusher.flush(DEADLINE)
     assert str(caught.value).startswith(
-        "run 'here': 2 reports did not reach the disk:\n"
+        "run 'here': 2 reports were lost:\n"
         "  2: computing them failed: RuntimeError: Array has been deleted"
     )
     assert seen(sink) == [("loss", 0, 0.0), ("loss", 2, 2.0)]
     flusher.close(DEADLINE)
 
 
-def test_what_is_held_back_comes_at_close():
-    """An assembler's open windows are asked for at the end, and only there."""
+def test_points_held_back_are_written_at_close():
+    """The assembler's incomplete points are written at the end, and only then."""
 
     class Holding(Plain):
         def finish(self):
-            return [record(9, "held")]
+            return Assembled([record(9, "held")], [])
 
     sink = Watched()
     buffer, flusher = start(sink, assembler=Holding())
@@ -302,7 +328,7 @@ def test_what_is_held_back_comes_at_close():
 
 
 def test_a_fault_in_assembling_is_counted():
-    """A bug of ours costs the reports of one period, not the run, and is told."""
+    """A bug in the assembler costs the reports of one period and not the run, and is reported."""
 
     class Broken(Plain):
         def assemble(self, items, now):
@@ -320,10 +346,39 @@ def test_a_fault_in_assembling_is_counted():
     assert seen(sink) == [("loss", 1, 1.0)]
 
 
-def test_a_process_that_does_not_write_opens_nothing():
-    """On the other processes of a job reports are taken out of the buffer and that is all."""
+def test_the_monitor_adds_its_own_records():
+    """The monitor sees what the assembler made, and its records are written after those."""
+
+    class Monitor:
+        def observe(self, assembled):
+            return [record(item.step, "seen") for item in assembled.items]
+
     sink = Watched()
-    buffer, flusher = start(sink, writes=lambda jax_runs: False)
+    buffer, flusher = start(sink, monitor=Monitor())
+    buffer.put(record(3))
+    flusher.close(DEADLINE)
+    assert seen(sink) == [("loss", 3, 3.0), ("seen", 3, 3.0)]
+
+
+def test_a_fault_of_the_monitor_loses_nothing(caplog):
+    """A bug in the monitor is logged, and every report is written."""
+
+    class Monitor:
+        def observe(self, assembled):
+            raise KeyError("bug")
+
+    sink = Watched()
+    buffer, flusher = start(sink, monitor=Monitor())
+    buffer.put(record(3))
+    flusher.close(DEADLINE)
+    assert seen(sink) == [("loss", 3, 3.0)]
+    assert "Monitor failed: KeyError: 'bug'" in caplog.text
+
+
+def test_a_process_that_does_not_write_opens_nothing():
+    """On the other processes of a job reports leave the buffer and are discarded."""
+    sink = Watched()
+    buffer, flusher = start(sink, is_writer=lambda jax_runs: False)
     buffer.put(record(0))
     flusher.flush(DEADLINE)
     assert len(buffer) == 0
@@ -331,8 +386,8 @@ def test_a_process_that_does_not_write_opens_nothing():
     assert sink.calls == ["close"]
 
 
-def test_a_hanging_sink_is_told_of():
-    """flush() and close() give up after their timeout, with what may be missing."""
+def test_a_hanging_sink_raises_after_the_timeout():
+    """flush() and close() stop waiting after their timeout, and count what may be missing."""
     sink = Hung()
     buffer, flusher = start(sink)
     buffer.put(record(0))
@@ -343,16 +398,16 @@ def test_a_hanging_sink_is_told_of():
     with pytest.raises(RunError) as caught:
         flusher.close(0.05)
     assert str(caught.value) == (
-        "run 'here': Hung did not finish within 0.05 s; 1 reports that it was given and 1 calls that "
-        "wait behind them may not be on disk."
+        "run 'here': Hung did not finish within 0.05 s. 1 report is pending, and 1 call is waiting in "
+        "the buffer."
     )
-    sink.let_go.set()
+    sink.released.set()
     flusher.close(DEADLINE)
     assert seen(sink) == [("loss", 0, 0.0), ("loss", 1, 1.0)]
 
 
 def test_flushing_from_many_threads():
-    """Every caller of flush() is answered, whoever else asks or closes."""
+    """Every caller of flush() returns, even while other threads flush or close."""
     sink = Watched()
     buffer, flusher = start(sink)
 

@@ -1,4 +1,4 @@
-"""What is not finite: told once for each tag, with where it began and what was before."""
+"""The monitor of non-finite values: one finding for each tag, with the first bad step and the last good value."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
+from jaxboard._host.assembled import Assembled, NormsPoint
+from jaxboard._host.nonfinite import NonFiniteMonitor
+from jaxboard._reduce.norms import Norms
 from jaxboard.sinks import MemorySink
 
 
@@ -23,7 +26,7 @@ def step(w, x):
 
 
 def run(values, **options):
-    """The records of a run of so many steps, and what closing it raised."""
+    """Return the records of a run with one step per value, and the error of closing it."""
     sink, error = MemorySink(), None
     w = jnp.ones(2)
     try:
@@ -40,8 +43,8 @@ def entries(records):
     return [(r.step, r.value) for r in records if r.tag == "jaxboard/nonfinite"]
 
 
-def test_one_entry_names_all(caplog):
-    """Tag, leaf, step and last good value, in one text entry, though it goes on for many steps."""
+def test_one_entry_lists_all_findings(caplog):
+    """Tag, leaf, step and last finite value are in one text entry, even if later steps are not finite either."""
     records, _ = run([1.0, 2.0, np.nan, np.inf, np.nan, 1.0, np.nan])
     ((at, text),) = entries(records)
     assert at == 2
@@ -58,14 +61,14 @@ def test_one_entry_names_all(caplog):
         "jaxboard, run in memory: loss is nan at step 2; at step 1 it was 4; and 1 more. "
         "The text entry 'jaxboard/nonfinite' has all."
     )
-    # And they are written as they are.
+    # The values themselves are written unchanged.
     assert [float(r.value) for r in records if r.tag == "loss"][2:4] == pytest.approx(
         [np.nan, np.inf], nan_ok=True
     )
 
 
-def test_many_steps_at_once():
-    """The first of many steps that reach the host together is told, with the step before it."""
+def test_many_steps_in_one_batch():
+    """If many steps reach the host together, the finding is the first bad one, with the step before it."""
     sink = MemorySink()
     with jb.Run(None, sinks=[sink], on_nonfinite=lambda _: None, flush_secs=1000):
         for i, x in enumerate([1.0, 2.0, 3.0, np.inf, np.nan]):
@@ -78,16 +81,16 @@ def test_many_steps_at_once():
 
 
 def test_never_finite_and_histograms():
-    """What never was finite says so; histograms tell of what kinds the elements are."""
-    told = []
-    with jb.Run(None, sinks=[MemorySink()], on_nonfinite=told.append) as open_run:
+    """A tag that never was finite is reported as such; histograms list the kinds of their elements."""
+    texts = []
+    with jb.Run(None, sinks=[MemorySink()], on_nonfinite=texts.append) as open_run:
         jb.scalar("first", np.nan)
         open_run.flush()
         jb.histogram("h", np.array([1.0, 2.0]), step=0)
         open_run.flush()
         jb.histogram("h", np.array([1.0, np.nan, np.inf, np.nan]), step=1)
     end = ". The text entry 'jaxboard/nonfinite' has all."
-    assert told == [
+    assert texts == [
         "first is nan at step 0, and never was finite" + end,
         "h is not finite in 3 of 4 elements (2 NaN, 1 +inf) at step 1; "
         "at step 0 it was between 1 and 2" + end,
@@ -95,7 +98,7 @@ def test_never_finite_and_histograms():
 
 
 def test_raise():
-    """on_nonfinite="raise" raises at the next flush, when all is written, and not again."""
+    """on_nonfinite="raise" raises once, at the next flush, after everything is written."""
     sink = MemorySink()
     with jb.Run(None, sinks=[sink], on_nonfinite="raise") as open_run:
         jb.scalar("x", 1.0, step=0)
@@ -110,8 +113,19 @@ def test_raise():
     assert [r.step for r in records if r.tag == "loss"] == [0, 1]
 
 
+def test_the_leaf_of_a_seed_run():
+    """A finding in the norms of a seed run names the leaf and then the run."""
+    bad = np.array([1.0, np.nan])
+    norms = Norms(("a", "b"), np.array([4, 4]), ("norm",), bad, bad, bad, np.array([0.0, 2.0]))
+    texts = []
+    monitor = NonFiniteMonitor(texts.append)
+    (entry,) = monitor.observe(Assembled([], [NormsPoint("grads", 3, 1.0, norms, "seed_1")]))
+    assert entry.step == 3
+    assert texts[0].startswith("grads/b of seed_1 is not finite in 2 of 4 elements at step 3")
+
+
 def test_ignore(caplog):
-    """on_nonfinite="ignore" writes the values and says nothing."""
+    """on_nonfinite="ignore" writes the values, logs nothing and adds no text."""
     records, error = run([np.nan], on_nonfinite="ignore")
     assert error is None
     assert entries(records) == []
@@ -120,7 +134,7 @@ def test_ignore(caplog):
 
 
 def test_a_function_that_raises(caplog):
-    """A fault in the user's function is logged once and loses nothing."""
+    """If the user's function raises, that is logged once and no report is lost."""
 
     def fail(_):
         raise ZeroDivisionError("mine")
@@ -132,8 +146,8 @@ def test_a_function_that_raises(caplog):
 
 
 def test_a_wrong_policy():
-    """Anything but the three names and a function is refused when the run is opened."""
+    """Only the three names and functions are valid; anything else raises when the run is opened."""
     message = "Run(on_nonfinite='stop'): expected 'warn', 'raise', 'ignore' or a function."
-    with pytest.raises(jb.RunError) as refused:
+    with pytest.raises(jb.UsageError) as refused:
         jb.Run(None, sinks=[MemorySink()], on_nonfinite="stop")  # pyright: ignore[reportArgumentType]
     assert str(refused.value) == message

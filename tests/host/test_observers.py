@@ -1,6 +1,10 @@
-"""Observers are told of every call of an instrumented function, and cannot stop one."""
+"""Observers are notified of every call of an instrumented function, and cannot stop one."""
+
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
+
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +15,7 @@ from jaxboard._host import observers
 from jaxboard.testing import capture
 
 
-class Diary:
+class Recorder:
     def __init__(self, name="", fails_in=None):
         self.name = name
         self.fails_in = fails_in
@@ -20,23 +24,23 @@ class Diary:
     def begin(self, call):
         self.lines.append(("begin", call.name, call.step, call.advance, call.args, call.kwargs))
         if self.fails_in == "begin":
-            raise ValueError("no ink")
+            raise ValueError("boom")
 
     def end(self, call, result):
         self.lines.append(("end", call.name, call.step, result))
 
 
 @pytest.fixture
-def diary():
-    diary = Diary()
-    observers.add(diary)
-    yield diary
-    observers.remove(diary)
+def recorder():
+    recorder = Recorder()
+    observers.add(recorder)
+    yield recorder
+    observers.remove(recorder)
 
 
 @pytest.mark.parametrize("wrap", [jax.jit, lambda f: f], ids=["jit", "plain"])
-def test_calls_are_told(diary, wrap):
-    """Name, step, arguments and result of a call reach an observer, around the dispatch."""
+def test_calls_are_observed(recorder, wrap):
+    """An observer gets the name, step, arguments and result of a call."""
 
     @jb.instrument
     @wrap
@@ -52,7 +56,7 @@ def test_calls_are_told(diary, wrap):
     with capture(step=4):
         double(3.0, plus=1)
         evaluate(5.0)
-    assert diary.lines == [
+    assert recorder.lines == [
         ("begin", "double", 4, True, (3.0,), {"plus": 1}),
         ("end", "double", 4, 7.0),
         ("begin", "evaluation", 4, False, (5.0,), {}),
@@ -61,22 +65,22 @@ def test_calls_are_told(diary, wrap):
 
 
 @pytest.mark.filterwarnings("ignore:.*no run is open")
-def test_calls_without_a_run_are_told(diary):
-    """With no run open the step is not known."""
+def test_calls_without_a_run_are_observed(recorder):
+    """Without an active run a call has no step."""
     jb.instrument(jax.jit(lambda x: x), name="f")(1.0)
-    assert diary.lines == [("begin", "f", None, True, (1.0,), {}), ("end", "f", None, 1.0)]
+    assert recorder.lines == [("begin", "f", None, True, (1.0,), {}), ("end", "f", None, 1.0)]
 
 
-def test_traced_calls_are_not_told(diary):
-    """A call that JAX traces is no call: it happens when the program around it runs."""
+def test_traced_calls_are_not_observed(recorder):
+    """A call that JAX traces is not observed: it runs later, as part of another program."""
     inner = jb.instrument(jax.jit(lambda x: x + 1))
     with capture():
         assert jax.jit(inner)(jnp.float32(1)) == 2
-    assert diary.lines == []
+    assert recorder.lines == []
 
 
-def test_a_call_that_raises_ends(diary):
-    """What was begun is ended, without a result."""
+def test_a_call_that_raises_ends(recorder):
+    """A call that raises ends without a result."""
 
     @jb.instrument
     def broken():
@@ -84,18 +88,85 @@ def test_a_call_that_raises_ends(diary):
 
     with capture(), pytest.raises(KeyError):
         broken()
-    assert [line[0] for line in diary.lines] == ["begin", "end"]
-    assert diary.lines[1][-1] is None
+    assert [line[0] for line in recorder.lines] == ["begin", "end"]
+    assert recorder.lines[1][-1] is None
 
 
-def test_a_broken_observer_is_taken_out(diary, caplog):
-    """One that raises is logged once and told no more; the call and other observers go on."""
-    broken = Diary(fails_in="begin")
-    observers.add(broken)
+def test_a_failing_observer_is_removed(recorder, caplog):
+    """An observer that raises is logged and removed; the call and other observers continue."""
+    failing = Recorder(fails_in="begin")
+    observers.add(failing)
     f = jb.instrument(jax.jit(lambda x: x + 1), name="f")
     with capture():
         assert [float(f(1.0)), float(f(2.0))] == [2.0, 3.0]
-    assert len(broken.lines) == 2  # it saw the end of the call in which it failed
-    assert [line[0] for line in diary.lines] == ["begin", "end"] * 2
+    assert len(failing.lines) == 2  # it saw the end of the call in which it failed
+    assert [line[0] for line in recorder.lines] == ["begin", "end"] * 2
     (message,) = [record.getMessage() for record in caplog.records]
-    assert "Diary failed and is off from here on: ValueError: no ink" in message
+    assert "Recorder failed and is disabled: ValueError: boom. Training continues." in message
+
+
+def test_a_call_carries_its_own_program():
+    """Each call names the program that it ran, also if another thread makes a call before it ends."""
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        jb.scalar("x", x, every=2, reduce="last")
+        return x
+
+    first_ran, second_ended = threading.Event(), threading.Event()
+    programs = {}
+
+    class Slow:
+        def begin(self, call):
+            pass
+
+        def end(self, call, result):
+            if call.step == 0:
+                first_ran.set()
+                assert second_ended.wait(60)
+            programs[call.step] = call.program
+
+    slow = Slow()
+    observers.add(slow)
+    try:
+        with capture():
+            thread = threading.Thread(target=step, args=(1.0,))
+            thread.start()
+            assert first_ran.wait(60)
+            step(2.0)
+            second_ended.set()
+            thread.join()
+    finally:
+        observers.remove(slow)
+    due, not_due = step._programs.plain(frozenset()), step._programs.plain(frozenset({2}))
+    assert programs == {0: due, 1: not_due}
+
+
+@pytest.mark.parametrize("options", [{"delivery": "callback"}, {"stream": 2}], ids=str)
+def test_calls_without_a_hidden_output_carry_no_program(options):
+    """The program of a call is only set if its frame is a hidden output."""
+    calls = []
+
+    class Keep:
+        def begin(self, call):
+            pass
+
+        def end(self, call, result):
+            calls.append(call)
+
+    keep = Keep()
+    observers.add(keep)
+    try:
+        with capture():
+            jb.instrument(jax.jit(lambda xs: jax.lax.map(double, xs)), **options)(jnp.ones(4))
+            jax.effects_barrier()
+    finally:
+        observers.remove(keep)
+    (call,) = calls
+    assert (call.program, call.leading, call.dispatch_seconds) == (None, (), 0.0)
+
+
+def double(x):
+    jb.scalar("x", x)
+    return 2 * x

@@ -1,4 +1,4 @@
-"""Points that grow: when they are complete, and what is written before."""
+"""Points of several values: when they are complete, and what is written before."""
 
 import numpy as np
 from hypothesis import given
@@ -26,64 +26,64 @@ def seen(records):
 
 
 def test_a_later_step_completes_a_point():
-    """Values of one step are one point, which is there once the next step has a value."""
+    """Values of one step make one point, which is complete once a later step has a value."""
     points = Points()
     assert add(points, 1, 5) == []
     assert add(points, 3, 5) == []
     assert add(points, 9, 6) == [("mean", 5, 2.0)]
-    assert seen(points.before(6)) == []
-    assert seen(points.before(7)) == [("mean", 6, 9.0)]
-    assert seen(points.all()) == []
+    assert seen(points.complete_before(6)) == []
+    assert seen(points.complete_before(7)) == [("mean", 6, 9.0)]
+    assert seen(points.finish()) == []
 
 
 def test_the_last_value_of_a_step_completes_it():
-    """Where no more can come, nothing is held back."""
+    """If a step has no more values, its point is not held back."""
     points = Points()
     assert add(points, 1, 5) == []
     assert add(points, 3, 5, last=True) == [("mean", 5, 2.0)]
 
 
-def test_a_point_is_written_as_it_is_after_a_while():
-    """A point that stopped growing is written, and again with all its values if it grew after all."""
+def test_an_incomplete_point_is_written_after_a_while():
+    """A point that has stopped changing is written, and written again with all its values if it changes."""
     points = Points()
     add(points, 1, 5, now=10.0)
-    assert seen(points.so_far(9.9)) == []
-    assert seen(points.so_far(10.0)) == [("mean", 5, 1.0)]
-    assert seen(points.so_far(11.0)) == []
+    assert seen(points.partial(9.9)) == []
+    assert seen(points.partial(10.0)) == [("mean", 5, 1.0)]
+    assert seen(points.partial(11.0)) == []
     add(points, 3, 5, now=12.0)
-    assert seen(points.so_far(12.0)) == [("mean", 5, 2.0)]
-    assert seen(points.before(6)) == []
+    assert seen(points.partial(12.0)) == [("mean", 5, 2.0)]
+    assert seen(points.complete_before(6)) == []
 
 
-def test_a_window_is_not_written_before_it_is_over():
-    """Points of several steps wait for their last one, or for the end."""
+def test_an_incomplete_window_is_not_written():
+    """Points of several steps wait for their last step, or for the end of the run."""
     points = Points()
     window = ReportSpec(Kind.SCALAR, "w", "sum", every=4)
     for step in range(1, 4):
         assert add(points, step, step, window, last=True) == []
-    assert seen(points.so_far(100.0)) == []
+    assert seen(points.partial(100.0)) == []
     assert add(points, 4, 4, window, last=True) == [("w", 4, 10.0)]
     assert add(points, 5, 5, window, last=True) == []
-    assert seen(points.all()) == [("w", 5, 5.0)]
+    assert seen(points.finish()) == [("w", 5, 5.0)]
 
 
-def test_steps_of_the_users_own_say_nothing_of_the_runs():
-    """A window in epochs is not over because the run is at a later step."""
+def test_own_steps_are_unrelated_to_the_steps_of_the_run():
+    """A window in epochs is not complete just because the run is at a later step."""
     points = Points()
     epochs = ReportSpec(Kind.SCALAR, "e", "sum", every=2)
     assert add(points, 1, 1, epochs, own=True, last=True) == []
-    assert seen(points.before(1000)) == []
+    assert seen(points.complete_before(1000)) == []
     assert add(points, 2, 2, epochs, own=True, last=True) == [("e", 2, 3.0)]
 
 
-def test_nothing_makes_no_point():
-    """A value that a mask left out neither makes a point nor ends one."""
+def test_a_masked_value_makes_no_point():
+    """A value that a mask leaves out neither makes a point nor completes one."""
     points = Points()
     assert add(points, 1, 5, weight=np.array(0)) == []
-    assert seen(points.all()) == []
+    assert seen(points.finish()) == []
     add(points, 1, 5)
     assert add(points, 1, 6, weight=np.array(0)) == []
-    assert seen(points.all()) == [("mean", 5, 1.0)]
+    assert seen(points.finish()) == [("mean", 5, 1.0)]
 
 
 @given(
@@ -93,19 +93,19 @@ def test_nothing_makes_no_point():
     ),
 )
 def test_points_hold_every_value_once(every, reports):
-    """Whatever is reported at whichever steps, each value is in exactly one point, at its place."""
+    """For any reports at any steps, each value is in exactly one point, at the right step."""
     spec = ReportSpec(Kind.SCALAR, "s", "sum", every=every)
     points, made, expected, step = Points(), [], {}, 0
     for forward, values in reports:
         step += forward
         for value in values:
             made += add(points, value, step, spec)
-            ends = -(-step // every) * every
-            expected.setdefault(ends, []).append(value)
-    made += seen(points.all())
-    if expected:  # the last one may not be over
+            end = -(-step // every) * every
+            expected.setdefault(end, []).append(value)
+    made += seen(points.finish())
+    if expected:  # The last window may be incomplete.
         last = max(expected)
         reached = made[-1][1]
         assert last - every < reached <= last
         made[-1] = ("s", last, made[-1][2])
-    assert made == [("s", ends, float(sum(values))) for ends, values in expected.items()]
+    assert made == [("s", end, float(sum(values))) for end, values in expected.items()]

@@ -20,11 +20,12 @@ import numpy as np
 from jaxboard._errors import RunError
 from jaxboard.records import Kind, Record, records
 from jaxboard._run import Run, channel_of, current_run
+from jaxboard.sinks import Sink
 
 LOGDIR = sys.argv[1]
 forever = threading.Event().wait
 
-class Lines:
+class Lines(Sink):
     '''A sink that writes JSON lines to a file.'''
     def __init__(self):
         self.file = open(os.path.join(LOGDIR, "lines"), "a")
@@ -371,12 +372,12 @@ def test_a_full_disk(tmp_path):
         try:
             run.flush()
         except RunError as error:
-            announce(str(error).split(" yet: ")[0])
+            announce(str(error).split(" pending: ")[0])
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
         run.close()
         """,
     )
     assert child.exit_status() == 0, child.err
-    assert child.out == f"run {str(child.logdir)!r}: 990 reports are not on disk\n"
+    assert child.out == f"run {str(child.logdir)!r}: 990 reports are\n"
     assert f"jaxboard, run {str(child.logdir)!r}: TensorBoardSink failed: " in child.err
     assert child.points() == POINTS

@@ -1,4 +1,4 @@
-"""Whatever goes wrong with a profile: training goes on, it is said once, and the next profile works."""
+"""When a profile fails, training continues, one message is logged, and the next profile works."""
 
 import functools
 import logging
@@ -19,7 +19,7 @@ from traces import markers, modules, program, traces
 import jaxboard as jb
 from jaxboard import _compat
 from jaxboard._host import observers
-from jaxboard._profile.destination import place
+from jaxboard._profile.trace_files import save_trace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no run is open")
 
@@ -41,8 +41,8 @@ def problems(caplog):
     return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
 
-def works(logdir):
-    """Whether a profile can be made now."""
+def can_profile(logdir):
+    """Return whether a profile can be made now."""
     with jb.profile((0, 2), logdir) as profiler:
         train(range(2))
     return profiler.path is not None and markers(profiler.path) == [0, 1]
@@ -50,17 +50,17 @@ def works(logdir):
 
 @pytest.fixture(autouse=True)
 def the_next_one_works(tmp_path, caplog):
-    """After each of these tests a profile can be made, and none watches the steps any more."""
+    """Check that a new profile works after each test, and that none still observes steps."""
     yield
     assert not [o for o in observers.registered() if "_profile" in type(o).__module__]
-    assert works(tmp_path / "next")
+    assert can_profile(tmp_path / "next")
 
 
-# --- Other traces. --------------------------------------------------------------------------------
+# Other traces.
 
 
 def test_within_a_trace_of_jax(tmp_path, caplog):
-    """The trace that is open goes on and is whole; the profile does nothing."""
+    """A profile within an open trace does nothing, and that trace is complete."""
     with jax.profiler.trace(str(tmp_path / "theirs")):
         train(range(1))
         with jb.profile((0, 2), tmp_path / "ours") as profiler:
@@ -68,7 +68,7 @@ def test_within_a_trace_of_jax(tmp_path, caplog):
         jax.block_until_ready(train(range(1)))
     assert profiler.path is None
     (message,) = problems(caplog)
-    assert "another trace is being made" in message
+    assert "another trace is being recorded" in message
     assert traces(tmp_path / "ours") == []
     (theirs,) = traces(tmp_path / "theirs")
     counts = modules(str(tmp_path / "theirs" / theirs))
@@ -76,7 +76,7 @@ def test_within_a_trace_of_jax(tmp_path, caplog):
 
 
 def test_within_another_profile(tmp_path, caplog):
-    """The outer one has its steps; the inner one is told of."""
+    """Within another profile, the inner one does nothing and logs a warning."""
     with jb.profile((1, 4), tmp_path / "outer") as outer:
         x = train(range(2))
         with jb.profile((0, 2), tmp_path / "inner") as inner:
@@ -87,16 +87,16 @@ def test_within_another_profile(tmp_path, caplog):
     assert ["another trace" in message for message in problems(caplog)] == [True]
 
 
-def test_two_windows_that_do_not_meet(tmp_path, caplog):
-    """Profiles may be open together as long as they don't record together."""
+def test_two_disjoint_ranges(tmp_path, caplog):
+    """Two profiles may be open together if their ranges are disjoint."""
     with jb.profile((1, 3), tmp_path) as first, jb.profile((3, 5), tmp_path) as second:
         train(range(6))
     assert [markers(first.path), markers(second.path)] == [[1, 2], [3, 4]]
     assert problems(caplog) == []
 
 
-def test_a_trace_that_somebody_else_stopped(tmp_path, caplog):
-    """What was recorded till then is saved."""
+def test_a_trace_that_other_code_stopped(tmp_path, caplog):
+    """A trace that other code stopped is saved."""
     with jb.profile((0, 4), tmp_path) as profiler:
         x = train(range(2))
         jax.block_until_ready(x)
@@ -105,11 +105,11 @@ def test_a_trace_that_somebody_else_stopped(tmp_path, caplog):
     assert markers(profiler.path) == [0, 1]
 
 
-# --- Log directories. -----------------------------------------------------------------------------
+# Log directories.
 
 
 def test_a_log_directory_that_is_a_file(tmp_path, caplog):
-    """It is said on entering the block, not after the steps; JAX's profiler isn't stuck."""
+    """An unusable log directory is reported on entering the block, and JAX's profiler still works."""
     (tmp_path / "file").touch()
     with jb.profile((0, 2), tmp_path / "file" / "logs") as profiler:
         (message,) = problems(caplog)
@@ -119,8 +119,8 @@ def test_a_log_directory_that_is_a_file(tmp_path, caplog):
     assert problems(caplog) == [message]
 
 
-def test_a_log_directory_that_goes_away(tmp_path, caplog):
-    """It is made again, or if it can't be, the trace is kept elsewhere and it is said where."""
+def test_a_log_directory_that_disappears(tmp_path, caplog):
+    """A log directory that disappears is created again; failing that, the message has the kept file."""
     logdir = tmp_path / "logs"
     with jb.profile((0, 4), logdir) as profiler:
         x = train(range(2))
@@ -134,52 +134,52 @@ def test_a_log_directory_that_goes_away(tmp_path, caplog):
         train(range(4), x)
     assert profiler.path is None
     (message,) = problems(caplog)
-    kept = pathlib.Path(message.split("It is kept in '")[1].split("'")[0])
+    kept = pathlib.Path(message.split("The trace is kept in '")[1].split("'")[0])
     assert markers(str(kept)) == [0, 1, 2, 3]
     shutil.rmtree(kept.parents[3])
 
 
-def test_nowhere_to_put_it(caplog):
-    """Without a run and without a log directory there is no profile."""
+def test_no_log_directory(caplog):
+    """Without a run and without a log directory, there is no profile."""
     with jb.profile((0, 2)) as profiler:
         train(range(2))
     assert profiler.path is None
     (message,) = problems(caplog)
-    assert "give it logdir=..., or open a jaxboard.Run" in message
+    assert "pass logdir=..., or open a jaxboard.Run" in message
 
 
 def test_an_empty_trace(tmp_path):
-    """JAX writes an empty file, without a word, for a trace of more than 2 GB."""
+    """The empty file that JAX writes for a trace of more than 2 GB raises ProfileError."""
     (tmp_path / "host.xplane.pb").touch()
     with pytest.raises(jb.ProfileError, match="more than 2 GB. Profile fewer steps"):
-        place(str(tmp_path / "host.xplane.pb"), str(tmp_path / "logs"), "steps_0")
+        save_trace(str(tmp_path / "host.xplane.pb"), str(tmp_path / "logs"), "steps_0")
     assert traces(tmp_path / "logs") == []
 
 
 def test_a_full_disk(tmp_path):
-    """No half trace is left where TensorBoard looks for whole ones."""
+    """A full disk leaves no partial trace where TensorBoard looks for traces."""
     resource = pytest.importorskip("resource")
     source = tmp_path / "host.xplane.pb"
     source.write_bytes(bytes(100_000))
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # A file that may not grow fails like a disk that is full.
+    # A limit on the file size fails like a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(jb.ProfileError, match="File too large"):
-            place(str(source), str(tmp_path / "logs"), "steps_0")
+            save_trace(str(source), str(tmp_path / "logs"), "steps_0")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert list((tmp_path / "logs/plugins/profile").iterdir()) == []
 
 
-# --- Interruptions. -------------------------------------------------------------------------------
+# Interruptions.
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
 def test_an_exception_in_the_block(tmp_path, error):
-    """What was recorded is saved, and the exception is the one that was raised."""
+    """The trace is saved, and the same exception propagates."""
     raised = error("stop")
     profiler = jb.profile((0, 10), tmp_path)
 
@@ -195,13 +195,13 @@ def test_an_exception_in_the_block(tmp_path, error):
 
 
 def test_an_exception_in_a_step(tmp_path):
-    """A step that fails is the last one that has a marker."""
+    """A step that raises is the last one with a marker."""
 
     @jb.instrument
     def step(i):
         return 1 / (2 - i)
 
-    def own(i):
+    def explicit(i):
         with profiler.step(i):
             return 1 / (2 - i)
 
@@ -210,12 +210,12 @@ def test_an_exception_in_a_step(tmp_path):
         list(map(step, range(4)))
     assert markers(profiler.path) == [0, 1, 2]
     with pytest.raises(ZeroDivisionError), profiler:
-        list(map(own, range(4)))
+        list(map(explicit, range(4)))
     assert markers(profiler.path) == [0, 1, 2]
 
 
 def test_a_failing_computation(tmp_path):
-    """Its error reaches who uses its result, not who profiles."""
+    """The error of a computation raises where its result is used, not in the profile."""
 
     def fail(x):
         raise ValueError("callback")
@@ -233,7 +233,7 @@ def test_a_failing_computation(tmp_path):
 
 
 def test_a_time_limit(tmp_path, caplog):
-    """After max_seconds the trace is saved without the training's doing."""
+    """After max_seconds the trace is saved without any action of the training thread."""
     train(range(1))  # compiles
     with jb.profile((0, 10), tmp_path, max_seconds=0.5) as profiler:
         x = train(range(1))
@@ -243,7 +243,7 @@ def test_a_time_limit(tmp_path, caplog):
         train(range(20), x)
     assert markers(profiler.path) == [0]
     (message,) = problems(caplog)
-    assert "stopped after max_seconds=0.5; it has steps 0" in message
+    assert "stopped after max_seconds=0.5; it contains step 0" in message
 
 
 ENDINGS = {
@@ -258,7 +258,7 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_the_process_ends(tmp_path, monkeypatch, ending):
-    """However that is, with the block still open, the steps till then are saved, and no more is left."""
+    """Any end of the process saves the steps so far and leaves no temporary file."""
     last, status = ENDINGS[ending]
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
@@ -279,8 +279,8 @@ def test_the_process_ends(tmp_path, monkeypatch, ending):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_sigterm_while_the_device_is_at_work(tmp_path):
-    """The main thread need not come back from a computation for that."""
+def test_sigterm_during_a_computation(tmp_path):
+    """SIGTERM saves the trace while the main thread waits for a computation."""
     child = program(
         tmp_path,
         """
@@ -288,7 +288,7 @@ def test_sigterm_while_the_device_is_at_work(tmp_path):
         spin = spin.lower(0).compile()
         with jb.profile((0, 10), LOGDIR):
             train(range(3))
-            say("profiling")
+            emit("profiling")
             jax.block_until_ready(spin(0))
         """,
     )
@@ -303,7 +303,7 @@ def test_sigterm_while_the_device_is_at_work(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
 def test_a_forked_child_saves_nothing(tmp_path):
-    """The profile is the parent's, however the child leaves the block."""
+    """Only the parent saves the profile, however the child leaves the block."""
     child = program(
         tmp_path,
         """
@@ -313,7 +313,7 @@ def test_a_forked_child_saves_nothing(tmp_path):
                 pid = os.fork()
                 if not pid:
                     raise KeyError("child")
-                say(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+                emit(str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
                 train(range(1), x)
         except KeyError:
             os._exit(7)
@@ -325,11 +325,11 @@ def test_a_forked_child_saves_nothing(tmp_path):
     assert markers(str(tmp_path / path)) == [0, 1, 2]
 
 
-# --- What is raised. ------------------------------------------------------------------------------
+# Raised errors.
 
 
 def test_faults_can_be_raised(tmp_path, caplog):
-    """With on_error="raise" leaving the block raises, after all steps; nothing is logged."""
+    """With on_error="raise", the error raises when the block ends, and is not logged."""
     (tmp_path / "file").touch()
     steps = []
     with (
@@ -348,35 +348,35 @@ def test_faults_can_be_raised(tmp_path, caplog):
 
 
 def test_the_error_of_the_block_comes_first(tmp_path):
-    """A block that failed itself raises its own error."""
+    """A block that raises propagates its own error."""
     (tmp_path / "file").touch()
     with pytest.raises(KeyError), jb.profile((0, 2), tmp_path / "file", on_error="raise"):
         raise KeyError("k")
 
 
-def test_a_step_of_no_profile(tmp_path):
-    """A step before the block is a mistake, and so is one that isn't a number."""
+def test_invalid_explicit_steps(tmp_path):
+    """A step raises outside of a profile, or if its number is not an integer."""
     profiler = jb.profile((0, 2), tmp_path)
     with pytest.raises(jb.ProfileError, match="with profiler:"), profiler.step(0):
         pass
     with profiler:
-        with pytest.raises(jb.ReportError, match="step 'x': expected an integer"):
+        with pytest.raises(jb.UsageError, match=r"profiler.step\('x'\): expected an integer"):
             profiler.step("x").__enter__()  # pyright: ignore[reportArgumentType]
         train(range(2))
 
 
 def test_options_that_this_jax_does_not_have():
-    """They are left out rather than set in silence, or raised."""
+    """Options that this JAX does not have are left out."""
     options = _compat.profile_options(host_tracer_level=3, device_tracer_level=1)
     assert options.host_tracer_level == 3
     assert not hasattr(options, "device_tracer_level")
 
 
-# --- Several processes. ---------------------------------------------------------------------------
+# Several processes.
 
 
 def test_processes_on_one_host(tmp_path):
-    """Those of one job share a session, each with a file of its own that bears its number."""
+    """The processes of a job share a session, each with its own numbered file."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

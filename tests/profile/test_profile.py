@@ -1,4 +1,4 @@
-"""A profile has the steps that were asked for, all of their work, and nothing else."""
+"""A profile contains the requested steps, all of their work, and nothing else."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ def evaluate(x):
 
 @jax.jit
 def before(x):
-    """Some 50 ms of work."""
+    """Compute for about 50 ms."""
     return jax.lax.fori_loop(0, 200, lambda _, x: jnp.sin(x @ x), x)
 
 
@@ -60,7 +60,7 @@ def warnings(caplog):
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    """No test leaves a trace open, or a profile that still watches the steps."""
+    """Check that no test leaves a trace open or a profile that still observes steps."""
     yield
     assert not _compat.trace_is_on()
     assert not [o for o in observers.registered() if "_profile" in type(o).__module__]
@@ -68,7 +68,7 @@ def nothing_is_left():
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory):
-    """A run of 30 steps of which 10 to 19 were profiled, with work before and evaluations between."""
+    """A run of 30 steps with a profile of steps 10 to 19, with work before it and evaluations between."""
     logdir = tmp_path_factory.mktemp("profiled") / "run"
     x, big = jnp.ones((32, 32)), jnp.ones((200, 200))
     before(big)  # compiles
@@ -82,8 +82,8 @@ def profiled(tmp_path_factory):
     return types.SimpleNamespace(logdir=logdir, run=opened, profiler=profiler, last=x)
 
 
-def test_the_trace_lies_in_the_directory_of_the_run(profiled):
-    """There TensorBoard shows it under the run's name; nothing else is left there."""
+def test_the_trace_is_in_the_directory_of_the_run(profiled):
+    """The trace is the only file of its session, under the run's directory."""
     (path,) = traces(profiled.logdir)
     assert path.startswith("plugins/profile/steps_10-19/")
     assert profiled.profiler.path == str(profiled.logdir / path)
@@ -91,13 +91,13 @@ def test_the_trace_lies_in_the_directory_of_the_run(profiled):
 
 
 def test_each_step_has_a_marker(profiled):
-    """The ten steps, once each."""
+    """Each of the ten steps has one marker."""
     assert markers(profiled.profiler.path) == list(range(10, 20))
     assert profiled.profiler.captured == tuple(range(10, 20))
 
 
-def test_the_work_of_the_window_is_there_and_no_other(profiled):
-    """Ten steps' operations, nine evaluations' between them, none of what was dispatched before."""
+def test_the_trace_has_the_work_of_its_steps_only(profiled):
+    """The trace has ten steps, the nine evaluations between them, and no earlier work."""
     counts = modules(profiled.profiler.path)
     assert counts["jit_before"] == 0
     assert counts["jit_train_step"] % 10 == 0 < counts["jit_train_step"]
@@ -105,12 +105,12 @@ def test_the_work_of_the_window_is_there_and_no_other(profiled):
 
 
 def test_python_functions_are_not_recorded(profiled):
-    """They would slow the loop."""
+    """By default no Python function is recorded."""
     assert not [name for _, name, _ in events(profiled.profiler.path) if ".py" in name]
 
 
 def test_results_do_not_change(profiled):
-    """The profiled loop computes, to the bit, what it computes without."""
+    """The results of a profiled loop are bit-identical to those without a profile."""
     x = jnp.ones((32, 32))
     bare = jax.jit(lambda x: jnp.tanh(x @ x))
     for _ in range(30):
@@ -122,7 +122,7 @@ def test_results_do_not_change(profiled):
     ("first", "captured"), [(14, range(14, 20)), (19, range(19, 20)), (3, range(10, 20))]
 )
 def test_a_late_resume(tmp_path, first, captured):
-    """Recording starts at the first step that lies within the window, wherever training resumes."""
+    """Recording starts at the first step inside the range, wherever training resumes."""
     with run(tmp_path, step=first), jb.profile("10..20") as profiler:
         train(range(first, 25))
     assert profiler.captured == tuple(captured)
@@ -133,8 +133,8 @@ def test_a_late_resume(tmp_path, first, captured):
     ("first", "count", "seen"),
     [(20, 5, "the steps taken were 20-24"), (0, 10, "the steps taken were 0-9"), (0, 0, "no step")],
 )
-def test_a_window_that_is_never_reached(tmp_path, caplog, first, count, seen):
-    """It is said, with the window and the steps that there were."""
+def test_a_range_that_is_never_reached(tmp_path, caplog, first, count, seen):
+    """A warning has the range and the steps that were taken."""
     with run(tmp_path, step=first), jb.profile(range(10, 20)) as profiler:
         train(range(count))
     assert profiler.path is None
@@ -145,7 +145,7 @@ def test_a_window_that_is_never_reached(tmp_path, caplog, first, count, seen):
 
 
 def test_a_jump_over_the_end(tmp_path):
-    """A count that is set past the window ends the recording."""
+    """A step beyond the range ends the recording."""
     with run(tmp_path) as opened, jb.profile(range(2, 10)) as profiler:
         x = train(range(4))
         opened.step = 50
@@ -154,8 +154,8 @@ def test_a_jump_over_the_end(tmp_path):
     assert markers(profiler.path) == [2, 3]
 
 
-def test_the_block_ends_within_the_window(tmp_path):
-    """What was recorded till then is saved."""
+def test_the_block_ends_within_the_range(tmp_path):
+    """A block that ends early saves the steps recorded so far."""
     with jb.profile((2, 10), tmp_path) as profiler:
         train(range(5))
     assert profiler.captured == (2, 3, 4)
@@ -163,7 +163,7 @@ def test_the_block_ends_within_the_window(tmp_path):
 
 
 def test_the_whole_block(tmp_path):
-    """Without a window every step of the block is recorded."""
+    """Without a range, every step of the block is recorded."""
     with jb.profile(logdir=tmp_path) as profiler:
         train(range(3))
     assert traces(tmp_path)[0].startswith("plugins/profile/steps_0-2/")
@@ -171,7 +171,7 @@ def test_the_whole_block(tmp_path):
 
 
 def test_without_a_run(tmp_path):
-    """Calls are counted from 0 then; evaluations don't count."""
+    """Without a run, calls count from 0, and evaluations do not count."""
     x = jnp.ones((32, 32))
     with jb.profile((1, 3), tmp_path) as profiler:
         for _ in range(5):
@@ -187,7 +187,7 @@ def test_without_a_run(tmp_path):
 
 
 def test_a_loop_without_an_instrumented_function(tmp_path):
-    """A block is a step; what is discarded in it is waited for all the same."""
+    """A `profiler.step` block is a step, and its discarded results are waited for."""
     f = jax.jit(lambda x: jnp.sin(x @ x))
     f(jnp.ones((8, 8)))
     with jb.JAXProfiler(range(3, 5), tmp_path, sync=False) as profiler:
@@ -198,8 +198,8 @@ def test_a_loop_without_an_instrumented_function(tmp_path):
     assert modules(profiler.path)["jit__lambda"] % 2 == 0 < modules(profiler.path)["jit__lambda"]
 
 
-def test_steps_of_ones_own_are_the_only_ones(tmp_path):
-    """Instrumented calls, within them or between them, then aren't counted."""
+def test_explicit_steps_replace_calls(tmp_path):
+    """After the first explicit step, instrumented calls are not steps."""
     x = jnp.ones((32, 32))
     with jb.profile(range(1, 3), tmp_path) as profiler:
         for i in range(4):
@@ -210,7 +210,7 @@ def test_steps_of_ones_own_are_the_only_ones(tmp_path):
 
 
 def test_an_instrumented_function_within_another(tmp_path):
-    """The outer call is the step."""
+    """With nested instrumented calls, only the outer call is a step."""
 
     @jb.instrument
     def outer(x):
@@ -225,7 +225,7 @@ def test_an_instrumented_function_within_another(tmp_path):
 
 
 def test_steps_of_other_threads(tmp_path):
-    """A step may be taken on any thread."""
+    """Steps on any thread are recorded."""
     with jb.profile((0, 4), tmp_path) as profiler:
         for _ in range(2):
             thread = threading.Thread(target=train, args=(range(2),))
@@ -235,7 +235,7 @@ def test_steps_of_other_threads(tmp_path):
 
 
 def test_asynchronous_steps(tmp_path):
-    """Also where steps don't wait for their results, the last one's work is in the trace."""
+    """The trace has the work of the last step even if steps do not wait for results."""
     big = jnp.ones((200, 200))
     step = jb.instrument(before, name="slow")
     step(big)
@@ -246,7 +246,7 @@ def test_asynchronous_steps(tmp_path):
 
 
 def test_steps_are_as_long_as_their_work(tmp_path):
-    """On a CPU a step waits for its result by default: no operation lies outside of the markers."""
+    """By default, steps on a CPU wait for their results: every operation is within a marker."""
     big = jnp.ones((200, 200))
     step = jb.instrument(before, name="slow")
     step(big)
@@ -273,14 +273,14 @@ def _operations(path, module, prefix):
 
 
 def test_python_functions(tmp_path):
-    """They are recorded where that is asked for."""
+    """Python functions are recorded with python=True."""
     with jb.profile((0, 1), tmp_path, python=True) as profiler:
         train(range(1))
     assert [name for _, name, _ in events(profiler.path) if ".py" in name]
 
 
-def test_where_transfers_are_forbidden(tmp_path):
-    """There too all of the work is waited for, also what is discarded."""
+def test_under_a_transfer_guard(tmp_path):
+    """A transfer guard does not keep a profile from waiting for all work."""
     big = jnp.ones((200, 200))
     before(big)
     with (
@@ -293,11 +293,11 @@ def test_where_transfers_are_forbidden(tmp_path):
     assert _operations(profiler.path, "jit_before", "while") == 2
 
 
-# --- Where it lies. -------------------------------------------------------------------------------
+# The place of the trace.
 
 
-def test_names_that_are_taken(tmp_path):
-    """The same window again, at once, overwrites nothing."""
+def test_names_that_exist(tmp_path):
+    """Repeated profiles of the same range do not overwrite each other."""
     paths = []
     for _ in range(3):
         with jb.profile((0, 1), tmp_path) as profiler:
@@ -307,17 +307,17 @@ def test_names_that_are_taken(tmp_path):
     assert len(traces(tmp_path)) == 3
 
 
-def test_a_name_of_ones_own(tmp_path):
-    """It names the session."""
+def test_an_explicit_name(tmp_path):
+    """name= names the session."""
     with jb.profile((0, 1), tmp_path, name="warm up"):
         train(range(1))
     assert traces(tmp_path)[0].startswith("plugins/profile/warm up/")
 
 
 def test_home_and_relative_paths(tmp_path, monkeypatch):
-    """``~`` is expanded, and a relative path is that of when the profile was made."""
+    """``~`` is expanded, and a relative path refers to the directory at construction."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert jb.profile(logdir="~/logs")._settings["logdir"] == str(tmp_path / "home" / "logs")
+    assert jb.profile(logdir="~/logs")._settings.logdir == str(tmp_path / "home" / "logs")
     monkeypatch.chdir(tmp_path)
     with jb.profile((0, 1), "here"):
         os.mkdir("there")
@@ -327,7 +327,7 @@ def test_home_and_relative_paths(tmp_path, monkeypatch):
 
 
 def test_a_url(tmp_path):
-    """A log directory that only TensorFlow can write to."""
+    """The log directory may be a URL that TensorFlow can write to."""
     pytest.importorskip("tensorflow")
     paths = []
     for _ in range(2):
@@ -340,18 +340,18 @@ def test_a_url(tmp_path):
     assert [path.split("/")[-2] for path in paths] == ["steps_0", "steps_0_1"]
 
 
-def test_a_run_that_is_opened_within(tmp_path):
-    """The run in force when recording begins says where the trace goes."""
+def test_a_run_that_is_opened_in_the_block(tmp_path):
+    """The trace goes to the run that is active when recording begins."""
     with jb.profile((0, 1)), run(tmp_path):
         train(range(1))
     assert len(traces(tmp_path)) == 1
 
 
-# --- A trainer's callback. ------------------------------------------------------------------------
+# The callback for trainers.
 
 
 class Trainer:
-    """Counts as artifex's does: the step before it moves on to begin, the one after to end."""
+    """A trainer that passes its step like artifex's: before the increment to begin, after it to end."""
 
     def __init__(self, callback):
         self.callback, self.step = callback, 0
@@ -374,7 +374,7 @@ class Trainer:
 
 @dataclasses.dataclass(slots=True)
 class Config:
-    """As artifex's."""
+    """A copy of artifex's configuration."""
 
     log_dir: str
     start_step: int
@@ -384,7 +384,7 @@ class Config:
 
 
 def test_as_a_callback(tmp_path):
-    """(10, 20) means steps 10 to 19, in the directory of the configuration."""
+    """A configuration with (10, 20) records steps 10 to 19 into its directory."""
     profiler = jb.JAXProfiler(Config(str(tmp_path), 10, 20))
     Trainer(profiler).fit(25)
     assert markers(profiler.path) == list(range(10, 20))
@@ -392,14 +392,14 @@ def test_as_a_callback(tmp_path):
 
 
 def test_a_callback_that_traces_python(tmp_path):
-    """That too is asked for by the configuration."""
+    """The configuration can enable tracing of Python functions."""
     profiler = jb.JAXProfiler(Config(str(tmp_path), 0, 1, trace_python=True))
     Trainer(profiler).fit(1)
     assert [name for _, name, _ in events(profiler.path) if ".py" in name]
 
 
-def test_a_callback_that_is_used_again(tmp_path):
-    """Each training has its own capture; one that ends within the window has what there is."""
+def test_a_reused_callback(tmp_path):
+    """Each training has its own capture, also if it ends within the range."""
     profiler = jb.JAXProfiler(Config(str(tmp_path), 1, 20))
     Trainer(profiler).fit(3)
     Trainer(profiler).fit(4)
@@ -407,8 +407,8 @@ def test_a_callback_that_is_used_again(tmp_path):
     assert len(traces(tmp_path)) == 2
 
 
-def test_a_profiler_that_is_opened_twice(tmp_path):
-    """The second time ends the first."""
+def test_a_profiler_opened_twice(tmp_path):
+    """Opening a profiler again ends the first profile."""
     profiler = jb.profile((0, 5), tmp_path)
     with profiler:
         x = train(range(2))
@@ -418,8 +418,8 @@ def test_a_profiler_that_is_opened_twice(tmp_path):
     assert sorted(len(markers(str(tmp_path / path))) for path in traces(tmp_path)) == [2, 3]
 
 
-def test_a_callback_without_a_beginning(tmp_path):
-    """A trainer that doesn't tell of its beginning is profiled all the same."""
+def test_a_callback_without_on_train_begin(tmp_path):
+    """A trainer that never calls on_train_begin is profiled too."""
     profiler = jb.JAXProfiler(Config(str(tmp_path), 1, 2))
     for i in range(3):
         profiler.on_batch_begin(None, i)

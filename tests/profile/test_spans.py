@@ -1,4 +1,4 @@
-"""``jb.trace`` names a piece of a program, on the host and in the program alike."""
+"""``jb.trace`` names parts of a program, on the host and in the compiled program."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ import jaxboard as jb
 
 
 def names(function, *arguments):
-    """The text of the compiled program, which has the names of its operations."""
+    """Return the text of the compiled program, with the names of its operations."""
     return jax.jit(function).lower(*arguments).compile().as_text() or ""
 
 
 def test_traced_code():
-    """The operations of a block carry its name, within those around it; also under grad."""
+    """The operations of a block carry its name after the enclosing names, also under grad."""
 
     @jb.trace("layer")
     def layer(x):
@@ -27,7 +27,7 @@ def test_traced_code():
 
 @pytest.mark.filterwarnings("ignore:.*no run is open")
 def test_spans(tmp_path):
-    """In plain Python a block is a span each time, and a decorated function each call."""
+    """In plain Python, each run of a block and each call of a decorated function is a span."""
 
     @jb.trace("load")
     def load(i):
@@ -43,14 +43,14 @@ def test_spans(tmp_path):
 
 
 def test_a_block_that_fails():
-    """Its exception passes through, and the name is gone after it."""
+    """An exception propagates out of the block and ends the name."""
     with pytest.raises(KeyError), jb.trace("outer"):
         raise KeyError("k")
     assert "outer" not in names(jnp.sin, 1.0)
 
 
-def test_a_decorated_function_is_the_function():
-    """Name, docstring and results stay."""
+def test_a_decorated_function_keeps_its_identity():
+    """A decorated function keeps its name, docstring and results."""
 
     @jb.trace("double")
     def double(x):
@@ -61,7 +61,7 @@ def test_a_decorated_function_is_the_function():
 
 
 @pytest.mark.parametrize("name", [None, "", "  ", 3])
-def test_wrong_names(name):
-    """A block is named by a string."""
-    with pytest.raises(jb.ReportError, match=r"trace\(.*\): expected a string"), jb.trace(name):
+def test_invalid_names(name):
+    """A name that is not a non-empty string raises UsageError."""
+    with pytest.raises(jb.UsageError, match=r"trace\(.*\): expected a string"), jb.trace(name):
         pass

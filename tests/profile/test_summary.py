@@ -1,4 +1,4 @@
-"""The summary of a trace: what the run says of it is what is in it, and what xprof says."""
+"""The summary of a trace agrees with the trace itself and with xprof."""
 
 import json
 import logging
@@ -15,9 +15,10 @@ from traces import events, markers
 
 import jaxboard as jb
 import jaxboard._profile
-from jaxboard._profile import report
-from jaxboard._profile.read import summarize, summarize_apart
-from jaxboard._profile.summary import Op, Summary
+from jaxboard._profile.notices import notify
+from jaxboard._profile.summary import Operation, TraceSummary
+from jaxboard._profile.summary_records import summary_records
+from jaxboard._profile.trace_reader import summarize, summarize_in_subprocess
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
@@ -39,29 +40,29 @@ def augment(x):
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory):
-    """Steps 3 to 7 of a run, and what the run was told of them."""
+    """A run with a profile of steps 3 to 7, and the records of the profile."""
     sink = MemorySink()
     logdir = tmp_path_factory.mktemp("summary") / "run"
     x = jnp.ones((100, 100))
     with jb.Run(logdir, sinks=[sink]), jb.profile((3, 8)) as profiler:
         for _ in range(10):
             x = train_step(augment(x))
-    told = [record for record in sink.records if record.tag.startswith("profile/")]
-    return types.SimpleNamespace(path=profiler.path, told=told)
+    records = [record for record in sink.records if record.tag.startswith("profile/")]
+    return types.SimpleNamespace(path=profiler.path, records=records)
 
 
-def scalars(told, tag):
-    return [(r.step, float(r.value)) for r in told if r.kind is Kind.SCALAR and r.tag == tag]
+def scalars(records, tag):
+    return [(r.step, float(r.value)) for r in records if r.kind is Kind.SCALAR and r.tag == tag]
 
 
-def table(told, tag):
-    (record,) = [r for r in told if r.kind is Kind.TEXT and r.tag == tag]
+def table(records, tag):
+    (record,) = [r for r in records if r.kind is Kind.TEXT and r.tag == tag]
     assert record.step == 7
     return record.value
 
 
 def durations(path):
-    """Milliseconds of each step by its number, as they are in the file."""
+    """Return the milliseconds of each step in the file, by its number."""
     return {
         dict(event.stats)["step_num"]: event.duration_ns / 1e6
         for plane in ProfileData.from_file(path).planes
@@ -72,25 +73,25 @@ def durations(path):
 
 
 def test_step_times(profiled):
-    """A curve of the steps' times, and their mean, least and most with the steps of these."""
+    """The run has a curve of the step times, and their mean, minimum and maximum with their steps."""
     times = durations(profiled.path)
-    assert dict(scalars(profiled.told, "profile/step_ms")) == times
+    assert dict(scalars(profiled.records, "profile/step_ms")) == times
     assert list(times) == [3, 4, 5, 6, 7]
-    mean, least, most = sum(times.values()) / 5, min(times.values()), max(times.values())
-    assert scalars(profiled.told, "profile/step_ms_mean") == [(7, pytest.approx(mean))]
-    assert scalars(profiled.told, "profile/step_ms_min") == [(7, least)]
-    assert scalars(profiled.told, "profile/step_ms_max") == [(7, most)]
-    slowest = next(step for step, ms in times.items() if ms == most)
-    assert table(profiled.told, "profile/step_times")[0] == ["step time", "ms", "step"]
-    assert table(profiled.told, "profile/step_times")[1:] == [
+    mean, shortest, longest = sum(times.values()) / 5, min(times.values()), max(times.values())
+    assert scalars(profiled.records, "profile/step_ms_mean") == [(7, pytest.approx(mean))]
+    assert scalars(profiled.records, "profile/step_ms_min") == [(7, shortest)]
+    assert scalars(profiled.records, "profile/step_ms_max") == [(7, longest)]
+    slowest = next(step for step, ms in times.items() if ms == longest)
+    assert table(profiled.records, "profile/step_times")[0] == ["step time", "ms", "step"]
+    assert table(profiled.records, "profile/step_times")[1:] == [
         ["mean", f"{mean:.3f}", "3-7"],
-        ["min", f"{least:.3f}", str(next(s for s, ms in times.items() if ms == least))],
-        ["max", f"{most:.3f}", str(slowest)],
+        ["min", f"{shortest:.3f}", str(next(s for s, ms in times.items() if ms == shortest))],
+        ["max", f"{longest:.3f}", str(slowest)],
     ]
 
 
-def test_steps_that_do_not_wait(tmp_path):
-    """Their markers say how long dispatching took; only the mean of the whole window is a step's time."""
+def test_asynchronous_steps(tmp_path):
+    """Markers of asynchronous steps cover only dispatch, so the summary has only the mean step time."""
     sink = MemorySink()
     big = jnp.ones((200, 200))
     step = jb.instrument(
@@ -115,44 +116,41 @@ def test_steps_that_do_not_wait(tmp_path):
     assert 3 * mean > marked
 
 
-def rows(told, tag):
-    """The rows of a table, each by its head."""
-    head, *rows = table(told, tag)
-    return [dict(zip(head, row, strict=True)) for row in rows]
+def rows(records, tag):
+    """Return the rows of a table as dicts by column."""
+    header, *rows = table(records, tag)
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def test_operations(profiled):
-    """What the program's operations took, the longest first, each without what ran within it."""
-    listed = rows(profiled.told, "profile/device_ops")
+    """The table lists operations by self time, the longest first, with their counts and shares."""
+    listed = rows(profiled.records, "profile/device_ops")
     assert 3 <= len(listed) <= 10
-    own = [float(row["ms, by itself"]) for row in listed]
-    assert own == sorted(own, reverse=True)
+    self_times = [float(row["self time (ms)"]) for row in listed]
+    assert self_times == sorted(self_times, reverse=True)
     ran = Counter(
         (name, stats["hlo_module"]) for _, name, stats in events(profiled.path) if "hlo_op" in stats
     )
     for row in listed:
-        assert int(row["times"]) == ran[row["operation"], row["in the program"]]
-    assert {row["in the program"] for row in listed} == {"jit_train_step", "jit_augment"}
+        assert int(row["count"]) == ran[row["operation"], row["program"]]
+    assert {row["program"] for row in listed} == {"jit_train_step", "jit_augment"}
     shares = {
         r.tag.removeprefix("profile/device_ops_percent/"): float(r.value)
-        for r in profiled.told
+        for r in profiled.records
         if r.tag.startswith("profile/device_ops_percent/")
     }
-    assert list(shares) == [f"{row['in the program']}/{row['operation']}" for row in listed[:5]]
+    assert list(shares) == [f"{row['program']}/{row['operation']}" for row in listed[:5]]
     assert [f"{share:.1f} %" for share in shares.values()] == [row["share"] for row in listed[:5]]
     assert 90 < sum(shares.values()) < 101
-    # The loop lasts as long as all of its iterations, and spends next to nothing by itself.
+    # A loop lasts as long as all of its iterations, but its self time is small.
     loops = [share for name, share in shares.items() if "while" in name]
     assert sum(loops) < 50
 
 
-def test_operations_have_the_users_names(profiled):
-    """Each is told by what it is in the user's program, with the scopes that it is in."""
+def test_operations_have_scopes(profiled):
+    """Each operation has the user's operation and name scopes."""
     pytest.importorskip("xprof")
-    names = {
-        (row["in the program"], row["which is"])
-        for row in rows(profiled.told, "profile/device_ops")
-    }
+    names = {(row["program"], row["scope"]) for row in rows(profiled.records, "profile/device_ops")}
     assert ("jit_augment", "noise/dot_general") in names
     assert ("jit_augment", "noise/sin") in names
     loop = [name for program, name in names if program == "jit_train_step"]
@@ -160,32 +158,34 @@ def test_operations_have_the_users_names(profiled):
 
 
 def test_host_operations(profiled):
-    """What host threads did is told apart from the program's operations."""
-    host = rows(profiled.told, "profile/host_ops")
-    assert list(host[0]) == ["share", "ms, by itself", "times", "operation"]
+    """Operations of host threads are listed separately from those of programs."""
+    host = rows(profiled.records, "profile/host_ops")
+    assert list(host[0]) == ["share", "self time (ms)", "count", "operation"]
     names = {row["operation"] for row in host}
     assert "train" in names
-    assert names.isdisjoint(row["operation"] for row in rows(profiled.told, "profile/device_ops"))
+    assert names.isdisjoint(
+        row["operation"] for row in rows(profiled.records, "profile/device_ops")
+    )
 
 
 def test_two_processes_agree(profiled):
-    """What is read in another process is what is read in this one."""
-    apart = summarize_apart(profiled.path, timeout=60)
+    """Reading in a subprocess gives the same summary as reading in this process."""
+    there = summarize_in_subprocess(profiled.path, timeout=60)
     here = summarize(profiled.path)
-    assert json.loads(json.dumps(vars(here))) == json.loads(json.dumps(vars(apart)))
+    assert json.loads(json.dumps(vars(here))) == json.loads(json.dumps(vars(there)))
     assert here.source == "trace"
 
 
 def test_a_file_that_is_no_trace(tmp_path):
-    """It is said in one line what was wrong."""
+    """A file that is not a trace raises a one-line error."""
     (tmp_path / "host.xplane.pb").write_bytes(b"no trace")
-    with pytest.raises(jb.ProfileError, match="^reading it failed: .+") as caught:
-        summarize_apart(str(tmp_path / "host.xplane.pb"), timeout=60)
+    with pytest.raises(jb.ProfileError, match="^cannot read the trace: .+") as caught:
+        summarize_in_subprocess(str(tmp_path / "host.xplane.pb"), timeout=60)
     assert "\n" not in str(caught.value)
 
 
 def test_nested_markers_count_once(tmp_path):
-    """A step marker within another is no step of its own."""
+    """A step marker within another one does not count."""
     with jax.profiler.trace(str(tmp_path)):
         for i in range(2):
             with (
@@ -197,8 +197,8 @@ def test_nested_markers_count_once(tmp_path):
     assert [step for step, _ in summarize(str(path)).steps] == [0, 1]
 
 
-def test_what_runs_within_an_operation(tmp_path):
-    """Its time is its own, on each thread by itself."""
+def test_self_times(tmp_path):
+    """The time of an operation excludes operations within it on the same thread."""
     # By thread: name, start, end.
     threads = [
         [("while", 0, 10), ("dot", 1, 5), ("sin", 5, 9), ("dot", 11, 12)],
@@ -218,11 +218,11 @@ def test_what_runs_within_an_operation(tmp_path):
         text += f"lines {{ id: {i} {spans} }} "
     file = tmp_path / "host.xplane.pb"
     file.write_bytes(ProfileData.text_proto_to_serialized_xspace(f"planes {{ {text} }}"))
-    told = [(op.name, op.times, op.ms) for op in summarize(str(file)).device]
-    assert told == [("dot", 3, 8.0), ("sin", 1, 4.0), ("while", 1, 2.0)]
+    found = [(op.name, op.executions, op.ms) for op in summarize(str(file)).device]
+    assert found == [("dot", 3, 8.0), ("sin", 1, 4.0), ("while", 1, 2.0)]
 
 
-# --- A GPU's trace. -------------------------------------------------------------------------------
+# The trace of a GPU.
 
 GPU = """
 planes {{
@@ -245,7 +245,7 @@ DETAILS = "regs:32 static_shared:0 dynamic_shared:0 grid:1,1,1 block:128,1,1 occ
 
 @pytest.fixture
 def gpu(tmp_path):
-    """Ten steps of 5 ms each, with 3 ms of one kernel and 1 ms of another."""
+    """Return a trace of ten steps of 5 ms, each with 3 ms of one kernel and 1 ms of another."""
 
     def event(kind, start, length, *stats):
         return (
@@ -267,46 +267,49 @@ def gpu(tmp_path):
 
 
 def test_a_gpus_kernels(gpu):
-    """What the device did is read by xprof: kernels where the operations aren't known."""
+    """The operations of a device are read by xprof; if they are unknown, its kernels are."""
     pytest.importorskip("xprof")
-    summary = summarize_apart(gpu, timeout=60)
+    summary = summarize_in_subprocess(gpu, timeout=60)
     assert summary.steps == [[step, 5.0] for step in range(10, 20)]
-    assert summary.device == [Op("fusion_1", "", "", 10, 30.0), Op("gemm", "", "", 10, 10.0)]
+    assert summary.device == [
+        Operation("fusion_1", "", "", 10, 30.0),
+        Operation("gemm", "", "", 10, 10.0),
+    ]
     assert summary.source == "kernel_stats"
-    told = list(report.records(summary, 19))
-    assert scalars(told, "profile/device_ops_percent/fusion_1") == [(19, 75.0)]
-    (kernels,) = [r.value for r in told if r.tag == "profile/device_ops"]
+    records = list(summary_records(summary, 19))
+    assert scalars(records, "profile/device_ops_percent/fusion_1") == [(19, 75.0)]
+    (kernels,) = [r.value for r in records if r.tag == "profile/device_ops"]
     assert kernels == [
-        ["share", "ms, by itself", "times", "operation"],
+        ["share", "self time (ms)", "count", "operation"],
         ["75.0 %", "30.000", "10", "fusion_1"],
         ["25.0 %", "10.000", "10", "gemm"],
     ]
 
 
 def test_a_gpu_without_xprof(gpu, monkeypatch):
-    """It is said how to get what can read that; the steps' times are there all the same."""
+    """Without xprof the summary has the step times, and a hint to install xprof."""
     for module in ("xprof", "xprof.convert"):
         monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "jaxboard._profile.xprof", raising=False)
-    monkeypatch.delattr(jaxboard._profile, "_xprof", raising=False)
+    monkeypatch.delitem(sys.modules, "jaxboard._profile.xprof_tools", raising=False)
+    monkeypatch.delattr(jaxboard._profile, "xprof_tools", raising=False)
     summary = summarize(gpu)
     assert [step for step, _ in summary.steps] == list(range(10, 20))
     assert (summary.device, summary.source) == ([], None)
-    told = list(report.records(summary, 19))
-    (text,) = [r.value for r in told if r.tag == "profile/device_ops"]
+    records = list(summary_records(summary, 19))
+    (text,) = [r.value for r in records if r.tag == "profile/device_ops"]
     assert "pip install 'jaxboard-tb[profile]'" in text
 
 
-def test_nothing_is_invented():
-    """Without steps and operations there is nothing to say."""
-    assert list(report.records(Summary([], [], [], "trace"), 0)) == []
+def test_an_empty_summary():
+    """A summary without steps and operations has no records."""
+    assert list(summary_records(TraceSummary([], [], [], "trace"), 0)) == []
 
 
-# --- The line to the user. ------------------------------------------------------------------------
+# The notice to the user.
 
 
-def test_the_line(tmp_path, capsys, caplog):
-    """Path, size, steps, seconds and what to do next, on standard error."""
+def test_the_notice(tmp_path, capsys, caplog):
+    """The notice on standard error has the steps, seconds, path, size and the next command."""
     logdir = tmp_path / "run"
     with jb.profile((0, 2), logdir) as profiler:
         for i in range(3):
@@ -321,27 +324,27 @@ def test_the_line(tmp_path, capsys, caplog):
     assert markers(profiler.path) == [0, 1]
 
 
-def test_the_line_as_a_log(capsys, caplog):
-    """Where logging is set up for it, it goes there; where faults alone are wanted, nowhere."""
+def test_the_notice_as_a_log_message(capsys, caplog):
+    """With logging at INFO the notice is logged; with a higher level it is dropped."""
     with caplog.at_level(logging.INFO, "jaxboard"):
-        report.say("profiled")
+        notify("profiled")
     assert [record.getMessage() for record in caplog.records] == ["jaxboard: profiled"]
     with caplog.at_level(logging.WARNING, "jaxboard"):
-        report.say("profiled")
+        notify("profiled")
     assert len(caplog.records) == 1
     assert capsys.readouterr().err == ""
 
 
 def test_a_trace_without_steps(tmp_path, caplog):
-    """It is said that TensorBoard will have no step times, and what a step is."""
+    """A warning explains that there are no step times, and what a step is."""
     with jb.profile(logdir=tmp_path):
         pass
-    assert "no step was taken while it was recorded" in caplog.text
+    assert "no step was taken during the recording" in caplog.text
     assert "jaxboard.instrument" in caplog.text
 
 
 def test_a_trace_without_markers(tmp_path, caplog):
-    """So it is where the steps were taken, but not marked, since the host isn't recorded at all."""
+    """A warning appears if steps have no markers because host events are not recorded."""
     with jb.profile((0, 1), tmp_path, host_level=0) as profiler, profiler.step(0):
         pass
     assert "the trace has no step markers" in caplog.text
@@ -350,7 +353,7 @@ def test_a_trace_without_markers(tmp_path, caplog):
 
 @pytest.mark.parametrize("steps", [(0, 1), (0, 10)])
 def test_a_run_that_closes_first(tmp_path, steps):
-    """Its closing ends the recording, and waits until the summary is in it."""
+    """Closing the run ends the recording and waits for the summary."""
     sink = MemorySink()
     run = jb.Run(tmp_path, sinks=[sink])
     with jb.profile(steps) as profiler:

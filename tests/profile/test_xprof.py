@@ -1,4 +1,4 @@
-"""What TensorBoard's Profile tab shows of a capture, asked of xprof and of a real TensorBoard."""
+"""A capture in TensorBoard's Profile tab, queried through xprof and a real TensorBoard."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from traces import markers, traces
 
 import jaxboard as jb
 from jaxboard import _compat
-from jaxboard._profile.read import summarize
+from jaxboard._profile.trace_reader import summarize
 
 pytest.importorskip("xprof")
 
@@ -37,7 +37,7 @@ def scoped_step(x):
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory):
-    """A run of 25 steps in real event files, of which 10 to 19 were profiled."""
+    """A run of 25 steps in real event files with a profile of steps 10 to 19."""
     logdir = tmp_path_factory.mktemp("logs")
     x = jnp.ones((64, 64))
     with jb.Run(logdir / "train"), jb.profile(steps=range(10, 20)) as profiler:
@@ -46,26 +46,26 @@ def profiled(tmp_path_factory):
     return types.SimpleNamespace(logdir=logdir, path=profiler.path)
 
 
-# --- In process. ----------------------------------------------------------------------------------
+# In process.
 
 
 @pytest.fixture(scope="module")
 def tool(profiled):
-    """Asks xprof for what one of its tools shows."""
+    """Return a function that queries one of xprof's tools."""
     from xprof.convert import raw_to_tool_data
 
     host = profiled.path.rpartition("/")[2].removesuffix(".xplane.pb")
 
-    def ask(name, **parameters):
+    def query(name, **parameters):
         parameters = {"use_saved_result": False, "hosts": [host], **parameters}
         data, _ = raw_to_tool_data.xspace_to_tool_data([profiled.path], name, parameters)
         return data if isinstance(data, str) else data.decode()
 
-    return ask
+    return query
 
 
 def step_times(overview):
-    """Milliseconds by the number of the step; xprof calls the rows "train 11" or "11"."""
+    """Return milliseconds by step number; xprof names the rows "train 11" or "11"."""
     table = overview[1]
     column = [column["id"] for column in table["cols"]].index("stepTimeMs")
     rows = [[cell["v"] for cell in row["c"]] for row in table["rows"]]
@@ -73,14 +73,14 @@ def step_times(overview):
 
 
 def test_overview_page(tool):
-    """It has a row for each step but the first and the last, which xprof always leaves out."""
+    """The page has a row for each step except the first and the last, which xprof leaves out."""
     overview = json.loads(tool("overview_page"))
     assert list(step_times(overview)) == list(range(11, 19))
     assert "No step marker" not in json.dumps(overview)
 
 
 def test_step_times_agree(profiled, tool):
-    """The run's own curve and xprof's table have the same times."""
+    """The run's curve and xprof's table have the same step times."""
     ours = dict(summarize(profiled.path).steps)
     theirs = step_times(json.loads(tool("overview_page")))
     assert len(theirs) == 8
@@ -88,23 +88,23 @@ def test_step_times_agree(profiled, tool):
         assert ours[step] == pytest.approx(ms, abs=1e-3)
 
 
-# --- Over HTTP. -----------------------------------------------------------------------------------
+# Over HTTP.
 
 
 class ProfileTab:
-    """The Profile tab's questions to its server."""
+    """The requests of the Profile tab to its server."""
 
     def __init__(self, server, run):
         self.server = server
         self.run = run
-        server.until(lambda: run in self.ask("runs", run=""))
-        self.host = server.until(lambda: self.ask("hosts", tag="overview_page"))[0]["hostname"]
+        server.until(lambda: run in self.query("runs", run=""))
+        self.host = server.until(lambda: self.query("hosts", tag="overview_page"))[0]["hostname"]
 
     def read(self, path, **query):
         body = self.server.read(f"data/plugin/profile/{path}", **{"run": self.run, **query})
         return gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
 
-    def ask(self, path, **query):
+    def query(self, path, **query):
         return json.loads(self.read(path, **query) or "[]")
 
     def data(self, tool, **query):
@@ -119,23 +119,23 @@ def tab(profiled):
 
 @pytest.fixture(scope="module")
 def module(tab):
-    """The training step's program, as the tools for programs call it."""
+    """Return the name of the training step's program in xprof's tools."""
     names = tab.read("module_list").decode().split(",")
     return next(name for name in names if name.startswith("jit_scoped_step"))
 
 
 def test_the_tab_is_there(tab):
-    """With the profile under the name that the run's scalars have, and the tools for it."""
+    """The Profile tab lists the profile under the name of the run, with its tools."""
     assert tab.server.get("data/plugins_listing")["profile"]["enabled"]
-    assert RUN in tab.ask("runs")
+    assert RUN in tab.query("runs")
     assert len(tab.server.scalars("train", "mean", count=25)) == 25
     assert {"overview_page", "trace_viewer@", "memory_viewer", "graph_viewer"} <= set(
-        tab.ask("run_tools")
+        tab.query("run_tools")
     )
 
 
 def test_trace_viewer(tab):
-    """Steps 10 to 19 are on the time line, and nothing of other steps."""
+    """The timeline has exactly steps 10 to 19."""
     found = [
         event.get("name", "") for event in json.loads(tab.data("trace_viewer@"))["traceEvents"]
     ]
@@ -144,19 +144,19 @@ def test_trace_viewer(tab):
 
 
 def test_step_table(tab):
-    """The overview page has the rows of the steps."""
+    """The overview page has a row for each step."""
     assert list(step_times(json.loads(tab.data("overview_page")))) == list(range(11, 19))
 
 
 def test_memory_viewer(tab, module):
-    """It knows how much memory the step takes at most, and for what."""
+    """The memory viewer shows the peak memory of the step, and its buffers by scope."""
     answer = json.loads(tab.data("memory_viewer", module_name=module))
     assert answer["peakHeapMib"] >= 64 * 64 * 4 / 2**20
     assert "encoder" in json.dumps(answer) or "decoder" in json.dumps(answer)
 
 
 def test_graph_viewer(tab, module):
-    """The program's operations have the names of the scopes they are in."""
+    """The operations of the program carry their name scopes."""
     text = tab.read(
         "data",
         tag="graph_viewer",
@@ -170,7 +170,7 @@ def test_graph_viewer(tab, module):
 
 
 def test_the_summary_is_shown(tab):
-    """The run has the curve of the step times, and the tables."""
+    """TensorBoard shows the curve of the step times and the tables."""
     curve = tab.server.scalars("train", "profile/step_ms", count=10)
     assert [step for _, step, _ in curve] == list(range(10, 20))
     (entry,) = tab.server.text("train", "profile/step_times")
@@ -180,7 +180,7 @@ def test_the_summary_is_shown(tab):
 
 @pytest.mark.filterwarnings("ignore:.*no run is open")
 def test_while_tensorboard_captures(tab, tmp_path, caplog):
-    """TensorBoard's own capture goes on; a profile then does nothing, and the next one works."""
+    """A profile during TensorBoard's own capture does nothing, and the next profile works."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -206,4 +206,4 @@ def test_while_tensorboard_captures(tab, tmp_path, caplog):
             scoped_step(jnp.ones((64, 64)))
     assert markers(profiler.path) == [0, 1]
     assert len(traces(tmp_path)) == 1
-    assert len(tab.ask("runs")) == 2
+    assert len(tab.query("runs")) == 2

@@ -307,7 +307,7 @@ class Broken(MemorySink):
         raise OSError("the disk went away")
 
 
-LOST = "run in memory: 1 report did not reach the disk:\n  1: OSError: the disk went away"
+LOST = "run in memory: 1 report was lost:\n  1: Broken failed: OSError: the disk went away"
 
 
 def test_close_raises_what_was_lost():

@@ -1,4 +1,4 @@
-"""Compile times: told per function and phase, with hits of the persistent cache."""
+"""Compile times are reported per function and phase, with hits of the persistent cache."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 
 import jaxboard as jb
 from jaxboard._host import observers
-from jaxboard._telemetry.compiles import Compiles
+from jaxboard._telemetry.compilations import CompilationListener
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
 
 @pytest.fixture
-def compiles():
-    compiles = Compiles()
-    compiles.start()
-    yield compiles
-    compiles.stop()
+def listener():
+    listener = CompilationListener()
+    listener.start()
+    yield listener
+    listener.stop()
 
 
 def scalars(sink):
@@ -32,29 +32,29 @@ def scalars(sink):
     }
 
 
-def test_one_compilation(compiles):
-    """A program is told by its name, with the seconds of each phase, once."""
+def test_one_compilation(listener):
+    """A program is reported once, by its name, with the seconds of each phase."""
 
     @jax.jit
     def train_step(x):
         return jax.jit(jnp.tanh)(x)
 
     for expected in (["train_step"], []):
-        compiles.begin()
+        listener.begin()
         train_step(np.ones(3))
-        programs = compiles.end()
-        assert [program.name for program in programs] == expected
-        for program in programs:
-            assert min(program.trace, program.lower, program.backend) > 0
-            assert program.seconds == program.trace + program.lower + program.backend
-            assert not program.cached
+        compilations = listener.end()
+        assert [c.name for c in compilations] == expected
+        for c in compilations:
+            assert min(c.trace, c.lower, c.backend) > 0
+            assert c.seconds == c.trace + c.lower + c.backend
+            assert not c.cached
 
 
-def test_calls_within_calls(compiles):
-    """What is compiled in a call belongs to the innermost one around it, on the same thread."""
-    compiles.begin()
+def test_nested_calls(listener):
+    """A compilation belongs to the innermost open call of its thread."""
+    listener.begin()
     jax.jit(lambda x: x * 2)(np.ones(3))
-    compiles.begin()
+    listener.begin()
 
     def inner(x):
         return x * 3
@@ -67,13 +67,13 @@ def test_calls_within_calls(compiles):
     thread = threading.Thread(target=jax.jit(other), args=(np.ones(3),))
     thread.start()
     thread.join()
-    assert [program.name for program in compiles.end()] == ["inner"]
-    assert [program.name for program in compiles.end()] == ["<lambda>"]
-    assert compiles.end() == []
+    assert [c.name for c in listener.end()] == ["inner"]
+    assert [c.name for c in listener.end()] == ["<lambda>"]
+    assert listener.end() == []
 
 
-def test_the_persistent_cache(compiles, tmp_path):
-    """A program that was read from the persistent cache is told as a hit."""
+def test_the_persistent_cache(listener, tmp_path):
+    """A program that was read from the persistent cache is reported as a hit."""
     settings = {
         "jax_compilation_cache_dir": str(tmp_path),
         "jax_persistent_cache_min_compile_time_secs": 0,
@@ -92,9 +92,9 @@ def test_the_persistent_cache(compiles, tmp_path):
 
         cached = []
         for _ in range(2):
-            compiles.begin()
+            listener.begin()
             jax.jit(train_step)(np.ones(3))
-            cached += [program.cached for program in compiles.end()]
+            cached += [c.cached for c in listener.end()]
             jax.clear_caches()
         assert cached == [False, True]
     finally:
@@ -103,19 +103,19 @@ def test_the_persistent_cache(compiles, tmp_path):
         compilation_cache.reset_cache()
 
 
-def test_stopping(compiles):
-    """It can be stopped again, and after somebody else has taken its listeners out."""
-    jax.monitoring.unregister_event_listener(compiles._event)
-    compiles.stop()
-    compiles.stop()
-    compiles.begin()
+def test_stopping(listener):
+    """A listener can be stopped twice, and after its callbacks were unregistered elsewhere."""
+    jax.monitoring.unregister_event_listener(listener._on_event)
+    listener.stop()
+    listener.stop()
+    listener.begin()
     jax.jit(lambda x: x * 5)(np.ones(3))
-    assert compiles.end() == []
+    assert listener.end() == []
 
 
 @pytest.mark.parametrize("telemetry", [None, True])
-def test_a_closed_run_watches_no_longer(telemetry):
-    """Nothing of a run's telemetry is called, or written, once the run is closed."""
+def test_a_closed_run_stops_observing(telemetry):
+    """A closed run observes no calls and writes no telemetry."""
     sink = MemorySink()
     step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
     before = observers.registered()
@@ -130,7 +130,7 @@ def test_a_closed_run_watches_no_longer(telemetry):
 
 
 def test_scalars_and_table():
-    """telemetry=True: times and counts at the step that compiled, and one table of all compilations."""
+    """telemetry=True writes times and counts at the step that compiled, and one table of all compilations."""
     sink = MemorySink()
 
     @jb.instrument
@@ -160,8 +160,8 @@ def test_scalars_and_table():
     ]
 
 
-def test_by_default_nothing_is_written():
-    """Without telemetry=True a run that compiles as it should writes nothing of its own."""
+def test_nothing_is_written_by_default():
+    """Without telemetry=True, a run without recompiles writes no telemetry."""
     sink = MemorySink()
     with jb.Run(None, sinks=[sink]):
         jb.instrument(jax.jit(lambda x: x + 1))(np.ones(2))

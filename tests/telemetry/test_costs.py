@@ -1,4 +1,4 @@
-"""FLOPs, MFU, memory and jaxboard's own cost: what XLA and the devices tell, and nothing invented."""
+"""FLOPs, MFU, memory and jaxboard's own cost are what XLA and the devices report, and nothing is guessed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
-from jaxboard._telemetry.device_memory import as_told, live_bytes
-from jaxboard._telemetry.peaks import peak_flops
+from jaxboard._telemetry.device_memory import live_bytes, select_stats
+from jaxboard._telemetry.peak_flops import peak_flops
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink, TensorBoardSink
 
 
-def ran(step, calls, **settings):
-    """What a run with telemetry writes: {tag: [values]}, and its texts."""
+def run_steps(step, calls, **settings):
+    """Return what a run with telemetry writes: {tag: [values or texts]}."""
     sink = MemorySink()
     with jb.Run(None, sinks=[sink], telemetry=jb.Telemetry(**settings)):
         for args in calls:
@@ -45,8 +45,8 @@ FLOPS = 2 * 16 * 32 * 8
 
 
 def test_flops_of_a_product():
-    """A matrix product is two operations per multiplication, and reads and writes its matrices."""
-    points = ran(jb.instrument(matmul), [(A, B)] * 5)
+    """A matrix product takes two operations per multiplication and accesses its three matrices."""
+    points = run_steps(jb.instrument(matmul), [(A, B)] * 5)
     assert points["cost/matmul/flops"] == [FLOPS]
     assert points["cost/matmul/bytes_accessed"] == [4 * (16 * 32 + 32 * 8 + 16 * 8)]
     (per_second,) = points["step/matmul/per_second"]
@@ -55,11 +55,11 @@ def test_flops_of_a_product():
 
 
 def test_mfu():
-    """Of a peak that the user gives; without one, and on hardware nobody knows, there is none."""
-    points = ran(jb.instrument(matmul), [(A, B)] * 5, peak_flops=1e9)
+    """The MFU refers to the given peak; on unknown hardware without one there is no MFU."""
+    points = run_steps(jb.instrument(matmul), [(A, B)] * 5, peak_flops=1e9)
     (per_second,) = points["step/matmul/per_second"]
     assert points["step/matmul/mfu"] == pytest.approx([FLOPS * per_second / 1e9])
-    assert "step/matmul/mfu" not in ran(jb.instrument(matmul), [(A, B)] * 5)
+    assert "step/matmul/mfu" not in run_steps(jb.instrument(matmul), [(A, B)] * 5)
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_mfu():
     ],
 )
 def test_peaks(kind, peak):
-    """A device is known by exactly the name that JAX gives it."""
+    """The peak is looked up by the exact name that JAX gives a device."""
     assert peak_flops(kind) == peak
 
 
-def test_asking_compiles_nothing():
-    """Programs with donated, sharded and static arguments and windows come out of JAX's caches."""
+def test_the_cost_analysis_compiles_nothing():
+    """Programs with donated, sharded and static arguments and windows come from JAX's caches."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
     @jb.instrument
@@ -112,23 +112,27 @@ def test_asking_compiles_nothing():
 
 
 def test_several_programs_are_not_mixed_up():
-    """Once programs of different cost were compiled for different arguments, no rate is made up."""
-    points = ran(jb.instrument(matmul), [(A, B), (A, B), (A, B), (A[:4], B), (A[:4], B), (A, B)])
+    """There is no rate once different arguments led to programs of different cost."""
+    points = run_steps(
+        jb.instrument(matmul), [(A, B), (A, B), (A, B), (A[:4], B), (A[:4], B), (A, B)]
+    )
     assert points["cost/matmul/flops"] == [FLOPS, FLOPS / 4]
     assert "step/matmul/per_second" in points
     assert "step/matmul/flops_per_second" not in points
 
 
 def test_unknown_flops():
-    """A program without floating-point operations has no count, rather than none or minus one."""
-    points = ran(jb.instrument(jax.jit(lambda x: x.reshape(4)), name="f"), [(np.ones((2, 2)),)] * 4)
+    """A program without floating-point operations has no count, neither 0 nor -1."""
+    points = run_steps(
+        jb.instrument(jax.jit(lambda x: x.reshape(4)), name="f"), [(np.ones((2, 2)),)] * 4
+    )
     assert "cost/f/flops" not in points
     assert "step/f/flops_per_second" not in points
 
 
 def test_memory_of_the_program():
-    """XLA's account of a device's memory is a table."""
-    (table,) = ran(jb.instrument(matmul), [(A, B)])["memory/matmul"]
+    """The memory that a program needs is written as a table."""
+    (table,) = run_steps(jb.instrument(matmul), [(A, B)])["memory/matmul"]
     sizes = dict(table[1:])
     assert table[0] == ["memory of one device", "bytes"]
     assert sizes["arguments"] == f"{4 * (16 * 32 + 32 * 8):,}"
@@ -136,7 +140,7 @@ def test_memory_of_the_program():
 
 
 def test_live_bytes():
-    """Arrays count where they are: whole, in shards, and on each device that has a copy."""
+    """Arrays count on the devices that hold them: whole, in shards, or as copies."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     before = live_bytes()
     here = jax.device_put(np.ones(10, np.float32), jax.devices()[3])
@@ -148,8 +152,8 @@ def test_live_bytes():
     del here, split, copies
 
 
-def test_what_a_gpu_tells():
-    """Of a device's own statistics these are shown, each where it is told."""
+def test_statistics_of_a_gpu():
+    """Bytes in use, peak and limit are selected, each only if the device reports it."""
     stats = {
         "num_allocs": 6,
         "bytes_in_use": 2048,
@@ -158,14 +162,14 @@ def test_what_a_gpu_tells():
         "bytes_limit": 8192,
         "pool_bytes": 2**21,
     }
-    assert as_told(stats) == {"in_use_bytes": 2048, "peak_bytes": 4096, "limit_bytes": 8192}
-    assert as_told({"bytes_limit": 1}) == {"limit_bytes": 1}
+    assert select_stats(stats) == {"in_use_bytes": 2048, "peak_bytes": 4096, "limit_bytes": 8192}
+    assert select_stats({"bytes_limit": 1}) == {"limit_bytes": 1}
 
 
 def test_memory_of_the_devices():
-    """A device that tells nothing of itself has the bytes of its arrays; others have what they tell."""
+    """A device without statistics has the bytes of its arrays instead."""
     kept = jax.device_put(np.ones(1000, np.float32), jax.devices()[2])
-    points = ran(jb.instrument(matmul), [(A, B)] * 4)
+    points = run_steps(jb.instrument(matmul), [(A, B)] * 4)
     assert points["memory/cpu_2/live_bytes"] == [live_bytes()[2]]
     assert points["memory/cpu_2/live_bytes"][0] >= kept.nbytes
     assert sum(tag.endswith("/live_bytes") for tag in points) == 8
@@ -174,7 +178,7 @@ def test_memory_of_the_devices():
 
 @pytest.mark.filterwarnings("ignore:TensorFlow cannot be imported")
 def test_own_cost(logdir):
-    """Jaxboard's time in the calls, the flusher's, and the bytes on disk are points of the run."""
+    """The run has points for jaxboard's time in calls, the flusher's time and the bytes on disk."""
     step = jb.instrument(matmul)
     sink = MemorySink()
     with jb.Run(logdir, sinks=[TensorBoardSink(logdir), sink], telemetry=True) as run:
@@ -198,7 +202,7 @@ def test_own_cost(logdir):
 
 
 def test_bytes_of_earlier_runs_do_not_count(logdir):
-    """A run that goes on in a directory counts what it writes itself."""
+    """A run that continues in a directory counts only the bytes that it writes."""
     os.makedirs(logdir)
     with open(os.path.join(logdir, "events.out.tfevents.0.earlier"), "wb") as file:
         file.write(bytes(10**6))
@@ -212,16 +216,16 @@ def test_bytes_of_earlier_runs_do_not_count(logdir):
 
 
 def test_memory_snapshot(logdir, tmp_path):
-    """A pprof file, gzipped, lies in the run's directory or where it was asked for; the run tells where."""
+    """A gzipped pprof file is written by default to the run's directory; the run records its path."""
     sink = MemorySink()
     with jb.Run(logdir, sinks=[sink], step=7):
         kept = jnp.ones(1000)
         default = jb.memory_snapshot()
-        asked = jb.memory_snapshot(tmp_path / "new" / "m.prof")
-        assert jb.memory_snapshot(asked) == asked
+        explicit = jb.memory_snapshot(tmp_path / "new" / "m.prof")
+        assert jb.memory_snapshot(explicit) == explicit
     del kept
     assert default == pathlib.Path(logdir) / "memory_7.prof"
-    for file in (default, asked):
+    for file in (default, explicit):
         assert file is not None
         assert gzip.decompress(file.read_bytes())
     assert sorted(os.listdir(tmp_path / "new")) == ["m.prof"]
@@ -230,7 +234,7 @@ def test_memory_snapshot(logdir, tmp_path):
 
 
 def test_memory_snapshot_without_a_run(tmp_path, caplog):
-    """It needs a path then; what the disk refuses is logged and raises nothing."""
+    """Without a run, a path is required; a write error is logged and not raised."""
     with pytest.raises(jb.UsageError) as caught:
         jb.memory_snapshot()
     assert str(caught.value) == (

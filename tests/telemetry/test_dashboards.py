@@ -1,4 +1,4 @@
-"""What a real TensorBoard shows of a run's telemetry."""
+"""Telemetry of a run as a real TensorBoard shows it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jaxboard as jb
 
 @pytest.mark.filterwarnings("ignore:TensorFlow cannot be imported")
 def test_telemetry_is_shown(tmp_path):
-    """Its scalars stand under jaxboard/, its tables and alarms among the texts."""
+    """Scalars appear under jaxboard/, tables and alarms among the texts."""
 
     @jb.instrument
     @jax.jit

@@ -1,4 +1,4 @@
-"""Recompile alarms: exactly which argument changed, told once for each cause, and never a false one."""
+"""Recompile alarms name the argument that changed, appear once per cause, and are never false."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxboard.sinks import MemorySink
 
 
 class Alarms:
-    """What a run said of recompiles: `lines` in the text entries, `logged` in the log."""
+    """The recompile alarms of a run: text entries with their lines, and log messages."""
 
     def __init__(self, caplog):
         self.sink = MemorySink()
@@ -51,7 +51,7 @@ def alarms(caplog):
 
 
 @contextlib.contextmanager
-def watched(alarms, **options):
+def run_with(alarms, **options):
     with jb.Run(None, sinks=[alarms.sink], **options) as run:
         yield run
 
@@ -62,7 +62,7 @@ def total(batch, scale=1.0):
 
 
 def test_a_loop_that_recompiles(alarms):
-    """Shape, dtype, weak type, sharding, static value, structure: each alarm names what changed, how."""
+    """Each alarm names what changed and how: shape, dtype, weak type, sharding, static value, structure."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     split = NamedSharding(mesh, P("data"))
 
@@ -73,7 +73,7 @@ def test_a_loop_that_recompiles(alarms):
 
     x = np.ones((8, 4), np.float32)
     one = jnp.float32(1)
-    with watched(alarms):
+    with run_with(alarms):
         train_step({"x": x}, one)
         train_step({"x": x}, one)
         train_step({"x": x[:6]}, one)
@@ -108,29 +108,29 @@ def test_a_loop_that_recompiles(alarms):
 
 
 def test_the_message(alarms):
-    """The log tells the function, the step, what changed since when, and what to do."""
+    """The message has the function, the step, the change, the step it is compared with, and advice."""
     step = jb.instrument(total)
-    with watched(alarms):
+    with run_with(alarms):
         for rows in (32, 32, 17):
             step({"x": np.ones((rows, 2), np.float32)})
     (message,) = alarms.logged
     assert message == (
         "jaxboard: total was compiled again at step 2 (T s). Changed since step 0:\n"
         "    batch['x']: float32[32,2] -> float32[17,2] (shape)\n"
-        "    Pad or drop what is smaller (a last batch), or round lengths up to a few sizes."
+        "    Pad or drop smaller batches (often the last one), or round lengths up to a few sizes."
     )
     (entry,) = [r for r in alarms.sink.records if r.kind is Kind.TEXT]
     assert re.sub(r"\d+\.\d\d s", "T s", entry.value) == (
         "**total** was compiled again at step 2 (T s). Changed since step 0:\n\n"
         "- `batch['x']: float32[32,2] -> float32[17,2] (shape)`\n\n"
-        "Pad or drop what is smaller (a last batch), or round lengths up to a few sizes."
+        "Pad or drop smaller batches (often the last one), or round lengths up to a few sizes."
     )
 
 
 def test_once_per_cause(alarms):
-    """A shape that never repeats is logged once; each of its compilations has an entry."""
+    """A shape that never repeats is logged once; each compilation has a text entry."""
     step = jb.instrument(total)
-    with watched(alarms):
+    with run_with(alarms):
         for rows in range(1, 6):
             step({"x": np.ones((rows, 2), np.float32)})
     assert len(alarms.logged) == 1
@@ -138,19 +138,19 @@ def test_once_per_cause(alarms):
 
 
 def test_shapes_that_come_back(alarms):
-    """Alternating shapes compile twice: one alarm."""
+    """Alternating shapes compile twice and raise one alarm."""
     step = jb.instrument(total)
-    with watched(alarms):
+    with run_with(alarms):
         for rows in (4, 5, 4, 5, 4):
             step({"x": np.ones((rows, 2), np.float32)})
     assert len(alarms.entries) == 1
 
 
-def test_the_nearest_compilation_is_compared_with(alarms):
-    """Of several known calls the alarm names the one that differs least."""
+def test_comparison_with_the_nearest_call(alarms):
+    """The alarm compares with the known call that differs least."""
     step = jb.instrument(total)
     x = np.ones((4, 2), np.float32)
-    with watched(alarms):
+    with run_with(alarms):
         step({"x": x}, np.float32(1))
         step({"x": x.astype(np.int32)}, np.float32(1))
         step({"x": x}, np.int32(1))
@@ -158,9 +158,9 @@ def test_the_nearest_compilation_is_compared_with(alarms):
 
 
 def test_several_changes_in_one_call(alarms):
-    """All that changed at once is told, eight lines of it."""
+    """An alarm lists the first eight of several changes."""
     step = jb.instrument(jax.jit(lambda xs: sum(x.sum() for x in xs)))
-    with watched(alarms):
+    with run_with(alarms):
         step([np.ones(2)] * 10)
         step([np.ones(3)] * 10)
     (lines,) = alarms.lines
@@ -173,7 +173,7 @@ def test_several_changes_in_one_call(alarms):
 
 
 def test_static_metadata_of_a_pytree(alarms):
-    """Same leaves, another static field: the alarm shows where the structures differ."""
+    """If only a static field differs, the alarm shows where the structures differ."""
 
     @partial(jax.tree_util.register_dataclass, data_fields=["w"], meta_fields=["name"])
     @dataclasses.dataclass
@@ -182,7 +182,7 @@ def test_static_metadata_of_a_pytree(alarms):
         name: str
 
     step = jb.instrument(jax.jit(lambda state: state.w * 2))
-    with watched(alarms):
+    with run_with(alarms):
         step(State(jnp.ones(2), "first"))
         step(State(jnp.ones(2), "second"))
     ((line,),) = alarms.lines
@@ -193,7 +193,7 @@ def test_static_metadata_of_a_pytree(alarms):
 
 
 def test_own_variants_raise_no_alarm(alarms):
-    """The second program for steps with a due histogram is jaxboard's doing, not the user's."""
+    """A second program of jaxboard, for steps with a due histogram, raises no alarm."""
 
     @jb.instrument
     @jax.jit
@@ -202,7 +202,7 @@ def test_own_variants_raise_no_alarm(alarms):
         jb.histogram("x", x, every=3)
         return x * 2
 
-    with watched(alarms, telemetry=True):
+    with run_with(alarms, telemetry=True):
         for _ in range(7):
             train_step(jnp.ones(4))
     assert alarms.entries == []
@@ -212,7 +212,7 @@ def test_own_variants_raise_no_alarm(alarms):
 
 
 def test_own_variants_of_several_shapes(alarms):
-    """Evaluations of one step, in two shapes, with and without the histogram: only the shape is told."""
+    """With two shapes, each with and without a histogram, only the shape raises an alarm."""
 
     @jb.instrument
     @jax.jit
@@ -225,7 +225,7 @@ def test_own_variants_of_several_shapes(alarms):
         jb.histogram("x", x, every=2)
         return x * 2
 
-    with watched(alarms):
+    with run_with(alarms):
         for _ in range(4):
             train_step()
             for rows in (4, 5):
@@ -236,14 +236,14 @@ def test_own_variants_of_several_shapes(alarms):
 
 
 def test_donated_arguments(alarms):
-    """Arrays that the call has taken can still be told apart."""
+    """The shapes of donated arrays are compared after the call."""
 
     @jb.instrument
     @partial(jax.jit, donate_argnums=0)
     def train_step(state, x):
         return jax.tree.map(lambda leaf: leaf + x.sum(), state)
 
-    with watched(alarms):
+    with run_with(alarms):
         state = {"w": jnp.ones(3)}
         for rows in (2, 2, 1):
             state = train_step(state, np.ones(rows, np.float32))
@@ -251,7 +251,7 @@ def test_donated_arguments(alarms):
 
 
 def test_a_plain_function(alarms):
-    """Of a function that isn't jitted, what it compiles again counts, not what it compiles first."""
+    """For a plain function, only programs that are compiled again raise an alarm."""
     inner = jax.jit(lambda x: x.sum())
 
     @jb.instrument
@@ -260,7 +260,7 @@ def test_a_plain_function(alarms):
             jnp.cumsum(np.ones(3))  # compiled for the first time at the second step
         return inner(x)
 
-    with watched(alarms):
+    with run_with(alarms):
         train_step(np.ones(4), True)
         train_step(np.ones(4), False)
         train_step(np.ones(5), False)
@@ -268,22 +268,22 @@ def test_a_plain_function(alarms):
 
 
 def test_functions_of_one_name(alarms):
-    """Two functions that share a name are two functions."""
+    """Two functions with the same name have separate histories."""
     one, other = (jb.instrument(jax.jit(lambda x: x + 1), name="step") for _ in range(2))
-    with watched(alarms):
+    with run_with(alarms):
         one(np.ones(2))
         other(np.ones(3))
     assert alarms.entries == []
 
 
-def test_what_was_compiled_earlier(alarms):
-    """A function that was compiled ahead, or for an earlier run, is compiled again by new shapes."""
+def test_functions_that_were_compiled_earlier(alarms):
+    """New shapes raise an alarm for functions that were compiled ahead of time or in an earlier run."""
     step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
     with jb.Run(None, sinks=[MemorySink()]):
         step(np.ones(2))
     ahead = jb.instrument(jax.jit(lambda x: x + 2), name="ahead")
     ahead.precompile(np.ones(2))  # type: ignore[attr-defined]
-    with watched(alarms):
+    with run_with(alarms):
         for each in (step, ahead):
             each(np.ones(2))
             each(np.ones(3))
@@ -291,7 +291,7 @@ def test_what_was_compiled_earlier(alarms):
 
 
 def test_a_recompile_without_a_change(alarms):
-    """What is compiled twice for the same arguments is told as such."""
+    """A recompile for unchanged arguments is reported with its possible causes."""
 
     @jb.instrument
     @jax.jit
@@ -300,7 +300,7 @@ def test_a_recompile_without_a_change(alarms):
         jb.histogram("x", x, every=3)
         return x * 2
 
-    with watched(alarms):
+    with run_with(alarms):
         for _ in range(7):
             train_step(np.ones(4))
         assert alarms.logged == []
@@ -310,27 +310,28 @@ def test_a_recompile_without_a_change(alarms):
     (message,) = alarms.logged
     assert message == (
         "jaxboard: train_step was compiled again at step 7 (T s). None of its arguments changed. "
-        "jax.clear_caches() does that, and another jb.scope or setting of JAX around the call."
+        "Possible causes: jax.clear_caches(), a different "
+        "jb.scope, or a changed JAX setting."
     )
 
 
 def test_nested_runs(alarms):
-    """An alarm is told to the run that the call belongs to, by what that run has seen."""
+    """An alarm goes to the run that the call belongs to, and compares calls of that run."""
     step = jb.instrument(total)
     outer = MemorySink()
     with jb.Run(None, sinks=[outer]):
         step({"x": np.ones((2, 2))})
-        with watched(alarms):
+        with run_with(alarms):
             step({"x": np.ones((3, 2))})
             step({"x": np.ones((4, 2))})
     assert alarms.lines == [["batch['x']: float32[3,2] -> float32[4,2] (shape)"]]
     assert outer.records == []
 
 
-def test_it_can_be_switched_off(alarms):
-    """telemetry=False says nothing."""
+def test_alarms_can_be_disabled(alarms):
+    """With telemetry=False there is no alarm."""
     step = jb.instrument(total)
-    with watched(alarms, telemetry=False):
+    with run_with(alarms, telemetry=False):
         step({"x": np.ones((2, 2))})
         step({"x": np.ones((3, 2))})
     assert (alarms.sink.records, alarms.logged) == ([], [])

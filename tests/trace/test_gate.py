@@ -1,4 +1,4 @@
-"""gate="cond": one program that skips what isn't due as it runs, with the points that two programs make."""
+"""``gate="cond"``: one program that skips reports that are not due, with the same points as separate programs."""
 
 # pyright: reportFunctionMemberAccess=false, reportAttributeAccessIssue=false
 
@@ -44,7 +44,8 @@ W = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 X = np.linspace(0, 2, 20, dtype=np.float32).reshape(5, 4)
 
 
-def collected(function, first):
+def run_steps(function, first):
+    """Return the results and the points of nine calls from step ``first`` on."""
     with capture(step=first) as records:
         w, results = jnp.array(W), []
         for _ in range(9):
@@ -58,21 +59,21 @@ def collected(function, first):
     return results, points
 
 
-def assert_same(one, other):
-    (results, points), (expected, wanted) = one, other
-    for x, y in zip(tree_leaves(results), tree_leaves(expected), strict=True):
+def assert_same(actual, expected):
+    (results, points), (expected_results, expected_points) = actual, expected
+    for x, y in zip(tree_leaves(results), tree_leaves(expected_results), strict=True):
         np.testing.assert_array_equal(x, y)
-    assert set(points) == set(wanted)
+    assert set(points) == set(expected_points)
     for key, value in points.items():
-        np.testing.assert_array_equal(value, wanted[key], err_msg=str(key))
+        np.testing.assert_array_equal(value, expected_points[key], err_msg=str(key))
 
 
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.filterwarnings("ignore:.*is compiled for more than 4")
-def test_the_points_are_the_same(first):
-    """One program with branches and one for each combination report the same, at the same steps."""
-    gated = collected(jb.instrument(jax.jit(step), gate="cond"), first)
-    assert_same(gated, collected(jb.instrument(jax.jit(step)), first))
+def test_same_points(first):
+    """One program with branches makes the same points as one program for each combination of cadences."""
+    gated = run_steps(jb.instrument(jax.jit(step), gate="cond"), first)
+    assert_same(gated, run_steps(jb.instrument(jax.jit(step)), first))
     assert {tag for tag, _ in gated[1]} == {
         *("activations", "image", "window", "last", "rows"),
         *(["never"] if first == 0 else []),
@@ -80,7 +81,7 @@ def test_the_points_are_the_same(first):
 
 
 def test_one_program():
-    """Whatever is due, the function is traced once and compiled once."""
+    """The function is traced once, whichever reports are due."""
     traces = []
 
     def counted(w, x):
@@ -89,12 +90,12 @@ def test_one_program():
 
     gated = jb.instrument(jax.jit(counted), gate="cond")
     gated.precompile(W, X)
-    collected(gated, 0)
+    run_steps(gated, 0)
     assert len(traces) == 1
 
 
-def test_nothing_is_binned_where_nothing_is_due():
-    """The work of a report that isn't due stands in a branch, and nowhere else in the program."""
+def test_work_is_in_a_branch():
+    """The work of a sampled report is in a branch, and nowhere else in the program."""
 
     def f(x):
         jb.histogram("h", x, every=10)
@@ -108,8 +109,8 @@ def test_nothing_is_binned_where_nothing_is_due():
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
 
 
-def test_steps_that_the_device_counts_are_gated():
-    """With step= on the device the program skips what isn't due too, and the points are the same."""
+def test_step_on_the_device():
+    """A program that computes its own step skips reports that are not due."""
 
     def f(state, x):
         jb.histogram("h", x, every=3)
@@ -121,12 +122,12 @@ def test_steps_that_the_device_counts_are_gated():
         for _ in range(6):
             state = by_device(state, X)
     assert [r.step for r in records] == [6, 9]
-    jaxpr = by_device._programs.computing.trace(state, X).jaxpr
+    jaxpr = by_device._programs.device_step().trace(state, X).jaxpr
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
 
 
 def test_on_a_mesh():
-    """Branches on sharded values give the whole value's points."""
+    """The points of a sharded value are those of the whole value."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("d"))
 
@@ -147,8 +148,85 @@ def test_on_a_mesh():
     assert [(r.step, float(r.value)) for r in records if r.tag == "w"] == [(0, 120.0), (2, 288.0)]
 
 
-def test_another_gate_is_refused():
-    """There are two gates."""
-    with pytest.raises(jb.ReportError) as refused:
+def test_shard_map():
+    """A sampled report in a ``shard_map`` makes points only at steps where it is due."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def shard(x):
+        jb.histogram("h", x, every=2)
+        return x + 1
+
+    @functools.partial(jb.instrument, gate="cond")
+    @jax.jit
+    def f(x):
+        jb.scalar("sum", x.sum())
+        spec = PartitionSpec("d")
+        return jax.shard_map(shard, mesh=mesh, in_specs=spec, out_specs=spec)(x)
+
+    x = jnp.arange(16.0)
+    with capture() as records:
+        for _ in range(3):
+            x = f(x)
+    histograms = [(r.step, int(r.value.counts.sum())) for r in records if r.tag == "h"]
+    assert histograms == [(0, 16), (2, 16)]
+
+
+@jax.custom_vjp
+def observe_gradient(x):
+    """Return ``x``, and report its gradient."""
+    return x
+
+
+def observe_backward(_, gradient):
+    jb.histogram("gradient", gradient, every=3)
+    return (gradient,)
+
+
+observe_gradient.defvjp(lambda x: (x, None), observe_backward)
+
+
+def remat_step(w, x):
+    """Take a step with a report in its recomputation, that is, in a differentiated remat equation."""
+
+    @jax.checkpoint
+    def loss(w):
+        y = observe_gradient(jnp.tanh(x @ w))
+        jb.histogram("activations", y, every=2)
+        return (y**2).mean()
+
+    value, gradient = jax.value_and_grad(loss)(w)
+    jb.scalar("loss", value, reduce="last")
+    return w - gradient, value
+
+
+def test_remat_under_grad():
+    """A sampled report in a differentiated remat is harvested: the program has no callback."""
+    gated = jb.instrument(jax.jit(remat_step), gate="cond")
+    points = run_steps(gated, 0)
+    assert_same(points, run_steps(jb.instrument(jax.jit(remat_step)), 0))
+    assert {key for key in points[1] if key[0] == "gradient"} == {
+        ("gradient", n) for n in (0, 3, 6)
+    }
+    lowered = gated._programs.gated(2).lower((jnp.int32(0), None), W, X)
+    assert "callback" not in lowered.as_text()
+
+
+def test_remat_in_a_streamed_loop():
+    """A sampled report in a differentiated remat is gated by the step of each streamed iteration."""
+
+    def train(w, xs):
+        return lax.scan(remat_step, w, xs)
+
+    xs = np.stack([X * n for n in range(7)])
+    with capture() as records:
+        w, _ = jb.instrument(jax.jit(train), stream=3)(W, xs)
+    np.testing.assert_array_equal(w, jax.jit(train)(W, xs)[0])
+    steps = {tag: [r.step for r in records if r.tag == tag] for tag in ("gradient", "activations")}
+    assert steps == {"gradient": [0, 3, 6], "activations": [0, 2, 4, 6]}
+
+
+def test_invalid_gate():
+    """A gate other than "compile" and "cond" raises an error that names both."""
+    with pytest.raises(jb.UsageError) as error:
         jb.instrument(gate="if")  # pyright: ignore[reportArgumentType]
-    assert str(refused.value) == "instrument(gate='if'): expected 'compile' or 'cond'."
+    assert str(error.value) == "instrument(gate='if'): expected 'compile' or 'cond'."

@@ -1,4 +1,4 @@
-"""What reports mean under JAX's transformations, against plain JAX that returns the values by hand."""
+"""Reports under JAX's transformations, compared with plain JAX that returns the values explicitly."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ W = jnp.array([[0.5, -0.2, 0.1], [0.3, 0.8, -0.4], [0.0, 0.2, 0.6]])
 
 
 def outputs_and_points(function, *args):
-    """What a jitted function returns and reports, by both deliveries."""
-    results = []
+    """Return the results and the points of a jitted function, for both deliveries."""
+    outcomes = []
     outer = jax.jit(jb.instrument(jax.jit(function)))
-    for called in (jb.instrument(jax.jit(function)), outer):
+    for instrumented in (jb.instrument(jax.jit(function)), outer):
         with capture() as records:
-            out = called(*args)
-        results.append((out, sorted((r.tag, r.step, r.value) for r in records)))
-    return results
+            out = instrumented(*args)
+        outcomes.append((out, sorted((r.tag, r.step, r.value) for r in records)))
+    return outcomes
 
 
 def check(function, expected, *args):
-    """Both deliveries report ``expected`` (tag -> value), and return what the bare function does."""
+    """Check that both deliveries report ``expected`` (tag -> value) and return the results of the bare function."""
     bare = jax.jit(function)(*args)
     for out, points in outputs_and_points(function, *args):
         for ours, theirs in zip(jax.tree.leaves(out), jax.tree.leaves(bare), strict=True):
@@ -40,7 +40,7 @@ def check(function, expected, *args):
 
 
 def test_jit():
-    """A report in a jitted function has the value that the function computed."""
+    """A report in a jitted function has the value that the function computes."""
 
     def f(x):
         jb.scalar("sum", x.sum())
@@ -50,7 +50,7 @@ def test_jit():
 
 
 def test_nested_jit():
-    """A function called twice reports twice, and the default reduction is the mean."""
+    """A function called twice reports twice, and a scalar is the mean by default."""
 
     @jax.jit
     def inner(x):
@@ -62,7 +62,7 @@ def test_nested_jit():
 
 
 def test_grad():
-    """A report in a differentiated function is of the primal, once."""
+    """A report in a differentiated function has the primal value, and counts once."""
 
     def loss(w):
         value = jnp.sum(jnp.tanh(X @ w) ** 2)
@@ -70,15 +70,15 @@ def test_grad():
         jb.scalar("count", value, reduce="count")
         return value
 
-    def by_hand(w):
+    def plain(w):
         return jax.value_and_grad(lambda w: jnp.sum(jnp.tanh(X @ w) ** 2))(w)
 
-    check(jax.grad(loss), {"loss": jax.jit(by_hand)(W)[0], "count": 1}, W)
+    check(jax.grad(loss), {"loss": jax.jit(plain)(W)[0], "count": 1}, W)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_scan(reverse):
-    """Iterations of a scan reduce to one point; the last is the one that ran last."""
+    """The iterations of a scan reduce to one point; the last value is that of the iteration that ran last."""
 
     def f(xs):
         def body(total, x):
@@ -106,7 +106,7 @@ def test_std():
 
 
 def test_scan_of_remat_under_grad():
-    """The usual stack of layers: a report counts once, though remat runs the layer twice."""
+    """A report in a stack of rematerialised layers counts once for each layer, which remat runs twice."""
 
     def f(w):
         @jax.checkpoint
@@ -120,7 +120,7 @@ def test_scan_of_remat_under_grad():
 
 
 def test_fori_and_while():
-    """Loops report what their trips did."""
+    """The trips of a loop reduce to one point."""
 
     def f(x):
         def trip(i, x):
@@ -142,7 +142,7 @@ def test_fori_and_while():
 
 
 def test_while_without_a_trip():
-    """No data, no point."""
+    """A loop without a trip makes no point."""
 
     def f(x):
         return lax.while_loop(lambda x: x < 0, lambda x: (jb.scalar("x", x), x + 1)[1], x)
@@ -152,7 +152,7 @@ def test_while_without_a_trip():
 
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_switch(taken):
-    """A branch that isn't taken contributes nothing; what all branches report is one series."""
+    """Only the branch taken reports, and a tag that several branches report is one series."""
 
     def branch(number):
         def f(x):
@@ -173,7 +173,7 @@ def test_switch(taken):
 
 
 def test_cond_in_scan():
-    """Only the iterations that took the branch count."""
+    """Only the iterations that take the branch count."""
 
     def f(xs):
         def body(c, x):
@@ -186,7 +186,7 @@ def test_cond_in_scan():
 
 
 def test_vmap():
-    """Lanes reduce to one point; where= leaves lanes out."""
+    """Lanes reduce to one point, without those that ``where=`` excludes."""
 
     def f(x):
         def lane(row):
@@ -201,7 +201,7 @@ def test_vmap():
 
 
 def test_custom_rules():
-    """The function, its forward and its backward rule report where they run."""
+    """A function with a VJP rule reports, and so do its two rules, each where it runs."""
 
     @jax.custom_vjp
     def f(x):
@@ -231,7 +231,7 @@ def test_custom_rules():
 
 
 def test_custom_jvp():
-    """A function with a JVP rule reports itself where nobody differentiates it."""
+    """A function with a JVP rule reports where it is not differentiated; its rule reports where it is."""
 
     @jax.custom_jvp
     def f(x):
@@ -249,7 +249,7 @@ def test_custom_jvp():
 
 
 def test_unknown_primitive_falls_back():
-    """What has no rule is left alone: one warning with its name and the tags, and the values arrive."""
+    """A primitive without a rule stays in the program, with one warning, and its values arrive."""
     mystery = Primitive("mystery")
     mystery.multiple_results = True
     mystery.def_effectful_abstract_eval(lambda *_, jaxpr: (jaxpr.out_avals, jaxpr.effects))
@@ -273,7 +273,7 @@ def test_unknown_primitive_falls_back():
 
 
 def test_without_instrument():
-    """In a jitted function that nobody instrumented, reports arrive by callback, merged by step."""
+    """The reports of a jitted function without ``instrument`` arrive by callback, merged by step."""
 
     @jax.jit
     def f(x):
@@ -295,7 +295,7 @@ def test_without_instrument():
 
 
 def test_traced_step():
-    """A report may bring its own step, and in a scan then makes a point for each."""
+    """A report with ``step=`` in a scan makes a point for each iteration."""
 
     def f(xs):
         def body(c, x):
@@ -309,7 +309,7 @@ def test_traced_step():
 
 
 def test_histogram_in_scan():
-    """Histograms of iterations merge: the counts stay exact."""
+    """The histograms of iterations merge with exact counts."""
 
     def f(xs):
         lax.scan(lambda c, x: (jb.histogram("x", x), (c, None))[1], 0.0, xs)
@@ -321,3 +321,27 @@ def test_histogram_in_scan():
     (record,) = records
     assert (record.value.edges[0], record.value.edges[-1]) == (0.0, 64.0)
     assert (record.value.counts.sum(), record.value.nonfinite) == (4, 2)
+
+
+def test_loop_in_a_jaxpr_evaluated_in_place():
+    """A loop in an ``eval_jaxpr`` equation, which JAX 0.12 stages for a closed call, is streamed."""
+    call = Primitive("eval_jaxpr")
+    call.multiple_results = True
+    call.def_effectful_abstract_eval(
+        lambda *_, call_jaxpr: (call_jaxpr.out_avals, call_jaxpr.effects)
+    )
+
+    def loop(total, xs):
+        def body(total, x):
+            jb.scalar("x", x)
+            return total + x, None
+
+        return lax.scan(body, total, xs)[0]
+
+    xs = jnp.arange(5.0)
+    jaxpr = jax.make_jaxpr(loop)(0.0, xs)
+    train = jax.jit(lambda total, xs: call.bind(total, xs, call_jaxpr=jaxpr)[0])
+    with capture() as records:
+        assert float(jb.instrument(train, stream=2)(0.0, xs)) == 10.0
+    points = [(record.tag, record.step, float(record.value)) for record in records]
+    assert points == [("x", step, float(step)) for step in range(5)]

@@ -1,4 +1,4 @@
-"""``instrument``: the user's function stays what it was."""
+"""``instrument`` leaves the user's function as it is: results, donation, shardings, signature, steps."""
 
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxboard as jb
+from jaxboard import _log
 from jaxboard.testing import capture
 
 
@@ -36,7 +37,7 @@ X = np.linspace(0, 1, 20, dtype=np.float32).reshape(5, 4)
 
 
 def test_training_equals_plain_jax():
-    """Results and points are those of a step that returns its metrics by hand, to the bit."""
+    """Results and points are bit-identical to those of a step that returns its metrics by hand."""
 
     @jax.jit
     def by_hand(w, x):
@@ -66,7 +67,7 @@ def test_training_equals_plain_jax():
 
 
 def test_donation():
-    """A donated argument is gone after the call, as before."""
+    """A donated argument is deleted after the call, as without jaxboard."""
     instrumented = jb.instrument(jax.jit(step, donate_argnums=0))
     w, x = jnp.array(W), jnp.array(X)
     with capture():
@@ -76,7 +77,7 @@ def test_donation():
 
 
 def test_no_retrace():
-    """Calls after the first don't trace, beyond one program for each set of due cadences."""
+    """The function is traced once for each set of cadences that are due."""
     traces = []
 
     def counted(w, x):
@@ -90,8 +91,8 @@ def test_no_retrace():
     assert len(traces) == 2
 
 
-def test_quiet_program_has_no_report():
-    """What isn't due isn't in the program: its HLO is that of the step without it."""
+def test_a_report_that_is_not_due_costs_nothing():
+    """A report that is not due is not in the program, which costs what the step without it costs."""
 
     def without(w, x):
         return jnp.tanh(x @ w)
@@ -104,19 +105,19 @@ def test_quiet_program_has_no_report():
     with capture():
         instrumented(W, X)
         instrumented(W, X)
-    quiet = instrumented._programs.plain(frozenset({2})).lower(W, X).compile()
+    not_due = instrumented._programs.plain(frozenset({2})).lower(W, X).compile()
     bare = jax.jit(without).lower(W, X).compile()
-    assert quiet.cost_analysis() == bare.cost_analysis()
+    assert not_due.cost_analysis() == bare.cost_analysis()
 
 
-@pytest.mark.parametrize("how", ["argnums", "argnames", "negative"])
-def test_static_arguments(how):
-    """Static arguments stay static, by position and by name."""
+@pytest.mark.parametrize("kind", ["argnums", "argnames", "negative"])
+def test_static_arguments(kind):
+    """Static arguments stay static, whether given by position or by name."""
     options = {
         "argnums": {"static_argnums": 1},
         "argnames": {"static_argnames": "power"},
         "negative": {"static_argnums": -1},
-    }[how]
+    }[kind]
 
     @jb.instrument
     @functools.partial(jax.jit, **options)
@@ -131,7 +132,7 @@ def test_static_arguments(how):
 
 
 def test_shardings():
-    """Inputs and outputs keep the shardings that the jit was given."""
+    """Inputs and outputs keep the shardings that jax.jit was given."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, everywhere = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("d",), ()))
 
@@ -149,7 +150,7 @@ def test_shardings():
 
 
 def test_keyword_arguments_and_methods():
-    """Keywords, defaults and bound methods work; the name and the docstring stay."""
+    """Keywords, defaults and bound methods work, and the function keeps its name and docstring."""
 
     class Trainer:
         @jb.instrument
@@ -167,7 +168,7 @@ def test_keyword_arguments_and_methods():
 
 
 def test_nnx_jit():
-    """Over nnx.jit modules are updated in place, and each call is a step."""
+    """Over nnx.jit, modules are updated in place and each call is a step."""
 
     class Model(nnx.Module):
         def __init__(self):
@@ -197,8 +198,8 @@ def test_nnx_jit():
     assert {r.tag for r in records} == {"loss", "gradient/w"}
 
 
-def test_plain_function_runs_as_it_is():
-    """A plain function is not jitted: its side effects happen at each call."""
+def test_a_plain_function_is_not_jitted():
+    """A plain function runs eagerly: its side effects happen at each call."""
     seen = []
 
     @jb.instrument
@@ -215,8 +216,8 @@ def test_plain_function_runs_as_it_is():
 
 
 def test_no_run():
-    """With no run open the function runs without its reports, and a warning says so once."""
-    jb._trace.advice._warned_no_run = False
+    """Without an active run the function runs without its reports, and one warning is issued."""
+    _log.forget_warnings()
     instrumented = jb.instrument(jax.jit(step))
     with pytest.warns(jb.JaxboardWarning, match="step: no run is open, so nothing is reported"):
         out = instrumented(W, X)
@@ -229,7 +230,7 @@ def test_no_run():
 
 
 def test_steps():
-    """Evaluation belongs to the last step taken; a callable gives steps from the arguments."""
+    """Evaluation belongs to the last step taken; a function computes steps from the arguments."""
     train = jb.instrument(jax.jit(lambda x: jb.scalar("train", x)))
     evaluate = jb.instrument(jax.jit(lambda x: jb.scalar("eval", x)), advance=False)
     own = jb.instrument(jax.jit(lambda x, n: jb.scalar("own", x)), step=lambda x, n: n * 100)
@@ -246,8 +247,8 @@ def test_steps():
     ]
 
 
-def test_steps_that_the_user_counts():
-    """A Python integer from step= is the step on the host: it mutes what isn't due, and the run follows."""
+def test_steps_known_on_the_host():
+    """An integer from step= decides on the host what is due, and the run's count follows it."""
     traces = []
 
     def f(x, n):
@@ -273,8 +274,8 @@ def test_steps_that_the_user_counts():
     assert len(traces) == 2
 
 
-def test_steps_that_the_device_counts():
-    """An array from step= is not waited for: each report finds its step, due or not, on the host."""
+def test_steps_computed_on_the_device():
+    """The call does not wait for an array from step=: the host selects what is due at that step."""
 
     @functools.partial(jb.instrument, step=lambda state, *_: state["step"])
     @functools.partial(jax.jit, donate_argnums=0)
@@ -300,18 +301,20 @@ def test_steps_that_the_device_counts():
     assert [r.step for r in records if r.tag == "h"] == [8, 12]
 
 
-def test_a_step_that_is_none():
-    """What step= returns has to be an integer."""
-    f = jb.instrument(jax.jit(lambda x: x), step=lambda x: 1.5, name="f")
-    with capture(), pytest.raises(jb.ReportError) as refused:
+def test_a_step_that_is_no_integer():
+    """A result of step= that is not an integer raises."""
+    f = jb.instrument(jax.jit(lambda x: x), step=lambda x: 1.5, name="f")  # pyright: ignore[reportArgumentType]
+    with capture(), pytest.raises(jb.UsageError) as raised:
         f(1.0)
-    assert str(refused.value) == "f: instrument(step=...) returned 1.5, expected an integer."
+    assert str(raised.value) == "f: instrument(step=...) returned 1.5, expected an integer."
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"every": 0}, "instrument(every=0): expected a positive integer, in steps."),
+        ({"every": True}, "instrument(every=True): expected a positive integer, in steps."),
+        ({"every": 2.0}, "instrument(every=2.0): expected a positive integer, in steps."),
         ({"step": 3}, "instrument(step=3): expected 'auto' or a function of the arguments."),
         (
             {"delivery": "fast"},
@@ -320,20 +323,20 @@ def test_a_step_that_is_none():
     ],
 )
 def test_options(options, message):
-    """An option out of its range is refused where the function is decorated."""
-    with pytest.raises(jb.ReportError) as refused:
+    """An invalid option raises when the function is decorated."""
+    with pytest.raises(jb.UsageError) as raised:
         jb.instrument(**options)
-    assert str(refused.value) == message
+    assert str(raised.value) == message
 
 
-def test_step_over_nnx_jit_is_refused():
-    """Arguments of nnx.jit cannot be given to step=: that is said at once."""
-    with pytest.raises(jb.ReportError, match="over nnx.jit"):
+def test_step_over_nnx_jit_raises():
+    """Over nnx.jit step= cannot get the call's arguments, which raises when the function is decorated."""
+    with pytest.raises(jb.UsageError, match="over nnx.jit the call's arguments are flattened"):
         jb.instrument(nnx.jit(lambda x: x), step=lambda x: 0)
 
 
 def test_delivery_by_callback():
-    """delivery="callback" gives the same points and results, while the program runs."""
+    """delivery="callback" gives the same points and results as a hidden output."""
     f = jb.instrument(jax.jit(step), delivery="callback")
     expected = jb.instrument(jax.jit(step))
     with capture() as wanted:
@@ -347,10 +350,10 @@ def test_delivery_by_callback():
     assert len(records) == len(wanted)
 
 
-def test_delivery_as_an_output_under_a_trace():
-    """delivery="output" cannot be had inside another program, and says so."""
+def test_delivery_as_an_output_inside_a_trace():
+    """delivery="output" raises if JAX traces the caller."""
     f = jb.instrument(jax.jit(step), delivery="output")
-    with capture(), pytest.raises(jb.ReportError, match="step: instrument.delivery='output'. was"):
+    with capture(), pytest.raises(jb.UsageError, match="step: instrument.delivery='output'. was"):
         jax.jit(f)(W, X)
     with capture() as records:
         f(W, X)
@@ -359,7 +362,7 @@ def test_delivery_as_an_output_under_a_trace():
 
 @pytest.mark.parametrize("delivery", ["auto", "callback"])
 def test_the_wrong_order_of_decorators(delivery):
-    """A plain function instrumented inside jax.jit reports all the same, and hears once what is wrong with it."""
+    """A plain function instrumented inside jax.jit still reports, with one warning about the order."""
 
     @jax.jit
     @functools.partial(jb.instrument, name=f"wrong order, {delivery}", delivery=delivery)
@@ -368,8 +371,8 @@ def test_the_wrong_order_of_decorators(delivery):
         return x * 2
 
     message = (
-        f"wrong order, {delivery} is instrumented inside of what JAX traces, .* no step is counted, so all calls "
-        "make one point. Put @jaxboard.instrument above @jax.jit"
+        f"wrong order, {delivery} is instrumented but not jitted, .* its calls do not count as steps, so all of "
+        "them make one point. Put @jaxboard.instrument above @jax.jit"
     )
     with pytest.warns(jb.JaxboardWarning, match=message) as warned, capture() as records:
         results = [float(f(x)) for x in (jnp.float32(3), jnp.ones(()), np.float64(1))]
@@ -378,10 +381,11 @@ def test_the_wrong_order_of_decorators(delivery):
     assert [(r.tag, r.step, float(r.value)) for r in records] == [("x", 0, pytest.approx(5 / 3))]
 
 
-def test_default_cadence():
-    """``instrument(every=)`` holds for reports that have none of their own."""
+@pytest.mark.parametrize("every", [2, np.int64(2)], ids=["int", "int64"])
+def test_default_cadence(every):
+    """``instrument(every=)``, an integer of Python or NumPy, applies to reports without their own cadence."""
 
-    @jb.instrument(every=2)
+    @jb.instrument(every=every)
     @jax.jit
     def f(x):
         jb.scalar("two", x)
@@ -399,7 +403,7 @@ def test_default_cadence():
 
 
 def test_scope_is_part_of_the_cache_key():
-    """The same function under two scopes reports under two names."""
+    """The same function reports under the tags of each scope that it is called in."""
     f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x)))
     with capture() as records:
         for name in ("a", "b", "a"):
@@ -408,8 +412,8 @@ def test_scope_is_part_of_the_cache_key():
     assert [r.tag for r in records] == ["a/x", "b/x", "a/x"]
 
 
-def test_loop_around_the_step():
-    """A training loop that is jitted whole: each iteration is a step."""
+def test_a_jitted_loop_around_the_step():
+    """Each iteration of a jitted loop that calls the function is a step."""
     instrumented = jb.instrument(jax.jit(step))
 
     @jax.jit
@@ -423,7 +427,7 @@ def test_loop_around_the_step():
 
 
 def test_persistent_compilation_cache(tmp_path):
-    """A step with hidden outputs is stored in the cache on disk, like the bare one."""
+    """A step with hidden outputs is stored in JAX's cache on disk, like the bare one."""
     from jax.experimental.compilation_cache import compilation_cache
 
     before = jax.config.jax_persistent_cache_min_compile_time_secs
@@ -442,25 +446,25 @@ def test_persistent_compilation_cache(tmp_path):
 
 @pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"stream": 2}], ids=str)
 def test_any_argument_may_have_any_name(options):
-    """No name of an argument of the user's stands in the way of one of jaxboard's."""
+    """The user's argument names never collide with jaxboard's."""
 
     @functools.partial(jb.instrument, **options)
     @jax.jit
-    def f(self, accumulators, given, first):
+    def f(self, accumulators, leading, first_step):
         def body(total, x):
             jb.scalar("x", x, every=2)
             return total + x, None
 
-        return jax.lax.scan(body, self + accumulators, given + first)[0]
+        return jax.lax.scan(body, self + accumulators, leading + first_step)[0]
 
     with capture():
         for _ in range(3):
-            assert f(self=1.0, accumulators=2.0, given=jnp.arange(3.0), first=4.0) == 18.0
+            assert f(self=1.0, accumulators=2.0, leading=jnp.arange(3.0), first_step=4.0) == 18.0
 
 
 @pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"stream": 2}], ids=str)
 def test_transfers_may_be_forbidden(options):
-    """jax.transfer_guard("disallow") is about the user's transfers."""
+    """jax.transfer_guard("disallow") does not forbid jaxboard's own transfers."""
 
     @functools.partial(jb.instrument, **options)
     @jax.jit
@@ -481,14 +485,14 @@ def test_transfers_may_be_forbidden(options):
     assert ("host", 7) in {(r.tag, r.step) for r in records}
 
 
-def test_types_need_not_be_promoted():
-    """Values of 16 bits are reported where the user allows no implicit promotion."""
+def test_strict_dtype_promotion():
+    """16-bit values are reported under jax.numpy_dtype_promotion("strict")."""
 
     @jb.instrument
     @jax.jit
     def f(x):
-        for how in ("mean", "sum", "std", "max"):
-            jb.scalar(how, x.astype(jnp.bfloat16), reduce=how)
+        for reduction in ("mean", "sum", "std", "max"):
+            jb.scalar(reduction, x.astype(jnp.bfloat16), reduce=reduction)
         jb.watch("x", {"a": x.astype(jnp.bfloat16)[None]})
         return x
 
@@ -500,7 +504,7 @@ def test_types_need_not_be_promoted():
 
 @pytest.mark.parametrize("options", [{}, {"delivery": "callback"}, {"stream": 4}], ids=str)
 def test_without_jit(options):
-    """Under jax.disable_jit each call is a step, whatever was asked for."""
+    """Under jax.disable_jit each call is a step, whatever the delivery."""
     f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x)), **options)
     own = jb.instrument(jax.jit(lambda s: jb.scalar("own", s)), step=lambda s: s)
     with capture() as records, jax.disable_jit():
@@ -510,16 +514,17 @@ def test_without_jit(options):
     assert [(r.tag, r.step) for r in records] == [("x", 0), ("x", 1), ("own", 100)]
 
 
-def test_twice_is_refused():
-    """A function that is instrumented twice would take two steps a call."""
+def test_instrumenting_twice_raises():
+    """Instrumenting a function twice, which would count every call as two steps, raises."""
     with pytest.raises(
-        jb.ReportError, match="is instrumented already: twice, each call would take"
+        jb.UsageError,
+        match="is already instrumented; instrumenting it twice would count every call",
     ):
         jb.instrument(jb.instrument(jax.jit(lambda x: x)))
 
 
 def test_bound_methods_are_methods():
-    """What an instance gives is a method, as it is of the bare function."""
+    """Accessed on an instance, an instrumented function is a bound method."""
 
     class Trainer:
         @jb.instrument

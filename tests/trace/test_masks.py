@@ -1,4 +1,4 @@
-"""Which lanes count, where two maps around a report have as many: told apart, or said that they can't be."""
+"""Masks of reports under two maps: the lanes that count, also where both maps have the same length."""
 
 import jax
 import jax.numpy as jnp
@@ -10,61 +10,67 @@ import jaxboard as jb
 from jaxboard.testing import capture
 
 XS = np.array([1, 2, 3, 4], np.float32)
-REAL = np.array([True, False, True, False])
-WAYS = {
+VALID = np.array([True, False, True, False])
+DELIVERIES = {
     "output": lambda f: jb.instrument(jax.jit(f)),
     "callback": lambda f: jax.jit(jb.instrument(jax.jit(f))),
 }
 
 
-def reported(value):
+def report(value):
     jb.scalar("sum", value, reduce="sum")
     return value
 
 
-def examples_left_out(ws):
-    """A batch, padded, that all seeds share."""
+def masked_examples(ws):
+    """Report the valid examples of a padded batch that all seeds share."""
 
-    def example(w, x, real):
-        return lax.cond(real, lambda x: reported(w * x), lambda x: 0 * x, x)
+    def example(w, x, valid):
+        return lax.cond(valid, lambda x: report(w * x), lambda x: 0 * x, x)
 
-    return jax.vmap(lambda w: jax.vmap(lambda x, real: example(w, x, real))(XS, REAL))(ws)
-
-
-def seeds_left_out(ws):
-    def seed(w, real):
-        examples = jax.vmap(lambda x: reported(w * x))
-        return lax.cond(real, examples, lambda xs: 0 * w * xs, XS)
-
-    return jax.vmap(seed)(ws, REAL[: len(ws)])
+    return jax.vmap(lambda w: jax.vmap(lambda x, valid: example(w, x, valid))(XS, VALID))(ws)
 
 
-def both_left_out(ws):
-    def example(w, x, real):
-        return lax.cond(real, lambda x: reported(w * x), lambda x: 0 * x, x)
+def masked_seeds(ws):
+    """Report all examples of the valid seeds."""
 
-    def seed(w, real):
-        examples = jax.vmap(lambda x, real: example(w, x, real))
-        return lax.cond(real, examples, lambda xs, _: 0 * w * xs, XS, jnp.asarray(REAL[::-1]))
+    def seed(w, valid):
+        examples = jax.vmap(lambda x: report(w * x))
+        return lax.cond(valid, examples, lambda xs: 0 * w * xs, XS)
 
-    return jax.vmap(seed)(ws, REAL[: len(ws)])
+    return jax.vmap(seed)(ws, VALID[: len(ws)])
 
 
-@pytest.mark.parametrize("way", WAYS)
+def masked_seeds_and_examples(ws):
+    """Report the valid examples of the valid seeds."""
+
+    def example(w, x, valid):
+        return lax.cond(valid, lambda x: report(w * x), lambda x: 0 * x, x)
+
+    def seed(w, valid):
+        examples = jax.vmap(lambda x, valid: example(w, x, valid))
+        return lax.cond(valid, examples, lambda xs, _: 0 * w * xs, XS, jnp.asarray(VALID[::-1]))
+
+    return jax.vmap(seed)(ws, VALID[: len(ws)])
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
 @pytest.mark.parametrize("seeds", [3, 4])
-@pytest.mark.parametrize("program", [examples_left_out, seeds_left_out, both_left_out])
-def test_branches(program, seeds, way):
-    """What is left out of the results, being zero there, is left out of the report."""
+@pytest.mark.parametrize("program", [masked_examples, masked_seeds, masked_seeds_and_examples])
+def test_branches(program, seeds, delivery):
+    """A lane counts if it takes the branch; the results of the other lanes are zero."""
     ws = 10.0 ** np.arange(seeds, dtype=np.float32)
     with capture() as records:
-        results = WAYS[way](program)(ws)
+        results = DELIVERIES[delivery](program)(ws)
     assert [float(record.value) for record in records] == [float(np.sum(results))]
 
 
-def trips(ws, counts):
+def loops(ws, counts):
+    """Run a loop for each seed and example, with a number of trips that depends on the example."""
+
     def example(w, count):
         def body(state):
-            return state[0] + 1, state[1] + reported(w * (state[0] + 1))
+            return state[0] + 1, state[1] + report(w * (state[0] + 1))
 
         return lax.while_loop(lambda state: state[0] < count, body, (0, 0 * w))[1]
 
@@ -72,13 +78,14 @@ def trips(ws, counts):
 
 
 def test_loops():
-    """Where it shows by the lengths which lanes are done, those count no more."""
+    """A lane that has finished its loop does not count, if the lengths of the maps differ."""
     with capture() as records:
-        results = jb.instrument(jax.jit(trips))(np.ones(3, np.float32), np.array([1, 2, 3, 0]))
+        results = jb.instrument(jax.jit(loops))(np.ones(3, np.float32), np.array([1, 2, 3, 0]))
     assert [float(record.value) for record in records] == [float(np.sum(results))]
 
 
-def test_loops_of_as_many():
-    """Where it does not, that is said."""
-    with capture(), pytest.warns(jb.JaxboardWarning, match="'sum': .* two maps .* 4 lanes each"):
-        jb.instrument(jax.jit(trips))(np.ones(4, np.float32), np.array([1, 2, 3, 0]))
+def test_loops_under_maps_of_one_length():
+    """A loop under two maps of one length issues a warning, since its program does not show the map."""
+    message = "'sum' is in a loop under two maps with 4 lanes each"
+    with capture(), pytest.warns(jb.JaxboardWarning, match=message):
+        jb.instrument(jax.jit(loops))(np.ones(4, np.float32), np.array([1, 2, 3, 0]))

@@ -1,4 +1,4 @@
-"""Quiet steps: where nothing is due, the program is that of the function without reports."""
+"""Steps on which nothing is due run exactly the program of the function without reports."""
 
 # pyright: reportAttributeAccessIssue=false
 
@@ -95,10 +95,10 @@ def report_all(x):
 
 
 def optimised_hlo(program, *args):
-    """The program as XLA runs it, without what only says where in the source it came from."""
+    """Return the program as XLA runs it, without the metadata of its source."""
     text = program.lower(*args).compile().as_text()
     text = re.sub(r", metadata=\{[^{}]*(\{[^{}]*\}[^{}]*)*\}", "", text)
-    # Names of computations come from those of functions: here, from the module's down.
+    # The module and the computations are named after the functions.
     text = re.sub(r"HloModule \S+,", "HloModule,", text)
     body, *_ = re.split(r"\n(?=FileNames|StackFrames)", text)
     return body
@@ -118,8 +118,8 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
-def test_nothing_due_is_nothing_in_the_program(step):
-    """The optimised HLO of a quiet step is, to the letter, that of the step without its reports."""
+def test_nothing_due_leaves_nothing_in_the_program(step):
+    """When nothing is due, the optimised HLO equals that of the step without its reports."""
 
     def reporting(x):
         return step(report_all, x)
@@ -128,11 +128,11 @@ def test_nothing_due_is_nothing_in_the_program(step):
         return step(lambda _: None, x)
 
     instrumented = jb.instrument(jax.jit(reporting))
-    quiet = optimised_hlo(instrumented._programs.plain(frozenset({10})), X)
-    loud = optimised_hlo(instrumented._programs.plain(frozenset()), X)
+    not_due = optimised_hlo(instrumented._programs.plain(frozenset({10})), X)
+    due = optimised_hlo(instrumented._programs.plain(frozenset()), X)
     expected = optimised_hlo(jax.jit(bare), X)
-    assert quiet == expected
-    assert loud != expected
+    assert not_due == expected
+    assert due != expected
 
 
 def test_nothing_due_under_nnx_jit():
@@ -155,7 +155,7 @@ def test_nothing_due_under_nnx_jit():
         step(lambda _: None, model, x)
 
     def hlo(wrapper, choose):
-        """The HLO of one of the programs in a wrapper of nnx, lowered where the wrapper calls it."""
+        """Return the HLO of a program of the function in nnx's wrapper, lowered where the wrapper calls it."""
         texts = []
         inner = wrapper.jitted_fn
 
@@ -168,5 +168,5 @@ def test_nothing_due_under_nnx_jit():
             wrapper(nnx.Linear(4, 2, rngs=nnx.Rngs(0)), X)
         return texts[0]
 
-    quiet = hlo(jb.instrument(nnx.jit(reporting)), lambda f: f._programs.plain(frozenset({10})))
-    assert quiet == hlo(nnx.jit(bare), lambda f: f)
+    not_due = hlo(jb.instrument(nnx.jit(reporting)), lambda f: f._programs.plain(frozenset({10})))
+    assert not_due == hlo(nnx.jit(bare), lambda f: f)

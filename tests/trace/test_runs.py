@@ -1,4 +1,4 @@
-"""``runs="vmap"``: each lane is a run of its own, and mean, smallest and largest of all are runs too."""
+"""``runs="vmap"``: each lane is a seed run; the mean, minimum and maximum of the lanes are runs too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def reported(x, **options):
 
 
 def points(records):
-    """Of scalars, by run and tag: the steps and values."""
+    """Return the steps and values of scalars by run and tag."""
     found = {}
     for record in records:
         found.setdefault((record.run, record.tag), []).append((record.step, float(record.value)))
@@ -38,7 +38,7 @@ def points(records):
 
 
 def expected(tag, steps):
-    """The points of a tag, from the lanes' values at each step; None is a lane without one."""
+    """Return the points of a tag from the lanes' values at each step; None is a lane without a value."""
     found = {}
     for step, lanes in steps:
         values = [np.float32(value) for value in lanes if value is not None]
@@ -102,7 +102,7 @@ def std_of_a_scan(xs):
 
 
 def while_in_vmap(xs):
-    """Lanes that are done do not count; the last trip of each is that below six."""
+    """Lanes that have finished do not count; the last iteration of each starts below six."""
     return jax.vmap(
         lambda x: lax.while_loop(lambda x: x < 6, lambda x: reported(x, reduce="max") + 1, x)
     )(xs)
@@ -232,10 +232,10 @@ WAYS = {
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 @pytest.mark.parametrize("way", WAYS)
 def test_transformations(program, way):
-    """Each lane has what it would report alone, and results are those without reports."""
+    """Each lane has the points that it would have alone, and results are those without reports."""
     function = WAYS[way](program)
     bare = jax.jit(program)(XS)
-    jax.effects_barrier()  # its callbacks look for a run when they arrive
+    jax.effects_barrier()  # its callbacks would report to the run below
     with capture() as records:
         results = [function(XS) for _ in range(2)]
     close(points(records), expected("x", [(step, PROGRAMS[program]) for step in range(2)]))
@@ -259,7 +259,7 @@ UNINSTRUMENTED = (
 @pytest.mark.parametrize("program", UNINSTRUMENTED, ids=lambda program: program.__name__)
 @pytest.mark.parametrize("way", ["jit", "eager"])
 def test_without_instrument(program, way):
-    """By callback and eagerly the lanes stay apart too, on whichever device they are."""
+    """Without instrument, by callback and eagerly, lanes are separate too, on any device."""
     with capture() as records:
         (jax.jit(program) if way == "jit" else program)(XS)
         jax.effects_barrier()
@@ -269,8 +269,8 @@ def test_without_instrument(program, way):
 # --------------------------------------------------------------------------- instrument(runs="vmap")
 
 
-def test_instrument_sets_it_for_all_reports():
-    """A value that depends on no mapped axis stays in the run; what is inside of a lane merges."""
+def test_instrument_applies_to_all_reports():
+    """A value that depends on no mapped axis stays in the run; a vmap inside a lane merges."""
 
     def seed(x):
         jb.scalar("loss", x)
@@ -287,7 +287,7 @@ def test_instrument_sets_it_for_all_reports():
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_instrument_under_vmap(plain):
-    """The lanes of a map around an instrumented function are the outermost, those within it merge."""
+    """The lanes of a vmap around an instrumented function are seed runs; those of a vmap inside merge."""
 
     def seed(x):
         jb.scalar("loss", x, reduce="sum")
@@ -309,7 +309,7 @@ def test_instrument_under_vmap(plain):
 
 
 def test_an_instrumented_function_in_another():
-    """What is inside inherits it."""
+    """An instrumented function called by another inherits its runs=."""
     inner = jb.instrument(jax.jit(lambda x: jb.scalar("x", x)), advance=False)
     outer = jb.instrument(jax.jit(jax.vmap(lambda x: (inner(x), x)[1])), runs="vmap")
     with capture() as records:
@@ -317,8 +317,8 @@ def test_an_instrumented_function_in_another():
     close(points(records), expected("x", [(0, XS)]))
 
 
-def test_without_a_map_it_is_an_ordinary_report():
-    """A report in no vmap goes to the run itself, in plain Python and in traced code."""
+def test_without_vmap():
+    """A report outside of vmap goes to the run itself, in plain Python and in traced code."""
 
     @functools.partial(jb.instrument, runs="vmap")
     @jax.jit
@@ -341,7 +341,7 @@ def test_without_a_map_it_is_an_ordinary_report():
 
 @pytest.mark.parametrize("gate", ["compile", "cond"])
 def test_windows(gate):
-    """Each lane's window holds its values of all steps, where= left out; the last one as far as it got."""
+    """Each lane's window holds its values of all steps, except those excluded by where=."""
 
     @functools.partial(jb.instrument, gate=gate, runs="vmap")
     @jax.jit
@@ -363,8 +363,8 @@ def test_windows(gate):
     close(points(records), wanted)
 
 
-def test_windows_of_a_step_that_the_program_computes():
-    """The host merges what leaves the device, lane by lane."""
+def test_windows_of_a_step_computed_on_the_device():
+    """The host merges the values of the steps lane by lane."""
 
     @functools.partial(jb.instrument, step=lambda state: state[0], runs="vmap")
     @jax.jit
@@ -384,7 +384,7 @@ def test_windows_of_a_step_that_the_program_computes():
 
 
 def test_steps_of_a_loop():
-    """With step= each iteration of a mapped loop is a point of each lane."""
+    """With step=, each iteration of a mapped loop is a point of each lane."""
 
     def train(x):
         def update(carry, number):
@@ -411,7 +411,7 @@ def test_steps_of_a_loop():
     ],
 )
 def test_steps_of_each_lane(way, mapped):
-    """A lane's points are at its own steps; all lanes have one in common where theirs are the same."""
+    """A lane's points are at its own steps; the runs over all lanes have points at common steps only."""
 
     def seed(x):
         def update(carry, number):
@@ -452,7 +452,7 @@ def test_steps_of_each_lane(way, mapped):
 
 
 def test_windows_of_lanes_at_different_steps():
-    """A window is one for all lanes: it ends by the largest of their steps."""
+    """All lanes share a window, which ends at the largest of their steps."""
 
     def seed(x):
         def update(carry, number):
@@ -468,7 +468,7 @@ def test_windows_of_lanes_at_different_steps():
 
 @pytest.mark.parametrize("own", [False, True])
 def test_stream(own):
-    """A mapped training run that is streamed: each iteration is a step, in each lane."""
+    """Each iteration of a mapped and streamed training run is a step in each lane."""
 
     def train(x):
         def update(carry, number):
@@ -490,7 +490,7 @@ def test_stream(own):
 
 
 def test_other_kinds():
-    """Histograms and images are each lane's own; norms and stacks have mean, smallest and largest too."""
+    """Histograms and images are per lane; norms and stacks also have mean, minimum and maximum."""
 
     def seed(x):
         jb.scalars("tree", {"a": x, "b": -x})
@@ -525,7 +525,7 @@ def test_other_kinds():
 
 
 def test_repeated_calls_merge_by_lane():
-    """An evaluation's batches merge to one point of each lane, of every kind."""
+    """The batches of an evaluation merge to one point per lane, for every kind."""
 
     @functools.partial(jb.instrument, advance=False, runs="vmap")
     @jax.jit
@@ -556,7 +556,7 @@ def test_repeated_calls_merge_by_lane():
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_lanes_over_eight_devices(kind):
-    """A mapped axis that is sharded: results keep their sharding, and every lane arrives."""
+    """With a sharded mapped axis, results keep their sharding and every lane reports."""
     mesh = jax.make_mesh((8,), ("seeds",), axis_types=(kind,))
     place = NamedSharding(mesh, P("seeds"))
     xs = jax.device_put(jnp.arange(16.0), place)
@@ -580,11 +580,11 @@ def test_lanes_over_eight_devices(kind):
     assert sum(r.tag == "histogram" for r in records) == 3 * 16
 
 
-# ------------------------------------------------------------------------------------ bad input
+# ------------------------------------------------------------------------------------ invalid input
 
 
 def test_too_many_lanes():
-    """An axis that can hardly be that of the seeds is refused while tracing, with what to do."""
+    """More lanes than can be seed runs raise while tracing, with advice."""
     step = jb.instrument(jax.jit(jax.vmap(reported)))
     with (
         capture(),
@@ -596,29 +596,27 @@ def test_too_many_lanes():
 
 
 def test_unknown_runs():
-    """Only "vmap" is known, to reports and to instrument."""
+    """A value of runs= other than "vmap" raises, in reports and in instrument."""
     with pytest.raises(
         jb.ReportError, match=r"report 'x' \(test_runs.py:\d+\): expected runs= to be 'vmap'"
     ):
         jb.scalar("x", 1.0, runs="pmap")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(
-        jb.ReportError, match=r"instrument\(runs='seeds'\): expected 'vmap' or None"
-    ):
+    with pytest.raises(jb.UsageError, match=r"instrument\(runs='seeds'\): expected 'vmap' or None"):
         jb.instrument(jax.jit(vmap), runs="seeds")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-# ------------------------------------------------------------------------------------ not finite
+# ------------------------------------------------------------------------------------ non-finite values
 
 
-def test_what_is_not_finite_is_told_of_its_lane():
-    """The text names the lane that went bad, not the mean that went with it, and what it was before."""
-    said, sink = [], MemorySink()
+def test_a_non_finite_value_is_reported_with_its_lane():
+    """The text names the lane with the non-finite value, not the mean over it, and its previous value."""
+    messages, sink = [], MemorySink()
     step = jb.instrument(jax.jit(jax.vmap(lambda x: reported(jnp.log(x)))), runs="vmap")
-    with jb.Run(None, sinks=[sink], on_nonfinite=said.append) as run:
+    with jb.Run(None, sinks=[sink], on_nonfinite=messages.append) as run:
         step(np.array([1.0, 1.0], np.float32))
         run.flush()
         step(np.array([1.0, -1.0], np.float32))
-    assert said == [
+    assert messages == [
         "x of seed_1 is nan at step 1; at step 0 it was 0. The text entry 'jaxboard/nonfinite' has all."
     ]
     (text,) = (record for record in sink.records if record.tag == "jaxboard/nonfinite")
@@ -626,14 +624,14 @@ def test_what_is_not_finite_is_told_of_its_lane():
     assert "| `x of seed_1` | 1 | nan | 0 | 0 |" in text.value
 
 
-def test_one_report_merges_all_the_same():
-    """Where the function's lanes are runs, a report may say that its own merge."""
+def test_runs_false_merges_one_report():
+    """With instrument(runs="vmap"), a report with runs=False still merges its lanes."""
 
     @functools.partial(jb.instrument, runs="vmap")
     @jax.jit
     def f(xs):
         def lane(x):
-            jb.scalar("apart", x)
+            jb.scalar("separate", x)
             jb.scalar("merged", x, runs=False)
             return x
 
@@ -642,4 +640,4 @@ def test_one_report_merges_all_the_same():
     with capture() as records:
         f(XS)
     assert [(r.run, float(r.value)) for r in records if r.tag == "merged"] == [("", 3.0)]
-    assert len([r for r in records if r.tag == "apart"]) == len(XS) + 3
+    assert len([r for r in records if r.tag == "separate"]) == len(XS) + 3

@@ -1,4 +1,4 @@
-"""instrument(stream=N): a loop that is the whole training run reports while it runs."""
+"""``instrument(stream=N)``: a loop that is a whole training run reports while it runs."""
 
 # pyright: reportAttributeAccessIssue=false, reportFunctionMemberAccess=false
 
@@ -16,11 +16,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxboard as jb
 from jaxboard.records import Kind
+from jaxboard.sinks import MemorySink
 from jaxboard.testing import capture
 
 
 def update(w, x):
-    """One step of descent, with reports from inside the loss."""
+    """Take one step of gradient descent, with reports from inside the loss."""
 
     def loss(w):
         value = jnp.mean((w - x) ** 2)
@@ -70,7 +71,7 @@ def until(w, xs):
 
 
 def nested(w, xs):
-    """The loop stands in a jitted function, and has a loop inside."""
+    """Run the loop inside a jitted function; its body has another loop."""
 
     def step(w, x):
         def inner(w, _):
@@ -83,7 +84,7 @@ def nested(w, xs):
 
 
 def reference(loop, first):
-    """What the iterations report, by a loop in Python that returns it by hand."""
+    """Return the points of the iterations, computed by a loop in Python without jaxboard."""
     points = {}
     w, value = jnp.array(W), jnp.float32(0)
     rows = XS[::-1] if loop is reversed_ else XS
@@ -121,7 +122,7 @@ def points_of(records):
 @pytest.mark.parametrize("size", [1, 4, 11, 100])
 @pytest.mark.parametrize("first", [0, 7])
 def test_each_iteration_is_a_step(loop, size, first):
-    """Results are the bare loop's to the bit, and the points those of a loop in Python."""
+    """Results are bit-identical to the bare loop's, and the points are those of a loop in Python."""
     expected = jax.jit(loop)
     streamed = jb.instrument(jax.jit(loop), stream=size)
     with capture(step=first) as records:
@@ -140,8 +141,8 @@ def test_each_iteration_is_a_step(loop, size, first):
         assert found[key] == pytest.approx(value, rel=1e-5), key
 
 
-def test_a_second_call_goes_on():
-    """Calls one after the other are steps one after the other, without a trace more."""
+def test_a_second_call_continues_the_count():
+    """A second call continues the steps of the first, and traces nothing."""
     traces = []
 
     def loop(w, xs):
@@ -157,24 +158,18 @@ def test_a_second_call_goes_on():
 
 
 def test_points_arrive_while_the_loop_runs():
-    """The first chunk is there before the last iteration is run."""
+    """The first chunk reaches the sink before the last iteration runs."""
     arrived = threading.Event()
     seen = []
 
-    class Sink:
+    class Announcing(MemorySink):
         def write(self, batch):
             arrived.set()
-
-        def flush(self):
-            pass
-
-        def close(self):
-            pass
 
     def body(i, x):
         jb.scalar("x", x)
 
-        # The loop can't end before the sink has had something.
+        # The loop cannot end before the sink has received a batch.
         def wait(x):
             seen.append(arrived.wait(60))
             return x
@@ -191,20 +186,20 @@ def test_points_arrive_while_the_loop_runs():
         jb.scalar("x", x)
         return x + 1
 
-    with jb.Run(None, sinks=[Sink()], flush_secs=0.02):
+    with jb.Run(None, sinks=[Announcing()], flush_secs=0.02):
         jax.block_until_ready(loop(jnp.float32(0)))
     assert seen == [True]
 
 
 @pytest.fixture
 def rows():
-    """The sharding of an array whose rows lie on eight devices."""
+    """Return a sharding of rows over eight devices."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     return NamedSharding(mesh, PartitionSpec("d"))
 
 
 def test_on_a_mesh(rows):
-    """Over eight devices the points are whole, and results keep their shardings."""
+    """Over eight devices the points hold the whole arrays, and results keep their shardings."""
 
     @functools.partial(jb.instrument, stream=3)
     @jax.jit
@@ -225,7 +220,7 @@ def test_on_a_mesh(rows):
 
 
 def test_a_while_loop_on_a_mesh(rows):
-    """The next call goes on where the loop ended, though only the device knew where that would be."""
+    """The next call continues at the step at which a while_loop ended."""
 
     @functools.partial(jb.instrument, stream=4)
     @jax.jit
@@ -242,7 +237,7 @@ def test_a_while_loop_on_a_mesh(rows):
     assert [(r.step, float(r.value)) for r in records] == [(i, float(i)) for i in range(12)]
 
 
-def test_the_count_never_goes_back():
+def test_the_count_never_decreases():
     """Chunks that arrive late do not undo steps that were taken since."""
     heavy = jax.jit(lambda x: lax.fori_loop(0, 200, lambda _, x: jnp.sin(x @ x), x))
 
@@ -267,7 +262,7 @@ def test_the_count_never_goes_back():
 
 
 def test_progress(capsys):
-    """The bar counts the iterations of the loop, to its end."""
+    """The progress bar counts the iterations of the loop up to its end."""
 
     @functools.partial(jb.instrument, stream=4, progress=True, name="digits")
     @jax.jit
@@ -282,8 +277,8 @@ def test_progress(capsys):
     assert "11/11" in shown
 
 
-def test_no_loop_is_said():
-    """Where there is nothing to stream, the reports arrive all the same, and a warning says so."""
+def test_no_loop_to_stream():
+    """A function without a loop to stream still reports, with a warning."""
     f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x)), stream=4, name="no loop here")
     with (
         pytest.warns(
@@ -301,37 +296,37 @@ def test_no_loop_is_said():
         ({"stream": 0}, "instrument(stream=0): expected a positive integer, in iterations."),
         (
             {"progress": True},
-            "instrument(progress=True): the bar is that of a loop; give stream= too.",
+            "instrument(progress=True): the progress bar is that of a streamed loop; pass stream= too.",
         ),
         (
             {"stream": 4, "advance": False},
             (
-                "instrument(stream=...): each iteration is a step of the run and leaves by callback, so "
-                "step=, delivery= and advance= have nothing to say."
+                "instrument(stream=...): step=, delivery= and advance= cannot be combined with stream=, "
+                "where each iteration is a step of the run and leaves by callback."
             ),
         ),
     ],
 )
 def test_options(options, message):
-    """Options that don't go together are refused where the function is decorated."""
-    with pytest.raises(jb.ReportError) as refused:
+    """Options that cannot be combined raise when the function is decorated."""
+    with pytest.raises(jb.UsageError) as raised:
         jb.instrument(**options)
-    assert str(refused.value) == message
+    assert str(raised.value) == message
 
 
-def test_plain_functions_are_refused():
-    """Without jit there is no loop of JAX's to stream."""
-    message = r"instrument\(stream=...\) takes a jitted function, and 'plain' is none: put"
+def test_plain_functions_raise():
+    """A function that is not jitted has no loop to stream, which raises."""
+    message = r"instrument\(stream=...\) needs a jitted function, and 'plain' is not jitted. Put"
 
     def plain(x):
         return x
 
-    with pytest.raises(jb.ReportError, match=message):
+    with pytest.raises(jb.UsageError, match=message):
         jb.instrument(plain, stream=2)
 
 
-def test_inside_of_a_trace():
-    """Under somebody's jit the loop is not streamed, which is said."""
+def test_inside_a_trace():
+    """Inside another jitted function the loop is not streamed, which is warned of."""
 
     @functools.partial(jb.instrument, stream=2, name="inside")
     @jax.jit

@@ -1,10 +1,9 @@
-"""Windows: what every=N steps report is accumulated on the device, and is one point of all of them."""
+"""Windows: with every=N, the values of N steps are accumulated on the device and make one point."""
 
 # pyright: reportAttributeAccessIssue=false, reportFunctionMemberAccess=false
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import compilations_of
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,43 +23,27 @@ from jaxboard.testing import capture
 REDUCTIONS = ("mean", "sum", "min", "max", "count", "std")
 
 
-def every_way(x):
-    for how in REDUCTIONS:
-        jb.scalar(how, x, every=4, reduce=how)
+def report_each_reduction(x):
+    for reduction in REDUCTIONS:
+        jb.scalar(reduction, x, every=4, reduce=reduction)
     jb.scalar("last", x, every=4, reduce="last")
     jb.scalar("each", x)
     return x * 2
 
 
 def reference(values, every, first=0):
-    """What each reduction makes of the windows that end at multiples of ``every``, in NumPy."""
+    """Return the NumPy reductions of the windows that end at multiples of ``every``."""
     windows = {}
     for step, value in enumerate(values, first):
         windows.setdefault(-(-step // every) * every, []).append(np.float64(value))
     last = first + len(values) - 1
-    how = {"count": len, "sum": np.sum, "mean": np.mean, "min": np.min, "max": np.max}
-    how["std"] = np.std
+    reductions = {"count": len, "sum": np.sum, "mean": np.mean, "min": np.min, "max": np.max}
+    reductions["std"] = np.std
     return {
         (name, min(ends, last)): pytest.approx(float(reduce(window)), rel=1e-6, abs=1e-6)
         for ends, window in windows.items()
-        for name, reduce in how.items()
+        for name, reduce in reductions.items()
     }
-
-
-@contextlib.contextmanager
-def compiles(name):
-    """Yields a list that gets an element for each time a program of that name is compiled."""
-    seen = []
-
-    def listen(event, duration_secs, **more):
-        if event.endswith("backend_compile_duration") and more.get("fun_name") == f"jit({name})":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def windows(records):
@@ -72,8 +56,8 @@ VALUES = [3.0, -1.0, 4.0, 1.0, -5.0, 9.0, 2.0, 6.0, 5.0, 3.0, 5.0]
 
 @pytest.mark.parametrize("first", [0, 3, 4])
 def test_windows_on_the_device(first):
-    """Each reduction over the steps of a window is NumPy's; what is left is a point at the last step."""
-    step = jb.instrument(jax.jit(every_way))
+    """Each reduction of a window is NumPy's; an unfinished window is a point at the last step."""
+    step = jb.instrument(jax.jit(report_each_reduction))
     with capture(step=first) as records:
         results = [float(step(x)) for x in VALUES]
     assert results == [2 * x for x in VALUES]
@@ -83,19 +67,19 @@ def test_windows_on_the_device(first):
     assert [float(r.value) for r in records if r.tag == "each"] == VALUES
 
 
-@pytest.mark.parametrize("how", ["plain", "own step", "under jit", "nnx.jit"])
-def test_the_same_windows_on_every_way(how):
-    """Wherever they are merged, on the device or on the host, windows are the same."""
-    if how == "plain":
-        step = jb.instrument(every_way)
-    elif how == "own step":
-        counted = jb.instrument(jax.jit(lambda x, n: every_way(x)), step=lambda x, n: n)
+@pytest.mark.parametrize("kind", ["plain", "device step", "under jit", "nnx.jit"])
+def test_windows_of_every_delivery(kind):
+    """Windows are the same whether they are merged on the device or on the host."""
+    if kind == "plain":
+        step = jb.instrument(report_each_reduction)
+    elif kind == "device step":
+        counted = jb.instrument(jax.jit(lambda x, n: report_each_reduction(x)), step=lambda x, n: n)
         step = lambda x: counted(x, jnp.int32(next(count)))  # noqa: E731
         count = iter(range(len(VALUES)))
-    elif how == "under jit":
-        step = jax.jit(jb.instrument(jax.jit(every_way)))
+    elif kind == "under jit":
+        step = jax.jit(jb.instrument(jax.jit(report_each_reduction)))
     else:
-        step = jb.instrument(nnx.jit(every_way))
+        step = jb.instrument(nnx.jit(report_each_reduction))
     with capture() as records:
         for x in VALUES:
             step(jnp.float32(x))
@@ -110,7 +94,7 @@ def test_the_same_windows_on_every_way(how):
 @settings(deadline=None, max_examples=15)
 @pytest.mark.filterwarnings("ignore:.*is compiled for more than 4")
 def test_several_cadences(every, values, first):
-    """Windows of several lengths do not disturb one another."""
+    """Windows of several lengths are independent of each other."""
 
     @jb.instrument
     @jax.jit
@@ -131,19 +115,19 @@ def test_several_cadences(every, values, first):
     assert len(records) == len(expected)
 
 
-def test_one_frame_a_window():
-    """Nothing leaves the device on a step on which no window is due, and everything on one on which it is."""
+def test_one_frame_per_window():
+    """A frame holds the window on the step on which it is due, and nothing on others."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=100)))
     with capture():
         step(1.0)
-        for muted, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
-            _, frame, _ = step._programs.carrying(muted, 1)(step._fresh, 1.0)
+        for not_due, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
+            _, frame, _ = step._programs.windowed(not_due, 1)(step._usual.empty, 1.0)
             assert len(frame.plan.entries) == leaves
             assert bool(frame.arrays) == bool(leaves)
 
 
-def test_no_program_more_than_needed():
-    """A window compiles the step twice, due and not due, however long it runs."""
+def test_two_programs_per_window():
+    """A window compiles the step twice, due and not due, however long it is."""
     traces = []
 
     @jb.instrument
@@ -153,14 +137,14 @@ def test_no_program_more_than_needed():
         jb.scalar("x", x, every=5)
         return x
 
-    with compiles("step") as seen, capture():
+    with compilations_of("step") as seen, capture():
         for _ in range(20):
             step(jnp.float32(1))
     assert (len(seen), len(traces)) == (2, 2)
 
 
 def test_an_exception_in_the_loop_loses_nothing():
-    """What was accumulated when the loop broke is a point."""
+    """The values accumulated before an exception in the loop make a point."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
     collected = []
 
@@ -178,7 +162,7 @@ def test_an_exception_in_the_loop_loses_nothing():
 
 
 def test_an_exception_in_the_step_loses_nothing():
-    """A call that fails leaves the window as it was, and it goes on afterwards."""
+    """A call that fails leaves the window unchanged, and later calls continue it."""
 
     @jb.instrument
     @jax.jit
@@ -197,7 +181,7 @@ def test_an_exception_in_the_step_loses_nothing():
 
 
 def test_reports_that_depend_on_the_arguments():
-    """Programs for other shapes or static arguments report other windows, and each is whole."""
+    """Programs for other shapes or static arguments report other windows, and each window is complete."""
 
     @jb.instrument
     @functools.partial(jax.jit, static_argnames="kind")
@@ -224,7 +208,7 @@ def test_reports_that_depend_on_the_arguments():
 
 @pytest.mark.parametrize("kind", ["arguments", "jit"])
 def test_on_a_mesh(kind):
-    """Over eight devices windows are exact, results keep their shardings, and nothing compiles anew."""
+    """Over eight devices windows are exact, results keep their shardings, and nothing compiles again."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("d"))
 
@@ -235,7 +219,7 @@ def test_on_a_mesh(kind):
     options: Any = {"in_shardings": rows, "out_shardings": rows} if kind == "jit" else {}
     step = jb.instrument(jax.jit(f, **options))
     x = np.arange(16, dtype=np.float32)
-    with compiles("f") as seen, capture() as records:
+    with compilations_of("f") as seen, capture() as records:
         for _ in range(7):
             results = step(x if kind == "jit" else jax.device_put(x, rows))
             assert results.sharding.is_equivalent_to(rows, 1)
@@ -243,8 +227,8 @@ def test_on_a_mesh(kind):
     assert len(seen) == 2
 
 
-def test_arguments_that_move():
-    """A function called on one device and then on another goes on, and no value is lost."""
+def test_arguments_on_another_device():
+    """Calls on one device and then on another work, and no value is lost."""
     one, other = jax.devices()[:2]
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=6, reduce="sum")))
     with capture() as records:
@@ -253,8 +237,8 @@ def test_arguments_that_move():
     assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (6, 21.0)]
 
 
-def test_runs_have_windows_of_their_own():
-    """A second run starts with empty windows, and the first one's end with it."""
+def test_each_run_has_its_own_windows():
+    """A run's windows end with the run, and a second run starts with empty ones."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
     for base in (1.0, 100.0):
         with capture() as records:
@@ -264,7 +248,7 @@ def test_runs_have_windows_of_their_own():
 
 
 def test_steps_that_jump():
-    """A window that a jump leaves behind is a point of its own steps, none of the next ones."""
+    """A window skipped by a jump of the step is a point of the steps before the jump only."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
     with capture() as records:
         run = jb.current_run()
@@ -277,7 +261,7 @@ def test_steps_that_jump():
 
 
 def test_evaluation_between_windows():
-    """An evaluation that never meets a step that is due still makes a point for each window."""
+    """An evaluation that is never called on a step that is due still makes a point for each window."""
     train = jb.instrument(jax.jit(lambda x: x))
     evaluate = jb.instrument(jax.jit(lambda x: jb.scalar("e", x, every=10)), advance=False)
     with capture() as records:
@@ -289,7 +273,7 @@ def test_evaluation_between_windows():
 
 
 def test_one_report_in_two_dtypes():
-    """Integers and floats of one tag are one window, though their sums are kept apart."""
+    """Integers and floats of one tag make one window, though they are summed separately."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=4)))
     with capture() as records:
         for i in range(5):
@@ -311,8 +295,8 @@ def test_evaluation_windows():
     assert [(r.step, float(r.value)) for r in records] == [(0, 11.0), (2, 55.0)]
 
 
-def test_donation_and_static_arguments_beside_windows():
-    """The user's donated and static arguments are still theirs by place and by name."""
+def test_donation_and_static_arguments_with_windows():
+    """The accumulators do not shift the user's donated and static arguments."""
 
     @jb.instrument
     @functools.partial(jax.jit, static_argnums=1, donate_argnames=("x",))
@@ -329,66 +313,8 @@ def test_donation_and_static_arguments_beside_windows():
     assert [(r.step, float(r.value)) for r in records] == [(0, 3.0), (2, 6.0)]
 
 
-@pytest.mark.parametrize("windowed", [True, False])
-@pytest.mark.parametrize("shapes", [True, False])
-def test_precompile(windowed, shapes):
-    """After precompile() no step compiles anything, whatever is due on it."""
-
-    @jb.instrument
-    @jax.jit
-    def prepared(x):
-        jb.histogram("h", x, every=2)
-        jb.image("i", x[:, None, None], every=3)
-        if windowed:
-            jb.scalar("w", x.sum(), every=6)
-        return x * 2
-
-    x = jnp.arange(4.0)
-    with compiles("prepared") as seen:
-        prepared.precompile(jax.ShapeDtypeStruct(x.shape, x.dtype) if shapes else x)
-    assert len(seen) == 4  # due: nothing; 2; 3; all of them
-    with compiles("prepared") as seen, capture() as records:
-        for _ in range(13):
-            prepared(x)
-    assert seen == []
-    assert [r.step for r in records if r.tag == "h"] == [0, 2, 4, 6, 8, 10, 12]
-    assert [r.step for r in records if r.tag == "i"] == [0, 3, 6, 9, 12]
-    assert [r.step for r in records if r.tag == "w"] == ([0, 6, 12] if windowed else [])
-
-
-def test_precompile_under_nnx_jit():
-    """The same for modules: they are left as they were, and no step compiles anything."""
-
-    @jb.instrument
-    @nnx.jit
-    def prepared(model, x):
-        jb.scalar("w", (model(x) ** 2).mean(), every=3)
-        model.kernel[...] = model.kernel[...] * 2
-
-    model = nnx.Linear(4, 2, rngs=nnx.Rngs(0))
-    before = np.asarray(model.kernel[...])
-    with compiles("prepared") as seen:
-        prepared.precompile(model, jnp.ones((3, 4)))
-    assert len(seen) == 2
-    np.testing.assert_array_equal(model.kernel[...], before)
-    with compiles("prepared") as seen, capture() as records:
-        for _ in range(5):
-            prepared(model, jnp.ones((3, 4)))
-    assert seen == []
-    np.testing.assert_array_equal(model.kernel[...], before * 32)
-    assert [r.step for r in records] == [0, 3, 4]
-
-
-def test_precompile_of_a_plain_function():
-    """What is not jitted has no program to compile, and says so."""
-    with pytest.raises(
-        jb.ReportError, match="f.precompile..: a plain function has nothing to compile"
-    ):
-        jb.instrument(lambda x: x, name="f").precompile(1.0)
-
-
 def test_many_combinations_are_warned_of():
-    """More than four programs of one function are said to be many, with the cadences to blame."""
+    """More than four programs of one function cause a warning that names the cadences."""
 
     @jb.instrument
     @jax.jit

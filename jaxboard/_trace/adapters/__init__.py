@@ -1,1 +1,1 @@
-"""`instrument` over the jit wrappers of other libraries."""
+"""Adapters of ``instrument`` to the jit wrappers of other libraries."""

@@ -1,36 +1,39 @@
-"""Over ``eqx.filter_jit``: the ``jax.jit`` function inside what it returned is the one to instrument.
+"""``instrument`` over ``eqx.filter_jit``: instruments the ``jax.jit`` function inside its result.
 
-That function gets the user's arguments in arrays and a static rest, so Equinox itself goes on deciding what is
-traced, what is donated, and what an error inside says.
+That function gets the user's arguments as arrays and a static rest. Equinox still decides what is traced
+and donated, and how errors inside are reported.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from jaxboard import _compat
-from jaxboard._trace.adapters.nnx_jit import Lowering
-from jaxboard._trace.wrapper import Instrumented, Options
+from jaxboard._trace.adapters.precompile_proxy import PrecompileProxy
+from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._trace.wrapper import Instrumented
 
 
-def instrument_filter_jit(fn: Any, options: Options) -> Any:
-    """A copy of what ``eqx.filter_jit`` returned, with the ``jax.jit`` function inside it instrumented."""
+def instrument_filter_jit(fn: Any, options: InstrumentOptions) -> Callable[..., Any]:
+    """Return a copy of ``fn``, a result of ``eqx.filter_jit``, whose inner function is instrumented."""
     inner = fn._cached  # noqa: SLF001 (Equinox has no other name for it)
     options = dataclasses.replace(options, name=options.name or fn.__name__)
-    wrapper = _holding(fn, Instrumented(inner, options, _compat.jit_options(inner)))
-    # A module is frozen; this is none of its fields.
+    wrapper = _replace_inner(fn, Instrumented(inner, options, _compat.jit_options(inner)))
+    # An Equinox module is frozen, and this is not one of its fields.
     object.__setattr__(wrapper, "precompile", functools.partial(_precompile, wrapper))
     return wrapper
 
 
-def _holding(fn: Any, inner: Any) -> Any:
+def _replace_inner(wrapper: Any, inner: Instrumented | PrecompileProxy) -> Any:
     import equinox
 
-    return equinox.module_update_wrapper(dataclasses.replace(fn, _cached=inner))
+    return equinox.module_update_wrapper(dataclasses.replace(wrapper, _cached=inner))
 
 
-def _precompile(wrapper: Any, *args: Any, **kwargs: Any) -> None:
-    """See :meth:`Instrumented.precompile`. What Equinox makes of the arguments, only its wrapper knows."""
-    _holding(wrapper, Lowering(wrapper._cached)).lower(*args, **kwargs)  # noqa: SLF001
+def _precompile(wrapper: Any, *args: object, **kwargs: object) -> None:
+    """Compile as :meth:`Instrumented.precompile` does, with the arguments that Equinox passes on."""
+    proxy = PrecompileProxy(wrapper._cached)  # noqa: SLF001
+    _replace_inner(wrapper, proxy).lower(*args, **kwargs)

@@ -1,45 +1,38 @@
-"""Over ``nnx.jit``: the ``jax.jit`` function inside what it returned is the one to instrument."""
+"""``instrument`` over ``nnx.jit``: instruments the ``jax.jit`` function inside its result."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from jaxboard import _compat
-from jaxboard._trace.wrapper import Instrumented, Options
+from jaxboard._trace.adapters.precompile_proxy import PrecompileProxy
+from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._trace.wrapper import Instrumented
 
 
-def instrument_nnx_jit(fn: Any, options: Options) -> Any:
-    """A copy of what ``nnx.jit`` returned, with the ``jax.jit`` function inside it instrumented."""
+def instrument_nnx_jit(fn: Any, options: InstrumentOptions) -> Callable[..., Any]:
+    """Return a copy of ``fn``, a result of ``nnx.jit``, whose inner function is instrumented."""
     wrapper = copy.copy(fn)
     inner = fn.jitted_fn.__wrapped__
-    # The inner function knows the wrapper it belongs to: it is the key of nnx's update context.
-    own = {f.name: wrapper for f in dataclasses.fields(inner) if getattr(inner, f.name) is fn}
-    jitted = jax.jit(dataclasses.replace(inner, **own), **_compat.jit_options(fn.jitted_fn))
+    # The inner function refers to its wrapper, which is the key of nnx's update context.
+    fields = {f.name: wrapper for f in dataclasses.fields(inner) if getattr(inner, f.name) is fn}
+    jitted = jax.jit(dataclasses.replace(inner, **fields), **_compat.jit_options(fn.jitted_fn))
     options = dataclasses.replace(options, name=options.name or getattr(fn, "__name__", None))
     wrapper.jitted_fn = Instrumented(jitted, options, _compat.jit_options(jitted))
-    wrapper.precompile = functools.partial(_precompile_under_nnx, wrapper)
+    wrapper.precompile = functools.partial(_precompile, wrapper)
     return wrapper
 
 
-class Lowering:
-    """Stands in for an instrumented function where a wrapper would have it lowered, to compile all of it."""
-
-    def __init__(self, function: Instrumented):
-        self._function = function
-
-    def lower(self, *args: Any, **kwargs: Any) -> None:
-        self._function.precompile(*args, **kwargs)
-
-
-def _precompile_under_nnx(wrapper: Any, *args: Any, **kwargs: Any) -> None:
-    """See :meth:`Instrumented.precompile`. What nnx makes of the arguments, only its own wrapper knows."""
+def _precompile(wrapper: Any, *args: object, **kwargs: object) -> None:
+    """Compile as :meth:`Instrumented.precompile` does, with the arguments that nnx passes on."""
     inner = wrapper.jitted_fn
-    wrapper.jitted_fn = Lowering(inner)
+    wrapper.jitted_fn = PrecompileProxy(inner)
     try:
         wrapper.lower(*args, **kwargs)
     finally:

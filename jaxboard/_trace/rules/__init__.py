@@ -1,1 +1,1 @@
-"""What the harvest does with an equation that contains reports, by primitive."""
+"""The harvest rules, one for each JAX primitive that may contain reports."""

@@ -2,94 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxboard import _compat
-from jaxboard._frame import Packed
-from jaxboard._trace.harvest import RuleContext, harvest
-from jaxboard._trace.pack import Harvested, merge_same, unpack
-from jaxboard._trace.rules.bodies import (
+from jaxboard._trace.pack import Harvested, merge_same
+from jaxboard._trace.rules.base import Evaluated, RuleContext
+from jaxboard._trace.rules.body_reports import (
+    PackedBody,
     abstract_reports,
     empty_like,
-    packed_reports,
     varying_axes,
     with_array_weight,
 )
 
 
-def cond(
-    eqn: Any, operands: list[Any], reports: list[Harvested], setting: RuleContext
-) -> list[Any]:
-    """Each branch gives all that any branch reports; what it doesn't report itself has no weight."""
+def cond(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
+    """Return from each branch the reports of all branches; one that it does not make itself has no weight."""
     index, *operands = operands
-    bodies = [_branch(branch, setting) for branch in eqn.params["branches"]]
-    known: dict[Any, Harvested] = {}
-    axes: dict[Any, frozenset[str]] = {}
-    for body in bodies:
-        for report, key in _keyed(abstract_reports(body, *operands)):
-            known.setdefault(key, report)
-            own = varying_axes(report) | _compat.varying(index)
-            axes[key] = axes.get(key, frozenset()) | own
-    cell: dict[str, Any] = {}
+    branches = [_branch(closed, context) for closed in eqn.params["branches"]]
+    templates: dict[Hashable, Harvested] = {}
+    axes: dict[Hashable, frozenset[str]] = {}
+    for branch in branches:
+        for key, report in _by_key(abstract_reports(branch, *operands)).items():
+            templates.setdefault(key, report)
+            varying = varying_axes(report) | _compat.varying(index)
+            axes[key] = axes.get(key, frozenset()) | varying
+    body = PackedBody()
 
-    def padded(body: Any) -> Any:
-        def branch(*operands: Any) -> Any:
-            mine: list[Harvested] = []
-            results = body(mine, *operands)
-            own = {key: report for report, key in _keyed(mine)}
+    def padded(branch: Callable[..., Evaluated]) -> Callable[..., Any]:
+        def call(*operands: Array) -> tuple[list[Array], dict[str, Array]]:
+            results, reports = branch(*operands)
+            made = _by_key(reports)
             every = [
-                with_array_weight(own[key], axes[key])
-                if key in own
-                else empty_like(like, axes[key])
-                for key, like in known.items()
+                with_array_weight(made[key], axes[key])
+                if key in made
+                else empty_like(template, axes[key])
+                for key, template in templates.items()
             ]
-            return results, packed_reports(every, cell)
+            return results, body.pack(every)
 
-        return branch
+        return call
 
-    chosen = _choice(eqn.params.get("branches_platforms"), index)
-    results, arrays = chosen([padded(body) for body in bodies], *operands)
-    reports.extend(unpack(Packed(cell["plan"], arrays)))
-    return results
+    select = _selector(eqn.params.get("branches_platforms"), index)
+    results, arrays = select([padded(branch) for branch in branches], *operands)
+    return Evaluated(results, body.unpack(arrays))
 
 
-def _choice(platforms: Any, index: Any) -> Callable[..., Any]:
-    """How one of several branches is called: by index, or by the platform that is compiled for."""
+def _selector(
+    platforms: tuple[tuple[str, ...] | None, ...] | None, index: Array
+) -> Callable[..., Any]:
+    """Return the function that calls one of the branches: by index, or by the platform compiled for."""
 
-    def by_platform(branches: list[Any], *operands: Any) -> Any:
-        named = {}
-        for names, branch in zip(platforms, branches, strict=True):
-            named.update(dict.fromkeys(("default",) if names is None else names, branch))
-        return lax.platform_dependent(*operands, **named)
+    def by_platform(branches: list[Callable[..., Any]], *operands: Array) -> Any:
+        by_name = {}
+        for names, branch in zip(platforms or (), branches, strict=True):
+            by_name.update(dict.fromkeys(("default",) if names is None else names, branch))
+        return lax.platform_dependent(*operands, **by_name)
 
-    def by_index(branches: list[Any], *operands: Any) -> Any:
+    def by_index(branches: list[Callable[..., Any]], *operands: Array) -> Any:
         return lax.switch(index, branches, *operands)
 
     return by_index if platforms is None else by_platform
 
 
-def _branch(closed: Any, setting: RuleContext) -> Callable[..., list[Any]]:
-    jaxpr, consts = _compat.open_jaxpr(closed)
+def _branch(closed: ClosedJaxpr, context: RuleContext) -> Callable[..., Evaluated]:
+    def branch(*operands: Array) -> Evaluated:
+        results, reports = context.harvest(closed, operands)
+        return Evaluated(results, list(map(with_array_weight, merge_same(reports))))
 
-    def body(mine: list[Harvested], *operands: Any) -> list[Any]:
-        found: list[Harvested] = []
-        results = harvest(jaxpr, consts, operands, found, setting)
-        mine.extend(map(with_array_weight, merge_same(found)))
-        return results
-
-    return body
+    return branch
 
 
-def _keyed(reports: list[Harvested]) -> list[tuple[Harvested, Any]]:
-    """Reports with what tells them apart: what they are, and the shapes of what they hold."""
-    keys = []
-    for place, report in enumerate(reports):
+def _by_key(reports: list[Harvested]) -> dict[Hashable, Harvested]:
+    """Return reports by what identifies one across branches: its spec and the shapes of its arrays.
+
+    A report with steps of its own is also identified by its position, because such reports do not merge.
+    """
+    keyed = {}
+    for position, report in enumerate(reports):
         arrays = jax.tree.leaves((report.state, report.step))
         shapes = tuple((x.shape, str(jnp.result_type(x))) for x in arrays)
-        keys.append((report, (report.spec, shapes, None if report.step is None else place)))
-    return keys
+        keyed[report.spec, shapes, None if report.step is None else position] = report
+    return keyed

@@ -2,163 +2,242 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxboard import _compat
 from jaxboard._frame import Packed
 from jaxboard._reduce import reducer
-from jaxboard._trace.harvest import RuleContext, harvest, reports_in, warn_of_callbacks
+from jaxboard._trace.inspection import has_reports
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.rules import streamed
-from jaxboard._trace.rules.bodies import (
+from jaxboard._trace.rules.base import Evaluated, RuleContext
+from jaxboard._trace.rules.body_reports import (
+    PackedBody,
     abstract_reports,
     empty_like,
-    packed_reports,
     with_array_weight,
 )
+from jaxboard._trace.rules.fallback import warn_of_callbacks
+
+# --- scan -----------------------------------------------------------------------------------------
 
 
-def scan(
-    eqn: Any, operands: list[Any], reports: list[Harvested], setting: RuleContext
-) -> list[Any]:
-    """One stacked array of reports for each dtype, merged along the iterations afterwards."""
+def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
+    """Stack the reports of all iterations, one array for each dtype, and merge them afterwards."""
     params = eqn.params
-    jaxpr, consts = _compat.open_jaxpr(params["jaxpr"])
-    # Told by rank rather than by parameters, which JAX renamed in 0.12.
-    scanned = sum(v.aval.ndim != o.aval.ndim for v, o in zip(jaxpr.invars, eqn.invars, strict=True))
-    carried = sum(
-        v.aval.ndim == o.aval.ndim for v, o in zip(jaxpr.outvars, eqn.outvars, strict=True)
-    )
-    fixed = len(operands) - scanned - carried
-    start, rows = operands[fixed : fixed + carried], operands[fixed + carried :]
-    how = {name: params[name] for name in ("length", "reverse", "unroll")}
-    inner = setting._replace(stream=None)
+    num_consts, num_carry = _scan_counts(eqn)
+    consts, operands = operands[:num_consts], operands[num_consts:]
+    init, xs = operands[:num_carry], operands[num_carry:]
+    options = {name: params[name] for name in ("length", "reverse", "unroll")}
+    stream, context = context.stream, context._replace(stream=None)
 
-    def iteration(step: Any, carry: Any, xs: Any) -> Any:
-        mine: list[Harvested] = []
-        given = [*operands[:fixed], *carry, *xs]
-        results = harvest(jaxpr, consts, given, mine, inner._replace(step=step))
-        return results[:carried], results[carried:], mine
+    def iteration(
+        step: Array | None, carry: list[Array], xs: list[Array]
+    ) -> tuple[list[Array], list[Array], list[Harvested]]:
+        inner = context._replace(step=step)
+        results, reports = inner.harvest(params["jaxpr"], [*consts, *carry, *xs])
+        return results[:num_carry], results[num_carry:], reports
 
-    if setting.stream is not None:
-        carry, ys = streamed.scan(setting.stream, iteration, start, rows, **how)
-        return [*carry, *ys]
-    cell: dict[str, Any] = {}
+    if stream is not None:
+        carry, ys = streamed.scan(stream, iteration, init, xs, **options)
+        return Evaluated([*carry, *ys], [])
+    packed = PackedBody()
 
-    def body(carry: Any, xs: Any) -> Any:
-        carry, ys, mine = iteration(setting.step, carry, xs)
-        # Packed inside the body: one stacked result instead of one for each report.
-        return carry, (ys, packed_reports(mine, cell))
+    def body(
+        carry: list[Array], xs: list[Array]
+    ) -> tuple[list[Array], tuple[list[Array], dict[str, Array]]]:
+        carry, ys, reports = iteration(context.step, carry, xs)
+        # Packed inside the body: one stacked result for each dtype instead of one for each report.
+        return carry, (ys, packed.pack(reports))
 
-    carry, (ys, arrays) = lax.scan(
-        body,
-        start,
-        rows,
-        **how,
-        _split_transpose=params.get("_split_transpose", False),
-    )
-    if params["reverse"]:  # the iteration that ran last has to be the last
+    split_transpose = params.get("_split_transpose", False)
+    carry, (ys, arrays) = lax.scan(body, init, xs, **options, _split_transpose=split_transpose)
+    if params["reverse"]:
+        # In order of execution, for reducers that keep the last value.
         arrays = jax.tree.map(lambda x: x[::-1], arrays)
-    if params["length"]:
-        reports.extend(report.collapse() for report in unpack(Packed(cell["plan"], arrays)))
-    return [*carry, *ys]
+    stacked = packed.unpack(arrays) if params["length"] else []
+    return Evaluated([*carry, *ys], [report.collapse() for report in stacked])
 
 
-def while_loop(
-    eqn: Any, operands: list[Any], reports: list[Harvested], setting: RuleContext
-) -> list[Any]:
-    """The accumulators ride in the carry."""
-    params = eqn.params
-    test, test_consts = _compat.open_jaxpr(params["cond_jaxpr"])
-    jaxpr, consts = _compat.open_jaxpr(params["body_jaxpr"])
-    first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    test_fixed, fixed, carry = operands[:first], operands[first:second], operands[second:]
-    test_reports = reports_in(test)
-    # vmap leaves a predicate for each lane: the loop goes on while one holds, and lanes that are done
-    # keep their values.
-    batched = bool(test.outvars[0].aval.shape)
+def _scan_counts(eqn: JaxprEqn) -> tuple[int, int]:
+    """Return how many operands of a scan are constants, and how many are the carry.
 
-    def goes_on(carry: Any, mine: list[Harvested], setting: RuleContext) -> Any:
-        (alive,) = harvest(test, test_consts, [*test_fixed, *carry], mine, setting)
-        return alive
+    Compared by rank: the scanned arrays have one axis more outside of the body. The parameters that hold the
+    counts have other names from JAX 0.12.
+    """
+    body, _ = _compat.open_jaxpr(eqn.params["jaxpr"])
+    ndim = lambda var: len(_compat.aval_of(var).shape)  # noqa: E731
+    num_xs = sum(ndim(x) != ndim(y) for x, y in zip(body.invars, eqn.invars, strict=True))
+    num_carry = sum(ndim(x) == ndim(y) for x, y in zip(body.outvars, eqn.outvars, strict=True))
+    return len(eqn.invars) - num_xs - num_carry, num_carry
 
-    if setting.stream is not None and not (test_reports or batched):
-        inner = setting._replace(stream=None)
 
-        def iteration(step: Any, carry: Any) -> Any:
-            mine: list[Harvested] = []
-            given = [*fixed, *carry]
-            return harvest(jaxpr, consts, given, mine, inner._replace(step=step)), mine
+# --- while ----------------------------------------------------------------------------------------
 
-        return streamed.while_loop(
-            setting.stream, lambda carry: goes_on(carry, [], inner), iteration, carry
+
+def while_loop(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
+    """Carry an accumulator for each report through the loop, or stream it."""
+    loop = _WhileLoop.from_eqn(eqn, operands)
+    stream, context = context.stream, context._replace(stream=None)
+    if stream is not None and not (loop.is_batched or has_reports(loop.predicate)):
+        return _stream(loop, stream, context)
+    return _accumulate(loop, context)
+
+
+class _WhileLoop(NamedTuple):
+    """A ``while`` equation with its operands.
+
+    Attributes:
+        predicate: (predicate_consts, carry) -> whether the loop is running.
+        body: (body_consts, carry) -> the next carry.
+        predicate_consts: the constants of the predicate.
+        body_consts: the constants of the body.
+        carry: the initial carry.
+    """
+
+    predicate: ClosedJaxpr
+    body: ClosedJaxpr
+    predicate_consts: list[Array]
+    body_consts: list[Array]
+    carry: list[Array]
+
+    @classmethod
+    def from_eqn(cls, eqn: JaxprEqn, operands: list[Array]) -> _WhileLoop:
+        """Split the operands of an equation into constants and carry."""
+        params = eqn.params
+        first = params["cond_nconsts"]
+        second = first + params["body_nconsts"]
+        return cls(
+            params["cond_jaxpr"],
+            params["body_jaxpr"],
+            operands[:first],
+            operands[first:second],
+            operands[second:],
         )
-    setting = setting._replace(stream=None)
 
-    def trip(mine: list[Harvested], alive: Any, *carry: Any) -> Any:
-        found: list[Harvested] = []
-        masks = (*setting.masks, Mask(alive, None)) if batched else setting.masks
-        inside = setting._replace(masks=masks)
-        results = harvest(jaxpr, consts, [*fixed, *carry], found, inside)
+    @property
+    def is_batched(self) -> bool:
+        """Whether ``vmap`` gave each lane its own predicate.
+
+        The loop then runs while any lane does, and lanes that have finished keep their values.
+        """
+        return bool(_compat.aval_of(_compat.open_jaxpr(self.predicate)[0].outvars[0]).shape)
+
+    def evaluate_predicate(
+        self, carry: list[Array], context: RuleContext
+    ) -> tuple[Array, list[Harvested]]:
+        """Return whether the loop, or each lane, is running, and the reports of the predicate."""
+        (running,), reports = context.harvest(self.predicate, [*self.predicate_consts, *carry])
+        return running, reports
+
+    def is_running(self, carry: list[Array], context: RuleContext) -> Array:
+        """Evaluate a predicate that has no reports."""
+        return self.evaluate_predicate(carry, context)[0]
+
+    def evaluate_body(self, carry: list[Array], context: RuleContext) -> Evaluated:
+        """Return the next carry, and the reports of the body."""
+        return context.harvest(self.body, [*self.body_consts, *carry])
+
+
+def _stream(loop: _WhileLoop, stream: streamed.Stream, context: RuleContext) -> Evaluated:
+    carry = streamed.while_loop(
+        stream,
+        lambda carry: loop.is_running(carry, context),
+        lambda step, carry: loop.evaluate_body(carry, context._replace(step=step)),
+        loop.carry,
+    )
+    return Evaluated(carry, [])
+
+
+def _accumulate(loop: _WhileLoop, context: RuleContext) -> Evaluated:
+    batched, predicate_reports = loop.is_batched, has_reports(loop.predicate)
+
+    def trip(running: Array, *carry: Array) -> Evaluated:
+        """Return the next carry and whether the loop is running then.
+
+        ``running`` is whether it is now; it matters where it differs between lanes, or the predicate reports.
+        """
+        masks = (*context.masks, Mask(running, None)) if batched else context.masks
+        inner = context._replace(masks=masks)
+        results, reports = loop.evaluate_body(list(carry), inner)
         if batched:
-            results = [_select(alive, new, old) for new, old in zip(results, carry, strict=True)]
-        # Where the predicate reports, it is evaluated at the end of a trip, and so as often as before.
-        alive = goes_on(results, found, inside) if test_reports else alive
-        merged = merge_same(found)
-        _deliver_points([report for report in merged if report.step is not None])
-        mine.extend(with_array_weight(report) for report in merged if report.step is None)
-        return results, alive
+            results = [_select(running, *pair) for pair in zip(results, carry, strict=True)]
+        if predicate_reports:
+            # Evaluated at the end of a trip, so as often as in the original loop.
+            running, more = loop.evaluate_predicate(results, inner)
+            reports = [*reports, *more]
+        reports = _deliver_points(merge_same(reports))
+        return Evaluated([*results, running], list(map(with_array_weight, reports)))
 
-    before: list[Harvested] = []
-    alive = goes_on(carry, before, setting)
-    _deliver_points([report for report in before if report.step is not None])
-    reports.extend(report for report in before if report.step is None)
-    empty = [empty_like(report) for report in abstract_reports(trip, alive, *carry)]
+    running, first_reports = loop.evaluate_predicate(loop.carry, context)
+    first_reports = _deliver_points(first_reports)
+    empty = [empty_like(report) for report in abstract_reports(trip, running, *loop.carry)]
     plan = pack(empty).plan
 
-    def body(state: Any) -> Any:
-        carry, alive, arrays = state
-        if not test_reports:
-            alive = goes_on(carry, [], setting) if batched else None
-        mine: list[Harvested] = []
-        results, alive = trip(mine, alive, *carry)
+    def body(state: _State) -> _State:
+        carry, running, arrays = state
+        if running is None:
+            running = loop.is_running(carry, context) if batched else jnp.array(True)
+        (*results, running), reports = trip(running, *carry)
         merged = [
             Harvested(new.spec, reducer(new.spec).merge(old.state, new.state))
-            for old, new in zip(unpack(Packed(plan, arrays)), mine, strict=True)
+            for old, new in zip(unpack(Packed(plan, arrays)), reports, strict=True)
         ]
-        return results, alive if test_reports else None, pack(merged).arrays
+        return _State(results, running if predicate_reports else None, pack(merged).arrays)
 
-    def test_of(state: Any) -> Any:
-        alive = state[1] if test_reports else goes_on(state[0], [], setting)
-        return alive.any() if batched else alive
+    def test(state: _State) -> Array:
+        running = state.running
+        if running is None:
+            running = loop.is_running(state.carry, context)
+        return running.any() if batched else running
 
-    start = (list(carry), alive if test_reports else None, pack(empty).arrays)
-    results, _, arrays = lax.while_loop(test_of, body, start)
-    reports.extend(unpack(Packed(plan, arrays)))
-    return results
+    init = _State(loop.carry, running if predicate_reports else None, pack(empty).arrays)
+    final = lax.while_loop(test, body, init)
+    return Evaluated(final.carry, [*first_reports, *unpack(Packed(plan, final.arrays))])
 
 
-def _deliver_points(points: list[Harvested]) -> None:
-    """Sends points with steps of their own: how many trips there will be isn't known."""
+class _State(NamedTuple):
+    """The state of a loop that accumulates.
+
+    Attributes:
+        carry: that of the original loop.
+        running: whether the loop, or each lane, is running; None where the predicate has no reports and can be
+            evaluated for each test.
+        arrays: the accumulators, packed.
+    """
+
+    carry: list[Array]
+    running: Array | None
+    arrays: dict[str, Array]
+
+
+def _deliver_points(reports: list[Harvested]) -> list[Harvested]:
+    """Send the reports with steps of their own to the host, and return the others.
+
+    Each trip makes points of such a report, and the number of trips is not known.
+    """
+    points = [report for report in reports if report.step is not None]
     if points:
-        tags = [report.spec.tag for report in points]
         warn_of_callbacks(
             "reports with step= in a while loop reach the host by a callback for each trip",
             "the number of trips, and so of points, isn't known (a scan's is)",
-            tags,
+            [report.spec.tag for report in points],
         )
         deliver(pack(points), advance=None)
+    return [report for report in reports if report.step is None]
 
 
-def _select(mask: Any, new: Any, old: Any) -> Any:
+def _select(running: Array, new: Array, old: Array) -> Array:
+    """Take the new values of the lanes that are running."""
     if jnp.issubdtype(new.dtype, jax.dtypes.extended):
         implementation = jax.random.key_impl(new)
-        data = _select(mask, jax.random.key_data(new), jax.random.key_data(old))
+        data = _select(running, jax.random.key_data(new), jax.random.key_data(old))
         return jax.random.wrap_key_data(data, impl=implementation)
-    return jnp.where(mask.reshape(mask.shape + (1,) * (new.ndim - mask.ndim)), new, old)
+    return jnp.where(running.reshape(running.shape + (1,) * (new.ndim - running.ndim)), new, old)

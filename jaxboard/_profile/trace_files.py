@@ -1,4 +1,4 @@
-"""Where a trace lies for TensorBoard: ``<logdir>/plugins/profile/<session>/<host>.xplane.pb``."""
+"""Trace files where TensorBoard finds them: ``<logdir>/plugins/profile/<session>/<host>.xplane.pb``."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from jaxboard._log import describe
 _SUFFIX = ".xplane.pb"
 
 
-def place(file: str, logdir: str, session: str) -> str:
-    """Copies a trace into a session of its own, which is there whole or not at all.
+def save_trace(file: str, logdir: str, session: str) -> str:
+    """Copy a trace into a new session, atomically.
 
     The processes of a job share a session, each with its own file: ``<host>-p0``, ``<host>-p1``.
 
     Args:
-        file: an ``.xplane.pb``.
+        file: the path of an ``.xplane.pb``.
         logdir: a path or a URL.
-        session: the name; ``_1``, ``_2``, … is added if it is taken.
+        session: the name of the session; ``_1``, ``_2``, ... is appended if it exists.
 
     Returns:
         The path of the copy.
 
     Raises:
-        ProfileError: the trace is empty, or can't be written.
+        ProfileError: the trace is empty, or cannot be written.
     """
     if not os.path.getsize(file):
         raise ProfileError(
             "JAX wrote an empty file, as it does for traces of more than 2 GB. Profile fewer steps, or "
-            "with host_level=1 and without python=True."
+            "use host_level=1 and python=False."
         )
     name = os.path.basename(file)
-    together = jax.process_count() > 1
-    if together:
+    shared = jax.process_count() > 1
+    if shared:
         name = f"{name.removesuffix(_SUFFIX)}-p{jax.process_index()}{_SUFFIX}"
     count = 0
     while True:
@@ -49,17 +49,17 @@ def place(file: str, logdir: str, session: str) -> str:
         try:
             if _paths.is_remote(logdir):
                 return _upload(file, directory, name)
-            return _move(file, directory, name, together)
+            return _copy(file, directory, name, shared=shared)
         except FileExistsError:
             count += 1
         except Exception as fault:
             raise ProfileError(
-                f"it cannot be written to {directory!r}: {describe(fault)}"
+                f"cannot write the trace to {directory!r}: {describe(fault)}"
             ) from fault
 
 
 def has_step_markers(file: str) -> bool:
-    """Whether steps are marked in a trace, by the name of the property that their numbers are in."""
+    """Return whether a trace marks steps, by searching for the property that holds their numbers."""
     with (
         open(file, "rb") as content,
         mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as view,
@@ -67,11 +67,11 @@ def has_step_markers(file: str) -> bool:
         return view.find(b"step_num") >= 0
 
 
-def _move(file: str, directory: str, name: str, together: bool) -> str:
+def _copy(file: str, directory: str, name: str, *, shared: bool) -> str:
     path = os.path.join(directory, name)
     os.makedirs(os.path.dirname(directory), exist_ok=True)
-    if not together:
-        os.mkdir(directory)  # Raises if another run has just taken it.
+    if not shared:
+        os.mkdir(directory)  # raises if another program just created it
     else:
         os.makedirs(directory, exist_ok=True)
         if os.path.exists(path):

@@ -1,9 +1,10 @@
-"""Step times, rates and their percentiles: exact, by a clock that the tests turn."""
+"""Step times, rates and percentiles are exact, measured with a clock that the tests set."""
 
 from __future__ import annotations
 
 import contextlib
 import weakref
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ import pytest
 
 import jaxboard as jb
 from jaxboard._run import channel_of
-from jaxboard._telemetry.monitor import TelemetryMonitor
-from jaxboard._telemetry.steps import Steps
+from jaxboard._telemetry.monitor import start_monitor
+from jaxboard._telemetry.step_times import StepTimes
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
 
@@ -31,23 +32,23 @@ def clock():
 
 
 @contextlib.contextmanager
-def watched(clock, **settings):
-    """Telemetry by the test's clock: yields {tag: {step: value}}, complete after the block."""
+def telemetry_of(clock, **settings):
+    """Yield {tag: {step: value}} of the block's telemetry by the test's clock; filled after the block."""
     sink = MemorySink()
     points: dict = {}
     with jb.Run(None, sinks=[sink], telemetry=False) as run:
-        watch = TelemetryMonitor(
-            channel_of(run),
+        monitor = start_monitor(
             jb.Telemetry(**settings),
+            channel_of(run),
             logdir=None,
             flusher_seconds=lambda: 1.5,
             clock=clock,
         )
-        watch.start()
+        assert monitor is not None
         try:
             yield points
         finally:
-            watch.stop()
+            monitor.stop()
     for record in sink.records:
         if record.kind is Kind.SCALAR:
             tag = record.tag.removeprefix("jaxboard/")
@@ -55,17 +56,17 @@ def watched(clock, **settings):
 
 
 def test_times_of_a_window(clock):
-    """Rate, percentiles, time in calls and between them, of the steps that a window holds."""
+    """A window has the rate, percentiles, and time in and between calls of its steps."""
 
     @jb.instrument
     def train_step(seconds):
         clock.now += seconds
 
-    with watched(clock, window=1000) as points:
+    with telemetry_of(clock, window=1000) as points:
         for i in range(1, 21):
             train_step(0.25)
             clock.now += i - 0.25
-        train_step(0)  # ends the step before; has no end of its own
+        train_step(0)  # ends the previous step; its own step has no end
     assert {tag: value for tag, value in points.items() if tag.startswith("step/")} == {
         "step/train_step/per_second": {19: 20 / 210},
         "step/train_step/seconds_p50": {19: 10.0},
@@ -77,20 +78,20 @@ def test_times_of_a_window(clock):
 
 
 def test_windows(clock):
-    """A point is written when the window's seconds have passed, at its last step; the rest at the end."""
+    """A point is written at the last step of each full window, and at the end of the run."""
 
     @jb.instrument
     def train_step():
         clock.now += 0.5
 
-    with watched(clock, window=2) as points:
+    with telemetry_of(clock, window=2) as points:
         for _ in range(10):
             train_step()
     assert points["step/train_step/per_second"] == {3: 2.0, 7: 2.0, 8: 2.0}
 
 
 def test_examples_per_second(clock):
-    """What a call takes in is a number, or told by its arguments, donated ones too."""
+    """The units of a call are a number, or a function of its arguments."""
 
     @jb.instrument
     def train_step(batch):
@@ -100,7 +101,7 @@ def test_examples_per_second(clock):
         "train_step": {"examples": len, "tokens": 1024},
         "another": {"examples": 1},
     }
-    with watched(clock, per_call=per_call, window=100) as points:
+    with telemetry_of(clock, per_call=per_call, window=100) as points:
         for rows in (3, 5, 7):
             train_step(np.ones(rows))
     assert points["step/train_step/examples_per_second"] == {1: 8.0}
@@ -108,14 +109,14 @@ def test_examples_per_second(clock):
 
 
 def test_a_count_that_fails(clock, caplog):
-    """It is logged once and left out; the step and the other counts go on."""
+    """A count that raises is logged once and left out; the step and the other counts continue."""
 
     @jb.instrument
     def train_step(batch):
         clock.now += 0.5
 
     per_call = {"train_step": {"examples": lambda batch: batch.rows, "tokens": 2}}
-    with watched(clock, per_call=per_call, window=100) as points:
+    with telemetry_of(clock, per_call=per_call, window=100) as points:
         for _ in range(3):
             train_step(1)
     assert points["step/train_step/tokens_per_second"] == {1: 4.0}
@@ -123,12 +124,12 @@ def test_a_count_that_fails(clock, caplog):
     (record,) = caplog.records
     assert record.getMessage() == (
         "jaxboard: Telemetry(per_call=...): counting the examples of train_step failed: AttributeError: "
-        "'int' object has no attribute 'rows'. They are not shown from here on."
+        "'int' object has no attribute 'rows'. They are not reported any more."
     )
 
 
 def test_steps_that_compile_are_left_out(clock):
-    """A compilation is no step time."""
+    """Steps that compile do not count as step times."""
 
     @jb.instrument
     @jax.jit
@@ -136,7 +137,7 @@ def test_steps_that_compile_are_left_out(clock):
         clock.now += 64  # while tracing: this is how long compiling takes
         return x
 
-    with watched(clock, window=1000) as points:
+    with telemetry_of(clock, window=1000) as points:
         for rows in (1, 1, 1, 2, 2):
             train_step(np.ones(rows))
             clock.now += 0.5
@@ -145,7 +146,7 @@ def test_steps_that_compile_are_left_out(clock):
 
 
 def test_a_step_ends_where_the_next_call_begins(clock):
-    """An evaluation between two steps is not the step's time; a call within a call is."""
+    """A step time includes calls within the call, but not the evaluation that follows."""
 
     @jb.instrument(advance=False)
     def inner():
@@ -160,7 +161,7 @@ def test_a_step_ends_where_the_next_call_begins(clock):
     def evaluate():
         clock.now += 8
 
-    with watched(clock, window=1000) as points:
+    with telemetry_of(clock, window=1000) as points:
         train_step()
         train_step()
         evaluate()
@@ -170,15 +171,15 @@ def test_a_step_ends_where_the_next_call_begins(clock):
     assert not any("inner" in tag for tag in points)
 
 
-def test_nothing_is_kept_alive(clock):
-    """Between calls, telemetry holds no array of the user's."""
+def test_no_array_is_kept_alive(clock):
+    """Between calls, telemetry holds no array of the user."""
 
     @jb.instrument
     @jax.jit
     def train_step(x):
         return x + 1
 
-    with watched(clock):
+    with telemetry_of(clock):
         for _ in range(2):
             x = jnp.ones(3)
             y = train_step(x)
@@ -188,20 +189,24 @@ def test_nothing_is_kept_alive(clock):
 
 
 def test_percentiles_of_the_latest(clock):
-    """Of very many steps in one window the latest are sorted; the rate and the maximum are of all."""
+    """In a long window, percentiles cover the latest steps; the rate and the maximum cover all."""
     points = {}
 
     class Reporter:
+        def is_active(self):
+            return True
+
         def scalars(self, step, values):
             points.update(values)
 
     from jaxboard._host.observers import Call
 
-    steps = Steps(Reporter(), jb.Telemetry(window=1e9), clock, lambda *_: None)  # type: ignore[arg-type]
+    steps = StepTimes(Reporter(), jb.Telemetry(window=1e9), clock)  # type: ignore[arg-type]
+    function: Any = None
     for i in range(5001):
-        call = Call(None, "f", i, True, (), {})
-        steps.begin(call, counts=True)
-        steps.end(call, compiled=False)
+        call = Call(function, "f", i, True, (), {})
+        steps.begin_call(call)
+        steps.end_call(call, compiled=False)
         clock.now += 4 if i < 500 else 1
     steps.finish()
     assert points["step/f/seconds_p50"] == points["step/f/seconds_p95"] == 1
@@ -228,15 +233,15 @@ def test_percentiles_of_the_latest(clock):
     ],
 )
 def test_bad_settings(settings, message):
-    """Each says what was passed and what is expected."""
-    with pytest.raises(jb.RunError) as caught:
+    """The error names the argument, its value and what is expected."""
+    with pytest.raises(jb.UsageError) as caught:
         jb.Telemetry(**settings)
     assert str(caught.value) == message
 
 
-def test_a_bad_telemetry():
-    """Run(telemetry=...) takes a bool or settings."""
-    with pytest.raises(jb.RunError) as caught:
+def test_a_bad_telemetry_argument():
+    """Run(telemetry=...) raises unless it gets a bool or settings."""
+    with pytest.raises(jb.UsageError) as caught:
         jb.Run(None, sinks=[MemorySink()], telemetry="all")  # type: ignore[arg-type]
     assert str(caught.value) == "Run(telemetry='all'): expected a bool or a jaxboard.Telemetry."
     assert jb.current_run() is None

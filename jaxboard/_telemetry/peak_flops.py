@@ -1,13 +1,13 @@
-"""What accelerators can do at most, by JAX's name for them."""
+"""Peak floating-point operations per second of accelerators, by the name that JAX gives them."""
 
 from __future__ import annotations
 
 _TERA = 1e12
 
-# Floating-point operations per second of one JAX device: dense (no sparsity) bfloat16, or float16 where
-# the hardware has no bfloat16. Exactly these names: what is sold in several makings has several.
+# Teraflops of one JAX device: dense (no sparsity) bfloat16, or float16 on hardware without bfloat16. The
+# names match exactly, because variants of one product differ.
 _PEAKS = {
-    # https://docs.cloud.google.com/tpu/docs/v3, per chip 123; a JAX device is one of its two cores.
+    # https://docs.cloud.google.com/tpu/docs/v3, 123 per chip; a JAX device is one of its two cores.
     "TPU v3": 61.5,
     # https://docs.cloud.google.com/tpu/docs/v4
     "TPU v4": 275,
@@ -45,7 +45,7 @@ _PEAKS = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Of one device; None where its maker's figure isn't known here.
+    """Return the peak floating-point operations per second of one device; None if unknown.
 
     Example:
         >>> peak_flops("TPU v4"), peak_flops("cpu")

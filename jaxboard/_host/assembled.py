@@ -1,0 +1,87 @@
+"""Complete points, as the assembler hands them to the sinks and to the monitor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias, cast
+
+from jaxboard._frame import ReportSpec
+from jaxboard._reduce.norms import Norms
+from jaxboard._reduce.stack import Stack
+from jaxboard.records import Batch, Kind, Record, Scalars
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class NormsPoint:
+    """The norms of a watched pytree at one step. Sinks receive them as scalars.
+
+    Attributes:
+        tag: the tag of the report.
+        step: the step.
+        wall_time: in seconds since the epoch.
+        norms: the norms of every leaf.
+        run: see :attr:`jaxboard.records.Record.run`.
+    """
+
+    tag: str
+    step: int
+    wall_time: float
+    norms: Norms
+    run: str = ""
+
+    def scalars(self) -> Scalars:
+        """Return the norms as one row of scalars."""
+        return self.norms.scalars(self.tag, self.step, self.wall_time, self.run)
+
+
+Point: TypeAlias = Record | Scalars | NormsPoint
+"""One complete point, or several in columns."""
+
+
+class Assembled(NamedTuple):
+    """The points that became complete together.
+
+    Attributes:
+        items: all points except norms, as sinks receive them.
+        norms: the norms, in which the monitor finds the leaf that is not finite.
+    """
+
+    items: Batch
+    norms: list[NormsPoint]
+
+    @classmethod
+    def of(cls, points: Iterable[Point]) -> Assembled:
+        """Separate norms from other points, and keep the order of each."""
+        items: Batch = []
+        norms: list[NormsPoint] = []
+        for point in points:
+            if isinstance(point, NormsPoint):
+                norms.append(point)
+            else:
+                items.append(point)
+        return cls(items, norms)
+
+    @property
+    def batch(self) -> Batch:
+        """All points as sinks receive them."""
+        return [*self.items, *(point.scalars() for point in self.norms)]
+
+
+def make_point(
+    spec: ReportSpec, step: int, wall_time: float, value: object, run: str = ""
+) -> Point:
+    """Return the point of a report.
+
+    Args:
+        spec: the report.
+        step: the step of the point.
+        wall_time: in seconds since the epoch.
+        value: the result of the report's reducer.
+        run: see :attr:`jaxboard.records.Record.run`.
+    """
+    if isinstance(value, Norms):
+        return NormsPoint(spec.tag, step, wall_time, value, run)
+    if isinstance(value, Stack):
+        return value.scalars(spec.tag, step, wall_time, run)
+    return Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)

@@ -1,0 +1,133 @@
+"""The programs that JAX compiles during the calls of instrumented functions.
+
+JAX reports the duration of each phase of a compilation through ``jax.monitoring``, on the thread that
+compiles. A stack of open calls for each thread attributes it to a call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+
+import jax
+
+from jaxboard._host.observers import Call
+
+_TRACE = "/jax/core/compile/jaxpr_trace_duration"
+_LOWER = "/jax/core/compile/jaxpr_to_mlir_module_duration"
+_COMPILE = "/jax/core/compile/backend_compile_duration"
+_CACHE_HIT = "/jax/compilation_cache/cache_hits"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Compilation:
+    """One compiled program.
+
+    Attributes:
+        name: the name of the function it was made from.
+        trace: seconds of tracing; 0 if JAX had the jaxpr already.
+        lower: seconds from the jaxpr to MLIR.
+        backend: seconds in XLA, or of reading the persistent cache.
+        cached: whether the program came from the persistent compilation cache.
+    """
+
+    name: str
+    trace: float
+    lower: float
+    backend: float
+    cached: bool
+
+    @property
+    def seconds(self) -> float:
+        """The sum of all phases."""
+        return self.trace + self.lower + self.backend
+
+
+class _ThreadState(threading.local):
+    def __init__(self) -> None:
+        self.open_calls: list[list[Compilation]] = []
+        self.trace_seconds: dict[str, float] = {}
+        self.lower_seconds = 0.0
+        self.cache_hit = False
+
+
+class CompilationListener:
+    """A listener that collects the programs compiled in each call.
+
+    Example:
+        >>> listener = CompilationListener()
+        >>> listener.start()
+        >>> listener.begin()
+        >>> y = jax.jit(lambda x: x)(1.0)
+        >>> [compilation.name for compilation in listener.end()]
+        ['<lambda>']
+        >>> listener.stop()
+    """
+
+    def __init__(self) -> None:
+        self._thread = _ThreadState()
+
+    def start(self) -> None:
+        """Listen to JAX."""
+        jax.monitoring.register_event_listener(self._on_event)
+        jax.monitoring.register_event_duration_secs_listener(self._on_duration)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        # jax.monitoring.clear_event_listeners() may have removed these already.
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_event_listener(self._on_event)
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_event_duration_listener(self._on_duration)
+
+    def begin(self) -> None:
+        """Open a call on this thread."""
+        self._thread.open_calls.append([])
+
+    def end(self) -> list[Compilation]:
+        """Close the innermost call of this thread and return what it compiled, inner calls excluded."""
+        return self._thread.open_calls.pop() if self._thread.open_calls else []
+
+    # An exception in a listener would propagate into the user's call.
+
+    def _on_event(self, event: str, **_: object) -> None:
+        if event == _CACHE_HIT:
+            self._thread.cache_hit = True
+
+    def _on_duration(self, event: str, duration_secs: float, **metadata: object) -> None:
+        if event not in (_TRACE, _LOWER, _COMPILE):
+            return
+        thread = self._thread
+        cache_hit = thread.cache_hit
+        if event == _COMPILE:
+            thread.cache_hit = False
+        if not thread.open_calls:
+            return
+        name = str(metadata.get("fun_name", "?"))
+        if event == _TRACE:
+            # Inner functions are traced first; the last one of this name is the program.
+            thread.trace_seconds[name] = duration_secs
+            return
+        if event == _LOWER:
+            thread.lower_seconds = duration_secs
+            return
+        name = name.removeprefix("jit(").removesuffix(")") if name.startswith("jit(") else name
+        trace = thread.trace_seconds.get(name, 0.0)
+        thread.open_calls[-1].append(
+            Compilation(name, trace, thread.lower_seconds, duration_secs, cache_hit)
+        )
+        thread.trace_seconds.clear()
+        thread.lower_seconds = 0.0
+
+
+def of_function(call: Call, compilations: list[Compilation]) -> list[Compilation]:
+    """Return the programs of the called function itself.
+
+    A call of a jitted function may compile eager operations too. A plain function has no program of its
+    own, so all of them count.
+    """
+    function = call.function
+    if function.jit_options is None:
+        return compilations
+    return [compilation for compilation in compilations if compilation.name == function.__name__]

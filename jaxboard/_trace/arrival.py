@@ -1,0 +1,51 @@
+"""The arrival of frames that leave a program by callback, on one of XLA's threads."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from jaxboard._frame import Frame, LoopChunk, Plan
+from jaxboard._host import progress
+from jaxboard._host.channel import Channel, active
+from jaxboard._types import Array
+
+
+def arrive(plan: Plan, advance: bool | None, arrays: dict[str, Array]) -> None:
+    """Put a frame in the active run's buffer, and count its step.
+
+    Nothing here may wait, or read a JAX array: the device waits for this callback, and a read waits for the
+    device.
+
+    Args:
+        plan: what the frame holds.
+        advance: whether the frame is that of a call that takes a step; None if it is of no call.
+        arrays: NumPy arrays where XLA calls Python directly, else JAX arrays that are not read before the
+            flusher fetches them.
+    """
+    channel = active()
+    if plan.rows is not None:
+        _count_iterations(plan, plan.rows, channel, arrays)
+    if channel is None:
+        return
+    counts = advance is not None and plan.rows is None
+    step = channel.begin(bool(advance)) if counts else channel.current
+    frame = Frame(plan, arrays, None if plan.step else step, time.time(), open=not advance)
+    # Never block here: the flusher may be waiting for this callback.
+    channel.put(frame, False)
+
+
+def _count_iterations(
+    plan: Plan, chunk: LoopChunk, channel: Channel | None, arrays: dict[str, Array]
+) -> None:
+    """Advance the run and the progress bar by a chunk of a streamed loop."""
+    iterations = chunk.size
+    # With JAX arrays the instrumented call advances the run, before the loop runs.
+    if plan.step is not None and isinstance(arrays[plan.step.dtype], np.ndarray):
+        steps = plan.step.read(arrays)
+        iterations = int((steps >= 0).sum())
+        if channel is not None and iterations:
+            channel.advance_to(int(steps.max()))
+    if chunk.bar is not None:
+        progress.update(chunk.bar, iterations, chunk.total)

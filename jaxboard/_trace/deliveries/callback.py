@@ -1,0 +1,39 @@
+"""Frames that leave by a callback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jaxboard._host.channel import Channel
+from jaxboard._host.observers import Call
+from jaxboard._trace.deliveries.delivery import Delivery
+from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._types import PyTree
+
+if TYPE_CHECKING:
+    # Imported only when a function is instrumented: all rules come with it.
+    from jaxboard._trace.programs import Args, Kwargs, Programs
+
+
+class Callback(Delivery):
+    """The frame leaves by one callback while the program runs, which also counts the step.
+
+    It is the delivery for ``delivery="callback"``, and of hidden outputs while JAX checks results for NaN or
+    infinity, because it would check the frame too.
+    """
+
+    def __init__(self, name: str, options: InstrumentOptions, programs: Programs):
+        super().__init__(name, options)
+        self._programs = programs
+
+    def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
+        """Return the delivery and the next step of the run, without taking it."""
+        return self, channel.step
+
+    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+        """Run the program."""
+        return self._programs.callback()(*call.args, **call.kwargs)
+
+    def precompile(self, args: Args, kwargs: Kwargs) -> None:
+        """Compile the program."""
+        self._programs.callback().lower(*args, **kwargs).compile()

@@ -1,0 +1,82 @@
+"""The interface of a delivery, and conversions of steps."""
+
+from __future__ import annotations
+
+import operator
+import time
+from typing import TYPE_CHECKING, SupportsIndex, cast
+
+import jax
+import numpy as np
+
+from jaxboard._errors import UsageError
+from jaxboard._frame import Frame, Packed
+from jaxboard._host.channel import Channel
+from jaxboard._host.observers import Call
+from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._types import PyTree
+
+if TYPE_CHECKING:
+    # Imported only when a function is instrumented: all rules come with it.
+    from jaxboard._trace.programs import Args, Kwargs
+
+
+class Delivery:
+    """One way to run the calls of a function and to deliver their reports.
+
+    Args:
+        name: the function's name in messages.
+        options: the options that ``instrument`` was given.
+    """
+
+    def __init__(self, name: str, options: InstrumentOptions):
+        self._name = name
+        self._advance = options.advance
+
+    def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
+        """Return the call's delivery, this one unless the arguments decide, and the call's step."""
+        return self, channel.begin(self._advance)
+
+    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+        """Run the function and return its results.
+
+        Args:
+            channel: where the reports go.
+            step: the step of the call.
+            call: the call. A hidden output fills in the fields that describe its program.
+        """
+        raise NotImplementedError
+
+    def precompile(self, args: Args, kwargs: Kwargs) -> None:
+        """Compile the programs that calls with such arguments run."""
+        raise NotImplementedError
+
+    def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
+        # An evaluation step may get more values from later calls.
+        channel.put(Frame(packed.plan, packed.arrays, step, time.time(), open=not self._advance))
+
+
+def as_int(name: str, step: object) -> int:
+    """Return the result of ``step=`` as an int.
+
+    Args:
+        name: the function's name in messages.
+        step: the result.
+
+    Raises:
+        UsageError: it is not an integer.
+    """
+    try:
+        return operator.index(cast(SupportsIndex, step))
+    except TypeError:
+        raise UsageError(
+            f"{name}: instrument(step=...) returned {step!r}, expected an integer."
+        ) from None
+
+
+def put_on_device(step: int) -> jax.Array:
+    """Return a step as an argument of a program.
+
+    The explicit device_put is permitted by ``jax.transfer_guard("disallow")``, which users may set.
+    """
+    return jax.device_put(np.int32(step))

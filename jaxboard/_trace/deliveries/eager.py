@@ -1,0 +1,50 @@
+"""Plain functions, and every function under ``jax.disable_jit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from jaxboard._errors import UsageError
+from jaxboard._host.channel import Channel
+from jaxboard._host.observers import Call
+from jaxboard._trace import context
+from jaxboard._trace.deliveries.delivery import Delivery, as_int
+from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._types import PyTree
+
+if TYPE_CHECKING:
+    # Imported only when a function is instrumented: all rules come with it.
+    from jaxboard._trace.programs import Args, Kwargs
+
+
+class Eager(Delivery):
+    """The function runs as it is, and each of its reports goes to the run by itself."""
+
+    def __init__(self, fn: Callable[..., PyTree], name: str, options: InstrumentOptions):
+        super().__init__(name, options)
+        self._fn = fn
+        self._step = options.step
+        self._every = options.every
+        self._seed_runs = options.seed_runs
+
+    def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
+        """Return the delivery and the step, which ``step=`` returns if it was passed."""
+        if self._step is None:
+            return self, channel.begin(self._advance)
+        step = as_int(self._name, self._step(*args, **kwargs))
+        return self, channel.begin(self._advance, step)
+
+    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+        """Run the function."""
+        return self.run(call.args, call.kwargs)
+
+    def run(self, args: Args, kwargs: Kwargs) -> PyTree:
+        """Run the function with its options, within the program or the loop around it."""
+        runs = self._seed_runs or context.current().runs
+        with context.override(every=self._every, runs=runs):
+            return self._fn(*args, **kwargs)
+
+    def precompile(self, args: Args, kwargs: Kwargs) -> None:
+        """Raise: a plain function has no programs."""
+        raise UsageError(f"{self._name}.precompile(): a plain function has nothing to compile.")

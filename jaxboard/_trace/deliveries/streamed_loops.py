@@ -1,0 +1,60 @@
+"""Loops that are a whole training run and report while they run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from jaxboard import _compat
+from jaxboard._host import progress
+from jaxboard._host.channel import Channel
+from jaxboard._host.observers import Call
+from jaxboard._trace.advice import warn_no_loop
+from jaxboard._trace.deliveries.delivery import Delivery, put_on_device
+from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._types import PyTree
+
+if TYPE_CHECKING:
+    # Imported only when a function is instrumented: all rules come with it.
+    from jaxboard._trace.programs import Args, Kwargs, Programs
+
+
+class StreamedLoops(Delivery):
+    """Each iteration of the function's loops is a step, and leaves in a chunk while the program runs."""
+
+    def __init__(self, name: str, options: InstrumentOptions, programs: Programs):
+        super().__init__(name, options)
+        self._programs = programs
+        self._progress = options.progress
+
+    def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
+        """Return the delivery and the step of the first iteration, without taking it."""
+        return self, channel.step
+
+    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+        """Run the program, and advance the run to the step of the last iteration."""
+        if self._progress:
+            progress.close(self._name)
+        out, packed = self._program(len(call.args))(put_on_device(step), *call.args, **call.kwargs)
+        steps_taken, last_step = packed.plan.steps_taken, packed.plan.step
+        if steps_taken is not None:
+            channel.advance_to(step + max(steps_taken, 1) - 1)
+        elif last_step is not None:
+            # A while_loop: the next call needs its first step, so this one waits for the device.
+            with jax.transfer_guard_device_to_host("allow"):
+                arrays = {name: np.asarray(array) for name, array in packed.arrays.items()}
+            channel.advance_to(int(last_step.read(arrays)))
+        if steps_taken == 0:
+            warn_no_loop(self._name, stacklevel=4)
+        if packed.arrays:
+            self._put(channel, packed, None if last_step else step)
+        return out
+
+    def precompile(self, args: Args, kwargs: Kwargs) -> None:
+        """Compile the program."""
+        self._program(len(args)).lower(put_on_device(0), *args, **kwargs).compile()
+
+    def _program(self, num_args: int) -> jax.stages.Wrapped:
+        return self._programs.streamed(num_args, checked=_compat.results_are_checked())

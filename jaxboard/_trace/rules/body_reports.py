@@ -1,0 +1,116 @@
+"""Reports as results of a traced body: of a loop, a branch, a remat or a ``shard_map``.
+
+Only arrays leave a body, so the reports are packed; and bodies that are alternatives or iterations of each
+other must return the same types, so reports are padded and their varying mesh axes unified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.core
+import jax.numpy as jnp
+from jax import Array
+
+from jaxboard import _compat
+from jaxboard._frame import Packed, Plan
+from jaxboard._reduce import State, reducer
+from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
+from jaxboard._trace.rules.base import Evaluated
+
+# --- Out of a body and back -----------------------------------------------------------------------
+
+
+class PackedBody:
+    """Carries the reports of a body out of it.
+
+    The body calls :meth:`pack` and returns the arrays; the code around it calls :meth:`unpack`. The plan stays
+    on this object, since it is not an array.
+    """
+
+    def __init__(self) -> None:
+        self.plan = Plan(())
+
+    def pack(self, reports: list[Harvested]) -> dict[str, Array]:
+        """Return the reports of a body as arrays, with repeated reports merged."""
+        packed = pack(merge_same(reports))
+        self.plan = packed.plan
+        return packed.arrays
+
+    def unpack(self, arrays: dict[str, Array]) -> list[Harvested]:
+        """Return the reports from arrays, which may have additional leading axes."""
+        return unpack(Packed(self.plan, arrays))
+
+
+def abstract_reports(body: Callable[..., Evaluated], *operands: Array) -> list[Harvested]:
+    """Return the reports that a body would make, with zeros for their values."""
+    plan = Plan(())
+
+    def traced(*operands: Array) -> dict[str, Array]:
+        nonlocal plan
+        packed = pack(body(*operands).reports)
+        plan = packed.plan
+        return packed.arrays
+
+    closed, shape = jax.make_jaxpr(traced, return_shape=True)(*operands)
+    avals = [_compat.aval_of(var) for var in _compat.open_jaxpr(closed)[0].outvars]
+    arrays = jax.tree.unflatten(jax.tree.structure(shape), list(map(zeros_of, avals)))
+    return unpack(Packed(plan, arrays))
+
+
+def zeros_of(aval: jax.core.ShapedArray) -> Array:
+    """Return zeros of a type, varying along its mesh axes."""
+    return _compat.vary(jnp.zeros(aval.shape, aval.dtype), _compat.varying(aval))
+
+
+# --- The same types -------------------------------------------------------------------------------
+
+
+def varying_axes(report: Harvested) -> frozenset[str]:
+    """Return the mesh axes along which any part of a report differs between devices."""
+    arrays = [x for x in jax.tree.leaves((report.state, report.step)) if not isinstance(x, int)]
+    return frozenset().union(*map(_compat.varying, arrays))
+
+
+def vary_together(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvested:
+    """Make every part of a report vary along the same mesh axes, ``axes`` included."""
+    axes |= varying_axes(report)
+    state, step = jax.tree.map(
+        lambda x: x if isinstance(x, int) else _compat.vary(x, axes), (report.state, report.step)
+    )
+    return Harvested(report.spec, state, step)
+
+
+def with_array_weight(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvested:
+    """Make the weight of a report an array, and every part vary along the same mesh axes."""
+    weight = report.state.weight
+    if isinstance(weight, int):
+        weight = jnp.full(_points(report), weight, jnp.int32)
+    state = State(report.state.value, weight)
+    return vary_together(Harvested(report.spec, state, report.step), axes)
+
+
+def empty_like(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvested:
+    """Return a report of no observation with the shapes and dtypes of another one."""
+    like = with_array_weight(report, axes)
+    value, _ = reducer(report.spec).empty(like.state)
+    state = State(value, jnp.zeros(_points(report), like.state.weight.dtype))
+    return vary_together(Harvested(report.spec, state, like.step), varying_axes(like))
+
+
+def report_if(due: Array, make_report: Callable[[], Harvested]) -> Harvested:
+    """Make a report where ``due``, a bool scalar, holds, and an empty one elsewhere."""
+
+    def body() -> Evaluated:
+        return Evaluated([], [with_array_weight(make_report())])
+
+    (like,) = abstract_reports(body)
+    empty = pack([empty_like(like)])
+    arrays = jax.lax.cond(due, lambda: pack(body().reports).arrays, lambda: empty.arrays)
+    (report,) = unpack(Packed(empty.plan, arrays))
+    return report
+
+
+def _points(report: Harvested) -> tuple[int, ...]:
+    return () if report.step is None else report.step.shape[:1]
