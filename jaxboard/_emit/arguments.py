@@ -31,6 +31,14 @@ def call_site() -> str:
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
+def user_stacklevel() -> int:
+    """Return the ``stacklevel`` with which a warning of the caller points at the user's line."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 (the documented way)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def report_error(tag: object, problem: str) -> ReportError:
     """Return the exception for an invalid report."""
     return ReportError(f"report {tag!r} ({call_site()}): {problem}")
@@ -79,7 +87,8 @@ def check_range(tag: str, limits: object) -> tuple[float, float] | None:
         low = high = math.nan
     if not (low < high and math.isfinite(low) and math.isfinite(high)):
         raise report_error(
-            tag, f"expected range= to be two numbers (low, high) in ascending order, got {limits!r}."
+            tag,
+            f"expected range= to be two numbers (low, high) in ascending order, got {limits!r}.",
         )
     return low, high
 

@@ -118,7 +118,6 @@ def figure(
         >>> records[0].value.width, records[0].value.height
         (200, 100)
     """
-
     arguments.check_tag(tag)
     fig = None if callable(value) else _figure_of(tag, value)
 

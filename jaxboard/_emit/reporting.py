@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
@@ -12,9 +13,12 @@ import numpy as np
 
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion
+from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Composite, Observation, ReportSpec
 from jaxboard._host.channel import Channel, active
+from jaxboard._host.notices import CLIPPED
 from jaxboard._reduce import reducer
+from jaxboard._reduce.image import Pixels
 from jaxboard._trace import context
 from jaxboard._trace.advice import warn_no_run
 from jaxboard._trace.primitives import report
@@ -99,8 +103,20 @@ def _report_to_run(
         report(spec, *map(_on_device, (array, count, step)))
         return
     state = reducer(spec).start(array, None if count is None else np.asarray(count), spec.rank)
+    if isinstance(state.value, Pixels):
+        state = state._replace(value=_images(channel, tag, state.value))
     at = channel.current if step is None else int(step)
     channel.put(Observation(spec, state, at, time.time(), own=step is not None))
+
+
+def _images(channel: Channel, tag: str, pixels: Pixels) -> Array:
+    """Return images from plain Python, and warn once if floats were clipped."""
+    low, high = np.asarray(pixels.limits).tolist()
+    if (low, high) != (0, 1) and ("clipped", tag) not in channel.warned:
+        channel.warned.add(("clipped", tag))
+        text = CLIPPED.format(f"report {tag!r} ({arguments.call_site()})", low, high)
+        warnings.warn(text, JaxboardWarning, stacklevel=arguments.user_stacklevel())
+    return pixels.images
 
 
 def report_record(

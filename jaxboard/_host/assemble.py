@@ -12,6 +12,7 @@ from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Obse
 from jaxboard._host import seed_runs
 from jaxboard._host.assembled import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
+from jaxboard._host.notices import Notices
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
 from jaxboard._reduce import State, reducer
@@ -45,10 +46,15 @@ class _OpenValue(NamedTuple):
 
 
 class Assembler:
-    """Makes points from the contents of the buffer. Used by one thread, the flusher."""
+    """Makes points from the contents of the buffer. Used by one thread, the flusher.
 
-    def __init__(self) -> None:
-        self._points = Points()
+    Args:
+        notices: the notices of the run.
+    """
+
+    def __init__(self, notices: Notices | None = None) -> None:
+        self._notices = notices or Notices()
+        self._points = Points(self._notices.check_count)
         self._loops: dict[tuple[Entry, ...], _LoopProgress] = {}
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:
@@ -91,7 +97,7 @@ class Assembler:
         single = [point for point in points if not isinstance(point, Scalars)]
         single.sort(key=lambda point: point.wall_time)
         columns = _ordered_columns([point for point in points if isinstance(point, Scalars)])
-        return Assembled.of([*records, *single, *columns])
+        return self._assembled([*records, *single, *columns])
 
     def partial(self, unchanged_since: float) -> Assembled:
         """Return the incomplete points of single steps that have not changed since then.
@@ -99,11 +105,14 @@ class Assembler:
         Args:
             unchanged_since: by the flusher's clock, in seconds.
         """
-        return Assembled.of(self._points.partial(unchanged_since))
+        return self._assembled(self._points.partial(unchanged_since))
 
     def finish(self) -> Assembled:
         """Return every point that was held back, incomplete windows included."""
-        return Assembled.of(self._points.finish())
+        return self._assembled(self._points.finish())
+
+    def _assembled(self, points: Iterable[Point]) -> Assembled:
+        return Assembled.of(map(self._notices.plain, points))
 
     def _loop_batch(self, frame: Frame) -> FrameBatch | None:
         chunk, slot = frame.plan.rows, frame.plan.step

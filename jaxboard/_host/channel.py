@@ -35,15 +35,28 @@ class Channel:
             each with the last step that is in it.
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
+        warned: keys of warnings that this run has issued.
     """
 
-    __slots__ = ("_current", "_lock", "_next", "before_close", "name", "put", "windows")
+    __slots__ = (
+        "_current",
+        "_lock",
+        "_next",
+        "_was_given_step",
+        "before_close",
+        "name",
+        "put",
+        "warned",
+        "windows",
+    )
 
     def __init__(self, buffer: Buffer, step: int = 0, name: str = "run"):
         self._lock = threading.Lock()
         self._next = step
         self._current = step
+        self._was_given_step = False
         self.name = name
+        self.warned: set[Hashable] = set()
         self.windows: dict[Hashable, tuple[Packed, int]] = {}
         self.before_close: list[Callable[[], object]] = []
         # The buffer's method itself, as this is on the training loop's path.
@@ -60,8 +73,10 @@ class Channel:
             with self._lock:
                 self._current = step
                 self._next = step + 1 if advance else self._next
+                self._was_given_step = True
             return step
         if not advance:
+            self._was_given_step = True
             return self._current
         with self._lock:
             step = self._next
@@ -108,6 +123,12 @@ class Channel:
         with self._lock:
             self._next = step
             self._current = step
+            self._was_given_step = True
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether an instrumented function was called, or the step was set since the run was opened."""
+        return self._was_given_step or self._next != self._current
 
 
 class _Slot:

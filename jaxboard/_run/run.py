@@ -6,9 +6,9 @@ import contextlib
 import os
 import pathlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from jaxboard import _paths
 from jaxboard._emit import VerbMethods
@@ -20,6 +20,7 @@ from jaxboard._host.delivery import Delivery
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.nonfinite import Policy, make_monitor
+from jaxboard._host.notices import Notices
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
@@ -140,10 +141,10 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        self._channel = Channel(buffer, first, lost.name)
+        self._channel = channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(),
+            Assembler(Notices(lost.name, lambda: channel.counts_steps)),
             Delivery(_sinks(self.logdir, first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,
