@@ -49,7 +49,7 @@ def _converted(tag: str, value: object) -> Array:
         return np.array(value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise report_error(
-            tag, "has masked elements. Report those that count (x.compressed()), or none."
+            tag, "expected numbers, got masked elements. Report the others only (x.compressed())."
         )
     try:
         convert = getattr(value, "__jax_array__", None)

@@ -19,7 +19,7 @@ def named_leaves(tag: str, tree: PyTree) -> list[tuple[str, Any]]:
     A tree that is one leaf has an empty name.
 
     Raises:
-        ReportError: two leaves have the same name.
+        ReportError: two leaves have the same name, or the name of a leaf is invalid in a tag.
     """
     arguments.check_tag(tag)
     named = list(_leaves(tree, ()))
@@ -27,7 +27,7 @@ def named_leaves(tag: str, tree: PyTree) -> list[tuple[str, Any]]:
     if len(names) < len(named):
         _raise_collision(tag, [name for name, _ in named])
     for name in names:
-        if not name.isascii():
+        if name:
             arguments.check_tag(f"{tag}/{name}")
     return named
 

@@ -79,6 +79,7 @@ def watch(
     """
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
+    step = None if step is None else arguments.as_step(tag, step)
     requested = _requested(tag, what)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
