@@ -1,8 +1,8 @@
-"""What does a profile cost the training loop: before its window, within it, after it, and at its ends?
+"""The cost of a profile for the training loop: before, within and after its step range, and at both ends.
 
-A small instrumented step, so that what a profile adds can be seen beside it. Rounds of the phases take turns;
-the table has medians of the rounds. The ends are the two steps that wait for the recording to start and to
-stop; the first capture of a process, which also compiles what they wait with, is left out.
+The instrumented step is small, so that the cost of a profile is visible next to it. The phases alternate, and the
+tables show medians over the rounds. The ends are the two steps that wait until the recording starts or stops. The
+first capture of a process is not counted: it compiles the barrier that these steps wait with.
 
     python benchmarks/profile_overhead.py --steps 2000 --rounds 9
 """
@@ -31,7 +31,7 @@ def step(x):
     return jnp.tanh(x @ x)
 
 
-def seconds(x, steps):
+def seconds_of_steps(x, steps):
     start = time.perf_counter()
     for _ in range(steps):
         x = step(x)
@@ -39,7 +39,7 @@ def seconds(x, steps):
     return time.perf_counter() - start
 
 
-def span(name, steps):
+def seconds_of_spans(name, steps):
     start = time.perf_counter()
     for _ in range(steps):
         with jb.trace(name):
@@ -48,7 +48,7 @@ def span(name, steps):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a profile costs the training loop.")
+    parser = argparse.ArgumentParser(description="Measure the cost of a profile.")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
@@ -58,26 +58,26 @@ def main() -> None:
     table: dict[str, list[float]] = {}
     ends: dict[str, list[float]] = {"starting": [], "stopping": []}
 
-    def add(phase, took):
-        table.setdefault(phase, []).append(took / n * 1e6)
+    def add(phase, seconds):
+        table.setdefault(phase, []).append(seconds / n * 1e6)
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         run = stack.enter_context(jb.Run(None, sinks=[MemorySink()]))
         for round_ in range(options.rounds + 1):
-            add("no profile", seconds(x, n))
+            add("no profile", seconds_of_steps(x, n))
             first = run.step + n
             profiler = jb.profile((first, first + n + 2), folder, sync=False)
             with profiler:
-                add("before the window", seconds(x, n))
-                start, own = seconds(x, 1), seconds(x, n)
-                add("within it", own)
-                stop = seconds(x, 1)
+                add("before the range", seconds_of_steps(x, n))
+                start = seconds_of_steps(x, 1)
+                add("within the range", seconds_of_steps(x, n))
+                stop = seconds_of_steps(x, 1)
                 if round_:
                     ends["starting"].append(start * 1e3)
                     ends["stopping"].append(stop * 1e3)
-                add("after it", seconds(x, n))
-            add("a jb.trace, alone", span("span", n))
+                add("after the range", seconds_of_steps(x, n))
+            add("jb.trace alone", seconds_of_spans("span", n))
 
     print(
         f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "

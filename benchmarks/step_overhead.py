@@ -1,12 +1,12 @@
-"""What a training step costs with ten scalars a step, by the way in which they are logged.
+"""The cost of logging ten scalars per step, by method.
 
-Each way trains the same small network and takes rounds in turn, so that what else the machine does falls
-on all of them alike; a round ends when the state is ready. Printed are medians over the rounds; a ratio is
-taken within each round first. The bare step computes no values to log: every ratio includes computing them.
+All methods train the same small network. Their rounds alternate, so that other load on the machine affects all of
+them alike; a round ends when the state is ready. The table shows medians over the rounds, of the times and of the ratios
+within a round. The bare step does not compute the logged values: every ratio includes their computation.
 
-TensorFlow's import, which jaxboard makes in the background once per process, is over before the first
-round. A round is long enough for jaxboard to fetch, encode and write within it; what is left at its end is
-waited for outside the round, and that wait is printed.
+jaxboard imports TensorFlow in the background once per process; that is over before the first round. A round is long
+enough for jaxboard to fetch, encode and write during it. Work that is left at its end is waited for outside the
+round, and the wait is printed.
 
     python benchmarks/step_overhead.py --sizes 96 720 1750 --rounds 5 --seconds 2
 """
@@ -31,14 +31,14 @@ import jaxboard as jb
 
 BATCH = 32
 FEATURES = 16
-OUTPUTS = 9  # one error each, and the loss: ten scalars
-WINDOW = 1000  # steps after which the hand-rolled way fetches what it kept
+OUTPUTS = 9  # one error per output and the loss: ten scalars
+FETCH_EVERY = 1000  # steps between two fetches of values returned by hand
 TAGS = ["loss", *(f"error/{i}" for i in range(OUTPUTS))]
 
 State = list[jax.Array]
 Batch = tuple[jax.Array, jax.Array]
-# Takes so many steps, and has the state ready when it returns.
-Way = Callable[[int], None]
+Method = Callable[[int], None]
+"""Take this many steps and return when the state is ready."""
 
 
 def new_state(width: int) -> State:
@@ -53,7 +53,7 @@ def new_batch() -> Batch:
 
 
 def update(state: State, batch: Batch, report: Callable[[list[jax.Array]], None]) -> tuple:
-    """One step of gradient descent; the new state and the ten values, which are also reported."""
+    """Take one step of gradient descent; report the ten values and return the new state and the values."""
 
     def loss_fn(state: State):
         x, y = batch
@@ -69,16 +69,16 @@ def update(state: State, batch: Batch, report: Callable[[list[jax.Array]], None]
     return [w - 1e-3 * g for w, g in zip(state, gradient, strict=True)], values
 
 
-def nothing(values: list[jax.Array]) -> None:
-    """Reports nothing."""
+def report_nothing(values: list[jax.Array]) -> None:
+    """Do nothing."""
 
 
-def dropped(values: Any) -> None:
-    """What the callbacks call: the least that a callback can do."""
+def discard(values: Any) -> None:
+    """Do nothing: the callbacks call this, the cheapest host function there is."""
 
 
-def steps_of(step: Callable[[State, Batch], State], width: int) -> Way:
-    """A way to log in which the step returns only its state."""
+def training(step: Callable[[State, Batch], State], width: int) -> Method:
+    """Return the method that trains with a step that returns only the state."""
     state, batch = new_state(width), new_batch()
 
     def run(steps: int) -> None:
@@ -91,77 +91,78 @@ def steps_of(step: Callable[[State, Batch], State], width: int) -> Way:
     return run
 
 
-def bare(width: int) -> Way:
-    return steps_of(
-        jax.jit(lambda state, batch: update(state, batch, nothing)[0], donate_argnums=0), width
+def bare(width: int) -> Method:
+    return training(
+        jax.jit(lambda state, batch: update(state, batch, report_nothing)[0], donate_argnums=0),
+        width,
     )
 
 
-def jaxboard(width: int) -> Way:
+def jaxboard(width: int) -> Method:
     def report(values: list[jax.Array]) -> None:
         for tag, value in zip(TAGS, values, strict=True):
             jb.scalar(tag, value)
 
     step = jax.jit(lambda state, batch: update(state, batch, report)[0], donate_argnums=0)
-    return steps_of(jb.instrument(step), width)
+    return training(jb.instrument(step), width)
 
 
-def returned_by_hand(width: int) -> Way:
-    """The step returns the values as one vector; they are read on the host, and go nowhere."""
+def returned_by_hand(width: int) -> Method:
+    """Return the values from the step as one vector and read them on the host, without writing them."""
     state, batch = new_state(width), new_batch()
 
     def stacked(state: State, batch: Batch):
-        state, values = update(state, batch, nothing)
+        state, values = update(state, batch, report_nothing)
         return state, jnp.stack(values)
 
     step = jax.jit(stacked, donate_argnums=0)
 
     def run(steps: int) -> None:
         nonlocal state
-        kept = []
+        pending = []
         for _ in range(steps):
             state, values = step(state, batch)
-            kept.append(values)
-            if len(kept) == WINDOW:
-                jax.device_get(kept)
-                kept.clear()
-        jax.device_get(kept)
+            pending.append(values)
+            if len(pending) == FETCH_EVERY:
+                jax.device_get(pending)
+                pending.clear()
+        jax.device_get(pending)
         jax.block_until_ready(state)
 
     return run
 
 
-def fused_io_callback(width: int) -> Way:
-    """One callback a step that takes all values and drops them."""
+def fused_io_callback(width: int) -> Method:
+    """Pass all values of a step to one callback that discards them."""
 
     def report(values: list[jax.Array]) -> None:
-        io_callback(dropped, None, jnp.stack(values))
+        io_callback(discard, None, jnp.stack(values))
 
     def step(state: State, batch: Batch) -> State:
-        # Outside of the loss: io_callback has no derivative.
-        state, values = update(state, batch, nothing)
+        # Outside the loss: io_callback has no derivative.
+        state, values = update(state, batch, report_nothing)
         report(values)
         return state
 
-    return steps_of(jax.jit(step, donate_argnums=0), width)
+    return training(jax.jit(step, donate_argnums=0), width)
 
 
-def debug_callbacks(width: int) -> Way:
-    """One callback per value, which drops it."""
+def debug_callbacks(width: int) -> Method:
+    """Pass each value to a callback that discards it."""
 
     def report(values: list[jax.Array]) -> None:
         for value in values:
-            jax.debug.callback(dropped, value)
+            jax.debug.callback(discard, value)
 
-    return steps_of(
+    return training(
         jax.jit(lambda state, batch: update(state, batch, report)[0], donate_argnums=0), width
     )
 
 
-def float_and_tensorboardx(width: int, writer: tensorboardX.SummaryWriter) -> Way:
-    """``writer.add_scalar(tag, float(value), step)`` for each value after each step."""
+def float_and_tensorboardx(width: int, writer: tensorboardX.SummaryWriter) -> Method:
+    """Call ``writer.add_scalar(tag, float(value), step)`` for each value after each step."""
     state, batch, count = new_state(width), new_batch(), 0
-    step = jax.jit(lambda state, batch: update(state, batch, nothing), donate_argnums=0)
+    step = jax.jit(lambda state, batch: update(state, batch, report_nothing), donate_argnums=0)
 
     def run(steps: int) -> None:
         nonlocal state, count
@@ -175,23 +176,23 @@ def float_and_tensorboardx(width: int, writer: tensorboardX.SummaryWriter) -> Wa
     return run
 
 
-def seconds_of(way: Way, steps: int) -> float:
+def seconds_of(method: Method, steps: int) -> float:
     start = time.perf_counter()
-    way(steps)
+    method(steps)
     return time.perf_counter() - start
 
 
-def steps_for(way: Way, seconds: float) -> int:
-    """How many steps take about so long; compiles and warms up on the way."""
-    way(20)
+def steps_for(method: Method, seconds: float) -> int:
+    """Return how many steps take about ``seconds``; also compile and warm up."""
+    method(20)
     steps = 20
-    while (took := seconds_of(way, steps)) < min(0.3, seconds):
+    while (elapsed := seconds_of(method, steps)) < min(0.3, seconds):
         steps *= 2
-    return max(1, round(steps * seconds / took))
+    return max(1, round(steps * seconds / elapsed))
 
 
 def measure(width: int, rounds: int, seconds: float, run: jb.Run, writer: Any) -> None:
-    ways: dict[str, Way] = {
+    methods: dict[str, Method] = {
         "bare step": bare(width),
         "jaxboard": jaxboard(width),
         "returned by hand": returned_by_hand(width),
@@ -199,29 +200,28 @@ def measure(width: int, rounds: int, seconds: float, run: jb.Run, writer: Any) -
         "ten debug.callback": debug_callbacks(width),
         "float(), tensorboardX": float_and_tensorboardx(width, writer),
     }
-    steps = {name: steps_for(way, seconds) for name, way in ways.items()}
+    steps = {name: steps_for(method, seconds) for name, method in methods.items()}
     run.flush()
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     waits: list[float] = []
-    names = list(ways)
+    names = list(methods)
     for n in range(rounds):
-        turn = n % len(names)
-        for name in names[turn:] + names[:turn]:
-            times[name].append(seconds_of(ways[name], steps[name]) / steps[name])
+        first = n % len(names)
+        for name in names[first:] + names[:first]:
+            times[name].append(seconds_of(methods[name], steps[name]) / steps[name])
             start = time.perf_counter()
-            # No way pays for the work that another left behind.
-            run.flush()
+            run.flush()  # so that no method pays for the remaining work of another
             if name == "jaxboard":
                 waits.append(time.perf_counter() - start)
 
     print(f"\nwidth {width}\n")
-    print(f"| {'':21} | µs a step | to bare | lowest to highest |")
+    print(f"| {'':21} | µs per step | to bare | lowest to highest |")
     print("| --- | ---: | ---: | ---: |")
-    for name, own in times.items():
-        ratios = [t / b for t, b in zip(own, times["bare step"], strict=True)]
+    for name, seconds_per_step in times.items():
+        ratios = [t / b for t, b in zip(seconds_per_step, times["bare step"], strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(
-            f"| {name:21} | {statistics.median(own) * 1e6:9.1f} "
+            f"| {name:21} | {statistics.median(seconds_per_step) * 1e6:11.1f} "
             f"| {statistics.median(ratios):7.2f} | {spread:>17} |"
         )
     print(
@@ -231,10 +231,14 @@ def measure(width: int, rounds: int, seconds: float, run: jb.Run, writer: Any) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What logging ten scalars adds to a step.")
+    parser = argparse.ArgumentParser(
+        description="Measure the cost of logging ten scalars per step."
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[96, 720, 1750], metavar="WIDTH")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a round, about")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="approximate duration of a round"
+    )
     options = parser.parse_args()
     print(
         f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "

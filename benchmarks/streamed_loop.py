@@ -1,8 +1,8 @@
-"""What ten scalars an iteration cost a training loop that is jitted whole, by the way in which they are logged.
+"""The cost of ten scalars per iteration of a jitted training loop, compared with callbacks.
 
-The loop is a ``lax.scan``; an iteration is a small product and a ``tanh``. Ways take turns; printed are
-medians over the rounds, in microseconds an iteration. jaxboard fetches, encodes and writes event files, the
-others drop what they get.
+The loop is a ``lax.scan`` whose iteration is a small matrix product and a ``tanh``. The methods alternate; the table
+shows medians over the rounds. jaxboard fetches, encodes and writes event files. The callbacks discard their
+arguments.
 
     python benchmarks/streamed_loop.py --iterations 10000 --rounds 5
 """
@@ -41,26 +41,26 @@ def loop(iterations: int, report: Callable[[list[jax.Array]], None]) -> Any:
     return jax.jit(lambda x: lax.scan(body, x, length=iterations)[0])
 
 
-def nothing(values: list[jax.Array]) -> None:
-    """Reports nothing."""
+def report_nothing(values: list[jax.Array]) -> None:
+    """Do nothing."""
 
 
-def dropped(*values: Any) -> None:
-    """What the callbacks call."""
+def discard(*values: Any) -> None:
+    """Do nothing: the callbacks call this."""
 
 
-def report(values: list[jax.Array]) -> None:
+def report_scalars(values: list[jax.Array]) -> None:
     for i, value in enumerate(values):
         jb.scalar(f"metric/{i}", value)
 
 
-def each(values: list[jax.Array]) -> None:
+def report_by_debug_callback(values: list[jax.Array]) -> None:
     for value in values:
-        jax.debug.callback(dropped, value)
+        jax.debug.callback(discard, value)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What logging adds to a jitted loop.")
+    parser = argparse.ArgumentParser(description="Measure the cost of logging in a jitted loop.")
     parser.add_argument("--iterations", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -69,33 +69,33 @@ def main() -> None:
         f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
         f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds of {n} iterations"
     )
-    ways: dict[str, Any] = {
-        "no logging": loop(n, nothing),
+    methods: dict[str, Any] = {
+        "no logging": loop(n, report_nothing),
         **{
-            f"jaxboard, stream={size}": jb.instrument(stream=size)(loop(n, report))
+            f"jaxboard, stream={size}": jb.instrument(stream=size)(loop(n, report_scalars))
             for size in (64, 256, 1000)
         },
-        "one io_callback an iteration": loop(
-            n, lambda values: io_callback(dropped, None, jnp.stack(values)) and None
+        "one io_callback per iteration": loop(
+            n, lambda values: io_callback(discard, None, jnp.stack(values)) and None
         ),
-        "ten debug.callback an iteration": loop(n, each),
+        "ten debug.callback per iteration": loop(n, report_by_debug_callback),
     }
     x = jnp.ones((8, WIDTH))
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     with tempfile.TemporaryDirectory() as folder, jb.Run(folder) as run:
-        for way in ways.values():
-            jax.block_until_ready(way(x))
+        for method in methods.values():
+            jax.block_until_ready(method(x))
         for _ in range(options.rounds):
-            for name, way in ways.items():
+            for name, method in methods.items():
                 jax.effects_barrier()
                 run.flush()
                 start = time.perf_counter()
-                jax.block_until_ready(way(x))
+                jax.block_until_ready(method(x))
                 jax.effects_barrier()
                 times[name].append((time.perf_counter() - start) / n * 1e6)
-    print(f"\n| {'':31} | µs an iteration |\n| --- | ---: |")
-    for name, own in times.items():
-        print(f"| {name:31} | {statistics.median(own):15.2f} |")
+    print(f"\n| {'':32} | µs per iteration |\n| --- | ---: |")
+    for name, microseconds in times.items():
+        print(f"| {name:32} | {statistics.median(microseconds):16.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""What watching all gradients and parameters of a model adds to its training step.
+"""The cost of watching all gradients and parameters of a model in its training step.
 
-The model has ten million parameters. Watched are, every hundredth step, the norm, the root mean square, the
-largest magnitude, the number of non-finite elements and the histogram of each leaf, of gradients and of
-parameters; and a loss each step. Bare and watched steps take turns ten at a time, and each ten is compared with
-the ten beside it, so that what else the machine does falls on both. Of ten tens, one has the step that is due;
-the two kinds are told apart, so that the noise of the others does not hide it. Printed are medians, and
-the ratio of a hundred steps: nine tenths of the one ratio, one tenth of the other.
+The model has ten million parameters. Every hundredth step reports the norm, the root mean square, the largest
+magnitude, the number of non-finite elements and the histogram of each leaf of the gradients and the parameters. Every
+step reports the loss.
+
+Bare and watched steps alternate in blocks of ten, and each block is compared with its neighbour, so that other load on
+the machine affects both. One of ten blocks contains the step whose reports are due. The two kinds of blocks are
+evaluated separately, so that noise in the other nine does not hide the cost of the due step. The table shows medians,
+and the ratio over a hundred steps: nine tenths of one ratio plus one tenth of the other.
 
     python benchmarks/watched_step.py --batches 32 128 256 --rounds 15
 """
@@ -70,33 +72,36 @@ def measure(size: int, rounds: int, run: jb.Run) -> None:
     batch = jax.random.normal(x, (size, WIDTHS[0])), jax.random.normal(y, (size, WIDTHS[-1]))
     bare = jax.jit(lambda p, b: update(p, b, watched=False), donate_argnums=0)
     watched: Any = jb.instrument(jax.jit(lambda p, b: update(p, b, watched=True), donate_argnums=0))
-    ways = {"bare": bare, "watched": watched}
+    steps = {"bare": bare, "watched": watched}
     watched.precompile(new_params(), batch)
-    params = {name: new_params() for name in ways}
-    for name, way in ways.items():
-        _, params[name] = seconds_of(way, params[name], batch, 10)
+    params = {name: new_params() for name in steps}
+    for name, step in steps.items():
+        _, params[name] = seconds_of(step, params[name], batch, 10)
     run.flush()
     run.step = 0
-    tens: dict[tuple[str, bool], list[float]] = {}
+    blocks: dict[tuple[str, bool], list[float]] = {}
+    """Seconds of ten steps, by function and by whether reports are due in them."""
     for n in range(rounds):
         for part in range(10):
-            for name in sorted(ways, reverse=bool((n + part) % 2)):
-                seconds, params[name] = seconds_of(ways[name], params[name], batch, 10)
-                tens.setdefault((name, part == 0), []).append(seconds)
+            for name in sorted(steps, reverse=bool((n + part) % 2)):
+                seconds, params[name] = seconds_of(steps[name], params[name], batch, 10)
+                blocks.setdefault((name, part == 0), []).append(seconds)
         run.flush()
-    quiet, due = (
-        statistics.median(w / b for w, b in zip(tens["watched", d], tens["bare", d], strict=True))
+    not_due_ratio, due_ratio = (
+        statistics.median(
+            w / b for w, b in zip(blocks["watched", d], blocks["bare", d], strict=True)
+        )
         for d in (False, True)
     )
-    bare = statistics.median(tens["bare", False]) * 1e2
+    bare_ms = statistics.median(blocks["bare", False]) * 1e2
     print(
-        f"| {size:5} | {bare:7.2f} | {bare * quiet:7.2f} | {bare * (10 * due - 9 * quiet):7.2f} | "
-        f"{0.9 * quiet + 0.1 * due:5.3f} |"
+        f"| {size:5} | {bare_ms:7.2f} | {bare_ms * not_due_ratio:7.2f} | {bare_ms * (10 * due_ratio - 9 * not_due_ratio):7.2f} | "
+        f"{0.9 * not_due_ratio + 0.1 * due_ratio:5.3f} |"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What jb.watch adds to a step.")
+    parser = argparse.ArgumentParser(description="Measure the cost of jb.watch.")
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 128, 256], metavar="SIZE")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
@@ -105,12 +110,12 @@ def main() -> None:
         f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
         f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {count / 1e6:.1f} million "
         f"parameters; {options.rounds} rounds\n\n"
-        "| batch | bare, ms | watched, not due | due | ratio of a hundred |\n"
+        "| batch | bare, ms | watched, not due | watched, due | ratio over 100 steps |\n"
         "| ---: | ---: | ---: | ---: | ---: |"
     )
     with tempfile.TemporaryDirectory() as folder, jb.Run(folder) as run:
         jb.scalar("ready", 0.0)
-        run.flush()  # TensorFlow is imported
+        run.flush()  # after TensorFlow is imported
         for size in options.batches:
             measure(size, options.rounds, run)
 

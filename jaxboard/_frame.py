@@ -2,7 +2,7 @@
 
 A frame has a static and a dynamic half. The static half, the :class:`Plan`, is made while JAX traces: it
 lists the reports and where each one is in the packed arrays. The dynamic half is those arrays. The device
-side makes frames (``_trace/pack.py``) and the host side reads them (``_host/assemble.py``); both depend
+side makes frames (``_trace/pack.py``) and the host side reads them (``_host/assembler.py``); both depend
 on this module and not on each other.
 """
 
@@ -127,13 +127,13 @@ class Plan:
     Attributes:
         entries: the reports.
         step: the position of the step, if the program computes it.
-        rows: the chunk of a loop that the frame holds, if it holds one.
+        chunk: the chunk of a loop that the frame holds, if it holds one.
         steps_taken: how many steps the call took, if not one.
     """
 
     entries: tuple[Entry, ...]
     step: Slot | None = None
-    rows: LoopChunk | None = None
+    chunk: LoopChunk | None = None
     steps_taken: int | None = None
 
     @property
@@ -202,8 +202,8 @@ class Frame:
     @property
     def count(self) -> int:
         """The number of reports."""
-        rows = self.plan.rows
-        return len(self.plan.entries) * (1 if rows is None else rows.size)
+        chunk = self.plan.chunk
+        return len(self.plan.entries) * (1 if chunk is None else chunk.size)
 
     def wait(self) -> None:
         """Wait for the device, and raise what the computation raised."""
@@ -239,7 +239,7 @@ class FrameBatch:
         return len(self.plan.entries) * len(self.steps)
 
     @classmethod
-    def of(cls, frames: list[Frame]) -> FrameBatch:
+    def stack(cls, frames: list[Frame]) -> FrameBatch:
         """Stack frames of one plan whose arrays are NumPy arrays."""
         first = frames[0]
         arrays = {name: np.stack([frame.arrays[name] for frame in frames]) for name in first.arrays}
@@ -250,7 +250,7 @@ class FrameBatch:
         return cls(first.plan, arrays, steps, np.array([f.wall_time for f in frames]), first.open)
 
     @classmethod
-    def joined(cls, batches: list[FrameBatch]) -> FrameBatch:
+    def concatenate(cls, batches: list[FrameBatch]) -> FrameBatch:
         """Concatenate batches of one plan."""
         first = batches[0]
         if len(batches) == 1:
@@ -263,7 +263,7 @@ class FrameBatch:
         return cls(first.plan, arrays, steps, walls, first.open)
 
     @classmethod
-    def of_rows(cls, frame: Frame, slot: Slot, since: float) -> FrameBatch | None:
+    def from_chunk(cls, frame: Frame, slot: Slot, since: float) -> FrameBatch | None:
         """Return the iterations of a loop chunk, or None if none of them ran.
 
         Args:
@@ -291,14 +291,14 @@ class Observation:
         state: its accumulator, of NumPy arrays.
         step: the step it belongs to.
         wall_time: when it was reported, in seconds since the epoch.
-        own: whether the user passed ``step=``; False if it is the run's step.
+        explicit_step: whether the user passed ``step=``; False if it is the run's step.
     """
 
     spec: ReportSpec
     state: PyTree
     step: int
     wall_time: float
-    own: bool = False
+    explicit_step: bool = False
 
     @property
     def nbytes(self) -> int:

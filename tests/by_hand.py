@@ -1,4 +1,4 @@
-"""Records, frames and what stands around them, made by hand."""
+"""Records, frames and parts of the host side that tests build directly."""
 
 import threading
 
@@ -6,11 +6,11 @@ import jax
 import numpy as np
 
 from jaxboard._frame import Entry, Frame, FrameBatch, Plan, ReportSpec, Slot
-from jaxboard._host.assembled import Assembled
+from jaxboard._host.complete_points import Assembled
 from jaxboard.records import Kind, Record
 
-DEADLINE = 60.0
-"""Seconds after which something that a test waits for counts as hung."""
+DEADLINE = 120.0
+"""Seconds that a test waits before it fails."""
 
 
 def record(step=0, tag="loss", value=None, wall_time=1000.0):
@@ -37,7 +37,7 @@ def frame(step=0, array=None, of=LOSS):
 
 
 class Pending:
-    """An array that a device is still at work on, until ``done`` is set."""
+    """An array that is not ready until ``done`` is set. ``asked`` is set when a thread waits for it."""
 
     nbytes = 4
 
@@ -63,7 +63,7 @@ class Pending:
 
 
 class Plain:
-    """An assembler that makes each value of a frame a record, and holds nothing back."""
+    """An assembler that turns each value of a frame into a record immediately."""
 
     def assemble(self, items, now):
         batch = []
@@ -86,7 +86,7 @@ class Plain:
 
 
 class Started:
-    """A thread that is running ``call``; ``join`` gives its result or raises its exception."""
+    """A call on a running thread; ``join`` returns its result or raises its exception."""
 
     def __init__(self, call, *args, **options):
         def body():

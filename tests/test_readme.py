@@ -1,7 +1,8 @@
-"""The README's programs run as printed, and its commands are those of CI."""
+"""The programs of README.md and docs/ run as printed, and the pages show the commands that CI runs."""
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import subprocess
@@ -11,38 +12,79 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ROOT = pathlib.Path(__file__).parents[1]
-BLOCKS = re.findall(
-    r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
-)
-PROGRAMS = [text for language, text in BLOCKS if language == "python"]
-COMMANDS = [text.strip() for language, text in BLOCKS if language == "bash"]
 
 
-def run(program: str, directory: pathlib.Path) -> None:
-    subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=directory, check=True)
+def blocks(path: pathlib.Path, language: str) -> list[str]:
+    """Return the code blocks of a page in one language."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
 
 
-def test_quickstart(tmp_path: pathlib.Path) -> None:
-    """Its curve has a point for each step, and its histogram one for each tenth."""
-    run(PROGRAMS[0], tmp_path)
+def programs() -> dict[str, str]:
+    """Return name -> program. A block of the README is a program; the blocks of a page in docs/ are one together."""
+    readme = {
+        f"README-{number}": text
+        for number, text in enumerate(blocks(ROOT / "README.md", "python"), start=1)
+    }
+    pages = {path.stem: blocks(path, "python") for path in sorted((ROOT / "docs").glob("*.md"))}
+    return readme | {name: "\n".join(texts) for name, texts in pages.items() if texts}
+
+
+PROGRAMS = programs()
+QUICKSTART = "README-1"
+
+# Importing JAX and TensorFlow takes longer than the programs, so one process runs all of them.
+RUNNER = """
+import json, os, pathlib, sys, traceback
+import jaxboard as jb
+
+programs, directory = json.loads(sys.argv[1]), pathlib.Path(sys.argv[2])
+errors = {}
+for name, text in programs.items():
+    (directory / name).mkdir()
+    os.chdir(directory / name)
+    try:
+        exec(compile(text, name, "exec"), {"__name__": "__main__"})
+        assert jb.current_run() is None, "the program leaves its run open"
+    except Exception:
+        errors[name] = traceback.format_exc()
+(directory / "errors.json").write_text(json.dumps(errors))
+"""
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Run every program in a folder of its own name; return the parent of these folders."""
+    directory = tmp_path_factory.mktemp("pages")
+    command = [sys.executable, "-W", "error", "-c", RUNNER, json.dumps(PROGRAMS), str(directory)]
+    subprocess.run(command, check=True)
+    return directory
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_run(name: str, directory: pathlib.Path) -> None:
+    """A program runs as printed, without a warning, and closes its run."""
+    errors = json.loads((directory / "errors.json").read_text())
+    assert name not in errors, errors[name]
+
+
+def test_quickstart(directory: pathlib.Path) -> None:
+    """The quickstart writes a loss at every step and a histogram at every tenth."""
     sizes = {"scalars": 0, "tensors": 0}
-    events = EventAccumulator(str(tmp_path / "runs" / "quickstart"), sizes).Reload()
+    run = directory / QUICKSTART / "runs" / "quickstart"
+    events = EventAccumulator(str(run), sizes).Reload()
     losses = events.Scalars("loss")
     assert [point.step for point in losses] == list(range(200))
     assert losses[-1].value < 1e-3 * losses[0].value
     assert [point.step for point in events.Tensors("gradient")] == list(range(0, 200, 10))
 
 
-@pytest.mark.parametrize("program", PROGRAMS[1:])
-def test_other_programs(program: str, tmp_path: pathlib.Path) -> None:
-    """What else is shown as Python runs as it stands."""
-    run(program, tmp_path)
-
-
 def test_commands_are_complete() -> None:
-    """The demo and the tests are one line each, from nothing, in an environment of their own."""
+    """The demo and the tests are one command each, which installs everything into an environment of its own."""
+    pages = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
+    commands = [text.strip() for page in pages for text in blocks(page, "bash")]
     start = "python3 -m venv .venv && .venv/bin/python -m pip install -q -e "
-    assert [command for command in COMMANDS if command.startswith("python3")] == [
+    assert [command for command in commands if command.startswith(start)] == [
         f"{start}'.[demo]' && .venv/bin/python -m jaxboard demo",
         f"{start}'.[test]' && .venv/bin/python -m pytest -q",
     ]

@@ -106,7 +106,7 @@ def _report_to_run(
     if isinstance(state.value, Pixels):
         state = state._replace(value=_images(channel, tag, state.value))
     at = channel.current if step is None else int(step)
-    channel.put(Observation(spec, state, at, time.time(), own=step is not None))
+    channel.put(Observation(spec, state, at, time.time(), explicit_step=step is not None))
 
 
 def _images(channel: Channel, tag: str, pixels: Pixels) -> Array:

@@ -41,18 +41,18 @@ def fetch(items: list[Item], on_failure: Callable[[Frame, Exception], None]) -> 
                 except Exception as fault:
                     on_failure(item, fault)
                     continue
-                if item.plan.rows is None:
+                if item.plan.chunk is None:
                     if frames and not _can_stack(frames[0], item):
-                        fetched.append(FrameBatch.of(frames))
+                        fetched.append(FrameBatch.stack(frames))
                         frames = []
                     frames.append(item)
                     continue
             if frames:
-                fetched.append(FrameBatch.of(frames))
+                fetched.append(FrameBatch.stack(frames))
                 frames = []
             fetched.append(item)
     if frames:
-        fetched.append(FrameBatch.of(frames))
+        fetched.append(FrameBatch.stack(frames))
     return fetched
 
 

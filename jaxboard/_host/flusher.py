@@ -17,11 +17,11 @@ from typing import Protocol
 import jax
 
 from jaxboard._errors import RunError
-from jaxboard._host.assembled import Assembled
 from jaxboard._host.buffer import Buffer
-from jaxboard._host.delivery import Delivery, SinkFault
+from jaxboard._host.complete_points import Assembled
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.lost import LostReports
+from jaxboard._host.outbox import Outbox, SinkFault
 from jaxboard._host.reader import BufferReader
 from jaxboard._log import describe
 from jaxboard.records import Batch, Record
@@ -85,7 +85,7 @@ class Flusher:
     Args:
         buffer: where reports arrive.
         assembler: makes batches of them. Used by the flusher's thread only.
-        delivery: takes the batches. Used by the flusher's thread only.
+        outbox: takes the batches. Used by the flusher's thread only.
         flush_secs: the maximum age, in seconds, of a readable report that is not written.
         lost: counts lost reports and logs faults.
         monitor: sees every batch, if there is one. Used by the flusher's thread only.
@@ -100,7 +100,7 @@ class Flusher:
         self,
         buffer: Buffer,
         assembler: BatchAssembler,
-        delivery: Delivery,
+        outbox: Outbox,
         *,
         flush_secs: float = 1.0,
         lost: LostReports | None = None,
@@ -109,7 +109,7 @@ class Flusher:
     ):
         self._buffer = buffer
         self._assembler = assembler
-        self._delivery = delivery
+        self._outbox = outbox
         self._lost = lost or LostReports()
         self._monitor = monitor
         self._is_writer = is_writer
@@ -206,8 +206,8 @@ class Flusher:
 
     def _timeout_error(self, timeout: float) -> RunError:
         return RunError(
-            f"run {self._lost.name}: {self._delivery.busy_sink or 'the flusher'} did not finish within "
-            f"{timeout:g} s. {_count(self._delivery.pending, 'report')} pending, and "
+            f"run {self._lost.name}: {self._outbox.busy_sink or 'the flusher'} did not finish within "
+            f"{timeout:g} s. {_count(self._outbox.pending, 'report')} pending, and "
             f"{_count(len(self._buffer), 'call')} waiting in the buffer."
         )
 
@@ -225,7 +225,7 @@ class Flusher:
             # A request that arrives between the timeout of wait() and clear() leaves no other trace.
             self._turn(woken or requested, final, requested)
             for request in requests:
-                request.pending, request.faults = self._delivery.pending, self._delivery.faults
+                request.pending, request.faults = self._outbox.pending, self._outbox.faults
                 request.done.set()
             self.cpu_seconds = time.thread_time()
         # Later requests see this flag; earlier ones are served here.
@@ -239,7 +239,7 @@ class Flusher:
     def _open(self) -> None:
         try:
             if self._is_writer(False):
-                self._delivery.open()
+                self._outbox.open()
         except BaseException as fault:
             self._lost.log_once(
                 f"the sinks could not be opened: {describe(fault)}", "Writing opens them."
@@ -250,7 +250,7 @@ class Flusher:
     def _turn(self, woken: bool, final: bool, requested: bool) -> None:
         now = time.monotonic()
         pause = self._period
-        if not woken and self._delivery.has_room:
+        if not woken and self._outbox.has_room:
             pause = self._reader.read(pause_until=now + self._period / 2)
         if woken or now >= self._due_at or self._reader.nbytes > _MANY_BYTES:
             self._write(final, requested)
@@ -258,15 +258,15 @@ class Flusher:
         self._pause = min(pause, max(self._due_at - time.monotonic(), 0.0))
 
     def _write(self, final: bool, requested: bool) -> None:
-        if not self._delivery.has_room and not final:
-            self._delivery.flush()
-        if self._delivery.has_room or final:
+        if not self._outbox.has_room and not final:
+            self._outbox.flush()
+        if self._outbox.has_room or final:
             self._reader.read(pause_until=0.0)
-            self._delivery.offer(self._assemble(final, requested))
+            self._outbox.offer(self._assemble(final, requested))
             if final:
-                self._delivery.close()
+                self._outbox.close()
             else:
-                self._delivery.flush()
+                self._outbox.flush()
 
     def _assemble(self, final: bool, requested: bool) -> Batch:
         items = self._reader.take_items()

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxboard._errors import NonFiniteError, UsageError
 from jaxboard._host import seed_runs
-from jaxboard._host.assembled import Assembled, NormsPoint
+from jaxboard._host.complete_points import Assembled, NormsPoint
 from jaxboard._host.lost import LostReports
 from jaxboard._log import describe, logger
 from jaxboard.records import Histogram, Kind, Record, Scalars

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from jaxboard._host.assembled import Point
+from jaxboard._host.complete_points import Point
 from jaxboard._log import logger
 from jaxboard._reduce.image import ClippedImages
 from jaxboard.records import Record

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
-from jaxboard._host.assembled import Point, make_point
+from jaxboard._host.complete_points import Point, make_point
 from jaxboard._host.notices import MANY_VALUES
 from jaxboard._reduce import State, reducer
 
@@ -31,14 +31,14 @@ class _OpenPoint:
         count: how many values those are.
         unwritten: whether it has changed since it was last written.
         changed_at: when it last changed, by the flusher's clock.
-        own_step: whether the user gave the step. It is then unrelated to the steps of the run.
+        explicit_step: whether the user gave the step. It is then unrelated to the steps of the run.
     """
 
     __slots__ = (
         "changed_at",
         "count",
+        "explicit_step",
         "newest_step",
-        "own_step",
         "state",
         "step",
         "unwritten",
@@ -55,7 +55,7 @@ class _OpenPoint:
         self.count += 1
         self.newest_step = value.step
         self.wall_time = value.wall_time
-        self.own_step = value.own
+        self.explicit_step = value.explicit_step
         self.changed_at = now
         self.unwritten = True
 
@@ -95,7 +95,7 @@ class Points:
         else:
             point.state = reducer(spec).merge(point.state, state)
         point.update(value, now)
-        if self._check_count is not None and point.count >= MANY_VALUES and not value.own:
+        if self._check_count is not None and point.count >= MANY_VALUES and not value.explicit_step:
             self._check_count(spec.tag, step, point.count)
         if last and step == end:
             yield from self._complete(spec)
@@ -103,7 +103,7 @@ class Points:
     def complete_before(self, step: int) -> Iterator[Point]:
         """Yield the points that are complete because the run has reached ``step``."""
         complete = [
-            s for s, point in self._open.items() if point.step < step and not point.own_step
+            s for s, point in self._open.items() if point.step < step and not point.explicit_step
         ]
         for spec in complete:
             yield from self._complete(spec)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxboard._frame import ReportSpec
-from jaxboard._host.assembled import NormsPoint, Point, make_point
+from jaxboard._host.complete_points import NormsPoint, Point, make_point
 from jaxboard._reduce import State, reducer
 from jaxboard.records import Kind, Scalars
 
@@ -52,7 +52,7 @@ def columns(
     lanes = _lanes_reducer(spec)
     values = lanes.finish(state)
     steps, due = (np.broadcast_to(x.reshape(len(x), -1), values.shape) for x in (steps, due))
-    has_value = np.asarray(lanes.held(state) & due)
+    has_value = np.asarray(lanes.has_value(state) & due)
     for lane in range(values.shape[1]):
         yield RunColumn(f"seed_{lane}", steps[:, lane], values[:, lane], has_value[:, lane])
     common_step = _first_valid(steps, has_value)
@@ -86,7 +86,7 @@ def points(
                 yield Scalars((spec.tag,), column.steps, np.array([wall_time]), values, column.run)
         return
     steps, rows = set[int](), list[Scalars]()
-    for lane, value in _lanes_reducer(spec).each(state):
+    for lane, value in _lanes_reducer(spec).items(state):
         if _at_lane(due, lane):
             lane_step = int(_at_lane(step, lane))
             point = make_point(spec, lane_step, wall_time, value, f"seed_{lane}")

@@ -89,19 +89,19 @@ class LanesReducer(Reducer):
         (value, weights), weight = state
         return np.asarray(self.inner.finish(State(value, weight if weights is None else weights)))
 
-    def held(self, state: State) -> Array:
+    def has_value(self, state: State) -> Array:
         """Return which lanes have a value: bool, broadcasts against the result of ``finish`` for scalars."""
         weights = state.value.weights
         return (np.asarray(state.weight)[..., None] if weights is None else weights) > 0
 
-    def each(self, state: State) -> Iterator[tuple[int, Any]]:
+    def items(self, state: State) -> Iterator[tuple[int, Any]]:
         """Yield the index and the value of each lane that has a value."""
         weights = _lane_weights(state)
         for lane in np.flatnonzero(weights > 0).tolist():
             value = jax.tree.map(lambda x, lane=lane: x[lane], state.value.value)
             yield lane, self.inner.finish(State(value, weights[lane]))
 
-    def side_by_side(self, state: State) -> State:
+    def concatenate_devices(self, state: State) -> State:
         """Concatenate the lanes of all devices, which are the leading axis of every array."""
         (value, weights), weight = state
         flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
@@ -113,7 +113,7 @@ class LanesReducer(Reducer):
             return State(Lanes(value, None), weight)
         return _with_weights(value, flat(weights))
 
-    def around(self, state: State) -> State:
+    def from_outer_map(self, state: State) -> State:
         """Make the leading axis of every array, an outer ``vmap``, the lanes.
 
         Lanes that were separate until now are no longer the outermost, and merge.

@@ -13,14 +13,14 @@ from typing import Self
 from jaxboard import _paths
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
-from jaxboard._host.assemble import Assembler
+from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
-from jaxboard._host.delivery import Delivery
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._host.notices import Notices
+from jaxboard._host.outbox import Outbox
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
@@ -145,7 +145,7 @@ class Run(VerbMethods):
         self._flusher = Flusher(
             buffer,
             Assembler(Notices(lost.name, lambda: channel.counts_steps)),
-            Delivery(_sinks(self.logdir, first, sinks), lost),
+            Outbox(_sinks(self.logdir, first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),

@@ -25,11 +25,11 @@ def arrive(plan: Plan, advance: bool | None, arrays: dict[str, Array]) -> None:
             flusher fetches them.
     """
     channel = active()
-    if plan.rows is not None:
-        _count_iterations(plan, plan.rows, channel, arrays)
+    if plan.chunk is not None:
+        _count_iterations(plan, plan.chunk, channel, arrays)
     if channel is None:
         return
-    counts = advance is not None and plan.rows is None
+    counts = advance is not None and plan.chunk is None
     step = channel.begin(bool(advance)) if counts else channel.current
     frame = Frame(plan, arrays, None if plan.step else step, time.time(), open=not advance)
     # Never block here: the flusher may be waiting for this callback.

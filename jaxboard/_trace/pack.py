@@ -59,14 +59,16 @@ class Harvested:
             collapse = reducer(self.spec).collapse
             return self._merge_points(self.spec, collapse, lambda step: step.max(0))
         spec = with_lanes(self.spec, self.spec.lanes * self._leading_size)
-        return self._merge_points(spec, self._lanes_reducer(spec).side_by_side, _steps_side_by_side)
+        return self._merge_points(
+            spec, self._lanes_reducer(spec).concatenate_devices, _concatenate_steps
+        )
 
     def batch(self) -> Harvested:
         """Return the report under another ``vmap``, whose lanes are the leading axis of every array."""
         if self.spec.lanes is None:
             return self.collapse()
         spec = with_lanes(self.spec, self._leading_size)
-        merge = self._lanes_reducer(spec).around
+        merge = self._lanes_reducer(spec).from_outer_map
         return self._merge_points(spec, merge, lambda step: _steps_of_outer_lanes(spec, step))
 
     @property
@@ -136,7 +138,7 @@ def merge_same(reports: Sequence[Harvested]) -> list[Harvested]:
     return list(merged.values())
 
 
-def _steps_side_by_side(step: Array) -> Array:
+def _concatenate_steps(step: Array) -> Array:
     """Merge the steps of the same points on several devices: [D, P], or [D, P, S] with separate lanes."""
     if step.ndim == 2:
         return step.max(0)

@@ -1,4 +1,4 @@
-"""The ways from a function to the host that most of this suite's tests take."""
+"""Fixtures of the conformance tests."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ import jax
 import pytest
 
 import jaxboard as jb
+from jaxboard._log import forget_warnings
 
 
-@pytest.fixture(params=["output", "callback", "no instrument"])
-def way(request):
-    """What is made of a function so that its reports take one of the ways to the host."""
-    ways = {
+@pytest.fixture(params=["output", "callback", "no_instrument"])
+def prepare(request):
+    """Return a function that prepares a program so that its reports take one of three deliveries."""
+    deliveries = {
         "output": lambda f: jb.instrument(jax.jit(f)),
         "callback": lambda f: jax.jit(jb.instrument(jax.jit(f))),
-        "no instrument": jax.jit,
+        "no_instrument": jax.jit,
     }
-    return ways[request.param]
+    return deliveries[request.param]
+
+
+@pytest.fixture(autouse=True)
+def repeated_warnings():
+    """Let every test see the warnings that jaxboard gives once per process."""
+    forget_warnings()

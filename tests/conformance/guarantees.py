@@ -1,76 +1,73 @@
-"""Writes ``README.md`` in this folder from the table of cases: ``PYTHONPATH=tests python -m conformance.guarantees``."""
+"""Generate ``README.md`` in this folder: ``PYTHONPATH=tests python -m conformance.guarantees``."""
 
 from __future__ import annotations
 
 import ast
 import pathlib
 
-from conformance.cases import CASES, Case, Observed
+from conformance.cases import CASES, FAMILIES, Case, Observed
 from conformance.limits import LIMITS
 
 README = pathlib.Path(__file__).with_name("README.md")
 
-HEADINGS = {
-    "calls": "Calls",
-    "derivatives": "Derivatives",
-    "vmap": "`vmap`",
-    "loops": "Loops",
-    "branches": "Branches",
-    "meshes": "Meshes",
-}
-
 HEAD = """\
-# What a report means under each transformation
+# The meaning of a report under each transformation
 
-Written by `PYTHONPATH=tests python -m conformance.guarantees` from the cases that the tests run; a test
-fails when it is out of date.
+This page is generated from the tests with `PYTHONPATH=tests python -m conformance.guarantees`. A test fails
+when it is out of date.
 
-Each row is a program of [`cases.py`](cases.py), and how many values a call of it reports under each tag.
-`test_transformations.py` runs it with every verb, four ways: instrumented over `jit`; instrumented
-inside of somebody's `jit`; only jitted; eagerly. The first two make one point for each call, of the
-values in the second column. The other two take no step, and their callbacks report those of the third
-column (where it is empty, the same). On every way the results are those of the program without reports,
-to the bit.
+Each row is a program in [`programs/`](programs) and the number of values that one call of it reports under
+each tag. [`test_transformations.py`](test_transformations.py) runs every program with every verb in four ways:
 
-One thing can't be told from a program: under two maps with as many lanes each, which of them a mapped
-`while_loop` is over for, when its lanes are done at different times. jaxboard takes the outer one, and warns.
+| test | the program is | points | values per call |
+|---|---|---|---|
+| `test_output` | instrumented and jitted | one per call | second column |
+| `test_callback` | instrumented and jitted, inside another `jit` | one per call | second column |
+| `test_no_instrument` | jitted only | one, because no call counts as a step | third column, or the second if the third is empty |
+| `test_eager` | neither | one, because no call counts as a step | third column, or the second if the third is empty |
+
+In all four ways, the results are bit-identical to those of the program without reports.
+
+There is one thing that jaxboard cannot know. Under two nested maps with the same number of lanes, a mapped
+`while_loop` may finish at a different time in each lane, and the program does not show to which of the maps
+these lanes belong. jaxboard assumes the outer map and warns.
 """
 
-OTHERS = {
+TEST_FILES = {
     "test_options": "Weights, masks and steps",
-    "test_configurations": "Settings, shardings, compilation ahead of time",
-    "test_custom_rules": "Functions with rules of their own, inside of somebody's transformation",
+    "test_configurations": "JAX settings, dtypes, shardings, ahead-of-time compilation",
+    "test_custom_rules": "Functions with custom rules, instrumented inside a transformation",
     "test_flax": "Flax",
     "test_equinox": "Equinox",
     "test_stack": '`reduce="stack"`',
     "test_tap": "`tap`",
     "test_compositions": "Random compositions",
-    "test_deadlock": "Callbacks and the programs that wait for them",
+    "test_deadlock": "Callbacks of programs that wait for each other",
 }
-"""Further tests, whose docstrings say what they hold."""
+"""Test file -> its heading. The table shows the docstrings of its tests."""
 
 LIMITED = """\
-## What is not tested, because JAX does not do it
+## Combinations that JAX or Flax does not support
 
-| case | way | JAX | why | what JAX says |
+| case | delivery | JAX versions | reason | error message |
 |---|---|---|---|---|
 """
 
 
 def text() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [HEAD]
-    for family, heading in HEADINGS.items():
+    for family, heading in FAMILIES.items():
         rows = [_row(case) for case in CASES if case.family == family]
-        table = "| program | values of a call | by callback, without `instrument` | |\n|---|---|---|---|\n"
-        parts.append(f"## {heading}\n\n{table}" + "\n".join(rows) + "\n")
-    for module, heading in OTHERS.items():
+        columns = "| program | values per call | callbacks without `instrument` | remark |\n"
+        parts.append(f"## {heading}\n\n{columns}|---|---|---|---|\n" + "\n".join(rows) + "\n")
+    for module, heading in TEST_FILES.items():
         source = README.with_name(f"{module}.py")
-        rows = [f"| {name} | {promise} |" for name, promise in _promises(source)]
-        table = f"| [test]({source.name}) | |\n|---|---|\n"
+        rows = [f"| `{name}` | {contract} |" for name, contract in _contracts(source)]
+        table = f"| test in [`{source.name}`]({source.name}) | contract |\n|---|---|\n"
         parts.append(f"## {heading}\n\n{table}" + "\n".join(rows) + "\n")
     rows = [
-        f"| {x.case} | {', '.join(x.ways)} | "
+        f"| {x.case} | {', '.join(x.deliveries)} | "
         f"{'all' if x.before is None else 'before ' + '.'.join(map(str, x.before))} | {x.reason} | `{x.error}` |"
         for x in LIMITS
     ]
@@ -78,21 +75,21 @@ def text() -> str:
     return "\n".join(parts)
 
 
-def _promises(source: pathlib.Path) -> list[tuple[str, str]]:
-    """The tests of a file and their docstrings."""
-    found = [
+def _contracts(source: pathlib.Path) -> list[tuple[str, str]]:
+    """Return the tests of a file with their docstrings, each on one line."""
+    functions = [
         node for node in ast.parse(source.read_text()).body if isinstance(node, ast.FunctionDef)
     ]
     return [
-        (node.name.removeprefix("test_").replace("_", " "), ast.get_docstring(node) or "")
-        for node in found
+        (node.name, " ".join((ast.get_docstring(node) or "").split()))
+        for node in functions
         if node.name.startswith("test_")
     ]
 
 
 def _row(case: Case) -> str:
     unharvested = "" if case.unharvested is None else _counts(case.unharvested)
-    return f"| {case.name} | {_counts(case.observed)} | {unharvested} | {case.note} |"
+    return f"| `{case.name}` | {_counts(case.observed)} | {unharvested} | {case.note} |"
 
 
 def _counts(observed: Observed) -> str:

@@ -1,4 +1,4 @@
-"""What JAX does not allow, or does otherwise: each with its own words for it."""
+"""Combinations that JAX or Flax does not support, each with the library's own error message."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """A case that a way to the host is not tested for.
+    """A case that is not tested with some deliveries.
 
     Attributes:
-        case: its name.
-        ways: the ways to the host.
-        before: the first version of JAX that has it no more; None if all have it.
-        reason: what JAX does.
-        error: what JAX says, when ``jax.debug.callback`` stands in the place of the report.
+        case: the name of the case.
+        deliveries: the deliveries that the limit applies to.
+        before: the first version of JAX without the limit; None if every version has it.
+        reason: what the library does.
+        error: the library's message when ``jax.debug.callback`` replaces the report.
     """
 
     case: str
-    ways: tuple[str, ...]
+    deliveries: tuple[str, ...]
     before: tuple[int, ...] | None
     reason: str
     error: str
 
     @property
-    def holds(self) -> bool:
-        """Whether this version of JAX has it."""
+    def applies(self) -> bool:
+        """True if the installed version of JAX has the limit."""
         return self.before is None or jax.__version_info__ < self.before
 
 
@@ -36,27 +36,27 @@ LIMITS = (
         "jax.export",
         ("callback", "no_instrument"),
         None,
-        "JAX exports no callbacks.",
+        "JAX cannot export callbacks.",
         "serialization of host_callbacks is not yet implemented",
     ),
     Limit(
-        "jax.export of what instrument returned",
+        "jax.export of an instrumented function",
         ("output",),
         None,
-        "JAX exports no callbacks, and from 0.12 nothing but what jax.jit returned.",
+        "JAX cannot export callbacks, and from 0.12 exports only what jax.jit returned.",
         "Function to be exported must be the result of",
     ),
     Limit(
         "nn.scan of Flax 0.12.9 and later, without check_constancy_invariants=False",
         ("output", "callback", "no_instrument", "eager"),
         None,
-        "Flax traces the body once more to find what is constant, and takes an effect for a dependency.",
+        "Flax traces the body again to find constants, and takes an effect for a dependency.",
         "broadcasted variable has a data dependency on the scan body",
     ),
 )
 
 
-def limit_of(case: str, way: str) -> Limit | None:
-    """The limit that a case meets on a way to the host, if it does in this version of JAX."""
-    found = [x for x in LIMITS if x.case == case and way in x.ways and x.holds]
+def limit_of(case: str, delivery: str) -> Limit | None:
+    """Return the limit that a case has with a delivery in this version of JAX, or None."""
+    found = [x for x in LIMITS if x.case == case and delivery in x.deliveries and x.applies]
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""Random compositions of transformations report what plain Python does when it runs the same program."""
+"""Random compositions of transformations report the same values as the same program in plain Python."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import jaxboard as jb
 from jaxboard.testing import capture
 
 Program: TypeAlias = tuple[Any, ...]
-"""The name of a transformation and the programs that it transforms. Each maps a number to a number."""
+"""The name of a transformation, then the programs that it transforms. A program maps a number to a number."""
 
 LEAF: Program = ("report",)
 REDUCTIONS = {"sum": sum, "max": max, "count": len}
 
 
-def traced(program: Program, report: Any, x: Any) -> Any:  # noqa: C901 (a case for each)
-    """Runs a program by JAX."""
+def traced(program: Program, report: Any, x: Any) -> Any:  # noqa: C901 (one case per transformation)
+    """Run a program with JAX."""
     kind, *parts = program
     functions = [functools.partial(traced, part, report) for part in parts]
     match kind:
@@ -48,9 +48,9 @@ def traced(program: Program, report: Any, x: Any) -> Any:  # noqa: C901 (a case 
         case "scan":
             return lax.scan(lambda x, _: (functions[0](x), None), x, None, length=2)[0]
         case "while":
-            trip = lambda state: (state[0] + 1, functions[0](state[1]))  # noqa: E731
-            going = lambda state: (state[0] < 3) & (state[1] < 6)  # noqa: E731
-            return lax.while_loop(going, trip, (0, x))[1]
+            body = lambda state: (state[0] + 1, functions[0](state[1]))  # noqa: E731
+            condition = lambda state: (state[0] < 3) & (state[1] < 6)  # noqa: E731
+            return lax.while_loop(condition, body, (0, x))[1]
         case "cond":
             return lax.cond(x % 2 == 0, *functions, x)
         case "vmap":
@@ -59,35 +59,35 @@ def traced(program: Program, report: Any, x: Any) -> Any:  # noqa: C901 (a case 
 
 
 def interpreted(program: Program, seen: list[float], x: float) -> float:
-    """Runs a program by hand, and notes what it reports."""
+    """Run a program in plain Python and append the values that it reports to ``seen``."""
     kind, *parts = program
-    run = [functools.partial(interpreted, part, seen) for part in parts]
+    functions = [functools.partial(interpreted, part, seen) for part in parts]
     match kind:
         case "report":
             seen.append(x)
             return x + 1
         case "then":
-            return run[1](run[0](x))
+            return functions[1](functions[0](x))
         case "scan":
-            return run[0](run[0](x))
+            return functions[0](functions[0](x))
         case "while":
             for _ in range(3):
-                x = run[0](x) if x < 6 else x
+                x = functions[0](x) if x < 6 else x
             return x
         case "cond":
-            return run[0 if x % 2 == 0 else 1](x)
+            return functions[0 if x % 2 == 0 else 1](x)
         case "vmap":
-            return max([run[0](x + lane) for lane in range(3)])
-    return run[0](x)
+            return max([functions[0](x + lane) for lane in range(3)])
+    return functions[0](x)
 
 
 def programs(depth: int, *, differentiated: bool = False) -> st.SearchStrategy[Program]:
-    """Programs of at most so many transformations around a report."""
+    """Return a strategy for programs with at most ``depth`` nested transformations around a report."""
     if depth == 0:
         return st.just(LEAF)
     inner = programs(depth - 1, differentiated=differentiated)
-    below = programs(depth - 1, differentiated=True)
-    # JAX doesn't differentiate while loops in reverse.
+    differentiable = programs(depth - 1, differentiated=True)
+    # JAX has no reverse-mode derivative of while loops.
     unary = ["jit", "remat", "jvp", "scan", "vmap", "custom_jvp"] + (
         [] if differentiated else ["while"]
     )
@@ -95,16 +95,16 @@ def programs(depth: int, *, differentiated: bool = False) -> st.SearchStrategy[P
         st.just(LEAF),
         st.tuples(st.sampled_from(unary), inner),
         st.tuples(st.sampled_from(["cond", "then"]), inner, inner),
-        st.tuples(st.just("grad"), below),
+        st.tuples(st.just("grad"), differentiable),
     )
 
 
-def masked(program: Program, *, mapped: bool = False) -> bool:
-    """Whether a program has lanes that a branch or a loop leaves out: callbacks count them all the same."""
+def has_masked_lanes(program: Program, *, mapped: bool = False) -> bool:
+    """Return whether a branch or a loop masks lanes. Callbacks without ``instrument`` count those lanes too."""
     kind, *parts = program
     if mapped and kind in ("cond", "while"):
         return True
-    return any(masked(part, mapped=mapped or kind == "vmap") for part in parts)
+    return any(has_masked_lanes(part, mapped=mapped or kind == "vmap") for part in parts)
 
 
 def report(x: Any) -> None:
@@ -112,33 +112,35 @@ def report(x: Any) -> None:
         jb.scalar(name, x, reduce=name)
 
 
-@pytest.mark.parametrize("way", ["output", "callback"])
+@pytest.mark.parametrize("delivery", ["output", "callback"])
 @hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @hypothesis.given(program=programs(4), x=st.integers(0, 5))
-def test_random_compositions(way, program, x):
-    """Sum, maximum and count of all that is reported, and the result, are those of plain Python."""
+def test_random_compositions(delivery, program, x):
+    """The sum, maximum and count of all reported values, and the result, equal those of plain Python."""
     seen: list[float] = []
     result = interpreted(program, seen, float(x))
     function = jb.instrument(jax.jit(functools.partial(traced, program, report)))
     with capture() as records:
-        ours = (function if way == "output" else jax.jit(function))(np.float32(x))
+        ours = (function if delivery == "output" else jax.jit(function))(np.float32(x))
     assert float(ours) == result
-    check(records, seen)
+    assert_records(records, seen)
 
 
 @hypothesis.settings(max_examples=15, deadline=None, derandomize=True, database=None)
-@hypothesis.given(program=programs(4).filter(lambda p: not masked(p)), x=st.integers(0, 5))
+@hypothesis.given(
+    program=programs(4).filter(lambda p: not has_masked_lanes(p)), x=st.integers(0, 5)
+)
 def test_random_compositions_without_instrument(program, x):
-    """So are those of callbacks, which nothing collects, if no lane of a vmap is left out."""
+    """Without ``instrument`` they are equal too, unless lanes of a vmap are masked."""
     seen: list[float] = []
     result = interpreted(program, seen, float(x))
     with capture() as records:
         ours = jax.jit(functools.partial(traced, program, report))(np.float32(x))
     assert float(ours) == result
-    check(records, seen)
+    assert_records(records, seen)
 
 
-def check(records: Any, seen: list[float]) -> None:
-    """What was recorded is what was seen."""
+def assert_records(records: Any, seen: list[float]) -> None:
+    """Compare records with the values that plain Python reported."""
     expected = {name: reduction(seen) for name, reduction in REDUCTIONS.items()} if seen else {}
     assert {record.tag: float(record.value) for record in records} == expected

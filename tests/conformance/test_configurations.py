@@ -1,4 +1,4 @@
-"""Reports under JAX's settings, dtypes, and the options of ``jit``."""
+"""Reports under JAX settings, in several dtypes, and with the options of ``jit``."""
 
 # pyright: reportAttributeAccessIssue=false, reportCallIssue=false
 
@@ -33,11 +33,11 @@ REPORTING = functools.partial(summed, jb.scalar)
 BARE = functools.partial(summed, lambda tag, value: None)
 
 
-def test_transfer_guard(way):
-    """Nothing is transferred that the bare function doesn't transfer."""
+def test_transfer_guard(prepare):
+    """A report makes no implicit transfer under ``jax.transfer_guard("disallow")``."""
     xs = jnp.asarray(XS)
     with capture() as records:
-        function = way(REPORTING)
+        function = prepare(REPORTING)
         with jax.transfer_guard("disallow"):
             result = function(xs).block_until_ready()
     assert [float(record.value) for record in records] == [3.0]
@@ -48,8 +48,8 @@ CHECKS = {"jax_debug_nans": (jax.debug_nans, np.nan), "jax_debug_infs": (jax.deb
 
 
 @pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
-def test_checks(way, checked, bad):
-    """What is reported, and what extremes start from, may be NaN or infinite: only in a result is it an error."""
+def test_checks(prepare, checked, bad):
+    """Under ``jax_debug_nans`` and ``jax_debug_infs``, NaN and infinity may be reported; only a result with one raises."""
 
     def f(xs):
         jb.scalar("bad", xs.sum() + bad)
@@ -58,23 +58,23 @@ def test_checks(way, checked, bad):
         return xs * 2
 
     with capture() as records, checked(True):
-        function = way(f)
+        function = prepare(f)
         results = [function(XS) for _ in range(2)]
         jax.effects_barrier()
     np.testing.assert_array_equal(results, [XS * 2] * 2)
-    steps = [0] if way is jax.jit else [0, 1]
+    steps = [0] if prepare is jax.jit else [0, 1]
     np.testing.assert_equal(
         {(r.tag, r.step): float(r.value) for r in records},
         {(tag, s): v for tag, v in (("bad", bad), ("min", 12.0), ("max", 12.0)) for s in steps},
     )
     with capture(), checked(True), pytest.raises(FloatingPointError):
-        jax.block_until_ready(way(f)(XS * bad))
+        jax.block_until_ready(prepare(f)(XS * bad))
 
 
 @pytest.mark.parametrize("length", [8, 10])
 @pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
 def test_checks_of_streamed_loops(checked, bad, length):
-    """What a streamed loop reports, and what is reported before and after it, may be NaN or infinite too."""
+    """Under these checks, a streamed loop may report NaN and infinity inside, before and after the loop."""
 
     @functools.partial(jb.instrument, stream=4)
     @jax.jit
@@ -102,7 +102,7 @@ def test_checks_of_streamed_loops(checked, bad, length):
 
 @pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
 def test_checks_in_plain_python(checked, bad):
-    """Device arrays that plain Python reports may be NaN or infinite too."""
+    """Under these checks, plain Python may report device arrays with NaN and infinity."""
     x, xs = jnp.float32(bad), jnp.full(2, bad)
     with capture() as records, checked(True):
         jb.scalar("x", x, reduce="sum")
@@ -112,19 +112,19 @@ def test_checks_in_plain_python(checked, bad):
     np.testing.assert_equal(points, {"x": bad, "w/norm": bad, "w/nonfinite": 2.0})
 
 
-def test_x64(way):
-    """With ``jax_enable_x64`` values keep their 64 bits."""
+def test_x64(prepare):
+    """With ``jax_enable_x64``, values keep their 64 bits."""
     xs = np.array([1.0, 1.0 + 2.0**-40])
     with capture() as records, jax.enable_x64(True):
-        result = way(REPORTING)(xs)
+        result = prepare(REPORTING)(xs)
         np.testing.assert_array_equal(result, jax.jit(BARE)(xs))
     assert result.dtype == np.float64
     assert [record.value for record in records] == [1.0 + 2.0**-41]
     assert records[0].value.dtype == np.float64
 
 
-def test_bfloat16(way):
-    """Sums of bfloat16 don't have its precision: 257 ones are 257, where bfloat16 stays at 256."""
+def test_bfloat16(prepare):
+    """Reported bfloat16 values are summed in a wider type: 257 ones make 257, where a bfloat16 sum stays at 256."""
 
     def f(xs):
         lax.scan(lambda c, x: (jb.scalar("sum", x, reduce="sum"), (c, None))[1], 0.0, xs)
@@ -132,14 +132,14 @@ def test_bfloat16(way):
 
     xs = jnp.ones(257, jnp.bfloat16)
     with capture() as records:
-        result = way(f)(xs)
+        result = prepare(f)(xs)
     np.testing.assert_array_equal(result, jax.jit(jnp.sin)(xs))
     assert [float(record.value) for record in records] == [257.0]
 
 
 @pytest.mark.parametrize("delivery", ["output", "callback", None])
 def test_donated_and_static_arguments(delivery):
-    """Donated arguments are donated, static ones are static."""
+    """Donated arguments are donated, and static arguments stay static."""
 
     @functools.partial(jax.jit, donate_argnums=0, static_argnums=1)
     def f(xs, times):
@@ -156,8 +156,8 @@ def test_donated_and_static_arguments(delivery):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-def test_shardings(way, kind):
-    """Arguments and results that eight devices share stay where they are, and are reported as a whole."""
+def test_shardings(prepare, kind):
+    """Sharded arguments and results keep their shardings, and a report covers the whole array."""
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind, kind))
     rows = NamedSharding(mesh, P("x", "y"))
     xs = jax.device_put(np.arange(64, dtype=np.float32).reshape(8, 8), rows)
@@ -168,20 +168,20 @@ def test_shardings(way, kind):
         return jnp.sin(xs)
 
     with capture() as records:
-        results = [way(functools.partial(f, jb.scalar))(xs) for _ in range(2)]
+        results = [prepare(functools.partial(f, jb.scalar))(xs) for _ in range(2)]
     bare = jax.jit(functools.partial(f, lambda tag, value: None))(xs)
     for result in results:
         np.testing.assert_array_equal(result, bare)
         assert result.sharding == bare.sharding
     points = [(r.tag, r.step, float(r.value)) for r in records]
-    steps = [0] if way is jax.jit else [0, 1]
+    steps = [0] if prepare is jax.jit else [0, 1]
     assert sorted(points) == sorted(
         (tag, step, value) for tag, value in (("max", 63.0), ("sum", 2016.0)) for step in steps
     )
 
 
-def test_shardings_asked_of_jit():
-    """Shardings that ``jax.jit`` was given are those of arguments and results, hidden output or not."""
+def test_shardings_given_to_jit():
+    """``in_shardings`` and ``out_shardings`` of ``jax.jit`` apply with either delivery."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
     split, whole = NamedSharding(mesh, P("d")), NamedSharding(mesh, P())
 
@@ -197,11 +197,11 @@ def test_shardings_asked_of_jit():
     assert [(r.step, float(r.value)) for r in records] == [(0, 28.0), (1, 28.0)]
 
 
-@pytest.mark.parametrize("through", ["lower", "trace"])
-def test_compiled_ahead_of_time(through):
-    """What an instrumented function is compiled to ahead of time takes a step at each call, and one callback."""
+@pytest.mark.parametrize("method", ["lower", "trace"])
+def test_compiled_ahead_of_time(method):
+    """An instrumented function compiled ahead of time counts each call as a step and reports by one callback."""
     function = jb.instrument(jax.jit(REPORTING))
-    ahead = function.lower(XS) if through == "lower" else function.trace(XS).lower()
+    ahead = function.lower(XS) if method == "lower" else function.trace(XS).lower()
     compiled = ahead.compile()
     with capture() as records:
         results = [compiled(xs) for xs in (XS, 2 * XS)]
@@ -211,7 +211,7 @@ def test_compiled_ahead_of_time(through):
 
 
 def test_compiled_ahead_of_time_without_instrument():
-    """Compiled ahead of time without ``instrument``, reports take a callback each, and no step is taken."""
+    """A function compiled ahead of time without ``instrument`` reports by callbacks and counts no steps."""
     with capture() as records:
         compiled = jax.jit(REPORTING).lower(XS).compile()
         np.testing.assert_array_equal(compiled(XS), jax.jit(BARE)(XS))
@@ -219,29 +219,29 @@ def test_compiled_ahead_of_time_without_instrument():
     assert [(r.step, float(r.value)) for r in records] == [(0, 3.0)]
 
 
-def test_export(way):
-    """JAX exports no callbacks, and says so, whether the function is instrumented or not."""
-    words = [limit.error for limit in LIMITS if limit.case.startswith("jax.export")]
-    with pytest.raises((NotImplementedError, ValueError), match="|".join(words)):
-        export.export(way(REPORTING))(XS)
+def test_export(prepare):
+    """Exporting a function that reports raises JAX's error, instrumented or not."""
+    messages = [limit.error for limit in LIMITS if limit.case.startswith("jax.export")]
+    with pytest.raises((NotImplementedError, ValueError), match="|".join(messages)):
+        export.export(prepare(REPORTING))(XS)
 
 
 def test_disable_jit():
-    """With ``jax.disable_jit`` everything runs eagerly, instrumented or not."""
+    """With ``jax.disable_jit``, an instrumented function runs eagerly and reports."""
     with capture() as records, jax.disable_jit():
         jb.instrument(jax.jit(REPORTING))(XS)
     assert [(record.step, float(record.value)) for record in records] == [(0, 3.0)]
 
 
-def test_own_steps_in_a_while_loop():
-    """Points with steps of their own leave a while loop one by one: none is lost, and a warning says so."""
+def test_explicit_steps_in_a_while_loop():
+    """Reports with ``step=`` in a while loop are delivered one by one without loss, with a warning."""
 
     def f(x):
-        def trip(x):
+        def body(x):
             jb.scalar("x", 2 * x, step=x)
             return x + 1
 
-        return lax.while_loop(lambda x: x < 8, trip, x)
+        return lax.while_loop(lambda x: x < 8, body, x)
 
     function = jb.instrument(jax.jit(f))
     with capture() as records, pytest.warns(jb.JaxboardWarning, match="with step= in a while loop"):
@@ -253,8 +253,8 @@ def test_own_steps_in_a_while_loop():
     ]
 
 
-def test_own_steps_in_shard_map():
-    """The devices of a mesh make one point, also where the report brings its step."""
+def test_explicit_steps_in_shard_map():
+    """Values of all devices that name the same step with ``step=`` make one point."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
     spec = P("d")
 
@@ -270,8 +270,8 @@ def test_own_steps_in_shard_map():
     assert [(r.step, float(r.value)) for r in records] == [(0, 3.5), (1, 3.5)]
 
 
-def test_a_stopped_gradient_is_no_branch():
-    """A gradient stopped for some lanes looks much like a mapped cond, and masks nothing."""
+def test_a_stopped_gradient_is_not_a_branch():
+    """``stop_gradient`` in some lanes produces a select like that of a mapped cond, but masks no lane."""
 
     def lane(x):
         y = lax.select(x > 2, x, lax.stop_gradient(x))

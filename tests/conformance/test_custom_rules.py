@@ -1,4 +1,4 @@
-"""Functions with rules of their own, instrumented inside of what somebody else transforms."""
+"""Functions with custom derivative rules, instrumented and called inside other transformations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import jax.custom_batching
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conformance.cases import with_jvp, with_vjp
+from conformance.programs import functions
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
-from jaxboard import _log
 from jaxboard.testing import capture
 
 X = np.float32(2.0)
@@ -26,14 +25,14 @@ def ignore(tag, value):
 
 
 def custom_jvp(report, x):
-    return with_jvp(report)(x)
+    return functions.custom_jvp(report)(x)
 
 
 def custom_vjp(report, x):
-    return with_vjp(report)(x)
+    return functions.custom_vjp(report)(x)
 
 
-def linear_solve(report, x):
+def custom_linear_solve(report, x):
     def solve(matvec, b):
         report("plain", b)
         return b / 2
@@ -41,7 +40,7 @@ def linear_solve(report, x):
     return lax.custom_linear_solve(lambda y: 2 * y, x, solve, symmetric=True)
 
 
-def root(report, x):
+def custom_root(report, x):
     def solve(f, guess):
         report("plain", guess)
         return guess - f(guess) / 2
@@ -49,16 +48,16 @@ def root(report, x):
     return lax.custom_root(lambda y: 2 * y - x, x, solve, lambda g, y: y / g(1.0))
 
 
-def nested(report, x):
+def custom_vjp_in_custom_jvp(report, x):
     @jax.custom_jvp
     def f(x):
-        return with_vjp(report)(x) + 0.0
+        return functions.custom_vjp(report)(x) + 0.0
 
     f.defjvp(lambda primals, tangents: (f(*primals), 5 * tangents[0]))
     return f(x)
 
 
-def with_integers(report, x):
+def custom_vjp_with_integers(report, x):
     @jax.custom_vjp
     def f(n, x):
         report("plain", x)
@@ -69,7 +68,7 @@ def with_integers(report, x):
     return y * number
 
 
-def with_symbolic_zeros(report, x):
+def custom_jvp_with_symbolic_zeros(report, x):
     @jax.custom_jvp
     def f(x, y):
         report("plain", x)
@@ -83,38 +82,32 @@ def with_symbolic_zeros(report, x):
     return f(x, jnp.float32(4.0))
 
 
-def in_scan(report, x):
-    body = lambda c, _: (with_jvp(report)(c), c)  # noqa: E731
+def custom_jvp_in_scan(report, x):
+    body = lambda c, _: (functions.custom_jvp(report)(c), c)  # noqa: E731
     return lax.scan(body, x, None, length=1)[0]
 
 
-def in_cond(report, x):
-    return lax.cond(x > 0, with_vjp(report), jnp.cos, x)
+def custom_vjp_in_cond(report, x):
+    return lax.cond(x > 0, functions.custom_vjp(report), jnp.cos, x)
 
 
 PROGRAMS = [
     custom_jvp,
     custom_vjp,
-    linear_solve,
-    root,
-    nested,
-    with_integers,
-    with_symbolic_zeros,
-    in_scan,
-    in_cond,
+    custom_linear_solve,
+    custom_root,
+    custom_vjp_in_custom_jvp,
+    custom_vjp_with_integers,
+    custom_jvp_with_symbolic_zeros,
+    custom_jvp_in_scan,
+    custom_vjp_in_cond,
 ]
 
 
-@pytest.fixture(autouse=True)
-def warnings_anew():
-    """Every test sees the warnings that are given once."""
-    _log.forget_warnings()
-
-
-def both(around, program):
-    """A transformation of a program, instrumented and not."""
+def instrumented_and_bare(transform, program):
+    """Return a transformed program, once instrumented and once without reports."""
     reporting = jb.instrument(jax.jit(functools.partial(program, jb.scalar)))
-    return around(reporting), around(jax.jit(functools.partial(program, ignore)))
+    return transform(reporting), transform(jax.jit(functools.partial(program, ignore)))
 
 
 def points(records):
@@ -130,22 +123,22 @@ def scan(f):
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("around", [vmap, scan], ids=lambda f: f.__name__)
-def test_not_differentiated(program, around):
-    """They are harvested: one callback for each call, which has its own step, and no warning."""
-    reporting, bare = both(around, program)
+@pytest.mark.parametrize("transform", [vmap, scan], ids=lambda f: f.__name__)
+def test_not_differentiated(program, transform):
+    """If the function is not differentiated, each call makes one callback and counts as a step, without a warning."""
+    reporting, bare = instrumented_and_bare(transform, program)
     xs = np.array([2.0, 4.0], np.float32)
     with capture() as records:
         results = [reporting(xs) for _ in range(2)]
     np.testing.assert_array_equal(results, [bare(xs)] * 2)
-    values = [3.0, 3.0] if around is vmap else [2.0, 4.0, 2.0, 4.0]
+    values = [3.0, 3.0] if transform is vmap else [2.0, 4.0, 2.0, 4.0]
     assert points(records) == [("plain", step, value) for step, value in enumerate(values)]
 
 
-def test_on_devices():
-    """In a shard_map each device calls the host."""
+def test_shard_map():
+    """In a ``shard_map``, each device reports by its own callback."""
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
-    reporting, bare = both(
+    reporting, bare = instrumented_and_bare(
         lambda f: jax.jit(
             jax.shard_map(lambda x: f(x[0])[None], mesh=mesh, in_specs=P("d"), out_specs=P("d"))
         ),
@@ -157,9 +150,9 @@ def test_on_devices():
     assert sorted(value for _, _, value in points(records)) == [2.0, 4.0]
 
 
-def test_mapped_twice():
-    """Lanes of lanes make one point."""
-    reporting, bare = both(
+def test_nested_vmap():
+    """The lanes of two nested maps make one point."""
+    reporting, bare = instrumented_and_bare(
         lambda f: jax.jit(jax.vmap(jax.vmap(f), in_axes=1, out_axes=1)), custom_vjp
     )
     xs = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -168,7 +161,7 @@ def test_mapped_twice():
     assert points(records) == [("plain", 0, 2.5)]
 
 
-def mapped_by_rule(report, x):
+def custom_batching_rule(report, x):
     @jax.custom_batching.custom_vmap
     def f(x):
         report("plain", x)
@@ -178,7 +171,7 @@ def mapped_by_rule(report, x):
     return f(x)
 
 
-def with_effects(report, x):
+def other_effects(report, x):
     @jax.custom_jvp
     def f(x):
         report("plain", x)
@@ -191,11 +184,11 @@ def with_effects(report, x):
 
 @pytest.mark.parametrize(
     ("program", "reason"),
-    [(mapped_by_rule, "a rule of its own for vmap"), (with_effects, "and other effects")],
+    [(custom_batching_rule, "a rule of its own for vmap"), (other_effects, "and other effects")],
 )
-def test_left_alone(program, reason):
-    """What has a rule for vmap, or effects beside its reports, keeps them: by callback, with a warning."""
-    reporting, bare = both(jax.jit, program)
+def test_not_harvested(program, reason):
+    """A function with a custom batching rule or with other effects reports by callback, with a warning."""
+    reporting, bare = instrumented_and_bare(jax.jit, program)
     with capture() as records, pytest.warns(jb.JaxboardWarning, match=reason):
         result = reporting(X)
     np.testing.assert_array_equal(result, bare(X))
@@ -228,24 +221,24 @@ def grad_of_vmap(f):
 
 FORWARD = (jvp, linearize)
 REVERSE = (value_and_grad, vmap_of_grad)
-ONLY_REVERSE = (custom_vjp, with_integers, in_cond)
+ONLY_REVERSE = (custom_vjp, custom_vjp_with_integers, custom_vjp_in_cond)
 
 
 @pytest.mark.parametrize(
-    ("program", "around"),
+    ("program", "transform"),
     [
-        (program, around)
+        (program, transform)
         for program in PROGRAMS
-        for around in (*REVERSE, *(() if program in ONLY_REVERSE else FORWARD))
+        for transform in (*REVERSE, *(() if program in ONLY_REVERSE else FORWARD))
     ]
     + [(custom_vjp, remat), (custom_jvp, remat), (custom_vjp, grad_of_vmap)],
     ids=lambda f: f.__name__,
 )
-def test_differentiated(program, around):
-    """Differentiated from outside, the rule runs and reports: by callback, at the run's step of that moment, with a warning."""
-    reporting, bare = both(lambda f: jax.jit(around(f)), program)
+def test_differentiated(program, transform):
+    """If an outer transformation differentiates the function, its rule reports by callback, with a warning."""
+    reporting, bare = instrumented_and_bare(lambda f: jax.jit(transform(f)), program)
     with capture() as by_callback:
-        jax.jit(around(functools.partial(program, jb.scalar)))(X)
+        jax.jit(transform(functools.partial(program, jb.scalar)))(X)
     with (
         capture() as records,
         pytest.warns(jb.JaxboardWarning, match="differentiated from outside"),

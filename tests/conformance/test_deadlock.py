@@ -1,4 +1,4 @@
-"""Callbacks never wait for the program that waits for them."""
+"""A callback never waits for the program that waits for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def program(x):
     def shard(x):
         def body(x, _):
             jb.scalar("count", x.sum(), reduce="count")
-            # All devices wait here for one another, and each for its callback.
+            # Here each device waits for all others and for its own callback.
             return x + lax.psum(x, "d"), None
 
         return lax.scan(body, x, None, length=125)[0]
@@ -33,11 +33,11 @@ with capture() as records:
     x = jnp.zeros((8, 40_000))
     busy = np.ones((200, 200))
     for call in range(100):
-        x = program(x)  # not waited for
+        x = program(x)  # asynchronous
         busy = busy @ busy / 200
         if call % 16 == 15:
-            # The 33rd in flight may deadlock without any callback: XLA lets it wait on one of the eight
-            # threads that the first one, whose devices wait for each other, needs.
+            # With 33 calls in flight, XLA may deadlock without any callback: the 33rd call waits on one
+            # of the eight threads that the devices of the first call need.
             x.block_until_ready()
     x.block_until_ready()
 print([(record.tag, record.step, int(record.value)) for record in records])
@@ -45,7 +45,7 @@ print([(record.tag, record.step, int(record.value)) for record in records])
 
 
 def test_a_hundred_thousand_callbacks():
-    """Eight devices that wait for each other, sixteen calls in flight, a busy main thread: all arrive."""
+    """All 100,000 reports of eight devices arrive while sixteen calls are in flight and the main thread is busy."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=240, check=False
     )

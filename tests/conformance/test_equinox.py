@@ -1,4 +1,4 @@
-"""Reports under Equinox's filtered transformations, and over its modules."""
+"""Reports under Equinox's filtered transformations and of its modules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ignore(tag, value):
     pass
 
 
-def called(layer, x, report):
+def call(layer, x, report):
     return layer(x, report)
 
 
@@ -82,7 +82,7 @@ def scan(layer, x, report):
 
 
 PROGRAMS = [
-    called,
+    call,
     grad,
     value_and_grad,
     vmap,
@@ -91,10 +91,10 @@ PROGRAMS = [
     custom_rule,
     scan,
 ]
-WAYS = {
+DELIVERIES = {
     "output": lambda f: jb.instrument(eqx.filter_jit(f)),
     "callback": lambda f: eqx.filter_jit(jb.instrument(eqx.filter_jit(f))),
-    "no instrument": eqx.filter_jit,
+    "no_instrument": eqx.filter_jit,
     "eager": lambda f: f,
 }
 
@@ -104,24 +104,24 @@ def points(records):
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("way", WAYS)
-def test_transformations(program, way):
-    """One point for each call that is instrumented, and the results of the bare function, to the bit."""
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_transformations(program, delivery):
+    """Each instrumented call makes one point, and the results are bit-identical to those of the bare function."""
     layer, xs = Layer(jnp.float32(2.0)), [jnp.float32(3.0), jnp.float32(5.0)]
-    function = WAYS[way](program)
+    function = DELIVERIES[delivery](program)
     with capture() as records:
         results = [function(layer, x, jb.scalar) for x in xs]
-    counted = way in ("output", "callback")
-    assert points(records) == ([("x", 0, 3.0), ("x", 1, 5.0)] if counted else [("x", 0, 4.0)])
-    bare = program if way == "eager" else eqx.filter_jit(program)
+    instrumented = delivery in ("output", "callback")
+    assert points(records) == ([("x", 0, 3.0), ("x", 1, 5.0)] if instrumented else [("x", 0, 4.0)])
+    bare = program if delivery == "eager" else eqx.filter_jit(program)
     for result, x in zip(results, xs, strict=True):
-        theirs = bare(layer, x, ignore)
-        assert jax.tree.structure(result) == jax.tree.structure(theirs)
-        assert eqx.tree_equal(result, theirs)
+        expected = bare(layer, x, ignore)
+        assert jax.tree.structure(result) == jax.tree.structure(expected)
+        assert eqx.tree_equal(result, expected)
 
 
 def test_compiled_once():
-    """Calls with other arrays and the same static values run the program there is."""
+    """Calls with new arrays and the same static values reuse the compiled program."""
     traced = []
 
     @jb.instrument
@@ -140,7 +140,7 @@ def test_compiled_once():
 
 
 def test_precompile():
-    """All programs that steps need are compiled beforehand, those with nothing due among them."""
+    """``precompile`` compiles every program that steps need, including the one without due reports."""
     traced = []
 
     @jb.instrument
@@ -161,7 +161,7 @@ def test_precompile():
 
 
 def test_donation():
-    """What Equinox donates is donated, and nothing else."""
+    """Exactly the arguments that Equinox donates are donated."""
 
     @jb.instrument
     @eqx.filter_jit(donate="all-except-first")
@@ -177,7 +177,7 @@ def test_donation():
 
 
 def test_method():
-    """A method is instrumented where the class is written, and takes its module."""
+    """A method can be instrumented in the class body and receives its module."""
 
     class Model(eqx.Module):
         w: jax.Array
@@ -195,7 +195,7 @@ def test_method():
 
 
 def test_errors():
-    """What ``eqx.error_if`` raises is what it raises without ``instrument``."""
+    """``eqx.error_if`` raises the same error as without ``instrument``."""
 
     @eqx.filter_jit
     def step(x):
@@ -209,8 +209,8 @@ def test_errors():
             instrumented(jnp.float32(-1.0))
 
 
-def test_lowered():
-    """What is compiled ahead takes a step at each call."""
+def test_compiled_ahead_of_time():
+    """A function compiled ahead of time counts each call as a step."""
 
     def step(layer, x):
         jb.scalar("x", x)
@@ -225,7 +225,7 @@ def test_lowered():
 
 
 def test_watch_names():
-    """Leaves of a module are called by their fields; functions and numbers beside them are left out."""
+    """``watch`` names the array leaves of a module by their fields and skips other leaves."""
     model = eqx.nn.Sequential(
         [
             eqx.nn.Linear(2, 3, key=jax.random.key(0)),
@@ -251,7 +251,7 @@ def test_watch_names():
 
 
 def test_messages():
-    """A step of its own, and to be instrumented twice, are refused in so many words."""
+    """``step=`` over ``eqx.filter_jit`` and instrumenting twice raise errors that explain why."""
     step = eqx.filter_jit(lambda x: x)
     with pytest.raises(jb.UsageError, match=r"step=...\): over eqx.filter_jit .* Set run.step"):
         jb.instrument(step, step=lambda x: x)

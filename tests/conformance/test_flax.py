@@ -50,28 +50,28 @@ def scan(model, x):
     return body(model, 0, jnp.stack([x, x]))[1]
 
 
-@pytest.fixture(params=["output", "callback", "no instrument"])
-def way(request):
-    """Which way reports take to the host."""
+@pytest.fixture(params=["output", "callback", "no_instrument"])
+def delivery(request):
+    """Return how reports reach the host."""
     return request.param
 
 
-def by(way, jit, function):
-    """A function, jitted, whose reports take a way to the host."""
-    if way == "no instrument":
+def prepare(delivery, jit, function):
+    """Return the jitted function, prepared for a delivery."""
+    if delivery == "no_instrument":
         return jit(function)
     instrumented = jb.instrument(jit(function))
-    return instrumented if way == "output" else jit(instrumented)
+    return instrumented if delivery == "output" else jit(instrumented)
 
 
 @pytest.mark.parametrize("program", [grad, remat, vmap, scan], ids=lambda f: f"nnx.{f.__name__}")
-def test_nnx(program, way):
-    """One point for each call that is instrumented, and the results of the bare function."""
+def test_nnx(program, delivery):
+    """Each instrumented call makes one point, and the results are those of the bare function."""
     with capture() as records:
-        function = by(way, nnx.jit, program)
+        function = prepare(delivery, nnx.jit, program)
         results = [function(Layer(2.0), jnp.float32(x)) for x in (3.0, 5.0)]
-    counted = way != "no instrument"
-    assert points(records) == ([("x", 0, 3.0), ("x", 1, 5.0)] if counted else [("x", 0, 4.0)])
+    instrumented = delivery != "no_instrument"
+    assert points(records) == ([("x", 0, 3.0), ("x", 1, 5.0)] if instrumented else [("x", 0, 4.0)])
     expected = {"grad": (3.0, 5.0), "remat": (3.0, 5.0)}.get(program.__name__, (6.0, 10.0))
     for result, value in zip(results, expected, strict=True):
         np.testing.assert_array_equal(result, np.full_like(result, value))
@@ -111,8 +111,8 @@ class Sequence(nn.Module):
 
 
 @pytest.mark.parametrize(("lifted", "value"), [("scan", 2.0), ("vmap", 2.0), ("remat", 6.0)])
-def test_linen(lifted, value, way):
-    """One point for each call of a model with lifted transformations, under grad."""
+def test_linen(lifted, value, delivery):
+    """Under grad, a model with lifted transformations makes one point per call."""
     model, xs = Sequence(lifted), jnp.array([1.0, 2.0, 3.0])
     shapes = jax.eval_shape(model.init, jax.random.key(0), xs)
     params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
@@ -121,13 +121,13 @@ def test_linen(lifted, value, way):
         return model.apply(params, xs)
 
     with capture() as records:
-        gradient = by(way, jax.jit, jax.grad(loss))(params, xs)
+        gradient = prepare(delivery, jax.jit, jax.grad(loss))(params, xs)
     assert points(records) == [("x", 0, value)]
     assert [float(leaf.sum()) for leaf in jax.tree.leaves(gradient)] == [6.0]
 
 
 def test_constants_of_a_linen_scan():
-    """Where Flax refuses effects while it looks for constants, the limit is its own, in the words of the table."""
+    """If Flax rejects effects in the body of ``nn.scan``, its own error appears, which the table of limits quotes."""
     (limit,) = [limit for limit in LIMITS if limit.case.startswith("nn.scan")]
     model, xs = Sequence("scan", check=True), jnp.array([1.0, 2.0, 3.0])
     if tuple(map(int, flax.__version__.split(".")[:3])) < (0, 12, 9):

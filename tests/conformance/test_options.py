@@ -1,4 +1,4 @@
-"""``where=``, ``weight=`` and ``step=`` are carried through transformations with the value."""
+"""``where=``, ``weight=`` and ``step=`` pass through transformations together with the value."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from jaxboard.testing import capture
 XS = np.array([3.0, 1.0, 2.0, 6.0, 4.0, 8.0, 5.0, 7.0], np.float32)
 WEIGHTS = np.array([0.0, 2.0, 1.0, 0.0, 3.0, 1.0, 2.0, 0.0], np.float32)
 
-BY_WEIGHT = {
+WEIGHTED = {
     "mean": lambda x, w: np.average(x, weights=w),
     "sum": lambda x, w: np.sum(x * w),
     "std": lambda x, w: np.sqrt(np.average((x - np.average(x, weights=w)) ** 2, weights=w)),
 }
-BY_MASK = {"min": np.min, "max": np.max, "count": len, "last": lambda x: x[-1]}
+MASKED = {"min": np.min, "max": np.max, "count": len, "last": lambda x: x[-1]}
 
 
 def report(x, weight):
-    for name in BY_WEIGHT:
+    for name in WEIGHTED:
         jb.scalar(name, x, weight=weight, reduce=name)
-    for name in BY_MASK:
+    for name in MASKED:
         jb.scalar(name, x, where=weight > 0, reduce=name)
     jb.histogram("histogram", x[None], where=weight > 0)
     jb.image("image", jnp.full((1, 1, 1), x).astype(jnp.uint8), where=weight > 0)
@@ -40,8 +40,8 @@ def report(x, weight):
 
 def expected(x, w):
     kept = x[w > 0]
-    points = {name: f(x, w) for name, f in BY_WEIGHT.items()}
-    points |= {name: f(kept) for name, f in BY_MASK.items()}
+    points = {name: f(x, w) for name, f in WEIGHTED.items()}
+    points |= {name: f(kept) for name, f in MASKED.items()}
     points["histogram"] = (kept.min(), kept.max(), len(kept))
     points["watch/norm"], points["watch/max"] = np.sqrt(np.mean(kept**2)), kept.max()
     return points
@@ -55,8 +55,8 @@ def vmap_of_vmap(xs, ws):
     return jax.vmap(jax.vmap(report))(xs.reshape(4, 2), ws.reshape(4, 2))
 
 
-def one_weight_for_many(xs, ws):
-    """Of the inner lanes' values each has the weight of the outer lane."""
+def vmap_with_shared_weights(xs, ws):
+    """Give all inner lanes the weight of their outer lane."""
     return jax.vmap(lambda xs, w: jax.vmap(lambda x: report(x, w))(xs))(
         xs.reshape(4, 2), ws.reshape(4, 2)[:, 0]
     )
@@ -88,7 +88,7 @@ def shard_map(xs, ws):
 PROGRAMS = [
     vmap,
     vmap_of_vmap,
-    one_weight_for_many,
+    vmap_with_shared_weights,
     scan,
     scan_of_vmap,
     vmap_of_grad_of_remat,
@@ -105,15 +105,15 @@ def plain(record) -> Any:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda f: f.__name__)
-def test_weights(program, way):
-    """What counts less counts less, and what doesn't count is nowhere: as NumPy reckons it."""
+def test_weights(program, prepare):
+    """Weighted and masked reductions equal NumPy's, and masked values appear nowhere."""
     with capture() as records:
-        way(program)(XS, WEIGHTS)
+        prepare(program)(XS, WEIGHTS)
     points = {r.tag: plain(r) for r in records if r.kind is not Kind.IMAGE}
-    weights = np.repeat(WEIGHTS[::2], 2) if program is one_weight_for_many else WEIGHTS
+    weights = np.repeat(WEIGHTS[::2], 2) if program is vmap_with_shared_weights else WEIGHTS
     wanted = expected(XS, weights)
     if program is shard_map:
-        # The callbacks of devices come in no order.
+        # Callbacks of several devices arrive in no particular order.
         del wanted["last"], points["last"]
     assert points == {tag: pytest.approx(value, rel=1e-6) for tag, value in wanted.items()}
     images = [r.value for r in records if r.kind is Kind.IMAGE]
@@ -122,10 +122,10 @@ def test_weights(program, way):
 
 
 @pytest.mark.parametrize("program", [vmap, scan], ids=lambda f: f.__name__)
-def test_no_weight_at_all(program, way):
-    """Where nothing counts there is no point."""
+def test_zero_weights(program, prepare):
+    """If all weights are zero, there is no point."""
     with capture() as records:
-        way(program)(XS, 0 * WEIGHTS)
+        prepare(program)(XS, 0 * WEIGHTS)
     assert not records
 
 
@@ -167,42 +167,39 @@ def stepped(x, step):
     return jnp.sin(x)
 
 
-def each(steps, values):
+def points_per_step(steps, values):
     return {step: (value, value, value, 1) for step, value in zip(steps, values, strict=True)}
 
 
-@pytest.mark.parametrize(
-    ("program", "wanted"),
-    [
-        (steps_in_scan, each(range(0, 80, 10), XS)),
-        (
-            steps_in_vmap_of_scan,
-            {
-                i: ((a + b) / 2, min(a, b), max(a, b), 2)
-                for i, (a, b) in enumerate(zip(XS[:4], XS[4:], strict=True))
-            },
-        ),
-        (steps_in_scan_of_scan, each(range(8), XS)),
-        (steps_in_cond_in_scan, each(np.flatnonzero(XS > 3), XS[XS > 3])),
-        (steps_in_grad_of_scan, each(range(8), XS)),
-    ],
-    ids=lambda x: x.__name__ if callable(x) else "",
-)
-def test_steps(program, wanted, way):
-    """A report whose step is traced makes a point for each step that it names."""
+STEPS = {
+    steps_in_scan: points_per_step(range(0, 80, 10), XS),
+    steps_in_vmap_of_scan: {
+        i: ((a + b) / 2, min(a, b), max(a, b), 2)
+        for i, (a, b) in enumerate(zip(XS[:4], XS[4:], strict=True))
+    },
+    steps_in_scan_of_scan: points_per_step(range(8), XS),
+    steps_in_cond_in_scan: points_per_step(np.flatnonzero(XS > 3), XS[XS > 3]),
+    steps_in_grad_of_scan: points_per_step(range(8), XS),
+}
+"""Program -> step -> mean, smallest and largest value, and count."""
+
+
+@pytest.mark.parametrize("program", STEPS, ids=lambda program: program.__name__)
+def test_steps(program, prepare):
+    """A report with a traced ``step=`` makes one point for each step that it names."""
     with capture() as records:
-        result = way(program)(XS)
+        result = prepare(program)(XS)
     means = {r.step: float(r.value) for r in records if r.tag == "mean"}
     others = {r.step: plain(r) for r in records if r.tag == "histogram"}
-    assert {step: (means[step], *others[step]) for step in means} == wanted
-    assert len(records) == 2 * len(wanted)
+    assert {step: (means[step], *others[step]) for step in means} == STEPS[program]
+    assert len(records) == 2 * len(STEPS[program])
     assert np.all(np.isfinite(result))
 
 
-@pytest.mark.parametrize("outside", [lambda f: f, jax.jit], ids=["output", "callback"])
+@pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["output", "callback"])
 @pytest.mark.parametrize("reduce", ["sum", "mean", "min", "max", "std", "last", "count"])
-def test_steps_that_are_the_same(reduce, outside):
-    """Values of one report that name the same step in one instrumented call make one point."""
+def test_repeated_steps(reduce, outer):
+    """Values of one report that name the same step within one instrumented call make one point."""
     xs, steps = np.array([1.0, 5.0, 3.0, 9.0], np.float32), np.array([7, 5, 7, 5])
 
     def loop(xs, steps):
@@ -215,7 +212,7 @@ def test_steps_that_are_the_same(reduce, outside):
         return lax.scan(body, jnp.float32(0), (xs, steps))[0]
 
     with capture() as records:
-        outside(jb.instrument(jax.jit(loop)))(xs, steps)
+        outer(jb.instrument(jax.jit(loop)))(xs, steps)
     reducer = {"last": lambda x: x[-1], "count": len}.get(reduce) or getattr(np, reduce)
     found = {(r.tag, r.step): plain(r) for r in records}
     assert len(found) == len(records) == 4

@@ -1,4 +1,4 @@
-"""``reduce="stack"`` keeps lanes, iterations and devices apart."""
+"""``reduce="stack"`` keeps the values of lanes, iterations and devices separate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scan_of_vmap(xs):
     return lax.scan(lambda c, row: (c, jax.vmap(stack)(row)), 0.0, xs.reshape(2, 2))
 
 
-def twice(xs):
+def two_reports(xs):
     return vmap(xs), vmap(xs[:2] + 2)
 
 
@@ -63,37 +63,37 @@ def shard_map(xs):
     return jax.shard_map(shard, mesh=mesh, in_specs=P("d"), out_specs=P("d"))(xs)
 
 
-@pytest.mark.parametrize(
-    ("program", "values"),
-    [
-        (scan, [3, 1, 2, 6]),
-        (reverse_scan, [6, 2, 1, 3]),
-        (vmap, [3, 1, 2, 6]),
-        (vmap_where, [3, None, 2, 6]),
-        (cond_in_scan, [3, None, 2, 6]),
-        (vmap_of_cond, [3, None, 2, 6]),
-        (scan_of_vmap, [3, 1, 2, 6]),
-        (twice, [4, 2, 2, 6]),
-        (while_of_vmap, [3.5, 1.5, 2.5, 6.5]),
-        (shard_map, [3, 1, 2, 6]),
-    ],
-    ids=lambda value: value.__name__ if callable(value) else "",
-)
-@pytest.mark.parametrize("way", ["output", "callback"])
-def test_stack(program, values, way):
-    """Each place is a tag, its value the mean of what was reported there; no data, no point."""
+VALUES = {
+    scan: [3, 1, 2, 6],
+    reverse_scan: [6, 2, 1, 3],
+    vmap: [3, 1, 2, 6],
+    vmap_where: [3, None, 2, 6],
+    cond_in_scan: [3, None, 2, 6],
+    vmap_of_cond: [3, None, 2, 6],
+    scan_of_vmap: [3, 1, 2, 6],
+    two_reports: [4, 2, 2, 6],
+    while_of_vmap: [3.5, 1.5, 2.5, 6.5],
+    shard_map: [3, 1, 2, 6],
+}
+"""Program -> the value at each position of its stack, None where there is none."""
+
+
+@pytest.mark.parametrize("program", VALUES, ids=lambda program: program.__name__)
+@pytest.mark.parametrize("delivery", ["output", "callback"])
+def test_stack(program, delivery):
+    """Each position has its own tag, whose value is the mean of the values at that position; an empty position has no point."""
     function = jb.instrument(jax.jit(program))
-    function = function if way == "output" else jax.jit(function)
+    function = function if delivery == "output" else jax.jit(function)
     with capture() as records:
         for _ in range(2):
             function(XS)
-    expected = [(f"x/{i}", value) for i, value in enumerate(values) if value is not None]
+    expected = [(f"x/{i}", value) for i, value in enumerate(VALUES[program]) if value is not None]
     points = [(record.tag, record.step, record.value) for record in records]
     assert sorted(points) == sorted((tag, s, value) for tag, value in expected for s in range(2))
 
 
 def test_plain_python():
-    """A value that no transformation multiplies is the only one of its stack."""
+    """Outside transformations, a value is the only one of its stack."""
     with capture() as records:
         jb.scalar("x", 2.0, reduce="stack", step=1)
         jb.scalar("x", 4.0, reduce="stack", step=1)

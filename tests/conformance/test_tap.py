@@ -71,7 +71,7 @@ def grad_of_grad(tap, x):
     return jax.grad(jax.grad(lambda x: tap(x) ** 3))(x[0])
 
 
-def forward(tap, x):
+def jacfwd(tap, x):
     return jax.jacfwd(lambda x: tap(x) ** 2)(x)
 
 
@@ -79,7 +79,7 @@ def not_differentiated(tap, x):
     return tap(x) ** 2
 
 
-def stopped(tap, x):
+def stop_gradient(tap, x):
     return jax.grad(lambda x: (lax.stop_gradient(tap(x)) * x).sum())(x)
 
 
@@ -93,7 +93,7 @@ def jacrev(tap, x):
     return jax.jacrev(lambda x: tap(x) ** 2)(x)
 
 
-def pulled_back_twice(tap, x):
+def vjp_pulled_back_twice(tap, x):
     result, pull = jax.vjp(lambda x: (tap(x) ** 2).sum() / 2, x)
     return pull(jnp.ones_like(result)) + pull(2 * jnp.ones_like(result))
 
@@ -142,7 +142,7 @@ def custom_vjp(tap, x):
 
 
 def custom_vjp_backward(tap, x):
-    """A tap in the rule, which is differentiated once more."""
+    """Tap a value inside the VJP rule, and differentiate the rule."""
 
     @jax.custom_vjp
     def f(x):
@@ -165,21 +165,21 @@ def pmap(tap, x):
     return jax.grad(lambda x: jax.pmap(lambda x: tap(x) ** 2)(x).sum())(x)
 
 
-def sharded(tap, x):
+def sharded_value(tap, x):
     rows = NamedSharding(jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,)), P("d"))
     place = lambda x: lax.with_sharding_constraint(x, rows)  # noqa: E731
     return jax.grad(lambda x: (tap(place(x)) ** 2).sum() / 2)(x)
 
 
-def shard_map_of_what_all_have(tap, x):
-    """Every device has its part of the sum, the tap outside has the whole."""
+def shard_map_of_replicated_weight(tap, x):
+    """Tap a replicated weight outside the ``shard_map``: its gradient is the sum over devices."""
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
     shard = lambda w, x: lax.psum((w * x).sum(), "d")  # noqa: E731
     mapped = jax.shard_map(shard, mesh=mesh, in_specs=(P(), P("d")), out_specs=P())
     return jax.grad(lambda w: mapped(tap(w), x))(jnp.ones((), x.dtype))
 
 
-def of_nnx(tap, x):
+def nnx_parameter(tap, x):
     class Model(nnx.Module):
         def __init__(self):
             self.w = nnx.Param(x)
@@ -187,7 +187,7 @@ def of_nnx(tap, x):
     return nnx.grad(lambda model: (tap(model.w[...]) ** 2).sum() / 2)(Model())["w"][...]
 
 
-def of_linen(tap, x):
+def linen_parameter(tap, x):
     class Model(nn.Module):
         @nn.compact
         def __call__(self):
@@ -196,50 +196,49 @@ def of_linen(tap, x):
     return jax.grad(lambda params: Model().apply({"params": params}))({"w": x})["w"]
 
 
-# By callback, lanes that a branch was not taken for have a gradient too, of zero.
-BY_CALLBACK = {switch_in_vmap: [6, 0]}
+NORMS = {
+    grad: [5],
+    remat: [5],
+    scan: [3, 6],
+    scan_of_remat: [3, 6],
+    vmap_of_grad: [6, 8],
+    grad_of_vmap: [6, 8],
+    cond: [1],
+    cond_not_taken: [],
+    hessian: [5],
+    grad_of_grad: [27],
+    jacfwd: [],
+    not_differentiated: [],
+    stop_gradient: [],
+    shard_map: [6, 8],
+    jacrev: [6, 8],
+    vjp_pulled_back_twice: [5, 10],
+    reverse_scan: [2, 6],
+    fori_loop: [2, 4],
+    while_loop: [],
+    switch: [5],
+    switch_in_vmap: [6],
+    vmap_of_vmap: [6, 8],
+    custom_jvp: [5],
+    custom_vjp: [5],
+    custom_vjp_backward: [5],
+    custom_linear_solve: [5],
+    pmap: [6, 8],
+    sharded_value: [5],
+    shard_map_of_replicated_weight: [7],
+    nnx_parameter: [5],
+    linen_parameter: [5],
+}
+"""Program -> the norms that its tap reports."""
+
+# With callbacks, lanes that did not take the branch report a gradient too: zero.
+NORMS_BY_CALLBACK = {switch_in_vmap: [6, 0]}
 
 
-@pytest.mark.parametrize(
-    ("program", "norms"),
-    [
-        (grad, [5]),
-        (remat, [5]),
-        (scan, [3, 6]),
-        (scan_of_remat, [3, 6]),
-        (vmap_of_grad, [6, 8]),
-        (grad_of_vmap, [6, 8]),
-        (cond, [1]),
-        (cond_not_taken, []),
-        (hessian, [5]),
-        (grad_of_grad, [27]),
-        (forward, []),
-        (not_differentiated, []),
-        (stopped, []),
-        (shard_map, [6, 8]),
-        (jacrev, [6, 8]),
-        (pulled_back_twice, [5, 10]),
-        (reverse_scan, [2, 6]),
-        (fori_loop, [2, 4]),
-        (while_loop, []),
-        (switch, [5]),
-        (switch_in_vmap, [6]),
-        (vmap_of_vmap, [6, 8]),
-        (custom_jvp, [5]),
-        (custom_vjp, [5]),
-        (custom_vjp_backward, [5]),
-        (custom_linear_solve, [5]),
-        (pmap, [6, 8]),
-        (sharded, [5]),
-        (shard_map_of_what_all_have, [7]),
-        (of_nnx, [5]),
-        (of_linen, [5]),
-    ],
-    ids=lambda value: value.__name__ if callable(value) else "",
-)
-@pytest.mark.parametrize("way", ["output", "callback", "no instrument", "eager"])
-def test_tap(program, norms, way):
-    """The norms are those of the gradients, each once, and the results those without a tap."""
+@pytest.mark.parametrize("program", NORMS, ids=lambda program: program.__name__)
+@pytest.mark.parametrize("delivery", ["output", "callback", "no_instrument", "eager"])
+def test_tap(program, delivery):
+    """A tap reports the norm of each gradient once and leaves the results unchanged."""
 
     def tapped(x):
         for reduce in ("sum", "count"):
@@ -247,24 +246,25 @@ def test_tap(program, norms, way):
         return x
 
     tapping, bare = functools.partial(program, tapped), functools.partial(program, lambda x: x)
-    ways = {
+    deliveries = {
         "output": lambda: jb.instrument(jax.jit(tapping)),
         "callback": lambda: jax.jit(jb.instrument(jax.jit(tapping))),
-        "no instrument": lambda: jax.jit(tapping),
+        "no_instrument": lambda: jax.jit(tapping),
         "eager": lambda: tapping,
     }
     with capture() as records:
-        result = ways[way]()(jnp.asarray(X))
-    if way in ("no instrument", "eager"):
-        norms = BY_CALLBACK.get(program, norms)
+        result = deliveries[delivery]()(jnp.asarray(X))
+    norms = NORMS[program]
+    if delivery in ("no_instrument", "eager"):
+        norms = NORMS_BY_CALLBACK.get(program, norms)
     points = {record.tag: float(record.value) for record in records}
     assert points == ({"sum": sum(norms), "count": len(norms)} if norms else {})
-    bare = bare if way == "eager" else jax.jit(bare)
+    bare = bare if delivery == "eager" else jax.jit(bare)
     jax.tree.map(np.testing.assert_array_equal, result, bare(jnp.asarray(X)))
 
 
 def test_pytrees_and_scopes():
-    """Each leaf of floats is a tag of its own, under the scope of the tap; others pass."""
+    """Each floating-point leaf has its own tag in the scope of the tap; other leaves pass through."""
 
     def loss(tree):
         with jb.scope("model"):
@@ -278,14 +278,14 @@ def test_pytrees_and_scopes():
 
 
 def test_a_list_of_numbers():
-    """Each number of a list is a leaf of its own."""
+    """Each number of a list is a leaf with its own tag."""
     with capture() as records:
         jax.grad(lambda x: sum(jb.tap("x", [x, 2.0, 3 * x])))(1.0)
     assert {r.tag: float(r.value) for r in records} == {"x/0": 1.0, "x/2": 1.0}
 
 
 def test_small_floats():
-    """The squares of a bfloat16 or float16 gradient don't overflow."""
+    """The norm of a float16 gradient does not overflow."""
     with capture() as records:
         jax.grad(lambda x: 60000 * jb.tap("x", x))(jnp.float16(1.0))
     assert float(records[0].value) == np.float16(60000)

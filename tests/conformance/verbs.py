@@ -1,4 +1,4 @@
-"""What each verb makes of observations: one call of every verb, and NumPy's answer to what it records."""
+"""A call of every verb, and the records that NumPy expects of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REDUCTIONS = {
     "last": lambda values: values[-1],
     "count": len,
 }
-# Of [x, -x], in which the squares of an observation sum to 2 x^2.
+# The watched array is [x, -x]: the squares of one observation sum to 2 x^2.
 WATCHED = {
     "norm": lambda values: np.sqrt(2 * np.mean(np.square(values))),
     "rms": lambda values: np.sqrt(np.mean(np.square(values))),
@@ -28,11 +28,11 @@ WATCHED = {
     "nonfinite": lambda values: 0,
 }
 ROUNDED = ("/std", "/norm", "/rms", "/w")
-"""How the tags of values end that are roots, and so not exact."""
+"""Ends of the tags whose values are square roots, which are not exact."""
 
 
 def report(tag: str, value: Any) -> None:
-    """Reports a value by every verb that works in traced code."""
+    """Report a value with every verb that works in traced code."""
     for name in REDUCTIONS:
         jb.scalar(f"{tag}/{name}", value, reduce=name)
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
@@ -43,13 +43,16 @@ def report(tag: str, value: Any) -> None:
 
 
 def ignore(tag: str, value: Any) -> None:
-    """Reports nothing: of this, a program is what it would be without jaxboard."""
+    """Report nothing: a program with this ``report`` is the program without jaxboard."""
 
 
-def recorded(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
-    """Records as (tag, step, value), sorted; histograms by what is exact of them, images by a pixel."""
+def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
+    """Return records as sorted (tag, step, value).
 
-    def plain(record: Record) -> Any:
+    The value of a histogram is its exact part, its range and its count; that of an image is one pixel.
+    """
+
+    def observation(record: Record) -> Any:
         if record.kind is Kind.HISTOGRAM:
             edges, counts = record.value.edges, record.value.counts
             return float(edges[0]), float(edges[-1]), int(counts.sum())
@@ -57,13 +60,13 @@ def recorded(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return int(record.value[0, 0, 0, 0])
         return float(record.value)
 
-    return sorted((record.tag, record.step, plain(record)) for record in records)
+    return sorted((record.tag, record.step, observation(record)) for record in records)
 
 
 def expected(
     observed: Mapping[str, Sequence[Sequence[float]]], step: int
 ) -> list[tuple[str, int, Any]]:
-    """What ``report`` records of executions and their lanes, tag by tag, as one point."""
+    """Return the observations of ``report`` when all executions and their lanes make one point."""
     points: list[tuple[str, int, Any]] = []
     for tag, executions in observed.items():
         values = [value for lanes in executions for value in lanes]
@@ -74,10 +77,10 @@ def expected(
         points += [(f"{tag}/scalars/a", step, total), (f"{tag}/scalars/b", step, -total)]
         points.append((f"{tag}/histogram", step, (-high, high, 2 * len(values))))
         points += [
-            (f"{tag}/watch/{what}{leaf}", step, float(f(values)))
-            for what, f in WATCHED.items()
+            (f"{tag}/watch/{statistic}{leaf}", step, float(f(values)))
+            for statistic, f in WATCHED.items()
             for leaf in ("", "/w")
         ]
-        # Lanes are a batch of images, of which the first few are kept: the first one is looked at.
+        # Lanes are a batch of images. jaxboard keeps the first few; `observations` reads the first.
         points.append((f"{tag}/image", step, int(executions[-1][0])))
     return sorted(points)

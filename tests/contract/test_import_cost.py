@@ -1,4 +1,4 @@
-"""``import jaxboard`` costs next to nothing beside ``import jax``."""
+"""``import jaxboard`` adds almost nothing to ``import jax``."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ LIMIT = 0.05  # seconds
 
 
 def heavy_after(statement: str) -> list[str]:
-    """Which of the heavy libraries a new interpreter has loaded after a statement."""
+    """Return the heavy libraries that a new interpreter has loaded after a statement."""
     program = f"{statement}\nimport sys\nprint(*sorted(set({HEAVY}) & set(sys.modules)))"
     return subprocess.check_output([sys.executable, "-c", program], text=True).split()
 
 
 def seconds_to_import(module: str, *, after: str) -> float:
-    """What importing a module adds in a new interpreter: the least of five, as noise only adds.
+    """Return the processor time of an import in a new interpreter, the least of five.
 
-    Of a processor's time, which an import spends all of its time with: what else runs here does not count.
+    Other processes do not count, and the least of several runs is the one with the least noise.
     """
     program = (
         f"import time, {after}\nbegan = time.process_time()\nimport {module}\n"
         "print(time.process_time() - began)"
     )
-    # An installed package is compiled; so is this one after the first import.
+    # An installed package has bytecode files. The first of these imports writes them for this one too.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return min(
         float(subprocess.check_output([sys.executable, "-c", program], env=environment))
@@ -44,12 +44,12 @@ def seconds_to_import(module: str, *, after: str) -> float:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    """TensorFlow, Flax and the others are imported by what needs them, when it does."""
+    """``import jaxboard`` loads no heavy library: the code that needs one imports it on first use."""
     assert heavy_after("import jaxboard") == []
 
 
 def test_the_check_sees_a_heavy_import() -> None:
-    """Were one of them imported, it would be named."""
+    """A heavy import is found."""
     assert "tensorboard" in heavy_after("import jaxboard, tensorboard")
 
 
@@ -59,5 +59,5 @@ def test_import_is_fast() -> None:
 
 
 def test_the_check_sees_a_slow_import() -> None:
-    """What takes longer is seen to: JAX itself does."""
+    """An import that takes longer fails the check: JAX itself does."""
     assert seconds_to_import("jax", after="sys") > LIMIT

@@ -1,4 +1,4 @@
-"""The package keeps its shape: imports follow the data, and only public JAX is used."""
+"""The structure of the package: the order of imports, the names of modules, and only public JAX."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import graphlib
 import importlib
 import pathlib
 import pkgutil
+from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
@@ -14,8 +16,10 @@ import jaxboard
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = ROOT / "jaxboard"
+LONGEST = 420
+"""Most lines of a module: one idea, which fits on a few screens."""
 
-# From the bottom up. A module may import what stands below it, and its neighbours in its own layer.
+# From the bottom up. A module may import modules of lower layers and of its own layer.
 LAYERS = (
     ("_errors", "_types"),
     ("_log", "_check", "_paths"),
@@ -40,7 +44,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 
 
 def modules(package: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Every module of a package by its full name."""
+    """Return every module of a package: full name -> path."""
     found = {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(package.parent).with_suffix("").parts
@@ -49,7 +53,7 @@ def modules(package: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> set[str]:
-    """The modules among ``known`` that a module imports, anywhere in it."""
+    """Return the modules among ``known`` that a module imports, also inside functions."""
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     named: list[str] = []
     for node in ast.walk(ast.parse(path.read_text())):
@@ -65,18 +69,18 @@ def imports(name: str, path: pathlib.Path, known: dict[str, pathlib.Path]) -> se
 
 
 def graph(package: pathlib.Path) -> dict[str, set[str]]:
-    """Module -> the modules of the same package that it imports."""
+    """Return module -> the modules of the same package that it imports."""
     known = modules(package)
     return {name: imports(name, path, known) for name, path in known.items()}
 
 
 def layer(module: str) -> str:
-    """The part of the package that a module belongs to."""
+    """Return the part of the package that a module belongs to."""
     return module.split(".")[1] if "." in module else module
 
 
 def upward(edges: dict[str, set[str]]) -> list[str]:
-    """The imports that go against the data."""
+    """Return the imports of a higher layer from a lower one."""
     return [
         f"{module} imports {target}"
         for module, targets in sorted(edges.items())
@@ -86,36 +90,37 @@ def upward(edges: dict[str, set[str]]) -> list[str]:
 
 
 def source_files() -> list[pathlib.Path]:
+    """Return every file with Python code."""
     folders = ("jaxboard", "tests", "benchmarks", "notebooks")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*")]
     return sorted(path for path in files if path.suffix in (".py", ".ipynb"))
 
 
 def test_every_module_has_a_layer() -> None:
-    """A new part of the package says where in the way of the data it stands."""
+    """Every part of the package has a place in the order of layers."""
     assert {layer(name) for name in modules(PACKAGE)} <= set(RANK)
 
 
 def test_imports_follow_the_data() -> None:
-    """Verbs import tracing, tracing the host side, that the sinks; nothing imports upwards."""
+    """Verbs import tracing, tracing imports the host side, the host side imports sinks, and never the reverse."""
     assert upward(graph(PACKAGE)) == []
 
 
 def test_there_are_no_cycles() -> None:
-    """No module imports, through any number of others, itself."""
+    """No module imports itself, directly or through other modules."""
     order = tuple(graphlib.TopologicalSorter(graph(PACKAGE)).static_order())
     assert set(order) == set(modules(PACKAGE))
 
 
 def test_only_run_composes() -> None:
-    """Nothing on the way of the data knows of runs: they are put together above it."""
+    """No layer below runs imports them: a run composes these layers."""
     edges = graph(PACKAGE)
     below = [name for name in edges if RANK[layer(name)] < RANK["_run"]]
     assert [name for name in below if any(layer(t) == "_run" for t in edges[name])] == []
 
 
 def test_the_check_sees_a_wrong_import(tmp_path: pathlib.Path) -> None:
-    """An import inside a function, relative, from a low layer to a high one is found."""
+    """A relative import inside a function, from a lower layer to a higher one, is found."""
     package = tmp_path / "jaxboard"
     for folder in ("_host", "_emit"):
         (package / folder).mkdir(parents=True)
@@ -129,9 +134,52 @@ def test_the_check_sees_a_wrong_import(tmp_path: pathlib.Path) -> None:
         graphlib.TopologicalSorter(edges).prepare()
 
 
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """Return the last parts that several full names share."""
+    counts = Counter(name.rpartition(".")[2] for name in names)
+    return sorted(name for name, count in counts.items() if count > 1)
+
+
+def test_module_names_are_unique() -> None:
+    """Each module name occurs once in the package, so that it identifies a module."""
+    assert repeated_names(modules(PACKAGE)) == []
+    assert repeated_names(["a.lanes", "b.lanes", "b.masks"]) == ["lanes"]
+
+
+def inner_underscores(names: Iterable[str]) -> list[str]:
+    """Return the names with an underscore after a private part."""
+    special = {"__main__"}
+    found = []
+    for name in names:
+        parts = [part.startswith("_") for part in name.split(".") if part not in special]
+        if sum(parts) > 1:
+            found.append(name)
+    return found
+
+
+def test_only_the_outermost_private_name_has_an_underscore() -> None:
+    """Private packages have plain file names: ``_trace/masks.py``, not ``_trace/_masks.py``."""
+    assert inner_underscores(modules(PACKAGE)) == []
+    names = ["jaxboard._trace._masks", "jaxboard._trace.masks", "jaxboard.sinks._columns"]
+    assert inner_underscores(names) == ["jaxboard._trace._masks"]
+
+
+def long_modules(package: pathlib.Path) -> dict[str, int]:
+    """Return the modules that are too long: full name -> number of lines."""
+    lengths = {name: len(path.read_text().splitlines()) for name, path in modules(package).items()}
+    return {name: length for name, length in lengths.items() if length > LONGEST}
+
+
+def test_modules_are_short(tmp_path: pathlib.Path) -> None:
+    """No module has more than 420 lines."""
+    assert long_modules(PACKAGE) == {}
+    (tmp_path / "long.py").write_text("\n" * 421)
+    assert list(long_modules(tmp_path).values()) == [421]
+
+
 @pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_only_public_jax_is_used(path: pathlib.Path) -> None:
-    """JAX's private modules are named nowhere, neither in code nor in the tests."""
+    """No file names a private module of JAX."""
     private = "jax." + "_src"
     assert private not in path.read_text()
     if path.suffix == ".py":
@@ -142,7 +190,7 @@ def test_only_public_jax_is_used(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(modules(PACKAGE)))
 def test_only_compat_tests_versions(name: str) -> None:
-    """What depends on a version of JAX or of Python stands in one file."""
+    """Only ``_compat.py`` reads a version of JAX or Python."""
     if layer(name) == "_compat":
         return
     tree = ast.parse(modules(PACKAGE)[name].read_text())
@@ -152,7 +200,7 @@ def test_only_compat_tests_versions(name: str) -> None:
 
 
 def test_every_module_imports() -> None:
-    """No file is shipped that cannot be imported."""
+    """Every module of the package can be imported."""
     found = {info.name for info in pkgutil.walk_packages(jaxboard.__path__, "jaxboard.")}
     assert found | {"jaxboard"} == set(modules(PACKAGE))
     for name in sorted(found):

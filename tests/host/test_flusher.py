@@ -9,11 +9,11 @@ import pytest
 from by_hand import DEADLINE, Pending, Plain, Started, frame, plan, record
 
 from jaxboard._errors import RunError
-from jaxboard._host.assembled import Assembled
 from jaxboard._host.buffer import Buffer
-from jaxboard._host.delivery import Delivery
+from jaxboard._host.complete_points import Assembled
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
+from jaxboard._host.outbox import Outbox
 from jaxboard.records import records
 from jaxboard.sinks import MemorySink
 
@@ -73,9 +73,9 @@ class Hung(Watched):
 def start(sink, *, flush_secs=NEVER, assembler=None, max_frames=1000, **options):
     lost = LostReports("'here'")
     buffer = Buffer(max_frames, 2**30, lost=lost, stall_secs=DEADLINE)
-    delivery = Delivery([sink], lost)
+    outbox = Outbox([sink], lost)
     flusher = Flusher(
-        buffer, assembler or Plain(), delivery, flush_secs=flush_secs, lost=lost, **options
+        buffer, assembler or Plain(), outbox, flush_secs=flush_secs, lost=lost, **options
     )
     flusher.start()
     return buffer, flusher
@@ -111,7 +111,7 @@ def test_a_request_at_the_time_of_a_timeout():
     lost = LostReports()
     buffer = Buffer(1000, 2**30, lost=lost)
     buffer.wake = Late()
-    flusher = Flusher(buffer, Plain(), Delivery([sink], lost), flush_secs=NEVER, lost=lost)
+    flusher = Flusher(buffer, Plain(), Outbox([sink], lost), flush_secs=NEVER, lost=lost)
     flusher.start()
     buffer.put(record(0))
     flusher.flush(DEADLINE)
@@ -147,7 +147,7 @@ def test_many_bytes_are_written_early():
     """Reports that were read wait for the period, unless they take much memory."""
     sink = Watched()
     buffer = Buffer(1000, 2**40)
-    flusher = Flusher(buffer, Plain(), Delivery([sink], LostReports()), flush_secs=NEVER)
+    flusher = Flusher(buffer, Plain(), Outbox([sink], LostReports()), flush_secs=NEVER)
     buffer.put(record(0))
     flusher._turn(woken=False, final=False, requested=False)
     assert len(buffer) == 0

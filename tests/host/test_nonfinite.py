@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
-from jaxboard._host.assembled import Assembled, NormsPoint
+from jaxboard._host.complete_points import Assembled, NormsPoint
 from jaxboard._host.nonfinite import NonFiniteMonitor
 from jaxboard._reduce.norms import Norms
 from jaxboard.sinks import MemorySink

@@ -12,9 +12,9 @@ from jaxboard.records import Kind
 MEAN = ReportSpec(Kind.SCALAR, "mean", "mean")
 
 
-def observation(value, step, spec=MEAN, *, own=False, weight=None):
+def observation(value, step, spec=MEAN, *, explicit_step=False, weight=None):
     state = reducer(spec).start(np.array(value, np.float32), weight, 0)
-    return Observation(spec, state, step, 1000.0 + step, own)
+    return Observation(spec, state, step, 1000.0 + step, explicit_step)
 
 
 def add(points, value, step, spec=MEAN, *, now=0.0, last=False, **options):
@@ -71,9 +71,9 @@ def test_own_steps_are_unrelated_to_the_steps_of_the_run():
     """A window in epochs is not complete just because the run is at a later step."""
     points = Points()
     epochs = ReportSpec(Kind.SCALAR, "e", "sum", every=2)
-    assert add(points, 1, 1, epochs, own=True, last=True) == []
+    assert add(points, 1, 1, epochs, explicit_step=True, last=True) == []
     assert seen(points.complete_before(1000)) == []
-    assert add(points, 2, 2, epochs, own=True, last=True) == [("e", 2, 3.0)]
+    assert add(points, 2, 2, epochs, explicit_step=True, last=True) == [("e", 2, 3.0)]
 
 
 def test_a_masked_value_makes_no_point():

@@ -68,7 +68,7 @@ def nothing_is_left():
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory):
-    """A run of 30 steps with a profile of steps 10 to 19, with work before it and evaluations between."""
+    """Return a run of 30 steps with a profile of steps 10 to 19, with work before it and evaluations between."""
     logdir = tmp_path_factory.mktemp("profiled") / "run"
     x, big = jnp.ones((32, 32)), jnp.ones((200, 200))
     before(big)  # compiles

@@ -37,7 +37,7 @@ def scoped_step(x):
 
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory):
-    """A run of 25 steps in real event files with a profile of steps 10 to 19."""
+    """Return a run of 25 steps in real event files with a profile of steps 10 to 19."""
     logdir = tmp_path_factory.mktemp("logs")
     x = jnp.ones((64, 64))
     with jb.Run(logdir / "train"), jb.profile(steps=range(10, 20)) as profiler:

@@ -55,7 +55,7 @@ def alone(inner, state):
 
 def each(lanes, state):
     found = dict.fromkeys(range(LANES))
-    return list((found | {k: plain(v) for k, v in lanes.each(on_host(state))}).values())
+    return list((found | {k: plain(v) for k, v in lanes.items(on_host(state))}).values())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind.name}-{spec.reduce}")

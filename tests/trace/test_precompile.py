@@ -43,7 +43,7 @@ def test_every_combination_of_what_is_due(windowed, shapes):
 
 
 def training(state, xs):
-    """A loop that reports each value, a window of two steps, and a sample on every third step."""
+    """Report in a loop each value, a window of two steps, and a sample on every third step."""
 
     def body(total, x):
         jb.scalar("x", x)

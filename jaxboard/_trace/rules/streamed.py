@@ -64,7 +64,7 @@ class Stream:
             size: the length of that axis.
             total: the number of iterations of the loop, if known.
         """
-        plan = dataclasses.replace(plan, rows=LoopChunk(size, total, self._bar))
+        plan = dataclasses.replace(plan, chunk=LoopChunk(size, total, self._bar))
         deliver(Packed(plan, arrays), advance=True)
 
 

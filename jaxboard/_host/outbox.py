@@ -1,4 +1,4 @@
-"""The delivery of batches to sinks: each sink receives each batch once, whatever faults occur.
+"""The outbox: batches on their way to the sinks. Each sink receives each batch once, whatever faults occur.
 
 The words for the state of a report are the same everywhere. It is **pending** once it is accepted here,
 **written** once every sink has flushed it, and **lost** if the run closes before that.
@@ -39,7 +39,7 @@ class SinkFault(NamedTuple):
         return f"{self.sink} failed: {describe(self.fault)}"
 
 
-class Delivery:
+class Outbox:
     """Pending batches, and the sinks that they are written to.
 
     Each sink has its own queue, so a failing sink does not delay the others. A sink that raises is assumed
@@ -58,10 +58,10 @@ class Delivery:
 
     Example:
         >>> from jaxboard.sinks import MemorySink
-        >>> delivery = Delivery([MemorySink(), MemorySink()], LostReports())
-        >>> delivery.offer([])
-        >>> delivery.flush()
-        >>> delivery.pending, delivery.has_room
+        >>> outbox = Outbox([MemorySink(), MemorySink()], LostReports())
+        >>> outbox.offer([])
+        >>> outbox.flush()
+        >>> outbox.pending, outbox.has_room
         (0, True)
     """
 

@@ -1,4 +1,4 @@
-"""Delivery: each sink receives each batch exactly once, whatever the other sinks do."""
+"""Outbox: each sink receives each batch exactly once, whatever the other sinks do."""
 
 import logging
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxboard as jb
-from jaxboard._host.delivery import Delivery
 from jaxboard._host.lost import LostReports
+from jaxboard._host.outbox import Outbox
 from jaxboard.records import Batch, Kind, Record
 from jaxboard.sinks import MemorySink, Sink, TensorBoardSink
 
@@ -78,13 +78,13 @@ def steps(sink: Flaky) -> list[int]:
     return [record.step for record in sink.flushed]
 
 
-def make(*sinks: Sink, **options) -> tuple[Delivery, LostReports]:
+def make(*sinks: Sink, **options) -> tuple[Outbox, LostReports]:
     lost = LostReports()
-    return Delivery(sinks, lost, **options), lost
+    return Outbox(sinks, lost, **options), lost
 
 
-def summary(delivery: Delivery) -> list[str]:
-    return [str(fault) for fault in delivery.faults]
+def summary(outbox: Outbox) -> list[str]:
+    return [str(fault) for fault in outbox.faults]
 
 
 @given(
@@ -94,16 +94,16 @@ def summary(delivery: Delivery) -> list[str]:
 def test_every_batch_arrives_exactly_once_and_in_order(faults, groups):
     """Whichever writes and flushes fail in whichever sinks, nothing is lost, repeated or reordered."""
     flaky = [Flaky(list(pattern)) for pattern in faults]
-    delivery, lost = make(*flaky)
+    outbox, lost = make(*flaky)
     expected = 0
     for count in groups:
         for _ in range(count):
-            delivery.offer(batch(expected))
+            outbox.offer(batch(expected))
             expected += 1
-            delivery.flush()
+            outbox.flush()
         for _ in range(20):
-            delivery.flush()
-        assert (delivery.pending, delivery.faults, delivery.has_room) == (0, [], True)
+            outbox.flush()
+        assert (outbox.pending, outbox.faults, outbox.has_room) == (0, [], True)
     assert [steps(each) for each in flaky] == [list(range(expected))] * len(flaky)
     assert lost.count == 0
 
@@ -111,36 +111,36 @@ def test_every_batch_arrives_exactly_once_and_in_order(faults, groups):
 def test_a_failing_write_does_not_keep_the_batch_from_other_sinks():
     """The sinks before and after the failing one receive the batch immediately, and only once."""
     first, bad, last = MemorySink(), Flaky([True]), MemorySink()
-    delivery, _ = make(first, bad, last)
-    delivery.offer(batch(3))
-    delivery.flush()
-    assert summary(delivery) == ["Flaky failed: OSError: disk full"]
-    assert (len(first.records), len(last.records), delivery.pending) == (1, 1, 1)
-    delivery.flush()
-    assert (len(first.records), len(last.records), delivery.pending) == (1, 1, 0)
+    outbox, _ = make(first, bad, last)
+    outbox.offer(batch(3))
+    outbox.flush()
+    assert summary(outbox) == ["Flaky failed: OSError: disk full"]
+    assert (len(first.records), len(last.records), outbox.pending) == (1, 1, 1)
+    outbox.flush()
+    assert (len(first.records), len(last.records), outbox.pending) == (1, 1, 0)
     assert steps(bad) == [3]
-    assert summary(delivery) == []
+    assert summary(outbox) == []
 
 
 def test_batches_after_a_fault_wait_for_it():
     """A sink that missed a batch gets it before the next one."""
     bad = Flaky([True])
-    delivery, _ = make(bad, MemorySink())
-    delivery.offer(batch(1))
-    delivery.flush()
-    delivery.offer(batch(2))
-    delivery.flush()
+    outbox, _ = make(bad, MemorySink())
+    outbox.offer(batch(1))
+    outbox.flush()
+    outbox.offer(batch(2))
+    outbox.flush()
     assert steps(bad) == [1, 2]
 
 
 def test_batches_before_one_that_keeps_failing_are_written_once():
     """After a fault each batch is flushed separately, so it is not written again with every retry."""
     picky = Picky(2)
-    delivery, _ = make(picky, MemorySink())
+    outbox, _ = make(picky, MemorySink())
     for step in range(4):
-        delivery.offer(batch(step))
+        outbox.offer(batch(step))
     for _ in range(3):
-        delivery.flush()
+        outbox.flush()
     assert steps(picky) == [0, 1]
     assert picky.attempts == [0, 1, 2, 0, 1, 2, 2]
 
@@ -183,11 +183,11 @@ def test_reports_that_a_broken_sink_never_accepted_are_lost():
 def test_a_fault_is_logged_with_the_sink_and_its_cause(caplog):
     """Each failing sink is named, once for each fault, and the recovery is logged when none fails any more."""
     bad, worse = Flaky([True]), Flaky([True, True])
-    delivery, _ = make(bad, MemorySink(), worse)
-    delivery.offer(batch(0))
+    outbox, _ = make(bad, MemorySink(), worse)
+    outbox.offer(batch(0))
     with caplog.at_level(logging.INFO, logger="jaxboard"):
         for _ in range(4):
-            delivery.flush()
+            outbox.flush()
     assert [entry.getMessage().partition("\n")[0] for entry in caplog.records] == [
         "jaxboard, run run: Flaky failed: OSError: disk full",
         "jaxboard, run run: earlier write failures have been resolved.",
@@ -196,44 +196,44 @@ def test_a_fault_is_logged_with_the_sink_and_its_cause(caplog):
 
 def test_pending_batches_are_bounded():
     """Above the limit, and while every sink fails, no further batch is accepted."""
-    delivery, _ = make(Broken(), MemorySink(), max_bytes=7)
-    assert (delivery.has_room, delivery.pending) == (True, 0)
+    outbox, _ = make(Broken(), MemorySink(), max_bytes=7)
+    assert (outbox.has_room, outbox.pending) == (True, 0)
     for step in range(2):
-        delivery.offer(batch(step))
-        delivery.flush()
-        assert (delivery.has_room, delivery.pending) == (step == 0, step + 1)
-    delivery, _ = make(Broken(), Broken())
-    delivery.offer(batch(0))
-    delivery.flush()
-    assert not delivery.has_room
+        outbox.offer(batch(step))
+        outbox.flush()
+        assert (outbox.has_room, outbox.pending) == (step == 0, step + 1)
+    outbox, _ = make(Broken(), Broken())
+    outbox.offer(batch(0))
+    outbox.flush()
+    assert not outbox.has_room
 
 
 def test_close_writes_what_was_offered_without_a_flush():
     """A batch that is offered last is written by close()."""
     sink = Flaky()
-    delivery, lost = make(sink)
-    delivery.offer(batch(0))
-    delivery.close()
+    outbox, lost = make(sink)
+    outbox.offer(batch(0))
+    outbox.close()
     assert (steps(sink), sink.closed, lost.count) == ([0], True, 0)
 
 
 def test_close_gives_each_batch_a_second_chance():
     """A sink may recover at close by opening a new file."""
     sink = Flaky([True, True])
-    delivery, lost = make(sink)
+    outbox, lost = make(sink)
     for step in range(3):
-        delivery.offer(batch(step))
-    delivery.close()
+        outbox.offer(batch(step))
+    outbox.close()
     assert (steps(sink), lost.count) == ([0, 1, 2], 0)
 
 
 def test_close_skips_batches_that_cannot_be_written():
     """A batch that fails twice is lost, and later ones are written."""
     sink = Picky(1, 3)
-    delivery, lost = make(sink)
+    outbox, lost = make(sink)
     for step in range(5):
-        delivery.offer(batch(step))
-    delivery.close()
+        outbox.offer(batch(step))
+    outbox.close()
     assert steps(sink) == [0, 2, 4]
     error = lost.take_error()
     assert str(error).splitlines() == [
@@ -248,10 +248,10 @@ def test_close_skips_batches_that_cannot_be_written():
 def test_close_stops_if_two_batches_in_a_row_fail():
     """A sink that is down costs a few attempts, however many batches are pending."""
     sink = Picky(*range(100))
-    delivery, lost = make(sink)
+    outbox, lost = make(sink)
     for step in range(100):
-        delivery.offer(batch(step))
-    delivery.close()
+        outbox.offer(batch(step))
+    outbox.close()
     assert sink.attempts == [0, 0, 0, 1, 1]
     assert lost.count == 100
 
@@ -259,28 +259,28 @@ def test_close_stops_if_two_batches_in_a_row_fail():
 def test_equal_batches_are_different_batches():
     """Two batches with equal contents are both written."""
     good = MemorySink()
-    delivery, _ = make(good)
-    delivery.offer(batch(1))
-    delivery.offer(batch(1))
-    delivery.flush()
+    outbox, _ = make(good)
+    outbox.offer(batch(1))
+    outbox.offer(batch(1))
+    outbox.flush()
     assert len(good.records) == 2
 
 
 def test_one_list_offered_twice_is_written_twice():
-    """The delivery does not identify batches by their list."""
+    """The outbox does not identify batches by their list."""
     good, item = MemorySink(), batch(1)
-    delivery, _ = make(good)
-    delivery.offer(item)
-    delivery.offer(item)
-    delivery.flush()
+    outbox, _ = make(good)
+    outbox.offer(item)
+    outbox.offer(item)
+    outbox.flush()
     assert len(good.records) == 2
 
 
 def test_close_reaches_every_sink():
     """One sink that fails to close does not keep the others open."""
     bad, good = Flaky([True]), Flaky()
-    delivery, lost = make(bad, good)
-    delivery.close()
+    outbox, lost = make(bad, good)
+    outbox.close()
     assert (bad.closed, good.closed) == (True, True)
     assert "1: Flaky could not be closed: OSError: disk full" in str(lost.take_error())
 
@@ -293,9 +293,9 @@ def test_working_sinks_close_first():
         def close(self) -> None:
             order.append(len(self.flushed))
 
-    delivery, _ = make(Noting([True] * 100), Noting())
-    delivery.offer(batch(0))
-    delivery.close()
+    outbox, _ = make(Noting([True] * 100), Noting())
+    outbox.offer(batch(0))
+    outbox.close()
     assert order == [1, 0]
 
 
@@ -306,12 +306,12 @@ def test_open_reaches_every_sink(tmp_path, caplog):
         def open(self) -> None:
             raise OSError("no route to host")
 
-    delivery, lost = make(MemorySink(), Unopenable(), TensorBoardSink(tmp_path / "run"))
-    delivery.open()
+    outbox, lost = make(MemorySink(), Unopenable(), TensorBoardSink(tmp_path / "run"))
+    outbox.open()
     assert len(list((tmp_path / "run").iterdir())) == 1
     assert "Unopenable failed: OSError: no route to host" in caplog.text
     assert lost.count == 0
-    delivery.close()
+    outbox.close()
 
 
 def test_something_else_than_a_sink():
@@ -329,10 +329,10 @@ def test_something_else_than_a_sink():
 
 def test_every_failing_sink_is_named():
     """The faults list each sink that fails, with its exception."""
-    delivery, _ = make(Broken(), Flaky([True]))
-    delivery.offer(batch(0))
-    delivery.flush()
-    assert summary(delivery) == [
+    outbox, _ = make(Broken(), Flaky([True]))
+    outbox.offer(batch(0))
+    outbox.flush()
+    assert summary(outbox) == [
         "Broken failed: OSError: no route to host",
         "Flaky failed: OSError: disk full",
     ]

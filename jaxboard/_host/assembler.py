@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
 from jaxboard._host import seed_runs
-from jaxboard._host.assembled import Assembled, Point, make_point
+from jaxboard._host.complete_points import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.notices import Notices
 from jaxboard._host.points import Points
@@ -78,11 +78,13 @@ class Assembler:
                 group = groups.setdefault((id(item.plan), item.open), (position, []))
                 group[1].append(item)
             elif isinstance(item, Observation):
-                values.append(_OpenValue(position, item, item.own))
-                reached = reached if item.own else max(reached, item.step)
+                values.append(_OpenValue(position, item, item.explicit_step))
+                reached = reached if item.explicit_step else max(reached, item.step)
             else:
                 records.append(item)
-        batches += [(position, FrameBatch.joined(group)) for position, group in groups.values()]
+        batches += [
+            (position, FrameBatch.concatenate(group)) for position, group in groups.values()
+        ]
         points: list[Point] = []
         for position, batch in batches:
             reached = max(reached, int(batch.steps.max()))
@@ -115,7 +117,7 @@ class Assembler:
         return Assembled.of(map(self._notices.plain, points))
 
     def _loop_batch(self, frame: Frame) -> FrameBatch | None:
-        chunk, slot = frame.plan.rows, frame.plan.step
+        chunk, slot = frame.plan.chunk, frame.plan.step
         if chunk is None or slot is None:
             return None
         loop = frame.plan.entries
@@ -123,7 +125,7 @@ class Assembler:
         iterations = progress.iterations + chunk.size
         if _has_more(chunk, iterations):
             self._loops[loop] = _LoopProgress(frame.wall_time, iterations)
-        return FrameBatch.of_rows(frame, slot, progress.wall_time)
+        return FrameBatch.from_chunk(frame, slot, progress.wall_time)
 
 
 def _has_more(chunk: LoopChunk, iterations: int) -> bool:
@@ -186,7 +188,7 @@ def _open_values(batch: FrameBatch, position: int) -> Iterator[_OpenValue]:
             if own_steps is not None:
                 for inner, own_step in enumerate(own_steps[index]):
                     inner_state = _state_at(state, inner)
-                    value = Observation(spec, inner_state, own_step, wall_time, own=True)
+                    value = Observation(spec, inner_state, own_step, wall_time, explicit_step=True)
                     yield _OpenValue(position, value, last=True)
             elif spec.windowed or step % spec.every == 0:
                 last = last_entries[spec] is entry and not batch.open

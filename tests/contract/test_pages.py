@@ -1,0 +1,59 @@
+"""The pages link to files that exist, and name source files that exist."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDERS = ("docs", "benchmarks", "jaxboard", "notebooks", "tests")
+PAGES = [
+    path
+    for path in sorted([*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*"))])
+    if path.suffix in (".md", ".ipynb") and ".ipynb_checkpoints" not in path.parts
+]
+
+FILE = re.compile(r"`(jaxboard/[\w/.]+?)`")
+EXAMPLES = {"jaxboard/_reduce/audio.py"}
+"""The file that "Adding a kind of report" creates."""
+
+
+def missing_links(page: pathlib.Path, text: str) -> list[str]:
+    """Return the relative links of a page whose file or heading does not exist."""
+    missing = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            missing.append(link)
+    return missing
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_exist(page: pathlib.Path) -> None:
+    """Every relative link of a page leads to a file, and to a heading if it names one."""
+    assert missing_links(page, page.read_text()) == []
+
+
+def test_named_files_exist() -> None:
+    """Every path in jaxboard/ that CONTRIBUTING.md names exists."""
+    named = set(FILE.findall((ROOT / "CONTRIBUTING.md").read_text())) - EXAMPLES
+    assert "jaxboard/_trace/masks.py" in named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_check_finds_a_missing_link() -> None:
+    """A missing file and a missing heading are found; an existing heading is not."""
+    page = ROOT / "CONTRIBUTING.md"
+    text = "[a](nowhere.md) [b](README.md#nowhere) [c](README.md#install) [d](https://example.com)"
+    assert missing_links(page, text) == ["nowhere.md", "README.md#nowhere"]
