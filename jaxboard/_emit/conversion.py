@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import numbers
+from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def _converted(tag: str, value: object) -> Array:
         if convert is not None:
             return convert()
         if hasattr(value, "__dlpack__") and hasattr(value, "detach"):  # a tensor of PyTorch
-            return _of_tensor(value.detach())
+            return _of_tensor(cast("_Tensor", value))
         # A copy, because users may write into their array afterwards. ``copy=`` of np.array would
         # reach the ``__array__`` of other libraries, and many do not know it.
         return np.array(np.asarray(value))
@@ -64,8 +65,13 @@ def _converted(tag: str, value: object) -> Array:
         raise report_error(tag, f"expected numbers, got {describe_object(value)}.") from error
 
 
-def _of_tensor(tensor: object) -> np.ndarray:
-    """Return a tensor of another library as a NumPy array."""
+class _Tensor(Protocol):
+    def detach(self) -> object: ...
+
+
+def _of_tensor(tracked: _Tensor) -> np.ndarray:
+    """Return a tensor of PyTorch as a NumPy array."""
+    tensor = tracked.detach()
     try:
         return np.array(np.asarray(tensor))
     except (TypeError, RuntimeError):

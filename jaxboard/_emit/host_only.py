@@ -20,7 +20,7 @@ class HasFigure(Protocol):
     """An object with a matplotlib figure, such as axes, or a grid of seaborn."""
 
     @property
-    def figure(self) -> Figure: ...
+    def figure(self) -> object: ...
 
 
 FigureLike: TypeAlias = "Figure | HasFigure"
@@ -140,7 +140,10 @@ def _figure_of(tag: str, value: object) -> Figure:
         raise arguments.report_error(
             tag, f"expected a matplotlib figure, got the module {value.__name__}. Pass plt.gcf()."
         )
-    for candidate in (value, getattr(value, "figure", None), getattr(value, "fig", None)):
+    inner = getattr(value, "figure", None)
+    # The figure of axes may be a part of a figure, which has one too.
+    outer = getattr(inner, "figure", None)
+    for candidate in (value, inner, outer, getattr(value, "fig", None)):
         if hasattr(candidate, "savefig") and hasattr(candidate, "dpi"):
             return cast("Figure", candidate)
     if isinstance(value, list | tuple) and value:

@@ -15,7 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def scope(name: str) -> contextlib.AbstractContextManager[None]:
+def scope(name: str) -> Scope:
     """Prefix the tags of a ``with`` block with ``name/``.
 
     The prefix holds in the current thread, in the current asyncio task, and in tasks that the block starts. A
@@ -36,10 +36,10 @@ def scope(name: str) -> contextlib.AbstractContextManager[None]:
         'encoder/norm'
     """
     arguments.check_tag(name)
-    return _Scope(name)
+    return Scope(name)
 
 
-class _Scope(contextlib.AbstractContextManager[None]):
+class Scope(contextlib.AbstractContextManager[None]):
     """The context manager, and decorator, that :func:`scope` returns. It may be entered several times."""
 
     def __init__(self, name: str):
@@ -49,7 +49,7 @@ class _Scope(contextlib.AbstractContextManager[None]):
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
-            with _Scope(self._name):
+            with Scope(self._name):
                 return function(*args, **kwargs)
 
         return in_scope

@@ -55,7 +55,7 @@ def _leaves(tree: PyTree, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         if not _is_box(leaf):
             yield "/".join(names), leaf
             continue
-        # A box is a node with one child; the name of that says nothing.
+        # A box is a node with one child, whose name is of no use.
         for inner, value in jax.tree_util.tree_leaves_with_path(leaf):
             rest = (jax.tree_util.keystr((key,), simple=True) for key in inner[1:])
             yield "/".join((*names, *rest)), value

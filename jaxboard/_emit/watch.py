@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -144,7 +145,7 @@ def _as_floats(tag: str, leaf: object) -> jax.Array | None:
     dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
     if hasattr(leaf, "__dlpack__") and not isinstance(leaf, jax.Array | np.ndarray):
         # The dtype of another library means nothing to JAX.
-        leaf = conversion.as_array(tag, leaf)
+        leaf = conversion.as_array(tag, cast("Reportable", leaf))
         dtype = leaf.dtype
     try:
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):

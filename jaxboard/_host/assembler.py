@@ -12,7 +12,7 @@ from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Obse
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
-from jaxboard._host.notices import Notices
+from jaxboard._host.hints import Hints
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
 from jaxboard._reduce import State, reducer
@@ -49,12 +49,12 @@ class Assembler:
     """Makes points from the contents of the buffer. Used by one thread, the flusher.
 
     Args:
-        notices: the notices of the run.
+        hints: the hints of the run.
     """
 
-    def __init__(self, notices: Notices | None = None) -> None:
-        self._notices = notices or Notices()
-        self._points = Points(self._notices.check_count)
+    def __init__(self, hints: Hints | None = None) -> None:
+        self._hints = hints or Hints()
+        self._points = Points(self._hints.check_count)
         self._loops: dict[tuple[Entry, ...], _LoopProgress] = {}
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:
@@ -114,7 +114,7 @@ class Assembler:
         return self._assembled(self._points.finish())
 
     def _assembled(self, points: Iterable[Point]) -> Assembled:
-        return Assembled.of(map(self._notices.plain, points))
+        return Assembled.of(map(self._hints.plain, points))
 
     def _loop_batch(self, frame: Frame) -> FrameBatch | None:
         chunk, slot = frame.plan.chunk, frame.plan.step

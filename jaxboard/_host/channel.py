@@ -127,7 +127,7 @@ class Channel:
 
     @property
     def counts_steps(self) -> bool:
-        """Whether an instrumented function was called, or the step was set since the run was opened."""
+        """True if the run took a step, or its step was set, since it was opened."""
         return self._was_given_step or self._next != self._current
 
 

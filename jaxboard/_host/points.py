@@ -16,7 +16,7 @@ import numpy as np
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Point, make_point
-from jaxboard._host.notices import MANY_VALUES
+from jaxboard._host.hints import MANY_VALUES
 from jaxboard._reduce import State, reducer
 
 

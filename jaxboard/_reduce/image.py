@@ -29,7 +29,7 @@ class Pixels(NamedTuple):
     Attributes:
         images: uint8[N, H, W, C].
         limits: float32[2], the smallest and the largest finite value before clipping, and 0 and 1 if no value
-            lies outside of these.
+            is outside of these.
     """
 
     images: Array

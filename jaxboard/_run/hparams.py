@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._errors import UsageError
@@ -55,10 +56,9 @@ def _fields(value: object) -> Mapping[object, object] | None:
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, argparse.Namespace | types.SimpleNamespace):
-        return dict(vars(value))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return dict(zip(getattr(value, "_fields"), value, strict=True))  # noqa: B009 (for pyright)
-    for name in ("items", "model_dump", "to_dict"):
+        return dict(vars(value).items())
+    # The methods of NamedTuples, of configuration objects, and of models of pydantic.
+    for name in ("_asdict", "items", "model_dump", "to_dict"):
         method = getattr(value, name, None)
         if callable(method):
             made = cast("Callable[[], Iterable[tuple[object, object]]]", method)()
@@ -77,9 +77,9 @@ def _shown(name: str, value: object) -> object:
     if fields is not None:
         return _nested(f"{name}/", fields)
     if isinstance(value, list | tuple):
-        items = cast("Iterable[object]", value)
-        return type(value)(_shown(name, item) for item in items)
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        items = [_shown(name, item) for item in cast("Iterable[object]", value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise UsageError(
             f"Run(hparams=...): {name!r} is a PRNG key, {value.dtype}. Report the seed that it was made of."
         )

@@ -17,9 +17,9 @@ from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
 from jaxboard._host.flusher import Flusher
+from jaxboard._host.hints import Hints
 from jaxboard._host.lost import LostReports
 from jaxboard._host.nonfinite import Policy, make_monitor
-from jaxboard._host.notices import Notices
 from jaxboard._host.outbox import Outbox
 from jaxboard._log import logger
 from jaxboard._process import rank
@@ -144,7 +144,7 @@ class Run(VerbMethods):
         self._channel = channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(Notices(lost.name, lambda: channel.counts_steps)),
+            Assembler(Hints(lost.name, lambda: channel.counts_steps)),
             Outbox(_sinks(self.logdir, first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,

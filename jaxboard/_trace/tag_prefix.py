@@ -42,7 +42,7 @@ class OpenScope:
 
 
 class _Usage:
-    """Whether any scope was entered in this process. Programs without scopes skip all checks."""
+    """A flag: whether any scope was entered in this process. Programs without scopes skip all checks."""
 
     __slots__ = ("any",)
 

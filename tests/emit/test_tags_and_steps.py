@@ -1,5 +1,7 @@
 """Tags and steps that no event file can hold raise at the call, and cost no other report."""
 
+# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+
 from __future__ import annotations
 
 import os
@@ -132,7 +134,7 @@ def set_step():
     ids=["run.step", "Run(step=)", "instrument(step=)", "instrument(step=) of a plain function"],
 )
 def test_a_step_of_the_run_beyond_64_bits(give):
-    """So does a step that is given to the run, or that a step function returns."""
+    """A step that is given to the run, or that a step function returns, is checked too."""
     with capture(), pytest.raises(jb.UsageError, match="64 bits"):
         give()
 

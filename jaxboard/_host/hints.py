@@ -1,4 +1,4 @@
-"""Notices about reports that arrive, but probably not as intended. Each is logged once.
+"""Hints about reports that arrive, but probably not as intended. Each is logged once.
 
 They are found on the flusher's thread, where a warnings filter set to "error" must not raise. They are
 therefore logged.
@@ -28,8 +28,8 @@ _ONE_POINT = (
 )
 
 
-class Notices:
-    """The notices of one run. Used by one thread, the flusher.
+class Hints:
+    """The hints of one run. Used by one thread, the flusher.
 
     Args:
         name: the run, for messages.
@@ -43,14 +43,14 @@ class Notices:
         self._has_one_point = False
 
     def check_count(self, tag: str, step: int, count: int) -> None:
-        """Notice that many values became one point because nothing counts steps."""
+        """Log that many values became one point because nothing counts steps."""
         if self._has_one_point or count < MANY_VALUES or self._counts_steps():
             return
         self._has_one_point = True
         self._log(_ONE_POINT.format(count, tag, step))
 
     def plain(self, point: Point) -> Point:
-        """Return a point as sinks receive it, and notice that images were clipped."""
+        """Return a point as sinks receive it, and log that images were clipped."""
         if not isinstance(point, Record) or not isinstance(point.value, ClippedImages):
             return point
         images = point.value

@@ -1,4 +1,6 @@
-"""Notices of reports that became one point because nothing counts steps."""
+"""Hints about reports that became one point because nothing counts steps."""
+
+# pyright: reportOptionalMemberAccess=false
 
 from __future__ import annotations
 
@@ -38,8 +40,8 @@ def jitted_loop():
 
 
 @pytest.mark.parametrize("loop", [plain_loop, loop_of_arrays, jitted_loop])
-def test_a_forgotten_step_is_noticed_once(loop, caplog):
-    """Many values of one tag without a step are noticed once, with the tag and what to do."""
+def test_a_forgotten_step_is_logged_once(loop, caplog):
+    """Many values of one tag without a step are logged once, with the tag and what to do."""
     with caplog.at_level(logging.WARNING, logger="jaxboard"), capture() as records:
         loop()
         loop()
@@ -93,7 +95,7 @@ def few():
     "program", [evaluation, evaluation_on_the_host, scan, lanes, own_steps, epochs, few]
 )
 def test_points_of_many_values_on_purpose(program, caplog):
-    """Evaluations, scans, lanes and explicit steps make points of many values, and no notice."""
+    """Evaluations, scans, lanes and explicit steps make points of many values, and no hint."""
     with caplog.at_level(logging.WARNING, logger="jaxboard"), capture():
         program()
     assert caplog.messages == []
