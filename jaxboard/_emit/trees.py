@@ -102,4 +102,6 @@ def _joined(tag: str, node: object) -> Any:
     leaves = [conversion.as_array(tag, leaf) for leaf in jax.tree.leaves(node)]
     if all(isinstance(leaf, np.ndarray) for leaf in leaves):
         return np.stack(leaves)
-    return jax.numpy.stack([jax.numpy.asarray(leaf) for leaf in leaves])
+    # Strict promotion is a rule for the user's own arithmetic.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.numpy.stack([jax.numpy.asarray(leaf) for leaf in leaves])

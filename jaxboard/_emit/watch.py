@@ -15,6 +15,7 @@ from jaxboard._emit import arguments, conversion
 from jaxboard._emit.array import histogram
 from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
+from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
 from jaxboard._host.channel import active
 from jaxboard._reduce import NormsOptions
@@ -143,9 +144,14 @@ def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
 def _as_floats(tag: str, leaf: object) -> jax.Array | None:
     """Return a leaf as an array of floats or complex numbers, or None if it holds something else."""
     dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
-    if hasattr(leaf, "__dlpack__") and not isinstance(leaf, jax.Array | np.ndarray):
-        # The dtype of another library means nothing to JAX.
-        leaf = conversion.as_array(tag, cast("Reportable", leaf))
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic) and hasattr(leaf, "__array__"):
+        # JAX does not know the dtypes of other libraries.
+        try:
+            leaf = conversion.as_array(tag, cast("Reportable", leaf))
+        except ReportError:
+            if hasattr(leaf, "__dlpack__"):  # a tensor, which the user expects to see
+                raise
+            return None
         dtype = leaf.dtype
     try:
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):

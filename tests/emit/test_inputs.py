@@ -655,3 +655,48 @@ def test_clipping_on_a_device_is_logged(case, caplog):
     assert "from -2 to -2" in caplog.text
     assert "'fine'" not in caplog.text
     assert all(record.value.dtype == np.uint8 for record in records)
+
+
+@pytest.mark.parametrize("promotion", ["standard", "strict"])
+def test_every_statistic_with_64_bit_types(promotion):
+    """All statistics of leaves of 16, 32 and 64 bits work in 64-bit mode, also in loops and branches."""
+
+    def report(tree):
+        jb.watch("w", tree, relative_to=tree)
+        jb.histogram("h", [tree["a"][0], tree["b"][0]])
+        return tree
+
+    def loop(tree):
+        body = lambda tree, _: (jax.lax.cond(tree["a"][0] > 0, report, lambda x: x, tree), None)  # noqa: E731
+        return jax.lax.scan(body, tree, None, length=3)[0]
+
+    with jax.enable_x64(True), jax.numpy_dtype_promotion(promotion):
+        tree = {
+            "a": jnp.ones(3),
+            "b": jnp.ones(3, jnp.float32),
+            "c": jnp.ones(70_000, jnp.bfloat16),
+        }
+        with capture() as records:
+            jb.instrument(jax.jit(loop))(tree)
+        counts = {r.tag: int(r.value.counts.sum()) for r in records if r.tag.startswith("h")}
+        assert counts == {"h": 6}
+        with capture() as host:
+            report(tree)
+        assert {record.tag for record in host} == {record.tag for record in records}
+
+
+class Series:
+    """A column of a table, as those of pandas: an array with a dtype of its own."""
+
+    def __init__(self, values):
+        self.values = np.array(values)
+        self.dtype = "its own"
+
+    def __array__(self, dtype=None):
+        return np.asarray(self.values, dtype)
+
+
+def test_columns_of_tables_in_a_watched_tree():
+    """Columns of floats are watched; columns of texts are left out."""
+    tree = {"floats": Series([1.0, 2.0]), "texts": Series(["a", "b"])}
+    assert tags_of(jb.watch, tree, what="max") == ["x/max"]
