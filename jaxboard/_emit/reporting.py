@@ -16,7 +16,7 @@ from jaxboard._emit import arguments, conversion
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Composite, Observation, ReportSpec
 from jaxboard._host.channel import Channel, active
-from jaxboard._host.hints import CLIPPED
+from jaxboard._host.clipping import CLIPPED
 from jaxboard._reduce import reducer
 from jaxboard._reduce.image import Pixels
 from jaxboard._trace import context

@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
 from jaxboard._host import seed_runs
+from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
-from jaxboard._host.hints import Hints
+from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
 from jaxboard._reduce import State, reducer
@@ -49,12 +50,16 @@ class Assembler:
     """Makes points from the contents of the buffer. Used by one thread, the flusher.
 
     Args:
-        hints: the hints of the run.
+        missing_steps: warns if many values have no step of their own. By default nothing does.
+        clipping: warns if images were clipped.
     """
 
-    def __init__(self, hints: Hints | None = None) -> None:
-        self._hints = hints or Hints()
-        self._points = Points(self._hints.check_count)
+    def __init__(
+        self, missing_steps: MissingSteps | None = None, clipping: ClippingLog | None = None
+    ) -> None:
+        self._missing_steps = missing_steps
+        self._clipping = clipping or ClippingLog()
+        self._points = Points()
         self._loops: dict[tuple[Entry, ...], _LoopProgress] = {}
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:
@@ -64,6 +69,8 @@ class Assembler:
             items: the reports, in order.
             now: the flusher's clock, in seconds.
         """
+        if self._missing_steps is not None:
+            self._missing_steps.observe(items)
         records: list[Point] = []
         values: list[_OpenValue] = []
         batches: list[tuple[int, FrameBatch]] = []
@@ -114,7 +121,7 @@ class Assembler:
         return self._assembled(self._points.finish())
 
     def _assembled(self, points: Iterable[Point]) -> Assembled:
-        return Assembled.of(map(self._hints.plain, points))
+        return Assembled.of(map(self._clipping.plain, points))
 
     def _loop_batch(self, frame: Frame) -> FrameBatch | None:
         chunk, slot = frame.plan.chunk, frame.plan.step

@@ -35,11 +35,13 @@ class Channel:
             each with the last step that is in it.
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
-        warned: keys of warnings that this run has issued.
+        warned: the keys of the warnings that this run has issued.
     """
 
     __slots__ = (
         "_current",
+        "_evaluated",
+        "_first",
         "_lock",
         "_next",
         "_was_given_step",
@@ -52,8 +54,10 @@ class Channel:
 
     def __init__(self, buffer: Buffer, step: int = 0, name: str = "run"):
         self._lock = threading.Lock()
+        self._first = step
         self._next = step
         self._current = step
+        self._evaluated = False
         self._was_given_step = False
         self.name = name
         self.warned: set[Hashable] = set()
@@ -76,7 +80,7 @@ class Channel:
                 self._was_given_step = True
             return step
         if not advance:
-            self._was_given_step = True
+            self._evaluated = True
             return self._current
         with self._lock:
             step = self._next
@@ -109,6 +113,15 @@ class Channel:
             self.put_window(accumulators, last)
 
     @property
+    def has_steps(self) -> bool:
+        """True if the program counts steps: one was set, or an instrumented function was called."""
+        return (
+            self._evaluated
+            or self._was_given_step
+            or not self._first == self._current == self._next
+        )
+
+    @property
     def current(self) -> int:
         """The last step taken, or :attr:`step` if no step was taken since that was set."""
         return self._current
@@ -124,11 +137,6 @@ class Channel:
             self._next = step
             self._current = step
             self._was_given_step = True
-
-    @property
-    def counts_steps(self) -> bool:
-        """True if the run took a step, or its step was set, since it was opened."""
-        return self._was_given_step or self._next != self._current
 
 
 class _Slot:

@@ -8,7 +8,7 @@ immediately.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Point, make_point
-from jaxboard._host.hints import MANY_VALUES
 from jaxboard._reduce import State, reducer
 
 
@@ -28,7 +27,6 @@ class _OpenPoint:
         newest_step: the step of the newest value.
         wall_time: when that value was reported.
         state: the merged values.
-        count: how many values those are.
         unwritten: whether it has changed since it was last written.
         changed_at: when it last changed, by the flusher's clock.
         explicit_step: whether the user gave the step. It is then unrelated to the steps of the run.
@@ -36,7 +34,6 @@ class _OpenPoint:
 
     __slots__ = (
         "changed_at",
-        "count",
         "explicit_step",
         "newest_step",
         "state",
@@ -48,11 +45,9 @@ class _OpenPoint:
     def __init__(self, step: int, state: State):
         self.step = step
         self.state = state
-        self.count = 0
 
     def update(self, value: Observation, now: float) -> None:
         """Note that ``value`` has just been merged."""
-        self.count += 1
         self.newest_step = value.step
         self.wall_time = value.wall_time
         self.explicit_step = value.explicit_step
@@ -61,15 +56,10 @@ class _OpenPoint:
 
 
 class Points:
-    """The points that are not complete. Used by one thread, the flusher.
+    """The points that are not complete. Used by one thread, the flusher."""
 
-    Args:
-        check_count: called with the tag, the step and the number of values of a point of the run's own step.
-    """
-
-    def __init__(self, check_count: Callable[[str, int, int], None] | None = None) -> None:
+    def __init__(self) -> None:
         self._open: dict[ReportSpec, _OpenPoint] = {}
-        self._check_count = check_count
 
     def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Point]:
         """Merge a value into its point.
@@ -95,8 +85,6 @@ class Points:
         else:
             point.state = reducer(spec).merge(point.state, state)
         point.update(value, now)
-        if self._check_count is not None and point.count >= MANY_VALUES and not value.explicit_step:
-            self._check_count(spec.tag, step, point.count)
         if last and step == end:
             yield from self._complete(spec)
 

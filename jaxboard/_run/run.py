@@ -16,9 +16,10 @@ from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
+from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
-from jaxboard._host.hints import Hints
 from jaxboard._host.lost import LostReports
+from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._host.outbox import Outbox
 from jaxboard._log import logger
@@ -62,7 +63,8 @@ class Run(VerbMethods):
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
             ``/``. Functions and classes are shown by name.
-        step: the first step.
+        step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
+            reported at this step or later. Without ``step``, opening a run drops nothing.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -106,7 +108,7 @@ class Run(VerbMethods):
         logdir: str | os.PathLike[str] | None,
         *,
         hparams: object = None,
-        step: int = 0,
+        step: int | None = None,
         flush_secs: float = 1.0,
         sinks: Sequence[Sink] | None = None,
         overflow: Overflow = "wait",
@@ -122,7 +124,7 @@ class Run(VerbMethods):
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
-        first = options.step_number(f"Run(step={step!r})", step)
+        first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
         record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
@@ -141,11 +143,11 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        self._channel = channel = Channel(buffer, first, lost.name)
+        channel = self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(Hints(lost.name, lambda: channel.counts_steps)),
-            Outbox(_sinks(self.logdir, first, sinks), lost),
+            Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
+            Outbox(_sinks(self.logdir, None if step is None else first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
@@ -301,7 +303,7 @@ def current_run() -> Run | None:
 
 
 def _sinks(
-    logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None
+    logdir: pathlib.Path | str | None, step: int | None, sinks: Sequence[Sink] | None
 ) -> Sequence[Sink]:
     return [TensorBoardSink(str(logdir), start_step=step)] if sinks is None else sinks
 
