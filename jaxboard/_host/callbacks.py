@@ -1,6 +1,6 @@
 """The host callbacks of programs that run: whether some may be pending, and waiting for them.
 
-A report that leaves a program by callback belongs to the step that is current when it arrives. So before a
+A report that leaves a program by callback belongs to the step that is current when it arrives. Before a
 run's step changes, the thread that changes it waits for the callbacks of the programs that it started. Nothing
 waits unless JAX has lowered a program that delivers by callback.
 """

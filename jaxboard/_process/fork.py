@@ -24,6 +24,7 @@ import bisect
 import enum
 import operator
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -97,6 +98,21 @@ def _in_child() -> None:
     _call([hooks.in_child for hooks in reversed(_registered)])
 
 
+_modules_at_fork: set[str] = set()
+
+
+def was_imported_before_fork(module: str) -> bool:
+    """Return whether this process is a fork of a process that had imported a module.
+
+    A library that computes on threads of its own blocks forever in such a process: the child has none
+    of these threads.
+    """
+    return module in _modules_at_fork
+
+
+on_fork(Stage.STATE, in_child=lambda: _modules_at_fork.update(sys.modules))
+
+
 if hasattr(os, "register_at_fork"):  # Not on Windows.
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 
@@ -106,7 +122,7 @@ if hasattr(os, "register_at_fork"):  # Not on Windows.
 # exits.
 
 _PATIENCE_SECS = 1.0
-"""How long a fork waits for one sink."""
+"""The longest time that a fork waits for one sink."""
 
 _locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
 _acquired: list[threading.Lock] = []

@@ -28,7 +28,7 @@ from jaxboard._log import warn
 )
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """Which lanes count.
+    """The lanes that count.
 
     Attributes:
         lanes: bool, one element for each lane.
@@ -72,7 +72,7 @@ def _align(mask: Mask, lanes: tuple[int, ...], tag: str) -> Array:
     if len(fitting) > 1 and mask.outer_maps is None:
         warn(
             f"report {tag!r} is in a loop under two maps with {shape[0]} lanes each. vmap runs the loop until the "
-            "last lane is done; jaxboard cannot tell which lanes have finished and assumes the outer map's. If "
+            "last lane is done; jaxboard cannot determine which lanes have finished and assumes the outer map's. If "
             "that is wrong, change the length of one map, or report after the loop."
         )
     # Maps outside leave a mask as it is only if they map nothing that it depends on.

@@ -161,7 +161,7 @@ def test_filter_jit_of_a_module():
 
 
 def test_a_compiled_program():
-    """What ``lower().compile()`` of the bare function returns takes steps when it is instrumented."""
+    """The result of ``lower().compile()`` of the bare function takes steps when it is instrumented."""
 
     def step(w, i):
         jb.scalar("i", i.astype(jnp.float32))
@@ -274,7 +274,7 @@ def test_a_bound_method():
     assert [(record.step, float(record.value)) for record in records] == [(i, i) for i in range(3)]
 
 
-def test_a_plain_function_warns_once_and_says_what_to_do():
+def test_a_plain_function_warns_once():
     """A plain function that waits for callbacks warns once, at the user's line."""
     step = jb.instrument(Trainer(jax.jit(lambda w, i: (jb.scalar("loss/x", i), w)[1])).step)
     forget_warnings()
