@@ -41,7 +41,7 @@ def split(plan: Plan) -> list[FramePart]:
         key = None if target is None else target.key
         targets.setdefault(key, target)
         by_key.setdefault(key, []).append(_untargeted(entry))
-    parts = []
+    parts: list[FramePart] = []
     for key, entries in by_key.items():
         part = dataclasses.replace(plan, entries=tuple(entries))
         parts.append(FramePart(targets[key], part, _vectors(part)))

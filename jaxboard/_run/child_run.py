@@ -93,7 +93,9 @@ class ChildRun(VerbMethods):
         return Directed(self._channel)
 
     def _check_open(self) -> None:
-        if self.closed:
+        # A function that is traced after the run was closed must not fail; where the program executes, its reports
+        # to the closed run are counted as lost.
+        if self.closed and _compat.at_top_level():
             raise RunError(f"run {self._channel.name} is closed. Open a new Run on its directory.")
 
     def __enter__(self) -> Self:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Never, Self, SupportsIndex
 
-from jaxboard import _paths
+from jaxboard import _compat, _paths
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assembler import Assembler
@@ -250,7 +250,8 @@ class Run(VerbMethods):
         forget(self._close_at_exit)
 
     def _active(self) -> contextlib.AbstractContextManager[None]:
-        _check_open(self)
+        if self._closed and _compat.at_top_level():
+            _check_open(self)
         return Directed(self._channel)
 
     def child(self, name: str) -> ChildRun:
@@ -273,7 +274,8 @@ class Run(VerbMethods):
             ...     with run.child("eval"):
             ...         jb.scalar("accuracy", 0.5)
         """
-        _check_open(self)
+        if self._closed and _compat.at_top_level():
+            _check_open(self)
         return ChildRun(self, self._channel, name)
 
     def __enter__(self) -> Self:
