@@ -254,7 +254,7 @@ def arriving() -> Channel | None:
 
 
 def open_channel(target: Target) -> Channel | None:
-    """Return the channel of the open run that ``target`` names or lies below; None if it is closed."""
+    """Return the channel of the open run that ``target`` names, or that is above it; None if it is closed."""
     return _slot.by_key.get(target.key)
 
 

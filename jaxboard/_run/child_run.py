@@ -28,7 +28,7 @@ _blocks: contextvars.ContextVar[tuple[contextlib.ExitStack, ...]] = contextvars.
 
 
 class _Parent(Protocol):
-    """What a child uses of its run."""
+    """The part of a run that a child uses."""
 
     logdir: pathlib.Path | str | None
 

@@ -10,7 +10,6 @@ import weakref
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import jaxboard as jb
@@ -327,7 +326,7 @@ def test_methods_of_two_runs_without_instrument(jit):
 
 
 def test_a_report_to_a_closed_run_is_counted_as_lost():
-    """A compiled function whose run is closed goes on; the run of its calls says what is lost, and why."""
+    """A compiled function whose run is closed continues; the run of its calls raises what is lost, and why."""
     generator, generated = in_memory()
     critic, criticised = in_memory()
 
@@ -357,7 +356,6 @@ def test_compiled_programs_do_not_keep_a_run_alive():
         run = opened[0]
         run.scalar("loss", x)
         run.child("eval").scalar("loss", x)
-        run.scalar("window", x, every=3)
         return x
 
     other, _ = in_memory()
@@ -389,8 +387,7 @@ def test_a_step_that_names_a_run_works_after_the_run(instrument):
     step(jnp.float32(1))
     run.close()
     assert step(jnp.float32(2)) == 2
-    np.testing.assert_array_equal(step(jnp.ones(())[None][0]), 1)
-    assert step(1) == 1
+    assert step(1) == 1  # an integer: JAX traces it anew
     with pytest.raises(jb.RunError, match="is closed"):
         run.scalar("loss", 1.0)
 
@@ -589,7 +586,7 @@ def test_blocks_of_children_in_threads_and_tasks():
 
 
 def test_children_of_a_closed_run(tmp_path):
-    """A child closes with its run, and says so."""
+    """A child closes with its run, and using it then raises."""
     with jb.Run(tmp_path) as run:
         child = run.child("eval")
         assert child.logdir == tmp_path / "eval"
@@ -622,7 +619,7 @@ def test_the_names_of_seed_runs_are_reserved(name):
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
 @pytest.mark.parametrize("child", [False, True])
 def test_a_run_cannot_be_pickled_or_copied(duplicate, child):
-    """Pickling or copying a run raises an error of jaxboard's that says what to do."""
+    """Pickling or copying a run raises an error of jaxboard's with the advice."""
     run, _ = in_memory()
     with run, pytest.raises(jb.JaxboardError, match=r"cannot be pickled.*Pass its log directory"):
         duplicate(
