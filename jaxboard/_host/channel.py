@@ -55,6 +55,8 @@ class Channel:
 
     __slots__ = (
         "_current",
+        "_evaluated",
+        "_first",
         "_lock",
         "_next",
         "before_close",
@@ -75,8 +77,10 @@ class Channel:
         lost: LostReports | None = None,
     ):
         self._lock = threading.Lock()
+        self._first = step
         self._next = step
         self._current = step
+        self._evaluated = False
         self.name = name
         self.lost = lost or LostReports(name)
         self.target = Target(next(_keys), "", name)
@@ -105,6 +109,7 @@ class Channel:
                 self._next = step + 1 if advance else self._next
             return step
         if not advance:
+            self._evaluated = True
             return self._current
         with self._lock:
             step = self._next
@@ -182,6 +187,11 @@ class Channel:
                 kept = self.windows.pop(function, None)
                 if kept is not None:
                     self.put_window(*kept)
+
+    @property
+    def has_steps(self) -> bool:
+        """True if the program counts steps: the step has changed, or an instrumented function was called."""
+        return self._evaluated or not self._first == self._current == self._next
 
     @property
     def current(self) -> int:

@@ -45,6 +45,11 @@ class ChannelBelow(Channel):
         self._root.advance_to(step)
 
     @property
+    def has_steps(self) -> bool:
+        """See :attr:`Channel.has_steps`."""
+        return self._root.has_steps
+
+    @property
     def current(self) -> int:
         """See :attr:`Channel.current`."""
         return self._root.current
