@@ -18,7 +18,7 @@ from jaxboard.sinks import MemorySink
 
 def in_memory():
     sink = MemorySink()
-    return jb.Run(None, sinks=[sink], telemetry=False), sink
+    return jb.Run(None, sinks=[sink], telemetry=False, flush_secs=3600), sink
 
 
 def values(sink, tag="loss"):
@@ -26,7 +26,7 @@ def values(sink, tag="loss"):
 
 
 def test_each_thread_reports_to_the_run_it_opened():
-    """Trials that run in threads, each with a run of its own, keep their values apart."""
+    """Trials that run in threads, each with a run of its own, keep their values separate."""
     barrier = threading.Barrier(3)
 
     def trial(k):
@@ -113,7 +113,7 @@ def points(sink):
 
 
 def test_each_task_reports_to_the_run_it_opened():
-    """Trials that run as asyncio tasks keep their values apart; a task that a trial starts belongs to it."""
+    """Trials that run as asyncio tasks keep their values separate; a task that a trial starts belongs to it."""
 
     async def trial(k):
         step = jb.instrument(jax.jit(lambda x: (jb.scalar("loss", x), x)[1]))
