@@ -179,7 +179,7 @@ def test_rejax_with_seeds(records_of):
         )
 
         def report(algorithm, train_state, key):
-            jb.scalar("norm", optax.global_norm(train_state.actor_ts.params))
+            jb.scalar("norm", optax.tree.norm(train_state.actor_ts.params))
             return ()
 
         algorithm = algorithm.replace(eval_callback=report)
