@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -29,6 +29,7 @@ from jaxboard._errors import JaxboardWarning, RunError
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard.sinks import _proto
 from jaxboard.sinks._encoding import Events
+from jaxboard.sinks._quiet_import import quiet_import
 
 
 class Writer(Protocol):
@@ -74,13 +75,16 @@ def tensorflow() -> ModuleType | None:
     """Return TensorFlow, or None with one warning if it cannot be imported.
 
     If this is its first import in the process, TensorFlow is kept off the GPUs, whose memory it would
-    otherwise fill, and most of what it prints to stderr on import is suppressed.
+    otherwise fill, and what it logs on import does not appear.
     """
     first = "tensorflow" not in sys.modules
     try:
-        with _quiet_import() if first else contextlib.nullcontext():
+        with quiet_import() if first else contextlib.nullcontext():
             tf = importlib.import_module("tensorflow")
-        _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent  # An empty namespace has neither.
+            _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent  # An empty namespace has neither.
+            if first:
+                with contextlib.suppress(RuntimeError):  # Its devices were started meanwhile.
+                    tf.config.set_visible_devices([], "GPU")
     except Exception as error:  # A broken build can raise anything.
         warnings.warn(
             "TensorFlow cannot be imported, so events are written by TensorBoard's slower event writer, "
@@ -90,22 +94,7 @@ def tensorflow() -> ModuleType | None:
         )
         return None
     _compat.keep_tensorflow_working()
-    if first:
-        with contextlib.suppress(RuntimeError):  # Its devices were started meanwhile.
-            tf.config.set_visible_devices([], "GPU")
     return tf
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Generator[None]:
-    name = "TF_CPP_MIN_LOG_LEVEL"
-    was_set = name in os.environ
-    os.environ.setdefault(name, "3")
-    try:
-        yield
-    finally:
-        if not was_set:
-            del os.environ[name]
 
 
 class TensorFlowWriter:
