@@ -81,7 +81,10 @@ def tensorflow() -> ModuleType | None:
     try:
         with quiet_import() if first else contextlib.nullcontext():
             tf = importlib.import_module("tensorflow")
-            _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent  # An empty namespace has neither.
+            _ = (
+                tf.summary.create_file_writer,
+                tf.raw_ops.ImportEvent,
+            )  # An empty namespace has neither.
             if first:
                 with contextlib.suppress(RuntimeError):  # Its devices were started meanwhile.
                     tf.config.set_visible_devices([], "GPU")

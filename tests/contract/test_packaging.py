@@ -1,4 +1,4 @@
-"""What an installation of jaxboard contains, and where Python finds it."""
+"""The contents of an installation of jaxboard, and the place where Python finds it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,9 @@ class Silent:
 
 def _bits(tree):
     tree = jax.tree.map(
-        lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x,
+        lambda x: (
+            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        ),
         jax.tree.map(jax.numpy.asarray, tree),
     )
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
