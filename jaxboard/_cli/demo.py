@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 
 import jax
@@ -20,6 +19,7 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 import jaxboard as jb
+from jaxboard import _paths
 
 BATCH_SIZE = 128
 HIDDEN = 100
@@ -144,8 +144,7 @@ def main(logdir: str, steps: int) -> None:
                     jb.figure("test_sheet", sheet)
     print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
     print(list_tags(path))
-    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
-    print(f"\nView it:\n\n  {python} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
+    print(f"\nView it:\n\n  {_paths.python()} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
 
 
 def list_tags(path: str) -> str:

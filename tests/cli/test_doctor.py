@@ -16,7 +16,7 @@ PIP = f"{sys.executable} -m pip"
 PROFILE = "[tensorboard_plugins]\nprofile = {}.profile_plugin_loader:ProfilePluginLoader\n"
 
 
-def distribution(folder, name, version="1.0", requires=(), entry_points="", files=()):
+def distribution(folder, name, version="1.0", *, requires=(), entry_points="", files=()):
     """Write the metadata of a distribution in the format of pip, with a list of files if there are any."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)

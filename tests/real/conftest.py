@@ -40,7 +40,7 @@ def _bits(tree):
 
 @pytest.fixture
 def records_of():
-    """A function that runs a program both ways, compares the results bit by bit, and returns the records."""
+    """Return a function that runs a program both ways, compares the bits of its results, and returns the records."""
 
     def run(program):
         expected = program(Silent)
@@ -54,7 +54,7 @@ def records_of():
 
 @pytest.fixture
 def points_of(records_of):
-    """The same, with the records as ``{tag: [(step, value), …]}`` for scalars."""
+    """Return such a function with the records as ``{tag: [(step, value), …]}``, for scalars."""
 
     def run(program):
         points = {}

@@ -15,7 +15,7 @@ Y = X @ np.arange(8, dtype=np.float32)
 
 
 def assert_falls(points):
-    """The loss has a point at each step and falls."""
+    """Assert that the loss has a point at each step and falls."""
     assert [step for step, _ in points] == list(range(STEPS))
     values = [float(value) for _, value in points]
     assert values[-1] < values[0]

@@ -13,7 +13,7 @@ import textwrap
 import pytest
 
 import jaxboard as jb
-from jaxboard._run.announcement import view_command
+from jaxboard._paths import view_command
 from jaxboard.testing import capture
 
 pty = pytest.importorskip("pty")
