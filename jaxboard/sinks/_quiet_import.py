@@ -100,8 +100,10 @@ class _Stream:
 def _logged_by(thread: int) -> re.Pattern[bytes]:
     """Match a line that a thread logged: below the severity F, in Abseil's or TensorFlow's older format."""
     abseil = rf"[IWE]\d{{4}} [\d:.]+ +{thread} [^ ]+:\d+\] "
+    # JAX's profiler may import TensorFlow on another thread meanwhile.
+    onednn = r"I\d{4} [^\]]*\] oneDNN custom operations are on"
     older = r"\d{4}-\d\d-\d\d [\d:.]+: [IWE] (tensorflow|external)/"
-    return re.compile(rf"{abseil}|{older}".encode())
+    return re.compile(rf"{abseil}|{onednn}|{older}".encode())
 
 
 def _keep(text: bytes, removed: re.Pattern[bytes] | None) -> Iterator[bytes]:

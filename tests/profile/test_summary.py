@@ -15,8 +15,8 @@ from jax.profiler import ProfileData
 from traces import events, markers
 
 import jaxboard as jb
-from jaxboard._paths import view_command
 import jaxboard._profile
+from jaxboard._paths import view_command
 from jaxboard._profile.notices import notify
 from jaxboard._profile.summary import Operation, TraceSummary
 from jaxboard._profile.summary_records import summary_records
