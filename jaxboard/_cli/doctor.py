@@ -203,7 +203,7 @@ def _clashes(installed: InstalledPackages) -> Iterator[CheckResult]:
         yield CheckResult(
             Status.BROKEN,
             "tensorboard and tb-nightly overwrite each other: both install the module tensorboard.",
-            f"{_PIP} uninstall -y tensorboard tb-nightly && {_PIP} install 'tensorboard>=2.21'",
+            f"{_PIP} uninstall -y tensorboard tb-nightly && {_PIP} install 'tensorboard>=2.20'",
         )
     # The latest releases of tensorboard-plugin-profile are empty and provide no plugin.
     for plugin, owners in installed.plugins().items():
@@ -286,13 +286,13 @@ def check_features(installed: InstalledPackages) -> Iterator[CheckResult]:
             f"{_PIP} install tensorflow-cpu",
         )
     if not installed.among(_TENSORBOARDS):
-        yield CheckResult(Status.BROKEN, "no TensorBoard.", f"{_PIP} install 'tensorboard>=2.21'")
+        yield CheckResult(Status.BROKEN, "no TensorBoard.", f"{_PIP} install 'tensorboard>=2.20'")
         return
     yield _run_check(
         "TensorBoard",
         [_TENSORBOARD],
         lambda _: "TensorBoard finds its plugins.",
-        f"{_PIP} install --force-reinstall 'tensorboard>=2.21'",
+        f"{_PIP} install --force-reinstall 'tensorboard>=2.20'",
     )
     yield _profile_tab(installed)
 

@@ -158,7 +158,7 @@ def test_no_tensorflow(tmp_path):
         (
             {"tensorboard": PROFILE.format("a"), "tb-nightly": PROFILE.format("a")},
             "tensorboard and tb-nightly overwrite each other: both install the module tensorboard.",
-            f"{PIP} uninstall -y tensorboard tb-nightly && {PIP} install 'tensorboard>=2.21'",
+            f"{PIP} uninstall -y tensorboard tb-nightly && {PIP} install 'tensorboard>=2.20'",
         ),
         (
             {
