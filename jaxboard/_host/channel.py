@@ -35,6 +35,7 @@ class Channel:
             each with the last step that is in it.
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
+        warned: the keys of the warnings that this run has issued.
     """
 
     __slots__ = (
@@ -43,9 +44,11 @@ class Channel:
         "_first",
         "_lock",
         "_next",
+        "_was_given_step",
         "before_close",
         "name",
         "put",
+        "warned",
         "windows",
     )
 
@@ -55,7 +58,9 @@ class Channel:
         self._next = step
         self._current = step
         self._evaluated = False
+        self._was_given_step = False
         self.name = name
+        self.warned: set[Hashable] = set()
         self.windows: dict[Hashable, tuple[Packed, int]] = {}
         self.before_close: list[Callable[[], object]] = []
         # The buffer's method itself, as this is on the training loop's path.
@@ -72,6 +77,7 @@ class Channel:
             with self._lock:
                 self._current = step
                 self._next = step + 1 if advance else self._next
+                self._was_given_step = True
             return step
         if not advance:
             self._evaluated = True
@@ -108,8 +114,12 @@ class Channel:
 
     @property
     def has_steps(self) -> bool:
-        """True if the program counts steps: the step has changed, or an instrumented function was called."""
-        return self._evaluated or not self._first == self._current == self._next
+        """True if the program counts steps: one was set, or an instrumented function was called."""
+        return (
+            self._evaluated
+            or self._was_given_step
+            or not self._first == self._current == self._next
+        )
 
     @property
     def current(self) -> int:
@@ -126,6 +136,7 @@ class Channel:
         with self._lock:
             self._next = step
             self._current = step
+            self._was_given_step = True
 
 
 class _Slot:

@@ -23,7 +23,7 @@ from jaxboard.sinks._encoding import Events
 from jaxboard.sinks._quiet_import import quiet_import
 
 _ANSWER_SECS = 15.0
-"""How long TensorFlow may take for a graph with one constant."""
+"""Most seconds that TensorFlow may take for a graph with one constant."""
 
 
 class UnusableError(Exception):
