@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Hashable
 from typing import TypeVar
@@ -13,7 +14,7 @@ import numpy as np
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion
 from jaxboard._frame import Composite, Observation, ReportSpec
-from jaxboard._host.channel import Channel, active
+from jaxboard._host.channel import Channel, active, named_target
 from jaxboard._host.clipping import CLIPPED
 from jaxboard._log import warn
 from jaxboard._reduce import reducer
@@ -81,6 +82,7 @@ def report_array(
         raise arguments.report_error(
             tag, f"step={own_step} exceeds the largest step in compiled code, {_MAX_STEP}."
         )
+    spec = dataclasses.replace(spec, target=named_target() or surroundings.target)
     operands = (array, count, own_step)
     report(spec, *(x if x is None else jnp.asarray(_fit_64_bits(x)) for x in operands))
 
