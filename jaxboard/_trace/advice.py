@@ -5,7 +5,7 @@ Each ``stacklevel`` is as for :func:`warnings.warn`, counted from the caller of 
 
 from __future__ import annotations
 
-from jaxboard._log import warn_once
+from jaxboard._log import describe, warn_once
 
 _NO_RUN = (
     "{}: no run is open, so nothing is reported. Open one around the loop: "
@@ -27,6 +27,17 @@ _NO_LOOP = (
     "{}: instrument(stream=...) found no loop that reports and can be streamed (a while_loop under vmap, or "
     "one whose condition reports, cannot be), so its reports leave when the call is over."
 )
+
+_BARE = (
+    "{}: jaxboard could not make its program, so the function runs as it is: each of its reports takes a "
+    "callback, and each call waits for them, which is slow. Its results are right. Cause: {}. Please report it."
+)
+
+
+def warn_bare(name: str, reason: BaseException | None, *, stacklevel: int) -> None:
+    """Warn, once per function, that it runs without a program of jaxboard's."""
+    cause = "unknown" if reason is None else describe(reason)
+    warn_once(("bare", name), _BARE.format(name, cause), stacklevel=stacklevel + 1)
 
 
 def warn_no_run(reporter: str, *, stacklevel: int = 2) -> None:

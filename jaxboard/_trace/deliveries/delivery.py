@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import time
-from typing import TYPE_CHECKING, SupportsIndex, cast
+from typing import TYPE_CHECKING, ClassVar, SupportsIndex, cast
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from jaxboard._errors import UsageError
 from jaxboard._frame import Frame, Packed
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
+from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
 
@@ -27,7 +28,12 @@ class Delivery:
     Args:
         name: the function's name in messages.
         options: the options that ``instrument`` was given.
+
+    Attributes:
+        counts_on_arrival: whether the step is taken while the program runs, instead of by :meth:`begin`.
     """
+
+    counts_on_arrival: ClassVar[bool] = False
 
     def __init__(self, name: str, options: InstrumentOptions):
         self._name = name
@@ -44,12 +50,25 @@ class Delivery:
             channel: where the reports go.
             step: the step of the call.
             call: the call. A hidden output fills in the fields that describe its program.
+
+        Raises:
+            ProgramFailed: the program cannot be made. Nothing has run.
         """
         raise NotImplementedError
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the programs that calls with such arguments run."""
         raise NotImplementedError
+
+    def _execute(
+        self, program: jax.stages.Wrapped, leading: tuple[PyTree, ...], call: Call
+    ) -> PyTree:
+        """Run a program with the arguments of a call after ``leading``."""
+        try:
+            return program(*leading, *call.args, **call.kwargs)
+        except Exception as error:
+            check_program(error, program, leading, call)
+            raise
 
     def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
         # An evaluation step may get more values from later calls.

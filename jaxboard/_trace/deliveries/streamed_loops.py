@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class StreamedLoops(Delivery):
     """Each iteration of the function's loops is a step, and leaves in a chunk while the program runs."""
 
+    counts_on_arrival = True
+
     def __init__(self, name: str, options: InstrumentOptions, programs: Programs):
         super().__init__(name, options)
         self._programs = programs
@@ -37,7 +39,8 @@ class StreamedLoops(Delivery):
         """Run the program, and advance the run to the step of the last iteration."""
         if self._progress:
             progress.close(self._name)
-        out, packed = self._program(len(call.args))(put_on_device(step), *call.args, **call.kwargs)
+        program = self._program(len(call.args))
+        out, packed = self._execute(program, (put_on_device(step),), call)
         steps_taken, last_step = packed.plan.steps_taken, packed.plan.step
         if steps_taken is not None:
             channel.advance_to(step + max(steps_taken, 1) - 1)
