@@ -96,8 +96,8 @@ def _operand(var: Var | Literal, env: dict[Var, Array]) -> Array:
         # A literal may be a Python number, which has no dtype.
         return jnp.asarray(var.val, _compat.aval_of(var).dtype)
     value = env[var]
-    # A constant may be of a type internal to JAX, with fewer methods than an array.
-    return value if isinstance(value, jax.Array) else jnp.asarray(value)
+    # A constant may be of a type internal to JAX, with fewer methods than an array; a Ref stays one.
+    return value if isinstance(value, jax.Array | jax.Ref) else jnp.asarray(value)
 
 
 class _Segment(NamedTuple):
