@@ -23,7 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
-from jaxboard._frame import Entry, Frame, Packed, Plan, ReportSpec, Slot
+from jaxboard._frame import Entry, Frame, Packed, Plan, ReportSpec
 from jaxboard._host.channel import active
 from jaxboard._trace import context
 from jaxboard._trace.arrival import arrive
@@ -193,9 +193,7 @@ def unpack_operands(operands: Sequence[Array], plan: Plan) -> list[Harvested]:
 
 
 def _by_dtype(operands: Sequence[Array | np.ndarray], plan: Plan) -> dict[str, Any]:
-    slots = [plan.step, *(s for e in plan.entries for s in (*e.slots, e.weight, e.step))]
-    dtypes = {slot.dtype for slot in slots if isinstance(slot, Slot)}
-    return dict(zip(sorted(dtypes), operands, strict=True))
+    return dict(zip(sorted(plan.array_names), operands, strict=True))
 
 
 @deliver_p.def_impl

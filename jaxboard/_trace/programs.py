@@ -205,12 +205,15 @@ class Programs:
             first_step: jax.Array, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed]:
             stream = Stream(size, first_step, bar)
-            out, reports = self._collect_final(args, kwargs, stream=stream)
-            if key.checked and reports:
+            out, _ = self._collect_final(args, kwargs, stream=stream)
+            reports = stream.take_outside()
+            # The host needs the last step for the reports, and to go on counting after a while_loop. XLA needs a
+            # second result: see _trace/README.md.
+            needs_step = reports or stream.steps_taken is None
+            if reports and (key.checked or stream.steps_taken != 0):
+                # After the last chunk, whose step it needs. A hidden output may overtake the chunks.
                 deliver(pack(reports, stream.last), advance=None)
                 reports = []
-            # The host needs the last step for the reports, and to go on counting after a while_loop.
-            needs_step = reports or stream.steps_taken is None
             packed = pack(reports, stream.last if needs_step else None)
             plan = dataclasses.replace(packed.plan, steps_taken=stream.steps_taken)
             return out, Packed(plan, packed.arrays)

@@ -51,7 +51,7 @@ class StreamedLoops(Delivery):
             channel.advance_to(int(last_step.read(arrays)))
         if steps_taken == 0:
             warn_no_loop(self._name, stacklevel=4)
-        if packed.arrays:
+        if packed.plan.entries:
             self._put(channel, packed, None if last_step else step)
         return out
 
