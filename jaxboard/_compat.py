@@ -184,6 +184,17 @@ def zero_tangent(primal: Array) -> ad.Zero:
     return ad.Zero(jax.typeof(primal).to_tangent_aval())
 
 
+def register_jet_rule(primitive: jex.Primitive, rule: Callable[..., Any]) -> None:
+    """Register the Taylor-mode rule of a primitive, if the program has imported ``jax.experimental.jet``.
+
+    All versions: the table of rules is not documented, and without a rule ``jet`` refuses the primitive. Importing
+    the module takes as long as half of jaxboard. Remove when ``jet`` accepts primitives with effects.
+    """
+    jet = sys.modules.get("jax.experimental.jet")
+    if jet is not None:
+        getattr(jet, "jet_rules", {}).setdefault(primitive, rule)
+
+
 # --- Meshes and shardings -------------------------------------------------------------------------
 
 

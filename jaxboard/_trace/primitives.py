@@ -23,7 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
-from jaxboard._frame import Entry, Frame, Packed, Plan, ReportSpec
+from jaxboard._frame import Composite, Entry, Frame, Packed, Plan, ReportSpec
 from jaxboard._host.channel import active
 from jaxboard._trace import context
 from jaxboard._trace.arrival import arrive
@@ -40,6 +40,7 @@ def report(
     spec: ReportSpec, value: Any, weight: Array | None = None, step: Array | None = None
 ) -> None:
     """Report a device array, traced or not."""
+    _compat.register_jet_rule(report_p, _report_jet)
     operands = [x for x in (value, weight, step) if x is not None]
     report_p.bind(*operands, spec=spec, weighted=weight is not None, stepped=step is not None)
 
@@ -109,6 +110,13 @@ def _report_jvp(
     return [], []
 
 
+def _report_jet(
+    primals: Sequence[Array], series: object, **params: Any
+) -> tuple[list[Array], list[Array]]:
+    report_p.bind(*primals, **params)
+    return [], []
+
+
 def _report_batch(
     operands: Sequence[Array], dims: Sequence[int | None], *, stepped: bool, **params: Any
 ) -> tuple[list[Array], list[int]]:
@@ -147,9 +155,14 @@ def _report_lowered(
 ) -> list[Array]:
     """Deliver a report that was not harvested as a frame of its own."""
     inputs = operands
-    if spec.lanes is not None:
+    is_stack = spec.kind is Composite.STACK
+    if spec.lanes is not None or is_stack:
         value, *rest = operands
-        value, weight = spread_over_devices(value, rest.pop(0) if weighted else None, spec.rank)
+        weight = rest.pop(0) if weighted else None
+        if is_stack and value.ndim == spec.rank:
+            # Each device is a place.
+            value, weight = value[None], None if weight is None else weight[None]
+        value, weight = spread_over_devices(value, weight, spec.rank)
         rest = [jnp.tile(step, len(value) // len(step)) if step.ndim else step for step in rest]
         inputs = [value, *([] if weight is None else [weight]), *rest]
         weighted = weight is not None
@@ -183,6 +196,7 @@ def deliver(packed: Packed, *, advance: bool | None) -> None:
         packed: the frame.
         advance: whether the frame is that of a call that takes a step; None if it is of no call.
     """
+    _compat.register_jet_rule(deliver_p, _deliver_jet)
     dtypes = sorted(packed.arrays)
     deliver_p.bind(*(packed.arrays[d] for d in dtypes), plan=packed.plan, advance=advance)
 
@@ -211,6 +225,13 @@ def _deliver_abstract_eval(
 
 def _deliver_jvp(
     primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], **params: Any
+) -> tuple[list[Array], list[Array]]:
+    deliver_p.bind(*primals, **params)
+    return [], []
+
+
+def _deliver_jet(
+    primals: Sequence[Array], series: object, **params: Any
 ) -> tuple[list[Array], list[Array]]:
     deliver_p.bind(*primals, **params)
     return [], []

@@ -189,6 +189,6 @@ def test_tensorboard_shows_every_point(logdir):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with jb.Run(logdir, telemetry=False):
         np.asarray(jb.instrument(jax.jit(around(scanned)), stream=4)(jnp.float32(256)))
-    shown = accumulator.EventAccumulator(logdir, size_guidance={"tensors": 0})
+    shown = accumulator.EventAccumulator(logdir, size_guidance={"scalars": 0})
     shown.Reload()
-    assert [event.step for event in shown.Tensors("loss")] == [0, *range(8), 7]
+    assert [event.step for event in shown.Scalars("loss")] == [0, *range(8), 7]
