@@ -37,17 +37,20 @@ def is_users_error(error: BaseException) -> bool:
 
 
 def check_program(
-    error: BaseException, program: jax.stages.Wrapped, leading: tuple[PyTree, ...], call: Call
+    error: BaseException,
+    program: jax.stages.Wrapped | None,
+    leading: tuple[PyTree, ...],
+    call: Call,
 ) -> None:
     """Raise :class:`ProgramFailed` if a program raised ``error`` because it cannot be compiled.
 
     Args:
         error: what the program raised.
-        program: the program.
+        program: the program; None if there was none yet.
         leading: its arguments before those of the call.
         call: the call.
     """
-    if not isinstance(error, Exception) or is_users_error(error):
+    if program is None or not isinstance(error, Exception) or is_users_error(error):
         return
     if isinstance(error, ProgramFailed):
         raise error

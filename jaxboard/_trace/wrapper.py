@@ -128,11 +128,12 @@ class Instrumented:
         delivery = self._checked if _compat.results_are_checked() else self._usual
         try:
             delivery.precompile(args, kwargs)
-            return
         except Exception as error:
-            if delivery is self._bare or is_users_error(error):
+            if delivery in (self._bare, self._eager) or is_users_error(error):
                 raise
             reason = error.__cause__ if isinstance(error, ProgramFailed) else error
+        else:
+            return
         self._bare.precompile(args, kwargs)
         self._run_bare_from_now_on(reason, stacklevel=3)
 

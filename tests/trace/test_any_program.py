@@ -81,11 +81,11 @@ REPORTS = {
 
 
 def _cond(report, x, i):
-    return lax.cond(x[-1] > 0, lambda x, i: report(x, i), lambda x, i: x, x, i)
+    return lax.cond(x[-1] > 0, report, lambda x, i: x, x, i)
 
 
 def _switch(report, x, i):
-    return lax.switch(i % 3, [lambda x, i: report(x, i), lambda x, i: x, lambda x, i: x], x, i)
+    return lax.switch(i % 3, [report, lambda x, i: x, lambda x, i: x], x, i)
 
 
 def _scan_in_cond(report, x, i):
@@ -104,14 +104,14 @@ def _scan_with_its_steps_in_cond(report, x, i):
 
 def _cond_in_scan(report, x, i):
     def body(x, k):
-        return lax.cond(k > 0, lambda x, i: report(x, i), lambda x, i: x, x, i), None
+        return lax.cond(k > 0, report, lambda x, i: x, x, i), None
 
     return lax.scan(body, x, jnp.arange(2))[0]
 
 
 def _cond_in_vmap(report, x, i):
     def lane(x):
-        return lax.cond(x[-1] > 0, lambda x, i: report(x, i), lambda x, i: x, x, i)
+        return lax.cond(x[-1] > 0, report, lambda x, i: x, x, i)
 
     return jax.vmap(lane)(jnp.stack([x, -x]))[0]
 

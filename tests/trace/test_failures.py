@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import eval_jaxpr
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -52,6 +53,12 @@ def failing_cond(monkeypatch):
     return jax.jit(function)
 
 
+def repeat(step, x, calls):
+    for _ in range(calls):
+        x = step(x)
+    return float(x)
+
+
 def points(records):
     return sorted(
         (r.tag, r.step, float(r.value.counts.sum() if r.tag == "h" else r.value)) for r in records
@@ -78,10 +85,7 @@ def test_a_rule_that_fails(failing_cond, options):
     """The results are those of the bare function, every point is right and arrives once, and one warning says why."""
     step = jb.instrument(failing_cond, **options)
     with capture() as records, pytest.warns(jb.JaxboardWarning, match=MESSAGE) as warned:
-        x = jnp.float32(1)
-        for _ in range(5):
-            x = step(x)
-        assert float(x) == 32
+        assert repeat(step, jnp.float32(1), 5) == 32
     assert points(records) == expected()
     (warning,) = [w for w in warned if MESSAGE in str(w.message)]
     assert "IndexError: the rule of cond is wrong" in str(warning.message)
@@ -92,10 +96,13 @@ def test_a_rule_that_fails_under_an_outer_jit(failing_cond):
     """The bare function runs inside the outer program too, and each of its calls counts as a step."""
     step = jb.instrument(failing_cond)
     outer = jax.jit(lambda x: step(x) + 1)
-    with capture() as records, pytest.warns(jb.JaxboardWarning, match=MESSAGE):
-        assert float(outer(jnp.float32(1))) == 3
+    with capture() as records:
+        with pytest.warns(jb.JaxboardWarning, match=MESSAGE):
+            assert float(outer(jnp.float32(1))) == 3
         jax.effects_barrier()
-        assert jb.current_run().step == 1
+        run = jb.current_run()
+        assert run is not None
+        assert run.step == 1
     assert {r.tag for r in records} == {"before", "h", "in cond"}
     assert all(r.step == 0 for r in records)
 
@@ -150,9 +157,7 @@ def test_a_program_that_does_not_compile():
         return identity(x) + 1
 
     with capture() as records, pytest.warns(jb.JaxboardWarning, match="no lowering here"):
-        x = jnp.float32(0)
-        for _ in range(3):
-            x = step(x)
+        repeat(step, jnp.float32(0), 3)
     assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (1, 1.0), (2, 2.0)]
 
 
@@ -229,11 +234,11 @@ def test_a_failure_under_grad_and_vmap(monkeypatch):
     """A primitive of the user whose rule fails leaves gradients and lanes right."""
     primitive = Primitive("with_body")
     primitive.multiple_results = True
-    primitive.def_impl(lambda *x, jaxpr: jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *x))
+    primitive.def_impl(lambda *x, jaxpr: eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *x))
     primitive.def_effectful_abstract_eval(
         lambda *x, jaxpr: (list(jaxpr.out_avals), set(jaxpr.effects))
     )
-    evaluate = lambda *x, jaxpr: jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *x)  # noqa: E731
+    evaluate = lambda *x, jaxpr: eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *x)  # noqa: E731
     mlir.register_lowering(primitive, mlir.lower_fun(evaluate, multiple_results=True))
     ad.primitive_jvps[primitive] = lambda primals, tangents, jaxpr: jax.jvp(
         lambda *x: evaluate(*x, jaxpr=jaxpr), primals, tangents

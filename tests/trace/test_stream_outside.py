@@ -29,7 +29,7 @@ def until(w, least=2.0):
 
 
 def nested(w):
-    """The loop and the report before it are in jitted functions."""
+    """Run the loop, and the report before it, in jitted functions."""
     jax.jit(lambda w: jb.scalar("loss", w))(w)
     return jax.jit(scanned)(w)
 

@@ -64,14 +64,9 @@ class HiddenOutput(Delivery):
                 continue
             except BaseException as error:
                 channel.put_window(accumulators, last_step)
-                if accumulators is not None and isinstance(error, ValueError):
-                    sharding = self._sharding(args, kwargs)
-                    if sharding not in (None, _sharding_of(accumulators)):
-                        # The arguments are on other devices than the accumulators.
-                        self.empty = jax.device_put(self.empty, sharding)
-                        continue
-                if program is not None:
-                    check_program(error, program, leading, call)
+                if isinstance(error, ValueError) and self._move(accumulators, args, kwargs):
+                    continue
+                check_program(error, program, leading, call)
                 raise
             call.program, call.leading, call.dispatch_seconds = program, leading, seconds
             if windows and windows[0] is not None:
@@ -117,6 +112,14 @@ class HiddenOutput(Delivery):
     def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
         """Return the frame to put."""
         return packed
+
+    def _move(self, accumulators: Packed | None, args: Args, kwargs: Kwargs) -> bool:
+        """Move the accumulators to the devices of the arguments; return whether they were on others."""
+        sharding = self._sharding(args, kwargs)
+        if accumulators is None or sharding in (None, _sharding_of(accumulators)):
+            return False
+        self.empty = jax.device_put(self.empty, sharding)
+        return True
 
     def _add_accumulators(self, missing: MissingAccumulators, args: Args, kwargs: Kwargs) -> None:
         self.empty = empty_accumulators(missing.templates, self._sharding(args, kwargs))
