@@ -12,6 +12,7 @@ from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Obse
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
+from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
 from jaxboard._reduce import State, reducer
@@ -45,9 +46,14 @@ class _OpenValue(NamedTuple):
 
 
 class Assembler:
-    """Makes points from the contents of the buffer. Used by one thread, the flusher."""
+    """Makes points from the contents of the buffer. Used by one thread, the flusher.
 
-    def __init__(self) -> None:
+    Args:
+        missing_steps: warns if many values have no step of their own. By default nothing does.
+    """
+
+    def __init__(self, missing_steps: MissingSteps | None = None) -> None:
+        self._missing_steps = missing_steps
         self._points = Points()
         self._loops: dict[tuple[tuple[Entry, ...], int | None], _LoopProgress] = {}
 
@@ -58,6 +64,8 @@ class Assembler:
             items: the reports, in order.
             now: the flusher's clock, in seconds.
         """
+        if self._missing_steps is not None:
+            self._missing_steps.observe(items)
         records: list[Point] = []
         values: list[_OpenValue] = []
         batches: list[tuple[int, FrameBatch]] = []

@@ -37,12 +37,24 @@ class Channel:
             its producer has submitted everything.
     """
 
-    __slots__ = ("_current", "_lock", "_next", "before_close", "name", "put", "windows")
+    __slots__ = (
+        "_current",
+        "_evaluated",
+        "_first",
+        "_lock",
+        "_next",
+        "before_close",
+        "name",
+        "put",
+        "windows",
+    )
 
     def __init__(self, buffer: Buffer, step: int = 0, name: str = "run"):
         self._lock = threading.Lock()
+        self._first = step
         self._next = step
         self._current = step
+        self._evaluated = False
         self.name = name
         self.windows: dict[Hashable, tuple[Packed, int]] = {}
         self.before_close: list[Callable[[], object]] = []
@@ -62,6 +74,7 @@ class Channel:
                 self._next = step + 1 if advance else self._next
             return step
         if not advance:
+            self._evaluated = True
             return self._current
         with self._lock:
             step = self._next
@@ -92,6 +105,11 @@ class Channel:
         while self.windows:
             _, (accumulators, last) = self.windows.popitem()
             self.put_window(accumulators, last)
+
+    @property
+    def has_steps(self) -> bool:
+        """True if the program counts steps: the step has changed, or an instrumented function was called."""
+        return self._evaluated or not self._first == self._current == self._next
 
     @property
     def current(self) -> int:

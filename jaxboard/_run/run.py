@@ -18,6 +18,7 @@ from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
+from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._host.outbox import Outbox
 from jaxboard._log import logger
@@ -59,7 +60,8 @@ class Run(VerbMethods):
             (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
         hparams: the hyperparameters, shown in the HParams dashboard. Nested mappings are flattened, their
             names joined by ``/``.
-        step: the first step.
+        step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
+            reported at this step or later. Without ``step``, opening a run drops nothing.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -103,7 +105,7 @@ class Run(VerbMethods):
         logdir: str | os.PathLike[str] | None,
         *,
         hparams: Mapping[str, Any] | None = None,
-        step: int = 0,
+        step: int | None = None,
         flush_secs: float = 1.0,
         sinks: Sequence[Sink] | None = None,
         overflow: Overflow = "wait",
@@ -119,7 +121,7 @@ class Run(VerbMethods):
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
-        first = options.step_number(f"Run(step={step!r})", step)
+        first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
         record = options.hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
@@ -138,11 +140,11 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        self._channel = Channel(buffer, first, lost.name)
+        channel = self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(),
-            Outbox(_sinks(self.logdir, first, sinks), lost),
+            Assembler(MissingSteps(lost.name, lambda: channel.has_steps)),
+            Outbox(_sinks(self.logdir, None if step is None else first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
@@ -298,7 +300,7 @@ def current_run() -> Run | None:
 
 
 def _sinks(
-    logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None
+    logdir: pathlib.Path | str | None, step: int | None, sinks: Sequence[Sink] | None
 ) -> Sequence[Sink]:
     return [TensorBoardSink(str(logdir), start_step=step)] if sinks is None else sinks
 
