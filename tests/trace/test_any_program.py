@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental.layout import Format, Layout
 
 import jaxboard as jb
 from jaxboard.testing import capture
@@ -151,3 +152,43 @@ def test_a_report_with_its_own_step_in_a_branch(place, kind):
     assert [record.step for record in records if record.tag == "loss"] == list(range(6))
     own = {record.step for record in records if record.tag != "loss"}
     assert sorted(own) == steps
+
+
+@pytest.mark.parametrize("gate", ["compile", "cond"])
+def test_a_sampled_report_from_the_first_step_on(gate):
+    """With both gates, a sampled report has its first point at the first step."""
+
+    @jb.instrument(gate=gate)
+    @jax.jit
+    def step(x):
+        jb.histogram("h", x, every=2)
+        return x
+
+    with capture() as records:
+        for _ in range(5):
+            step(jnp.ones(3))
+    assert [record.step for record in records] == [0, 2, 4]
+
+
+def test_every_option_of_jit():
+    """The program is jitted with the options that the user's function has."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[1])
+    options = {
+        "in_shardings": Format(Layout((1, 0)), sharding),
+        "out_shardings": Format(Layout((1, 0)), sharding),
+        "static_argnums": (2,),
+        "donate_argnums": (0,),
+        "keep_unused": True,
+        "inline": True,
+        "compiler_options": {"xla_cpu_enable_fast_math": False},
+    }
+    jitted = jax.jit(lambda x, unused, n: (jb.scalar("x", x.sum()), n * x)[1], **options)
+    step = jb.instrument(jitted)
+    assert options.items() <= step.jit_options.items()
+    x = jax.device_put(jnp.ones((2, 3)), Format(Layout((1, 0)), sharding))
+    with capture() as records:
+        out = step(x, x + 1, 3)
+    np.testing.assert_array_equal(out, np.full((2, 3), 3.0))
+    assert out.format.layout.major_to_minor == (1, 0)
+    assert x.is_deleted()
+    assert [float(record.value) for record in records] == [6]
