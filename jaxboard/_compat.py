@@ -283,7 +283,7 @@ def jit_options(function: Any) -> dict[str, Any]:
 
 
 def _shardings_of(key: Any, side: str) -> Any:
-    """Return the ``in_shardings`` or ``out_shardings`` in a key, with the layouts that JAX keeps apart."""
+    """Return the ``in_shardings`` or ``out_shardings`` in a key, with the layouts that JAX stores separately."""
     leaves = getattr(key, f"{side}_shardings_leaves")
     layouts = getattr(key, f"{side}_layouts_leaves", ())
     if any(layout is not None for layout in layouts) and len(layouts) == len(leaves):

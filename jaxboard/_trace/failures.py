@@ -1,8 +1,7 @@
 """Programs that jaxboard cannot make: the user's function must run all the same.
 
 jaxboard rewrites the user's program. If the rewrite raises, or XLA refuses the result, the function runs as the
-user wrote it (``deliveries/bare.py``). What the function itself raises is the user's own error, and reaches the
-user unchanged.
+user wrote it (``deliveries/bare.py``). An error of the function itself reaches the user unchanged.
 """
 
 from __future__ import annotations

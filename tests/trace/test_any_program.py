@@ -185,9 +185,11 @@ def test_every_option_of_jit():
     jitted = jax.jit(lambda x, unused, n: (jb.scalar("x", x.sum()), n * x)[1], **options)
     step = jb.instrument(jitted)
     assert options.items() <= step.jit_options.items()
-    x = jax.device_put(jnp.ones((2, 3)), Format(Layout((1, 0)), sharding))
+    x, unused = (
+        jax.device_put(jnp.ones((2, 3)), Format(Layout((1, 0)), sharding)) for _ in range(2)
+    )
     with capture() as records:
-        out = step(x, x + 1, 3)
+        out = step(x, unused, 3)
     np.testing.assert_array_equal(out, np.full((2, 3), 3.0))
     assert out.format.layout.major_to_minor == (1, 0)
     assert x.is_deleted()

@@ -82,7 +82,7 @@ def expected(first=0):
     [{}, {"gate": "cond"}, {"delivery": "callback"}, {"step": lambda x: jnp.log2(x).astype(int)}],
 )
 def test_a_rule_that_fails(failing_cond, options):
-    """The results are those of the bare function, every point is right and arrives once, and one warning says why."""
+    """The results are those of the bare function, every point is right and arrives once, and one warning names the cause."""
     step = jb.instrument(failing_cond, **options)
     with capture() as records, pytest.warns(jb.JaxboardWarning, match=MESSAGE) as warned:
         assert repeat(step, jnp.float32(1), 5) == 32
@@ -132,7 +132,7 @@ def test_a_rule_that_fails_ahead_of_time(failing_cond, method):
 
 
 def fragile(fails):
-    """Return an identity whose lowering raises as often as ``fails`` says."""
+    """Return an identity whose lowering raises while ``fails`` yields True."""
     primitive = Primitive("fragile")
     primitive.def_impl(lambda x: x)
     primitive.def_abstract_eval(lambda x: x)
@@ -162,7 +162,7 @@ def test_a_program_that_does_not_compile():
 
 
 def test_a_program_that_never_compiles():
-    """What the bare function raises reaches the user, without a warning of jaxboard's."""
+    """An error of the bare function reaches the user, without a warning of jaxboard's."""
     identity = fragile(itertools.repeat(True))
     step = jb.instrument(jax.jit(lambda x: (jb.scalar("x", x), identity(x))[1]))
     with capture() as records, warnings.catch_warnings():
