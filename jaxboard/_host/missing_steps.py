@@ -10,7 +10,7 @@ from jaxboard._host.fetch import Fetched
 from jaxboard._log import log_once
 
 _MANY = 20
-"""How many values of one tag at the first step cause the warning."""
+"""The number of values of one tag at the first step that causes the warning."""
 
 
 class MissingSteps:

@@ -56,13 +56,13 @@ class Norms:
     def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
         """Return one row: each statistic of the whole tree, then of each leaf.
 
-        A ratio to a norm of zero is left out.
+        A tree with one leaf has that leaf's statistics. A ratio to a norm of zero is left out.
         """
         points: dict[str, float] = {}
         for statistic in self.statistics:
             total, each = self._values(statistic)
             points[f"{tag}/{statistic}"] = total
-            if self.names != ("",):
+            if len(self.names) > 1:
                 tags = [f"{tag}/{statistic}/{name}" for name in self.names]
                 defined = self.relative != 0 if statistic == "ratio" else np.ones(len(each), bool)
                 points |= {
@@ -170,7 +170,7 @@ def measure(
         float32[4, L]: sums of squares, numbers of non-finite elements, sums of squares of ``others``,
         largest magnitudes.
     """
-    zeros = jnp.zeros(len(leaves))
+    zeros = jnp.zeros(len(leaves), np.float32)
     rows = (
         (leaves, _sum_of_squares, {"norm", "rms", "ratio"}),
         (leaves, _nonfinite, {"nonfinite"}),
@@ -197,7 +197,7 @@ def _nonfinite(x: Array) -> jax.Array:
 
 def _count_nonfinite(x: Array) -> jax.Array:
     def count(total: jax.Array, piece: Array) -> jax.Array:
-        return total + jnp.sum(jnp.where(jnp.isfinite(piece), 0, 1))
+        return total + jnp.sum(~jnp.isfinite(piece), dtype=np.int32)
 
     squares = _sum_of_squares(x)
     zero = jnp.zeros_like(squares, np.int32)

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxboard._frame import Target
+from jaxboard._trace import tag_prefix
+
 
 class TraceContext(NamedTuple):
     """The options that apply to every report traced in this context.
@@ -24,6 +27,7 @@ class TraceContext(NamedTuple):
         silent: whether all reports are left out.
         harvested: whether an instrumented function around this code collects the reports.
         runs: whether the lanes of a ``vmap`` are seed runs.
+        target: the run that reports name; None if they go to the run of the call.
     """
 
     scope: str = ""
@@ -32,6 +36,7 @@ class TraceContext(NamedTuple):
     silent: bool = False
     harvested: bool = False
     runs: bool = False
+    target: Target | None = None
 
 
 DEFAULT = TraceContext()
@@ -40,8 +45,33 @@ _context: Any = jax.make_user_context(DEFAULT)
 
 
 def current() -> TraceContext:
-    """Return the active context of this thread."""
-    return _context.value
+    """Return the active context of this thread, with the scopes of the current task."""
+    value = _context.value
+    if tag_prefix.usage.any:
+        # JAX keeps its context for each thread. Another task, or a generator, may have set the scope.
+        scope = tag_prefix.prefix()
+        if scope != value.scope:
+            value = _set(value._replace(scope=scope))
+    return value
+
+
+def _set(value: TraceContext) -> TraceContext:
+    """Make ``value`` the context of this thread until it is set again."""
+    _context(value).__enter__()
+    return value
+
+
+def enter_scope(name: str) -> tag_prefix.OpenScope:
+    """Open a scope: for tags, and in the keys of JAX's caches."""
+    scope = tag_prefix.push(name)
+    current()
+    return scope
+
+
+def leave_scope(scope: tag_prefix.OpenScope) -> None:
+    """Close a scope."""
+    tag_prefix.remove(scope)
+    current()
 
 
 def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
@@ -50,7 +80,7 @@ def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def override(**changes: str | int | frozenset[int]) -> Iterator[None]:
+def override(**changes: str | int | frozenset[int] | Target) -> Iterator[None]:
     """Change the given fields of the active context in a ``with`` block."""
     with _context(current()._replace(**changes)):
         yield

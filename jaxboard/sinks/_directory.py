@@ -24,7 +24,7 @@ _importing = threading.Lock()
 fork.wait_for(_importing)
 
 _PATIENCE_SECS = 30.0
-"""How long to wait for another thread's imports. In a forked child that thread may not exist."""
+"""Most seconds to wait for another thread's imports. In a forked child that thread may not exist."""
 
 
 class Directory:
@@ -46,10 +46,10 @@ class Directory:
         self._writer: Writer | None = None
         self._tags = Tags()
         self._file_confirmed = False  # True once anything in the open file is confirmed.
-        self._confirmed_size: int | None = None  # Of the open file, in bytes, if known.
+        self._confirmed_size: int | None = None  # The confirmed bytes of that file, if known.
         # The step from which readers shall drop what other files hold, or None.
         self._restart = start_step
-        # Once files were abandoned, the steps from there on are to be dropped if no earlier run wrote them.
+        # True if no points of an earlier run are hidden by a restart after the confirmed ones.
         self._owns_later_steps = start_step is not None
         self._confirmed_end = start_step or 0  # One more than the largest confirmed step.
         self._written_end = self._confirmed_end  # One more than the largest step written.

@@ -23,7 +23,7 @@ from jaxboard.sinks import _event_files, _proto
 from jaxboard.sinks._encoding import Events
 
 _ANSWER_SECS = 15.0
-"""How long TensorFlow may take for a graph with one constant."""
+"""Most seconds that TensorFlow may take for a graph with one constant."""
 
 
 class UnusableError(Exception):

@@ -258,7 +258,7 @@ def test_a_bad_part_of_a_block_costs_only_itself(where):
 
 @pytest.mark.parametrize("part", ["steps", "wall_times", "values"])
 def test_a_block_whose_parts_do_not_match_is_lost(part):
-    """A block of which nobody can know the points is counted as lost."""
+    """A block whose points are unknown is counted as lost."""
     parts = {"steps": np.arange(2), "wall_times": np.zeros(2), "values": np.zeros((2, 1))}
     parts[part] = parts[part][:1]
     lost: list[object] = []

@@ -26,7 +26,7 @@ BAD = {
     "hparams": Record(Kind.HPARAMS, "bad", 2, 1000.0, None),
     "run above": scalar(2, "bad", run="../other"),
     "run with a null": scalar(2, "bad", run="a\0b"),
-    "run that is a number": scalar(2, "bad", run=3),
+    "run that is a number": scalar(2, "bad", run=3),  # pyright: ignore[reportArgumentType]
     "column": Scalars(("bad",), np.array([2]), np.array([1.0]), np.array([["high"]])),
 }
 

@@ -179,7 +179,6 @@ def test_every_option_of_jit():
         "static_argnums": (2,),
         "donate_argnums": (0,),
         "keep_unused": True,
-        "inline": True,
         "compiler_options": {"xla_cpu_enable_fast_math": False},
     }
     jitted = jax.jit(lambda x, unused, n: (jb.scalar("x", x.sum()), n * x)[1], **options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, SupportsIndex, cast
 import jax
 import numpy as np
 
+from jaxboard._check import fits_64_bits
 from jaxboard._errors import UsageError
 from jaxboard._frame import Frame, Packed
 from jaxboard._host.channel import Channel
@@ -72,7 +73,8 @@ class Delivery:
 
     def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
         # An evaluation step may get more values from later calls.
-        channel.put(Frame(packed.plan, packed.arrays, step, time.time(), open=not self._advance))
+        put = channel.send if packed.plan.has_targets else channel.put
+        put(Frame(packed.plan, packed.arrays, step, time.time(), open=not self._advance))
 
 
 def as_int(name: str, step: object) -> int:
@@ -83,14 +85,19 @@ def as_int(name: str, step: object) -> int:
         step: the result.
 
     Raises:
-        UsageError: it is not an integer.
+        UsageError: it is not an integer of 64 bits.
     """
     try:
-        return operator.index(cast(SupportsIndex, step))
+        number = operator.index(cast(SupportsIndex, step))
     except TypeError:
         raise UsageError(
             f"{name}: instrument(step=...) returned {step!r}, expected an integer."
         ) from None
+    if not fits_64_bits(number):
+        raise UsageError(
+            f"{name}: instrument(step=...) returned {step}, which does not fit in 64 bits."
+        )
+    return number
 
 
 def put_on_device(step: int) -> jax.Array:

@@ -39,6 +39,7 @@ class StreamedLoops(Delivery):
         """Run the program, and advance the run to the step of the last iteration."""
         if self._progress:
             progress.close(self._name)
+        self._programs.caller.begin(channel)
         program = self._program(len(call.args))
         out, packed = self._execute(program, (put_on_device(step),), call)
         steps_taken, last_step = packed.plan.steps_taken, packed.plan.step

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxboard._frame import LoopChunk, Packed, Plan
+from jaxboard._trace.arrival import Caller
 from jaxboard._trace.pack import Harvested, merge_same, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._types import PyTree
@@ -28,6 +29,7 @@ class Stream:
         size: how many iterations make a chunk.
         first: int32, the step of the first iteration.
         bar: the name of the progress bar; None for no bar.
+        caller: the run of the calls.
 
     Attributes:
         size: see above.
@@ -35,13 +37,14 @@ class Stream:
         steps_taken: the number of iterations; None if only the program knows.
     """
 
-    def __init__(self, size: int, first: Array, bar: str | None):
+    def __init__(self, size: int, first: Array, bar: str | None, caller: Caller | None = None):
         self.size = size
         self.step = first
         self.steps_taken: int | None = 0
         self._first = first
         self._bar = bar
         self._outside: list[Harvested] = []
+        self._caller = caller
 
     @property
     def last(self) -> Array:
@@ -79,6 +82,10 @@ class Stream:
         arrays = {f"before {name}": array[None] for name, array in packed.arrays.items()}
         return Packed(Plan(entries, step, chunk), arrays)
 
+    def deliver_before(self, before: Packed) -> None:
+        """Send the result of :meth:`begin_loop` without a chunk."""
+        deliver(before, advance=None, caller=self._caller)
+
     def finish_loop(self, step: Array, iterations: int | None) -> None:
         """Continue at ``step`` after a loop of so many iterations; None if only the program knows."""
         self.step = step
@@ -111,7 +118,7 @@ class Stream:
             arrays, before_plan = {**arrays, **before.arrays}, before.plan
         loop = LoopChunk(size, total, self._bar, before_plan)
         plan = dataclasses.replace(chunk.plan, chunk=loop)
-        deliver(Packed(plan, arrays), advance=True)
+        deliver(Packed(plan, arrays), advance=True, caller=self._caller)
 
 
 def _only_if(holds: Array, before: Packed) -> Packed:
@@ -244,7 +251,8 @@ def while_loop(
 
     step, carry = lax.while_loop(lambda state: test(state[1]), run_chunk, (stream.step, init))
     if before is not None:
-        deliver(_only_if(step == first, before), advance=None)  # no trip has taken it
+        # A loop without a trip has no chunk that takes it.
+        stream.deliver_before(_only_if(step == first, before))
     stream.finish_loop(step, None)
     return carry
 
