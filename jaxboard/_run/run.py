@@ -27,6 +27,7 @@ from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
+from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
 from jaxboard._telemetry.monitor import start_monitor
@@ -139,6 +140,9 @@ class Run(VerbMethods):
                     "choose another directory."
                 )
             _paths.check_writable(str(self.logdir), RunError)
+        self._writes_files = self.logdir is not None and (
+            sinks is None or any(isinstance(sink, TensorBoardSink) for sink in sinks)
+        )
         self._timeout = timeout
         self._process = os.getpid()
         self._closing = threading.Lock()
@@ -246,6 +250,8 @@ class Run(VerbMethods):
                 raise
             # After a KeyboardInterrupt the run stays open, and atexit closes it.
             self._mark_closed()
+            if self._writes_files and device_timeout is None and rank.is_writer(False):
+                announce(str(self.logdir))
         finally:
             self._closing.release()
 

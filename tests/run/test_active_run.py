@@ -316,7 +316,6 @@ def test_methods_of_two_runs_without_instrument(jit):
             "branch",
             "window",
             "watched/norm",
-            "watched/norm/w",
         )
     }
     assert {tag for _, tag in criticised} == {"scanned", "loss", "gradient", "branch", "plain"}
