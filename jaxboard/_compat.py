@@ -194,6 +194,17 @@ def zero_tangent(primal: Array) -> ad.Zero:
     return ad.Zero(jax.typeof(primal).to_tangent_aval())
 
 
+def register_jet_rule(primitive: jex.Primitive, rule: Callable[..., Any]) -> None:
+    """Register the Taylor-mode rule of a primitive, if the program has imported ``jax.experimental.jet``.
+
+    All versions: the table of rules is not documented, and without a rule ``jet`` refuses the primitive. Importing
+    the module takes as long as half of jaxboard. Remove when ``jet`` accepts primitives with effects.
+    """
+    jet = sys.modules.get("jax.experimental.jet")
+    if jet is not None:
+        getattr(jet, "jet_rules", {}).setdefault(primitive, rule)
+
+
 # --- Meshes and shardings -------------------------------------------------------------------------
 
 
@@ -259,23 +270,40 @@ def jit_options(function: Any) -> dict[str, Any]:
         Exception: this version of JAX keeps them elsewhere.
     """
     state = function.__getstate__()
-    key = state["global_cache_key"]
+    key, info = state["global_cache_key"], getattr(function, "_jit_info", None)
     options = {
         "static_argnums": tuple(state["static_argnums"]),
         "static_argnames": tuple(state["static_argnames"]),
         "donate_argnums": tuple(key.donate_argnums),
         "donate_argnames": tuple(key.donate_argnames),
-        "in_shardings": jax.tree.unflatten(key.in_shardings_treedef, key.in_shardings_leaves),
-        "out_shardings": jax.tree.unflatten(key.out_shardings_treedef, key.out_shardings_leaves),
+        "in_shardings": _shardings_of(key, "in"),
+        "out_shardings": _shardings_of(key, "out"),
         "device": key.device,
         "backend": key.backend,
         "compiler_options": dict(key.compiler_options_kvs),
+        # Not part of the pickled state. Neither changes results; JAX 0.12 has an enum for the second.
+        "keep_unused": getattr(info, "keep_unused", False) or None,
+        "inline": getattr(info, "inline", False) is True or None,
     }
     return {
         name: value
         for name, value in options.items()
         if value not in ((), None, {}) and type(value).__name__ != "UnspecifiedValue"
     }
+
+
+def _shardings_of(key: Any, side: str) -> Any:
+    """Return the ``in_shardings`` or ``out_shardings`` in a key, with the layouts that JAX stores separately."""
+    leaves = getattr(key, f"{side}_shardings_leaves")
+    layouts = getattr(key, f"{side}_layouts_leaves", ())
+    if any(layout is not None for layout in layouts) and len(layouts) == len(leaves):
+        from jax.experimental.layout import Format
+
+        leaves = [
+            sharding if layout is None else Format(layout, sharding)
+            for layout, sharding in zip(layouts, leaves, strict=True)
+        ]
+    return jax.tree.unflatten(getattr(key, f"{side}_shardings_treedef"), leaves)
 
 
 # --- Callbacks ------------------------------------------------------------------------------------

@@ -131,11 +131,14 @@ class LoopChunk(NamedTuple):
         size: the length of the axis. Rows with a step below zero are iterations that did not run.
         total: how many iterations the loop has, if that is known.
         bar: the name of the loop's progress bar, if it has one.
+        before: the plan of what was reported before the loop. Every chunk has those arrays, so that they reach the
+            host first; in all chunks but the first their step is below zero. Its own chunk has one row.
     """
 
     size: int
     total: int | None
     bar: str | None
+    before: Plan | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,6 +167,14 @@ class Plan:
     def tags(self) -> tuple[str, ...]:
         """The tags of the reports, in the order of ``entries``."""
         return tuple(entry.spec.tag for entry in self.entries)
+
+    @property
+    def array_names(self) -> frozenset[str]:
+        """The names of the packed vectors of a frame with this plan."""
+        slots = [self.step, *(s for e in self.entries for s in (*e.slots, e.weight, e.step))]
+        names = frozenset(slot.dtype for slot in slots if isinstance(slot, Slot))
+        before = None if self.chunk is None else self.chunk.before
+        return names if before is None else names | before.array_names
 
 
 @jax.tree_util.register_pytree_node_class

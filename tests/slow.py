@@ -7,6 +7,7 @@ skipped ones start processes, servers and notebook kernels, or repeat programs w
 SLOW = {
     "cli/test_demo.py",
     "cli/test_doctor.py",
+    "conformance/test_any_jaxpr.py",
     "conformance/test_compositions.py",
     "conformance/test_deadlock.py",
     "conformance/test_options.py::test_weights",
@@ -46,4 +47,5 @@ SLOW = {
     "test_workflows.py",
     "trace/test_gate.py",
     "trace/test_stream.py::test_each_iteration_is_a_step",
+    "trace/test_stream_outside.py::test_before_and_after",
 }

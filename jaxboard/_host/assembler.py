@@ -60,7 +60,7 @@ class Assembler:
         self._missing_steps = missing_steps
         self._clipping = clipping or ClippingLog()
         self._points = Points()
-        self._loops: dict[tuple[Entry, ...], _LoopProgress] = {}
+        self._loops: dict[tuple[tuple[Entry, ...], int | None], _LoopProgress] = {}
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:
         """Return the points that ``items`` complete.
@@ -127,7 +127,7 @@ class Assembler:
         chunk, slot = frame.plan.chunk, frame.plan.step
         if chunk is None or slot is None:
             return None
-        loop = frame.plan.entries
+        loop = frame.plan.entries, chunk.total
         progress = self._loops.pop(loop, _LoopProgress(frame.wall_time, 0))
         iterations = progress.iterations + chunk.size
         if _has_more(chunk, iterations):

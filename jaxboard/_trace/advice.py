@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxboard._log import warn_once
+from jaxboard._log import describe, warn_once
 
 _NO_RUN = (
     "{}: no run is open, so nothing is reported. Open one around the loop: "
@@ -24,6 +24,17 @@ _NO_LOOP = (
     "{}: instrument(stream=...) found no loop that reports and can be streamed (a while_loop under vmap, or "
     "one whose condition reports, cannot be), so its reports leave when the call is over."
 )
+
+_BARE = (
+    "{}: jaxboard could not make its program, so the function runs as it is: each of its reports takes a "
+    "callback, and each call waits for them, which is slow. Its results are right. Cause: {}. Please report it."
+)
+
+
+def warn_bare(name: str, reason: BaseException | None) -> None:
+    """Warn, once per function, that it runs without a program of jaxboard's."""
+    cause = "unknown" if reason is None else describe(reason)
+    warn_once(("bare", name), _BARE.format(name, cause))
 
 
 _WAITS = (

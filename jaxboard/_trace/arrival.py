@@ -63,6 +63,14 @@ def arrive(
         _count_iterations(plan, plan.chunk, channel, arrays)
     if channel is None:
         return
+    before = None if plan.chunk is None else plan.chunk.before
+    if before is not None:
+        names = before.array_names
+        own = {name: array for name, array in arrays.items() if name in names}
+        arrays = {name: array for name, array in arrays.items() if name not in names}
+        if not _is_known_to_be_empty(before, own):
+            first = Frame(before, own, None, time.time())
+            channel.send(first, may_wait=False, is_call=advance is not None)
     counts = advance is not None and plan.chunk is None
     if not advance and plan.chunk is None and plan.entries:
         callbacks.note_arrival(plan.entries[0].spec.tag)
@@ -70,6 +78,14 @@ def arrive(
     frame = Frame(plan, arrays, None if plan.step else step, time.time(), open=not advance)
     # Never block here: the flusher may be waiting for this callback.
     channel.send(frame, may_wait=False, is_call=advance is not None)
+
+
+def _is_known_to_be_empty(plan: Plan, arrays: dict[str, Array]) -> bool:
+    """Return whether no row of a chunk has a step. JAX arrays are not read: the host drops such rows later."""
+    steps = None if plan.step is None else arrays[plan.step.dtype]
+    if plan.step is None or not isinstance(steps, np.ndarray):
+        return False
+    return bool((plan.step.read(arrays) < 0).all())
 
 
 def _count_iterations(

@@ -42,7 +42,8 @@ def harvest(
         operands: the values of its arguments.
         final: whether the results will not be differentiated.
         step: the step of the call, if the program skips sampled reports that are not due.
-        stream: where to stream the outermost loops; None to evaluate them as part of the call.
+        stream: where to stream the outermost loops; None to evaluate them as part of the call. It also receives the
+            reports outside of those loops, and none are returned.
     """
     context = RuleContext(_evaluate, final, step=step, stream=stream)
     results, reports = context.harvest(closed, operands)
@@ -63,7 +64,10 @@ def _evaluate(
             _evaluate_unchanged(segment.eqns, env, live, jaxpr)
         else:
             env.update(zip(segment.eqns[0].outvars, harvested.results, strict=True))
-            reports.extend(harvested.reports)
+            if context.stream is None:
+                reports.extend(harvested.reports)
+            else:
+                context.stream.add_outside(harvested.reports)
         # Values that are not read any more can be freed.
         env = {var: value for var, value in env.items() if var in live}
     results = [var.val if isinstance(var, Literal) else env[var] for var in jaxpr.outvars]
@@ -96,8 +100,8 @@ def _operand(var: Var | Literal, env: dict[Var, Array]) -> Array:
         # A literal may be a Python number, which has no dtype.
         return jnp.asarray(var.val, _compat.aval_of(var).dtype)
     value = env[var]
-    # A constant may be of a type internal to JAX, with fewer methods than an array.
-    return value if isinstance(value, jax.Array) else jnp.asarray(value)
+    # A constant may be of a type internal to JAX, with fewer methods than an array; a Ref stays one.
+    return value if isinstance(value, jax.Array | jax.Ref) else jnp.asarray(value)
 
 
 class _Segment(NamedTuple):

@@ -23,7 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
-from jaxboard._frame import Entry, Frame, Packed, Plan, ReportSpec, Slot, Target
+from jaxboard._frame import Composite, Entry, Frame, Packed, Plan, ReportSpec, Target
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import active, open_channel
 from jaxboard._trace import context
@@ -41,6 +41,7 @@ def report(
     spec: ReportSpec, value: Any, weight: Array | None = None, step: Array | None = None
 ) -> None:
     """Report a device array, traced or not."""
+    _compat.register_jet_rule(report_p, _report_jet)
     operands = [x for x in (value, weight, step) if x is not None]
     report_p.bind(*operands, spec=spec, weighted=weight is not None, stepped=step is not None)
 
@@ -112,6 +113,13 @@ def _report_jvp(
     return [], []
 
 
+def _report_jet(
+    primals: Sequence[Array], series: object, **params: Any
+) -> tuple[list[Array], list[Array]]:
+    report_p.bind(*primals, **params)
+    return [], []
+
+
 def _report_batch(
     operands: Sequence[Array], dims: Sequence[int | None], *, stepped: bool, **params: Any
 ) -> tuple[list[Array], list[int]]:
@@ -150,9 +158,14 @@ def _report_lowered(
 ) -> list[Array]:
     """Deliver a report that was not harvested as a frame of its own."""
     inputs = operands
-    if spec.lanes is not None:
+    is_stack = spec.kind is Composite.STACK
+    if spec.lanes is not None or is_stack:
         value, *rest = operands
-        value, weight = spread_over_devices(value, rest.pop(0) if weighted else None, spec.rank)
+        weight = rest.pop(0) if weighted else None
+        if is_stack and value.ndim == spec.rank:
+            # Each device is a place.
+            value, weight = value[None], None if weight is None else weight[None]
+        value, weight = spread_over_devices(value, weight, spec.rank)
         rest = [jnp.tile(step, len(value) // len(step)) if step.ndim else step for step in rest]
         inputs = [value, *([] if weight is None else [weight]), *rest]
         weighted = weight is not None
@@ -187,6 +200,7 @@ def deliver(packed: Packed, *, advance: bool | None, caller: Caller | None = Non
         advance: whether the frame is that of a call that takes a step; None if it is of no call.
         caller: see :func:`arrive`.
     """
+    _compat.register_jet_rule(deliver_p, _deliver_jet)
     dtypes = sorted(packed.arrays)
     operands = (packed.arrays[d] for d in dtypes)
     deliver_p.bind(*operands, plan=packed.plan, advance=advance, caller=caller)
@@ -198,9 +212,7 @@ def unpack_operands(operands: Sequence[Array], plan: Plan) -> list[Harvested]:
 
 
 def _by_dtype(operands: Sequence[Array | np.ndarray], plan: Plan) -> dict[str, Any]:
-    slots = [plan.step, *(s for e in plan.entries for s in (*e.slots, e.weight, e.step))]
-    dtypes = {slot.dtype for slot in slots if isinstance(slot, Slot)}
-    return dict(zip(sorted(dtypes), operands, strict=True))
+    return dict(zip(sorted(plan.array_names), operands, strict=True))
 
 
 @deliver_p.def_impl
@@ -220,6 +232,13 @@ def _deliver_abstract_eval(
 
 def _deliver_jvp(
     primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], **params: Any
+) -> tuple[list[Array], list[Array]]:
+    deliver_p.bind(*primals, **params)
+    return [], []
+
+
+def _deliver_jet(
+    primals: Sequence[Array], series: object, **params: Any
 ) -> tuple[list[Array], list[Array]]:
     deliver_p.bind(*primals, **params)
     return [], []

@@ -22,6 +22,7 @@ from jaxboard._frame import Packed
 from jaxboard._log import warn
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller
+from jaxboard._trace.failures import ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
@@ -80,6 +81,7 @@ class Programs:
         self.cadences: frozenset[int] = _ALL_DUE
         self.caller = Caller()
         self._fn = fn
+        self._traceable = _traceable(fn, jit_options)
         self._name = name
         self._jit_options = jit_options
         self._options = options
@@ -149,6 +151,10 @@ class Programs:
         """
         key = ProgramKey("callback", has_caller=has_caller)
         return self._programs.get(key) or self._make_callback(key)
+
+    def deliver_empty_frame(self, args: Args, kwargs: Kwargs) -> None:
+        """Count a step, while JAX traces the caller of a function that runs without a program."""
+        deliver(pack([], self._step_of(args, kwargs)), advance=self._options.advance)
 
     def due_combinations(self) -> list[frozenset[int]]:
         """Return every set of cadences that are not due on some step."""
@@ -224,12 +230,15 @@ class Programs:
             first_step: jax.Array, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed]:
             stream = Stream(size, first_step, bar, self.caller)
-            out, reports = self._collect_final(args, kwargs, stream=stream)
-            if key.checked and reports:
+            out, _ = self._collect_final(args, kwargs, stream=stream)
+            reports = stream.take_outside()
+            # The host needs the last step for the reports, and to go on counting after a while_loop. XLA needs a
+            # second result: see _trace/README.md.
+            needs_step = reports or stream.steps_taken is None
+            if reports and (key.checked or stream.steps_taken != 0):
+                # After the last chunk, whose step it needs. A hidden output may overtake the chunks.
                 deliver(pack(reports, stream.last), advance=None, caller=self.caller)
                 reports = []
-            # The host needs the last step for the reports, and to go on counting after a while_loop.
-            needs_step = reports or stream.steps_taken is None
             packed = pack(reports, stream.last if needs_step else None)
             plan = dataclasses.replace(packed.plan, steps_taken=stream.steps_taken)
             return out, Packed(plan, packed.arrays)
@@ -290,7 +299,7 @@ class Programs:
 
     def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
         step = self._options.step
-        return None if step is None else jnp.asarray(step(*args, **kwargs))
+        return None if step is None else jnp.asarray(call_user(step, *args, **kwargs))
 
     def _collect(
         self,
@@ -323,7 +332,7 @@ class Programs:
 
         def with_static(dynamic: tuple[dict[int, PyTree], Kwargs]) -> PyTree:
             positional = [dynamic[0].get(i, x) for i, x in enumerate(args)]
-            return self._fn(*positional, **{**kwargs, **dynamic[1]})
+            return call_user(self._traceable, *positional, **{**kwargs, **dynamic[1]})
 
         closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
         results, reports = harvest(
@@ -350,7 +359,12 @@ class Programs:
         # static and donated arguments with.
         @functools.wraps(self._fn)
         def named(*args: object, **kwargs: object) -> PyTree:
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                if is_users_error(error) or isinstance(error, windows.MissingAccumulators):
+                    raise
+                raise ProgramFailed from error
 
         if num_args is not None:
             options = _shift_options(options, num_args)
@@ -360,6 +374,16 @@ class Programs:
                 parameters=[leading, *signature.parameters.values()]
             )
         return jax.jit(named, **options)
+
+
+def _traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:
+    """Return the function as it can be called in a program, which has the options of the outermost ``jit``."""
+    shardings = jax.tree.leaves([jit_options.get(f"{side}_shardings") for side in ("in", "out")])
+    has_layouts = any(hasattr(sharding, "layout") for sharding in shardings)
+    if "compiler_options" not in jit_options and not has_layouts:
+        return fn
+    static = {n: v for n, v in jit_options.items() if n in ("static_argnums", "static_argnames")}
+    return jax.jit(fn.__wrapped__, **static)
 
 
 def _shift_options(options: dict[str, Any], num_args: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxboard import _compat
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce import floats
 from jaxboard._trace.primitives import report
@@ -67,6 +68,7 @@ _register(tap_p)
 
 def tap(spec: ReportSpec, value: Array) -> Array:
     """Return ``value``, and report the norms of its gradients as ``spec`` describes."""
+    _compat.register_jet_rule(tap_p, _tap_jet)
     return tap_p.bind(value, spec=spec, rank=jnp.ndim(value))
 
 
@@ -78,6 +80,12 @@ def _tap_jvp(
     if isinstance(tangent, ad.Zero):
         return value, tangent
     return value, tangent_p.bind(tangent, spec=spec, rank=rank)
+
+
+def _tap_jet(
+    primals: Sequence[Array], series: Sequence[Sequence[Array]], **params: Any
+) -> tuple[Array, Sequence[Array]]:
+    return tap_p.bind(*primals, **params), series[0]
 
 
 ad.primitive_jvps[tap_p] = _tap_jvp

@@ -96,7 +96,8 @@ def accumulator_sharding(shardings: Iterable[object]) -> jax.sharding.Sharding |
     Args:
         shardings: those that the program's operands are committed to.
     """
-    for sharding in shardings:
+    for requested in shardings:
+        sharding = getattr(requested, "sharding", requested)  # that of a Format
         if isinstance(sharding, jax.sharding.NamedSharding):
             return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
         if isinstance(sharding, jax.sharding.SingleDeviceSharding):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 
@@ -14,12 +14,18 @@ from jaxboard._errors import UsageError
 from jaxboard._host import observers
 from jaxboard._host.channel import Channel, active
 from jaxboard._trace import context, tag_prefix
-from jaxboard._trace.advice import warn_no_run, warn_not_jitted, warn_not_streamed
+from jaxboard._trace.advice import warn_bare, warn_no_run, warn_not_jitted, warn_not_streamed
+from jaxboard._trace.deliveries.bare import Bare
 from jaxboard._trace.deliveries.choose import choose_deliveries
 from jaxboard._trace.deliveries.delivery import Delivery
 from jaxboard._trace.deliveries.eager import Eager
+from jaxboard._trace.failures import ProgramFailed, is_users_error
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
+
+if TYPE_CHECKING:
+    # Imported only when a function is instrumented: all rules come with it.
+    from jaxboard._trace.programs import Programs
 
 OriginalArguments: TypeAlias = Callable[
     [tuple[Any, ...], dict[str, Any]], dict[str, dict[str, object]]
@@ -63,6 +69,7 @@ class Instrumented:
         self._jit_options = jit_options
         self._name = options.name or getattr(self, "__name__", type(fn).__name__)
         self._eager = Eager(body or fn, self._name, options)
+        self._bare = Bare(fn, self._name, options)
         self._programs = None
         if jit_options is None:
             self._usual, self._checked = self._eager, self._eager
@@ -90,6 +97,7 @@ class Instrumented:
         ``step=`` returns a device array              a hidden output that holds the step
         ``gate="cond"``                               a hidden output that computes what is due
         otherwise                                     a hidden output, one program for what is due
+        that program cannot be made                   the user's, with a callback for each report
         ============================================  ==============================================
         """
         if not _compat.at_top_level():
@@ -135,7 +143,16 @@ class Instrumented:
             >>> step.precompile(jax.ShapeDtypeStruct((8,), "float32"))
         """
         delivery = self._checked if _compat.results_are_checked() else self._usual
-        delivery.precompile(args, kwargs)
+        try:
+            delivery.precompile(args, kwargs)
+        except Exception as error:
+            if delivery in (self._bare, self._eager) or is_users_error(error):
+                raise
+            reason = error.__cause__ if isinstance(error, ProgramFailed) else error
+        else:
+            return
+        self._bare.precompile(args, kwargs)
+        self._run_bare_from_now_on(reason)
 
     def _delivery(self) -> Delivery:
         """Return the delivery under the present settings of JAX."""
@@ -150,16 +167,29 @@ class Instrumented:
             warn_no_run(self._name)
             with context.override(silent=True):
                 return self._fn(*call.args, **call.kwargs)
-        if not _compat.trace_is_on():
-            return delivery.call(channel, step, call)
-        # Profiles find steps by this annotation.
-        annotation = (
-            jax.profiler.StepTraceAnnotation(self._name, step_num=step)
-            if call.advance
-            else jax.profiler.TraceAnnotation(self._name)
-        )
-        with annotation:
-            return delivery.call(channel, step, call)
+        try:
+            if not _compat.trace_is_on():
+                return delivery.call(channel, step, call)
+            # Profiles find steps by this annotation.
+            annotation = (
+                jax.profiler.StepTraceAnnotation(self._name, step_num=step)
+                if call.advance
+                else jax.profiler.TraceAnnotation(self._name)
+            )
+            with annotation:
+                return delivery.call(channel, step, call)
+        except ProgramFailed as failed:
+            reason = failed.__cause__
+        if delivery.counts_on_arrival or self._options.step is not None:
+            _, step = self._bare.begin(channel, call.args, call.kwargs)
+        out = self._bare.call(channel, step, call)
+        self._run_bare_from_now_on(reason)
+        return out
+
+    def _run_bare_from_now_on(self, reason: BaseException | None) -> None:
+        """Warn that the program cannot be made, and run the function without it."""
+        self._usual = self._checked = self._bare
+        warn_bare(self._name, reason)
 
     def _call_in_trace(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PyTree:
         """Run a call while JAX traces the caller.
@@ -179,9 +209,23 @@ class Instrumented:
         if self._programs is not None:
             if self._options.stream is not None:
                 warn_not_streamed(self._name)
-            return self._programs.callback()(*args, **kwargs)
+            return self._call_program_in_trace(self._programs, args, kwargs)
         if self._options.advance:
             warn_not_jitted(self._name)
+        return self._eager.run(args, kwargs)
+
+    def _call_program_in_trace(
+        self, programs: Programs, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> PyTree:
+        """Run a jitted function while JAX traces the caller, with its program if that can be made."""
+        if self._usual is not self._bare:
+            try:
+                return programs.callback()(*args, **kwargs)
+            except ProgramFailed as failed:
+                reason = failed.__cause__
+            self._run_bare_from_now_on(reason)
+        # An empty frame counts the step.
+        programs.deliver_empty_frame(args, kwargs)
         return self._eager.run(args, kwargs)
 
     @property
@@ -196,10 +240,22 @@ class Instrumented:
         if name == "_fn":  # not set yet: while being copied or unpickled
             raise AttributeError(name)
         if name in _AHEAD_OF_TIME and self._programs is not None:
-            return getattr(self._programs.callback(), name)
+            return functools.partial(self._ahead_of_time, self._programs, name)
         if name in _CACHE and self._programs is not None:
             return getattr(self._programs, _CACHE[name])
         return getattr(self._fn, name)
+
+    def _ahead_of_time(
+        self, programs: Programs, method: str, /, *args: object, **kwargs: object
+    ) -> Any:
+        """Call ``lower`` or ``trace`` of the program whose frame leaves by callback."""
+        if self._usual is not self._bare:
+            try:
+                return getattr(programs.callback(), method)(*args, **kwargs)
+            except ProgramFailed as failed:
+                reason = failed.__cause__
+            self._run_bare_from_now_on(reason)
+        return self._bare.ahead_of_time(method)(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<jaxboard.instrument of {self._fn!r}>"

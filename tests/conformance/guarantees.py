@@ -34,6 +34,7 @@ these lanes belong. jaxboard assumes the outer map and warns.
 """
 
 TEST_FILES = {
+    "test_any_jaxpr": "Random programs",
     "test_options": "Weights, masks and steps",
     "test_configurations": "JAX settings, dtypes, shardings, ahead-of-time compilation",
     "test_custom_rules": "Functions with custom rules, instrumented inside a transformation",

@@ -101,3 +101,21 @@ def test_plain_python():
         ("x/0", 1, 2.0),
         ("x/0", 1, 4.0),
     ]
+
+
+def mapped_over_devices(x):
+    jb.scalar("devices", x, reduce="stack")
+    jax.vmap(lambda x: jb.scalar("lanes", x, reduce="stack"))(jnp.stack([x, x + 10]))
+    return x
+
+
+@pytest.mark.parametrize("instrument", [jb.instrument, lambda f: f])
+def test_devices_without_a_harvest(instrument):
+    """Under ``jax.pmap`` that is not jitted, each device is a place too."""
+    with capture() as records:
+        instrument(jax.pmap(mapped_over_devices))(jnp.arange(4.0))
+        jax.effects_barrier()
+    found = {record.tag: float(record.value) for record in records}
+    expected = {f"devices/{n}": n for n in range(4)}
+    expected |= {f"lanes/{2 * n + k}": n + 10 * k for n in range(4) for k in range(2)}
+    assert found == expected

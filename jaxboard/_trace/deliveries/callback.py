@@ -22,6 +22,8 @@ class Callback(Delivery):
     infinity, because it would check the frame too.
     """
 
+    counts_on_arrival = True
+
     def __init__(self, name: str, options: InstrumentOptions, programs: Programs):
         super().__init__(name, options)
         self._programs = programs
@@ -33,7 +35,7 @@ class Callback(Delivery):
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program."""
         self._programs.caller.begin(channel)
-        return self._programs.callback(has_caller=True)(*call.args, **call.kwargs)
+        return self._execute(self._programs.callback(has_caller=True), (), call)
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import time
-from typing import TYPE_CHECKING, SupportsIndex, cast
+from typing import TYPE_CHECKING, ClassVar, SupportsIndex, cast
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ from jaxboard._frame import Frame, Packed
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
+from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
 
@@ -29,7 +30,12 @@ class Delivery:
     Args:
         name: the function's name in messages.
         options: the options that ``instrument`` was given.
+
+    Attributes:
+        counts_on_arrival: whether the step is taken while the program runs, instead of by :meth:`begin`.
     """
+
+    counts_on_arrival: ClassVar[bool] = False
 
     def __init__(self, name: str, options: InstrumentOptions):
         self._name = name
@@ -46,6 +52,9 @@ class Delivery:
             channel: where the reports go.
             step: the step of the call.
             call: the call. A hidden output fills in the fields that describe its program.
+
+        Raises:
+            ProgramFailed: the program cannot be made. Nothing has run.
         """
         raise NotImplementedError
 
@@ -58,6 +67,16 @@ class Delivery:
         if callbacks.expected and (self._advance or step is not None):
             callbacks.wait()
         return channel.begin(self._advance, step)
+
+    def _execute(
+        self, program: jax.stages.Wrapped, leading: tuple[PyTree, ...], call: Call
+    ) -> PyTree:
+        """Run a program with the arguments of a call after ``leading``."""
+        try:
+            return program(*leading, *call.args, **call.kwargs)
+        except Exception as error:
+            check_program(error, program, leading, call)
+            raise
 
     def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
         # An evaluation step may get more values from later calls.

@@ -76,7 +76,7 @@ class DeviceStep(Delivery):
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program and put the frame."""
-        out, packed = self._programs.device_step()(*call.args, **call.kwargs)
+        out, packed = self._execute(self._programs.device_step(), (), call)
         if packed.arrays:
             self._put(channel, packed, None)
         return out

@@ -11,6 +11,7 @@ from jaxboard._frame import Packed, Plan
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
 from jaxboard._trace.deliveries.delivery import Delivery, put_on_device
+from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.windows import MissingAccumulators, accumulator_sharding, empty_accumulators
 from jaxboard._types import PyTree
@@ -43,6 +44,7 @@ class HiddenOutput(Delivery):
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program for ``step``; keep the new accumulators and put the frame."""
         args, kwargs = call.args, call.kwargs
+        program, leading = None, ()
         while True:
             cadences = self._programs.cadences
             not_due = frozenset([n for n in cadences if step % n]) if cadences else _ALL_DUE
@@ -60,16 +62,11 @@ class HiddenOutput(Delivery):
                 self._add_accumulators(missing, args, kwargs)
                 channel.put_window(accumulators, last_step)
                 continue
-            except ValueError:
-                sharding = self._sharding(args, kwargs)
+            except BaseException as error:
                 channel.put_window(accumulators, last_step)
-                if accumulators is None or sharding in (None, _sharding_of(accumulators)):
-                    raise
-                # The arguments are on other devices than the accumulators.
-                self.empty = jax.device_put(self.empty, sharding)
-                continue
-            except BaseException:
-                channel.put_window(accumulators, last_step)
+                if isinstance(error, ValueError) and self._move(accumulators, args, kwargs):
+                    continue
+                check_program(error, program, leading, call)
                 raise
             call.program, call.leading, call.dispatch_seconds = program, leading, seconds
             if windows and windows[0] is not None:
@@ -115,6 +112,14 @@ class HiddenOutput(Delivery):
     def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
         """Return the frame to put."""
         return packed
+
+    def _move(self, accumulators: Packed | None, args: Args, kwargs: Kwargs) -> bool:
+        """Move the accumulators to the devices of the arguments; return whether they were on others."""
+        sharding = self._sharding(args, kwargs)
+        if accumulators is None or sharding in (None, _sharding_of(accumulators)):
+            return False
+        self.empty = jax.device_put(self.empty, sharding)
+        return True
 
     def _add_accumulators(self, missing: MissingAccumulators, args: Args, kwargs: Kwargs) -> None:
         self.empty = empty_accumulators(missing.templates, self._sharding(args, kwargs))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class StreamedLoops(Delivery):
     """Each iteration of the function's loops is a step, and leaves in a chunk while the program runs."""
 
+    counts_on_arrival = True
+
     def __init__(self, name: str, options: InstrumentOptions, programs: Programs):
         super().__init__(name, options)
         self._programs = programs
@@ -38,7 +40,8 @@ class StreamedLoops(Delivery):
         if self._progress:
             progress.close(self._name)
         self._programs.caller.begin(channel)
-        out, packed = self._program(len(call.args))(put_on_device(step), *call.args, **call.kwargs)
+        program = self._program(len(call.args))
+        out, packed = self._execute(program, (put_on_device(step),), call)
         steps_taken, last_step = packed.plan.steps_taken, packed.plan.step
         if steps_taken is not None:
             channel.advance_to(step + max(steps_taken, 1) - 1)
@@ -49,7 +52,7 @@ class StreamedLoops(Delivery):
             channel.advance_to(int(last_step.read(arrays)))
         if steps_taken == 0:
             warn_no_loop(self._name)
-        if packed.arrays:
+        if packed.plan.entries:
             self._put(channel, packed, None if last_step else step)
         return out
 

@@ -94,7 +94,10 @@ def with_array_weight(report: Harvested, axes: frozenset[str] = frozenset()) -> 
 def empty_like(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvested:
     """Return a report of no observation with the shapes and dtypes of another one."""
     like = with_array_weight(report, axes)
-    value, _ = reducer(report.spec).empty(like.state)
+    empty = lambda value: reducer(report.spec).empty(State(value)).value  # noqa: E731
+    if report.step is not None:
+        empty = jax.vmap(empty)  # the leading axis of every array is that of points
+    value = empty(like.state.value)
     state = State(value, jnp.zeros(_points(report), like.state.weight.dtype))
     return vary_together(Harvested(report.spec, state, like.step), varying_axes(like))
 

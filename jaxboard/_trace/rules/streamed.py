@@ -43,12 +43,48 @@ class Stream:
         self.steps_taken: int | None = 0
         self._first = first
         self._bar = bar
+        self._outside: list[Harvested] = []
         self._caller = caller
 
     @property
     def last(self) -> Array:
         """int32, the step of the last iteration."""
         return jnp.maximum(self.step - 1, self._first)
+
+    def add_outside(self, reports: list[Harvested]) -> None:
+        """Add reports that were made outside of the loops, since the last one."""
+        self._outside += reports
+
+    def take_outside(self) -> list[Harvested]:
+        """Return the reports that were made since the last loop, with repeated reports merged."""
+        reports, self._outside = merge_same(self._outside), []
+        return reports
+
+    def begin_loop(self) -> Packed | None:
+        """Return what was reported since the last loop, at the last step taken or the first one, if anything was."""
+        reports = self.take_outside()
+        if not reports:
+            return None
+        packed = pack(reports, self.last)
+        # Names that the vectors of the loop do not have.
+        rename = lambda slot: dataclasses.replace(slot, dtype=f"before {slot.dtype}")  # noqa: E731
+        entries = tuple(
+            dataclasses.replace(
+                entry,
+                slots=tuple(map(rename, entry.slots)),
+                weight=entry.weight if isinstance(entry.weight, int) else rename(entry.weight),
+                step=None if entry.step is None else rename(entry.step),
+            )
+            for entry in packed.plan.entries
+        )
+        chunk = LoopChunk(1, 1, None)
+        step = None if packed.plan.step is None else rename(packed.plan.step)
+        arrays = {f"before {name}": array[None] for name, array in packed.arrays.items()}
+        return Packed(Plan(entries, step, chunk), arrays)
+
+    def deliver_before(self, before: Packed) -> None:
+        """Send the result of :meth:`begin_loop` without a chunk."""
+        deliver(before, advance=None, caller=self._caller)
 
     def finish_loop(self, step: Array, iterations: int | None) -> None:
         """Continue at ``step`` after a loop of so many iterations; None if only the program knows."""
@@ -58,17 +94,42 @@ class Stream:
         else:
             self.steps_taken += iterations
 
-    def deliver(self, plan: Plan, arrays: dict[str, Array], size: int, total: int | None) -> None:
+    def deliver(
+        self,
+        chunk: Packed,
+        size: int,
+        total: int | None,
+        before: Packed | None,
+        is_first: Array,
+    ) -> None:
         """Send a chunk to the host.
 
         Args:
-            plan: of one iteration; its step is among the arrays.
-            arrays: with a leading axis of iterations.
+            chunk: the reports. The plan is that of one iteration, whose step is among the arrays; those have a
+                leading axis of iterations.
             size: the length of that axis.
             total: the number of iterations of the loop, if known.
+            before: the result of :meth:`begin_loop`.
+            is_first: whether this is the first chunk of the loop.
         """
-        plan = dataclasses.replace(plan, chunk=LoopChunk(size, total, self._bar))
+        arrays, before_plan = chunk.arrays, None
+        if before is not None:
+            before = _only_if(is_first, before)
+            arrays, before_plan = {**arrays, **before.arrays}, before.plan
+        loop = LoopChunk(size, total, self._bar, before_plan)
+        plan = dataclasses.replace(chunk.plan, chunk=loop)
         deliver(Packed(plan, arrays), advance=True, caller=self._caller)
+
+
+def _only_if(holds: Array, before: Packed) -> Packed:
+    """Return the result of :meth:`Stream.begin_loop` with a step below zero unless a condition holds."""
+    slot = before.plan.step
+    if slot is None:
+        return before
+    vector = before.arrays[slot.dtype]
+    is_step = lax.iota(jnp.int32, vector.shape[-1]) == slot.offset
+    step = jnp.where(is_step & ~holds, jnp.int32(-1), vector)
+    return Packed(before.plan, {**before.arrays, slot.dtype: step})
 
 
 def scan(
@@ -96,6 +157,7 @@ def scan(
         The final carry, and the stacked ys.
     """
     plan = Plan(())
+    before, first = stream.begin_loop() if length else None, stream.step
 
     def iteration(state: tuple[Array, PyTree], x: PyTree) -> tuple[PyTree, PyTree]:
         nonlocal plan
@@ -108,10 +170,11 @@ def scan(
     def run_chunk(
         state: tuple[Array, PyTree], xs: PyTree, size: int
     ) -> tuple[tuple[Array, PyTree], PyTree]:
+        is_first = state[0] == first
         state, (ys, arrays) = lax.scan(
             iteration, state, xs, length=size, reverse=reverse, unroll=min(unroll, size)
         )
-        stream.deliver(plan, arrays, size, length)
+        stream.deliver(Packed(plan, arrays), size, length, before, is_first)
         return state, ys
 
     size = min(stream.size, length)
@@ -155,6 +218,7 @@ def while_loop(
         The final carry.
     """
     plan = Plan(())
+    before, first = stream.begin_loop(), stream.step
 
     def iteration(step: Array, carry: PyTree) -> tuple[PyTree, dict[str, Array]]:
         nonlocal plan
@@ -181,10 +245,14 @@ def while_loop(
             fill_row,
             _ChunkState(jnp.int32(0), step, carry, empty),
         )
-        stream.deliver(plan, chunk.rows, stream.size, None)
+        rows = Packed(plan, chunk.rows)
+        stream.deliver(rows, stream.size, None, before, step == first)
         return chunk.step, chunk.carry
 
     step, carry = lax.while_loop(lambda state: test(state[1]), run_chunk, (stream.step, init))
+    if before is not None:
+        # A loop without a trip has no chunk that takes it.
+        stream.deliver_before(_only_if(step == first, before))
     stream.finish_loop(step, None)
     return carry
 

@@ -1,0 +1,62 @@
+"""Programs that jaxboard cannot make: the user's function must run all the same.
+
+jaxboard rewrites the user's program. If the rewrite raises, or XLA refuses the result, the function runs as the
+user wrote it (``deliveries/bare.py``). An error of the function itself reaches the user unchanged.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+
+from jaxboard._errors import JaxboardError
+from jaxboard._host.observers import Call
+from jaxboard._types import PyTree
+
+T = TypeVar("T")
+
+
+class ProgramFailed(Exception):  # noqa: N818 (control flow: the caller runs the function without a program)
+    """Raised where a program cannot be made, before any part of it has run. Its cause is the reason."""
+
+
+def call_user(function: Callable[..., T], *args: object, **kwargs: object) -> T:
+    """Call a function of the user while a program is made. The traceback of what it raises has this frame."""
+    return function(*args, **kwargs)
+
+
+def is_users_error(error: BaseException) -> bool:
+    """Return whether the user's code raised an error, or an argument that jaxboard checks is invalid."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    code = call_user.__code__
+    return isinstance(error, JaxboardError) or any(frame.f_code is code for frame in frames)
+
+
+def check_program(
+    error: BaseException,
+    program: jax.stages.Wrapped | None,
+    leading: tuple[PyTree, ...],
+    call: Call,
+) -> None:
+    """Raise :class:`ProgramFailed` if a program raised ``error`` because it cannot be compiled.
+
+    Args:
+        error: what the program raised.
+        program: the program; None if there was none yet.
+        leading: its arguments before those of the call.
+        call: the call.
+    """
+    if program is None or not isinstance(error, Exception) or is_users_error(error):
+        return
+    if isinstance(error, ProgramFailed):
+        raise error
+    leaves = jax.tree.leaves((call.args, call.kwargs))
+    if any(isinstance(x, jax.Array) and x.is_deleted() for x in leaves):
+        return  # the program has run, or the arguments are invalid
+    try:
+        program.lower(*leading, *call.args, **call.kwargs).compile()
+    except Exception:
+        raise ProgramFailed from error
