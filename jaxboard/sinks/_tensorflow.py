@@ -227,4 +227,9 @@ def _flush_before_fork() -> None:
         writer.flush_before_fork()
 
 
-on_fork(Stage.QUEUES, before=_flush_before_fork, in_child=_flushed_before_fork.clear)
+def _forget_writers() -> None:
+    # A child of the child must not wait for TensorFlow, which blocks there.
+    _flushed_before_fork.clear()
+
+
+on_fork(Stage.QUEUES, before=_flush_before_fork, in_child=_forget_writers)
