@@ -31,7 +31,7 @@ class Silent:
 def _bits(tree):
     tree = jax.tree.map(
         lambda x: (
-            jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+            jax.random.key_data(x) if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key) else x
         ),
         jax.tree.map(jax.numpy.asarray, tree),
     )

@@ -1,5 +1,7 @@
 """Solvers, samplers and simulators, each driving the loop that reports."""
 
+# pyright: reportMissingImports=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np

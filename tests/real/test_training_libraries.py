@@ -1,5 +1,7 @@
 """Trainers in the libraries that people train with."""
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 import jax
 import jax.numpy as jnp
 import numpy as np
