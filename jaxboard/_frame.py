@@ -95,14 +95,15 @@ class Entry:
         spec: the report.
         value: the pytree structure of the accumulator's value.
         slots: the positions of the leaves of that value.
-        weight: how many observations the value holds: an int if that is static, else a position.
+        weight: how many observations the value holds: an int if that is static, else the positions of a number
+            in two words.
         step: the position of the report's own steps, if it was made with ``step=``.
     """
 
     spec: ReportSpec
     value: Any
     slots: tuple[Slot, ...]
-    weight: int | Slot
+    weight: PyTree
     step: Slot | None = None
 
 

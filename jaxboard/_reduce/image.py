@@ -8,11 +8,12 @@ import numpy as np
 from jaxboard._reduce.reducers import (
     Last,
     State,
+    count_positive,
     flatten_lanes,
     flatten_weight,
-    namespace,
     replicated,
 )
+from jaxboard._reduce.wide import Wide, floats, namespace
 from jaxboard._types import Array
 
 
@@ -29,17 +30,18 @@ class ImageReducer(Last):
         self.max_images = max_images
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
-        count: Array | int = 1
+        count: Wide | int = 1
         if weight is not None:
             values, _ = flatten_lanes(values, rank)
             weight = flatten_weight(weight)
-            count = (weight > 0).astype(np.int32).sum()
+            count = count_positive(weight)
             # Put the lanes that count first.
             values = values[namespace(weight).argsort(weight <= 0, stable=True)]
         pixels = replicated(self._first, values)
         if jnp.issubdtype(pixels.dtype, jnp.floating):
             xp = namespace(pixels)
-            pixels = xp.where(xp.isnan(pixels), 0, pixels)  # NaN is shown as black
+            pixels = floats(pixels)
+            pixels = xp.where(xp.isnan(pixels), xp.zeros_like(pixels), pixels)  # NaN is shown as black
             pixels = (pixels.clip(0, 1) * 255 + 0.5).astype(np.uint8)
         elif pixels.dtype == np.bool_:
             pixels = pixels.astype(np.uint8) * 255

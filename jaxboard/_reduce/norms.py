@@ -16,12 +16,12 @@ from jaxboard._reduce.reducers import (
     Reducer,
     State,
     collapsed_weight,
+    count_positive,
     expand,
-    floats,
-    namespace,
     on_cpu,
     replicated,
 )
+from jaxboard._reduce.wide import Wide, floats, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -123,12 +123,13 @@ class NormsReducer(Reducer):
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         values = values.reshape(-1, *values.shape[-rank:])
-        count: Array | int = values.shape[0]
+        count: Wide | int = values.shape[0]
         if weight is not None:
-            weight = (weight.reshape(-1) > 0).astype(np.int32)
+            weight = weight.reshape(-1)
             # Zero is neutral: magnitudes and squares are never below it.
-            values = namespace(values, weight).where(expand(weight > 0, values), values, 0)
-            count = weight.sum()
+            zero = values.dtype.type(0)
+            values = namespace(values, weight).where(expand(weight > 0, values), values, zero)
+            count = count_positive(weight)
         return State(Sums(values[:, :3].sum(0), values[:, 3].max(0)), count)
 
     def merge(self, a: State, b: State) -> State:
@@ -144,7 +145,7 @@ class NormsReducer(Reducer):
     def finish(self, state: State) -> Norms:
         added, largest = (np.asarray(x, np.float64) for x in state.value)
         squares, nonfinite, others = added
-        count = np.asarray(state.weight)
+        count = np.asarray(state.weight, np.float64)
         return Norms(
             names=tuple(name for name, _ in self.leaves),
             sizes=np.array([size for _, size in self.leaves]),
@@ -170,7 +171,7 @@ def measure(
         float32[4, L]: sums of squares, numbers of non-finite elements, sums of squares of ``others``,
         largest magnitudes.
     """
-    zeros = jnp.zeros(len(leaves))
+    zeros = jnp.zeros(len(leaves), np.float32)
     rows = (
         (leaves, _sum_of_squares, {"norm", "rms", "ratio"}),
         (leaves, _nonfinite, {"nonfinite"}),
@@ -197,7 +198,7 @@ def _nonfinite(x: Array) -> jax.Array:
 
 def _count_nonfinite(x: Array) -> jax.Array:
     def count(total: jax.Array, piece: Array) -> jax.Array:
-        return total + jnp.sum(jnp.where(jnp.isfinite(piece), 0, 1))
+        return total + jnp.sum(~jnp.isfinite(floats(piece)), dtype=np.int32)
 
     squares = _sum_of_squares(x)
     zero = jnp.zeros_like(squares, np.int32)
@@ -208,7 +209,7 @@ def _count_nonfinite(x: Array) -> jax.Array:
 
 
 def _largest(x: Array) -> jax.Array:
-    x = jnp.abs(x) if jnp.iscomplexobj(x) else x
+    x = floats(jnp.abs(x) if jnp.iscomplexobj(x) else x)
     if not x.size:
         return jnp.zeros((), np.float32)
     # Not max(abs(x)): a histogram of the same leaf computes its minimum and maximum anyway.

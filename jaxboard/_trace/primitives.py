@@ -120,6 +120,8 @@ def _report_batch(
         steps = [_batch_step(step, dim, separate)]
     if any(dim is not None for dim in dims):
         operands = _lanes_to_front(operands, dims)
+        if not operands[0].shape[0]:
+            return [], []  # a map over no lanes makes no report
     report_p.bind(*operands, *steps, stepped=stepped, **params)
     return [], []
 
@@ -193,7 +195,7 @@ def unpack_operands(operands: Sequence[Array], plan: Plan) -> list[Harvested]:
 
 
 def _by_dtype(operands: Sequence[Array | np.ndarray], plan: Plan) -> dict[str, Any]:
-    slots = [plan.step, *(s for e in plan.entries for s in (*e.slots, e.weight, e.step))]
+    slots = jax.tree.leaves([plan.step, *((e.slots, e.weight, e.step) for e in plan.entries)])
     dtypes = {slot.dtype for slot in slots if isinstance(slot, Slot)}
     return dict(zip(sorted(dtypes), operands, strict=True))
 
@@ -222,7 +224,8 @@ def _deliver_batch(
     operands: Sequence[Array], dims: Sequence[int | None], *, plan: Plan, advance: bool | None
 ) -> tuple[list[Array], list[int]]:
     operands = _lanes_to_front(operands, dims)
-    reports = [harvested.batch() for harvested in unpack_operands(operands, plan)]
+    has_lanes = operands and operands[0].shape[0]
+    reports = [each.batch() for each in unpack_operands(operands, plan)] if has_lanes else []
     step = None if plan.step is None else plan.step.read(_by_dtype(operands, plan)).max(0)
     deliver(pack(reports, step), advance=advance)
     return [], []
