@@ -4,8 +4,8 @@ A normal end, an exception and ``sys.exit`` reach ``atexit``. SIGTERM, which sch
 kill a process, would end it immediately. While a run is open and the program has no SIGTERM handler of
 its own, SIGTERM closes the open runs first and then ends the process as usual.
 
-Profiles that are being recorded end the same way. What was opened last is closed first, so a profile is
-saved before the run that it belongs to is closed.
+Profiles that are being recorded end the same way. The last one opened is closed first, so a profile is
+saved before its run is closed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Close: TypeAlias = Callable[[float | None], None]
 
 
 class _State:
-    """What is open in this process, and the SIGTERM watcher that closes it."""
+    """The open runs and profiles of this process, and the SIGTERM watcher that closes it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -106,7 +106,7 @@ if hasattr(os, "register_at_fork"):  # Not on Windows.
 # exits.
 
 _PATIENCE_SECS = 1.0
-"""How long a fork waits for one sink."""
+"""The longest time that a fork waits for one sink."""
 
 _locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
 _acquired: list[threading.Lock] = []

@@ -31,7 +31,7 @@ def barrier(timeout: float | None = None) -> bool:
         timeout: the longest time to wait, in seconds; None means without limit.
 
     Returns:
-        Whether everything finished in time.
+        True if everything finished in time.
     """
     arrays = jax.live_arrays()
     markers = []

@@ -29,7 +29,7 @@ from jaxboard._frame import ReportSpec
 )
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """Which lanes count.
+    """The lanes that count.
 
     Attributes:
         lanes: bool, one element for each lane.
@@ -73,7 +73,7 @@ def _align(mask: Mask, lanes: tuple[int, ...], tag: str) -> Array:
     if len(fitting) > 1 and mask.outer_maps is None:
         warnings.warn(
             f"report {tag!r} is in a loop under two maps with {shape[0]} lanes each. vmap runs the loop until the "
-            "last lane is done; jaxboard cannot tell which lanes have finished and assumes the outer map's. If "
+            "last lane is done; jaxboard cannot determine which lanes have finished and assumes the outer map's. If "
             "that is wrong, change the length of one map, or report after the loop.",
             JaxboardWarning,
             stacklevel=2,

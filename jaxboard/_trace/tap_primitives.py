@@ -20,7 +20,7 @@ from jaxboard._frame import ReportSpec
 from jaxboard._reduce import floats
 from jaxboard._trace.primitives import report
 
-# --- What both primitives share -------------------------------------------------------------------
+# --- Rules of both primitives ---------------------------------------------------------------------
 
 
 def _identity(value: Array, *, spec: ReportSpec, rank: int) -> Array:

@@ -27,7 +27,7 @@ class Evaluated(NamedTuple):
 
 
 class RuleContext(NamedTuple):
-    """What a rule knows about the surroundings of its equation.
+    """The surroundings of an equation, as its rule sees them.
 
     Attributes:
         evaluate: evaluates a jaxpr. Rules call :meth:`harvest`.
@@ -55,7 +55,7 @@ Evaluate: TypeAlias = Callable[[JaxprEqn, list[Array], RuleContext], Evaluated]
 
 
 class Rule(NamedTuple):
-    """What the harvest knows about a primitive.
+    """Everything that the harvest knows about a primitive.
 
     Attributes:
         evaluate: evaluates an equation of the primitive that contains reports.

@@ -124,7 +124,7 @@ class _WhileLoop(NamedTuple):
 
     @property
     def is_batched(self) -> bool:
-        """Whether ``vmap`` gave each lane its own predicate.
+        """True if ``vmap`` gave each lane its own predicate.
 
         The loop then runs while any lane does, and lanes that have finished keep their values.
         """
