@@ -29,6 +29,7 @@ from jaxboard._reduce.reducers import (
     collapsed_weight,
     count_positive,
     expand,
+    is_counted,
     on_cpu,
     replicated,
 )
@@ -299,7 +300,7 @@ class HistogramReducer(Reducer):
             values = floats(values)
         arrays = [values]
         if weight is not None:
-            arrays.append(xp.broadcast_to(expand(weight > 0, values), values.shape))
+            arrays.append(xp.broadcast_to(expand(is_counted(weight), values), values.shape))
         buckets = replicated(_buckets, *arrays)
         return State(buckets, 1 if weight is None else count_positive(weight))
 

@@ -18,6 +18,7 @@ from jaxboard._reduce.reducers import (
     collapsed_weight,
     count_positive,
     expand,
+    is_counted,
     on_cpu,
     replicated,
 )
@@ -128,7 +129,7 @@ class NormsReducer(Reducer):
             weight = weight.reshape(-1)
             # Zero is neutral: magnitudes and squares are never below it.
             zero = values.dtype.type(0)
-            values = namespace(values, weight).where(expand(weight > 0, values), values, zero)
+            values = namespace(values, weight).where(expand(is_counted(weight), values), values, zero)
             count = count_positive(weight)
         return State(Sums(values[:, :3].sum(0), values[:, 3].max(0)), count)
 

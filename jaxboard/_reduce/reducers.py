@@ -165,9 +165,14 @@ def flatten_weight(weight: Array) -> Array:
     return namespace(weight).where(weight > 0, weight, weight.dtype.type(0))
 
 
+def is_counted(weight: Array) -> Array:
+    """Return which observations count: those with a weight above zero, or a mask as it is."""
+    return weight if weight.dtype == np.bool_ else at_least_32_bits(weight) > 0
+
+
 def count_positive(weight: Array) -> WideInt:
-    """Return how many weights are above zero."""
-    return WideInt.of((weight > 0).astype(np.int32).sum(dtype=np.int32))
+    """Return how many observations count."""
+    return WideInt.of(is_counted(weight).astype(np.int32).sum(dtype=np.int32))
 
 
 class _Summing(Reducer):

@@ -35,6 +35,7 @@ def instrument(
     stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
+    exact: bool = False,
     name: str | None = None,
 ) -> F: ...
 @overload
@@ -49,6 +50,7 @@ def instrument(
     stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
+    exact: bool = False,
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def instrument(
@@ -62,6 +64,7 @@ def instrument(
     stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
+    exact: bool = False,
     name: str | None = None,
 ) -> object:
     """Collect the reports of each call of a function in one frame, and give the call a step.
@@ -93,6 +96,11 @@ def instrument(
         progress: show a progress bar of the streamed loops. It needs tqdm.
         runs: ``"vmap"`` makes each lane of a ``vmap``, for example over seeds, a run of its own for
             everything that the function reports; see :func:`scalar`.
+        exact: take the results from the program without reports, and the reports from a second program that
+            runs before it on the steps on which a report is due. Without this, XLA may round the results
+            differently where a report keeps a value alive. Such a step costs up to twice its time, more memory,
+            and one more compilation; side effects, such as callbacks and references, happen twice. If JAX
+            traces the caller, there is one program as without ``exact``.
         name: the function's name in traces and messages; by default its own name.
 
     Returns:
@@ -137,6 +145,11 @@ def instrument(
                 "instrument(stream=...): step=, delivery= and advance= cannot be combined with stream=, where "
                 "each iteration is a step of the run and leaves by callback."
             )
+    if exact and (stream is not None or delivery != "auto"):
+        raise UsageError(
+            "instrument(exact=True): stream= and delivery= cannot be combined with exact=True, which runs two "
+            "programs."
+        )
     if progress:
         _check_progress(chunk)
     options = InstrumentOptions(
@@ -148,6 +161,7 @@ def instrument(
         stream=chunk,
         progress=progress,
         seed_runs=runs == "vmap",
+        exact=bool(exact),
         name=name,
     )
     if fn is None:
@@ -195,6 +209,11 @@ def _instrument(fn: Any, options: InstrumentOptions) -> object:
             f"jitted ({reason!r}), so each report takes a callback.",
             JaxboardWarning,
             stacklevel=3,
+        )
+    if options.exact:
+        raise UsageError(
+            f"instrument(exact=True) needs a jitted function, and {name!r} is not jitted. Put "
+            "@jaxboard.instrument(exact=True) above @jax.jit."
         )
     if options.stream is not None:
         raise UsageError(

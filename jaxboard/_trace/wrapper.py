@@ -18,6 +18,7 @@ from jaxboard._trace.advice import warn_no_run, warn_not_jitted, warn_not_stream
 from jaxboard._trace.deliveries.choose import choose_deliveries
 from jaxboard._trace.deliveries.delivery import Delivery
 from jaxboard._trace.deliveries.eager import Eager
+from jaxboard._trace.deliveries.exact import ExactResults
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
 
@@ -56,9 +57,18 @@ class Instrumented:
             from jaxboard._trace.programs import Programs
 
             self._programs = Programs(fn, self._name, jit_options, options)
+            programs = self._programs
+            if options.exact:
+                # Not those of calls in a trace, which have one program.
+                programs = Programs(fn, self._name, jit_options, options, reports_only=True)
             self._usual, self._checked = choose_deliveries(
-                self._name, options, self._programs, jit_options
+                self._name, options, programs, jit_options
             )
+            if options.exact:
+                self._usual, self._checked = (
+                    ExactResults(fn, self._name, options, each)
+                    for each in (self._usual, self._checked)
+                )
 
     def __call__(self, /, *args: object, **kwargs: object) -> PyTree:
         """Run the function, and deliver its reports. The first row that applies decides the program.
@@ -74,6 +84,7 @@ class Instrumented:
         ``jax_debug_nans`` or ``jax_debug_infs``      the one with a callback
         ``step=`` returns a device array              a hidden output that holds the step
         ``gate="cond"``                               a hidden output that computes what is due
+        ``exact=True``                                one of these for the reports, then the user's
         otherwise                                     a hidden output, one program for what is due
         ============================================  ==============================================
         """
