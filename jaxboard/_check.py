@@ -20,6 +20,11 @@ def as_positive_int(value: object) -> int | None:
     return number if number > 0 else None
 
 
+def fits_64_bits(number: int) -> bool:
+    """Return whether an event file can store an integer."""
+    return -(2**63) <= number < 2**63
+
+
 def positive_int(
     call: str, name: str, value: SupportsIndex, unit: str = "", error: type[UsageError] = UsageError
 ) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,15 @@ All versions have it, undocumented. It is needed because an annotation costs a m
 and because JAX, which notices TensorBoard's profile only when it stops its own, cannot start another one after
 that. Remove when JAX documents such a predicate.
 """
+
+
+# "JitTracer(float32[])"; up to 0.8 also "Traced<float32[]>with<DynamicJaxprTrace>".
+_TRACER = re.compile(r"(?:Tracer|\bTraced)[<(]")
+
+
+def mentions_tracer(text: str) -> bool:
+    """Return whether a text contains a tracer, formatted by ``str`` or an f-string."""
+    return _TRACER.search(text) is not None
 
 
 def jit_is_disabled() -> bool:

@@ -32,14 +32,32 @@ def warn_once(key: Hashable, text: str, *, stacklevel: int) -> None:
         text: the message.
         stacklevel: as for :func:`warnings.warn`, counted from the caller of this function.
     """
-    with _lock:
-        if key in _warned:
-            return
-        _warned.add(key)
-    warnings.warn(text, JaxboardWarning, stacklevel=stacklevel + 1)
+    if _is_first(key):
+        warnings.warn(text, JaxboardWarning, stacklevel=stacklevel + 1)
+
+
+def log_once(key: Hashable, text: str) -> None:
+    """Log a warning, unless :func:`warn_once` or this function was called with the same key before.
+
+    For jaxboard's own threads, where a warnings filter set to "error" must not raise.
+
+    Args:
+        key: identifies the warning in this process.
+        text: the message.
+    """
+    if _is_first(key):
+        logger.warning("jaxboard: %s", text)
 
 
 def forget_warnings() -> None:
     """Let every warning appear again. For tests."""
     with _lock:
         _warned.clear()
+
+
+def _is_first(key: Hashable) -> bool:
+    with _lock:
+        if key in _warned:
+            return False
+        _warned.add(key)
+    return True

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 import reprlib
 import sys
+from collections.abc import Iterable
+from typing import SupportsIndex, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxboard._check import as_positive_int
+from jaxboard import _compat
+from jaxboard._check import as_positive_int, fits_64_bits
 from jaxboard._errors import ReportError
 from jaxboard._reduce import REDUCTIONS
 from jaxboard._trace import context
-from jaxboard._types import Array, Reportable, Runs, Step
+from jaxboard._types import Array, Runs
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -27,17 +31,40 @@ def call_site() -> str:
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 
 
+def user_stacklevel() -> int:
+    """Return the ``stacklevel`` with which a warning of the caller points at the user's line."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 (the documented way)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def report_error(tag: object, problem: str) -> ReportError:
     """Return the exception for an invalid report."""
     return ReportError(f"report {tag!r} ({call_site()}): {problem}")
 
 
 def check_tag(tag: object) -> None:
-    """Raise unless ``tag`` is a string that is not blank."""
+    """Raise unless ``tag`` is a string that is not blank, fits in UTF-8, and was known while tracing."""
     if not isinstance(tag, str):
         raise report_error(tag, f"expected a string as the tag, got {describe_object(tag)}.")
     if not tag.strip():
         raise report_error(tag, "the tag is empty. Name what is reported, as in 'train/loss'.")
+    if not tag.isascii():
+        try:
+            tag.encode()
+        except UnicodeEncodeError:
+            raise report_error(
+                tag,
+                "the tag cannot be stored as UTF-8. Replace what cannot be encoded: "
+                "tag.encode('utf-8', 'backslashreplace').decode().",
+            ) from None
+    if "Trace" in tag and _compat.mentions_tracer(tag):
+        raise report_error(
+            tag,
+            "the tag contains a traced value. JAX chooses the tag while it traces, when the value is not "
+            "known. Use reduce='stack' to keep iterations or lanes separate, or a Python loop for its index.",
+        )
 
 
 def check_every(tag: str, every: object) -> int | None:
@@ -48,6 +75,22 @@ def check_every(tag: str, every: object) -> int | None:
     if steps is None:
         raise report_error(tag, f"expected every= to be a positive integer (steps), got {every!r}.")
     return steps
+
+
+def check_range(tag: str, limits: object) -> tuple[float, float] | None:
+    """Return ``range=`` of an image as floats. Raise unless it is two finite numbers in ascending order."""
+    if limits is None:
+        return None
+    try:
+        low, high = (float(limit) for limit in cast(Iterable[float], limits))
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
+        low = high = math.nan
+    if not (low < high and math.isfinite(low) and math.isfinite(high)):
+        raise report_error(
+            tag,
+            f"expected range= to be two numbers (low, high) in ascending order, got {limits!r}.",
+        )
+    return low, high
 
 
 def check_reduce(tag: str, reduce: str) -> None:
@@ -74,75 +117,27 @@ def describe_array(value: Array) -> str:
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
 
 
-def as_array(tag: str, value: Reportable) -> Array:
-    """Return ``value`` as a JAX or NumPy array of real numbers or bools."""
-    convert = getattr(value, "__jax_array__", None)
-    if convert is not None and not isinstance(value, jax.Array):
-        value = convert()
-    if not isinstance(value, jax.Array):
+def as_step(tag: object, step: object) -> int | jax.Array:
+    """Return ``step`` as an int of 64 bits, or as an integer array of rank 0 on a device."""
+    if isinstance(step, jax.Array):
+        if step.ndim == 0 and jnp.issubdtype(step.dtype, jnp.integer):
+            return step
+    elif not isinstance(step, bool):
         try:
-            value = np.array(value)  # a copy, because users may write into their array afterwards
-        except Exception as error:
-            raise report_error(tag, f"expected numbers, got {describe_object(value)}.") from error
-    if not (jnp.issubdtype(value.dtype, np.number) or value.dtype == np.bool_):
-        got = describe_array(value) if value.ndim else describe_object(value.item())
-        raise report_error(tag, f"expected numbers, got {got}.")
-    if jnp.issubdtype(value.dtype, np.complexfloating):
-        raise report_error(tag, f"got {describe_array(value)}. Report its real part, or abs(x).")
-    return value
+            number = operator.index(cast(SupportsIndex, step))
+        except TypeError:
+            pass
+        else:
+            if not fits_64_bits(number):
+                raise report_error(tag, f"step={number} does not fit in 64 bits.")
+            return number
+    raise report_error(tag, f"expected step= to be an integer, got {step!r}.")
 
 
-def as_scalar(tag: str, value: Reportable) -> Array:
-    """Return ``value`` as an array of rank 0."""
-    array = as_array(tag, value)
-    if array.ndim:
-        raise report_error(
-            tag,
-            f"expected a scalar, got {describe_array(array)}. "
-            "Reduce it first (jnp.mean(x)) or use jaxboard.histogram.",
-        )
-    return array
-
-
-def as_images(tag: str, value: Reportable) -> Array:
-    """Return ``value`` as images: [H, W, C] or [N, H, W, C] of uint8, bool, or floats from 0 to 1."""
-    array = as_array(tag, value)
-    if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
-        raise report_error(
-            tag,
-            f"expected an image [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, "
-            f"got {describe_array(array)}. Add the channel axis with x[..., None].",
-        )
-    floating = jnp.issubdtype(array.dtype, np.floating)
-    if not floating and array.dtype not in (np.uint8, np.bool_):
-        raise report_error(
-            tag,
-            f"expected pixels as uint8, or as floats from 0 to 1, got {describe_array(array)}. "
-            "Convert them first (x.astype(jnp.uint8)).",
-        )
-    return array
-
-
-def as_weight(tag: str, weight: Reportable | None, where: Reportable | None) -> Array | None:
-    """Return the weight of a value as an array of rank 0: numbers, bools, or None for a weight of 1."""
-    mask = None if where is None else as_array(tag, where)
-    if mask is not None and (mask.ndim or mask.dtype != np.bool_):
-        raise report_error(tag, f"expected where= to be a bool scalar, got {describe_array(mask)}.")
-    if weight is None:
-        return mask
-    if isinstance(weight, int | float | np.number) and weight < 0:
-        raise report_error(tag, f"expected weight= to be 0 or more, got {weight!r}.")
-    array = as_scalar(tag, weight)
-    if mask is None:
-        return array
-    on_host = isinstance(array, np.ndarray) and isinstance(mask, np.ndarray)
-    return (np if on_host else jnp).where(mask, array, 0)
-
-
-def as_step(tag: str, step: Step) -> int | jax.Array:
-    """Return ``step`` as an int, or as an integer array of rank 0."""
-    if isinstance(step, int | np.integer) and not isinstance(step, bool):
-        return int(step)
-    if not isinstance(step, jax.Array | np.ndarray) or step.ndim or step.dtype.kind not in "iu":
-        raise report_error(tag, f"expected step= to be an integer, got {step!r}.")
-    return int(step) if isinstance(step, np.ndarray) else step
+def as_host_step(tag: str, step: object) -> int:
+    """Return ``step`` as an int. This waits for a step that is on a device."""
+    number = as_step(tag, step)
+    if isinstance(number, int):
+        return number
+    with jax.transfer_guard_device_to_host("allow"):
+        return int(number)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from jaxboard._emit import arguments
+import functools
+
+from jaxboard._check import as_positive_int
+from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
-from jaxboard._emit.trees import tagged_leaves
+from jaxboard._emit.trees import tagged_arrays
 from jaxboard._reduce import ImageOptions
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Kind
@@ -27,7 +30,8 @@ def histogram(
 
     Args:
         tag: the name; for a pytree, the first part of the names.
-        values: an array of any shape and any real dtype, or a pytree of arrays.
+        values: an array of any shape and any real dtype, or a pytree of arrays. A list or a tuple of numbers,
+            nested or not, is one array.
         step: see :func:`scalar`.
         every: report only at steps that are multiples of this. The program for other steps does not contain
             the histogram.
@@ -46,12 +50,12 @@ def histogram(
         10
     """
     arguments.check_every(tag, every)
-    for leaf_tag, leaf in tagged_leaves(tag, values):
+    for leaf_tag, leaf in tagged_arrays(tag, values):
         report_array(
             Kind.HISTOGRAM,
             leaf_tag,
             leaf,
-            arguments.as_array,
+            conversion.as_array,
             step=step,
             every=every,
             where=where,
@@ -66,6 +70,7 @@ def image(
     step: Step | None = None,
     every: int | None = None,
     max_images: int = 3,
+    range: tuple[float, float] | None = None,  # noqa: A002 (as in numpy.histogram)
     where: Reportable | None = None,
     runs: Runs = None,
 ) -> None:
@@ -74,11 +79,13 @@ def image(
     Args:
         tag: the name.
         value: [H, W, C] or [N, H, W, C], with 1 (gray), 3 (RGB) or 4 (RGBA) channels, as uint8, bool, or
-            floats from 0 to 1. Floats outside of that range are clipped.
+            floats from 0 to 1. Floats outside of that range are clipped, with one warning for each tag.
         step: see :func:`scalar`.
         every: report only at steps that are multiples of this. The program for other steps does not contain
             the image.
         max_images: how many images of a batch are kept.
+        range: the values that are shown as black and white, for example ``(-1, 1)`` or ``(0, 65535)``. Values
+            outside are clipped. It permits integers of any dtype.
         where: see :func:`scalar`.
         runs: see :func:`scalar`. Each lane gets its own images; there is no summary of all lanes.
 
@@ -93,14 +100,21 @@ def image(
         >>> records[0].value.shape, int(records[0].value.max())
         ((1, 8, 4, 1), 255)
     """
+    arguments.check_tag(tag)
+    count = as_positive_int(max_images)
+    if count is None:
+        raise arguments.report_error(
+            tag, f"expected max_images= to be a positive integer, got {max_images!r}."
+        )
+    limits = arguments.check_range(tag, range)
     report_array(
         Kind.IMAGE,
         tag,
         value,
-        arguments.as_images,
+        functools.partial(conversion.as_images, any_dtype=limits is not None),
         step=step,
         every=every,
         where=where,
         runs=runs,
-        options=ImageOptions(max_images),
+        options=ImageOptions(count, limits),
     )

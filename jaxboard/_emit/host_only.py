@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
@@ -12,6 +14,17 @@ from jaxboard.records import EncodedImage, Kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class HasFigure(Protocol):
+    """An object with a matplotlib figure, such as axes, or a grid of seaborn."""
+
+    @property
+    def figure(self) -> object: ...
+
+
+FigureLike: TypeAlias = "Figure | HasFigure"
+"""The values that :func:`figure` accepts."""
 
 
 def text(
@@ -25,7 +38,8 @@ def text(
 
     Args:
         tag: the name.
-        value: Markdown, or the rows of a table, header first. Cells are converted with ``str``.
+        value: Markdown, or the rows of a table, header first. Cells are converted with ``str``. A list of
+            strings is neither.
         step: the step of the text, instead of the last step taken.
         every: report only at steps that are multiples of this.
 
@@ -42,23 +56,41 @@ def text(
         ['**first** try', [['name', 'value'], ['layers', '3']]]
     """
     arguments.check_tag(tag)
-    content: str | list[list[str]]
-    if isinstance(value, str):
-        content = value
-    else:
-        try:
-            content = [[str(cell) for cell in row] for row in value]
-        except TypeError as error:
-            got = arguments.describe_object(value)
-            raise arguments.report_error(
-                tag, f"expected a string or rows of strings, got {got}."
-            ) from error
+    content = _escaped(value) if isinstance(value, str) else _table(tag, value)
     report_record("text", Kind.TEXT, tag, lambda: content, step=step, every=every)
+
+
+def _table(tag: str, value: object) -> list[list[str]]:
+    """Return the rows of a table as strings."""
+    expected = "expected a string or rows of strings"
+    if isinstance(value, Mapping):
+        raise arguments.report_error(
+            tag,
+            f"{expected}, got a {type(value).__name__}. "
+            "Make rows of it: [['name', 'value'], *config.items()].",
+        )
+    try:
+        rows = list(cast(Iterable[Iterable[object]], value))
+        if any(isinstance(row, str | bytes) for row in rows):
+            raise arguments.report_error(
+                tag,
+                f"{expected}, got a {type(value).__name__} of strings. Join them, as in "
+                "'\\n\\n'.join(lines), or make each one a row, as in [[line] for line in lines].",
+            )
+        return [[_escaped(str(cell)) for cell in row] for row in rows]
+    except TypeError as error:
+        got = arguments.describe_object(value)
+        raise arguments.report_error(tag, f"{expected}, got {got}.") from error
+
+
+def _escaped(text: str) -> str:
+    """Return a text with escapes for what UTF-8 cannot hold, such as bytes in a file name."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def figure(
     tag: str,
-    value: Figure | Callable[[], Figure],
+    value: FigureLike | Callable[[], FigureLike],
     *,
     step: int | None = None,
     every: int | None = None,
@@ -68,10 +100,11 @@ def figure(
 
     Args:
         tag: the name.
-        value: the figure, or a function that returns it. The function is called only if the report is due.
+        value: the figure, or an object with a ``figure`` (axes, a grid of seaborn), or a function that returns
+            one of them. The function is called only if the report is due.
         step: the step of the figure, instead of the last step taken.
         every: report only at steps that are multiples of this.
-        close: close the figure afterwards. Otherwise pyplot keeps it open.
+        close: close the figure afterwards, also if the report is not due. Otherwise pyplot keeps it open.
 
     Raises:
         ReportError: JAX is tracing, ``value`` is not a figure, or an argument is invalid.
@@ -85,22 +118,49 @@ def figure(
         >>> records[0].value.width, records[0].value.height
         (200, 100)
     """
+    arguments.check_tag(tag)
+    fig = None if callable(value) else _figure_of(tag, value)
 
     def render() -> EncodedImage:
-        fig = value() if callable(value) else value
-        if not hasattr(fig, "savefig"):
-            got = arguments.describe_object(fig)
-            raise arguments.report_error(tag, f"expected a matplotlib figure, got {got}.")
-        file = io.BytesIO()
-        fig.savefig(file, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
-        if close:
-            from matplotlib import pyplot as plt
+        nonlocal fig
+        if fig is None:
+            fig = _figure_of(tag, cast("Callable[[], FigureLike]", value)())
+        return _encoded(fig)
 
-            plt.close(fig)
-        data = file.getvalue()
-        # PNG, section 11.2.2: width and height are the first two words of the header chunk.
-        width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
-        return EncodedImage(data, width, height)
-
-    arguments.check_tag(tag)
     report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
+    if close and fig is not None and "matplotlib.pyplot" in sys.modules:
+        from matplotlib import pyplot as plt
+
+        plt.close(fig)
+
+
+def _figure_of(tag: str, value: object) -> Figure:
+    """Return a figure, or the figure of an object that has one: axes, or a grid of seaborn."""
+    if isinstance(value, types.ModuleType):
+        raise arguments.report_error(
+            tag, f"expected a matplotlib figure, got the module {value.__name__}. Pass plt.gcf()."
+        )
+    inner = getattr(value, "figure", None)
+    # The figure of axes may be a part of a figure, which has one too.
+    outer = getattr(inner, "figure", None)
+    for candidate in (value, inner, outer, getattr(value, "fig", None)):
+        if hasattr(candidate, "savefig") and hasattr(candidate, "dpi"):
+            return cast("Figure", candidate)
+    if isinstance(value, list | tuple) and value:
+        raise arguments.report_error(
+            tag,
+            f"expected a matplotlib figure, got a {type(value).__name__}. Report each figure under a "
+            f"tag of its own, as in '{tag}/0'.",
+        )
+    got = arguments.describe_object(value)
+    raise arguments.report_error(tag, f"expected a matplotlib figure, got {got}.")
+
+
+def _encoded(fig: Figure) -> EncodedImage:
+    """Return a figure as a PNG of its size."""
+    file = io.BytesIO()
+    fig.savefig(file, format="png", dpi=fig.dpi, pil_kwargs={"compress_level": 1})
+    data = file.getvalue()
+    # PNG, section 11.2.2: width and height are the first two words of the header chunk.
+    width, height = (int.from_bytes(data[i : i + 4], "big") for i in (16, 20))
+    return EncodedImage(data, width, height)

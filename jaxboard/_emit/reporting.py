@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
@@ -11,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _compat
-from jaxboard._emit import arguments
+from jaxboard._emit import arguments, conversion
+from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Composite, Observation, ReportSpec
 from jaxboard._host.channel import Channel, active
+from jaxboard._host.clipping import CLIPPED
 from jaxboard._reduce import reducer
+from jaxboard._reduce.image import Pixels
 from jaxboard._trace import context
 from jaxboard._trace.advice import warn_no_run
 from jaxboard._trace.primitives import report
@@ -65,8 +69,9 @@ def report_array(
     spec = ReportSpec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
     if cadence in surroundings.muted and not spec.windowed:
         return
+    array = conversion.widened(array)
     own_step = None if step is None else arguments.as_step(tag, step)
-    count = arguments.as_weight(tag, weight, where)
+    count = conversion.as_weight(tag, weight, where)
     if _compat.at_top_level():
         _report_to_run(tag, spec, array, count, own_step)
         return
@@ -100,8 +105,20 @@ def _report_to_run(
         report(spec, *map(_on_device, (array, count, step)))
         return
     state = reducer(spec).start(array, None if count is None else np.asarray(count), spec.rank)
+    if isinstance(state.value, Pixels):
+        state = state._replace(value=_images(channel, tag, state.value))
     at = channel.current if step is None else int(step)
     channel.put(Observation(spec, state, at, time.time(), explicit_step=step is not None))
+
+
+def _images(channel: Channel, tag: str, pixels: Pixels) -> Array:
+    """Return images from plain Python, and warn once if floats were clipped."""
+    low, high = np.asarray(pixels.limits).tolist()
+    if (low, high) != (0, 1) and ("clipped", tag) not in channel.warned:
+        channel.warned.add(("clipped", tag))
+        text = CLIPPED.format(f"report {tag!r} ({arguments.call_site()})", low, high)
+        warnings.warn(text, JaxboardWarning, stacklevel=arguments.user_stacklevel())
+    return pixels.images
 
 
 def report_record(
@@ -127,6 +144,7 @@ def report_record(
         ReportError: JAX is tracing.
     """
     every = arguments.check_every(tag, every)
+    own_step = None if step is None else arguments.as_host_step(tag, step)
     if not _compat.at_top_level():
         raise arguments.report_error(
             tag,
@@ -139,8 +157,8 @@ def report_record(
     channel = active()
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
-    elif is_due(channel, step, surroundings.every if every is None else every):
-        at = channel.current if step is None else int(step)
+    elif is_due(channel, own_step, surroundings.every if every is None else every):
+        at = channel.current if own_step is None else own_step
         channel.put(Record(kind, surroundings.scope + tag, at, time.time(), make_value()))
 
 

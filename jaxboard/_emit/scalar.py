@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxboard._emit import arguments
+from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
 from jaxboard._emit.trees import tagged_leaves
 from jaxboard._frame import Composite
@@ -77,7 +77,7 @@ def scalar(
         Composite.STACK if reduce == "stack" else Kind.SCALAR,
         tag,
         value,
-        arguments.as_scalar,
+        conversion.as_scalar,
         step=step,
         every=every,
         reduce=reduce,

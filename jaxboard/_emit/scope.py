@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from jaxboard._emit import arguments
 from jaxboard._trace import context
+from jaxboard._trace.tag_prefix import OpenScope
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def scope(name: str) -> contextlib.AbstractContextManager[None]:
+def scope(name: str) -> Scope:
     """Prefix the tags of a ``with`` block with ``name/``.
+
+    The prefix holds in the current thread, in the current asyncio task, and in tasks that the block starts. A
+    scope in the body of a generator holds while that body runs, not for its caller.
 
     Args:
         name: the prefix, without the slash. Nested scopes are joined.
 
     Raises:
-        ReportError: ``name`` is not a string, or is blank.
+        ReportError: ``name`` is not a string, is blank, is not UTF-8, or contains a traced value.
 
     Example:
         >>> import jaxboard as jb
@@ -27,10 +36,26 @@ def scope(name: str) -> contextlib.AbstractContextManager[None]:
         'encoder/norm'
     """
     arguments.check_tag(name)
-    return _prefixed(name)
+    return Scope(name)
 
 
-@contextlib.contextmanager
-def _prefixed(name: str) -> Iterator[None]:
-    with context.override(scope=f"{context.current().scope}{name}/"):
-        yield
+class Scope(contextlib.AbstractContextManager[None]):
+    """The context manager, and decorator, that :func:`scope` returns. It may be entered several times."""
+
+    def __init__(self, name: str):
+        self._name = name
+        self._entered: list[OpenScope] = []
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Scope(self._name):
+                return function(*args, **kwargs)
+
+        return in_scope
+
+    def __enter__(self) -> None:
+        self._entered.append(context.enter_scope(self._name))
+
+    def __exit__(self, *_: object) -> None:
+        context.leave_scope(self._entered.pop())

@@ -56,8 +56,7 @@ def tap(
     cadence = surroundings.every if every is None else every
     kind = Composite.STACK if reduce == "stack" else Kind.SCALAR
     leaves, structure = jax.tree.flatten(x)
-    # Other verbs take a list of numbers as one array; here each number has a gradient of its own.
-    named = named_leaves(tag, tuple(x) if isinstance(x, list) else x)
+    named = named_leaves(tag, x)
     tapped = []
     for (name, _), leaf in zip(named, leaves, strict=True):
         leaf_tag = f"{surroundings.scope}{tag}/{name}" if name else surroundings.scope + tag

@@ -2,33 +2,106 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxboard._emit import arguments
+from jaxboard._emit import arguments, conversion
 from jaxboard._types import PyTree
 
 
-def named_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
-    """Yield each leaf of a pytree with its name, the path to it joined by ``/``.
+def named_leaves(tag: str, tree: PyTree) -> list[tuple[str, Any]]:
+    """Return each leaf of a pytree with its name, the path to it joined by ``/``.
 
-    A single array is a leaf with an empty name; so is a list of Python numbers, as one array.
+    A tree that is one leaf has an empty name.
+
+    Raises:
+        ReportError: two leaves have the same name, or the name of a leaf is invalid in a tag.
     """
     arguments.check_tag(tag)
-    if isinstance(tree, list) and tree and all(isinstance(x, int | float) for x in tree):
-        tree = np.array(tree)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        keys = [jax.tree_util.keystr((key,), simple=True) for key in path]
-        # A Flax Variable is a node with one child, its value.
-        if keys and isinstance(path[-1], jax.tree_util.GetAttrKey) and keys[-1] == "value":
-            keys.pop()
-        yield "/".join(keys), leaf
+    named = list(_leaves(tree, ()))
+    names = {name for name, _ in named}
+    if len(names) < len(named):
+        _raise_collision(tag, [name for name, _ in named])
+    for name in names:
+        if name:
+            arguments.check_tag(f"{tag}/{name}")
+    return named
 
 
 def tagged_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
     """Yield each leaf of a pytree with its tag: ``tag/name``, or ``tag`` for a single array."""
     for name, leaf in named_leaves(tag, tree):
         yield f"{tag}/{name}" if name else tag, leaf
+
+
+def tagged_arrays(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
+    """Yield each array of a pytree with its tag. A list or tuple of numbers, nested or not, is one array."""
+    arguments.check_tag(tag)
+    joined = jax.tree.map(
+        lambda node: _joined(tag, node) if _is_sequence(node) else node,
+        tree,
+        is_leaf=lambda node: _is_sequence(node) and _holds_numbers(node),
+    )
+    return tagged_leaves(tag, joined)
+
+
+def _leaves(tree: PyTree, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
+        names = (*keys, *(jax.tree_util.keystr((key,), simple=True) for key in path))
+        if not _is_box(leaf):
+            yield "/".join(names), leaf
+            continue
+        # A box is a node with one child, whose name is of no use.
+        for inner, value in jax.tree_util.tree_leaves_with_path(leaf):
+            rest = (jax.tree_util.keystr((key,), simple=True) for key in inner[1:])
+            yield "/".join((*names, *rest)), value
+
+
+def _is_box(node: object) -> bool:
+    return _is_box_type(type(node))
+
+
+@functools.cache
+def _is_box_type(cls: type) -> bool:
+    """Return whether a class is one of Flax's around a single value: a Variable, or metadata of a parameter."""
+    return any(
+        base.__name__ in ("Variable", "VariableState", "AxisMetadata")
+        and base.__module__.partition(".")[0] == "flax"
+        for base in cls.__mro__
+    )
+
+
+def _raise_collision(tag: str, names: list[str]) -> None:
+    twice = next(name for name in names if names.count(name) > 1)
+    full = f"{tag}/{twice}" if twice else tag
+    raise arguments.report_error(full, "two leaves of the tree have this tag. Rename one of them.")
+
+
+def _is_sequence(node: object) -> bool:
+    """Return whether a node is a list or a tuple, without names of its own for its items."""
+    return isinstance(node, list | tuple) and not hasattr(node, "_fields")
+
+
+def _holds_numbers(node: object) -> bool:
+    """Return whether a list or tuple holds numbers only, at any depth."""
+    return isinstance(node, list | tuple) and bool(node) and all(map(_is_number, node))
+
+
+def _is_number(node: object) -> bool:
+    if _is_sequence(node):
+        return _holds_numbers(node)
+    return isinstance(node, int | float | np.generic) or getattr(node, "shape", None) == ()
+
+
+def _joined(tag: str, node: object) -> Any:
+    """Return the numbers of a list or tuple as one array of rank 1."""
+    leaves = [conversion.as_array(tag, leaf) for leaf in jax.tree.leaves(node)]
+    if all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        return np.stack(leaves)
+    # Strict promotion is a rule for the user's own arithmetic.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.numpy.stack([jax.numpy.asarray(leaf) for leaf in leaves])

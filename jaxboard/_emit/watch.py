@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxboard import _compat
-from jaxboard._emit import arguments
+from jaxboard._emit import arguments, conversion
 from jaxboard._emit.array import histogram
 from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
+from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
 from jaxboard._host.channel import active
 from jaxboard._reduce import NormsOptions
@@ -43,9 +46,10 @@ def watch(
 ) -> None:
     """Report norms and distributions of the leaves of a pytree: parameters, gradients, activations.
 
-    ``tag/norm`` is the norm of the whole tree and ``tag/norm/path/of/leaf`` the norm of a leaf; other
-    statistics are named alike. Leaves that are not floats (counters, random keys, functions) are left out.
-    Complex numbers are measured by their magnitudes. The program for steps that are not due measures nothing.
+    ``tag/norm`` is the norm of the whole tree and ``tag/norm/path/of/leaf`` the norm of a leaf, if there are
+    several; other statistics are named alike. Leaves that are not floats (counters, random keys, functions)
+    are left out. Complex numbers are measured by their magnitudes. The program for steps that are not due
+    measures nothing.
 
     Several measurements of one step (lanes, iterations) make one point: the root mean square of norms, the
     largest of the magnitudes, the sum of the counts.
@@ -77,6 +81,7 @@ def watch(
     """
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
+    step = None if step is None else arguments.as_step(tag, step)
     requested = _requested(tag, what)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
@@ -97,7 +102,7 @@ def watch(
             Composite.NORMS,
             tag,
             measured,
-            arguments.as_array,
+            conversion.as_array,
             step=step,
             every=every,
             where=where,
@@ -131,9 +136,31 @@ def _may_be_due(step: Step | None, cadence: int) -> bool:
 def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
     """Yield the name and the array of each leaf that holds floats."""
     for name, leaf in named_leaves(tag, tree):
-        dtype = getattr(leaf, "dtype", float if isinstance(leaf, float) else None)
-        if dtype is not None and jnp.issubdtype(dtype, jnp.inexact):
-            yield name, jnp.asarray(leaf)
+        array = _as_floats(tag, leaf)
+        if array is not None:
+            yield name, array
+
+
+def _as_floats(tag: str, leaf: object) -> jax.Array | None:
+    """Return a leaf as an array of floats or complex numbers, or None if it holds something else."""
+    dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic) and hasattr(leaf, "__array__"):
+        # JAX does not know the dtypes of other libraries.
+        try:
+            leaf = conversion.as_array(tag, cast("Reportable", leaf))
+        except ReportError:
+            if hasattr(leaf, "__dlpack__"):  # a tensor, which the user expects to see
+                raise
+            return None
+        dtype = leaf.dtype
+    try:
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            return None
+    except TypeError:  # not a dtype
+        return None
+    if isinstance(leaf, np.ma.MaskedArray):
+        leaf = conversion.as_array(tag, leaf)
+    return jnp.asarray(conversion.widened(jnp.asarray(leaf)))
 
 
 def _matching_leaves(

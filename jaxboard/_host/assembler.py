@@ -10,8 +10,10 @@ import numpy as np
 
 from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
 from jaxboard._host import seed_runs
+from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_point
 from jaxboard._host.fetch import Fetched
+from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
 from jaxboard._reduce import State, WideInt, is_positive, reducer
@@ -45,9 +47,18 @@ class _OpenValue(NamedTuple):
 
 
 class Assembler:
-    """Makes points from the contents of the buffer. Used by one thread, the flusher."""
+    """Makes points from the contents of the buffer. Used by one thread, the flusher.
 
-    def __init__(self) -> None:
+    Args:
+        missing_steps: warns if many values have no step of their own. By default nothing does.
+        clipping: warns if images were clipped.
+    """
+
+    def __init__(
+        self, missing_steps: MissingSteps | None = None, clipping: ClippingLog | None = None
+    ) -> None:
+        self._missing_steps = missing_steps
+        self._clipping = clipping or ClippingLog()
         self._points = Points()
         self._loops: dict[tuple[Entry, ...], _LoopProgress] = {}
 
@@ -58,6 +69,8 @@ class Assembler:
             items: the reports, in order.
             now: the flusher's clock, in seconds.
         """
+        if self._missing_steps is not None:
+            self._missing_steps.observe(items)
         records: list[Point] = []
         values: list[_OpenValue] = []
         batches: list[tuple[int, FrameBatch]] = []
@@ -93,7 +106,7 @@ class Assembler:
         single = [point for point in points if not isinstance(point, Scalars)]
         single.sort(key=lambda point: point.wall_time)
         columns = _ordered_columns([point for point in points if isinstance(point, Scalars)])
-        return Assembled.of([*records, *single, *columns])
+        return self._assembled([*records, *single, *columns])
 
     def partial(self, unchanged_since: float) -> Assembled:
         """Return the incomplete points of single steps that have not changed since then.
@@ -101,11 +114,14 @@ class Assembler:
         Args:
             unchanged_since: by the flusher's clock, in seconds.
         """
-        return Assembled.of(self._points.partial(unchanged_since))
+        return self._assembled(self._points.partial(unchanged_since))
 
     def finish(self) -> Assembled:
         """Return every point that was held back, incomplete windows included."""
-        return Assembled.of(self._points.finish())
+        return self._assembled(self._points.finish())
+
+    def _assembled(self, points: Iterable[Point]) -> Assembled:
+        return Assembled.of(map(self._clipping.plain, points))
 
     def _loop_batch(self, frame: Frame) -> FrameBatch | None:
         chunk, slot = frame.plan.chunk, frame.plan.step

@@ -35,15 +35,32 @@ class Channel:
             each with the last step that is in it.
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
+        warned: the keys of the warnings that this run has issued.
     """
 
-    __slots__ = ("_current", "_lock", "_next", "before_close", "name", "put", "windows")
+    __slots__ = (
+        "_current",
+        "_evaluated",
+        "_first",
+        "_lock",
+        "_next",
+        "_was_given_step",
+        "before_close",
+        "name",
+        "put",
+        "warned",
+        "windows",
+    )
 
     def __init__(self, buffer: Buffer, step: int = 0, name: str = "run"):
         self._lock = threading.Lock()
+        self._first = step
         self._next = step
         self._current = step
+        self._evaluated = False
+        self._was_given_step = False
         self.name = name
+        self.warned: set[Hashable] = set()
         self.windows: dict[Hashable, tuple[Packed, int]] = {}
         self.before_close: list[Callable[[], object]] = []
         # The buffer's method itself, as this is on the training loop's path.
@@ -60,8 +77,10 @@ class Channel:
             with self._lock:
                 self._current = step
                 self._next = step + 1 if advance else self._next
+                self._was_given_step = True
             return step
         if not advance:
+            self._evaluated = True
             return self._current
         with self._lock:
             step = self._next
@@ -94,6 +113,15 @@ class Channel:
             self.put_window(accumulators, last)
 
     @property
+    def has_steps(self) -> bool:
+        """True if the program counts steps: one was set, or an instrumented function was called."""
+        return (
+            self._evaluated
+            or self._was_given_step
+            or not self._first == self._current == self._next
+        )
+
+    @property
     def current(self) -> int:
         """The last step taken, or :attr:`step` if no step was taken since that was set."""
         return self._current
@@ -108,6 +136,7 @@ class Channel:
         with self._lock:
             self._next = step
             self._current = step
+            self._was_given_step = True
 
 
 class _Slot:

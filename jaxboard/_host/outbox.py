@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from jaxboard._errors import UsageError
@@ -106,7 +106,7 @@ class Outbox:
         for queue in self._queues:
             self._busy = queue.name
             try:
-                queue.sink.open()
+                queue.open()
             except BaseException as fault:
                 self._log(queue, fault, _RETRY)
         self._busy = None
@@ -149,6 +149,7 @@ class Outbox:
                 queue.deliver(most)
         except BaseException as fault:
             self._log(queue, fault, _RETRY)
+        self._count_lost(queue)
         self._busy = None
 
     def _deliver_or_lose(self, queue: _SinkQueue, lost: set[_PendingBatch]) -> None:
@@ -181,7 +182,16 @@ class Outbox:
         except BaseException as fault:
             self._lost.add(1, f"{queue.name} could not be closed: {describe(fault)}", fault)
             self._log(queue, fault, "Reports that it had not flushed are lost.")
+        self._count_lost(queue)
         self._busy = None
+
+    def _count_lost(self, queue: _SinkQueue) -> None:
+        """Count the records that a sink could not write among those that it has flushed."""
+        try:
+            for reason, count in queue.take_lost().items():
+                self._lost.add(count, f"{queue.name}: {reason}")
+        except Exception as fault:
+            self._log(queue, fault, "It may have lost reports.")
 
     def _log(self, queue: _SinkQueue, fault: BaseException, consequence: str) -> None:
         self._lost.log_once(str(SinkFault(queue.name, fault)), consequence)
@@ -229,6 +239,15 @@ class _SinkQueue:
         """The batches that the sink has not flushed, in order."""
         return self._unflushed + self._unwritten
 
+    def open(self) -> None:
+        """Open the sink."""
+        if hasattr(self.sink, "open"):
+            self.sink.open()
+
+    def take_lost(self) -> Mapping[str, int]:
+        """Return how many records the sink could not write, by reason."""
+        return self.sink.take_lost() if hasattr(self.sink, "take_lost") else {}
+
     def append(self, batch: _PendingBatch) -> None:
         """Add a batch at the end."""
         self._unwritten.append(batch)
@@ -270,9 +289,11 @@ class _SinkQueue:
 
 
 def _checked(sink: Sink) -> Sink:
-    if not isinstance(sink, Sink):  # pyright: ignore[reportUnnecessaryIsInstance] (user input)
+    # A sink that is not a subclass of Sink has only what it needs.
+    needed = ("write", "flush", "close")
+    if isinstance(sink, type) or not all(callable(getattr(sink, name, None)) for name in needed):
         raise UsageError(
-            f"Run(sinks=[...]): expected subclasses of jaxboard.sinks.Sink, got {sink!r}, which lacks one "
-            "of the methods open, write, flush and close."
+            f"Run(sinks=[...]): expected instances of jaxboard.sinks.Sink, got {sink!r}, which has not all "
+            "of the methods write, flush and close."
         )
     return sink

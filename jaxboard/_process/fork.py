@@ -24,6 +24,7 @@ import bisect
 import enum
 import operator
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -95,6 +96,21 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     _call([hooks.in_child for hooks in reversed(_registered)])
+
+
+_modules_at_fork: set[str] = set()
+
+
+def was_imported_before_fork(module: str) -> bool:
+    """Return whether this process is a fork of a process that had imported a module.
+
+    A library that computes on threads of its own blocks forever in such a process: the child has none
+    of these threads.
+    """
+    return module in _modules_at_fork
+
+
+on_fork(Stage.STATE, in_child=lambda: _modules_at_fork.update(sys.modules))
 
 
 if hasattr(os, "register_at_fork"):  # Not on Windows.

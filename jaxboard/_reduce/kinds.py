@@ -31,9 +31,11 @@ class ImageOptions:
 
     Attributes:
         max_images: how many images of a batch are kept.
+        range: the values that become black and white; None for 0 and 1, with a notice if values are outside.
     """
 
     max_images: int
+    range: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def _histogram(_: None) -> Reducer:
 def _image(options: ImageOptions) -> Reducer:
     from jaxboard._reduce.image import ImageReducer
 
-    return ImageReducer(options.max_images)
+    return ImageReducer(options.max_images, options.range)
 
 
 def _norms(options: NormsOptions) -> Reducer:

@@ -57,13 +57,13 @@ class Norms:
     def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
         """Return one row: each statistic of the whole tree, then of each leaf.
 
-        A ratio to a norm of zero is left out.
+        A tree with one leaf has that leaf's statistics. A ratio to a norm of zero is left out.
         """
         points: dict[str, float] = {}
         for statistic in self.statistics:
             total, each = self._values(statistic)
             points[f"{tag}/{statistic}"] = total
-            if self.names != ("",):
+            if len(self.names) > 1:
                 tags = [f"{tag}/{statistic}/{name}" for name in self.names]
                 defined = self.relative != 0 if statistic == "ratio" else np.ones(len(each), bool)
                 points |= {
@@ -129,7 +129,9 @@ class NormsReducer(Reducer):
             weight = weight.reshape(-1)
             # Zero is neutral: magnitudes and squares are never below it.
             zero = values.dtype.type(0)
-            values = namespace(values, weight).where(expand(is_counted(weight), values), values, zero)
+            values = namespace(values, weight).where(
+                expand(is_counted(weight), values), values, zero
+            )
             count = count_positive(weight)
         return State(Sums(values[:, :3].sum(0), values[:, 3].max(0)), count)
 

@@ -229,8 +229,8 @@ class Mean(_Summing):
 
 def _divisor(weight: Wide | int, value: Array) -> np.ndarray:
     """Return a weight as float64, and 1 where there is none."""
-    weight = expand(np.asarray(weight, np.float64), value)
-    return np.where(weight > 0, weight, 1)
+    divisor = expand(np.asarray(weight, np.float64), value)
+    return np.where(divisor > 0, divisor, 1)
 
 
 class Sum(_Summing):
@@ -370,10 +370,10 @@ class Std(Reducer):
         weight = a.weight + b.weight
         if is_static(a.weight) and is_static(b.weight) and a.weight == b.weight:
             return State(self.collapse(State(pair, a.weight)).value, weight)
-        xp = namespace(*pair)
-        dtype = pair[0].dtype
+        mean, squares = pair
+        xp, dtype = namespace(mean, squares), mean.dtype
         factors = xp.stack([xp.asarray(_as_factor(w, dtype)) for w in (a.weight, b.weight)])
-        return State(_combine(*pair, factors), weight)
+        return State(_combine(mean, squares, factors), weight)
 
     def collapse(self, state: State) -> State:
         (mean, squares), weight = state

@@ -49,12 +49,14 @@ class WideInt:
     @classmethod
     def of(cls, values: Array | int) -> WideInt:
         """Return integers or bools of any dtype as wide integers."""
-        if namespace(values) is np:
+        if isinstance(values, int) or namespace(values) is np:
             values = np.asarray(values).astype(np.int64)
             low = (values & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
             return cls((values >> 32).astype(np.int32), low)
         if values.dtype.itemsize == 8:
-            return cls((values >> 32).astype(np.int32), _signed((values & 0xFFFFFFFF).astype(np.uint32)))
+            return cls(
+                (values >> 32).astype(np.int32), _signed((values & 0xFFFFFFFF).astype(np.uint32))
+            )
         if values.dtype == np.uint32:
             return cls(jnp.zeros_like(values, np.int32), _signed(values))
         low = values.astype(np.int32)

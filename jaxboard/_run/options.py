@@ -5,14 +5,11 @@ from __future__ import annotations
 import operator
 import os
 import pathlib
-import time
-from collections.abc import Mapping
 from typing import SupportsIndex, cast
 
 from jaxboard import _paths
-from jaxboard._check import positive_number
+from jaxboard._check import fits_64_bits, positive_number
 from jaxboard._errors import UsageError
-from jaxboard.records import Kind, Record, flatten
 
 
 def check_positive(**options: float) -> None:
@@ -37,24 +34,9 @@ def step_number(expression: str, step: SupportsIndex) -> int:
         number = -1
     if isinstance(step, bool) or number < 0:
         raise UsageError(f"{expression}: expected an integer, 0 or more.")
+    if not fits_64_bits(number):
+        raise UsageError(f"{expression}: the step does not fit in 64 bits.")
     return number
-
-
-def hparams_record(hparams: object, step: int) -> Record | None:
-    """Return the record of a run's hyperparameters, as one flat dict.
-
-    Raises:
-        UsageError: ``hparams`` is neither None nor a mapping.
-    """
-    if hparams is None:
-        return None
-    if not isinstance(hparams, Mapping):
-        raise UsageError(
-            f"Run(hparams=...): expected a dict, got {type(hparams).__name__}. Convert a dataclass with "
-            "dataclasses.asdict(config), parsed arguments with vars(args)."
-        )
-    flat = flatten(cast("Mapping[object, object]", hparams))
-    return Record(Kind.HPARAMS, "hparams", step, time.time(), flat)
 
 
 def parse_logdir(logdir: object) -> pathlib.Path | str | None:

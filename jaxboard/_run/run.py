@@ -6,9 +6,9 @@ import contextlib
 import os
 import pathlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from jaxboard import _paths
 from jaxboard._emit import VerbMethods
@@ -16,8 +16,10 @@ from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.channel import Channel, activate, active, deactivate, directed
+from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
+from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._host.outbox import Outbox
 from jaxboard._log import logger
@@ -25,6 +27,7 @@ from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
+from jaxboard._run.hparams import hparams_record
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.sinks import Sink, TensorBoardSink
@@ -57,9 +60,11 @@ class Run(VerbMethods):
     Args:
         logdir: the directory of this run, created if it does not exist; ``~`` is expanded. A URL
             (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
-        hparams: the hyperparameters, shown in the HParams dashboard. Nested mappings are flattened, their
-            names joined by ``/``.
-        step: the first step.
+        hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
+            a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
+            ``/``. Functions and classes are shown by name.
+        step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
+            reported at this step or later. Without ``step``, opening a run drops nothing.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -102,8 +107,8 @@ class Run(VerbMethods):
         self,
         logdir: str | os.PathLike[str] | None,
         *,
-        hparams: Mapping[str, Any] | None = None,
-        step: int = 0,
+        hparams: object = None,
+        step: int | None = None,
         flush_secs: float = 1.0,
         sinks: Sequence[Sink] | None = None,
         overflow: Overflow = "wait",
@@ -119,8 +124,8 @@ class Run(VerbMethods):
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
-        first = options.step_number(f"Run(step={step!r})", step)
-        record = options.hparams_record(hparams, first)
+        first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
+        record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
@@ -138,11 +143,11 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        self._channel = Channel(buffer, first, lost.name)
+        channel = self._channel = Channel(buffer, first, lost.name)
         self._flusher = Flusher(
             buffer,
-            Assembler(),
-            Outbox(_sinks(self.logdir, first, sinks), lost),
+            Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
+            Outbox(_sinks(self.logdir, None if step is None else first, sinks), lost),
             flush_secs=flush_secs,
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
@@ -298,7 +303,7 @@ def current_run() -> Run | None:
 
 
 def _sinks(
-    logdir: pathlib.Path | str | None, step: int, sinks: Sequence[Sink] | None
+    logdir: pathlib.Path | str | None, step: int | None, sinks: Sequence[Sink] | None
 ) -> Sequence[Sink]:
     return [TensorBoardSink(str(logdir), start_step=step)] if sinks is None else sinks
 

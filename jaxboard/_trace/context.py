@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxboard._trace import tag_prefix
+
 
 class TraceContext(NamedTuple):
     """The options that apply to every report traced in this context.
@@ -40,8 +42,33 @@ _context: Any = jax.make_user_context(DEFAULT)
 
 
 def current() -> TraceContext:
-    """Return the active context of this thread."""
-    return _context.value
+    """Return the active context of this thread, with the scopes of the current task."""
+    value = _context.value
+    if tag_prefix.usage.any:
+        # JAX keeps its context for each thread. Another task, or a generator, may have set the scope.
+        scope = tag_prefix.prefix()
+        if scope != value.scope:
+            value = _set(value._replace(scope=scope))
+    return value
+
+
+def _set(value: TraceContext) -> TraceContext:
+    """Make ``value`` the context of this thread until it is set again."""
+    _context(value).__enter__()
+    return value
+
+
+def enter_scope(name: str) -> tag_prefix.OpenScope:
+    """Open a scope: for tags, and in the keys of JAX's caches."""
+    scope = tag_prefix.push(name)
+    current()
+    return scope
+
+
+def leave_scope(scope: tag_prefix.OpenScope) -> None:
+    """Close a scope."""
+    tag_prefix.remove(scope)
+    current()
 
 
 def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:

@@ -13,7 +13,7 @@ from jaxboard import _compat
 from jaxboard._errors import UsageError
 from jaxboard._host import observers
 from jaxboard._host.channel import Channel, active
-from jaxboard._trace import context
+from jaxboard._trace import context, tag_prefix
 from jaxboard._trace.advice import warn_no_run, warn_not_jitted, warn_not_streamed
 from jaxboard._trace.deliveries.choose import choose_deliveries
 from jaxboard._trace.deliveries.delivery import Delivery
@@ -90,6 +90,8 @@ class Instrumented:
         """
         if not _compat.at_top_level():
             return self._call_in_trace(args, kwargs)
+        if tag_prefix.usage.any:
+            context.current()  # Another task may have left its scope in JAX's context.
         channel = active()
         delivery, step = self._eager, None
         if channel is not None:

@@ -13,6 +13,7 @@ Wire format: https://protobuf.dev/programming-guides/encoding/ and tensorflow/co
 from __future__ import annotations
 
 import functools
+import operator
 import time
 
 import numpy as np
@@ -38,6 +39,9 @@ def encode(scalars: Scalars) -> tuple[bytes, int]:
     Returns:
         The bytes of N serialised events, and the length of one event (all have the same length).
 
+    Raises:
+        Exception: no event can hold the block: a tag, a step or a value is invalid, or the shapes differ.
+
     Example:
         >>> import numpy as np
         >>> block = Scalars(("a",), np.arange(3), np.ones(3), np.zeros((3, 1)))
@@ -45,11 +49,15 @@ def encode(scalars: Scalars) -> tuple[bytes, int]:
         >>> len(data) == 3 * size
         True
     """
-    steps = np.asarray(scalars.steps).astype(np.int64)
+    steps = int64_steps(scalars.steps)
     walls = finite_times(np.asarray(scalars.wall_times, np.float64))
-    with np.errstate(over="ignore"):
-        values = np.asarray(scalars.values).astype("<f4")
-    rows, columns = values.shape
+    values = _float32(np.asarray(scalars.values))
+    rows, columns = len(steps), len(scalars.tags)
+    if values.shape != (rows, columns) or walls.shape != (rows,):
+        raise ValueError(
+            f"values {list(values.shape)}, wall times {list(walls.shape)} and steps {list(steps.shape)} "
+            f"are not [N, {columns}], [N] and [N]"
+        )
     short = rows == 0 or (int(steps.min()) >= 0 and int(steps.max()) < 1 << 7 * _SHORT)
     width = _SHORT if short else _LONG
     template, float_bytes = _template(tuple(scalars.tags), width)
@@ -58,6 +66,27 @@ def encode(scalars: Scalars) -> tuple[bytes, int]:
     events[:, _STEP_AT : _STEP_AT + width] = _varints(steps, width)
     events[:, float_bytes] = np.ascontiguousarray(values).view(np.uint8).reshape(rows, 4 * columns)
     return events.tobytes(), len(template)
+
+
+def int64_steps(steps: object) -> np.ndarray:
+    """Return steps as int64[N].
+
+    Raises:
+        Exception: a step is not an integer of 64 bits.
+    """
+    array = np.asarray(steps)
+    if array.dtype.kind not in "iu" or array.dtype == np.uint64:
+        array = np.array([operator.index(step) for step in array.ravel()], np.int64)
+    if array.ndim != 1:
+        raise ValueError(f"expected a vector of steps, got shape {list(array.shape)}")
+    return array.astype(np.int64)
+
+
+def _float32(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "c":
+        raise TypeError(f"expected real numbers, got {values.dtype}")
+    with np.errstate(all="ignore"):
+        return values.astype("<f4")
 
 
 def finite_times(wall_times: np.ndarray) -> np.ndarray:

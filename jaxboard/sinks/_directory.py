@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
-from jaxboard.records import Batch, Kind, Scalars
+from jaxboard._process import fork
+from jaxboard.records import Batch, Kind
+from jaxboard.sinks._lost import Lose
+from jaxboard.sinks._tags import Tags
 
 if TYPE_CHECKING:
     from jaxboard.sinks._writers import Writer
+
+
+_importing = threading.Lock()
+"""Held while modules are imported. A child forked meanwhile would wait for these imports forever."""
+fork.wait_for(_importing)
+
+_PATIENCE_SECS = 30.0
+"""Most seconds to wait for another thread's imports. In a forked child that thread may not exist."""
 
 
 class Directory:
@@ -20,20 +32,27 @@ class Directory:
 
     Args:
         path: the directory, created if it does not exist.
-        start_step: the first step that will be written.
+        start_step: the first step that will be written: readers drop what the directory holds from this
+            step on. None to drop nothing.
 
     Attributes:
         path: the directory.
         has_pending: True if something was written since the last :meth:`confirm`.
     """
 
-    def __init__(self, path: str, start_step: int) -> None:
+    def __init__(self, path: str, start_step: int | None) -> None:
         self.path = path
         self.has_pending = False
         self._writer: Writer | None = None
+        self._tags = Tags()
         self._file_confirmed = False  # True once anything in the open file is confirmed.
-        self._confirmed_end = start_step  # One more than the largest confirmed step.
-        self._written_end = start_step  # One more than the largest step written.
+        self._confirmed_size: int | None = None  # The confirmed bytes of that file, if known.
+        # The step from which readers shall drop what other files hold, or None.
+        self._restart = start_step
+        # True if no points of an earlier run are hidden by a restart after the confirmed ones.
+        self._owns_later_steps = start_step is not None
+        self._confirmed_end = start_step or 0  # One more than the largest confirmed step.
+        self._written_end = self._confirmed_end  # One more than the largest step written.
         self._has_hparams = False
 
     def open(self) -> Writer:
@@ -44,31 +63,45 @@ class Directory:
         """
         if self._writer is None:
             # Imported late: these import tensorboard, and opening a file imports tensorflow.
-            from jaxboard.sinks import _encoding, _writers
+            acquired = _importing.acquire(timeout=_PATIENCE_SECS)
+            try:
+                from jaxboard.sinks import _encoding, _event_files, _writers
+            finally:
+                if acquired:
+                    _importing.release()
 
             try:
+                if not _event_files.has_event_files(self.path):
+                    self._owns_later_steps = True
                 self._writer = _writers.open_writer(self.path)
             except RunError:
                 raise
             except Exception as error:
                 raise RunError(f"cannot write to {self.path!r}: {_reason(error)}") from error
-            self._file_confirmed = False
+            self._file_confirmed, self._confirmed_size = False, None
             self._written_end = self._confirmed_end
-            with self._abandoned_on_error():
-                self._writer.write(_encoding.session_start(self._confirmed_end))
+            if self._restart is not None:
+                with self._abandoned_on_error():
+                    self._writer.write(_encoding.restart(self._restart))
         return self._writer
 
-    def write(self, batch: Batch) -> None:
-        """Write a batch, all of which belongs to this directory."""
+    def write(self, batch: Batch, lose: Lose) -> None:
+        """Write a batch, all of which belongs to this directory.
+
+        Args:
+            batch: the records.
+            lose: called for each record that an event file cannot hold.
+        """
         writer = self.open()
         from jaxboard.sinks import _encoding
 
-        events = _encoding.encode(batch)
+        selected = self._tags.select(batch, lose)
+        events = _encoding.encode(selected, lose)
         self.has_pending = True
         with self._abandoned_on_error():
             writer.write(events)
-        self._written_end = max(self._written_end, _end_step(batch))
-        self._has_hparams |= any(getattr(item, "kind", None) is Kind.HPARAMS for item in batch)
+        self._written_end = max(self._written_end, events.end_step)
+        self._has_hparams |= any(getattr(item, "kind", None) is Kind.HPARAMS for item in selected)
 
     def flush(self) -> None:
         """Make everything written so far visible to readers."""
@@ -78,9 +111,13 @@ class Directory:
 
     def confirm(self) -> None:
         """Note that flushed records will not be written again."""
+        from jaxboard.sinks import _event_files
+
         self.has_pending = False
         self._file_confirmed = True
         self._confirmed_end = self._written_end
+        if self._writer is not None:
+            self._confirmed_size = _event_files.size_of(self._writer.path)
 
     def close(self) -> None:
         """Flush and close the file."""
@@ -98,18 +135,23 @@ class Directory:
     def abandon(self) -> None:
         """Close the file after an error: its unconfirmed records will be written to another file.
 
-        A file without any confirmed record is removed.
+        They are removed from this one if it is local. A file without any confirmed record is removed.
         """
-        from jaxboard.sinks import _writers
+        from jaxboard.sinks import _event_files
 
         self.has_pending = False
         writer, self._writer = self._writer, None
-        if writer is not None:
-            # The first error is the one to raise; an error of close() follows from it.
-            with contextlib.suppress(Exception):
-                writer.close()
-            if not self._file_confirmed:
-                _writers.remove(writer.path)
+        if writer is None:
+            return
+        # The first error is the one to raise; an error of close() follows from it.
+        with contextlib.suppress(Exception):
+            writer.close()
+        if self._file_confirmed:
+            _event_files.shorten(writer.path, self._confirmed_size)
+        else:
+            _event_files.remove(writer.path)
+        if self._owns_later_steps:
+            self._restart = self._confirmed_end
 
     @contextlib.contextmanager
     def _abandoned_on_error(self) -> Generator[None]:
@@ -121,17 +163,16 @@ class Directory:
 
 
 def directory_of(logdir: str, run: str) -> str:
-    """Return the directory of the run named ``run`` below the run of ``logdir``."""
+    """Return the directory of the run named ``run`` below the run of ``logdir``.
+
+    Raises:
+        ValueError: ``run`` is not a relative path, with ``/`` between its parts.
+    """
+    if run and not all(0 < len(part.encode()) < 256 for part in run.split("/")):
+        raise ValueError("the parts of a run's name have 1 to 255 bytes")
+    if "\0" in run or ".." in run.split("/") or (os.sep != "/" and os.path.isabs(run)):
+        raise ValueError("the name of a run is a path below the log directory")
     return f"{logdir}/{run}" if _paths.is_remote(logdir) else os.path.join(logdir, *run.split("/"))
-
-
-def _end_step(batch: Batch) -> int:
-    """Return one more than the largest step of a batch; 0 for an empty one."""
-    steps = [
-        int(item.steps.max(initial=-1)) if isinstance(item, Scalars) else item.step
-        for item in batch
-    ]
-    return 1 + max(steps, default=-1)
 
 
 def _reason(error: Exception) -> str:

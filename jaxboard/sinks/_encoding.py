@@ -9,16 +9,17 @@ import io
 import itertools
 import math
 import numbers
+import operator
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from jaxboard._errors import JaxboardWarning
+from jaxboard._log import describe
 from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
-from jaxboard.sinks import _columns, _proto
+from jaxboard.sinks import _columns, _markdown, _proto
+from jaxboard.sinks._lost import Lose
 
 
 class Events(NamedTuple):
@@ -27,38 +28,47 @@ class Events(NamedTuple):
     Attributes:
         data: the events, one after the other.
         sizes: int64[N], the length of each event in bytes.
+        end_step: one more than the largest step; 0 if there is none.
     """
 
     data: bytes
     sizes: np.ndarray
+    end_step: int = 0
 
 
-def encode(batch: Batch) -> Events:
+def encode(batch: Batch, lose: Lose) -> Events:
     """Return the events of a batch, with the points of each tag in their original order.
 
-    A value that cannot be encoded is left out, with a :class:`JaxboardWarning` that names it. Raising
-    would only make the run write the same batch again.
+    Args:
+        batch: the records.
+        lose: called for each record that cannot be encoded; the others are. Raising an exception would make
+            the run write the same batch again.
 
     Example:
         >>> import numpy as np
-        >>> encode([Record(Kind.SCALAR, "loss", 3, 1.0, np.float32(2))]).sizes
+        >>> encode([Record(Kind.SCALAR, "loss", 3, 1.0, np.float32(2))], print).sizes
         array([30])
     """
     events: list[Events] = []
     for is_scalar, items in itertools.groupby(batch, _is_scalar):
         encoder = _scalar_events if is_scalar else _value_events
-        events += encoder(items)
-    sizes = [sizes for _, sizes in events]
+        events += encoder(items, lose)
     return Events(
-        b"".join(data for data, _ in events),
-        np.concatenate(sizes) if sizes else np.zeros(0, np.int64),
+        b"".join(part.data for part in events),
+        np.concatenate([part.sizes for part in events]) if events else np.zeros(0, np.int64),
+        max((part.end_step for part in events), default=0),
     )
 
 
-def session_start(step: int) -> Events:
-    """Return the mark of a (re)start: readers drop what earlier files hold from ``step`` on."""
+def restart(step: int) -> Events:
+    """Return the mark of a restart: readers drop what they have read so far from ``step`` on.
+
+    It is written twice: some readers take the first mark that they see for the beginning of the run and drop
+    nothing.
+    """
     log = _proto.SessionLog(status=_proto.SessionLog.START)
-    return _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
+    mark = _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
+    return Events(2 * mark.data, np.tile(mark.sizes, 2))
 
 
 def session_end() -> Events:
@@ -71,9 +81,9 @@ def session_end() -> Events:
     return _single(_proto.Event(wall_time=time.time(), summary=_proto.Summary(value=[value])))
 
 
-def _single(event: _proto.Message) -> Events:
-    data = event.SerializeToString()
-    return Events(data, np.array([len(data)], np.int64))
+def _single(event: Any) -> Events:
+    data: bytes = event.SerializeToString()
+    return Events(data, np.array([len(data)], np.int64), 1 + event.step)
 
 
 def _is_scalar(item: Record | Scalars) -> bool:
@@ -83,68 +93,107 @@ def _is_scalar(item: Record | Scalars) -> bool:
 # --- Scalars: encoded in columns, including single ones. ------------------------------------------
 
 
-def _scalar_events(items: Iterable[Record | Scalars]) -> Iterator[Events]:
-    for scalars in _columns_of(items):
-        if len(scalars.steps) and scalars.tags:
-            try:
-                data, size = _columns.encode(scalars)
-            except Exception as error:  # Warned about, see encode.
-                _warn_left_out(scalars.tags, scalars.steps[0], error)
-            else:
-                yield Events(data, np.full(len(scalars.steps), size, np.int64))
-
-
-def _columns_of(items: Iterable[Record | Scalars]) -> Iterator[Scalars]:
-    """Yield the blocks unchanged, and the single records between two of them as one block per tag."""
-    tags: dict[str, list[Record]] = {}
+def _scalar_events(items: Iterable[Record | Scalars], lose: Lose) -> Iterator[Events]:
+    singles: dict[str, list[Record]] = {}
     for item in items:
         if isinstance(item, Record):
-            tags.setdefault(item.tag, []).append(item)
+            singles.setdefault(item.tag, []).append(item)
+            continue
+        # Single records between two blocks are one block for each tag.
+        for points in singles.values():
+            yield from _column_events(points, lose)
+        singles.clear()
+        yield from _block_events(item, lose)
+    for points in singles.values():
+        yield from _column_events(points, lose)
+
+
+def _block_events(block: Scalars, lose: Lose) -> Iterator[Events]:
+    """Encode a block; if that fails, each column; if that fails, each point."""
+    try:
+        if len(block.steps) and block.tags:
+            yield _block(block)
+    except Exception as error:
+        try:
+            columns: dict[str, list[Record]] = {}
+            for point in block:
+                columns.setdefault(point.tag, []).append(point)
+        except Exception:  # The block has no points: its parts do not match.
+            for tag in block.tags:
+                lose(tag, len(block.steps), _failure(error))
         else:
-            yield from map(_column, tags.values())
-            tags.clear()
-            yield item
-    yield from map(_column, tags.values())
+            for points in columns.values():
+                yield from _column_events(points, lose)
 
 
-def _column(points: list[Record]) -> Scalars:
-    return Scalars(
-        (points[0].tag,),
-        np.array([point.step for point in points], np.int64),
-        np.array([point.wall_time for point in points], np.float64),
-        np.array([[point.value] for point in points]),
-    )
+def _column_events(points: list[Record], lose: Lose) -> Iterator[Events]:
+    try:
+        yield _block(
+            Scalars(
+                (points[0].tag,),
+                np.array([operator.index(point.step) for point in points], np.int64),
+                np.array([point.wall_time for point in points], np.float64),
+                np.array([[point.value] for point in points]),
+            )
+        )
+    except Exception as error:
+        if len(points) == 1:
+            lose(points[0].tag, 1, _failure(error))
+            return
+        for point in points:
+            yield from _column_events([point], lose)
+
+
+def _block(block: Scalars) -> Events:
+    data, size = _columns.encode(block)
+    sizes = np.full(len(block.steps), size, np.int64)
+    return Events(data, sizes, 1 + int(np.max(block.steps)))
 
 
 # --- Other kinds: messages. Values with one step and one wall time share an event. ----------------
 
 
-def _value_events(records: Iterable[Record | Scalars]) -> Iterator[Events]:
-    singles = (record for record in records if isinstance(record, Record))  # All of them are.
-    for (step, wall_time), group in itertools.groupby(singles, lambda r: (r.step, r.wall_time)):
-        values: list[_proto.Message] = []
-        for record in group:
-            try:
-                values.append(_ENCODERS[record.kind](record))
-            except Exception as error:  # Warned about, see encode.
-                _warn_left_out((record.tag,), step, error)
-        if values:
-            yield _single(
-                _proto.Event(
-                    wall_time=float(_columns.finite_times(np.asarray(wall_time))),
-                    step=step,
-                    summary=_proto.Summary(value=values),
-                )
-            )
+class _Encoded(NamedTuple):
+    """A record as TensorBoard's message."""
+
+    step: int
+    wall_time: float
+    tag: str
+    value: _proto.Message
 
 
-def _warn_left_out(tags: tuple[str, ...], step: int, error: Exception) -> None:
-    warnings.warn(
-        f"report {', '.join(map(repr, tags))} of step {step} is left out because it cannot be "
-        f"encoded: {type(error).__name__}: {error}",
-        JaxboardWarning,
-        stacklevel=2,
-    )
+def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[Events]:
+    encoded: list[_Encoded] = []
+    for record in records:
+        if isinstance(record, Scalars):  # There is none: these are encoded above.
+            continue
+        try:
+            step = int(_columns.int64_steps([record.step])[0])
+            wall_time = float(_columns.finite_times(np.array(record.wall_time, np.float64)))
+            value = _ENCODERS[record.kind](record)
+        except Exception as error:
+            lose(record.tag, 1, _failure(error))
+        else:
+            encoded.append(_Encoded(step, wall_time, record.tag, value))
+    for _, group in itertools.groupby(encoded, operator.attrgetter("step", "wall_time")):
+        yield from _event(list(group), lose)
+
+
+def _event(values: list[_Encoded], lose: Lose) -> Iterator[Events]:
+    step, wall_time, tag, _ = values[0]
+    summary = _proto.Summary(value=[value.value for value in values])
+    try:
+        yield _single(_proto.Event(wall_time=wall_time, step=step, summary=summary))
+    except Exception as error:  # More than 2 GiB.
+        if len(values) == 1:
+            lose(tag, 1, _failure(error))
+            return
+        for value in values:
+            yield from _event([value], lose)
+
+
+def _failure(error: Exception) -> str:
+    return f"it cannot be encoded: {describe(error)}"
 
 
 def _histogram(record: Record) -> _proto.Message:
@@ -187,14 +236,9 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _text(record: Record) -> _proto.Message:
-    """Return a string (Markdown) or string[rows, columns] (tensorboard/plugins/text/summary_v2.py)."""
-    if isinstance(record.value, str):
-        tensor = _tensor(_proto.types.DT_STRING, (), [record.value.encode()])
-    else:
-        rows = [list(map(str, row)) for row in record.value]
-        width = max(map(len, rows), default=0)
-        cells = [cell.encode() for row in rows for cell in row + [""] * (width - len(row))]
-        tensor = _tensor(_proto.types.DT_STRING, (len(rows), width), cells)
+    """Return a string of Markdown. TensorBoard shows a tensor of strings as a table without a header."""
+    text: str = record.value if isinstance(record.value, str) else _markdown.table(record.value)
+    tensor = _tensor(_proto.types.DT_STRING, (), [text.encode()])
     return _value(record.tag, tensor, "text")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from jaxboard.records import Batch
@@ -23,7 +24,7 @@ class Sink(Protocol):
     :meth:`jaxboard.Run.close` raises an error that counts them.
 
     A sink must not raise for a value that it cannot show: the run would write that value again and again.
-    Skip it.
+    Skip it. If the user should know, count it in :meth:`take_lost`.
 
     A batch belongs to the run and is shared by its sinks: do not modify it. Its records may belong to runs
     below the run (:attr:`jaxboard.records.Record.run`), with equal tags at equal steps.
@@ -65,3 +66,17 @@ class Sink(Protocol):
     def close(self) -> None:
         """Flush, and release files and connections. Called once, last."""
         ...
+
+    def take_lost(self) -> Mapping[str, int]:
+        """Return how many records could not be written since the last call, by reason.
+
+        Called after every ``flush`` and after ``close``. The run adds the counts to its lost reports:
+        :meth:`jaxboard.Run.flush` and :meth:`jaxboard.Run.close` raise an error with the reasons. A record that is
+        written again must not count twice. The default returns nothing.
+
+        Example:
+            >>> from jaxboard.sinks import MemorySink
+            >>> MemorySink().take_lost()
+            {}
+        """
+        return {}

@@ -4,37 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
-from jaxboard.records import Batch
+from jaxboard._log import describe
+from jaxboard.records import Batch, size_of
 from jaxboard.sinks._directory import Directory, directory_of
+from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
 
 
 class TensorBoardSink(Sink):
     """A sink that writes event files into a directory, through ``tf.summary`` if TensorFlow is installed.
 
-    Without TensorFlow it warns once and uses TensorBoard's own event writer. Use one such sink per directory:
-    TensorBoard stops reading the older of two. Records of a run below this one (:attr:`Record.run`) go to an
+    If TensorFlow does not work in this process, TensorBoard's own record writer writes the files, and a log
+    message gives the reason. That is so without TensorFlow, with a broken one, with its eager mode
+    disabled or ``tf.config.run_functions_eagerly(True)``, and in a fork of a process that had imported it.
+    Use one such sink per directory: TensorBoard stops reading the older of two. Records of a run below this one (:attr:`Record.run`) go to an
     event file in a subdirectory of that name, created with the first of them.
 
     After any error the sink abandons its file (and removes it, if no ``flush`` has succeeded on it). The next
     ``write`` opens a new file beside it, which readers read after it. The caller writes again everything that
-    no ``flush`` has confirmed. If the abandoned file holds some of it, readers drop those points if their steps come
-    after all confirmed ones; otherwise they appear twice. An error in one directory also abandons the
+    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as in a
+    remote directory, points may appear twice. An error in one directory also abandons the
     files of all other directories that hold unconfirmed records.
 
     Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and infinities
     unchanged), histograms as float64. The wall time is that of the record, or the time of writing if that is not
-    finite. Steps are int64 and may be negative.
+    finite. Steps are int64 and may be negative. A table is Markdown, with its first row as the header.
+
+    A record that TensorBoard cannot show is lost, and no other: one whose value or tag cannot be encoded, or
+    whose tag an earlier record of that run has with another kind. It is logged, once for each tag, and
+    :meth:`take_lost` counts it.
 
     Args:
         logdir: the directory of this run, created if it does not exist. With TensorFlow it may be remote
             (``gs://…``).
         start_step: the first step that will be written. Readers drop everything that an earlier sink wrote
-            into the directory at this step or later.
+            into the directory at this step or later. None keeps all of it.
 
     Example:
         >>> import tempfile
@@ -47,12 +55,13 @@ class TensorBoardSink(Sink):
         ...     sink.close()
     """
 
-    def __init__(self, logdir: str | os.PathLike[str], *, start_step: int = 0) -> None:
+    def __init__(self, logdir: str | os.PathLike[str], *, start_step: int | None = None) -> None:
         # Absolute: the file is opened later, when the working directory may have changed.
         self.logdir = _paths.absolute(logdir)
         self._start_step = start_step
         # By the name of the run; "" is this run itself.
         self._directories = {"": Directory(self.logdir, start_step)}
+        self._lost = LostRecords()
         self._process: int | None = None
         self._closed = False
 
@@ -87,8 +96,8 @@ class TensorBoardSink(Sink):
             Exception: an error of the file system. Everything since the last ``flush`` must be written again.
         """
         with self._all_or_none():
-            for run, items in _by_run(batch).items():
-                self._directory(run).write(items)
+            for run, items in self._by_run(batch).items():
+                self._directories[run].write(items, self._lost.add)
 
     def flush(self) -> None:
         """Make everything written so far visible to readers, and safe if the process is killed.
@@ -104,6 +113,11 @@ class TensorBoardSink(Sink):
                 directory.flush()
         for directory in flushed:
             directory.confirm()
+        self._lost.confirm()
+
+    def take_lost(self) -> Mapping[str, int]:
+        """Return how many records were lost since the last call, by reason; see :class:`TensorBoardSink`."""
+        return self._lost.take()
 
     def close(self) -> None:
         """Flush and close the files. A second call, or a call in a forked process, does nothing.
@@ -115,14 +129,25 @@ class TensorBoardSink(Sink):
             self._closed = True
             return
         self._closed = True
+        self._lost.confirm()
         with contextlib.ExitStack() as stack:  # Closes every directory, even if some raise.
             for directory in self._directories.values():
                 stack.callback(directory.close)
 
-    def _directory(self, run: str) -> Directory:
-        if run not in self._directories:
-            self._directories[run] = Directory(directory_of(self.logdir, run), self._start_step)
-        return self._directories[run]
+    def _by_run(self, batch: Batch) -> dict[str, Batch]:
+        parts: dict[str, Batch] = {}
+        for item in batch:
+            try:
+                run = item.run
+                if run not in self._directories:
+                    path = directory_of(self.logdir, run)
+                    self._directories[run] = Directory(path, self._start_step)
+            except Exception as error:
+                tag = getattr(item, "tag", None) or getattr(item, "tags", None)
+                self._lost.add(tag, size_of([item]), f"its run is invalid: {describe(error)}")
+            else:
+                parts.setdefault(run, []).append(item)
+        return parts
 
     @contextlib.contextmanager
     def _all_or_none(self) -> Generator[None]:
@@ -131,15 +156,9 @@ class TensorBoardSink(Sink):
             self.open()
             yield
         except BaseException:
+            self._lost.discard()
             if self._process == os.getpid():
                 for directory in self._directories.values():
                     if directory.has_pending:
                         directory.abandon()
             raise
-
-
-def _by_run(batch: Batch) -> dict[str, Batch]:
-    parts: dict[str, Batch] = {}
-    for item in batch:
-        parts.setdefault(item.run, []).append(item)
-    return parts

@@ -38,7 +38,7 @@ NOT_A_MASK = "expected where= to be a bool scalar, got {}."
 NOT_A_SCALAR = "expected a scalar, got {}. Reduce it first (jnp.mean(x)) or use jaxboard.histogram."
 NOT_PIXELS = (
     "expected pixels as uint8, or as floats from 0 to 1, got {}. "
-    "Convert them first (x.astype(jnp.uint8))."
+    "Convert them first (x.astype(jnp.uint8)), or pass their range=(low, high)."
 )
 NOT_A_REDUCTION = "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'stack', 'std', 'sum', got {}."
 BLANK_TAG = "the tag is empty. Name what is reported, as in 'train/loss'."

@@ -321,10 +321,79 @@ def test_something_else_than_a_sink():
         def write(self, batch: Batch) -> None:
             pass
 
-    with pytest.raises(
-        jb.UsageError, match="expected subclasses of jaxboard.sinks.Sink, got .*Writer"
+    for wrong in (Writer(), MemorySink):
+        with pytest.raises(
+            jb.UsageError,
+            match="expected instances of jaxboard.sinks.Sink, got .*(Writer|MemorySink)",
+        ):
+            jb.Run(None, sinks=[wrong])  # pyright: ignore[reportArgumentType]
+
+
+def test_a_sink_that_is_no_subclass():
+    """A sink needs only write, flush and close, and the error at the end names it and its fault."""
+
+    class Broken:
+        def write(self, batch: Batch) -> None:
+            raise KeyError("the cause")
+
+        def flush(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    memory = MemorySink()
+    with (
+        pytest.raises(jb.RunError, match="1: Broken failed: KeyError: 'the cause'") as caught,
+        jb.Run(None, sinks=[memory, Broken()]),  # pyright: ignore[reportArgumentType]
     ):
-        jb.Run(None, sinks=[Writer()])  # pyright: ignore[reportArgumentType]
+        jb.scalar("a", 1.0, step=0)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert [record.tag for record in memory.records] == ["a"]
+
+
+class Selective(Flaky):
+    """A sink that cannot show the step 1, and counts it once it is flushed."""
+
+    def __init__(self, faults: list[bool] | None = None) -> None:
+        super().__init__(faults)
+        self.taken = 0
+
+    def take_lost(self) -> dict[str, int]:
+        skipped = sum(record.step == 1 for record in self.flushed)
+        new, self.taken = skipped - self.taken, skipped
+        return {"the step is 1": new}
+
+
+def test_records_that_a_sink_loses_are_counted_once():
+    """Records that a sink cannot write are counted with its reason, once, whatever is written again."""
+    sink = Selective([False, True, True])
+    outbox, lost = make(sink, MemorySink())
+    for step in range(3):
+        outbox.offer(batch(step))
+    for _ in range(4):
+        outbox.flush()
+    assert (outbox.pending, lost.count) == (0, 1)
+    outbox.offer(batch(1))
+    outbox.close()
+    assert str(lost.take_error()) == (
+        "run run: 2 reports were lost:\n  2: Selective: the step is 1"
+    )
+
+
+def test_a_sink_that_fails_to_count():
+    """A fault of take_lost() is logged and loses nothing."""
+
+    class Confused(MemorySink):
+        def take_lost(self) -> dict[str, int]:
+            raise OSError("no idea")
+
+    sink = Confused()
+    outbox, lost = make(sink)
+    outbox.offer(batch(1))
+    outbox.flush()
+    outbox.close()
+    assert (len(sink.records), lost.count) == (1, 0)
 
 
 def test_every_failing_sink_is_named():

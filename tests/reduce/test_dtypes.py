@@ -70,11 +70,13 @@ def test_strict_promotion(kind, around):
             jb.scalar("x", x.sum(), reduce=kind, weight=x.astype(jnp.int32).sum())
 
     def branch(x):
-        return jax.lax.cond(x.sum() > 2.0, lambda x: report(x), lambda x: None, x)
+        return jax.lax.cond(x.sum() > 2.0, report, lambda x: None, x)
 
     def loop(x):
         body = lambda state: (report(x), (state[0] + jnp.int32(1), x))[1]  # noqa: E731
-        return jax.lax.while_loop(lambda state: state[0] < x.sum().astype(jnp.int32), body, (jnp.int32(0), x))
+        return jax.lax.while_loop(
+            lambda state: state[0] < x.sum().astype(jnp.int32), body, (jnp.int32(0), x)
+        )
 
     with jax.numpy_dtype_promotion("strict"), capture() as records:
         jb.instrument(jax.jit(jax.vmap(branch if around == "cond" else loop)))(
@@ -83,7 +85,9 @@ def test_strict_promotion(kind, around):
     assert records
 
 
-@pytest.mark.parametrize("kind", ["histogram", "image", "mean", "last", "min", "stack", "std", "window"])
+@pytest.mark.parametrize(
+    "kind", ["histogram", "image", "mean", "last", "min", "stack", "std", "window"]
+)
 @pytest.mark.parametrize("runs", [None, "vmap"])
 def test_no_lanes(kind, runs):
     """A vmap over no lanes makes no point."""

@@ -63,7 +63,9 @@ def test_elements_of_a_histogram(place):
     with capture() as records:
         if place == "scan":
             jb.instrument(
-                jax.jit(lambda x: jax.lax.scan(lambda c, _: (step(c), None), x, None, length=130)[0])
+                jax.jit(
+                    lambda x: jax.lax.scan(lambda c, _: (step(c), None), x, None, length=130)[0]
+                )
             )(x)
         else:
             evaluate = jb.instrument(jax.jit(step), advance=False)
@@ -75,9 +77,7 @@ def test_elements_of_a_histogram(place):
 def test_steps_on_the_device_beyond_31_bits():
     """A step that a 64-bit program computes is not wrapped to 32 bits."""
     with jax.enable_x64(True):
-        step = jb.instrument(
-            jax.jit(lambda n: (jb.scalar("x", 1.0), n + 1)[1]), step=lambda n: n
-        )
+        step = jb.instrument(jax.jit(lambda n: (jb.scalar("x", 1.0), n + 1)[1]), step=lambda n: n)
         n = jnp.int64(2**31 - 1)
         with capture() as records:
             for _ in range(3):
@@ -136,9 +136,7 @@ def test_weights_of_separate_lanes_and_stacks():
 def test_weights_that_a_float_does_not_hold():
     """The mean of a constant is that constant, for weights of more than 24 bits."""
     value = np.float32(0.1)
-    evaluate = jb.instrument(
-        jax.jit(lambda x, n: jb.scalar("x", x, weight=n)), advance=False
-    )
+    evaluate = jb.instrument(jax.jit(lambda x, n: jb.scalar("x", x, weight=n)), advance=False)
     with capture() as records:
         for n in (2**24 + 1, 2**31 - 1, 2**30 + 7):
             evaluate(value, jnp.int32(n))

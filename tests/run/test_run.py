@@ -194,10 +194,7 @@ def test_several_sinks():
         ({"sinks": None}, "Run(None): pass a log directory, or sinks=[...] that need none."),
         (
             {"hparams": ["lr"]},
-            (
-                "Run(hparams=...): expected a dict, got list. Convert a dataclass with "
-                "dataclasses.asdict(config), parsed arguments with vars(args)."
-            ),
+            "Run(hparams=...): expected a dict, a dataclass or a configuration object, got list.",
         ),
     ],
 )

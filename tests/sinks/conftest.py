@@ -4,19 +4,18 @@ import sys
 
 import pytest
 
-from jaxboard._errors import JaxboardWarning
-from jaxboard.sinks import _writers
+from jaxboard import _log
+from jaxboard.sinks import _tensorflow
 
 
 @pytest.fixture
 def no_tensorflow(monkeypatch):
     """Make the import of TensorFlow fail."""
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    _writers.tensorflow.cache_clear()
-    with pytest.warns(JaxboardWarning, match="^TensorFlow cannot be imported, so events"):
-        _writers.tensorflow()
+    _tensorflow.tensorflow.cache_clear()
+    _log.log_once("record writer", "logged only once")
     yield
-    _writers.tensorflow.cache_clear()
+    _tensorflow.tensorflow.cache_clear()
 
 
 @pytest.fixture(params=["tensorflow", "tensorboard"])

@@ -120,11 +120,13 @@ def test_an_encoded_image_is_not_reencoded(server):
 
 
 def test_text_is_markdown_or_a_table(server):
-    """TensorBoard renders Markdown and tables as HTML."""
+    """TensorBoard renders Markdown and tables as HTML, the first row of a table as its header."""
     assert "<strong>bold</strong> ü" in server.text("run", "note")[0]["text"]
     table = server.text("run", "table")[0]["text"]
-    assert "<table>" in table
-    assert table.index("name") < table.index("lr") < table.index("0.1")
+    assert "".join(table.split()) == (
+        "<table><thead><tr><th>name</th><th>value</th></tr></thead>"
+        "<tbody><tr><td>lr</td><td>0.1</td></tr></tbody></table>"
+    )
 
 
 def test_hparams_are_one_session(server):

@@ -10,14 +10,17 @@ from PIL import Image
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 
-from jaxboard import _errors
 from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import _encoding
 from jaxboard.sinks._proto import Event
 
 
+def refuse(tag: object, count: int, reason: str) -> None:
+    raise AssertionError(f"{count} of {tag!r} lost: {reason}")
+
+
 def events(*items: Record | Scalars) -> list[Any]:
-    data, sizes = _encoding.encode(list(items))
+    data, sizes, _ = _encoding.encode(list(items), refuse)
     ends = np.cumsum(sizes)
     assert (ends[-1] if len(ends) else 0) == len(data)
     return [Event.FromString(data[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
@@ -102,20 +105,51 @@ def test_an_encoded_image_is_not_reencoded():
 
 
 @pytest.mark.parametrize(
-    ("content", "shape", "cells"),
+    ("content", "text"),
     [
-        ("# Ü", (), ["# Ü"]),
-        ([["k", "v"], ["lr", "0.1"]], (2, 2), ["k", "v", "lr", "0.1"]),
-        ([["k", "v"], ["alone"]], (2, 2), ["k", "v", "alone", ""]),
+        ("# Ü", "# Ü"),
+        ([["k", "v"], ["lr", "0.1"]], "| k | v |\n| --- | --- |\n| lr | 0.1 |"),
+        ([["k", "v"], ["alone"]], "| k | v |\n| --- | --- |\n| alone |  |"),
+        ([["k"], ["a", "b"]], "| k |  |\n| --- | --- |\n| a | b |"),
+        ([["only a header"]], "| only a header |\n| --- |"),
+        ([], ""),
     ],
 )
-def test_text_is_a_string_or_a_table(content, shape, cells):
-    """Markdown has rank 0; a table has rank 2, with short rows padded."""
+def test_text_is_markdown(content, text):
+    """Text is one string, and a table is a Markdown table with short rows padded."""
     got = value(Kind.TEXT, content)
-    assert tuple(dim.size for dim in got.tensor.tensor_shape.dim) == shape
     assert got.tensor.HasField("tensor_shape")
-    assert [cell.decode() for cell in got.tensor.string_val] == cells
+    assert not got.tensor.tensor_shape.dim
+    assert [string.decode() for string in got.tensor.string_val] == [text]
     assert got.metadata.plugin_data.plugin_name == "text"
+
+
+@pytest.mark.filterwarnings("ignore:html5lib's sanitizer is deprecated")
+@pytest.mark.parametrize(
+    ("cell", "html"),
+    [
+        ("a|b", "a&#124;b"),
+        ("`a|b`", "<code>a|b</code>"),
+        ("`` a`|b ``", "<code>a`|b</code>"),
+        ("a\\|b", "a\\&#124;b"),
+        ("C:\\", "C:\\"),
+        ("`open|", "&#96;open&#124;"),
+        ("x\n\ny\r\nz", "x<br><br>y<br>z"),
+        ("`x\ny`", "<code>x y</code>"),
+        ("**bold**", "<strong>bold</strong>"),
+        ("", ""),
+    ],
+)
+def test_a_cell_of_any_text_is_one_cell(cell, html):
+    """Pipes, line ends, backslashes and single backticks in a cell do not change the table around it."""
+    from tensorboard import plugin_util  # It issues the warning.
+
+    got = value(Kind.TEXT, [["head", "er"], [cell, "next"], ["last", "row"]])
+    table = plugin_util.markdown_to_safe_html(got.tensor.string_val[0]).replace("\n", "")
+    assert table == (
+        "<table><thead><tr><th>head</th><th>er</th></tr></thead><tbody>"
+        f"<tr><td>{html}</td><td>next</td></tr><tr><td>last</td><td>row</td></tr></tbody></table>"
+    )
 
 
 def test_hparams_are_booleans_numbers_or_text():
@@ -150,30 +184,93 @@ def test_hparams_are_booleans_numbers_or_text():
     assert info.start_time_secs == 12.5
 
 
-def test_a_value_that_cannot_be_encoded_leaves_the_others():
-    """A value that cannot be encoded is named in a warning, and the rest of the batch is written."""
-    good = Record(Kind.TEXT, "good", 1, 1.0, "x")
-    bad = Record(Kind.IMAGE, "bad", 1, 1.0, np.zeros((1, 2, 2, 3), np.float32))
-    message = (
-        r"^report 'bad' of step 1 is left out because it cannot be encoded: "
-        r"TypeError: expected a uint8 image, got float32\[2, 2, 3\]$"
+BAD_RECORDS = {
+    "float image": Record(Kind.IMAGE, "bad", 1, 1.0, np.zeros((1, 2, 2, 3), np.float32)),
+    "no image": Record(Kind.IMAGE, "bad", 1, 1.0, None),
+    "text that is not UTF-8": Record(Kind.TEXT, "bad", 1, 1.0, "\udce9"),
+    "hparams that are a list": Record(Kind.HPARAMS, "bad", 1, 1.0, [1]),
+    "unknown kind": Record("audio", "bad", 1, 1.0, 2.0),  # pyright: ignore[reportArgumentType]
+    "object": Record(Kind.SCALAR, "bad", 1, 1.0, object()),
+    "string": Record(Kind.SCALAR, "bad", 1, 1.0, "high"),
+    "complex": Record(Kind.SCALAR, "bad", 1, 1.0, np.complex64(1j)),
+    "vector": Record(Kind.SCALAR, "bad", 1, 1.0, np.zeros(3)),
+    "step of a scalar": Record(Kind.SCALAR, "bad", 2**63, 1.0, np.float32(2)),
+    "fraction of a step": Record(Kind.SCALAR, "bad", 1.5, 1.0, np.float32(2)),  # pyright: ignore[reportArgumentType]
+    "step of a text": Record(Kind.TEXT, "bad", -(2**63) - 1, 1.0, "x"),
+    "time of a scalar": Record(Kind.SCALAR, "bad", 1, "now", np.float32(2)),  # pyright: ignore[reportArgumentType]
+    "time of a text": Record(Kind.TEXT, "bad", 1, "now", "x"),  # pyright: ignore[reportArgumentType]
+}
+
+
+@pytest.mark.parametrize("name", BAD_RECORDS)
+def test_a_record_that_cannot_be_encoded_costs_only_itself(name):
+    """It is lost, once and with a reason; all other records of the batch, its step and its tag are encoded."""
+    good = [
+        Record(Kind.TEXT, "text", 1, 1.0, "x"),
+        Record(Kind.SCALAR, "bad", 1, 1.0, np.float32(3)),
+        Record(Kind.SCALAR, "scalar", 1, 1.0, np.float32(2)),
+    ]
+    lost: list[tuple[object, int]] = []
+    reasons: list[str] = []
+
+    def lose(tag: object, count: int, reason: str) -> None:
+        lost.append((tag, count))
+        reasons.append(reason)
+
+    data, sizes, end_step = _encoding.encode([*good, BAD_RECORDS[name], *good], lose)
+    ends = np.cumsum(sizes)
+    assert lost == [("bad", 1)]
+    assert reasons[0].startswith("it cannot be encoded: ")
+    parts = [
+        Event.FromString(data[end - size : end]) for end, size in zip(ends, sizes, strict=True)
+    ]
+    tags = [value.tag for event in parts for value in event.summary.value]
+    assert sorted(tags) == ["bad", "bad", "scalar", "scalar", "text", "text"]
+    assert end_step == 2
+
+
+@pytest.mark.parametrize("where", ["tag", "step", "values"])
+def test_a_bad_part_of_a_block_costs_only_itself(where):
+    """In a block of scalars, one tag or one step may be lost, and every other point is encoded."""
+    steps: Any = np.arange(3)
+    tags, values = ("a", "b"), np.arange(6.0).reshape(3, 2).astype(object)
+    if where == "tag":
+        tags = ("a", "\udce9")
+    elif where == "step":
+        steps = np.array([0, 2**64, 2], object)
+    else:
+        values[1, 1] = "high"
+    lost: list[tuple[object, int]] = []
+    data, sizes, _ = _encoding.encode(
+        [Scalars(tags, steps, np.arange(3.0), values)],
+        lambda tag, count, reason: lost.append((tag, count)),
     )
-    with pytest.warns(_errors.JaxboardWarning, match=message):
-        (event,) = events(good, bad, good)
-    assert [v.tag for v in event.summary.value] == ["good", "good"]
+    ends = np.cumsum(sizes)
+    parts = [
+        Event.FromString(data[end - size : end]) for end, size in zip(ends, sizes, strict=True)
+    ]
+    points = [(event.step, v.tag, v.simple_value) for event in parts for v in event.summary.value]
+    every = [(step, tag, 2.0 * step + (tag == "b")) for tag in "ab" for step in range(3)]
+    missing = {"tag": every[3:], "step": [every[1], every[4]], "values": [every[4]]}[where]
+    assert points == [point for point in every if point not in missing]
+    assert sum(count for _, count in lost) == len(missing)
 
 
-def test_a_scalar_that_is_not_a_number_leaves_the_others():
-    """A scalar that cannot be encoded is left out, and the other scalars are written."""
-    bad = Record(Kind.SCALAR, "bad", 1, 1.0, object())
-    good = Record(Kind.SCALAR, "good", 1, 1.0, np.float32(2))
-    with pytest.warns(_errors.JaxboardWarning, match="^report 'bad' of step 1 is left out"):
-        (event,) = events(bad, good)
-    assert event.summary.value[0].tag == "good"
+@pytest.mark.parametrize("part", ["steps", "wall_times", "values"])
+def test_a_block_whose_parts_do_not_match_is_lost(part):
+    """A block whose points are unknown is counted as lost."""
+    parts = {"steps": np.arange(2), "wall_times": np.zeros(2), "values": np.zeros((2, 1))}
+    parts[part] = parts[part][:1]
+    lost: list[object] = []
+    block = Scalars(("a",), **parts)
+    data, *_ = _encoding.encode([block], lambda tag, count, reason: lost.append(tag))
+    assert (data, set(lost)) == (b"", {"a"})
 
 
-def test_a_session_start_has_its_step():
-    """The start mark is SessionLog.START at the first step of the file."""
-    data, sizes = _encoding.session_start(17)
-    event = Event.FromString(data)
-    assert (event.step, event.session_log.status, sizes.tolist()) == (17, 1, [len(data)])
+def test_a_restart_is_marked_twice():
+    """The mark of a restart is two events SessionLog.START at its step."""
+    data, sizes, _ = _encoding.restart(17)
+    assert sizes.tolist() == [len(data) // 2] * 2
+    for half in data[: len(data) // 2], data[len(data) // 2 :]:
+        event = Event.FromString(half)
+        assert (event.step, event.session_log.status) == (17, 1)

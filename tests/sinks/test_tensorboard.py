@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from jaxboard import _errors
 from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
-from jaxboard.sinks import TensorBoardSink, _writers
+from jaxboard.sinks import TensorBoardSink, _tensorflow
 
 
 def scalars(first: int, count: int, tag: str = "a", run: str = "") -> Scalars:
@@ -76,12 +76,17 @@ def test_scalars_are_bit_identical_and_in_order(tmp_path, backend):
     np.testing.assert_array_equal(stored.view(np.uint32), values[:, 0].view(np.uint32))
 
 
-def test_a_file_opens_with_its_version_and_its_start(tmp_path, backend):
-    """The first two events of a file are its version and the start mark with its first step."""
-    write(tmp_path, [scalars(7, 1)], start_step=7)
-    version, start, point = raw(tmp_path)
+def test_a_file_opens_with_its_version_and_the_mark_of_a_given_step(tmp_path, backend):
+    """A file begins with its version and, only if a first step was given, two restart marks at that step."""
+    write(tmp_path / "given", [scalars(7, 1)], start_step=7)
+    version, *marks, point = raw(tmp_path / "given")
     assert version.file_version == "brain.Event:2"
-    assert (start.session_log.status, start.step) == (start.session_log.START, 7)
+    start = version.session_log.START
+    assert [(mark.session_log.status, mark.step) for mark in marks] == [(start, 7), (start, 7)]
+    assert point.summary.value[0].tag == "a"
+    write(tmp_path / "not", [scalars(7, 1)])
+    version, point = raw(tmp_path / "not")
+    assert version.file_version == "brain.Event:2"
     assert point.summary.value[0].tag == "a"
 
 
@@ -145,7 +150,7 @@ def test_files_are_opened_on_first_use(tmp_path, monkeypatch):
 
 def test_it_writes_during_and_after_a_jax_trace(tmp_path):
     """TensorFlow opens and writes files while JAX's profiler records, and afterwards."""
-    _writers.tensorflow()
+    _tensorflow.tensorflow()
     with jax.profiler.trace(str(tmp_path / "trace")):
         write(tmp_path / "during", [scalars(1, 1)])
     write(tmp_path / "after", [scalars(2, 1)])
@@ -161,11 +166,14 @@ def test_files_sort_in_the_order_of_opening(tmp_path, backend):
     assert len(set(seconds)) == 3
 
 
-def test_a_file_from_the_future_causes_a_warning(tmp_path, backend):
-    """An event file from the future causes a warning and no wait: TensorBoard may not show new points."""
+def test_a_file_from_the_future_is_logged(tmp_path, backend, caplog):
+    """An event file from the future causes a log message and no wait: TensorBoard may not show new points."""
     (tmp_path / "events.out.tfevents.4000000000.host.1.0").touch()
-    with pytest.warns(_errors.JaxboardWarning, match="holds an event file from .* s in the future"):
-        write(tmp_path, [scalars(0, 1)])
+    for step in range(2):
+        write(tmp_path, [scalars(step, 1)])
+    (record,) = caplog.records
+    assert "holds an event file from" in record.getMessage()
+    assert record.levelname == "WARNING"
 
 
 def test_a_write_after_close_raises(tmp_path):
@@ -231,8 +239,8 @@ def test_importing_the_sinks_imports_neither_tensorflow_nor_tensorboard():
     )
 
 
-def test_without_tensorflow_it_warns_once_and_writes(tmp_path):
-    """Without TensorFlow a process warns once, whatever the number of runs, and files are complete."""
+def test_without_tensorflow_it_logs_once_and_writes(tmp_path):
+    """Without TensorFlow a process logs so once, whatever the number of runs, and files are complete."""
     output = python(
         """
         import sys
@@ -257,9 +265,7 @@ def test_without_tensorflow_it_warns_once_and_writes(tmp_path):
         """,
         tmp_path,
     )
-    assert (
-        output.count("JaxboardWarning: TensorFlow cannot be imported, so events are written") == 1
-    )
+    assert output.count("TensorFlow does not write the event files: it cannot be imported") == 1
     for run in "one", "two":
         assert points(tmp_path / run) == [(3, 1000.0, 0.5)]
         assert read(tmp_path / run).Tags()["tensors"][0] == "i"

@@ -51,9 +51,9 @@ def python(code: str, logdir: pathlib.Path, writer: str) -> str:
     return result.stdout
 
 
-def steps(logdir: pathlib.Path) -> list[int]:
+def steps(logdir: pathlib.Path, tag: str = "a") -> list[int]:
     accumulator = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [point.step for point in accumulator.Scalars("a")]
+    return [point.step for point in accumulator.Scalars(tag)]
 
 
 @pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
@@ -106,6 +106,28 @@ def test_a_restart_mark_after_a_fault_keeps_confirmed_points(tmp_path, writer):
         writer,
     )
     assert steps(logdir) == list(range(500, 510))
+
+
+@pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])
+def test_a_fault_in_the_directory_of_an_earlier_run(tmp_path, writer):
+    """The later points of the earlier run stay, and no point of this one appears twice."""
+    logdir = tmp_path / "run"
+    python("deliver(sink, batch(1000, 10)); sink.close()", logdir, writer)
+    python(
+        """
+        deliver(sink, batch(0, 100, tag="b"))
+        (*_, newest) = sorted(os.scandir(sys.argv[1]), key=lambda f: f.name)
+        limit(newest.stat().st_size + 1001)
+        raises(deliver, sink, batch(100, 2000, tag="b"))
+        limit(resource.RLIM_INFINITY)
+        deliver(sink, batch(100, 2000, tag="b"))
+        sink.close()
+        """,
+        logdir,
+        writer,
+    )
+    assert steps(logdir) == list(range(1000, 1010))
+    assert steps(logdir, "b") == list(range(2100))
 
 
 @pytest.mark.parametrize("writer", ["tensorflow", "tensorboard"])

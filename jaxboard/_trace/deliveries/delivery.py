@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, SupportsIndex, cast
 import jax
 import numpy as np
 
+from jaxboard._check import fits_64_bits
 from jaxboard._errors import UsageError
 from jaxboard._frame import Frame, Packed
 from jaxboard._host.channel import Channel
@@ -64,14 +65,19 @@ def as_int(name: str, step: object) -> int:
         step: the result.
 
     Raises:
-        UsageError: it is not an integer.
+        UsageError: it is not an integer of 64 bits.
     """
     try:
-        return operator.index(cast(SupportsIndex, step))
+        number = operator.index(cast(SupportsIndex, step))
     except TypeError:
         raise UsageError(
             f"{name}: instrument(step=...) returned {step!r}, expected an integer."
         ) from None
+    if not fits_64_bits(number):
+        raise UsageError(
+            f"{name}: instrument(step=...) returned {step}, which does not fit in 64 bits."
+        )
+    return number
 
 
 def put_on_device(step: int) -> jax.Array:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
-
-import jax
 
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
@@ -15,6 +14,8 @@ from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
+    import jax
+
     from jaxboard._trace.programs import Args, Kwargs
 
 
@@ -32,7 +33,7 @@ class ExactResults(Delivery):
     """
 
     def __init__(
-        self, fn: jax.stages.Wrapped, name: str, options: InstrumentOptions, reports: Delivery
+        self, fn: Callable[..., PyTree], name: str, options: InstrumentOptions, reports: Delivery
     ):
         super().__init__(name, options)
         self._fn = fn
@@ -57,4 +58,4 @@ class ExactResults(Delivery):
         """Compile all programs."""
         self._reports.precompile(args, kwargs)
         with context.override(silent=True):
-            cast("jax.stages.Lowered", self._fn.lower(*args, **kwargs)).compile()
+            cast("jax.stages.Wrapped", self._fn).lower(*args, **kwargs).compile()

@@ -1,0 +1,169 @@
+"""Conversion of reported values to arrays, with messages that name the tag and the user's line."""
+
+from __future__ import annotations
+
+import decimal
+import numbers
+from typing import Protocol, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxboard._emit.arguments import describe_array, describe_object, report_error
+from jaxboard._types import Array, Reportable
+
+_PLAIN = (bool, int, float, np.generic)
+"""Types that NumPy converts directly."""
+
+
+def as_array(tag: str, value: Reportable) -> Array:
+    """Return ``value`` as a JAX or NumPy array of real numbers or bools."""
+    array = value if isinstance(value, jax.Array) else _converted(tag, value)
+    if isinstance(array, np.ndarray) and array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
+        if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+            return array.astype(np.float64)
+        return array
+    return _checked(tag, value, array)
+
+
+def _checked(tag: str, value: object, array: Array) -> Array:
+    """Return an array of an unusual dtype as one of real numbers, or raise."""
+    dtype = array.dtype
+    if isinstance(array, np.ndarray) and dtype.kind == "O":
+        return _as_floats(tag, value, array)
+    is_number = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
+    # NumPy counts timedelta64 among the integers.
+    is_duration = is_number and dtype.kind == "m"
+    if not is_number or is_duration:
+        got = describe_array(array) if array.ndim or array is value else describe_object(value)
+        advice = " Report seconds: x / np.timedelta64(1, 's')." if is_duration else ""
+        raise report_error(tag, f"expected numbers, got {got}.{advice}")
+    if jnp.issubdtype(dtype, np.complexfloating):
+        raise report_error(tag, f"got {describe_array(array)}. Report its real part, or abs(x).")
+    return array.astype(np.float64) if dtype.kind == "f" and dtype.itemsize > 8 else array
+
+
+def _converted(tag: str, value: object) -> Array:
+    """Return an object that is not a JAX array as an array of any dtype, a copy of its data."""
+    if isinstance(value, _PLAIN):
+        return np.array(value)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise report_error(
+            tag, "expected numbers, got masked elements. Report the others only (x.compressed())."
+        )
+    try:
+        convert = getattr(value, "__jax_array__", None)
+        if convert is not None:
+            return convert()
+        if hasattr(value, "__dlpack__") and hasattr(value, "detach"):  # a tensor of PyTorch
+            return _of_tensor(cast("_Tensor", value))
+        # A copy, because users may write into their array afterwards. ``copy=`` of np.array would
+        # reach the ``__array__`` of other libraries, and many do not know it.
+        return np.array(np.asarray(value))
+    except Exception as error:
+        raise report_error(tag, f"expected numbers, got {describe_object(value)}.") from error
+
+
+class _Tensor(Protocol):
+    def detach(self) -> object: ...
+
+
+def _of_tensor(tracked: _Tensor) -> np.ndarray:
+    """Return a tensor of PyTorch as a NumPy array."""
+    tensor = tracked.detach()
+    try:
+        return np.array(np.asarray(tensor))
+    except (TypeError, RuntimeError):
+        # On an accelerator, or of a dtype that NumPy lacks.
+        with jax.transfer_guard("allow"):
+            return np.array(jnp.from_dlpack(tensor))
+
+
+def _as_floats(tag: str, value: object, array: np.ndarray) -> np.ndarray:
+    """Return an array of Python objects as floats: integers of any size, fractions, decimals."""
+    real = (numbers.Real, decimal.Decimal)
+    if all(isinstance(x, real) for x in array.flat):
+        try:
+            return array.astype(np.float64)
+        except OverflowError as error:
+            raise report_error(
+                tag, f"expected numbers that a float can hold, got {describe_object(value)}."
+            ) from error
+    got = describe_array(array) if array.ndim else describe_object(value)
+    raise report_error(tag, f"expected numbers, got {got}.")
+
+
+def widened(array: Array) -> Array:
+    """Return numbers of 8 bits or less that JAX cannot reduce as a dtype that it can."""
+    dtype = array.dtype
+    if dtype.itemsize > 1 or dtype in (np.bool_, np.int8, np.uint8):
+        return array
+    if jnp.issubdtype(dtype, jnp.floating):
+        return array.astype(np.float32)
+    return array.astype(np.uint8 if jnp.issubdtype(dtype, jnp.unsignedinteger) else np.int8)
+
+
+def as_scalar(tag: str, value: Reportable) -> Array:
+    """Return ``value`` as an array of rank 0."""
+    array = as_array(tag, value)
+    if array.ndim:
+        raise report_error(
+            tag,
+            f"expected a scalar, got {describe_array(array)}. "
+            "Reduce it first (jnp.mean(x)) or use jaxboard.histogram.",
+        )
+    return array
+
+
+def as_images(tag: str, value: Reportable, *, any_dtype: bool = False) -> Array:
+    """Return ``value`` as images: [H, W, C] or [N, H, W, C].
+
+    Args:
+        tag: the tag, for the message.
+        value: what the user passed.
+        any_dtype: accept all real dtypes, not only uint8, bool, and floats.
+    """
+    array = as_array(tag, value)
+    if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
+        raise report_error(
+            tag,
+            f"expected an image [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, "
+            f"got {describe_array(array)}. {_advice_on_axes(array.shape)}",
+        )
+    floating = jnp.issubdtype(array.dtype, np.floating)
+    if not (any_dtype or floating or array.dtype in (np.uint8, np.bool_)):
+        raise report_error(
+            tag,
+            f"expected pixels as uint8, or as floats from 0 to 1, got {describe_array(array)}. "
+            "Convert them first (x.astype(jnp.uint8)), or pass their range=(low, high).",
+        )
+    return array
+
+
+def _advice_on_axes(shape: tuple[int, ...]) -> str:
+    """Return what to do with an array whose axes are not those of images."""
+    if len(shape) == 4 and shape[1] in (1, 3, 4) and shape[-1] not in (1, 3, 4):
+        return "Put the channels last with x.transpose(0, 2, 3, 1)."
+    if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[0] <= min(shape[1:]):
+        return (
+            "Put the channels last with x.transpose(1, 2, 0); of a batch of gray images, add the channel "
+            "axis with x[..., None]."
+        )
+    return "Add the channel axis with x[..., None]."
+
+
+def as_weight(tag: str, weight: Reportable | None, where: Reportable | None) -> Array | None:
+    """Return the weight of a value as an array of rank 0: numbers, bools, or None for a weight of 1."""
+    mask = None if where is None else as_array(tag, where)
+    if mask is not None and (mask.ndim or mask.dtype != np.bool_):
+        raise report_error(tag, f"expected where= to be a bool scalar, got {describe_array(mask)}.")
+    if weight is None:
+        return mask
+    if isinstance(weight, int | float | np.number) and weight < 0:
+        raise report_error(tag, f"expected weight= to be 0 or more, got {weight!r}.")
+    array = widened(as_scalar(tag, weight))
+    if mask is None:
+        return array
+    on_host = isinstance(array, np.ndarray) and isinstance(mask, np.ndarray)
+    return (np if on_host else jnp).where(mask, array, 0)

@@ -1,0 +1,53 @@
+"""The records that an event file cannot hold: logged once for each tag, and counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from jaxboard._log import logger
+
+Lose: TypeAlias = Callable[[object, int, str], None]
+"""Counts records as lost. The arguments are their tag, how many they are, and the reason as one line."""
+
+_MAX_REASONS = 16
+"""Most tags that are logged and counted separately: a program may compute its tags."""
+
+_OTHERS = "other reports that TensorBoard cannot show"
+
+
+class LostRecords:
+    """The records that one sink could not write.
+
+    A batch that is written again loses the same records again. They are therefore counted once the batch is
+    flushed: until then they are unconfirmed.
+    """
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, str] = {}
+        self._unconfirmed: Counter[str] = Counter()
+        self._confirmed: Counter[str] = Counter()
+
+    def add(self, tag: object, count: int, reason: str) -> None:
+        """Count records of a tag as lost, and log the first of them."""
+        name = repr(tag)
+        if name not in self._reasons and len(self._reasons) < _MAX_REASONS:
+            # One reason for each tag: the text of an error may differ each time.
+            self._reasons[name] = f"report {name}: {reason}"
+            logger.error("jaxboard: report %s is lost: %s. Others are written.", name, reason)
+        self._unconfirmed[self._reasons.get(name, _OTHERS)] += count
+
+    def confirm(self) -> None:
+        """Note that the records around the lost ones are written."""
+        self._confirmed += self._unconfirmed
+        self._unconfirmed.clear()
+
+    def discard(self) -> None:
+        """Forget the unconfirmed records: they will be written again."""
+        self._unconfirmed.clear()
+
+    def take(self) -> Mapping[str, int]:
+        """Return the confirmed counts by reason, and reset them."""
+        taken, self._confirmed = self._confirmed, Counter()
+        return taken

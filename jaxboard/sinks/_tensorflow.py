@@ -1,0 +1,242 @@
+"""The writer that uses TensorFlow, and the checks that TensorFlow works in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxboard import _compat, _paths
+from jaxboard._errors import RunError
+from jaxboard._log import describe
+from jaxboard._process.fork import Stage, on_fork, was_imported_before_fork
+from jaxboard.sinks import _event_files, _proto
+from jaxboard.sinks._encoding import Events
+
+_ANSWER_SECS = 15.0
+"""Most seconds that TensorFlow may take for a graph with one constant."""
+
+
+class UnusableError(Exception):
+    """TensorFlow cannot write event files in this process. The message is a clause: "it cannot ..."."""
+
+
+def open_writer(logdir: str) -> TensorFlowWriter:
+    """Open a new event file in a directory, which may be remote.
+
+    Raises:
+        UnusableError: TensorFlow does not work in this process.
+        Exception: an error of the file system, or of TensorFlow.
+    """
+    if was_imported_before_fork("tensorflow"):
+        raise UnusableError(
+            "it blocks forever in this process, a fork of one that had imported it (start processes with "
+            "the method 'spawn' or 'forkserver')"
+        )
+    tf = tensorflow()
+    if isinstance(tf, str):
+        raise UnusableError(tf)
+    # All of these may change, so they are checked for each file.
+    if not tf.executing_eagerly():
+        raise UnusableError("its eager execution is disabled")
+    if tf.config.functions_run_eagerly():
+        raise UnusableError("tf.config.run_functions_eagerly(True) is set")
+    problem = _execution_problem(tf)
+    if problem is not None:
+        raise UnusableError(problem)
+    return TensorFlowWriter(tf, logdir)
+
+
+@functools.cache
+def tensorflow() -> ModuleType | str:
+    """Return TensorFlow, or the reason why it cannot be used.
+
+    If this is its first import in the process, TensorFlow is kept off the GPUs, whose memory it would
+    otherwise fill, and most of what it prints to stderr on import is suppressed.
+    """
+    first = "tensorflow" not in sys.modules
+    try:
+        with _quiet_import() if first else contextlib.nullcontext():
+            tf = importlib.import_module("tensorflow")
+        # An empty namespace package has none of these.
+        _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent, tf.config, tf.errors.OpError
+        _ = tf.executing_eagerly, tf.function, tf.io.gfile
+        _compat.keep_tensorflow_working()
+    except BaseException as error:  # A broken build can raise anything.
+        return f"it cannot be imported ({describe(error)})"
+    if first:
+        with contextlib.suppress(Exception):  # Its devices were started meanwhile.
+            tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+@functools.cache
+def _execution_problem(tf: ModuleType) -> str | None:
+    """Return None if TensorFlow executes graphs, otherwise the reason why not.
+
+    A broken build may raise. A fork of a process in which TensorFlow has computed blocks forever. jaxboard
+    knows of forks only if it was imported before, so the check runs on a thread that may be left behind.
+    """
+    problem: list[str | None] = []
+
+    def execute() -> None:
+        try:
+            _importer(tf)
+            tf.function(lambda: tf.constant(0), autograph=False)()
+        except BaseException as error:
+            problem.append(f"it raised {describe(error)}")
+        else:
+            problem.append(None)
+
+    thread = threading.Thread(target=execute, name="jaxboard TensorFlow check", daemon=True)
+    thread.start()
+    thread.join(_ANSWER_SECS)
+    return problem[0] if problem else f"it computed nothing within {_ANSWER_SECS:g} s"
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Generator[None]:
+    name = "TF_CPP_MIN_LOG_LEVEL"
+    was_set = name in os.environ
+    os.environ.setdefault(name, "3")
+    try:
+        yield
+    finally:
+        if not was_set:
+            del os.environ[name]
+
+
+class TensorFlowWriter:
+    """A writer that uses ``tf.summary``. It holds the interpreter lock for one call per batch only."""
+
+    def __init__(self, tf: ModuleType, logdir: str) -> None:
+        self._tf = tf
+        self.path: str | None = None
+        try:
+            existing: list[str] = tf.io.gfile.listdir(logdir) if tf.io.gfile.isdir(logdir) else []
+            _event_files.await_later_name(logdir, existing)
+            try:
+                # A queue this long never flushes by itself; flush() does.
+                self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
+            finally:
+                if not _paths.is_remote(logdir):
+                    self.path = _event_files.find_new_file(logdir, existing)
+        except tf.errors.UnimplementedError as error:
+            scheme = logdir.partition("://")[0]
+            raise RunError(
+                f"cannot write to {logdir!r}: TensorFlow has no file system for '{scheme}://'. "
+                "Import a package that provides one before the run is opened (tensorflow-io for s3, "
+                "hdfs and az), or log to a local directory and copy it."
+            ) from error
+        except Exception:
+            _event_files.remove(self.path)  # On a full disk the file exists and is empty.
+            raise
+        # Private, but the only way to the op that keeps an event's own wall time.
+        self._resource: object | None = getattr(self._writer, "_resource", None)
+        self._fault: Exception | None = None
+        _flushed_before_fork.add(self)
+
+    def write(self, events: Events) -> None:
+        """Queue events."""
+        self._raise_fault()
+        if self._resource is None:
+            self._write_summaries(events)
+            return
+        tf = self._tf
+        with tf.device("/CPU:0"):
+            starts = np.cumsum(events.sizes) - events.sizes
+            _importer(tf)(
+                self._resource,
+                tf.constant(events.data),
+                tf.constant(starts, tf.int64),
+                tf.constant(events.sizes, tf.int64),
+            )
+
+    def flush(self) -> None:
+        """Write the queue, and raise if the file is gone."""
+        self._raise_fault()
+        self._writer.flush()
+        _event_files.check_exists(self.path)
+
+    def close(self) -> None:
+        """Write the queue and close the file."""
+        _flushed_before_fork.discard(self)
+        self._writer.close()
+
+    def flush_before_fork(self) -> None:
+        """Write the queue; otherwise the child would write its copy of it at its exit."""
+        try:
+            self.flush()
+        except Exception as fault:  # Raised at the next call, not on the forking thread.
+            self._fault = fault
+
+    def _raise_fault(self) -> None:
+        if self._fault is not None:
+            raise self._fault
+
+    def _write_summaries(self, events: Events) -> None:
+        """Write through public functions only: the points get the wall time of writing."""
+        for data in _event_files.split(events):
+            event = _proto.Event.FromString(data)
+            if event.HasField("summary"):
+                with self._writer.as_default():
+                    self._tf.summary.experimental.write_raw_pb(
+                        event.summary.SerializeToString(), step=event.step
+                    )
+
+
+class _Tensor(Protocol):
+    """A symbolic ``tf.Tensor``, as far as the graph below uses one."""
+
+    def __getitem__(self, index: _Tensor) -> _Tensor: ...
+
+    def __add__(self, other: int) -> _Tensor: ...
+
+
+@functools.cache
+def _importer(tf: ModuleType) -> Callable[..., object]:
+    """Return a graph that writes events. The writer is an argument: the graph keeps none alive."""
+
+    @tf.function(
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec((), tf.resource),
+            tf.TensorSpec((), tf.string),
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None,), tf.int64),
+        ],
+    )
+    def import_events(writer: object, data: _Tensor, starts: _Tensor, sizes: _Tensor) -> None:
+        def body(i: _Tensor) -> _Tensor:
+            event = tf.strings.substr(data, starts[i], sizes[i])
+            done = tf.raw_ops.ImportEvent(writer=writer, event=event)
+            with tf.control_dependencies([done]):  # Keeps the events in order.
+                return i + 1
+
+        def has_next(i: _Tensor) -> Any:
+            return tf.less(i, tf.size(starts))
+
+        tf.while_loop(has_next, body, [tf.constant(0)], parallel_iterations=1)
+
+    # A concrete function runs as a graph even if the program makes functions run eagerly.
+    return import_events.get_concrete_function()
+
+
+_flushed_before_fork: weakref.WeakSet[TensorFlowWriter] = weakref.WeakSet()
+
+
+def _flush_before_fork() -> None:
+    for writer in list(_flushed_before_fork):
+        writer.flush_before_fork()
+
+
+on_fork(Stage.QUEUES, before=_flush_before_fork, in_child=_flushed_before_fork.clear)
