@@ -8,7 +8,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
+from jaxboard._frame import (
+    Composite,
+    Entry,
+    Frame,
+    FrameBatch,
+    LoopChunk,
+    Observation,
+    ReportSpec,
+    Slot,
+)
 from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_point
@@ -322,7 +331,11 @@ def _read_state(entry: Entry, arrays: dict[str, np.ndarray]) -> State:
     value = jax.tree.unflatten(entry.value, leaves)  # pyright: ignore[reportUnknownMemberType] (JAX's treedef)
     if isinstance(entry.weight, int):
         return State(value, entry.weight)
-    return State(value, jax.tree.map(lambda slot: slot.read(arrays), entry.weight))
+
+    def read(slot: Slot) -> np.ndarray:
+        return slot.read(arrays)
+
+    return State(value, jax.tree.map(read, entry.weight))
 
 
 def _state_at(state: State, index: int | np.ndarray) -> State:

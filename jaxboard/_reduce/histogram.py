@@ -285,7 +285,11 @@ def _regroup(counts: WideInt, places: Array) -> WideInt:
         return WideInt.of(add(np.asarray(counts)))
     # Sums of 128 numbers of 16 bits fit in 32 bits.
     upper, lower = add(counts.low >> 16 & 0xFFFF), add(counts.low & 0xFFFF)
-    return WideInt(add(counts.high), lower) + WideInt(upper >> 16, upper << 16)
+    carried: WideInt = jax.tree.map(
+        lambda *x: xp.stack(x),
+        *(WideInt(add(counts.high), lower), WideInt(upper >> 16, upper << 16)),
+    )
+    return carried.sum()
 
 
 class HistogramReducer(Reducer):
