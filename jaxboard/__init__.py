@@ -29,12 +29,14 @@ if _typing.TYPE_CHECKING:
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
+    from jaxboard._run import ChildRun as ChildRun
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
     from jaxboard._run import memory_snapshot as memory_snapshot
     from jaxboard._telemetry.settings import Telemetry as Telemetry
 
 __all__ = [
+    "ChildRun",
     "JAXProfiler",
     "JaxboardError",
     "JaxboardWarning",
@@ -68,6 +70,7 @@ _LAZY = {
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",
+    "ChildRun": "jaxboard._run",
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",
     "memory_snapshot": "jaxboard._run",

@@ -347,6 +347,9 @@ def keep_tensorflow_working() -> None:
     trace: Any = sys.modules.get("tensorflow.python.profiler.trace")
     if jax.__version_info__ >= (0, 10) or trace is None:
         return
+    internal = importlib.import_module("tensorflow.python.profiler.internal._pywrap_traceme")
+    if not hasattr(internal, "traceme_enabled"):
+        return  # TensorFlow up to 2.20 has a bool there, too.
 
     class ProtectedModule(types.ModuleType):
         @property
@@ -357,6 +360,5 @@ def keep_tensorflow_working() -> None:
         def enabled(self, value: object) -> None:
             pass
 
-    internal = importlib.import_module("tensorflow.python.profiler.internal._pywrap_traceme")
     vars(trace)["enabled"] = internal.traceme_enabled
     trace.__class__ = ProtectedModule

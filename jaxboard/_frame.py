@@ -33,6 +33,20 @@ class Composite(enum.Enum):
     STACK = "stack"
 
 
+class Target(NamedTuple):
+    """The run that a report in traced code names. It refers to the run by a number and does not keep it alive.
+
+    Attributes:
+        key: the number of the open run (:attr:`Channel.target`); no two runs of a process have the same.
+        run: "" for that run itself, else the relative path of the run below it.
+        name: that run, for messages.
+    """
+
+    key: int
+    run: str
+    name: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportSpec:
     """The static part of a report, known while JAX traces.
@@ -48,6 +62,8 @@ class ReportSpec:
             (``_reduce/kinds.py``); None if the kind has none.
         lanes: how many lanes of the outermost ``vmap`` become seed runs. None merges lanes; 0 is a
             report that would keep them separate but is under no ``vmap``.
+        run: "" for the run that receives the report, else the relative path of the run below it.
+        target: the run that the report names. None if it goes to the run of the call.
     """
 
     kind: Kind | Composite
@@ -57,6 +73,8 @@ class ReportSpec:
     rank: int = 0
     options: Hashable = None
     lanes: int | None = None
+    run: str = ""
+    target: Target | None = None
 
     @property
     def windowed(self) -> bool:
@@ -130,12 +148,18 @@ class Plan:
         step: the position of the step, if the program computes it.
         chunk: the chunk of a loop that the frame holds, if it holds one.
         steps_taken: how many steps the call took, if not one.
+        has_targets: whether any report names its run, so that the frame must be split.
     """
 
     entries: tuple[Entry, ...]
     step: Slot | None = None
     chunk: LoopChunk | None = None
     steps_taken: int | None = None
+    has_targets: bool = dataclasses.field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        has_targets = any(entry.spec.target is not None for entry in self.entries)
+        object.__setattr__(self, "has_targets", has_targets)  # a frozen class allows no assignment
 
     @property
     def tags(self) -> tuple[str, ...]:

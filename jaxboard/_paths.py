@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
+import shutil
+import sys
 import tempfile
 
 from jaxboard._errors import JaxboardError
@@ -41,3 +45,42 @@ def check_writable(logdir: str, error: type[JaxboardError], *subdirectory: str) 
             f"cannot write to the log directory {logdir!r}: {fault.strerror or fault}. Choose another "
             "directory, or make this one writable."
         ) from fault
+
+
+def view_command(logdir: str | os.PathLike[str]) -> str:
+    """Return the shell command that shows a run, also where its environment is not activated."""
+    command = f"{python()} -m tensorboard.main"
+    on_path = shutil.which("tensorboard")
+    if on_path is not None and os.path.dirname(on_path) == os.path.dirname(sys.executable):
+        command = "tensorboard"
+    return f"{command} --logdir {viewed_directory(logdir)}"
+
+
+def viewed_directory(logdir: str | os.PathLike[str]) -> str:
+    """Return what to pass to TensorBoard for a run, quoted for a shell.
+
+    It is the parent, which shows the run beside others, if the parent is below the working directory. Any
+    other parent may hold much else, which TensorBoard would search.
+    """
+    path = shorten(logdir)
+    parent = os.path.dirname(path)
+    is_below = bool(parent) and not os.path.isabs(path) and not is_remote(path)
+    return shlex.quote(parent if is_below else path)
+
+
+def python() -> str:
+    """Return the interpreter of this process for a shell command."""
+    path = sys.executable or "python"
+    return shlex.quote(min(path, shorten(path), key=len))
+
+
+def shorten(path: str | os.PathLike[str]) -> str:
+    """Return a path relative to the working directory if it is below it, otherwise unchanged."""
+    name = os.fspath(path)
+    if is_remote(name):
+        return name
+    with contextlib.suppress(OSError, ValueError):  # No working directory; another drive.
+        relative = os.path.relpath(name)
+        if relative.partition(os.sep)[0] != os.pardir:
+            return relative
+    return name

@@ -30,8 +30,11 @@ def instances(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    binary = pathlib.Path(sys.executable).with_name("tensorboard")
-    monkeypatch.setenv("TENSORBOARD_BINARY", str(binary))
+    # As where Jupyter is started by its path: the notebook finds `tensorboard` itself.
+    programs = str(pathlib.Path(sys.executable).parent)
+    others = [p for p in os.environ["PATH"].split(os.pathsep) if p != programs]
+    monkeypatch.setenv("PATH", os.pathsep.join(others))
+    monkeypatch.delenv("TENSORBOARD_BINARY", raising=False)
     # The environment of a notebook sets neither.
     monkeypatch.delenv("MPLBACKEND", raising=False)
     monkeypatch.delenv("XLA_FLAGS", raising=False)

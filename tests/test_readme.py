@@ -80,11 +80,12 @@ def test_quickstart(directory: pathlib.Path) -> None:
 
 
 def test_commands_are_complete() -> None:
-    """The demo and the tests are one command each, which installs everything into an environment of its own."""
+    """The demo, the notebook and the tests are one command each, which installs what it needs into an environment."""
     pages = (ROOT / "README.md", ROOT / "CONTRIBUTING.md")
     commands = [text.strip() for page in pages for text in blocks(page, "bash")]
     start = "python3 -m venv .venv && .venv/bin/python -m pip install -q -e "
     assert [command for command in commands if command.startswith(start)] == [
         f"{start}'.[demo]' && .venv/bin/python -m jaxboard demo",
         f"{start}'.[test]' && .venv/bin/python -m pytest -q",
+        f"{start}'.[notebook]' && .venv/bin/python -m jupyterlab notebooks/01_quickstart.ipynb",
     ]

@@ -115,3 +115,33 @@ def test_sigkill_loses_nothing_that_was_flushed(tmp_path: pathlib.Path) -> None:
         accumulator = EventAccumulator(str(tmp_path / "run" / f"seed_{seed}")).Reload()
         points = [(point.step, point.value) for point in accumulator.Scalars("x")]
         assert points == [(step, seed + step) for step in range(5)]
+
+
+def test_tensorboard_shows_training_and_evaluation_in_one_chart(tmp_path):
+    """TensorBoard lists a child as a run of its own, with the tags, the steps and the seeds of the run."""
+
+    def step(x):
+        jb.scalar("loss", x)
+        return x
+
+    train_step = jb.instrument(jax.jit(step))
+    eval_step = jb.instrument(jax.jit(jax.vmap(step)), advance=False, runs="vmap")
+    with jb.Run(tmp_path / "exp") as run:
+        for i in range(6):
+            train_step(float(i))
+            run.child("eval/ood").scalar("loss", i + 10)
+            with run.child("eval"):
+                eval_step(jnp.array([i + 1.0, i + 3.0]))
+                jb.scalar("loss", i + 2.0)
+        assert run.child("eval").logdir == tmp_path / "exp" / "eval"
+    offsets = {"": 0, "/eval": 2, "/eval/ood": 10}
+    offsets |= {"/eval/seed_0": 1, "/eval/seed_1": 3}
+    offsets |= {"/eval/mean": 2, "/eval/min": 1, "/eval/max": 3}
+    with tensorboard(tmp_path) as server:
+        server.until(
+            lambda: server.get("data/plugin/scalars/tags"),
+            lambda tags: set(tags) == {f"exp{run}" for run in offsets},
+        )
+        for run_name, offset in offsets.items():
+            shown = server.scalars(f"exp{run_name}", "loss", count=6)
+            assert [(at, value) for _, at, value in shown] == [(i, i + offset) for i in range(6)]

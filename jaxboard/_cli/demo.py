@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 
 import jax
@@ -20,10 +19,12 @@ from sklearn.datasets import load_digits
 from tqdm import tqdm
 
 import jaxboard as jb
+from jaxboard import _paths
 
 BATCH_SIZE = 128
 HIDDEN = 100
 LEARNING_RATE = 3e-3
+PROFILED_STEPS = 5
 SEED = 0
 
 ABOUT = """\
@@ -31,14 +32,17 @@ ABOUT = """\
 
 A network with three layers learns to classify the ten digits. Its training step reports values where
 they are computed: the loss inside the differentiated function, the gradients and the learning rate
-before the optimizer's update.
+before the optimizer's update. The evaluation is a run of its own, so that both curves share a chart.
 
 | dashboard | content |
 | --- | --- |
-| **Scalars** | loss and accuracy of both steps, learning rate, gradient norm |
-| **Histograms**, **Distributions** | the gradient of every parameter, every {every} steps |
+| **Scalars** | loss and accuracy of training and evaluation, learning rate, norms of the gradients |
+| **Scalars**, `jaxboard/` | telemetry: step times, compile times, memory, the cost of reporting |
+| **Histograms**, **Distributions** | the logits, and the gradient of every parameter, every {every} steps |
 | **Images** | input images and the test sheet, with wrong predictions in red |
+| **Text** | this page, the slowest operations of the profile |
 | **HParams** | the hyperparameters of this run |
+| **Profile** | the time line of {profiled} training steps; it needs xprof |
 """
 
 
@@ -57,39 +61,42 @@ class Classifier(nnx.Module):
         return self.layer3(x)
 
 
-def loss_and_logits(model: Classifier, images: jax.Array, labels: jax.Array):
-    """Compute the loss and the logits, and report the loss and the accuracy."""
+def measure(model: Classifier, images: jax.Array, labels: jax.Array):
+    """Return the loss, and the accuracy with the logits."""
     logits = model(images)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    jb.scalar("loss", loss)
-    jb.scalar("accuracy", (logits.argmax(axis=-1) == labels).mean())
-    return loss, logits
+    return loss, ((logits.argmax(axis=-1) == labels).mean(), logits)
 
 
 def make_train_step(schedule: optax.Schedule, every: int):
-    """Return the training step, which reports histograms and images every ``every`` steps."""
+    """Return the training step, which reports arrays every ``every`` steps."""
+
+    def loss_fn(model, images, labels):
+        loss, (accuracy, logits) = measure(model, images, labels)
+        jb.scalar("loss", loss)  # inside grad
+        jb.scalar("accuracy", accuracy)
+        jb.histogram("logits", logits, every=every)
+        return loss
 
     @jb.instrument
     @nnx.jit
     def train_step(model, optimizer, images, labels):
-        with jb.scope("train"):
-            grads, _ = nnx.grad(loss_and_logits, has_aux=True)(model, images, labels)
-            jb.scalar("gradient_norm", optax.tree.norm(grads))
-            jb.scalar("learning_rate", schedule(optimizer.step[...]))
-            jb.histogram("gradients", grads, every=every)
-            jb.image("inputs", images[..., None], every=every, max_images=4)
+        with jb.trace("gradients"):
+            grads = nnx.grad(loss_fn)(model, images, labels)
+        jb.watch("gradients", grads, what=("norm", "histogram"), every=every)
+        jb.scalar("learning_rate", schedule(optimizer.step[...]))
+        jb.image("inputs", images[..., None], every=every, max_images=4)
+        with jb.trace("update"):
             optimizer.update(model, grads)
 
     return train_step
 
 
-@jb.instrument(advance=False)  # belongs to the training step before it
 @nnx.jit
 def eval_step(model, images, labels):
-    """Report the loss and the accuracy on test data, and return the predictions."""
-    with jb.scope("eval"):
-        _, logits = loss_and_logits(model, images, labels)
-    return logits.argmax(axis=-1)
+    """Return the loss, the accuracy and the predictions on test data."""
+    loss, (accuracy, logits) = measure(model, images, labels)
+    return loss, accuracy, logits.argmax(axis=-1)
 
 
 def draw_test_sheet(images: np.ndarray, predictions: np.ndarray, labels: np.ndarray):
@@ -129,27 +136,36 @@ def main(logdir: str, steps: int) -> None:
         "seed": SEED,
     }
 
+    middle = steps // 2
+    profiled = range(middle, min(middle + PROFILED_STEPS, steps))
+    telemetry = jb.Telemetry(per_call={"train_step": {"images": BATCH_SIZE}})
+
     started = time.time()
     path = os.path.join(logdir, time.strftime("%Y%m%d-%H%M%S"))
-    with jb.Run(path, hparams=hparams):
-        jb.text("about", ABOUT.format(every=eval_every))
+    with (
+        jb.Run(os.path.join(path, "eval")) as evaluation,
+        jb.Run(path, hparams=hparams, telemetry=telemetry),  # opened last: the active run
+        jb.profile(profiled),
+    ):
+        jb.text("about", ABOUT.format(every=eval_every, profiled=len(profiled)))
         for step in tqdm(range(steps), desc="training", unit="step"):
             batch = shuffle.choice(train, BATCH_SIZE, replace=False)
             train_step(model, optimizer, images[batch], labels[batch])
             is_last = step == steps - 1
             if step % eval_every == 0 or is_last:
-                predictions = eval_step(model, images[test], labels[test])
+                loss, accuracy, predictions = eval_step(model, images[test], labels[test])
+                evaluation.scalar("loss", loss, step=step)
+                evaluation.scalar("accuracy", accuracy, step=step)
                 if step % sheet_every == 0 or is_last:
                     sheet = draw_test_sheet(images[test], np.asarray(predictions), labels[test])
-                    jb.figure("test_sheet", sheet)
+                    evaluation.figure("test_sheet", sheet, step=step)
     print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
-    print(list_tags(path))
-    python = min(sys.executable, os.path.relpath(sys.executable), key=len)
-    print(f"\nView it:\n\n  {python} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
+    print(list_tags(path), list_tags(os.path.join(path, "eval")), sep="\n\n")
+    print(f"\nView it:\n\n  {_paths.python()} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
 
 
 def list_tags(path: str) -> str:
-    """Return a table of the event files in ``path``: each tag with its number of points and last value."""
+    """Return a table of the event files in ``path``: the tags with their numbers of points and last values."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
@@ -166,15 +182,26 @@ def list_tags(path: str) -> str:
     size = sum(map(os.path.getsize, files)) / 1000
     lines = [f"In {path} ({size:.0f} kB):"]
     for kind, show in _SHOW_VALUE.items():
-        lines += ["", f"  {kind:{width}}  points  last"]
+        rows = {}
         for tag in sorted(tag for tag in points if kinds[tag] == kind):
-            lines.append(f"    {tag:{width - 2}}  {len(points[tag]):6}  {show(points[tag][-1])}")
+            rows[tag] = len(points[tag]), show(points[tag][-1])
+        for group in _GROUPS:  # one line for what the demo does not report itself
+            tags = [tag for tag in rows if tag.startswith(group)]
+            if tags:
+                rows[f"{group}…"] = sum(rows.pop(tag)[0] for tag in tags), f"{len(tags)} tags"
+        if rows:
+            lines += ["", f"  {kind:{width}}  points  last"]
+        for tag, (count, last) in rows.items():
+            lines.append(f"    {tag:{width - 2}}  {count:6}  {last}")
     return "\n".join(lines)
+
+
+_GROUPS = ("gradients/histogram/", "gradients/norm/", "jaxboard/", "profile/")
 
 
 _SHOW_VALUE = {
     "scalars": lambda value: str(value[()]),  # the shortest text that is this float32
     "histograms": lambda table: f"{len(table)} buckets, {table[0, 0]:.3g} to {table[-1, 1]:.3g}",
     "images": lambda texts: f"{int(texts[0])} x {int(texts[1])} pixels, {len(texts) - 2} of them",
-    "text": lambda text: text.item().decode().partition("\n")[0],
+    "text": lambda text: text.flat[0].decode().partition("\n")[0] + (", …" if text.ndim else ""),
 }

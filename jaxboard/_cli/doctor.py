@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import importlib.machinery
 import importlib.metadata
 import itertools
 import os
@@ -20,7 +21,10 @@ from collections.abc import Callable, Iterable, Iterator
 _PACKAGES = ("jax", "jaxlib", "flax", "tensorflow", "tensorboard", "xprof", "protobuf")
 
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu", "intel-tensorflow")
-"""Distributions that install the module ``tensorflow``."""
+"""Distributions that install the module ``tensorflow``; others may, too."""
+
+_TENSORBOARDS = ("tensorboard", "tb-nightly")
+"""Distributions that install the module ``tensorboard``."""
 
 _JAXBOARD = "jaxboard-tb"
 
@@ -62,8 +66,8 @@ class InstalledPackages:
 
     def __init__(self, path: list[str] | None = None):
         self._distributions: dict[str, importlib.metadata.Distribution] = {}
-        paths = sys.path if path is None else path
-        for distribution in importlib.metadata.distributions(path=paths):
+        self._path = sys.path if path is None else path
+        for distribution in importlib.metadata.distributions(path=self._path):
             # Python imports the first one on the path.
             name = _normalize(distribution.metadata["Name"] or "")
             self._distributions.setdefault(name, distribution)
@@ -80,6 +84,22 @@ class InstalledPackages:
     def matching(self, pattern: str) -> list[str]:
         """Return the installed names that match a regular expression."""
         return sorted(name for name in self._distributions if re.fullmatch(pattern, name))
+
+    def tensorflows(self) -> list[str]:
+        """Return the installed distributions that contain the module ``tensorflow``, under any name."""
+        names = [*self.among(_TENSORFLOWS), *self.matching(r".*tensorflow.*")]
+        return [name for name in dict.fromkeys(names) if self._contains_tensorflow(name)]
+
+    def _contains_tensorflow(self, name: str) -> bool:
+        files = self._distributions[name].files
+        if files is None:  # The distribution has no list of its files.
+            return name in _TENSORFLOWS
+        return any(file.as_posix() == "tensorflow/__init__.py" for file in files)
+
+    def has_module(self, name: str) -> bool:
+        """Return whether a module is on the path, with or without a distribution."""
+        spec = importlib.machinery.PathFinder.find_spec(name, self._path)
+        return spec is not None and spec.origin is not None
 
     def plugins(self) -> dict[str, list[str]]:
         """Return the distributions that provide each TensorBoard plugin, by plugin."""
@@ -104,10 +124,22 @@ class InstalledPackages:
         for requirement in map(Requirement, lines):
             if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
                 continue
-            version = self.version(_normalize(requirement.name))
-            if version is None or not requirement.specifier.contains(version, prereleases=True):
-                missing.append(f"{requirement.name}{requirement.specifier}")
+            required = _normalize(requirement.name)
+            present = self._builds(required)
+            if not present and required in _TENSORFLOWS and self.has_module("tensorflow"):
+                continue  # Built from source: its version is unknown.
+            versions = [self._distributions[other].version for other in present]
+            if not any(requirement.specifier.contains(v, prereleases=True) for v in versions):
+                # Installed beside another build of the same module, the required one would overwrite it.
+                shown = requirement.name if not present or required in present else present[0]
+                missing.append(f"{shown}{requirement.specifier}")
         return missing
+
+    def _builds(self, name: str) -> list[str]:
+        """Return the installed distributions that contain the same module as ``name``."""
+        if name in _TENSORFLOWS:
+            return self.tensorflows()
+        return self.among(_TENSORBOARDS if name in _TENSORBOARDS else [name])
 
 
 def main() -> int:
@@ -133,7 +165,7 @@ def versions(installed: InstalledPackages) -> list[str]:
     """Return the versions of the packages that jaxboard works with."""
     names = [_JAXBOARD, *_PACKAGES]
     lines = [f"{name} {installed.version(name)}" for name in installed.among(names)]
-    others = [name for name in installed.among(_TENSORFLOWS) if name not in names]
+    others = [name for name in installed.tensorflows() if name not in names]
     absent = [name for name in names if installed.version(name) is None]
     if others and "tensorflow" in absent:
         absent.remove("tensorflow")
@@ -145,7 +177,8 @@ def versions(installed: InstalledPackages) -> list[str]:
 
 def check_packages(installed: InstalledPackages) -> Iterator[CheckResult]:
     """Check the metadata of the distributions, without importing any."""
-    for name in installed.among([_JAXBOARD, "tensorboard", "xprof", *_TENSORFLOWS]):
+    checked = [*installed.among([_JAXBOARD, *_TENSORBOARDS, "xprof"]), *installed.tensorflows()]
+    for name in checked:
         unmet = installed.unmet(name)
         if unmet:
             requirements = " ".join(f"'{requirement}'" for requirement in unmet)
@@ -156,7 +189,7 @@ def check_packages(installed: InstalledPackages) -> Iterator[CheckResult]:
 
 
 def _clashes(installed: InstalledPackages) -> Iterator[CheckResult]:
-    tensorflows = installed.among(_TENSORFLOWS)
+    tensorflows = installed.tensorflows()
     if len(tensorflows) > 1:
         keep = tensorflows[0]
         yield CheckResult(
@@ -165,12 +198,12 @@ def _clashes(installed: InstalledPackages) -> Iterator[CheckResult]:
             f"{_PIP} uninstall -y {' '.join(tensorflows)} && {_PIP} install "
             f"{keep}=={installed.version(keep)}",
         )
-    tensorboards = installed.among(["tensorboard", "tb-nightly"])
+    tensorboards = installed.among(_TENSORBOARDS)
     if len(tensorboards) > 1:
         yield CheckResult(
             Status.BROKEN,
             "tensorboard and tb-nightly overwrite each other: both install the module tensorboard.",
-            f"{_PIP} uninstall -y tensorboard tb-nightly && {_PIP} install 'tensorboard>=2.21'",
+            f"{_PIP} uninstall -y tensorboard tb-nightly && {_PIP} install 'tensorboard>=2.20'",
         )
     # The latest releases of tensorboard-plugin-profile are empty and provide no plugin.
     for plugin, owners in installed.plugins().items():
@@ -237,12 +270,13 @@ def check_features(installed: InstalledPackages) -> Iterator[CheckResult]:
     yield _run_check(
         "JAX's devices", [_DEVICES], lambda out: f"JAX runs on {out}.", "export JAX_PLATFORMS=cpu"
     )
-    if installed.among(_TENSORFLOWS):
+    tensorflows = installed.tensorflows()
+    if tensorflows or installed.has_module("tensorflow"):
         yield _run_check(
             "TensorFlow",
             ["import tensorflow; print(tensorflow.__version__)"],
             lambda out: f"TensorFlow {out} can be imported: event files are written by tf.summary.",
-            f"{_PIP} install --force-reinstall {installed.among(_TENSORFLOWS)[0]}",
+            f"{_PIP} install --force-reinstall {(tensorflows or ['tensorflow'])[0]}",
         )
     else:
         yield CheckResult(
@@ -251,14 +285,14 @@ def check_features(installed: InstalledPackages) -> Iterator[CheckResult]:
             "on local disks; gs:// and other URLs need TensorFlow.",
             f"{_PIP} install tensorflow-cpu",
         )
-    if not installed.among(["tensorboard", "tb-nightly"]):
-        yield CheckResult(Status.BROKEN, "no TensorBoard.", f"{_PIP} install 'tensorboard>=2.21'")
+    if not installed.among(_TENSORBOARDS):
+        yield CheckResult(Status.BROKEN, "no TensorBoard.", f"{_PIP} install 'tensorboard>=2.20'")
         return
     yield _run_check(
         "TensorBoard",
         [_TENSORBOARD],
         lambda _: "TensorBoard finds its plugins.",
-        f"{_PIP} install --force-reinstall 'tensorboard>=2.21'",
+        f"{_PIP} install --force-reinstall 'tensorboard>=2.20'",
     )
     yield _profile_tab(installed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -64,6 +65,8 @@ def _demo(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
+    # The demo prints itself where the run is. Messages would interrupt its progress bar.
+    logging.getLogger("jaxboard").setLevel(logging.WARNING)
     demo.main(options.logdir, options.steps)
     return 0
 

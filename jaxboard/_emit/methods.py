@@ -53,7 +53,7 @@ class VerbMethods:
         """Return a context in which this run is the active run of the current thread.
 
         Raises:
-            RunError: the run is closed.
+            RunError: the run is closed, and JAX is not tracing.
         """
         raise NotImplementedError
 

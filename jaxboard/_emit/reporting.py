@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Hashable
@@ -15,7 +16,7 @@ from jaxboard import _compat
 from jaxboard._emit import arguments, conversion
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Composite, Observation, ReportSpec
-from jaxboard._host.channel import Channel, active
+from jaxboard._host.channel import Channel, active, named_target
 from jaxboard._host.clipping import CLIPPED
 from jaxboard._reduce import reducer
 from jaxboard._reduce.image import Pixels
@@ -79,6 +80,7 @@ def report_array(
         raise arguments.report_error(
             tag, f"step={own_step} exceeds the largest step in compiled code, {_max_step()}."
         )
+    spec = dataclasses.replace(spec, target=named_target() or surroundings.target)
     operands = (array, count, own_step)
     report(spec, *(x if x is None else jnp.asarray(_fit_64_bits(x)) for x in operands))
 

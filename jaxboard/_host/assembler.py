@@ -245,7 +245,7 @@ def _run_columns(spec: ReportSpec, state: State, steps: np.ndarray) -> Iterable[
     if spec.lanes:
         return seed_runs.columns(spec, state, steps, due)
     values = np.asarray(reducer(spec).finish(state))
-    return [RunColumn("", steps, values, _has_value(state, due))]
+    return [RunColumn(spec.run, steps, values, _has_value(state, due))]
 
 
 def _sparse_column(spec: ReportSpec, column: RunColumn, wall_times: np.ndarray) -> list[Point]:

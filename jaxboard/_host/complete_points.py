@@ -69,7 +69,7 @@ class Assembled(NamedTuple):
 
 
 def make_point(
-    spec: ReportSpec, step: int, wall_time: float, value: object, run: str = ""
+    spec: ReportSpec, step: int, wall_time: float, value: object, lane: str = ""
 ) -> Point:
     """Return the point of a report.
 
@@ -78,10 +78,16 @@ def make_point(
         step: the step of the point.
         wall_time: in seconds since the epoch.
         value: the result of the report's reducer.
-        run: see :attr:`jaxboard.records.Record.run`.
+        lane: the name of the seed run; "" for a point of the report's run.
     """
+    run = join_runs(spec.run, lane)
     if isinstance(value, Norms):
         return NormsPoint(spec.tag, step, wall_time, value, run)
     if isinstance(value, Stack):
         return value.scalars(spec.tag, step, wall_time, run)
     return Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)
+
+
+def join_runs(run: str, below: str) -> str:
+    """Return the relative path of the run ``below`` a run; either may be ""."""
+    return f"{run}/{below}" if run and below else run or below

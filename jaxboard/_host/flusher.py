@@ -14,13 +14,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import jax
-
 from jaxboard._errors import RunError
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.complete_points import Assembled
 from jaxboard._host.fetch import Fetched
-from jaxboard._host.lost import LostReports
+from jaxboard._host.lost import LostReports, await_callbacks
 from jaxboard._host.outbox import Outbox, SinkFault
 from jaxboard._host.reader import BufferReader
 from jaxboard._log import describe
@@ -180,12 +178,7 @@ class Flusher:
 
     def await_callbacks(self) -> None:
         """Wait for host callbacks that have not arrived: they put reports too."""
-        try:
-            jax.effects_barrier()
-        except Exception as fault:
-            self._lost.log_once(
-                f"a host callback failed: {describe(fault)}", "Its reports are lost."
-            )
+        await_callbacks(self._lost)
 
     # --- On the caller's thread. ------------------------------------------------------------------
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import jax
+
 from jaxboard._errors import RunError
-from jaxboard._log import logger
+from jaxboard._log import describe, logger
 
 _MAX_MESSAGES = 16
 """Most different messages that one run logs. A fault whose text changes each time must not flood the log."""
@@ -98,3 +100,11 @@ class LostReports:
                 raise error
         finally:
             del error  # The traceback and this frame would form a cycle that keeps the run alive.
+
+
+def await_callbacks(lost: LostReports) -> None:
+    """Wait for host callbacks that have not arrived: they put reports too. ``lost`` logs the fault of one."""
+    try:
+        jax.effects_barrier()
+    except Exception as fault:
+        lost.log_once(f"a host callback failed: {describe(fault)}", "Its reports are lost.")

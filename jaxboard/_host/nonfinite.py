@@ -102,7 +102,7 @@ class NonFiniteMonitor:
 
     def _find(self, assembled: Assembled) -> Iterator[Finding]:
         # Columns first: at the same step, a loss explains more than what was watched.
-        items = [item for item in assembled.items if item.run not in seed_runs.SUMMARIES]
+        items = [item for item in assembled.items if not seed_runs.is_summary(item.run)]
         for item in items:
             if isinstance(item, Scalars):
                 yield from self._check_columns(item)
@@ -110,7 +110,7 @@ class NonFiniteMonitor:
             if isinstance(item, Record):
                 yield from self._check_record(item)
         for point in assembled.norms:
-            if point.run not in seed_runs.SUMMARIES:
+            if not seed_runs.is_summary(point.run):
                 yield from self._check_norms(point)
 
     def _check_record(self, record: Record) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxboard._frame import ReportSpec
-from jaxboard._host.complete_points import NormsPoint, Point, make_point
+from jaxboard._host.complete_points import NormsPoint, Point, join_runs, make_point
 from jaxboard._reduce import State, reducer
 from jaxboard.records import Kind, Scalars
 
@@ -54,11 +54,13 @@ def columns(
     steps, due = (np.broadcast_to(x.reshape(len(x), -1), values.shape) for x in (steps, due))
     has_value = np.asarray(lanes.has_value(state) & due)
     for lane in range(values.shape[1]):
-        yield RunColumn(f"seed_{lane}", steps[:, lane], values[:, lane], has_value[:, lane])
+        run = join_runs(spec.run, f"seed_{lane}")
+        yield RunColumn(run, steps[:, lane], values[:, lane], has_value[:, lane])
     common_step = _first_valid(steps, has_value)
     same_step = np.logical_and.reduce((steps == common_step) | ~has_value, axis=1)
     has_summary = np.logical_or.reduce(has_value, axis=1) & same_step
-    for run, summary in zip(SUMMARIES, _summarize(values, has_value), strict=True):
+    for name, summary in zip(SUMMARIES, _summarize(values, has_value), strict=True):
+        run = join_runs(spec.run, name)
         yield RunColumn(run, common_step[:, 0], summary, has_summary)
 
 
@@ -97,7 +99,7 @@ def points(
             elif isinstance(point, Scalars):
                 rows.append(point)
     if rows and len(steps) == 1:
-        yield from _summary_rows(rows)
+        yield from _summary_rows(spec.run, rows)
 
 
 def _lanes_reducer(spec: ReportSpec) -> LanesReducer:
@@ -112,8 +114,13 @@ def _at_lane(x: int | bool | np.ndarray, lane: int) -> int | bool | np.ndarray:
     return x[lane] if isinstance(x, np.ndarray) and x.ndim else x
 
 
-def _summary_rows(rows: list[Scalars]) -> Iterator[Scalars]:
-    """Yield the summaries of each tag, from one row for each lane."""
+def is_summary(run: str) -> bool:
+    """Return whether a run summarizes lanes."""
+    return run.rpartition("/")[2] in SUMMARIES
+
+
+def _summary_rows(run: str, rows: list[Scalars]) -> Iterator[Scalars]:
+    """Yield the summaries of each tag of a run, from one row for each lane."""
     by_tag: dict[str, list[np.generic]] = {}
     for row in rows:
         for tag, number in zip(row.tags, row.values[0], strict=True):
@@ -122,8 +129,9 @@ def _summary_rows(rows: list[Scalars]) -> Iterator[Scalars]:
     for tag, numbers in by_tag.items():
         values = np.array([numbers])
         summaries = _summarize(values, np.ones(values.shape, bool))
-        for run, summary in zip(SUMMARIES, summaries, strict=True):
-            yield Scalars((tag,), first.steps, first.wall_times, summary[:, None], run)
+        for name, summary in zip(SUMMARIES, summaries, strict=True):
+            path = join_runs(run, name)
+            yield Scalars((tag,), first.steps, first.wall_times, summary[:, None], path)
 
 
 def _first_valid(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from jaxboard import _paths
 from jaxboard._log import logger
 
-INSTALL_XPROF = "pip install 'jaxboard-tb[profile]'"
+INSTALL_XPROF = f"{_paths.python()} -m pip install 'xprof>=2.21'"
 
 
 def notify(line: str) -> None:
@@ -36,7 +37,7 @@ def saved_notice(path: str, logdir: str, steps: Sequence[int], seconds: float) -
     install = "" if has_xprof() else f"{INSTALL_XPROF} && "
     return (
         f"profiled {recorded}, saved in {seconds:.1f} s: {path}{size}. "
-        f"View it in the Profile tab: {install}tensorboard --logdir {logdir}"
+        f"View it in the Profile tab: {install}{_paths.view_command(logdir)}"
     )
 
 

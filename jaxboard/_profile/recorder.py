@@ -21,7 +21,7 @@ from jaxboard._profile.profile_settings import ProfileSettings
 from jaxboard._profile.summary_records import summary_records
 from jaxboard._profile.trace_files import has_step_markers, save_trace
 from jaxboard._profile.trace_reader import summarize_in_subprocess
-from jaxboard._run import Run, channel_of, current_run
+from jaxboard._run import Run, channel_of, current_root
 from jaxboard._types import PyTree
 
 _DEVICE_WAIT_SECS = 5.0
@@ -301,7 +301,7 @@ class Recorder:
     # Helpers.
 
     def _find_run(self) -> None:
-        self._run = self._run or current_run()
+        self._run = self._run or current_root()
         if self._logdir is None and self._run is not None and self._run.logdir is not None:
             self._logdir = str(self._run.logdir)
 

@@ -8,14 +8,14 @@ import pathlib
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Never, Self, SupportsIndex
 
-from jaxboard import _paths
+from jaxboard import _compat, _paths
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
-from jaxboard._host.channel import Channel, activate, active, deactivate, directed
+from jaxboard._host.channel import Channel, Directed, activate, active, deactivate, open_channels
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
@@ -27,6 +27,8 @@ from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import options
+from jaxboard._run.announcement import announce
+from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -38,17 +40,18 @@ _open: dict[Channel, Run] = {}
 class Run(VerbMethods):
     """An open training run: reports go to its log directory until it is closed.
 
-    Opening a run makes it the **active run** of the process. Instrumented functions and the verbs
-    (``jb.scalar``, …) report to the active run, on every thread. If several runs are open, the active one is
-    the run that was opened, or entered by ``with``, last; when it closes, the one before it is active again.
+    Opening a run, or entering it by ``with``, makes it the **active run** of the thread or the asyncio task.
+    Instrumented functions and the verbs (``jb.scalar``, …) report to the active run. If a thread has several open
+    runs, the active one is the run that it opened or entered last; when it closes, the one before it is active
+    again. All other threads report to the last open run of the main thread, or else to the last one of any thread.
 
     A background thread writes the reports: each is on disk at most ``flush_secs`` after it was made. Leaving
     the ``with`` block closes the run. A run left open is closed at interpreter exit, and on SIGTERM unless
     the program has a handler of its own.
 
-    The verbs are also methods, except ``scope``, which applies to all runs. In plain Python ``run.scalar(...)`` reports to this run,
-    active or not. In traced code it equals ``jb.scalar(...)``: the report goes to the run that is active when
-    the compiled program executes.
+    The verbs are also methods, except ``scope``, which applies to all runs. ``run.scalar(...)`` reports to this run,
+    active or not, in plain Python and in traced code. A compiled function keeps the run that it was traced with.
+    In an instrumented function the value has the step of the call.
 
     Machine faults, such as a full disk, never raise into the training loop. The ``jaxboard`` logger records
     each immediately (on standard error, unless logging is configured). jaxboard retries, and
@@ -130,20 +133,23 @@ class Run(VerbMethods):
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
         if self.logdir is not None and sinks is None:
-            if any(run.logdir == self.logdir for run in _open.values()):
+            if any(run.logdir == self.logdir for run in list(_open.values())):
                 raise RunError(
                     f"Run({str(self.logdir)!r}): an open run already writes there, and TensorBoard reads "
                     "one writer per directory. Close that run first (jb.current_run().close()), or "
                     "choose another directory."
                 )
             _paths.check_writable(str(self.logdir), RunError)
+        self._writes_files = self.logdir is not None and (
+            sinks is None or any(isinstance(sink, TensorBoardSink) for sink in sinks)
+        )
         self._timeout = timeout
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        channel = self._channel = Channel(buffer, first, lost.name)
+        channel = self._channel = Channel(buffer, first, lost.name, lost)
         self._flusher = Flusher(
             buffer,
             Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
@@ -232,6 +238,8 @@ class Run(VerbMethods):
                     wait()
             if self._telemetry is not None:
                 self._telemetry.stop()
+            for other in open_channels():
+                other.end_windows_for(self._channel)
             # From here on, reports go to the run before this one.
             deactivate(self._channel)
             self._channel.end_windows()
@@ -242,6 +250,8 @@ class Run(VerbMethods):
                 raise
             # After a KeyboardInterrupt the run stays open, and atexit closes it.
             self._mark_closed()
+            if self._writes_files and device_timeout is None and rank.is_writer(False):
+                announce(str(self.logdir))
         finally:
             self._closing.release()
 
@@ -251,8 +261,33 @@ class Run(VerbMethods):
         forget(self._close_at_exit)
 
     def _active(self) -> contextlib.AbstractContextManager[None]:
-        _check_open(self)
-        return directed(self._channel)
+        if self._closed and _compat.at_top_level():
+            _check_open(self)
+        return Directed(self._channel)
+
+    def child(self, name: str) -> ChildRun:
+        """Return the run ``name`` below this one, for example for the curves of an evaluation.
+
+        It has the steps, the sinks and the settings of this run. TensorBoard draws curves with the same tag in one
+        chart, one for each run.
+
+        Args:
+            name: the name, or a relative path such as ``"eval/ood"``.
+
+        Raises:
+            UsageError: ``name`` is not a relative path, or a part of it is the name of a seed run.
+            RunError: the run is closed.
+
+        Example:
+            >>> import tempfile, jaxboard as jb
+            >>> with tempfile.TemporaryDirectory() as logdir, jb.Run(logdir) as run:
+            ...     run.child("eval").scalar("loss", 0.7)
+            ...     with run.child("eval"):
+            ...         jb.scalar("accuracy", 0.5)
+        """
+        if self._closed and _compat.at_top_level():
+            _check_open(self)
+        return ChildRun(self, self._channel, name)
 
     def __enter__(self) -> Self:
         _check_open(self)
@@ -275,12 +310,15 @@ class Run(VerbMethods):
             logger.error("jaxboard: %s", fault)
             error.add_note(f"jaxboard: {fault}")
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Never:
+        refuse_copy(repr(self))
+
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
         return f"<jaxboard.Run {self._channel.name}, step {self.step}{state}>"
 
 
-def channel_of(run: Run) -> Channel:
+def channel_of(run: Run | ChildRun) -> Channel:
     """Return the channel that takes the reports of ``run``, for other parts of jaxboard."""
     return run._channel  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
 
@@ -290,16 +328,26 @@ def _check_open(run: Run) -> None:
         raise RunError(f"run {channel_of(run).name} is closed. Open a new Run on its directory.")
 
 
-def current_run() -> Run | None:
-    """Return the active run, or None while no run is open.
+def current_run() -> Run | ChildRun | None:
+    """Return the active run of this thread or task, or None while no run is open.
+
+    In a ``with run.child(...)`` block it is the child.
 
     Example:
         >>> import jaxboard as jb
         >>> jb.current_run() is None
         True
     """
+    channel, run = active(), current_root()
+    if run is None or channel is None or channel.root is channel:
+        return run
+    return ChildRun(run, channel.root, channel.target.run)
+
+
+def current_root() -> Run | None:
+    """Return the active run, or the run that the active one is a child of."""
     channel = active()
-    return None if channel is None else _open.get(channel)
+    return None if channel is None else _open.get(channel.root)
 
 
 def _sinks(

@@ -10,7 +10,7 @@ import jax
 from jaxboard import _paths
 from jaxboard._errors import UsageError
 from jaxboard._log import describe, logger
-from jaxboard._run.run import channel_of, current_run
+from jaxboard._run.run import channel_of, current_root
 from jaxboard._telemetry.reporter import Reporter
 
 
@@ -38,7 +38,7 @@ def memory_snapshot(path: str | os.PathLike[str] | None = None) -> pathlib.Path 
         ...     jb.memory_snapshot().name
         'memory_0.prof'
     """
-    run = current_run()
+    run = current_root()
     if path is None:
         if run is None or not isinstance(run.logdir, pathlib.Path):
             raise UsageError(

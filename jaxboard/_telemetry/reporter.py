@@ -26,8 +26,9 @@ class Reporter:
         self._wall = wall
 
     def is_active(self) -> bool:
-        """Return whether calls belong to this run now: with several runs open, to the innermost."""
-        return active() is self._channel
+        """Return whether calls of this thread belong to this run now, or to a run below it."""
+        channel = active()
+        return channel is not None and channel.root is self._channel
 
     def scalars(self, step: int, values: dict[str, float | None]) -> None:
         """Write numbers by tag, without the prefix. None means unknown and is left out."""

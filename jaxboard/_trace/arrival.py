@@ -6,14 +6,46 @@ import time
 
 import numpy as np
 
-from jaxboard._frame import Frame, LoopChunk, Plan
+from jaxboard._frame import Frame, LoopChunk, Plan, Target
 from jaxboard._host import progress
-from jaxboard._host.channel import Channel, active
+from jaxboard._host.channel import Channel, arriving, open_channel
+from jaxboard._host.lost import await_callbacks
 from jaxboard._types import Array
 
 
-def arrive(plan: Plan, advance: bool | None, arrays: dict[str, Array]) -> None:
-    """Put a frame in the active run's buffer, and count its step.
+class Caller:
+    """The run that the calls of one program come from, for the callbacks of that program.
+
+    It is part of the program, so it names the run and does not keep it alive.
+
+    Attributes:
+        target: the run of the last call; None before the first.
+    """
+
+    __slots__ = ("target",)
+
+    def __init__(self) -> None:
+        self.target: Target | None = None
+
+    def begin(self, channel: Channel) -> None:
+        """Note that a call of ``channel`` begins. Callbacks of calls of other runs arrive first."""
+        if self.target != channel.target:
+            if self.target is not None:
+                await_callbacks(channel.lost)
+            self.target = channel.target
+
+    def channel(self) -> Channel | None:
+        """Return the channel of the last call, or the channel of the process's run if it is not known."""
+        channel = None if self.target is None else open_channel(self.target)
+        if channel is None or self.target is None:
+            return arriving()
+        return channel.below.get(self.target.run, channel)
+
+
+def arrive(
+    plan: Plan, advance: bool | None, arrays: dict[str, Array], caller: Caller | None = None
+) -> None:
+    """Put a frame in the buffer of the run of its call, and count its step.
 
     Nothing here may wait, or read a JAX array: the device waits for this callback, and a read waits for the
     device.
@@ -23,8 +55,9 @@ def arrive(plan: Plan, advance: bool | None, arrays: dict[str, Array]) -> None:
         advance: whether the frame is that of a call that takes a step; None if it is of no call.
         arrays: NumPy arrays where XLA calls Python directly, else JAX arrays that are not read before the
             flusher fetches them.
+        caller: names the run of the call. Without it, the frame goes to the active run.
     """
-    channel = active()
+    channel = arriving() if caller is None else caller.channel()
     if plan.chunk is not None:
         _count_iterations(plan, plan.chunk, channel, arrays)
     if channel is None:
@@ -33,7 +66,7 @@ def arrive(plan: Plan, advance: bool | None, arrays: dict[str, Array]) -> None:
     step = channel.begin(bool(advance)) if counts else channel.current
     frame = Frame(plan, arrays, None if plan.step else step, time.time(), open=not advance)
     # Never block here: the flusher may be waiting for this callback.
-    channel.put(frame, False)
+    channel.send(frame, may_wait=False, is_call=advance is not None)
 
 
 def _count_iterations(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxboard._frame import Target
 from jaxboard._trace import tag_prefix
 
 
@@ -26,6 +27,7 @@ class TraceContext(NamedTuple):
         silent: whether all reports are left out.
         harvested: whether an instrumented function around this code collects the reports.
         runs: whether the lanes of a ``vmap`` are seed runs.
+        target: the run that reports name; None if they go to the run of the call.
     """
 
     scope: str = ""
@@ -34,6 +36,7 @@ class TraceContext(NamedTuple):
     silent: bool = False
     harvested: bool = False
     runs: bool = False
+    target: Target | None = None
 
 
 DEFAULT = TraceContext()
@@ -77,7 +80,7 @@ def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def override(**changes: str | int | frozenset[int]) -> Iterator[None]:
+def override(**changes: str | int | frozenset[int] | Target) -> Iterator[None]:
     """Change the given fields of the active context in a ``with`` block."""
     with _context(current()._replace(**changes)):
         yield

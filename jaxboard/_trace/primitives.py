@@ -23,10 +23,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
-from jaxboard._frame import Entry, Frame, Packed, Plan, ReportSpec, Slot
-from jaxboard._host.channel import active
+from jaxboard._frame import Entry, Frame, Packed, Plan, ReportSpec, Slot, Target
+from jaxboard._host.channel import active, open_channel
 from jaxboard._trace import context
-from jaxboard._trace.arrival import arrive
+from jaxboard._trace.arrival import Caller, arrive
 from jaxboard._trace.masks import Mask, masked_weight, spread_over_devices
 from jaxboard._trace.pack import Harvested, pack, start_accumulator, unpack
 
@@ -68,15 +68,16 @@ def accumulate(
 
 @report_p.def_impl
 def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bool) -> list[Array]:
-    channel = active()
+    target = spec.target
+    channel = active() if target is None else open_channel(target) or active()
     if channel is not None:
-        # A compiled program: the caller does not wait for the value and may donate it afterwards. The tag is
-        # left out of the program, so that one program serves all tags.
-        untagged = dataclasses.replace(spec, tag="")
+        # A compiled program: the caller does not wait for the value and may donate it afterwards. Tag and run are
+        # left out of the program, so that one program serves all.
+        untagged = dataclasses.replace(spec, tag="", target=None)
         with context.enter(context.DEFAULT), _compat.unchecked():
             packed = _pack_report(operands, spec=untagged, weighted=weighted, stepped=stepped)
-        plan = _with_tag(packed.plan, spec.tag)
-        channel.put(Frame(plan, packed.arrays, channel.current, time.time(), open=True))
+        plan = _with_tag(packed.plan, spec.tag, target)
+        channel.send(Frame(plan, packed.arrays, channel.current, time.time(), open=True))
     return []
 
 
@@ -88,9 +89,10 @@ def _pack_report(
 
 
 @functools.lru_cache(maxsize=4096)
-def _with_tag(plan: Plan, tag: str) -> Plan:
+def _with_tag(plan: Plan, tag: str, target: Target | None) -> Plan:
     def tagged(entry: Entry) -> Entry:
-        return dataclasses.replace(entry, spec=dataclasses.replace(entry.spec, tag=tag))
+        spec = dataclasses.replace(entry.spec, tag=tag, target=target)
+        return dataclasses.replace(entry, spec=spec)
 
     return Plan(tuple(map(tagged, plan.entries)), plan.step)
 
@@ -178,15 +180,17 @@ deliver_p = Primitive("jaxboard_deliver")
 deliver_p.multiple_results = True
 
 
-def deliver(packed: Packed, *, advance: bool | None) -> None:
+def deliver(packed: Packed, *, advance: bool | None, caller: Caller | None = None) -> None:
     """Send a frame to the host when the program runs.
 
     Args:
         packed: the frame.
         advance: whether the frame is that of a call that takes a step; None if it is of no call.
+        caller: see :func:`arrive`.
     """
     dtypes = sorted(packed.arrays)
-    deliver_p.bind(*(packed.arrays[d] for d in dtypes), plan=packed.plan, advance=advance)
+    operands = (packed.arrays[d] for d in dtypes)
+    deliver_p.bind(*operands, plan=packed.plan, advance=advance, caller=caller)
 
 
 def unpack_operands(operands: Sequence[Array], plan: Plan) -> list[Harvested]:
@@ -201,8 +205,10 @@ def _by_dtype(operands: Sequence[Array | np.ndarray], plan: Plan) -> dict[str, A
 
 
 @deliver_p.def_impl
-def _deliver_impl(*operands: Array, plan: Plan, advance: bool | None) -> list[Array]:
-    arrive(plan, advance, _by_dtype(operands, plan))
+def _deliver_impl(
+    *operands: Array, plan: Plan, advance: bool | None, caller: Caller | None
+) -> list[Array]:
+    arrive(plan, advance, _by_dtype(operands, plan), caller)
     return []
 
 
@@ -221,24 +227,33 @@ def _deliver_jvp(
 
 
 def _deliver_batch(
-    operands: Sequence[Array], dims: Sequence[int | None], *, plan: Plan, advance: bool | None
+    operands: Sequence[Array],
+    dims: Sequence[int | None],
+    *,
+    plan: Plan,
+    advance: bool | None,
+    caller: Caller | None,
 ) -> tuple[list[Array], list[int]]:
     operands = _lanes_to_front(operands, dims)
     has_lanes = operands and operands[0].shape[0]
     reports = [each.batch() for each in unpack_operands(operands, plan)] if has_lanes else []
     step = None if plan.step is None else plan.step.read(_by_dtype(operands, plan)).max(0)
-    deliver(pack(reports, step), advance=advance)
+    deliver(pack(reports, step), advance=advance, caller=caller)
     return [], []
 
 
 def _deliver_lowering(
-    ctx: mlir.LoweringRuleContext, *operands: Any, plan: Plan, advance: bool | None
+    ctx: mlir.LoweringRuleContext,
+    *operands: Any,
+    plan: Plan,
+    advance: bool | None,
+    caller: Caller | None,
 ) -> Sequence[Any]:
     def receive(*arrays: Array | np.ndarray) -> tuple[()]:
         # XLA lends its memory only for the call, so NumPy arrays are copied. JAX arrays are kept as they are:
         # reading one here can deadlock.
         kept = [np.array(a) if isinstance(a, np.ndarray) else a for a in arrays]
-        arrive(plan, advance, _by_dtype(kept, plan))
+        arrive(plan, advance, _by_dtype(kept, plan), caller)
         return ()
 
     if _compat.can_call_python(ctx):

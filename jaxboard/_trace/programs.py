@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxboard._errors import JaxboardWarning
 from jaxboard._frame import Packed
 from jaxboard._trace import context, windows
+from jaxboard._trace.arrival import Caller
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
@@ -49,12 +50,14 @@ class ProgramKey(NamedTuple):
         not_due: the cadences whose reports are left out.
         num_args: the number of positional arguments, if the program takes one more before them.
         checked: whether JAX checks results for NaN or infinity.
+        has_caller: see :meth:`Programs.callback`.
     """
 
     kind: Literal["plain", "windowed", "gated", "device_step", "streamed", "callback"]
     not_due: frozenset[int] = _ALL_DUE
     num_args: int | None = None
     checked: bool = False
+    has_caller: bool = False
 
 
 class Programs:
@@ -69,6 +72,7 @@ class Programs:
 
     Attributes:
         cadences: the cadences above 1 of the function's reports, as far as it was traced.
+        caller: the run of the calls, for the programs that deliver by callback.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Programs:
         reports_only: bool = False,
     ):
         self.cadences: frozenset[int] = _ALL_DUE
+        self.caller = Caller()
         self._fn = fn
         self._name = name
         self._reports_only = reports_only
@@ -142,9 +147,14 @@ class Programs:
         key = ProgramKey("streamed", num_args=num_args, checked=checked)
         return self._programs.get(key) or self._make_streamed(key)
 
-    def callback(self) -> jax.stages.Wrapped:
-        """Return the program like the function, whose frame leaves by one callback that counts the step."""
-        key = ProgramKey("callback")
+    def callback(self, *, has_caller: bool = False) -> jax.stages.Wrapped:
+        """Return the program like the function, whose frame leaves by one callback that counts the step.
+
+        Args:
+            has_caller: whether :attr:`caller` names the run of each call. Otherwise the frame goes to the run that
+                is active when it arrives.
+        """
+        key = ProgramKey("callback", has_caller=has_caller)
         return self._programs.get(key) or self._make_callback(key)
 
     def due_combinations(self) -> list[frozenset[int]]:
@@ -205,10 +215,10 @@ class Programs:
         def streamed(
             first_step: jax.Array, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed]:
-            stream = Stream(size, first_step, bar)
+            stream = Stream(size, first_step, bar, self.caller)
             out, reports = self._collect_final(args, kwargs, stream=stream)
             if key.checked and reports:
-                deliver(pack(reports, stream.last), advance=None)
+                deliver(pack(reports, stream.last), advance=None, caller=self.caller)
                 reports = []
             # The host needs the last step for the reports, and to go on counting after a while_loop.
             needs_step = reports or stream.steps_taken is None
@@ -219,11 +229,13 @@ class Programs:
         return self._add(key, self._jit(streamed, num_hidden=1, num_args=key.num_args))
 
     def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
+        caller = self.caller if key.has_caller else None
+
         def callback(*args: object, **kwargs: object) -> PyTree:
             with self._context(context.current().muted):
                 out, reports = self._collect(args, kwargs, final=False)
             step = self._step_of(args, kwargs)
-            deliver(pack(reports, step), advance=self._options.advance)
+            deliver(pack(reports, step), advance=self._options.advance, caller=caller)
             return out
 
         return self._add(key, self._jit(callback))

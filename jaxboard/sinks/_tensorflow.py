@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from jaxboard._log import describe
 from jaxboard._process.fork import Stage, on_fork, was_imported_before_fork
 from jaxboard.sinks import _event_files, _proto
 from jaxboard.sinks._encoding import Events
+from jaxboard.sinks._quiet_import import quiet_import
 
 _ANSWER_SECS = 15.0
 """Most seconds that TensorFlow may take for a graph with one constant."""
@@ -61,21 +61,21 @@ def tensorflow() -> ModuleType | str:
     """Return TensorFlow, or the reason why it cannot be used.
 
     If this is its first import in the process, TensorFlow is kept off the GPUs, whose memory it would
-    otherwise fill, and most of what it prints to stderr on import is suppressed.
+    otherwise fill, and what it logs on import does not appear.
     """
     first = "tensorflow" not in sys.modules
     try:
-        with _quiet_import() if first else contextlib.nullcontext():
+        with quiet_import() if first else contextlib.nullcontext():
             tf = importlib.import_module("tensorflow")
-        # An empty namespace package has none of these.
-        _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent, tf.config, tf.errors.OpError
-        _ = tf.executing_eagerly, tf.function, tf.io.gfile
+            # An empty namespace package has none of these.
+            _ = tf.summary.create_file_writer, tf.raw_ops.ImportEvent, tf.config, tf.errors.OpError
+            _ = tf.executing_eagerly, tf.function, tf.io.gfile
+            if first:
+                with contextlib.suppress(Exception):  # Its devices were started meanwhile.
+                    tf.config.set_visible_devices([], "GPU")
         _compat.keep_tensorflow_working()
     except BaseException as error:  # A broken build can raise anything.
         return f"it cannot be imported ({describe(error)})"
-    if first:
-        with contextlib.suppress(Exception):  # Its devices were started meanwhile.
-            tf.config.set_visible_devices([], "GPU")
     return tf
 
 
@@ -101,18 +101,6 @@ def _execution_problem(tf: ModuleType) -> str | None:
     thread.start()
     thread.join(_ANSWER_SECS)
     return problem[0] if problem else f"it computed nothing within {_ANSWER_SECS:g} s"
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Generator[None]:
-    name = "TF_CPP_MIN_LOG_LEVEL"
-    was_set = name in os.environ
-    os.environ.setdefault(name, "3")
-    try:
-        yield
-    finally:
-        if not was_set:
-            del os.environ[name]
 
 
 class TensorFlowWriter:
@@ -239,4 +227,9 @@ def _flush_before_fork() -> None:
         writer.flush_before_fork()
 
 
-on_fork(Stage.QUEUES, before=_flush_before_fork, in_child=_flushed_before_fork.clear)
+def _forget_writers() -> None:
+    # A child of the child must not wait for TensorFlow, which blocks there.
+    _flushed_before_fork.clear()
+
+
+on_fork(Stage.QUEUES, before=_flush_before_fork, in_child=_forget_writers)

@@ -21,8 +21,8 @@ from tensorboard_server import Server, tensorboard
 
 STEPS = 600  # the default
 LAYERS = [f"layer{n}/{name}" for n in (1, 2, 3) for name in ("bias", "kernel")]
-TRAIN = ["train/accuracy", "train/gradient_norm", "train/learning_rate", "train/loss"]
-EVAL = ["eval/accuracy", "eval/loss"]
+TRAIN = ["accuracy", "learning_rate", "loss"]
+EVAL = ["accuracy", "loss"]
 OFTEN = list(range(0, STEPS, 15))  # TensorBoard shows up to 50 histograms, which is more
 EVALS = [*OFTEN, STEPS - 1]
 
@@ -39,8 +39,12 @@ class Demo(NamedTuple):
         (run,) = os.listdir(self.logdir)
         return run
 
-    def events(self) -> EventAccumulator:
-        return EventAccumulator(str(self.logdir / self.run), {"scalars": 0, "tensors": 0}).Reload()
+    @property
+    def evaluation(self) -> str:
+        return f"{self.run}/eval"
+
+    def events(self, run: str) -> EventAccumulator:
+        return EventAccumulator(str(self.logdir / run), {"scalars": 0, "tensors": 0}).Reload()
 
 
 def demo_process(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
@@ -67,10 +71,11 @@ def server(demo: Demo) -> Iterator[Server]:
         yield server
 
 
-def printed(demo: Demo) -> dict[str, tuple[int, str]]:
-    """Return the number of points and the last value of each tag in the printed table."""
-    rows = re.findall(r"^    (\S+) +(\d+)  (.+)$", demo.output, re.MULTILINE)
-    return {tag: (int(points), last) for tag, points, last in rows}
+def printed(demo: Demo) -> list[dict[str, tuple[int, str]]]:
+    """Return the number of points and the last value of each tag in the printed tables of both runs."""
+    tables = re.split(r"^In .* kB\):$", demo.output, flags=re.MULTILINE)[1:]
+    rows = [re.findall(r"^    (\S+) +(\d+)  (.+)$", table, re.MULTILINE) for table in tables]
+    return [{tag: (int(points), last) for tag, points, last in table} for table in rows]
 
 
 def png_size(file: bytes) -> tuple[int, int]:
@@ -87,40 +92,60 @@ def test_takes_less_than_a_minute(demo: Demo) -> None:
 
 def test_scalars_on_disk(demo: Demo) -> None:
     """Each step has one point per tag, and each evaluation belongs to the step before it."""
-    events = demo.events()
-    assert sorted(events.Tags()["scalars"]) == sorted(TRAIN + EVAL)
+    events = demo.events(demo.run)
+    own = {tag for tag in events.Tags()["scalars"] if "/" not in tag}
+    assert own == set(TRAIN)
     for tag in TRAIN:
         assert [point.step for point in events.Scalars(tag)] == list(range(STEPS))
+    for layer in LAYERS:
+        assert [point.step for point in events.Scalars(f"gradients/norm/{layer}")] == OFTEN
+    events = demo.events(demo.evaluation)
+    assert sorted(events.Tags()["scalars"]) == EVAL
     for tag in EVAL:
         assert [point.step for point in events.Scalars(tag)] == EVALS
 
 
+def test_telemetry_and_profile(demo: Demo) -> None:
+    """The run reports on itself, and has a profile of five steps with a summary."""
+    tags = set(demo.events(demo.run).Tags()["scalars"])
+    assert {"jaxboard/compile/train_step/seconds", "profile/step_ms_mean"} <= tags
+    assert "jaxboard/step/train_step/images_per_second" in tags
+    (trace,) = (demo.logdir / demo.run).glob("plugins/profile/*/*.xplane.pb")
+    assert trace.parent.name == "steps_300-304"
+
+
 def test_it_learns(demo: Demo) -> None:
     """The test accuracy is high and plausible, and the learning rate falls."""
-    events = demo.events()
-    accuracy = events.Scalars("eval/accuracy")[-1].value
+    accuracy = demo.events(demo.evaluation).Scalars("accuracy")[-1].value
     assert accuracy > 0.95
     assert abs(accuracy * 450 - round(accuracy * 450)) < 1e-3  # of 450 test images
-    rates = [np.float32(point.value) for point in events.Scalars("train/learning_rate")]
+    learning_rate = demo.events(demo.run).Scalars("learning_rate")
+    rates = [np.float32(point.value) for point in learning_rate]
     assert rates[0] == np.float32(3e-3)
     assert all(late < early for early, late in itertools.pairwise(rates))
 
 
 def test_the_printed_table(demo: Demo) -> None:
-    """The printed table agrees with the files: every tag, its points and its last value."""
-    events, table = demo.events(), printed(demo)
-    for tag in TRAIN + EVAL:
-        points = events.Scalars(tag)
-        count, last = table.pop(tag)
-        assert (count, np.float32(last)) == (len(points), np.float32(points[-1].value))
-    assert {tag: count for tag, (count, _) in table.items()} == {
-        **{f"train/gradients/{layer}": len(OFTEN) for layer in LAYERS},
-        "train/inputs": len(OFTEN),
-        "test_sheet": 5,
+    """The printed tables agree with the files: every tag, its points and its last value."""
+    training, evaluation = printed(demo)
+    for run, table, tags in (demo.run, training, TRAIN), (demo.evaluation, evaluation, EVAL):
+        events = demo.events(run)
+        for tag in tags:
+            points = events.Scalars(tag)
+            count, last = table.pop(tag)
+            assert (count, np.float32(last)) == (len(points), np.float32(points[-1].value))
+    assert {tag: count for tag, (count, _) in evaluation.items()} == {"test_sheet": 5}
+    groups = {tag for tag in training if tag.endswith("…")}
+    assert groups == {"gradients/histogram/…", "gradients/norm/…", "jaxboard/…", "profile/…"}
+    assert training["gradients/histogram/…"] == (len(LAYERS) * len(OFTEN), "6 tags")
+    assert {tag: count for tag, (count, _) in training.items() if tag not in groups} == {
+        "gradients/norm": len(OFTEN),
+        "logits": len(OFTEN),
+        "inputs": len(OFTEN),
         "about": 1,
     }
-    assert table["train/inputs"][1] == "8 x 8 pixels, 4 of them"
-    assert table["about"][1] == "### Handwritten digits"
+    assert training["inputs"][1] == "8 x 8 pixels, 4 of them"
+    assert training["about"][1] == "### Handwritten digits"
 
 
 def test_the_tensorboard_command(demo: Demo) -> None:
@@ -129,12 +154,13 @@ def test_the_tensorboard_command(demo: Demo) -> None:
 
 
 def test_scalars_over_http(demo: Demo, server: Server) -> None:
-    """TensorBoard shows every point with its exact value."""
-    events = demo.events()
-    for tag in TRAIN + EVAL:
-        expected = events.Scalars(tag)
-        shown = server.scalars(demo.run, tag, count=len(expected))
-        assert [(step, value) for _, step, value in shown] == [(p.step, p.value) for p in expected]
+    """TensorBoard shows every point with its exact value, training and evaluation under the same tags."""
+    for run, tags in (demo.run, TRAIN), (demo.evaluation, EVAL):
+        events = demo.events(run)
+        for tag in tags:
+            expected = events.Scalars(tag)
+            shown = server.scalars(run, tag, count=len(expected))
+            assert [(s, v) for _, s, v in shown] == [(p.step, p.value) for p in expected]
 
 
 def test_histograms_over_http(demo: Demo, server: Server) -> None:
@@ -143,7 +169,7 @@ def test_histograms_over_http(demo: Demo, server: Server) -> None:
     outputs = {"layer1": 100, "layer2": 100, "layer3": 10}
     for layer in LAYERS:
         name, _, kind = layer.partition("/")
-        shown = server.histograms(demo.run, f"train/gradients/{layer}", count=len(OFTEN))
+        shown = server.histograms(demo.run, f"gradients/histogram/{layer}", count=len(OFTEN))
         assert [step for _, step, _ in shown] == OFTEN
         elements = {sum(count for _, _, count in buckets) for _, _, buckets in shown}
         assert elements == {(sizes if kind == "kernel" else outputs)[name]}
@@ -152,10 +178,10 @@ def test_histograms_over_http(demo: Demo, server: Server) -> None:
 def test_images_over_http(demo: Demo, server: Server) -> None:
     """The inputs and the test sheet are PNG images."""
     for sample in range(4):
-        (*_, last) = server.images(demo.run, "train/inputs", sample=sample)
+        (*_, last) = server.images(demo.run, "inputs", sample=sample)
         assert last["step"] == OFTEN[-1]
         assert png_size(last["file"]) == (8, 8)
-    sheets = server.images(demo.run, "test_sheet", count=5)
+    sheets = server.images(demo.evaluation, "test_sheet", count=5)
     assert [sheet["step"] for sheet in sheets] == [0, 150, 300, 450, STEPS - 1]
     assert {png_size(sheet["file"]) for sheet in sheets} == {(600, 600)}
     assert sheets[0]["file"] != sheets[-1]["file"]  # it has learned something
@@ -188,8 +214,9 @@ def test_few_steps(tmp_path: pathlib.Path) -> None:
     process = demo_process("--logdir", str(tmp_path), "--steps", "1")
     assert process.returncode == 0, process.stderr
     (run,) = tmp_path.iterdir()
-    events = EventAccumulator(str(run), {"scalars": 0, "tensors": 0}).Reload()
-    assert [point.step for point in events.Scalars("train/loss")] == [0]
+    for folder in run, run / "eval":
+        events = EventAccumulator(str(folder), {"scalars": 0, "tensors": 0}).Reload()
+        assert [point.step for point in events.Scalars("loss")] == [0]
     (sheet,) = events.Tensors("test_sheet")
     assert len(tensor_util.make_ndarray(sheet.tensor_proto)) == 3  # width, height, one picture
 

@@ -16,14 +16,16 @@ PIP = f"{sys.executable} -m pip"
 PROFILE = "[tensorboard_plugins]\nprofile = {}.profile_plugin_loader:ProfilePluginLoader\n"
 
 
-def distribution(folder, name, version="1.0", requires=(), entry_points=""):
-    """Write the metadata of a distribution without files, in the format of pip."""
+def distribution(folder, name, version="1.0", *, requires=(), entry_points="", files=()):
+    """Write the metadata of a distribution in the format of pip, with a list of files if there are any."""
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
     lines += [f"Requires-Dist: {requirement}" for requirement in requires]
     (info / "METADATA").write_text("\n".join(lines) + "\n")
     (info / "entry_points.txt").write_text(entry_points)
+    if files:
+        (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
 
 
 def results(folder):
@@ -95,6 +97,57 @@ def test_unmet_requirements(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "version", "files"),
+    [
+        ("tensorflow", "2.21.0", ()),
+        ("tf-nightly", "2.22.0.dev20260101", ()),
+        ("nvidia-tensorflow", "2.21.0+nv26.1", ["tensorflow/__init__.py"]),
+        (None, None, ["tensorflow/__init__.py"]),
+    ],
+)
+def test_another_build_of_tensorflow(tmp_path, name, version, files):
+    """Any build of TensorFlow meets jaxboard's requirement, under any name and without metadata."""
+    distribution(tmp_path, "jaxboard-tb", requires=["tensorflow-cpu>=2.20", "tensorboard>=2.20"])
+    distribution(tmp_path, "tb-nightly", "2.22.0a20260101")
+    distribution(tmp_path, "tensorflow-datasets", files=["tensorflow_datasets/__init__.py"])
+    if name is not None:
+        distribution(tmp_path, name, version, files=files)
+    for file in files:
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    assert results(tmp_path) == []
+    installed = InstalledPackages([str(tmp_path)])
+    assert installed.tensorflows() == ([] if name is None else [name])
+    assert installed.has_module("tensorflow") == bool(files)
+
+
+def test_an_old_build_of_tensorflow(tmp_path):
+    """The fix for a TensorFlow that is too old updates its build instead of adding another."""
+    distribution(tmp_path, "jaxboard-tb", requires=["tensorflow-cpu>=2.20"])
+    distribution(tmp_path, "tensorflow", "2.10.0")
+    assert results(tmp_path) == [
+        (
+            Status.BROKEN,
+            "jaxboard-tb 1.0 requires tensorflow>=2.20.",
+            f"{PIP} install 'tensorflow>=2.20'",
+        )
+    ]
+
+
+def test_no_tensorflow(tmp_path):
+    """A required TensorFlow is missing only if no build is installed."""
+    distribution(tmp_path, "jaxboard-tb", requires=["tensorflow-cpu>=2.20"])
+    (tmp_path / "tensorflow").mkdir()  # an empty folder is no TensorFlow
+    assert results(tmp_path) == [
+        (
+            Status.BROKEN,
+            "jaxboard-tb 1.0 requires tensorflow-cpu>=2.20.",
+            f"{PIP} install 'tensorflow-cpu>=2.20'",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
     ("names", "text", "command"),
     [
         (
@@ -105,7 +158,7 @@ def test_unmet_requirements(tmp_path):
         (
             {"tensorboard": PROFILE.format("a"), "tb-nightly": PROFILE.format("a")},
             "tensorboard and tb-nightly overwrite each other: both install the module tensorboard.",
-            f"{PIP} uninstall -y tensorboard tb-nightly && {PIP} install 'tensorboard>=2.21'",
+            f"{PIP} uninstall -y tensorboard tb-nightly && {PIP} install 'tensorboard>=2.20'",
         ),
         (
             {

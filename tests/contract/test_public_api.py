@@ -13,6 +13,7 @@ import jaxboard
 from jaxboard import _emit, records
 
 NAMES = [
+    "ChildRun",
     "JAXProfiler",
     "JaxboardError",
     "JaxboardWarning",

@@ -105,8 +105,9 @@ def test_every_part_with_state_registers_in_its_stage():
     )
     assert lines == [
         "WRITES jaxboard._process.fork",
-        "QUEUES jaxboard.sinks._writers",
+        "QUEUES jaxboard.sinks._tensorflow",
         "SIGNALS jaxboard._process.exit",
+        "STATE jaxboard._process.fork",
         "STATE jaxboard._host.channel",
         "STATE jaxboard._run.run",
     ]

@@ -16,6 +16,7 @@ from traces import events, markers
 
 import jaxboard as jb
 import jaxboard._profile
+from jaxboard._paths import view_command
 from jaxboard._profile.notices import notify
 from jaxboard._profile.summary import Operation, TraceSummary
 from jaxboard._profile.summary_records import summary_records
@@ -298,7 +299,7 @@ def test_a_gpu_without_xprof(gpu, monkeypatch):
     assert (summary.device, summary.source) == ([], None)
     records = list(summary_records(summary, 19))
     (text,) = [r.value for r in records if r.tag == "profile/device_ops"]
-    assert "pip install 'jaxboard-tb[profile]'" in text
+    assert "-m pip install 'xprof>=2.21'" in text
 
 
 def test_an_empty_summary():
@@ -321,7 +322,7 @@ def test_the_notice(tmp_path, capsys, caplog):
     line = capsys.readouterr().err
     start = r"jaxboard: profiled 2 steps \(0-1\), saved in \d+\.\d s: "
     assert re.match(start + re.escape(f"{profiler.path}, {size:.1f} MB. "), line)
-    assert line.endswith(f"tensorboard --logdir {logdir}\n")
+    assert line.endswith(f"View it in the Profile tab: {view_command(str(logdir))}\n")
     assert markers(profiler.path) == [0, 1]
 
 

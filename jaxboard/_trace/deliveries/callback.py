@@ -32,8 +32,9 @@ class Callback(Delivery):
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program."""
-        return self._programs.callback()(*call.args, **call.kwargs)
+        self._programs.caller.begin(channel)
+        return self._programs.callback(has_caller=True)(*call.args, **call.kwargs)
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
-        self._programs.callback().lower(*args, **kwargs).compile()
+        self._programs.callback(has_caller=True).lower(*args, **kwargs).compile()

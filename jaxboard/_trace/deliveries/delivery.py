@@ -54,7 +54,8 @@ class Delivery:
 
     def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
         # An evaluation step may get more values from later calls.
-        channel.put(Frame(packed.plan, packed.arrays, step, time.time(), open=not self._advance))
+        put = channel.send if packed.plan.has_targets else channel.put
+        put(Frame(packed.plan, packed.arrays, step, time.time(), open=not self._advance))
 
 
 def as_int(name: str, step: object) -> int:

@@ -37,6 +37,7 @@ class StreamedLoops(Delivery):
         """Run the program, and advance the run to the step of the last iteration."""
         if self._progress:
             progress.close(self._name)
+        self._programs.caller.begin(channel)
         out, packed = self._program(len(call.args))(put_on_device(step), *call.args, **call.kwargs)
         steps_taken, last_step = packed.plan.steps_taken, packed.plan.step
         if steps_taken is not None:

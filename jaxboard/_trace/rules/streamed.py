@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxboard._frame import LoopChunk, Packed, Plan
+from jaxboard._trace.arrival import Caller
 from jaxboard._trace.pack import Harvested, merge_same, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._types import PyTree
@@ -28,6 +29,7 @@ class Stream:
         size: how many iterations make a chunk.
         first: int32, the step of the first iteration.
         bar: the name of the progress bar; None for no bar.
+        caller: the run of the calls.
 
     Attributes:
         size: see above.
@@ -35,12 +37,13 @@ class Stream:
         steps_taken: the number of iterations; None if only the program knows.
     """
 
-    def __init__(self, size: int, first: Array, bar: str | None):
+    def __init__(self, size: int, first: Array, bar: str | None, caller: Caller | None = None):
         self.size = size
         self.step = first
         self.steps_taken: int | None = 0
         self._first = first
         self._bar = bar
+        self._caller = caller
 
     @property
     def last(self) -> Array:
@@ -65,7 +68,7 @@ class Stream:
             total: the number of iterations of the loop, if known.
         """
         plan = dataclasses.replace(plan, chunk=LoopChunk(size, total, self._bar))
-        deliver(Packed(plan, arrays), advance=True)
+        deliver(Packed(plan, arrays), advance=True, caller=self._caller)
 
 
 def scan(

@@ -1,0 +1,104 @@
+"""The channels of runs below a run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxboard._frame import Frame, Observation, Plan, ReportSpec, Target
+from jaxboard._host.channel import Channel, Destination
+from jaxboard._host.complete_points import join_runs
+from jaxboard.records import Record
+
+_MOST_PLANS = 1024
+"""Forget what was made of all plans when there are more than this; a program has one plan."""
+
+
+class ChannelBelow(Channel):
+    """The channel of a run below a run. It has the buffer and the step counter of that run.
+
+    Args:
+        root: the channel of the run above.
+        run: the relative path of the run below.
+    """
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: Channel, run: str):
+        name = f"{run!r} of {root.name}"
+        super().__init__(_PathPrefix(root, run), 0, name, root.lost)
+        self._root = root
+        self.is_open = root.is_open
+        self.before_close = root.before_close
+        self.target = Target(root.target.key, run, name)
+
+    @property
+    def root(self) -> Channel:
+        """The channel of the run above."""
+        return self._root
+
+    def begin(self, advance: bool, step: int | None = None) -> int:
+        """Return the step that a call belongs to; see :meth:`Channel.begin`."""
+        return self._root.begin(advance, step)
+
+    def advance_to(self, step: int) -> None:
+        """Advance the run above to at least ``step``."""
+        self._root.advance_to(step)
+
+    @property
+    def has_steps(self) -> bool:
+        """See :attr:`Channel.has_steps`."""
+        return self._root.has_steps
+
+    @property
+    def current(self) -> int:
+        """See :attr:`Channel.current`."""
+        return self._root.current
+
+    @property
+    def step(self) -> int:
+        """The step of the next call that advances."""
+        return self._root.step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._root.step = step
+
+
+class _PathPrefix:
+    """Puts items in the buffer of a run, as reports of a run below it."""
+
+    def __init__(self, destination: Destination, run: str):
+        self._put = destination.put
+        self._run = run
+        self._plans: dict[int, tuple[Plan, Plan]] = {}
+
+    def put(self, item: Frame | Observation | Record, may_wait: bool = True) -> None:
+        """Append an item; see :meth:`Buffer.put`."""
+        if isinstance(item, Frame):
+            item.plan = self._plan_below(item.plan)
+        elif isinstance(item, Observation):
+            item = dataclasses.replace(item, spec=self._spec_below(item.spec))
+        else:
+            item = dataclasses.replace(item, run=join_runs(self._run, item.run))
+        self._put(item, may_wait)
+
+    def _spec_below(self, spec: ReportSpec) -> ReportSpec:
+        return dataclasses.replace(spec, run=join_runs(self._run, spec.run))
+
+    def _plan_below(self, plan: Plan) -> Plan:
+        known = self._plans.get(id(plan))
+        if known is not None:
+            return known[1]
+        entries = [
+            dataclasses.replace(entry, spec=self._spec_below(entry.spec)) for entry in plan.entries
+        ]
+        below = dataclasses.replace(plan, entries=tuple(entries))
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        self._plans[id(plan)] = plan, below
+        return below
+
+
+def channel_below(root: Channel, run: str) -> Channel:
+    """Return the channel of the run at the relative path ``run`` below a run; the same one each time."""
+    return root.below.setdefault(run, ChannelBelow(root, run))

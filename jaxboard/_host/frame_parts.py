@@ -1,0 +1,66 @@
+"""The parts of a frame whose reports name several runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+from jaxboard._frame import Entry, Plan, Slot, Target
+
+_MOST_PLANS = 1024
+"""Forget the parts of all plans when there are more than this; a program has one plan."""
+
+
+class FramePart(NamedTuple):
+    """The reports of a frame that go to one run.
+
+    Attributes:
+        target: the run; None for the run of the call.
+        plan: the reports, which name no target.
+        vectors: the names of the arrays that hold them.
+    """
+
+    target: Target | None
+    plan: Plan
+    vectors: tuple[str, ...]
+
+
+# By identity, as hashing a plan takes microseconds. The plan is kept so that its id is not used again.
+_parts: dict[int, tuple[Plan, list[FramePart]]] = {}
+
+
+def split(plan: Plan) -> list[FramePart]:
+    """Return the parts of a plan, one for each run that its reports go to."""
+    known = _parts.get(id(plan))
+    if known is not None:
+        return known[1]
+    by_key: dict[int | None, list[Entry]] = {}
+    targets: dict[int | None, Target | None] = {}
+    for entry in plan.entries:
+        target = entry.spec.target
+        key = None if target is None else target.key
+        targets.setdefault(key, target)
+        by_key.setdefault(key, []).append(_untargeted(entry))
+    parts: list[FramePart] = []
+    for key, entries in by_key.items():
+        part = dataclasses.replace(plan, entries=tuple(entries))
+        parts.append(FramePart(targets[key], part, _vectors(part)))
+    if len(_parts) >= _MOST_PLANS:
+        _parts.clear()
+    _parts[id(plan)] = plan, parts
+    return parts
+
+
+def _untargeted(entry: Entry) -> Entry:
+    target = entry.spec.target
+    if target is None:
+        return entry
+    return dataclasses.replace(
+        entry, spec=dataclasses.replace(entry.spec, run=target.run, target=None)
+    )
+
+
+def _vectors(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the arrays that hold the reports of a plan."""
+    slots = [plan.step, *(s for e in plan.entries for s in (*e.slots, e.weight, e.step))]
+    return tuple({slot.dtype: None for slot in slots if isinstance(slot, Slot)})

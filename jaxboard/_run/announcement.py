@@ -1,0 +1,46 @@
+"""The line at the end of a run: where it is and how to open it.
+
+It is logged at the level INFO. As this level is invisible by default, the line of the first run that ends in
+a process is also printed where a person reads along: on a terminal's standard error, or in a notebook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pathlib
+import sys
+import threading
+from typing import Any
+
+from jaxboard import _paths
+from jaxboard._log import logger
+
+_lock = threading.Lock()
+_announced = False
+
+
+def announce(logdir: pathlib.Path | str) -> None:
+    """Log where a run is, and print it if it is the first one and a person reads along."""
+    global _announced
+    with _lock:
+        is_first, _announced = not _announced, True
+    logger.info("The run is in %s. Open it: %s", logdir, _paths.view_command(logdir))
+    # A level above INFO was set for this logger, or logging has just shown the line.
+    is_shown = logger.isEnabledFor(logging.INFO) and logger.hasHandlers()
+    is_unwanted = is_shown or logger.level > logging.INFO
+    if not is_first or is_unwanted or "PYTEST_CURRENT_TEST" in os.environ:
+        return
+    place = f"jaxboard: the run is in {_paths.shorten(logdir)}. Open it:"
+    with contextlib.suppress(Exception):  # Standard error is closed.
+        if _in_notebook():
+            magic = f"%tensorboard --logdir {_paths.viewed_directory(logdir)}"
+            print(f"{place} %load_ext tensorboard, then {magic}")  # noqa: T201
+        elif sys.stderr.isatty():
+            print(f"{place} {_paths.view_command(logdir)}", file=sys.stderr)  # noqa: T201
+
+
+def _in_notebook() -> bool:
+    shell: Any = sys.modules.get("IPython")
+    return "ipykernel" in sys.modules and shell is not None and shell.get_ipython() is not None
