@@ -113,14 +113,15 @@ class Entry:
         spec: the report.
         value: the pytree structure of the accumulator's value.
         slots: the positions of the leaves of that value.
-        weight: how many observations the value holds: an int if that is static, else a position.
+        weight: how many observations the value holds: an int if that is static, else the positions of a number
+            in two words.
         step: the position of the report's own steps, if it was made with ``step=``.
     """
 
     spec: ReportSpec
     value: Any
     slots: tuple[Slot, ...]
-    weight: int | Slot
+    weight: PyTree
     step: Slot | None = None
 
 
@@ -169,12 +170,16 @@ class Plan:
         return tuple(entry.spec.tag for entry in self.entries)
 
     @property
+    def vector_names(self) -> frozenset[str]:
+        """The names of the packed vectors that hold the step and the entries."""
+        slots = jax.tree.leaves([self.step, *((e.slots, e.weight, e.step) for e in self.entries)])
+        return frozenset(slot.dtype for slot in slots if isinstance(slot, Slot))
+
+    @property
     def array_names(self) -> frozenset[str]:
-        """The names of the packed vectors of a frame with this plan."""
-        slots = [self.step, *(s for e in self.entries for s in (*e.slots, e.weight, e.step))]
-        names = frozenset(slot.dtype for slot in slots if isinstance(slot, Slot))
+        """The names of all arrays of a frame with this plan, those from before a loop included."""
         before = None if self.chunk is None else self.chunk.before
-        return names if before is None else names | before.array_names
+        return self.vector_names if before is None else self.vector_names | before.array_names
 
 
 @jax.tree_util.register_pytree_node_class

@@ -25,9 +25,6 @@ from jaxboard._trace.primitives import report
 from jaxboard._types import Array, Reportable, Runs, Step
 from jaxboard.records import EncodedImage, Kind, Record
 
-_MAX_STEP = 2**31 - 1
-"""The largest step that compiled code can carry (int32)."""
-
 Value = TypeVar("Value")
 
 
@@ -78,13 +75,18 @@ def report_array(
     if _compat.at_top_level():
         _report_to_run(tag, spec, array, count, own_step)
         return
-    if isinstance(own_step, int) and own_step > _MAX_STEP:
+    if isinstance(own_step, int) and own_step > _max_step():
         raise arguments.report_error(
-            tag, f"step={own_step} exceeds the largest step in compiled code, {_MAX_STEP}."
+            tag, f"step={own_step} exceeds the largest step in compiled code, {_max_step()}."
         )
     spec = dataclasses.replace(spec, target=named_target() or surroundings.target)
     operands = (array, count, own_step)
     report(spec, *(x if x is None else jnp.asarray(_fit_64_bits(x)) for x in operands))
+
+
+def _max_step() -> int:
+    """Return the largest step that compiled code can carry: of 32 bits, or of 64 under ``jax_enable_x64``."""
+    return int(np.iinfo(jax.dtypes.canonicalize_dtype(np.int64)).max)
 
 
 def _report_to_run(
@@ -97,7 +99,7 @@ def _report_to_run(
         return
     if not spec.windowed and not is_due(channel, step, spec.every):
         return
-    if isinstance(array, jax.Array) and isinstance(step, int) and step > _MAX_STEP:
+    if isinstance(array, jax.Array) and isinstance(step, int) and step > _max_step():
         with jax.transfer_guard_device_to_host("allow"):
             array = np.asarray(array)
     if isinstance(array, jax.Array):

@@ -8,7 +8,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxboard._frame import Composite, Entry, Frame, FrameBatch, LoopChunk, Observation, ReportSpec
+from jaxboard._frame import (
+    Composite,
+    Entry,
+    Frame,
+    FrameBatch,
+    LoopChunk,
+    Observation,
+    ReportSpec,
+    Slot,
+)
 from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_point
@@ -16,7 +25,7 @@ from jaxboard._host.fetch import Fetched
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
-from jaxboard._reduce import State, reducer
+from jaxboard._reduce import State, WideInt, is_positive, reducer
 from jaxboard.records import Kind, Scalars
 
 
@@ -310,8 +319,8 @@ def _merge_equal_steps(
     collapse = reducer(spec).collapse
     order = np.argsort(first)
     merged = [collapse(_state_at(state, np.flatnonzero(inverse == index))) for index in order]
-    value = jax.tree.map(lambda *x: np.stack(x), *(part.value for part in merged))
-    return State(value, np.array([part.weight for part in merged])), unique[order]
+    value, weight = jax.tree.map(lambda *x: np.stack(x), *map(_with_wide_weight, merged))
+    return State(value, weight), unique[order]
 
 
 # --- States. --------------------------------------------------------------------------------------
@@ -320,22 +329,30 @@ def _merge_equal_steps(
 def _read_state(entry: Entry, arrays: dict[str, np.ndarray]) -> State:
     leaves = [slot.read(arrays) for slot in entry.slots]
     value = jax.tree.unflatten(entry.value, leaves)  # pyright: ignore[reportUnknownMemberType] (JAX's treedef)
-    weight = entry.weight if isinstance(entry.weight, int) else entry.weight.read(arrays)
-    return State(value, weight)
+    if isinstance(entry.weight, int):
+        return State(value, entry.weight)
+
+    def read(slot: Slot) -> np.ndarray:
+        return slot.read(arrays)
+
+    return State(value, jax.tree.map(read, entry.weight))
 
 
 def _state_at(state: State, index: int | np.ndarray) -> State:
-    weight = state.weight if isinstance(state.weight, int) else state.weight[index]
+    def element(array: int | np.ndarray) -> int | np.ndarray:
+        return array if isinstance(array, int) else array[index]
 
-    def element(array: np.ndarray) -> np.ndarray:
-        return array[index]
+    return jax.tree.map(element, state)
 
-    return State(jax.tree.map(element, state.value), weight)
+
+def _with_wide_weight(state: State) -> State:
+    weight = state.weight
+    return State(state.value, WideInt.of(weight) if isinstance(weight, int) else weight)
 
 
 def _has_value(state: State, due: np.ndarray) -> np.ndarray:
     """Return which of the N due points have any value: a mask may leave out all of them."""
-    return due if isinstance(state.weight, int) else due & (np.asarray(state.weight) > 0)
+    return due & is_positive(state.weight)
 
 
 def _merge_leading_axes(x: int | np.ndarray) -> int | np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from jaxboard._frame import Entry, Plan, Slot, Target
+from jaxboard._frame import Entry, Plan, Target
 
 _MOST_PLANS = 1024
 """Forget the parts of all plans when there are more than this; a program has one plan."""
@@ -22,7 +22,7 @@ class FramePart(NamedTuple):
 
     target: Target | None
     plan: Plan
-    vectors: tuple[str, ...]
+    vectors: frozenset[str]
 
 
 # By identity, as hashing a plan takes microseconds. The plan is kept so that its id is not used again.
@@ -44,7 +44,7 @@ def split(plan: Plan) -> list[FramePart]:
     parts: list[FramePart] = []
     for key, entries in by_key.items():
         part = dataclasses.replace(plan, entries=tuple(entries))
-        parts.append(FramePart(targets[key], part, _vectors(part)))
+        parts.append(FramePart(targets[key], part, part.vector_names))
     if len(_parts) >= _MOST_PLANS:
         _parts.clear()
     _parts[id(plan)] = plan, parts
@@ -58,9 +58,3 @@ def _untargeted(entry: Entry) -> Entry:
     return dataclasses.replace(
         entry, spec=dataclasses.replace(entry.spec, run=target.run, target=None)
     )
-
-
-def _vectors(plan: Plan) -> tuple[str, ...]:
-    """Return the names of the arrays that hold the reports of a plan."""
-    slots = [plan.step, *(s for e in plan.entries for s in (*e.slots, e.weight, e.step))]
-    return tuple({slot.dtype: None for slot in slots if isinstance(slot, Slot)})

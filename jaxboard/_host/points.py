@@ -16,7 +16,7 @@ import numpy as np
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Point, make_point
-from jaxboard._reduce import State, reducer
+from jaxboard._reduce import State, is_positive, reducer
 
 
 class _OpenPoint:
@@ -121,7 +121,7 @@ class Points:
 
 def _has_weight(state: State) -> bool:
     """Return whether a state has any value: a mask may leave out all of them."""
-    return isinstance(state.weight, int) or bool(np.any(np.asarray(state.weight) > 0))
+    return bool(np.any(is_positive(state.weight)))
 
 
 def _finish(spec: ReportSpec, point: _OpenPoint) -> Iterator[Point]:

@@ -7,4 +7,6 @@ from jaxboard._reduce.kinds import reducer as reducer
 from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer
 from jaxboard._reduce.reducers import State as State
-from jaxboard._reduce.reducers import floats as floats
+from jaxboard._reduce.reducers import is_positive as is_positive
+from jaxboard._reduce.wide import WideInt as WideInt
+from jaxboard._reduce.wide import floats as floats

@@ -17,6 +17,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -26,11 +27,13 @@ from jaxboard._reduce.reducers import (
     Reducer,
     State,
     collapsed_weight,
+    count_positive,
     expand,
-    namespace,
+    is_counted,
     on_cpu,
     replicated,
 )
+from jaxboard._reduce.wide import WideInt, floats, namespace
 from jaxboard._types import Array
 from jaxboard.records import Histogram
 
@@ -47,7 +50,7 @@ class Buckets(NamedTuple):
     Attributes:
         low: the smallest finite element; the highest value of its dtype if there is none.
         high: the largest finite element; the lowest value of its dtype if there is none.
-        counts: int32[132]. The first 128 are the counts of the buckets, from the one that contains ``low``
+        counts: [132]: int32, as unsigned numbers, of one array; integers in two words after merging. The first 128 are the counts of the buckets, from the one that contains ``low``
             upwards, without zeros. The others are the numbers of elements that are +inf, zero, NaN and -inf.
         sum: the sum of the finite elements.
         squares: the sum of their squares.
@@ -55,7 +58,7 @@ class Buckets(NamedTuple):
 
     low: Array
     high: Array
-    counts: Array
+    counts: Array | WideInt
     sum: Array
     squares: Array
 
@@ -150,7 +153,7 @@ def _scatter_add(counts: Array, places: Array, numbers: Array) -> Array:
     """Add numbers to the counts at places, which must be in bounds."""
     if namespace(counts, places) is np:
         added = np.bincount(places.reshape(-1), numbers.reshape(-1), len(counts))
-        return counts + added.astype(np.int32)
+        return counts + added.astype(counts.dtype)
     # counts.at[places].add would check each place for being negative.
     dimensions = lax.ScatterDimensionNumbers((), (0,), (0,))
     return lax.scatter_add(counts, places[..., None], numbers, dimensions, mode="promise_in_bounds")
@@ -206,7 +209,7 @@ def _indexer(low: Array, high: Array) -> Callable[..., Array]:
 
 
 def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array:
-    """Return the result of the second pass: how many elements have each index.
+    """Return the result of the second pass: how many elements have each index, int32, as unsigned numbers.
 
     Args:
         indices: maps elements to indices (see :func:`_indexer`).
@@ -255,6 +258,40 @@ def _buckets(values: Array, *counted: Array) -> Buckets:
     return Buckets(low, high, counts, sum_, squares)
 
 
+def _as_wide_counts(counts: Array | WideInt) -> WideInt:
+    """Return counts as integers in two words."""
+    if isinstance(counts, WideInt):
+        return counts
+    return WideInt(namespace(counts).zeros_like(counts), counts)
+
+
+def _regroup(counts: WideInt, places: Array) -> WideInt:
+    """Return histograms with the buckets of each row added at new places, exactly.
+
+    Args:
+        counts: [N, 132], see :class:`Buckets`.
+        places: int32[N, 128], the new place of each bucket.
+    """
+    xp = namespace(counts.low, places)
+    rows = counts.low.shape[0]
+    places = places + xp.arange(rows, dtype=np.int32)[:, None] * np.int32(_SIZE)
+
+    def add(numbers: Array) -> Array:
+        table = xp.zeros(rows * _SIZE, numbers.dtype)
+        table = _scatter_add(table, places, numbers[:, :BUCKETS]).reshape(rows, _SIZE)
+        return xp.where(xp.arange(_SIZE) < BUCKETS, table, numbers)
+
+    if xp is np:
+        return WideInt.of(add(np.asarray(counts)))
+    # Sums of 128 numbers of 16 bits fit in 32 bits.
+    upper, lower = add(counts.low >> 16 & 0xFFFF), add(counts.low & 0xFFFF)
+    carried: WideInt = jax.tree.map(
+        lambda *x: xp.stack(x),
+        *(WideInt(add(counts.high), lower), WideInt(upper >> 16, upper << 16)),
+    )
+    return carried.sum()
+
+
 class HistogramReducer(Reducer):
     """Count all elements of all observations in buckets."""
 
@@ -264,21 +301,21 @@ class HistogramReducer(Reducer):
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         xp = namespace(values) if weight is None else namespace(values, weight)
         if values.dtype == np.bool_ or values.dtype.itemsize < 4:
-            values = values.astype(np.float32)
+            values = floats(values)
         arrays = [values]
         if weight is not None:
-            arrays.append(xp.broadcast_to(expand(weight > 0, values), values.shape))
+            arrays.append(xp.broadcast_to(expand(is_counted(weight), values), values.shape))
         buckets = replicated(_buckets, *arrays)
-        return State(buckets, 1 if weight is None else (weight > 0).astype(np.int32).sum())
+        return State(buckets, 1 if weight is None else count_positive(weight))
 
     def merge(self, a: State, b: State) -> State:
-        xp = namespace(a.value.counts, b.value.counts)
-        both = Buckets(*(xp.stack([x, y]) for x, y in zip(a.value, b.value, strict=True)))
+        xp = namespace(*jax.tree.leaves((a.value, b.value)))
+        both = jax.tree.map(lambda *x: xp.stack(x), self.widen(a).value, self.widen(b).value)
         return State(self.collapse(State(both)).value, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        (lows, highs, counts, sums, squares), weight = state
-        xp = namespace(counts)
+        (lows, highs, _, sums, squares), weight = state
+        xp = namespace(lows)
         low, high = lows.min(0), highs.max(0)
         bounds = _bounds(low, high)
         exponent = _width_exponent(*bounds)
@@ -291,10 +328,13 @@ class HistogramReducer(Reducer):
         places = (numbers >> coarser) - _int_bucket_numbers(bounds[0], exponent)
         # Empty buckets may be out of bounds.
         places = xp.clip(places, 0, BUCKETS - 1)
-        merged = _scatter_add(xp.zeros(_SIZE, np.int32), places, counts[:, :BUCKETS])
-        others = xp.where(xp.arange(_SIZE) < BUCKETS, 0, counts.sum(0, dtype=np.int32))
-        total = Buckets(low, high, merged + others, sums.sum(0), squares.sum(0))
-        return State(total, collapsed_weight(weight, lows.shape[0]))
+        total = _regroup(_as_wide_counts(state.value.counts), places).sum()
+        merged = Buckets(low, high, total, sums.sum(0), squares.sum(0))
+        return State(merged, collapsed_weight(weight, lows.shape[0]))
+
+    def widen(self, state: State) -> State:
+        buckets: Buckets = state.value
+        return State(buckets._replace(counts=_as_wide_counts(buckets.counts)), state.weight)
 
     def empty(self, like: State) -> State:
         zeros = super().empty(like)
@@ -302,8 +342,8 @@ class HistogramReducer(Reducer):
         return State(zeros.value._replace(low=low, high=high), zeros.weight)
 
     def finish(self, state: State) -> Histogram:
-        low, high, all_counts, sum_, squares = (np.asarray(x) for x in state.value)
-        counts = all_counts[:BUCKETS].astype(np.int64)
+        low, high, all_counts, sum_, squares = map(np.asarray, self.widen(state).value)
+        counts = all_counts[:BUCKETS].copy()
         posinf, zeros, nan, neginf = (int(n) for n in all_counts[BUCKETS:])
         edges = np.empty(0)
         if counts.sum() + zeros == 0:

@@ -11,12 +11,12 @@ import numpy as np
 from jaxboard._reduce.reducers import (
     Last,
     State,
+    count_positive,
     flatten_lanes,
     flatten_weight,
-    floats,
-    namespace,
     replicated,
 )
+from jaxboard._reduce.wide import Wide, floats, namespace
 from jaxboard._types import Array
 
 _ROUNDING = 1e-3
@@ -66,11 +66,11 @@ class ImageReducer(Last):
         self.range = range
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
-        count: Array | int = 1
+        count: Wide | int = 1
         if weight is not None:
             values, _ = flatten_lanes(values, rank)
             weight = flatten_weight(weight)
-            count = (weight > 0).astype(np.int32).sum()
+            count = count_positive(weight)
             # Put the lanes that count first.
             values = values[namespace(weight).argsort(weight <= 0, stable=True)]
         pixels = replicated(self._first, values)
@@ -79,6 +79,7 @@ class ImageReducer(Last):
             scaled = (floats(pixels) - low) / (high - low)
             return State(_as_bytes(scaled), count)
         if jnp.issubdtype(pixels.dtype, jnp.floating):
+            pixels = floats(pixels)
             return State(Pixels(_as_bytes(pixels), replicated(_limits, pixels)), count)
         return State(pixels.astype(np.uint8) * 255 if pixels.dtype == np.bool_ else pixels, count)
 

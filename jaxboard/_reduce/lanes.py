@@ -14,9 +14,9 @@ from jaxboard._reduce.reducers import (
     State,
     collapsed_weight,
     is_static,
-    namespace,
     replicated,
 )
+from jaxboard._reduce.wide import Wide, WideInt, namespace
 from jaxboard._types import Array, PyTree
 
 
@@ -30,7 +30,7 @@ class Lanes(NamedTuple):
     """
 
     value: PyTree
-    weights: Array | None
+    weights: Wide | None
 
 
 class LanesReducer(Reducer):
@@ -78,10 +78,14 @@ class LanesReducer(Reducer):
         count = jax.tree.leaves(value)[0].shape[0]
         return State(Lanes(merged, None), collapsed_weight(weight, count))
 
+    def widen(self, state: State) -> State:
+        value, weights = state.value
+        return State(Lanes(self.inner.widen(State(value)).value, weights), state.weight)
+
     def empty(self, like: State) -> State:
         value, weights = like.value
         value = jax.vmap(lambda v: self.inner.empty(State(v)).value)(value)
-        weights = None if weights is None else jnp.zeros_like(weights)
+        weights = jax.tree.map(jnp.zeros_like, weights)
         return State(Lanes(value, weights), self._no_weight(like))
 
     def finish(self, state: State) -> np.ndarray:
@@ -92,14 +96,16 @@ class LanesReducer(Reducer):
     def has_value(self, state: State) -> Array:
         """Return which lanes have a value: bool, broadcasts against the result of ``finish`` for scalars."""
         weights = state.value.weights
-        return (np.asarray(state.weight)[..., None] if weights is None else weights) > 0
+        if weights is None:
+            return np.asarray(state.weight)[..., None] > 0
+        return np.asarray(weights) > 0
 
     def items(self, state: State) -> Iterator[tuple[int, Any]]:
         """Yield the index and the value of each lane that has a value."""
         weights = _lane_weights(state)
-        for lane in np.flatnonzero(weights > 0).tolist():
-            value = jax.tree.map(lambda x, lane=lane: x[lane], state.value.value)
-            yield lane, self.inner.finish(State(value, weights[lane]))
+        for lane in np.flatnonzero(np.asarray(weights) > 0).tolist():
+            one = jax.tree.map(lambda x, lane=lane: x[lane], State(state.value.value, weights))
+            yield lane, self.inner.finish(one)
 
     def concatenate_devices(self, state: State) -> State:
         """Concatenate the lanes of all devices, which are the leading axis of every array."""
@@ -107,11 +113,11 @@ class LanesReducer(Reducer):
         flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
         if weights is None and not is_static(weight):
             shape = jax.tree.leaves(value)[0].shape[:2]
-            weights = jnp.broadcast_to(weight[:, None], shape)
+            weights = jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], shape), weight)
         value = jax.tree.map(flat, value)
         if weights is None:
             return State(Lanes(value, None), weight)
-        return _with_weights(value, flat(weights))
+        return _with_weights(value, jax.tree.map(flat, weights))
 
     def from_outer_map(self, state: State) -> State:
         """Make the leading axis of every array, an outer ``vmap``, the lanes.
@@ -130,7 +136,7 @@ class LanesReducer(Reducer):
         weight = state.weight if is_static(state.weight) else _lane_weights(state)
         return self._collapse_lane(state.value.value, weight)
 
-    def _collapse_lane(self, value: PyTree, weight: Array | int) -> State:
+    def _collapse_lane(self, value: PyTree, weight: Wide | int) -> State:
         return self.inner.collapse(State(value, weight))
 
 
@@ -147,7 +153,7 @@ def _start_lanes(
     """Return the lanes whose states ``function`` returns, mapped over the leading axis of the operands."""
     static_weights: list[int] = []
 
-    def lane(*operands: PyTree) -> tuple[PyTree, Array | None]:
+    def lane(*operands: PyTree) -> tuple[PyTree, Wide | None]:
         value, weight = function(*operands)
         if is_static(weight):  # vmap would make it an array
             static_weights.append(weight)
@@ -160,19 +166,20 @@ def _start_lanes(
     return _with_weights(value, weights)
 
 
-def _with_weights(value: PyTree, weights: Array) -> State:
+def _with_weights(value: PyTree, weights: Wide) -> State:
     """Return the state of lanes that each have a weight of their own."""
     return State(Lanes(value, weights), weights.sum())
 
 
-def _lane_weights(state: State) -> Array:
+def _lane_weights(state: State) -> Wide:
     """Return the weight of each lane: [S]."""
     value, weights = state.value
     if weights is not None:
         return weights
     first = jax.tree.leaves(value)[0]
-    xp = namespace(first, state.weight)
-    return xp.broadcast_to(xp.asarray(state.weight), first.shape[:1])
+    weight = WideInt.of(state.weight) if is_static(state.weight) else state.weight
+    xp = namespace(first, *jax.tree.leaves(weight))
+    return jax.tree.map(lambda x: xp.broadcast_to(x, first.shape[:1]), weight)
 
 
 def _map_lanes(function: Callable[..., PyTree], *operands: PyTree) -> PyTree:

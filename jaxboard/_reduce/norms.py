@@ -16,12 +16,13 @@ from jaxboard._reduce.reducers import (
     Reducer,
     State,
     collapsed_weight,
+    count_positive,
     expand,
-    floats,
-    namespace,
+    is_counted,
     on_cpu,
     replicated,
 )
+from jaxboard._reduce.wide import Wide, floats, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -123,12 +124,15 @@ class NormsReducer(Reducer):
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         values = values.reshape(-1, *values.shape[-rank:])
-        count: Array | int = values.shape[0]
+        count: Wide | int = values.shape[0]
         if weight is not None:
-            weight = (weight.reshape(-1) > 0).astype(np.int32)
+            weight = weight.reshape(-1)
             # Zero is neutral: magnitudes and squares are never below it.
-            values = namespace(values, weight).where(expand(weight > 0, values), values, 0)
-            count = weight.sum()
+            zero = values.dtype.type(0)
+            values = namespace(values, weight).where(
+                expand(is_counted(weight), values), values, zero
+            )
+            count = count_positive(weight)
         return State(Sums(values[:, :3].sum(0), values[:, 3].max(0)), count)
 
     def merge(self, a: State, b: State) -> State:
@@ -144,7 +148,7 @@ class NormsReducer(Reducer):
     def finish(self, state: State) -> Norms:
         added, largest = (np.asarray(x, np.float64) for x in state.value)
         squares, nonfinite, others = added
-        count = np.asarray(state.weight)
+        count = np.asarray(state.weight, np.float64)
         return Norms(
             names=tuple(name for name, _ in self.leaves),
             sizes=np.array([size for _, size in self.leaves]),
@@ -197,7 +201,7 @@ def _nonfinite(x: Array) -> jax.Array:
 
 def _count_nonfinite(x: Array) -> jax.Array:
     def count(total: jax.Array, piece: Array) -> jax.Array:
-        return total + jnp.sum(~jnp.isfinite(piece), dtype=np.int32)
+        return total + jnp.sum(~jnp.isfinite(floats(piece)), dtype=np.int32)
 
     squares = _sum_of_squares(x)
     zero = jnp.zeros_like(squares, np.int32)
@@ -208,7 +212,7 @@ def _count_nonfinite(x: Array) -> jax.Array:
 
 
 def _largest(x: Array) -> jax.Array:
-    x = jnp.abs(x) if jnp.iscomplexobj(x) else x
+    x = floats(jnp.abs(x) if jnp.iscomplexobj(x) else x)
     if not x.size:
         return jnp.zeros((), np.float32)
     # Not max(abs(x)): a histogram of the same leaf computes its minimum and maximum anyway.

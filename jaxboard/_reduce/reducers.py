@@ -3,7 +3,8 @@
 A reducer works on states. A state is a pair of a value (a pytree of arrays) and a weight: how many
 observations the value holds. States merge in pairs (the trips of a loop, the steps of a window) or along a
 leading axis (the iterations of a scan, the devices of a mesh). The weight is a Python int if it is static,
-known while tracing, which is nearly always; only masks (a branch not taken, ``where=``) make it an array.
+known while tracing, which is nearly always; only masks (a branch not taken, ``where=``) and ``weight=`` make it
+a number in two words (``wide.py``), which does not overflow.
 
 The same code runs on the device (``jax.numpy``, traced) and on the host (NumPy).
 """
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxboard._reduce.wide import Wide, WideFloat, WideInt, as_wide, floats, namespace
 from jaxboard._types import Array, PyTree
 
 if TYPE_CHECKING:
@@ -31,32 +32,31 @@ class State(NamedTuple):
     Attributes:
         value: a pytree of arrays.
         weight: how many observations the value holds, or the sum of their weights: an int if it is static,
-            else an array.
+            else a number in two words.
     """
 
     value: PyTree
     weight: Any = 1
 
 
-def namespace(*arrays: object) -> ModuleType:
-    """Return NumPy if all arguments are NumPy arrays or numbers, else ``jax.numpy``."""
-    on_host = all(isinstance(a, np.ndarray | np.generic | int | float) for a in arrays)
-    return np if on_host else jnp
-
-
-def is_static(weight: Array | int) -> TypeIs[int]:
+def is_static(weight: Wide | int) -> TypeIs[int]:
     """Return whether a weight is known while tracing."""
     return isinstance(weight, int)
 
 
-def collapsed_weight(weight: Array | int, count: int) -> Array | int:
+def collapsed_weight(weight: Wide | int, count: int) -> Wide | int:
     """Return the total weight of ``count`` states that are stacked along a leading axis.
 
     Args:
-        weight: the weight of each state if static, else an array with that axis.
+        weight: the weight of each state if static, else numbers with that axis.
         count: the length of the axis.
     """
-    return weight * count if is_static(weight) else weight.sum(0)
+    return weight * count if is_static(weight) else weight.sum()
+
+
+def is_positive(weight: Wide | int) -> Array | bool:
+    """Return whether a state has any observation that counts."""
+    return weight > 0 if is_static(weight) else weight.is_positive()
 
 
 def replicated(function: Callable[..., PyTree], *arrays: Array) -> PyTree:
@@ -90,11 +90,12 @@ def _bound(dtype: np.dtype, *, high: bool) -> float:
     return np.inf if high else -np.inf
 
 
-def floats(values: Array) -> Array:
-    """Return values as floats of at least 32 bits, to keep rounding errors of sums small."""
+def at_least_32_bits(values: Array) -> Array:
+    """Return values in a dtype that every reduction supports: floats and integers of at least 32 bits."""
     if jnp.issubdtype(values.dtype, jnp.floating):
-        return values.astype(np.float32) if values.dtype.itemsize < 4 else values
-    return values.astype(np.float32 if values.dtype.itemsize < 8 else np.float64)
+        return floats(values)
+    narrow = values.dtype != np.bool_ and values.dtype.itemsize < 4
+    return values.astype(np.int32) if narrow else values
 
 
 def on_cpu(*arrays: Array) -> bool:
@@ -103,7 +104,7 @@ def on_cpu(*arrays: Array) -> bool:
 
 
 class Reducer:
-    """The interface of the reducers: ``start``, ``merge``, ``collapse``, ``empty`` and ``finish``."""
+    """The interface of the reducers: ``start``, ``merge``, ``collapse``, ``widen``, ``empty`` and ``finish``."""
 
     name: ClassVar[str]
     elementwise: ClassVar[bool] = True
@@ -128,6 +129,10 @@ class Reducer:
         """Merge states that are stacked along a leading axis of every array."""
         raise NotImplementedError
 
+    def widen(self, state: State) -> State:
+        """Return the state in the form that ``merge`` returns."""
+        return state
+
     def empty(self, like: State) -> State:
         """Return the state of no observation, with the shapes and dtypes of ``like``."""
         value = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like.value)
@@ -138,9 +143,10 @@ class Reducer:
         return state.value
 
     @staticmethod
-    def _no_weight(like: State) -> jax.Array:
-        dtype = jnp.int32 if is_static(like.weight) else like.weight.dtype
-        return jnp.zeros((), dtype)
+    def _no_weight(like: State) -> Wide:
+        if is_static(like.weight):
+            return WideInt(jnp.zeros((), np.int32), jnp.zeros((), np.int32))
+        return jax.tree.map(lambda x: jnp.zeros((), x.dtype), like.weight)
 
 
 def flatten_lanes(values: Array, rank: int) -> tuple[Array, int]:
@@ -151,49 +157,22 @@ def flatten_lanes(values: Array, rank: int) -> tuple[Array, int]:
 
 
 def flatten_weight(weight: Array) -> Array:
-    """Flatten the weight of a report in the same way. A mask becomes int32."""
+    """Flatten the weight of a report in the same way. Only weights above zero remain, not NaN either."""
     weight = replicated(lambda x: x.reshape(-1), weight)
-    return weight.astype(np.int32) if weight.dtype == np.bool_ else weight
+    if weight.dtype == np.bool_:
+        return weight.astype(np.int32)
+    weight = at_least_32_bits(weight)
+    return namespace(weight).where(weight > 0, weight, weight.dtype.type(0))
 
 
-class Total(NamedTuple):
-    """A sum as two floats, ``high + low``, with twice the digits of one.
-
-    A single float32 that adds 0.1 a million times is off by a hundredth.
-    """
-
-    high: Array
-    low: Array
+def is_counted(weight: Array) -> Array:
+    """Return which observations count: those with a weight above zero, or a mask as it is."""
+    return weight if weight.dtype == np.bool_ else at_least_32_bits(weight) > 0
 
 
-class IntTotal(Total):
-    """A sum of integers: exact up to 2**48, where an int32 would overflow at 2**31."""
-
-
-def _add(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return ``a + b`` and its rounding error (Knuth, TAOCP 2, section 4.2.2, theorem B)."""
-    xp = namespace(a, b)
-    with np.errstate(invalid="ignore"):
-        total = a + b
-        part = total - a
-        rest = (a - (total - part)) + (b - part)
-    # The differences are NaN if the sum is infinite.
-    return total, xp.where(xp.isfinite(total), rest, 0)
-
-
-def _as_totals(values: Array) -> Total:
-    """Return each value as a sum of one term."""
-    dtype = values.dtype
-    if jnp.issubdtype(dtype, jnp.floating):
-        values = floats(values)
-        return Total(values, namespace(values).zeros_like(values))
-    if dtype == np.bool_ or dtype.itemsize < 4:
-        values = floats(values)
-        return IntTotal(values, namespace(values).zeros_like(values))
-    # A float32 does not hold every int32, but it holds each half of the bits exactly.
-    half = dtype.itemsize * 4
-    upper, lower = floats(values >> half), floats(values & (2**half - 1))
-    return IntTotal(*_add(upper * 2.0**half, lower))
+def count_positive(weight: Array) -> WideInt:
+    """Return how many observations count."""
+    return WideInt.of(is_counted(weight).astype(np.int32).sum(dtype=np.int32))
 
 
 class _Summing(Reducer):
@@ -201,29 +180,36 @@ class _Summing(Reducer):
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:
-            return State(_as_totals(values), 1)
-        values, _ = flatten_lanes(values, rank)
-        total = _as_totals(values)
+            return State(as_wide(values), 1)
+        values, count = flatten_lanes(at_least_32_bits(values), rank)
         if weight is None:
-            return self.collapse(State(total, 1))
+            return State(as_wide(values).sum(), count)
+        is_mask = weight.dtype == np.bool_
         weight = flatten_weight(weight)
-        kind = type(total) if jnp.issubdtype(weight.dtype, jnp.integer) else Total
         xp = namespace(values, weight)
-        factor = expand(weight, values).astype(total.high.dtype)
         # where() in addition to the product: 0 * nan is nan.
-        parts = [xp.where(factor > 0, part * factor, 0) for part in total]
-        return self.collapse(State(kind(*parts), xp.where(weight > 0, weight, 0)))
+        values = xp.where(expand(weight > 0, values), values, values.dtype.type(0))
+        total, factor = as_wide(values), as_wide(weight)
+        if not is_mask:
+            factors = jax.tree.map(lambda x: expand(x, values), factor)
+            total = product(total, factors)
+        return State(total.sum(), factor.sum())
 
     def merge(self, a: State, b: State) -> State:
-        is_integer = isinstance(a.value, IntTotal) and isinstance(b.value, IntTotal)
-        high, rest = _add(a.value.high, b.value.high)
-        total = _add(high, rest + (a.value.low + b.value.low))
-        return State((IntTotal if is_integer else Total)(*total), a.weight + b.weight)
+        return State(a.value + b.value, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        (high, low), weight = state
-        total = type(state.value)(*_add(high.sum(0), low.sum(0)))
-        return State(total, collapsed_weight(weight, high.shape[0]))
+        count = state.value.high.shape[0]
+        return State(state.value.sum(), collapsed_weight(state.weight, count))
+
+
+def product(a: Wide, b: Wide) -> Wide:
+    """Return the product, an integer if both factors are integers."""
+    if isinstance(a, WideInt) and isinstance(b, WideInt):
+        return a * b
+    wide = [x.high.dtype for x in (a, b) if isinstance(x, WideFloat)]
+    dtype = max(wide, key=lambda dtype: dtype.itemsize)
+    return a.as_float(dtype) * b.as_float(dtype)
 
 
 class Mean(_Summing):
@@ -232,12 +218,19 @@ class Mean(_Summing):
     name = "mean"
 
     def finish(self, state: State) -> Any:
-        (high, low), weight = state
-        if is_static(weight) and weight == 1 and not isinstance(state.value, IntTotal):
-            return high
-        weight = expand(np.asarray(weight, np.float64), high)
-        mean = (np.asarray(high, np.float64) + low) / np.where(weight > 0, weight, 1)
-        return mean.astype(high.dtype)
+        total, weight = state
+        if isinstance(total, WideInt):
+            return np.asarray(total) / _divisor(weight, total.high)
+        if is_static(weight) and weight == 1:
+            return total.high
+        mean = np.asarray(total) / _divisor(weight, total.high)
+        return mean.astype(total.high.dtype)
+
+
+def _divisor(weight: Wide | int, value: Array) -> np.ndarray:
+    """Return a weight as float64, and 1 where there is none."""
+    divisor = expand(np.asarray(weight, np.float64), value)
+    return np.where(divisor > 0, divisor, 1)
 
 
 class Sum(_Summing):
@@ -246,10 +239,9 @@ class Sum(_Summing):
     name = "sum"
 
     def finish(self, state: State) -> Any:
-        high, low = state.value
-        if isinstance(state.value, IntTotal):
-            return high.astype(np.int64) + low.astype(np.int64)
-        return high + low
+        if isinstance(state.value, WideInt):
+            return np.asarray(state.value)
+        return state.value.high + state.value.low
 
 
 class Count(Reducer):
@@ -260,8 +252,8 @@ class Count(Reducer):
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None:
             count = math.prod(values.shape[: values.ndim - rank])
-            return State(namespace(values).asarray(count, np.int32), count)
-        positive = (flatten_weight(weight) > 0).astype(np.int32).sum()
+            return State(jax.tree.map(namespace(values).asarray, WideInt.of(count)), count)
+        positive = count_positive(flatten_weight(weight))
         return State(positive, positive)
 
     def merge(self, a: State, b: State) -> State:
@@ -269,7 +261,10 @@ class Count(Reducer):
 
     def collapse(self, state: State) -> State:
         value, weight = state
-        return State(value.sum(0), collapsed_weight(weight, value.shape[0]))
+        return State(value.sum(), collapsed_weight(weight, value.high.shape[0]))
+
+    def finish(self, state: State) -> Any:
+        return np.asarray(state.value)
 
 
 class _Extreme(Reducer):
@@ -278,6 +273,7 @@ class _Extreme(Reducer):
     starts_high: ClassVar[bool]
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
+        values = at_least_32_bits(values)
         if weight is None and values.ndim == rank:
             return State(values, 1)
         values, count = flatten_lanes(values, rank)
@@ -287,7 +283,7 @@ class _Extreme(Reducer):
         neutral = _bound(values.dtype, high=self.starts_high)
         xp = namespace(values, weight)
         values = xp.where(expand(weight > 0, values), values, xp.asarray(neutral, values.dtype))
-        return State(self._extreme(values), (weight > 0).astype(np.int32).sum(0))
+        return State(self._extreme(values), count_positive(weight))
 
     def merge(self, a: State, b: State) -> State:
         xp = namespace(a.value, b.value)
@@ -326,18 +322,19 @@ class Last(Reducer):
     name = "last"
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
+        values = at_least_32_bits(values)
         if weight is None and values.ndim == rank:
             return State(values, 1)
         values, _ = flatten_lanes(values, rank)
         if weight is None:
             return State(values[-1], 1)
-        return self.collapse(State(values, (flatten_weight(weight) > 0).astype(np.int32)))
+        return self.collapse(State(values, WideInt.of(flatten_weight(weight) > 0)))
 
     def merge(self, a: State, b: State) -> State:
         if is_static(b.weight):
             return b
-        xp = namespace(a.value, b.value, b.weight)
-        has_value = b.weight > 0
+        has_value = b.weight.is_positive()
+        xp = namespace(*jax.tree.leaves((a.value, b.value)), has_value)
         value = jax.tree.map(lambda x, y: xp.where(expand(has_value, y), y, x), a.value, b.value)
         return State(value, a.weight + b.weight)
 
@@ -345,10 +342,10 @@ class Last(Reducer):
         value, weight = state
         if is_static(weight):
             return State(jax.tree.map(lambda x: x[-1], value), weight)
-        xp = namespace(weight)
+        has_value = weight.is_positive()
         # argmax finds the first index with a weight; the reversed array gives the last.
-        index = weight.shape[0] - 1 - xp.argmax(weight[::-1] > 0)
-        return State(jax.tree.map(lambda x: x[index], value), weight.sum(0))
+        index = len(has_value) - 1 - namespace(has_value).argmax(has_value[::-1])
+        return State(jax.tree.map(lambda x: x[index], value), weight.sum())
 
 
 class Std(Reducer):
@@ -366,39 +363,46 @@ class Std(Reducer):
         zeros = xp.zeros_like(values)
         if weight is None:
             return self.collapse(State((values, zeros), 1))
-        weight = flatten_weight(weight)
-        # This drops NaN too, which is not above 0.
-        positive = xp.where(weight > 0, weight, xp.zeros_like(weight))
-        return self.collapse(State((values, zeros), positive))
+        return self.collapse(State((values, zeros), as_wide(flatten_weight(weight))))
 
     def merge(self, a: State, b: State) -> State:
         pair = jax.tree.map(lambda x, y: namespace(x, y).stack([x, y]), a.value, b.value)
+        weight = a.weight + b.weight
         if is_static(a.weight) and is_static(b.weight) and a.weight == b.weight:
-            return self.collapse(State(pair, a.weight))
-        xp = namespace(*pair)
-        weights = [xp.asarray(w) for w in (a.weight, b.weight)]
-        dtype = xp.result_type(*weights)
-        return self.collapse(State(pair, xp.stack([w.astype(dtype) for w in weights])))
+            return State(self.collapse(State(pair, a.weight)).value, weight)
+        mean, squares = pair
+        xp, dtype = namespace(mean, squares), mean.dtype
+        factors = xp.stack([xp.asarray(_as_factor(w, dtype)) for w in (a.weight, b.weight)])
+        return State(_combine(mean, squares, factors), weight)
 
     def collapse(self, state: State) -> State:
         (mean, squares), weight = state
         if is_static(weight):
             overall = mean.mean(0)
-            squares = (squares + weight * (mean - overall) ** 2).sum(0)
+            squares = (squares + float(weight) * (mean - overall) ** 2).sum(0)
             return State((overall, squares), weight * mean.shape[0])
-        xp = namespace(mean, weight)
-        factor = expand(weight, mean).astype(mean.dtype)
-        mean = xp.where(factor > 0, mean, 0)
-        squares = xp.where(factor > 0, squares, 0)
-        total_weight = factor.sum(0)
-        overall = (mean * factor).sum(0) / xp.where(total_weight > 0, total_weight, 1)
-        squares = (squares + factor * (mean - overall) ** 2).sum(0)
-        return State((overall, squares), weight.sum(0))
+        return State(_combine(mean, squares, _as_factor(weight, mean.dtype)), weight.sum())
 
     def finish(self, state: State) -> Any:
         (_, squares), weight = state
-        weight = expand(np.asarray(weight), squares).astype(squares.dtype)
-        return np.sqrt(squares / np.where(weight > 0, weight, 1))
+        return np.sqrt(squares / _divisor(weight, squares).astype(squares.dtype))
+
+
+def _as_factor(weight: Wide | int, dtype: np.dtype) -> Array:
+    """Return a weight as one float."""
+    return np.asarray(weight, dtype) if is_static(weight) else weight.as_float(dtype).high
+
+
+def _combine(mean: Array, squares: Array, weight: Array) -> tuple[Array, Array]:
+    """Merge means and sums of squared deviations along the leading axis."""
+    xp = namespace(mean, weight)
+    factor = expand(weight, mean)
+    zero = mean.dtype.type(0)
+    mean = xp.where(factor > 0, mean, zero)
+    squares = xp.where(factor > 0, squares, zero)
+    total = factor.sum(0)
+    overall = (mean * factor).sum(0) / xp.where(total > 0, total, mean.dtype.type(1))
+    return overall, (squares + factor * (mean - overall) ** 2).sum(0)
 
 
 _ALL = (Mean(), Sum(), Min(), Max(), Count(), Std(), Last())

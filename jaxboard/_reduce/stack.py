@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxboard._reduce.reducers import (
@@ -13,9 +14,9 @@ from jaxboard._reduce.reducers import (
     collapsed_weight,
     flatten_lanes,
     flatten_weight,
-    floats,
-    namespace,
+    product,
 )
+from jaxboard._reduce.wide import Wide, WideFloat, WideInt, as_wide, floats, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -46,8 +47,8 @@ class Row(NamedTuple):
         weights: [K], the sum of their weights.
     """
 
-    sums: Array
-    weights: Array
+    sums: WideFloat
+    weights: Wide
 
 
 class StackReducer(Reducer):
@@ -60,30 +61,29 @@ class StackReducer(Reducer):
         values, count = flatten_lanes(floats(values), rank)
         xp = namespace(values)
         if weight is None:
-            return State(Row(values, xp.ones(count, np.int32)), count)
+            ones = WideInt.of(xp.ones(count, np.int32))
+            return State(Row(WideFloat.of(values), ones), count)
         # where() in addition to the product: 0 * nan is nan.
         weight = flatten_weight(weight)
-        weights = xp.where(weight > 0, weight, 0)
-        sums = xp.where(weights > 0, values * weights.astype(values.dtype), 0)
+        values = xp.where(weight > 0, values, values.dtype.type(0))
+        weights = as_wide(weight)
+        sums = product(WideFloat.of(values), weights).as_float(values.dtype)
         return State(Row(sums, weights), weights.sum())
 
     def merge(self, a: State, b: State) -> State:
-        xp = namespace(*a.value, *b.value)
-        places = max(a.value.sums.shape[0], b.value.sums.shape[0])
-
-        def add(x: Array, y: Array) -> Array:
-            x, y = (xp.pad(part, (0, places - part.shape[0])) for part in (x, y))
-            return x + y
-
-        return State(Row(*map(add, a.value, b.value)), a.weight + b.weight)
+        xp = namespace(*jax.tree.leaves((a.value, b.value)))
+        places = max(row.sums.high.shape[0] for row in (a.value, b.value))
+        pad = lambda x: xp.pad(x, (0, places - x.shape[0]))  # noqa: E731
+        x, y = jax.tree.map(pad, (a.value, b.value))
+        return State(Row(x.sums + y.sums, x.weights + y.weights), a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        sums, weights = state.value
-        weight = collapsed_weight(state.weight, sums.shape[0])
-        return State(Row(sums.reshape(-1), weights.reshape(-1)), weight)
+        weight = collapsed_weight(state.weight, state.value.sums.high.shape[0])
+        return State(jax.tree.map(lambda x: x.reshape(-1), state.value), weight)
 
     def finish(self, state: State) -> Stack:
         sums, weights = (np.asarray(x) for x in state.value)
         has_value = weights > 0
-        means = sums / np.where(has_value, weights, 1).astype(sums.dtype)
+        means = sums / np.where(has_value, weights, 1)
+        means = means.astype(state.value.sums.high.dtype)
         return Stack(np.flatnonzero(has_value), means[has_value])

@@ -37,6 +37,7 @@ def instrument(
     stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
+    exact: bool = False,
     name: str | None = None,
 ) -> F: ...
 @overload
@@ -51,6 +52,7 @@ def instrument(
     stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
+    exact: bool = False,
     name: str | None = None,
 ) -> Callable[[F], F]: ...
 def instrument(
@@ -64,6 +66,7 @@ def instrument(
     stream: SupportsIndex | None = None,
     progress: bool = False,
     runs: Literal["vmap"] | None = None,
+    exact: bool = False,
     name: str | None = None,
 ) -> object:
     """Collect the reports of each call of a function in one frame, and give the call a step.
@@ -96,6 +99,11 @@ def instrument(
         progress: show a progress bar of the streamed loops. It needs tqdm.
         runs: ``"vmap"`` makes each lane of a ``vmap``, for example over seeds, a run of its own for
             everything that the function reports; see :func:`scalar`.
+        exact: take the results from the program without reports, and the reports from a second program that
+            runs before it on the steps on which a report is due. Without this, XLA may round the results
+            differently where a report keeps a value alive. Such a step costs up to twice its time, more memory,
+            and one more compilation; side effects, such as callbacks and references, happen twice. If JAX
+            traces the caller, there is one program as without ``exact``.
         name: the function's name in traces and messages; by default its own name.
 
     Returns:
@@ -140,6 +148,11 @@ def instrument(
                 "instrument(stream=...): step=, delivery= and advance= cannot be combined with stream=, where "
                 "each iteration is a step of the run and leaves by callback."
             )
+    if exact and (stream is not None or delivery != "auto"):
+        raise UsageError(
+            "instrument(exact=True): stream= and delivery= cannot be combined with exact=True, which runs two "
+            "programs."
+        )
     if progress:
         _check_progress(chunk)
     options = InstrumentOptions(
@@ -151,6 +164,7 @@ def instrument(
         stream=chunk,
         progress=progress,
         seed_runs=runs == "vmap",
+        exact=bool(exact),
         name=name,
     )
     if fn is None:
@@ -180,6 +194,11 @@ def _instrument(fn: Any, options: InstrumentOptions) -> object:
     bound = _instrument_bound(fn, options)
     if bound is not None:
         return bound
+    if options.exact:
+        raise UsageError(
+            f"instrument(exact=True) needs a jitted function, and {_name_of(fn)!r} is not jitted. Put "
+            "@jaxboard.instrument(exact=True) above @jax.jit."
+        )
     if options.stream is not None:
         streamed = substitute(fn, lambda inner: _instrument_jitted(inner, options))
         if streamed is not None:

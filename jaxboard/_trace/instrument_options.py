@@ -22,6 +22,7 @@ class InstrumentOptions:
         stream: iterations per chunk of a streamed loop; None if loops are not streamed.
         progress: whether streamed loops show a progress bar.
         seed_runs: whether each lane of a ``vmap`` is a run of its own.
+        exact: whether the results come from a program without reports.
         name: the function's name in traces and messages; None for its own.
     """
 
@@ -33,4 +34,5 @@ class InstrumentOptions:
     stream: int | None
     progress: bool
     seed_runs: bool
+    exact: bool
     name: str | None

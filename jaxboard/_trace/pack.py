@@ -32,7 +32,7 @@ class Harvested:
     Attributes:
         spec: the report.
         state: its accumulator. If ``step`` is given, all its arrays have a leading axis of points.
-        step: int32, the step of each point, if the report was made with ``step=``; with a second axis of lanes
+        step: integers of at least 32 bits, the step of each point, if the report was made with ``step=``; with a second axis of lanes
             if those have different steps.
     """
 
@@ -108,7 +108,13 @@ def start_accumulator(
     value, weight = jax.tree.map(lambda x: x if isinstance(x, int) else x[None], tuple(state))
     if spec.windowed:
         step = step.max()  # all lanes share one window
-    return Harvested(spec, State(value, weight), step.astype(jnp.int32)[None])
+    return Harvested(spec, State(value, weight), _as_step(step)[None])
+
+
+def _as_step(step: Array) -> Array:
+    """Return a step with at least 32 bits. Unsigned and 64-bit integers are kept."""
+    step = jnp.asarray(step)
+    return step if step.dtype.itemsize >= 4 else step.astype(jnp.int32)
 
 
 def with_lanes(spec: ReportSpec, count: int) -> ReportSpec:
@@ -157,7 +163,7 @@ def _steps_of_outer_lanes(spec: ReportSpec, step: Array) -> Array:
 def pack(reports: Sequence[Harvested], step: Array | None = None) -> Packed:
     """Pack reports, and the step they belong to if the program computes it."""
     packer = _Packer()
-    step_slot = None if step is None else packer.add(jnp.asarray(step, jnp.int32).reshape(()))
+    step_slot = None if step is None else packer.add(_as_step(step).reshape(()))
     entries = []
     for report in reports:
         leaves, tree = jax.tree.flatten(report.state.value)
@@ -167,7 +173,7 @@ def pack(reports: Sequence[Harvested], step: Array | None = None) -> Packed:
                 report.spec,
                 tree,
                 tuple(packer.add(leaf) for leaf in leaves),
-                weight if isinstance(weight, int) else packer.add(weight),
+                weight if isinstance(weight, int) else jax.tree.map(packer.add, weight),
                 None if report.step is None else packer.add(report.step),
             )
         )
@@ -182,7 +188,7 @@ def unpack(packed: Packed) -> list[Harvested]:
             entry.spec,
             State(
                 jax.tree.unflatten(entry.value, [read(slot) for slot in entry.slots]),
-                entry.weight if isinstance(entry.weight, int) else read(entry.weight),
+                entry.weight if isinstance(entry.weight, int) else jax.tree.map(read, entry.weight),
             ),
             None if entry.step is None else read(entry.step),
         )

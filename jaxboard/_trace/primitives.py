@@ -131,6 +131,8 @@ def _report_batch(
         steps = [_batch_step(step, dim, separate)]
     if any(dim is not None for dim in dims):
         operands = _lanes_to_front(operands, dims)
+        if not operands[0].shape[0]:
+            return [], []  # a map over no lanes makes no report
     report_p.bind(*operands, *steps, stepped=stepped, **params)
     return [], []
 
@@ -253,7 +255,8 @@ def _deliver_batch(
     caller: Caller | None,
 ) -> tuple[list[Array], list[int]]:
     operands = _lanes_to_front(operands, dims)
-    reports = [harvested.batch() for harvested in unpack_operands(operands, plan)]
+    has_lanes = operands and operands[0].shape[0]
+    reports = [each.batch() for each in unpack_operands(operands, plan)] if has_lanes else []
     step = None if plan.step is None else plan.step.read(_by_dtype(operands, plan)).max(0)
     deliver(pack(reports, step), advance=advance, caller=caller)
     return [], []

@@ -35,6 +35,9 @@ _MANY = 4
 
 _ALL_DUE = frozenset[int]()
 
+_OF_RESULTS = ("out_shardings", "donate_argnums", "donate_argnames")
+"""The options of ``jax.jit`` that concern the results, or the memory that they may reuse."""
+
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 
@@ -65,6 +68,7 @@ class Programs:
         name: its name in messages.
         jit_options: the options that ``jax.jit`` was given.
         options: the options that ``instrument`` was given.
+        reports_only: whether the programs return None for the results of the function, and donate nothing.
 
     Attributes:
         cadences: the cadences above 1 of the function's reports, as far as it was traced.
@@ -77,12 +81,15 @@ class Programs:
         name: str,
         jit_options: dict[str, Any],
         options: InstrumentOptions,
+        *,
+        reports_only: bool = False,
     ):
         self.cadences: frozenset[int] = _ALL_DUE
         self.caller = Caller()
         self._fn = fn
         self._traceable = _traceable(fn, jit_options)
         self._name = name
+        self._reports_only = reports_only
         self._jit_options = jit_options
         self._options = options
         self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
@@ -338,6 +345,8 @@ class Programs:
         results, reports = harvest(
             closed, jax.tree.leaves(dynamic), final=final, step=step, stream=stream
         )
+        if self._reports_only:
+            return None, reports
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports
 
     def _jit(
@@ -352,6 +361,8 @@ class Programs:
                 positional arguments; else None.
         """
         options = dict(self._jit_options)
+        if self._reports_only:
+            options = {name: x for name, x in options.items() if name not in _OF_RESULTS}
         if num_hidden and "out_shardings" in options:
             options["out_shardings"] = (options["out_shardings"], *[None] * num_hidden)
 

@@ -19,6 +19,7 @@ from jaxboard._trace.deliveries.bare import Bare
 from jaxboard._trace.deliveries.choose import choose_deliveries
 from jaxboard._trace.deliveries.delivery import Delivery
 from jaxboard._trace.deliveries.eager import Eager
+from jaxboard._trace.deliveries.exact import ExactResults
 from jaxboard._trace.failures import ProgramFailed, is_users_error
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
@@ -78,9 +79,18 @@ class Instrumented:
             from jaxboard._trace.programs import Programs
 
             self._programs = Programs(fn, self._name, jit_options, options)
+            programs = self._programs
+            if options.exact:
+                # Not those of calls in a trace, which have one program.
+                programs = Programs(fn, self._name, jit_options, options, reports_only=True)
             self._usual, self._checked = choose_deliveries(
-                self._name, options, self._programs, jit_options
+                self._name, options, programs, jit_options
             )
+            if options.exact:
+                self._usual, self._checked = (
+                    ExactResults(fn, self._name, options, each)
+                    for each in (self._usual, self._checked)
+                )
 
     def __call__(self, /, *args: object, **kwargs: object) -> PyTree:
         """Run the function, and deliver its reports. The first row that applies decides the program.
@@ -96,6 +106,7 @@ class Instrumented:
         ``jax_debug_nans`` or ``jax_debug_infs``      the one with a callback
         ``step=`` returns a device array              a hidden output that holds the step
         ``gate="cond"``                               a hidden output that computes what is due
+        ``exact=True``                                one of these for the reports, then the user's
         otherwise                                     a hidden output, one program for what is due
         that program cannot be made                   the user's, with a callback for each report
         ============================================  ==============================================

@@ -76,7 +76,7 @@ def test_merged_in_any_order(name, values, data):
     reducer = REDUCTIONS[name]
     states = [reducer.start(np.float32(v), None, 0) for v in values]
     total = merged(reducer, states, data)
-    assert total.weight == len(values)
+    assert np.asarray(total.weight) == len(values)
     assert_is(reducer.finish(total), name, values, np.ones(len(values)))
 
 
@@ -115,7 +115,7 @@ def test_lanes_and_axes(name, rows, data):
     stacked = jax.tree.map(lambda *xs: np.stack(xs), *states)
     total = reducer.collapse(stacked)
     weights = np.concatenate(masks).astype(float)
-    assert total.weight == weights.sum()
+    assert np.asarray(total.weight) == weights.sum()
     assert_is(reducer.finish(total), name, np.concatenate(rows), weights)
 
 
@@ -161,12 +161,12 @@ def test_empty_is_neutral():
     for name, reducer in REDUCTIONS.items():
         state = reducer.start(jnp.array([3.0, 5.0]), jnp.array([True, True]), 0)
         empty = reducer.empty(state)
-        assert int(empty.weight) == 0
+        assert np.asarray(empty.weight) == 0
         for total in (reducer.merge(empty, state), reducer.merge(state, empty)):
             got = jax.tree.map(np.asarray, reducer.merge(total, empty))
             want = jax.tree.map(np.asarray, state)
             assert reducer.finish(got) == reducer.finish(want), name
-            assert got.weight == want.weight
+            assert np.asarray(got.weight) == np.asarray(want.weight)
 
 
 @pytest.mark.parametrize("name", ["mean", "sum"])

@@ -10,6 +10,7 @@ from jax import lax
 from jax.experimental.layout import Format, Layout
 
 import jaxboard as jb
+from jaxboard._trace.wrapper import Instrumented
 from jaxboard.testing import capture
 
 
@@ -183,6 +184,8 @@ def test_every_option_of_jit():
     }
     jitted = jax.jit(lambda x, unused, n: (jb.scalar("x", x.sum()), n * x)[1], **options)
     step = jb.instrument(jitted)
+    assert isinstance(step, Instrumented)
+    assert step.jit_options is not None
     assert options.items() <= step.jit_options.items()
     x, unused = (
         jax.device_put(jnp.ones((2, 3)), Format(Layout((1, 0)), sharding)) for _ in range(2)

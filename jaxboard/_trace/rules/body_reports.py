@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxboard import _compat
 from jaxboard._frame import Packed, Plan
-from jaxboard._reduce import State, reducer
+from jaxboard._reduce import State, WideInt, reducer
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
 from jaxboard._trace.rules.base import Evaluated
 
@@ -83,11 +83,12 @@ def vary_together(report: Harvested, axes: frozenset[str] = frozenset()) -> Harv
 
 
 def with_array_weight(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvested:
-    """Make the weight of a report an array, and every part vary along the same mesh axes."""
-    weight = report.state.weight
+    """Make the weight of a report an array, its state that of merged ones, and all vary along the same mesh axes."""
+    value, weight = reducer(report.spec).widen(report.state)
     if isinstance(weight, int):
-        weight = jnp.full(_points(report), weight, jnp.int32)
-    state = State(report.state.value, weight)
+        words = WideInt.of(weight)
+        weight = jax.tree.map(lambda x: jnp.full(_points(report), x, jnp.int32), words)
+    state = State(value, weight)
     return vary_together(Harvested(report.spec, state, report.step), axes)
 
 
@@ -98,7 +99,8 @@ def empty_like(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvest
     if report.step is not None:
         empty = jax.vmap(empty)  # the leading axis of every array is that of points
     value = empty(like.state.value)
-    state = State(value, jnp.zeros(_points(report), like.state.weight.dtype))
+    weight = jax.tree.map(lambda x: jnp.zeros(_points(report), x.dtype), like.state.weight)
+    state = State(value, weight)
     return vary_together(Harvested(report.spec, state, like.step), varying_axes(like))
 
 

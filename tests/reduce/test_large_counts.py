@@ -1,0 +1,172 @@
+"""Counts and weights are exact beyond 32 bits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxboard as jb
+from jaxboard._reduce import WideInt
+from jaxboard.testing import capture
+
+TOKENS = 4 * 2**20
+
+
+def weighted(x):
+    jb.scalar("loss", x, weight=jnp.int32(TOKENS))
+    return x
+
+
+def test_weights_over_batches_of_an_evaluation():
+    """A thousand batches of four million tokens have the mean of their values."""
+    evaluate = jb.instrument(jax.jit(weighted), advance=False)
+    with capture() as records:
+        for _ in range(1000):
+            evaluate(jnp.float32(2.5))
+    assert [float(record.value) for record in records] == [2.5]
+
+
+def test_weights_over_a_scan():
+    """The same over the iterations of a scan."""
+    scan = jb.instrument(
+        jax.jit(lambda x: jax.lax.scan(lambda c, _: (weighted(c), None), x, None, length=1000)[0])
+    )
+    with capture() as records:
+        scan(jnp.float32(2.5))
+    assert [float(record.value) for record in records] == [2.5]
+
+
+def test_weights_over_a_window():
+    """The same over the steps of a window."""
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        jb.scalar("loss", x, weight=jnp.int32(TOKENS), every=1000)
+        return x
+
+    with capture() as records:
+        for _ in range(1001):
+            step(jnp.float32(2.5))
+    assert [(record.step, float(record.value)) for record in records] == [(0, 2.5), (1000, 2.5)]
+
+
+@pytest.mark.parametrize("place", ["evaluation", "scan"])
+def test_elements_of_a_histogram(place):
+    """Two billion elements, seen in 130 pieces, are all counted."""
+    x = jnp.ones(2**24)
+
+    def step(x):
+        jb.histogram("h", x)
+        return x
+
+    with capture() as records:
+        if place == "scan":
+            jb.instrument(
+                jax.jit(
+                    lambda x: jax.lax.scan(lambda c, _: (step(c), None), x, None, length=130)[0]
+                )
+            )(x)
+        else:
+            evaluate = jb.instrument(jax.jit(step), advance=False)
+            for _ in range(130):
+                evaluate(x)
+    assert [int(record.value.counts.sum()) for record in records] == [130 * 2**24]
+
+
+def test_steps_on_the_device_beyond_31_bits():
+    """A step that a 64-bit program computes is not wrapped to 32 bits."""
+    with jax.enable_x64(True):
+        step = jb.instrument(jax.jit(lambda n: (jb.scalar("x", 1.0), n + 1)[1]), step=lambda n: n)
+        n = jnp.int64(2**31 - 1)
+        with capture() as records:
+            for _ in range(3):
+                n = step(n)
+    assert [record.step for record in records] == [2**31 - 1, 2**31, 2**31 + 1]
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum"])
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8, jnp.int32, jnp.uint32])
+def test_weights_of_any_integer_dtype(dtype, reduce):
+    """Weights merge exactly, whatever their dtype, over lanes, trips of a while loop and calls."""
+    weight = 2**31 + 5 if dtype == jnp.uint32 else jnp.iinfo(dtype).max
+
+    @jax.jit
+    def evaluate(x):
+        def body(state):
+            i, x = state
+            jax.vmap(lambda x: jb.scalar("x", x, weight=jnp.array(weight, dtype), reduce=reduce))(x)
+            return i + 1, x
+
+        return jax.lax.while_loop(lambda state: state[0] < 3, body, (0, x))
+
+    evaluate = jb.instrument(evaluate, advance=False)
+    with capture() as records:
+        for _ in range(2):
+            evaluate(jnp.array([3, 5]))
+    want = 4.0 if reduce == "mean" else 6 * 8 * int(weight)
+    assert [record.value for record in records] == [want]
+
+
+def test_weights_of_separate_lanes_and_stacks():
+    """Seed runs and stacks weigh exactly too."""
+
+    @jax.jit
+    @jax.vmap
+    def evaluate(x):
+        jb.scalar("run", x, weight=jnp.int32(TOKENS), runs="vmap")
+        jb.scalar("stack", x, weight=jnp.int32(TOKENS), reduce="stack")
+
+    evaluate = jb.instrument(evaluate, advance=False)
+    with capture() as records:
+        for _ in range(600):
+            evaluate(jnp.array([2.5, 3.5]))
+    got = {(r.run, r.tag): float(r.value) for r in records}
+    assert got == {
+        ("seed_0", "run"): 2.5,
+        ("seed_1", "run"): 3.5,
+        ("mean", "run"): 3.0,
+        ("min", "run"): 2.5,
+        ("max", "run"): 3.5,
+        ("", "stack/0"): 2.5,
+        ("", "stack/1"): 3.5,
+    }
+
+
+def test_weights_that_a_float_does_not_hold():
+    """The mean of a constant is that constant, for weights of more than 24 bits."""
+    value = np.float32(0.1)
+    evaluate = jb.instrument(jax.jit(lambda x, n: jb.scalar("x", x, weight=n)), advance=False)
+    with capture() as records:
+        for n in (2**24 + 1, 2**31 - 1, 2**30 + 7):
+            evaluate(value, jnp.int32(n))
+    assert [record.value for record in records] == [value]
+
+
+def test_sums_of_large_integers():
+    """A scan adds numbers that a float32 holds, but not their sum, exactly."""
+    number = 2**22 + 1
+
+    @jb.instrument
+    @jax.jit
+    def count(n):
+        return jax.lax.scan(lambda n, _: (n, jb.scalar("n", n, reduce="sum")), n, None, 70_000)
+
+    with capture() as records:
+        count(jnp.int32(-number))
+    assert [int(record.value) for record in records] == [-number * 70_000]
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_words(on_device):
+    """Sums and products in two words are those of int64."""
+    xp = jnp if on_device else np
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-(2**31), 2**31, (2, 100_000), dtype=np.int64)
+    wide = [WideInt.of(xp.asarray(x.astype(np.int32))) for x in (a, b)]
+    np.testing.assert_array_equal(np.asarray(wide[0] + wide[1]), a + b)
+    np.testing.assert_array_equal(np.asarray(wide[0] * wide[1]), a * b)
+    product = (wide[0] * wide[1]) * wide[0]
+    np.testing.assert_array_equal(np.asarray(product), a * b * a)
+    assert np.asarray((wide[0] * wide[1]).sum()) == (a * b).sum()
+    np.testing.assert_array_equal(np.asarray((wide[0] * wide[1]).is_positive()), a * b > 0)
