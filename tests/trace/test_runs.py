@@ -496,7 +496,7 @@ def test_other_kinds():
         jb.scalars("tree", {"a": x, "b": -x})
         jb.histogram("histogram", jnp.stack([x, 2 * x]))
         jb.image("image", jnp.full((2, 2, 1), x).astype(jnp.uint8), where=x > 1)
-        jb.watch("watch", {"w": jnp.stack([x, x])}, what="max")
+        jb.watch("watch", {"w": jnp.stack([x, x]), "half": x / 2}, what="max")
         jax.vmap(lambda y: jb.scalar("stack", x * y, reduce="stack"))(jnp.arange(1.0, 3.0))
         return jax.grad(lambda x: 3 * jb.tap("tap", x) ** 2)(x)
 
@@ -510,6 +510,7 @@ def test_other_kinds():
         "tree/b": -1,
         "watch/max": 1,
         "watch/max/w": 1,
+        "watch/max/half": 0.5,
         "tap": 6,
     }.items():
         wanted |= expected(tag, [(0, factor * XS)])
