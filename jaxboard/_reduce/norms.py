@@ -201,7 +201,8 @@ def _nonfinite(x: Array) -> jax.Array:
 
 def _count_nonfinite(x: Array) -> jax.Array:
     def count(total: jax.Array, piece: Array) -> jax.Array:
-        return total + jnp.sum(~jnp.isfinite(floats(piece)), dtype=np.int32)
+        piece = piece if jnp.iscomplexobj(piece) else floats(piece)
+        return total + jnp.sum(~jnp.isfinite(piece), dtype=np.int32)
 
     squares = _sum_of_squares(x)
     zero = jnp.zeros_like(squares, np.int32)

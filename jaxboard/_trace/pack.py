@@ -13,7 +13,8 @@ from jax import Array, lax
 from jaxboard import _compat
 from jaxboard._errors import ReportError
 from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
-from jaxboard._reduce import State, reducer
+from jaxboard._reduce import State, WideInt, reducer
+from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
     from jaxboard._reduce.lanes import LanesReducer
@@ -89,10 +90,14 @@ class Harvested:
         if self.step is None:
             return Harvested(spec, merge(self.state))
         value, weight = self.state
-        merged = jax.vmap(
-            lambda value, weight: merge(State(value, weight)),
-            in_axes=(1, None if isinstance(weight, int) else 1),
-        )(value, weight)
+
+        def merge_point(value: PyTree, weight: PyTree) -> State:
+            value, weight = merge(State(value, weight))
+            # vmap would return a static weight as one array, without its upper word.
+            return State(value, WideInt.of(weight) if isinstance(weight, int) else weight)
+
+        in_axes = (1, None if isinstance(weight, int) else 1)
+        merged = jax.vmap(merge_point, in_axes=in_axes)(value, weight)
         return Harvested(spec, merged, merge_steps(self.step))
 
 

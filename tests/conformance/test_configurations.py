@@ -94,7 +94,7 @@ def test_checks_of_streamed_loops(checked, bad, length):
     ends = (length - 1, 2 * length - 1)
     assert points == [
         *(("after", step) for step in ends),
-        *(("before", step) for step in ends),
+        *(("before", step) for step in (0, length)),
         *(("inside", step) for step in range(2 * length)),
     ]
     assert not any(np.isfinite(r.value) for r in records)

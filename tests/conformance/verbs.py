@@ -20,14 +20,15 @@ REDUCTIONS = {
     "last": lambda values: values[-1],
     "count": len,
 }
-# The watched array is [x, -x]: the squares of one observation sum to 2 x^2.
+# Each of two watched arrays is [x, -x]: the squares of one observation sum to 2 x^2.
 WATCHED = {
     "norm": lambda values: np.sqrt(2 * np.mean(np.square(values))),
     "rms": lambda values: np.sqrt(np.mean(np.square(values))),
     "max": lambda values: np.max(np.abs(values)),
     "nonfinite": lambda values: 0,
 }
-ROUNDED = ("/std", "/norm", "/rms", "/w")
+LEAVES = ("w", "b")
+ROUNDED = ("/std", "/norm", "/rms", *(f"/{leaf}" for leaf in LEAVES))
 """Ends of the tags whose values are square roots, which are not exact."""
 
 
@@ -38,7 +39,7 @@ def report(tag: str, value: Any) -> None:
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
     both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
     jb.histogram(f"{tag}/histogram", both)
-    jb.watch(f"{tag}/watch", {"w": both}, what=tuple(WATCHED))
+    jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
 
 
@@ -76,11 +77,11 @@ def expected(
         total, high = float(np.sum(values)), float(np.max(values))
         points += [(f"{tag}/scalars/a", step, total), (f"{tag}/scalars/b", step, -total)]
         points.append((f"{tag}/histogram", step, (-high, high, 2 * len(values))))
-        points += [
-            (f"{tag}/watch/{statistic}{leaf}", step, float(f(values)))
-            for statistic, f in WATCHED.items()
-            for leaf in ("", "/w")
-        ]
+        for statistic, f in WATCHED.items():
+            value = float(f(values))
+            points += [(f"{tag}/watch/{statistic}/{leaf}", step, value) for leaf in LEAVES]
+            tree = value * np.sqrt(len(LEAVES)) if statistic == "norm" else value
+            points.append((f"{tag}/watch/{statistic}", step, float(tree)))
         # Lanes are a batch of images. jaxboard keeps the first few; `observations` reads the first.
         points.append((f"{tag}/image", step, int(executions[-1][0])))
     return sorted(points)
