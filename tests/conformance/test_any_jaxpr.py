@@ -10,6 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -274,6 +275,7 @@ def check(operations, **options):
             assert found.get(tag, 0) == count, (tag, count, found)
 
 
+@pytest.mark.filterwarnings("ignore:reports with step= in a while loop")
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(programs)
 def test_any_program(operations):
