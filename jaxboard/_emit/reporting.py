@@ -126,7 +126,7 @@ def report_record(
     verb: str,
     kind: Kind,
     tag: str,
-    make_value: Callable[[], str | list[list[str]] | EncodedImage],
+    make_value: Callable[[], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...]],
     *,
     step: int | None,
     every: int | None,

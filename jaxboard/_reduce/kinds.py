@@ -18,7 +18,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce.reducers import REDUCTIONS, Reducer
@@ -49,6 +49,22 @@ class NormsOptions:
 
     leaves: tuple[tuple[str, int], ...]
     statistics: tuple[str, ...]
+
+
+StackAxis: TypeAlias = Literal["device", "iteration", "lane"]
+"""An axis along which values stay separate: the devices of a mesh, the iterations of a scan, the lanes of a vmap."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StackOptions:
+    """The options of a report with ``reduce="stack"``.
+
+    Attributes:
+        axes: the leading axes of the values, the outermost first. They are known where the report leaves a scan, a
+            ``vmap`` or a ``shard_map``.
+    """
+
+    axes: tuple[StackAxis, ...] = ()
 
 
 class KindEntry(NamedTuple):
@@ -82,17 +98,17 @@ def _norms(options: NormsOptions) -> Reducer:
     return NormsReducer(options.leaves, options.statistics)
 
 
-def _stack(_: None) -> Reducer:
+def _stack(options: StackOptions) -> Reducer:
     from jaxboard._reduce.stack import StackReducer
 
-    return StackReducer()
+    return StackReducer(options.axes)
 
 
 KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
-    Composite.STACK: KindEntry(NoneType, _stack),
+    Composite.STACK: KindEntry(StackOptions, _stack),
 }
 """Every kind that is reduced, except SCALAR, whose reducer is the one that ``reduce=`` names."""
 

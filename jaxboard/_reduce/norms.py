@@ -22,7 +22,7 @@ from jaxboard._reduce.reducers import (
     on_cpu,
     replicated,
 )
-from jaxboard._reduce.wide import Wide, floats, namespace
+from jaxboard._reduce.wide import Wide, WideInt, floats, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -38,7 +38,7 @@ class Norms:
         squares: float64[L], the sum of squares of each leaf.
         relative: float64[L], the sum of squares of each leaf of the tree to compare with.
         largest: float64[L], the largest magnitude in any observation.
-        nonfinite: float64[L], the number of NaN or infinite elements in all observations.
+        nonfinite: int64[L], the number of NaN or infinite elements in all observations.
     """
 
     names: tuple[str, ...]
@@ -96,20 +96,21 @@ class Norms:
 
 
 class Sums(NamedTuple):
-    """The value of the state: float32, one number for each of L leaves.
+    """The value of the state: one number for each of L leaves.
 
     Attributes:
-        added: [3, L]: the sums of squares, the numbers of non-finite elements, and the sums of squares
-            of the tree to compare with.
-        largest: [L]: the largest magnitudes.
+        squares: float32[2, L], the sums of squares, and those of the tree to compare with.
+        largest: float32[L], the largest magnitudes.
+        nonfinite: [L], the numbers of non-finite elements.
     """
 
-    added: Array
+    squares: Array
     largest: Array
+    nonfinite: WideInt
 
 
 class NormsReducer(Reducer):
-    """Reduce the array that :func:`measure` makes: float32[4, L].
+    """Reduce the array that :func:`measure` makes: float32[5, L].
 
     Args:
         leaves: the name and the number of elements of each leaf.
@@ -133,21 +134,24 @@ class NormsReducer(Reducer):
                 expand(is_counted(weight), values), values, zero
             )
             count = count_positive(weight)
-        return State(Sums(values[:, :3].sum(0), values[:, 3].max(0)), count)
+        nonfinite = _joined(values[:, 3], values[:, 4])
+        return State(Sums(values[:, :2].sum(0), values[:, 2].max(0), nonfinite.sum()), count)
 
     def merge(self, a: State, b: State) -> State:
-        xp = namespace(*a.value, *b.value)
-        largest = xp.maximum(a.value.largest, b.value.largest)
-        return State(Sums(a.value.added + b.value.added, largest), a.weight + b.weight)
+        x, y = a.value, b.value
+        largest = namespace(x.largest, y.largest).maximum(x.largest, y.largest)
+        merged = Sums(x.squares + y.squares, largest, x.nonfinite + y.nonfinite)
+        return State(merged, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        (added, largest), weight = state
+        (squares, largest, nonfinite), weight = state
         weight = collapsed_weight(weight, largest.shape[0])
-        return State(Sums(added.sum(0), largest.max(0)), weight)
+        return State(Sums(squares.sum(0), largest.max(0), nonfinite.sum()), weight)
 
     def finish(self, state: State) -> Norms:
-        added, largest = (np.asarray(x, np.float64) for x in state.value)
-        squares, nonfinite, others = added
+        squares, others = np.asarray(state.value.squares, np.float64)
+        largest = np.asarray(state.value.largest, np.float64)
+        nonfinite = np.asarray(state.value.nonfinite)
         count = np.asarray(state.weight, np.float64)
         return Norms(
             names=tuple(name for name, _ in self.leaves),
@@ -171,22 +175,25 @@ def measure(
         statistics: the requested statistics. Rows that none of them needs are zero, and cost nothing.
 
     Returns:
-        float32[4, L]: sums of squares, numbers of non-finite elements, sums of squares of ``others``,
-        largest magnitudes.
+        float32[5, L]: sums of squares, sums of squares of ``others``, largest magnitudes, and the numbers of
+        non-finite elements: their lower 16 bits, and the rest.
     """
-    zeros = jnp.zeros(len(leaves), np.float32)
+    zeros = jnp.zeros((1, len(leaves)), np.float32)
     rows = (
         (leaves, _sum_of_squares, {"norm", "rms", "ratio"}),
-        (leaves, _nonfinite, {"nonfinite"}),
         (others or [], _sum_of_squares, {"ratio"}),
         (leaves, _largest, {"max"}),
     )
-    return jnp.stack(
-        [
-            jnp.stack([function(x) for x in arrays]) if users.intersection(statistics) else zeros
-            for arrays, function, users in rows
-        ]
-    )
+    measured = [
+        jnp.stack([function(x) for x in arrays])[None] if users.intersection(statistics) else zeros
+        for arrays, function, users in rows
+    ]
+    if "nonfinite" in statistics:
+        counts = [replicated(_count_nonfinite, x) for x in leaves]
+        halves = _halves(jax.tree.map(lambda *x: jnp.stack(x), *counts))
+    else:
+        halves = (zeros[0], zeros[0])
+    return jnp.concatenate([*measured, jnp.stack(halves)])
 
 
 def _sum_of_squares(x: Array) -> jax.Array:
@@ -195,21 +202,32 @@ def _sum_of_squares(x: Array) -> jax.Array:
     return jnp.sum(x * x).astype(np.float32)
 
 
-def _nonfinite(x: Array) -> jax.Array:
-    return replicated(_count_nonfinite, x).astype(np.float32)
-
-
-def _count_nonfinite(x: Array) -> jax.Array:
-    def count(total: jax.Array, piece: Array) -> jax.Array:
+def _count_nonfinite(x: Array) -> WideInt:
+    def count(total: WideInt, piece: Array) -> Wide:
         piece = piece if jnp.iscomplexobj(piece) else floats(piece)
-        return total + jnp.sum(~jnp.isfinite(piece), dtype=np.int32)
+        # A sum of all axes might overflow.
+        axes = tuple(range(1, piece.ndim)) if piece.size >= 2**32 else None
+        found = jnp.sum(~jnp.isfinite(piece), axes, dtype=np.uint32)
+        return total + WideInt.of(found.reshape(-1)).sum()
 
     squares = _sum_of_squares(x)
-    zero = jnp.zeros_like(squares, np.int32)
+    zero = WideInt.of(jnp.zeros_like(squares, np.uint32))
     if not on_cpu(x):
         return count(zero, x)
     # On a CPU, counting takes several times as long as seeing from a finite sum of squares that there are none.
     return lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
+
+
+def _halves(counts: WideInt) -> tuple[jax.Array, jax.Array]:
+    """Return the lower 16 bits of counts and the rest as float32, exactly up to 2**40."""
+    upper = (counts.low >> 16 & 0xFFFF) | counts.high << 16
+    return (counts.low & 0xFFFF).astype(np.float32), upper.astype(np.float32)
+
+
+def _joined(lower: Array, upper: Array) -> WideInt:
+    """Return the counts of which :func:`_halves` returns the halves."""
+    lower, upper = lower.astype(np.int32), upper.astype(np.int32)
+    return WideInt(upper >> 16, (upper & 0xFFFF) << 16 | lower)
 
 
 def _largest(x: Array) -> jax.Array:
