@@ -14,7 +14,8 @@ import numpy as np
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion
 from jaxboard._frame import Composite, Observation, ReportSpec
-from jaxboard._host.channel import Channel, active, named_target
+from jaxboard._host.active_channel import active, named_target
+from jaxboard._host.channel import Channel
 from jaxboard._host.clipping import CLIPPED
 from jaxboard._log import warn
 from jaxboard._reduce import reducer

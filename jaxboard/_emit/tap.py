@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxboard._emit import arguments
 from jaxboard._emit.trees import named_leaves
 from jaxboard._frame import Composite, ReportSpec
-from jaxboard._host.channel import named_target
+from jaxboard._host.active_channel import named_target
 from jaxboard._reduce import StackOptions
 from jaxboard._trace import context
 from jaxboard._trace.tap_primitives import tap as tap_array

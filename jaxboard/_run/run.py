@@ -13,10 +13,11 @@ from typing import Never, Self, SupportsIndex
 from jaxboard import _compat, _paths
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
+from jaxboard._host.active_channel import Directed, activate, active, deactivate
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.callbacks import callbacks
-from jaxboard._host.channel import Channel, Directed, activate, active, deactivate, open_channels
+from jaxboard._host.channel import Channel, open_channels
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports

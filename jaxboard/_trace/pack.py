@@ -122,12 +122,12 @@ def start_accumulator(
     outermost: StackAxis = "lane",
 ) -> Harvested:
     """Start the accumulator of one report. The outermost axis of lanes may stand for something else."""
-    lane_axes = value.ndim - spec.rank
-    if spec.lanes is not None and lane_axes:
+    axes: list[StackAxis] = ["lane"] * (value.ndim - spec.rank)
+    axes[:1] = [outermost] * bool(axes)
+    if spec.lanes is not None and axes:
         spec = with_lanes(spec, value.shape[0])
-        lane_axes -= 1
-    if lane_axes:
-        spec = stacked(spec, outermost, *["lane"] * (lane_axes - 1))
+        axes = axes[1:]
+    spec = stacked(spec, *axes)
     state = reducer(spec).start(value, weight, spec.rank)
     if step is None:
         return Harvested(spec, state)

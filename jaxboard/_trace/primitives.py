@@ -24,11 +24,12 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
 from jaxboard._frame import Composite, Entry, Frame, Packed, Plan, ReportSpec, Target
+from jaxboard._host.active_channel import active, tracing_target
 from jaxboard._host.callbacks import callbacks
-from jaxboard._host.channel import active, open_channel
+from jaxboard._host.channel import open_channel
 from jaxboard._reduce import StackAxis
 from jaxboard._trace import context
-from jaxboard._trace.arrival import Caller, arrive
+from jaxboard._trace.arrival import Caller, Tracer, arrive
 from jaxboard._trace.masks import (
     Mask,
     differing_devices,
@@ -281,6 +282,9 @@ def _deliver_lowering(
     caller: Caller | None,
 ) -> Sequence[Any]:
     callbacks.expected = True
+    if caller is None:
+        target = tracing_target()
+        caller = None if target is None else Tracer(target)
 
     def receive(*arrays: Array | np.ndarray) -> tuple[()]:
         # XLA lends its memory only for the call, so NumPy arrays are copied. JAX arrays are kept as they are:

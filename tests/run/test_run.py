@@ -16,7 +16,7 @@ from by_hand import record
 
 from jaxboard import _emit
 from jaxboard._errors import RunError, UsageError
-from jaxboard._host.channel import active
+from jaxboard._host.active_channel import active
 from jaxboard._run import Run, channel_of, current_run
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink

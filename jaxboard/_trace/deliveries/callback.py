@@ -34,9 +34,9 @@ class Callback(Delivery):
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program."""
-        self._programs.caller.begin(channel)
-        return self._execute(self._programs.callback(has_caller=True), (), call)
+        caller = self._programs.callers.begin(channel)
+        return self._execute(self._programs.callback(caller), (), call)
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
-        self._programs.callback(has_caller=True).lower(*args, **kwargs).compile()
+        self._programs.callback(self._programs.callers.first).lower(*args, **kwargs).compile()
