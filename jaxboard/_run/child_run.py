@@ -17,7 +17,7 @@ from jaxboard._host.active_channel import Directed, Entered, enter, leave
 from jaxboard._host.channel import Channel
 from jaxboard._host.channel_below import channel_below
 from jaxboard._host.seed_runs import SUMMARIES
-from jaxboard._run import options
+from jaxboard._run import directories, options
 from jaxboard._trace import context
 from jaxboard._trace.tag_prefix import OpenScope
 
@@ -60,6 +60,8 @@ class ChildRun(VerbMethods):
     def __init__(self, run: _Parent, channel: Channel, name: str):
         self.name = _check_name(name)
         self._run = run
+        if name not in channel.below:
+            directories.claim_below(channel, name)
         self._channel = channel_below(channel, name)
         self._blocks: list[Entered | OpenScope] = []
 
