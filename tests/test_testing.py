@@ -61,7 +61,9 @@ def test_a_lost_report_raises_with_its_cause():
     def use():
         with capture() as records:
             captured.append(records)
-            channel_of(current_run()).put(frame(0, deleted))
+            run = current_run()
+            assert run is not None
+            channel_of(run).put(frame(0, deleted))
             put(1)
 
     with pytest.raises(RunError, match="1: computing them failed: RuntimeError: Arr") as caught:

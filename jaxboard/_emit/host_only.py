@@ -126,8 +126,8 @@ def figure(
 
     def render() -> EncodedImage | tuple[EncodedImage, ...]:
         figures[:] = figures or _figures_of(tag, cast("Callable[[], Figures]", value)())
-        images = tuple(map(_encoded, figures))
-        return images if len(images) > 1 else images[0]
+        images = list(map(_encoded, figures))
+        return images[0] if len(images) == 1 else tuple(images)
 
     report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
     if close and figures and "matplotlib.pyplot" in sys.modules:

@@ -202,8 +202,8 @@ def _sum_of_squares(x: Array) -> jax.Array:
     return jnp.sum(x * x).astype(np.float32)
 
 
-def _count_nonfinite(x: Array) -> WideInt:
-    def count(total: WideInt, piece: Array) -> Wide:
+def _count_nonfinite(x: Array) -> Wide:
+    def count(total: Wide, piece: Array) -> Wide:
         piece = piece if jnp.iscomplexobj(piece) else floats(piece)
         # A sum of all axes might overflow.
         axes = tuple(range(1, piece.ndim)) if piece.size >= 2**32 else None
@@ -218,7 +218,7 @@ def _count_nonfinite(x: Array) -> WideInt:
     return lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
 
 
-def _halves(counts: WideInt) -> tuple[jax.Array, jax.Array]:
+def _halves(counts: WideInt) -> tuple[Array, Array]:
     """Return the lower 16 bits of counts and the rest as float32, exactly up to 2**40."""
     upper = (counts.low >> 16 & 0xFFFF) | counts.high << 16
     return (counts.low & 0xFFFF).astype(np.float32), upper.astype(np.float32)

@@ -122,12 +122,13 @@ def start_accumulator(
     outermost: StackAxis = "lane",
 ) -> Harvested:
     """Start the accumulator of one report. The outermost axis of lanes may stand for something else."""
-    axes: list[StackAxis] = ["lane"] * (value.ndim - spec.rank)
-    axes[:1] = [outermost] * bool(axes)
-    if spec.lanes is not None and axes:
+    lane_axes = value.ndim - spec.rank
+    if spec.lanes is not None and lane_axes:
         spec = with_lanes(spec, value.shape[0])
-        axes = axes[1:]
-    spec = stacked(spec, *axes)
+        lane_axes -= 1
+    if lane_axes:
+        inner: tuple[StackAxis, ...] = ("lane",) * (lane_axes - 1)
+        spec = stacked(spec, outermost, *inner)
     state = reducer(spec).start(value, weight, spec.rank)
     if step is None:
         return Harvested(spec, state)

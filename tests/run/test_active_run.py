@@ -221,6 +221,9 @@ def test_runs_in_turn_share_one_program():
 def test_functions_without_instrument_report_to_the_run_of_their_thread(main):
     """A jitted function that a thread traces reports to the run of that thread, beside a run of the main thread."""
     ready = threading.Barrier(2)
+    # XLA runs a program for several devices, and its callbacks, on threads of its own.
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    two_devices = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def trial(k):
         @jax.jit
@@ -232,7 +235,7 @@ def test_functions_without_instrument_report_to_the_run_of_their_thread(main):
         with run:
             ready.wait()
             for i in range(4):
-                step(jnp.float32(10 * k + i))
+                step(jax.device_put(jnp.float32(10 * k + i), two_devices))
                 run.step += 1
             ready.wait()
         return values(sink)

@@ -287,17 +287,16 @@ def test_one_writer_per_directory(tmp_path):
 
 def test_runs_children_and_sinks_of_one_directory(tmp_path):
     """Runs, children and sinks of one directory are refused beside each other, whatever the order and the name."""
-    options = {"telemetry": False}
     (tmp_path / "link").symlink_to(tmp_path / "a", target_is_directory=True)
-    with Run(tmp_path / "a", **options) as run:
+    with Run(tmp_path / "a") as run:
         with pytest.raises(RunError, match="the open run .*a' already writes there"):
-            Run(None, sinks=[TensorBoardSink(tmp_path / "link")], **options)
+            Run(None, sinks=[TensorBoardSink(tmp_path / "link")])
         evaluation = run.child("eval")
         with pytest.raises(
             RunError, match=r"Run\(.*eval'\): the open run 'eval' of .*already writes"
         ):
-            Run(tmp_path / "a" / "eval", **options)
-        with Run(tmp_path / "a" / "test", **options) as other:
+            Run(tmp_path / "a" / "eval")
+        with Run(tmp_path / "a" / "test") as other:
             with pytest.raises(
                 RunError, match=r"run.child\('test'\): the open run .*test' already"
             ):
@@ -305,10 +304,10 @@ def test_runs_children_and_sinks_of_one_directory(tmp_path):
             other.child("ood")
             with pytest.raises(RunError, match=r"run.child\('test/ood'\): the open run 'ood' of"):
                 run.child("test/ood")
-            Run(tmp_path / "a" / "eval", sinks=[MemorySink()], **options).close()
+            Run(tmp_path / "a" / "eval", sinks=[MemorySink()]).close()
         run.child("test").child("ood").scalar("loss", 1.0)
         evaluation.scalar("loss", 1.0)
-    Run(tmp_path / "a" / "eval", **options).close()
+    Run(tmp_path / "a" / "eval").close()
 
 
 def test_a_closed_run_cannot_be_entered():
