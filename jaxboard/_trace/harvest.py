@@ -28,7 +28,7 @@ from jaxboard._trace.rules.table import RULES
 
 
 def harvest(
-    closed: ClosedJaxpr,
+    closed: Jaxpr | ClosedJaxpr,
     operands: Sequence[Array],
     *,
     final: bool,

@@ -6,7 +6,6 @@ not due at the same step.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -27,6 +26,7 @@ from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
+from jaxboard._trace.pruning import prune
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._types import PyTree
 
@@ -256,8 +256,7 @@ class Programs:
         caller = self.caller if key.has_caller else None
 
         def callback(*args: object, **kwargs: object) -> PyTree:
-            with self._context(context.current().muted):
-                out, reports = self._collect(args, kwargs, final=False)
+            out, reports = self._collect(args, kwargs, final=False)
             step = self._step_of(args, kwargs)
             deliver(pack(reports, step), advance=self._options.advance, caller=caller)
             return out
@@ -294,15 +293,12 @@ class Programs:
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
-        with self._context(not_due):
-            out, reports = self._collect(args, kwargs, final=True, step=step, stream=stream)
+        out, reports = self._collect(
+            args, kwargs, final=True, not_due=not_due, step=step, stream=stream
+        )
         # A new set, as a call on another thread may be reading the old one.
         self.cadences = self.cadences | {r.spec.every for r in reports if r.spec.every > 1}
         return out, reports
-
-    def _context(self, not_due: frozenset[int]) -> contextlib.AbstractContextManager[None]:
-        runs = self._options.seed_runs or context.current().runs
-        return context.override(every=self._options.every, harvested=True, runs=runs, muted=not_due)
 
     def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
         step = self._options.step
@@ -314,6 +310,7 @@ class Programs:
         kwargs: Kwargs,
         *,
         final: bool,
+        not_due: frozenset[int] = _ALL_DUE,
         step: jax.Array | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
@@ -323,6 +320,7 @@ class Programs:
             args: the positional arguments: tracers and static values.
             kwargs: the keyword arguments.
             final: see :func:`harvest`.
+            not_due: the cadences whose sampled reports are left out.
             step: see :func:`harvest`.
             stream: see :func:`harvest`.
         """
@@ -341,9 +339,12 @@ class Programs:
             positional = [dynamic[0].get(i, x) for i, x in enumerate(args)]
             return call_user(self._traceable, *positional, **{**kwargs, **dynamic[1]})
 
-        closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
+        runs = self._options.seed_runs or context.current().runs
+        # This context is the same for all programs, so that JAX traces the user's function once for all of them.
+        with context.override(every=self._options.every, harvested=True, runs=runs):
+            closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
         results, reports = harvest(
-            closed, jax.tree.leaves(dynamic), final=final, step=step, stream=stream
+            prune(closed, not_due), jax.tree.leaves(dynamic), final=final, step=step, stream=stream
         )
         if self._reports_only:
             return None, reports
