@@ -39,8 +39,8 @@ def warn_bare(name: str, reason: BaseException | None) -> None:
 
 _WAITS = (
     "{}: each call waits until the reports of the call before it have arrived, because {!r} leaves a jitted "
-    "function that is not instrumented, by callback. Put @jaxboard.instrument above the @jax.jit of that "
-    "function instead: then no call waits."
+    "function by callback. Put @jaxboard.instrument above the @jax.jit of that function, without "
+    "delivery='callback': then no call waits."
 )
 
 

@@ -51,6 +51,7 @@ class ProgramKey(NamedTuple):
         num_args: the number of positional arguments, if the program takes one more before them.
         checked: whether JAX checks results for NaN or infinity.
         has_caller: see :meth:`Programs.callback`.
+        advance: see :meth:`Programs.callback`.
     """
 
     kind: Literal["plain", "windowed", "gated", "device_step", "streamed", "callback"]
@@ -58,6 +59,7 @@ class ProgramKey(NamedTuple):
     num_args: int | None = None
     checked: bool = False
     has_caller: bool = False
+    advance: bool = True
 
 
 class Programs:
@@ -149,19 +151,20 @@ class Programs:
         key = ProgramKey("streamed", num_args=num_args, checked=checked)
         return self._programs.get(key) or self._make_streamed(key)
 
-    def callback(self, *, has_caller: bool = False) -> jax.stages.Wrapped:
+    def callback(self, *, advance: bool, has_caller: bool = False) -> jax.stages.Wrapped:
         """Return the program like the function, whose frame leaves by one callback that counts the step.
 
         Args:
+            advance: whether a call takes a step.
             has_caller: whether :attr:`caller` names the run of each call. Otherwise the frame goes to the run that
                 is active when it arrives.
         """
-        key = ProgramKey("callback", has_caller=has_caller)
+        key = ProgramKey("callback", has_caller=has_caller, advance=advance)
         return self._programs.get(key) or self._make_callback(key)
 
-    def deliver_empty_frame(self, args: Args, kwargs: Kwargs) -> None:
+    def deliver_empty_frame(self, args: Args, kwargs: Kwargs, *, advance: bool) -> None:
         """Count a step, while JAX traces the caller of a function that runs without a program."""
-        deliver(pack([], self._step_of(args, kwargs)), advance=self._options.advance)
+        deliver(pack([], self._step_of(args, kwargs)), advance=advance)
 
     def due_combinations(self) -> list[frozenset[int]]:
         """Return every set of cadences that are not due on some step."""
@@ -258,7 +261,7 @@ class Programs:
         def callback(*args: object, **kwargs: object) -> PyTree:
             out, reports = self._collect(args, kwargs, final=False)
             step = self._step_of(args, kwargs)
-            deliver(pack(reports, step), advance=self._options.advance, caller=caller)
+            deliver(pack(reports, step), advance=key.advance, caller=caller)
             return out
 
         return self._add(key, self._jit(callback))
