@@ -112,7 +112,7 @@ class Flusher:
         self._monitor = monitor
         self._is_writer = is_writer
         self._reader = BufferReader(buffer, is_writer, self._lost)
-        self._period = flush_secs / 2
+        self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
         # When the next write is due, and how long to wait before the next look into the buffer.
         self._due_at = time.monotonic() + self._period

@@ -2,13 +2,20 @@
 
 import os
 import pathlib
+import shutil
+import socket
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard_server import tensorboard
+
+from jaxboard import _log
+from jaxboard.records import Scalars
+from jaxboard.sinks import TensorBoardSink
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the faults need POSIX calls")
 
@@ -211,3 +218,102 @@ def test_a_fork_writes_nothing_twice(tmp_path):
         "and this process is a fork of it: two processes cannot write to one run directory"
         in output
     )
+
+
+# --- Faults that need no process of their own. ----------------------------------------------------
+
+
+def batch(first: int, count: int) -> list[Scalars]:
+    steps = np.arange(first, first + count)
+    return [Scalars(("a",), steps, 1000.0 + steps, steps[:, None] * 0.5)]
+
+
+def deliver(sink: TensorBoardSink, records: list[Scalars]) -> None:
+    sink.write(records)
+    sink.flush()
+
+
+def only_file(logdir: pathlib.Path) -> pathlib.Path:
+    (file,) = logdir.iterdir()
+    return file
+
+
+@pytest.mark.parametrize("call", ["flush", "close"])
+def test_a_truncated_file_is_noticed(tmp_path, call):
+    """After another program has truncated the file, flush() and close() raise, and writing goes on in a new file."""
+    sink = TensorBoardSink(tmp_path)
+    deliver(sink, batch(0, 10))
+    file = only_file(tmp_path)
+    size = file.stat().st_size
+    os.truncate(file, size - 100)
+    message = rf"was truncated while it was written to: it has {size - 100} of {size} bytes"
+    with pytest.raises(OSError, match=message):
+        getattr(sink, call)()
+    assert file.stat().st_size == size - 100
+    if call == "flush":
+        deliver(sink, batch(10, 10))
+        sink.close()
+        assert steps(tmp_path)[-10:] == list(range(10, 20))
+
+
+def test_a_renamed_directory_is_noticed(tmp_path):
+    """After a rename, the points of the failed flush are in the new directory only, and earlier ones in the old."""
+    sink = TensorBoardSink(tmp_path / "run")
+    deliver(sink, batch(0, 10))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match="was removed while it was written to"):
+        deliver(sink, batch(10, 10))
+    deliver(sink, batch(10, 10))
+    sink.close()
+    assert steps(tmp_path / "moved") == list(range(10))
+    assert steps(tmp_path / "run") == list(range(10, 20))
+
+
+def test_a_replaced_file_is_noticed(tmp_path):
+    """A file of the same name in its place, as `mv` and editors leave it, is not taken for the open file."""
+    sink = TensorBoardSink(tmp_path / "run")
+    deliver(sink, batch(0, 10))
+    file = only_file(tmp_path / "run")
+    shutil.copy(file, tmp_path / "copy")
+    (tmp_path / "copy").replace(file)
+    with pytest.raises(FileNotFoundError):
+        deliver(sink, batch(10, 10))
+    deliver(sink, batch(10, 10))
+    sink.close()
+    assert steps(tmp_path / "run") == list(range(20))
+
+
+WRITER = """
+import sys
+from jaxboard.sinks import TensorBoardSink
+sink = TensorBoardSink(sys.argv[1])
+sink.open()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def open_and_close(logdir: pathlib.Path) -> None:
+    sink = TensorBoardSink(logdir)
+    sink.open()
+    sink.close()
+
+
+def test_two_processes_in_one_directory(tmp_path, caplog):
+    """A second process that opens a directory logs which process writes there, and nothing once that one is gone."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == b"open\n"
+        open_and_close(tmp_path)
+        (logged,) = caplog.messages
+        assert logged.startswith(
+            f"jaxboard: process {other.pid} on {socket.gethostname()} is writing to {str(tmp_path)!r}, too."
+        )
+        other.kill()
+    caplog.clear()
+    _log.forget_warnings()
+    open_and_close(tmp_path)
+    assert caplog.messages == []
