@@ -130,7 +130,7 @@ class Flusher:
             importlib.import_module(name)
         # The interpreter waits for threads that are not daemons before it calls the functions registered
         # with atexit. TensorFlow registers one, and crashes the process if it was imported too late for
-        # that. This thread makes the end of a short program wait for TensorFlow's import.
+        # that. This thread makes the end of a short program with a remote directory wait for that import.
         threading.Thread(
             target=self._opened.wait, args=(_OPENING_SECS,), name="jaxboard opening"
         ).start()

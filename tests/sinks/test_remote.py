@@ -191,3 +191,32 @@ with jb.Run(logdir + '/parent') as run:
     run(WRITE + code, tmp_path)
     assert points(tmp_path / "child") == points(tmp_path / "grandchild") == expected(range(5))
     assert points(tmp_path / "parent") == expected(range(2))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_a_fork_while_a_remote_write_hangs(tmp_path):
+    """A fork does not wait for a remote file system that does not answer."""
+    code = """
+    import os, threading, types
+    from jaxboard.sinks._tensorflow import TensorFlowWriter
+    entered = threading.Event()
+    class Hanging:
+        def flush(self):
+            entered.set()
+            threading.Event().wait()
+    class Error(Exception): pass
+    tf = types.SimpleNamespace(
+        io=types.SimpleNamespace(gfile=types.SimpleNamespace(isdir=lambda path: False)),
+        summary=types.SimpleNamespace(create_file_writer=lambda *args, **options: Hanging()),
+        errors=types.SimpleNamespace(UnimplementedError=Error),
+    )
+    writer = TensorFlowWriter(tf, "gs://bucket/run")
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert entered.is_set()
+    print("forked", flush=True)
+    os._exit(0)
+    """
+    assert run(code, tmp_path).stdout == "forked\n"

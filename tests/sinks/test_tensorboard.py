@@ -181,7 +181,7 @@ def test_a_file_from_the_future(tmp_path, caplog):
 
 
 def test_a_remote_file_from_the_future_is_logged(tmp_path, caplog):
-    """TensorFlow chooses the name of a remote file: a log message says that TensorBoard may not show its points."""
+    """TensorFlow chooses the name of a remote file: a log message warns that TensorBoard may not show its points."""
     (tmp_path / "events.out.tfevents.4000000000.host.1.0").touch()
     for step in range(2):
         write(f"file://{tmp_path}", [scalars(step, 1)])

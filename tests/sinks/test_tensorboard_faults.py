@@ -11,10 +11,11 @@ import textwrap
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard_server import tensorboard
 
 from jaxboard import _log
-from jaxboard.records import Scalars
+from jaxboard.records import Batch, Scalars
 from jaxboard.sinks import TensorBoardSink
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the faults need POSIX calls")
@@ -220,15 +221,68 @@ def test_a_fork_writes_nothing_twice(tmp_path):
     )
 
 
+FLAPPING = """
+import os, random, resource, signal, sys, threading
+import jaxboard as jb
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+logdir = sys.argv[1]
+run = jb.Run(logdir, flush_secs=0.02, max_frames=500, timeout=60)
+done = threading.Event()
+changes = threading.Semaphore(0)
+
+def flap():
+    chance = random.Random(0)
+    while not done.is_set():
+        size = max((file.stat().st_size for file in os.scandir(logdir)), default=0)
+        for limit in chance.randrange(10, size + 3000), resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            changes.release()
+            done.wait(chance.random() / 20)
+
+flapping = threading.Thread(target=flap)
+flapping.start()
+for step in range(6000):
+    jb.scalar("a", float(step), step=step)
+    if step % 3 == 0:
+        run.child("eval").scalar("a", float(step), step=step)
+    if step % 50 == 0:
+        changes.acquire()
+done.set()
+flapping.join()
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+run.close()
+"""
+
+
+def test_a_disk_that_is_full_now_and_then(tmp_path):
+    """While the disk is full now and then and the buffer at its bound, every point is written exactly once."""
+    command = [sys.executable, "-c", FLAPPING, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "File too large" in done.stderr
+    assert stored_steps(tmp_path / "run") == list(range(6000))
+    assert stored_steps(tmp_path / "run" / "eval") == list(range(0, 6000, 3))
+
+
+def stored_steps(logdir: pathlib.Path) -> list[int]:
+    """Return the steps of all points that the files of a directory hold, whatever readers make of them."""
+    return [
+        event.step
+        for file in sorted(logdir.glob("*.tfevents.*"))
+        for event in EventFileLoader(str(file)).Load()
+        if event.summary.value
+    ]
+
+
 # --- Faults that need no process of their own. ----------------------------------------------------
 
 
-def batch(first: int, count: int) -> list[Scalars]:
+def batch(first: int, count: int) -> Batch:
     steps = np.arange(first, first + count)
     return [Scalars(("a",), steps, 1000.0 + steps, steps[:, None] * 0.5)]
 
 
-def deliver(sink: TensorBoardSink, records: list[Scalars]) -> None:
+def deliver(sink: TensorBoardSink, records: Batch) -> None:
     sink.write(records)
     sink.flush()
 
@@ -302,8 +356,7 @@ def open_and_close(logdir: pathlib.Path) -> None:
 def test_two_processes_in_one_directory(tmp_path, caplog):
     """A second process that opens a directory logs which process writes there, and nothing once that one is gone."""
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as other:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdin is not None
         assert other.stdout.readline() == b"open\n"
