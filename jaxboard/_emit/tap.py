@@ -68,7 +68,6 @@ def tap(
         spec = ReportSpec(
             kind, leaf_tag, reduce, cadence, options=options, lanes=lanes, target=target
         )
-        muted = surroundings.silent or (cadence in surroundings.muted and not spec.windowed)
         has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-        tapped.append(tap_array(spec, leaf) if has_gradient and not muted else leaf)
+        tapped.append(tap_array(spec, leaf) if has_gradient and not surroundings.silent else leaf)
     return jax.tree.unflatten(structure, tapped)

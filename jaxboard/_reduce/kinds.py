@@ -51,6 +51,17 @@ class NormsOptions:
     statistics: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeafHistogramsOptions:
+    """The options of a report of the histograms of a pytree's leaves.
+
+    Attributes:
+        names: the names of the leaves.
+    """
+
+    names: tuple[str, ...]
+
+
 StackAxis: TypeAlias = Literal["device", "iteration", "lane"]
 """An axis along which values stay separate: the devices of a mesh, the iterations of a scan, the lanes of a vmap."""
 
@@ -98,6 +109,12 @@ def _norms(options: NormsOptions) -> Reducer:
     return NormsReducer(options.leaves, options.statistics)
 
 
+def _leaf_histograms(options: LeafHistogramsOptions) -> Reducer:
+    from jaxboard._reduce.leaf_histograms import LeafHistogramsReducer
+
+    return LeafHistogramsReducer(options.names)
+
+
 def _stack(options: StackOptions) -> Reducer:
     from jaxboard._reduce.stack import StackReducer
 
@@ -108,6 +125,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
+    Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.STACK: KindEntry(StackOptions, _stack),
 }
 """Every kind that is reduced, except SCALAR, whose reducer is the one that ``reduce=`` names."""

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from jaxboard._reduce.pieces import fold
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
@@ -19,10 +14,8 @@ from jaxboard._reduce.reducers import (
     count_positive,
     expand,
     is_counted,
-    on_cpu,
-    replicated,
 )
-from jaxboard._reduce.wide import Wide, WideInt, floats, namespace
+from jaxboard._reduce.wide import Wide, WideInt, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -110,7 +103,7 @@ class Sums(NamedTuple):
 
 
 class NormsReducer(Reducer):
-    """Reduce the array that :func:`measure` makes: float32[5, L].
+    """Reduce :attr:`Measurements.norms`: float32[5, L].
 
     Args:
         leaves: the name and the number of elements of each leaf.
@@ -164,75 +157,13 @@ class NormsReducer(Reducer):
         )
 
 
-def measure(
-    leaves: Sequence[Array], others: Sequence[Array] | None, statistics: tuple[str, ...]
-) -> jax.Array:
-    """Return the array that :class:`NormsReducer` reduces, from the leaves of one pytree.
-
-    Args:
-        leaves: L arrays of floats.
-        others: L arrays to compare them with, or None.
-        statistics: the requested statistics. Rows that none of them needs are zero, and cost nothing.
-
-    Returns:
-        float32[5, L]: sums of squares, sums of squares of ``others``, largest magnitudes, and the numbers of
-        non-finite elements: their lower 16 bits, and the rest.
-    """
-    zeros = jnp.zeros((1, len(leaves)), np.float32)
-    rows = (
-        (leaves, _sum_of_squares, {"norm", "rms", "ratio"}),
-        (others or [], _sum_of_squares, {"ratio"}),
-        (leaves, _largest, {"max"}),
-    )
-    measured = [
-        jnp.stack([function(x) for x in arrays])[None] if users.intersection(statistics) else zeros
-        for arrays, function, users in rows
-    ]
-    if "nonfinite" in statistics:
-        counts = [replicated(_count_nonfinite, x) for x in leaves]
-        halves = _halves(jax.tree.map(lambda *x: jnp.stack(x), *counts))
-    else:
-        halves = (zeros[0], zeros[0])
-    return jnp.concatenate([*measured, jnp.stack(halves)])
-
-
-def _sum_of_squares(x: Array) -> jax.Array:
-    x = jnp.abs(x) if jnp.iscomplexobj(x) else x
-    x = floats(x)
-    return jnp.sum(x * x).astype(np.float32)
-
-
-def _count_nonfinite(x: Array) -> Wide:
-    def count(total: Wide, piece: Array) -> Wide:
-        piece = piece if jnp.iscomplexobj(piece) else floats(piece)
-        # A sum of all axes might overflow.
-        axes = tuple(range(1, piece.ndim)) if piece.size >= 2**32 else None
-        found = jnp.sum(~jnp.isfinite(piece), axes, dtype=np.uint32)
-        return total + WideInt.of(found.reshape(-1)).sum()
-
-    squares = _sum_of_squares(x)
-    zero = WideInt.of(jnp.zeros_like(squares, np.uint32))
-    if not on_cpu(x):
-        return count(zero, x)
-    # On a CPU, counting takes several times as long as seeing from a finite sum of squares that there are none.
-    return lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
-
-
-def _halves(counts: WideInt) -> tuple[Array, Array]:
+def halves(counts: Wide) -> tuple[Array, Array]:
     """Return the lower 16 bits of counts and the rest as float32, exactly up to 2**40."""
     upper = (counts.low >> 16 & 0xFFFF) | counts.high << 16
     return (counts.low & 0xFFFF).astype(np.float32), upper.astype(np.float32)
 
 
 def _joined(lower: Array, upper: Array) -> WideInt:
-    """Return the counts of which :func:`_halves` returns the halves."""
+    """Return the counts of which :func:`halves` returns the halves."""
     lower, upper = lower.astype(np.int32), upper.astype(np.int32)
     return WideInt(upper >> 16, (upper & 0xFFFF) << 16 | lower)
-
-
-def _largest(x: Array) -> jax.Array:
-    x = floats(jnp.abs(x) if jnp.iscomplexobj(x) else x)
-    if not x.size:
-        return jnp.zeros((), np.float32)
-    # Not max(abs(x)): a histogram of the same leaf computes its minimum and maximum anyway.
-    return jnp.maximum(jnp.abs(x.min()), jnp.abs(x.max())).astype(np.float32)
