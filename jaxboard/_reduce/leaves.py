@@ -116,7 +116,7 @@ def _norms_of(buckets: Buckets) -> jax.Array:
     low, high, _, _, squares = buckets
     nan, infinite = count_nonfinite(buckets)
     largest = jnp.where(low <= high, jnp.maximum(jnp.abs(low), jnp.abs(high)), 0)
-    # What the sum and the maximum of all elements would be.
+    # The sum and the maximum of all elements would be these.
     beyond = jnp.where(nan > 0, np.nan, np.inf)
     squares, largest = (jnp.where(nan + infinite > 0, beyond, x) for x in (squares, largest))
     zero = jnp.zeros_like(nan)  # the counts are unsigned

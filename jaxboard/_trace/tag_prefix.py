@@ -1,4 +1,4 @@
-"""What open blocks add to reports, separately for each thread, asyncio task and generator.
+"""The additions of open blocks to reports, separately for each thread, asyncio task and generator.
 
 A scope is a prefix of tags; a child run is the target of reports that JAX traces. A context variable holds the open
 blocks: each task has its own copy.
