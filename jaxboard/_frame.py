@@ -344,3 +344,40 @@ class Observation:
     def nbytes(self) -> int:
         """The size of the accumulator in bytes."""
         return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))
+
+
+class Number:
+    """A number reported from plain Python: one value of a point that may receive more.
+
+    It has no accumulator. The flusher starts those of many numbers in one operation.
+
+    Attributes:
+        spec: the report.
+        value: a NumPy scalar, or an array of rank 0 on a device, which may not be computed yet.
+        step: see :class:`Observation`.
+        wall_time: see :class:`Observation`.
+        explicit_step: see :class:`Observation`.
+    """
+
+    __slots__ = ("explicit_step", "spec", "step", "value", "wall_time")
+
+    nbytes = 8
+    """The largest size of the value in bytes."""
+
+    def __init__(
+        self,
+        spec: ReportSpec,
+        value: jax.Array | np.generic,
+        step: int,
+        wall_time: float,
+        explicit_step: bool,
+    ):
+        self.spec = spec
+        self.value = value
+        self.step = step
+        self.wall_time = wall_time
+        self.explicit_step = explicit_step
+
+    def wait(self) -> None:
+        """Wait for the device, and raise what the computation raised."""
+        jax.block_until_ready(self.value)

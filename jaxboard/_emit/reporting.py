@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _compat
-from jaxboard._emit import arguments, conversion
-from jaxboard._frame import Composite, Observation, ReportSpec
+from jaxboard._emit import arguments, conversion, device_numbers
+from jaxboard._frame import Composite, Number, Observation, ReportSpec
 from jaxboard._host.channel import Channel, active, named_target
 from jaxboard._host.clipping import CLIPPED
 from jaxboard._log import warn
@@ -59,14 +60,14 @@ def report_array(
     """
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
-    lanes = arguments.initial_lanes(tag, runs)
     surroundings = context.current()
+    lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
     if surroundings.silent:
         return
     array = check(tag, value)
     full_tag = surroundings.scope + tag
-    spec = ReportSpec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
+    spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
     if cadence in surroundings.muted and not spec.windowed:
         return
     array = conversion.widened(array)
@@ -84,6 +85,12 @@ def report_array(
     report(spec, *(x if x is None else jnp.asarray(_fit_64_bits(x)) for x in operands))
 
 
+@functools.lru_cache(maxsize=4096)
+def _spec(*fields: Any) -> ReportSpec:
+    # Making and hashing one takes microseconds, and the reports of a loop have few different ones.
+    return ReportSpec(*fields)
+
+
 def _max_step() -> int:
     """Return the largest step that compiled code can carry: of 32 bits, or of 64 under ``jax_enable_x64``."""
     return int(np.iinfo(jax.dtypes.canonicalize_dtype(np.int64)).max)
@@ -98,6 +105,11 @@ def _report_to_run(
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
         return
     if not spec.windowed and not is_due(channel, step, spec.every):
+        return
+    if spec.kind is Kind.SCALAR and count is None and not isinstance(step, jax.Array):
+        at = channel.current if step is None else step
+        number = array[()] if isinstance(array, np.ndarray) else device_numbers.kept(array)
+        channel.put(Number(spec, number, at, time.time(), step is not None))
         return
     if isinstance(array, jax.Array) and isinstance(step, int) and step > _max_step():
         with jax.transfer_guard_device_to_host("allow"):
@@ -165,7 +177,7 @@ def report_record(
 
 def is_due(channel: Channel, step: Step | None, every: int) -> bool:
     """Return whether a report is due. A step on a device counts as due: reading it would block."""
-    if isinstance(step, jax.Array):
+    if every == 1 or isinstance(step, jax.Array):
         return True
     return (channel.current if step is None else int(step)) % every == 0
 

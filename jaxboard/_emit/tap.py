@@ -52,8 +52,8 @@ def tap(
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
-    lanes = arguments.initial_lanes(tag, runs)
     surroundings = context.current()
+    lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
     kind = Composite.STACK if reduce == "stack" else Kind.SCALAR
     target = named_target() or surroundings.target

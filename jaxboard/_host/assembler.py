@@ -14,19 +14,21 @@ from jaxboard._frame import (
     Frame,
     FrameBatch,
     LoopChunk,
+    Number,
     Observation,
     ReportSpec,
     Slot,
 )
 from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
-from jaxboard._host.complete_points import Assembled, Point, make_point
+from jaxboard._host.complete_points import Assembled, NormsPoint, Point, make_point
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
+from jaxboard._host.series import as_observation, find_series
 from jaxboard._reduce import State, WideInt, is_positive, reducer
-from jaxboard.records import Kind, Scalars
+from jaxboard.records import Kind, Record, Scalars
 
 
 class _LoopProgress(NamedTuple):
@@ -82,6 +84,7 @@ class Assembler:
             self._missing_steps.observe(items)
         records: list[Point] = []
         values: list[_OpenValue] = []
+        numbers: list[tuple[int, Number]] = []
         batches: list[tuple[int, FrameBatch]] = []
         # By identity: frames of one program share their plan, and hashing a plan takes microseconds.
         groups: dict[tuple[int, bool], tuple[int, list[FrameBatch]]] = {}
@@ -93,6 +96,9 @@ class Assembler:
             elif isinstance(item, FrameBatch):
                 group = groups.setdefault((id(item.plan), item.open), (position, []))
                 group[1].append(item)
+            elif isinstance(item, Number):
+                numbers.append((position, item))
+                reached = reached if item.explicit_step else max(reached, item.step)
             elif isinstance(item, Observation):
                 values.append(_OpenValue(position, item, item.explicit_step))
                 reached = reached if item.explicit_step else max(reached, item.step)
@@ -106,16 +112,22 @@ class Assembler:
             reached = max(reached, int(batch.steps.max()))
             points += _complete_points(batch)
             values += _open_values(batch, position)
+        series, others = find_series(numbers, {value.observation.spec for value in values})
+        values += [
+            _OpenValue(position, as_observation(number), number.explicit_step)
+            for position, number in others
+        ]
         # In the order of reporting, which matters to some reducers, such as "last".
         values.sort(key=lambda value: (value.observation.wall_time, value.position))
         for value in values:
             points += self._points.add(value.observation, now=now, last=value.last)
+        for each in series:
+            points += self._points.add_series(each, now=now)
         points += self._points.complete_before(reached)
         # TensorBoard drops points whose step goes back.
-        single = [point for point in points if not isinstance(point, Scalars)]
+        single, columns = _separate_columns(points)
         single.sort(key=lambda point: point.wall_time)
-        columns = _ordered_columns([point for point in points if isinstance(point, Scalars)])
-        return self._assembled([*records, *single, *columns])
+        return self._assembled([*records, *single, *_ordered_columns(columns)])
 
     def partial(self, unchanged_since: float) -> Assembled:
         """Return the incomplete points of single steps that have not changed since then.
@@ -149,6 +161,32 @@ def _has_more(chunk: LoopChunk, iterations: int) -> bool:
 
 
 # --- Columns. -------------------------------------------------------------------------------------
+
+
+def _separate_columns(points: list[Point]) -> tuple[list[Record | NormsPoint], list[Scalars]]:
+    """Separate single points from columns. A single point whose tag is in a column becomes a row, to be sorted in."""
+    tags = {
+        (point.run, tag) for point in points if isinstance(point, Scalars) for tag in point.tags
+    }
+    single: list[Record | NormsPoint] = []
+    columns: list[Scalars] = []
+    for point in points:
+        if isinstance(point, Scalars):
+            columns.append(point)
+        elif (
+            isinstance(point, Record)
+            and point.kind is Kind.SCALAR
+            and (point.run, point.tag) in tags
+        ):
+            columns.append(_as_row(point))
+        else:
+            single.append(point)
+    return single, columns
+
+
+def _as_row(point: Record) -> Scalars:
+    steps, wall_times = np.array([point.step], np.int64), np.array([point.wall_time])
+    return Scalars((point.tag,), steps, wall_times, np.array([[point.value]]), point.run)
 
 
 def _ordered_columns(columns: list[Scalars]) -> list[Scalars]:

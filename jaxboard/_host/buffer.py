@@ -11,13 +11,14 @@ import time
 from collections import deque
 from typing import Literal, TypeAlias
 
+import jax
 import numpy as np
 
-from jaxboard._frame import Frame, FrameBatch, Observation, Plan
+from jaxboard._frame import Frame, FrameBatch, Number, Observation, Plan
 from jaxboard._host.lost import LostReports
 from jaxboard.records import Record
 
-Item: TypeAlias = Frame | Observation | Record
+Item: TypeAlias = Frame | Number | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
@@ -131,10 +132,10 @@ class Buffer:
             True if everything is computed, False after the deadline.
         """
         with self._room:
-            frames = [item for item in self._items if isinstance(item, Frame)]
+            items = list(self._items)
         pause = _POLL_SECS / 64
-        for frame in frames:
-            while not _is_ready(frame):
+        for item in items:
+            while not _is_ready(item):
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
                 time.sleep(pause)
@@ -199,10 +200,10 @@ class Buffer:
                     return True
         return False
 
-    def _unready_head(self) -> Frame | None:
+    def _unready_head(self) -> Frame | Number | None:
         with self._room:
             head = self._items[0] if self._items else None
-        return head if isinstance(head, Frame) and not _is_ready(head) else None
+        return head if isinstance(head, Frame | Number) and not _is_ready(head) else None
 
     def _drop(self, item: Item) -> None:
         self._lost.add(count_reports(item), f"the buffer was full ({self._limits})")
@@ -232,11 +233,12 @@ def count_reports(item: Item | FrameBatch) -> int:
 
 
 def _is_ready(item: Item) -> bool:
-    if not isinstance(item, Frame):
-        return True
-    for array in item.arrays.values():
-        # A deleted array counts as ready; reading it raises. Its is_ready() must not be called: it
-        # crashes the process (jaxlib 0.10.2).
-        if not (isinstance(array, np.ndarray) or array.is_deleted() or array.is_ready()):
-            return False
-    return True
+    if isinstance(item, Number):
+        return _is_computed(item.value)
+    return not isinstance(item, Frame) or all(map(_is_computed, item.arrays.values()))
+
+
+def _is_computed(array: jax.Array | np.ndarray | np.generic) -> bool:
+    # A deleted array counts as computed; reading it raises. Its is_ready() must not be called: it
+    # crashes the process (jaxlib 0.10.2).
+    return isinstance(array, np.ndarray | np.generic) or array.is_deleted() or array.is_ready()

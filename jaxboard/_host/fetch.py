@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import jax
 import numpy as np
 
-from jaxboard._frame import Frame, FrameBatch, Observation
+from jaxboard._frame import Frame, FrameBatch, Number, Observation
 from jaxboard._host.buffer import Item
 from jaxboard.records import Record
 
-Fetched: TypeAlias = FrameBatch | Frame | Observation | Record
+Fetched: TypeAlias = FrameBatch | Frame | Number | Observation | Record
 """An item on the host. Consecutive frames of one plan are stacked to a batch. A frame that is a chunk of a loop
 stays a frame, with NumPy arrays."""
 
 
-def fetch(items: list[Item], on_failure: Callable[[Frame, Exception], None]) -> list[Fetched]:
+def fetch(
+    items: list[Item], on_failure: Callable[[Frame | Number, Exception], None]
+) -> list[Fetched]:
     """Return items with NumPy arrays instead of device arrays.
 
     Args:
-        items: frames, which are ready, and other items.
-        on_failure: called for each frame that cannot be read because its computation failed, with what it
+        items: frames and numbers, which are ready, and other items.
+        on_failure: called for each frame or number that cannot be read because its computation failed, with what it
             raised.
 
     Returns:
@@ -35,13 +37,13 @@ def fetch(items: list[Item], on_failure: Callable[[Frame, Exception], None]) -> 
     with jax.transfer_guard_device_to_host("allow"):
         _start_copies(items)
         for item in items:
-            if isinstance(item, Frame):
+            if isinstance(item, Frame | Number):
                 try:
                     _read(item)
                 except Exception as fault:
                     on_failure(item, fault)
                     continue
-                if item.plan.chunk is None:
+                if isinstance(item, Frame) and item.plan.chunk is None:
                     if frames and not _can_stack(frames[0], item):
                         fetched.append(FrameBatch.stack(frames))
                         frames = []
@@ -60,18 +62,30 @@ def _can_stack(a: Frame, b: Frame) -> bool:
     return a.plan is b.plan and a.open == b.open
 
 
-def _read(frame: Frame) -> None:
-    arrays = frame.arrays
-    for name in arrays:
-        arrays[name] = np.asarray(arrays[name])
+def _read(item: Frame | Number) -> None:
+    if isinstance(item, Frame):
+        arrays = item.arrays
+        for name in arrays:
+            arrays[name] = np.asarray(arrays[name])
+    elif not isinstance(item.value, np.generic):
+        item.value = np.asarray(item.value)[()]
 
 
 def _start_copies(items: list[Item]) -> None:
     """Start all transfers from an accelerator, so that they overlap. A CPU's arrays need no transfer."""
-    arrays = (a for item in items if isinstance(item, Frame) for a in item.arrays.values())
-    on_device = (array for array in arrays if not isinstance(array, np.ndarray))
     with contextlib.suppress(Exception):  # A failed computation raises when it is read.
-        for array in on_device:
+        for array in _device_arrays(items):
             if all(device.platform == "cpu" for device in array.devices()):
                 return
             array.copy_to_host_async()
+
+
+def _device_arrays(items: list[Item]) -> Iterator[jax.Array]:
+    for item in items:
+        if isinstance(item, Number):
+            if not isinstance(item.value, np.generic):
+                yield item.value
+        elif isinstance(item, Frame):
+            for array in item.arrays.values():
+                if not isinstance(array, np.ndarray):
+                    yield array
