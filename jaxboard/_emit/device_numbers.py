@@ -1,8 +1,9 @@
-"""Numbers on a device, as plain Python reports them: one number at a time, in a loop that must not wait."""
+"""Numbers on a device, as plain Python reports them: one at a time, in a loop that must not wait."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +19,26 @@ def kept(array: jax.Array) -> jax.Array | np.generic:
     """Return a number that stays readable if its array is donated later. This never waits.
 
     Args:
-        array: an array of rank 0 on a device, computed or not.
+        array: an array of rank 0 that is the same on all of its devices, computed or not.
 
     Returns:
-        The number if a CPU has computed it: reading it takes a microsecond. Otherwise a copy on the device. The
+        The number if a CPU has computed it: reading it takes a microsecond. Otherwise a copy on one device: the
         transfer from an accelerator takes longer than the copy, and the flusher does it.
+
+    Raises:
+        RuntimeError: the array was donated before.
     """
-    # is_ready() of a deleted array crashes the process (jaxlib 0.10.2); the copy raises.
-    if not array.is_deleted() and array.is_ready() and _is_on_cpu(array):
+    local = array.addressable_data(0)
+    (device,) = local.devices()
+    if device.platform == "cpu" and local.is_ready():
         with contextlib.suppress(Exception):  # Its computation failed; the flusher reports that.
-            return np.asarray(array)[()]
-    # One compiled program serves all scopes: JAX compiles for each context.
-    with context.enter(context.DEFAULT), _compat.unchecked():
-        return _copy(array)
+            return np.asarray(local)[()]
+    # One program serves all scopes, for each of which JAX would compile another. A mesh of the user's refuses arrays
+    # of other devices.
+    with context.enter(context.DEFAULT), jax.set_mesh(_mesh_of(device)), _compat.unchecked():
+        return _copy(local)
 
 
-def _is_on_cpu(array: jax.Array) -> bool:
-    return next(iter(array.devices())).platform == "cpu"
+@functools.cache
+def _mesh_of(device: jax.Device) -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array([device]), ("device",))

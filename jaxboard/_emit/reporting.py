@@ -106,9 +106,15 @@ def _report_to_run(
         return
     if not spec.windowed and not is_due(channel, step, spec.every):
         return
-    if spec.kind is Kind.SCALAR and count is None and not isinstance(step, jax.Array):
+    on_host = isinstance(array, np.ndarray)
+    if (
+        spec.kind is Kind.SCALAR
+        and count is None
+        and not isinstance(step, jax.Array)
+        and (on_host or array.is_fully_replicated)
+    ):
         at = channel.current if step is None else step
-        number = array[()] if isinstance(array, np.ndarray) else device_numbers.kept(array)
+        number = array[()] if on_host else device_numbers.kept(array)
         channel.put(Number(spec, number, at, time.time(), step is not None))
         return
     if isinstance(array, jax.Array) and isinstance(step, int) and step > _max_step():
