@@ -26,6 +26,8 @@ _OVERHEAD = 1024
 
 _POLL_SECS = 0.002
 
+_ON_HOST = (np.ndarray, np.generic)
+
 
 class Buffer:
     """Holds reports in the order in which they were made.
@@ -132,7 +134,7 @@ class Buffer:
             True if everything is computed, False after the deadline.
         """
         with self._room:
-            items = list(self._items)
+            items = self._items.copy()  # Other threads append without the lock.
         pause = _POLL_SECS / 64
         for item in items:
             while not _is_ready(item):
@@ -235,10 +237,14 @@ def count_reports(item: Item | FrameBatch) -> int:
 def _is_ready(item: Item) -> bool:
     if isinstance(item, Number):
         return _is_computed(item.value)
-    return not isinstance(item, Frame) or all(map(_is_computed, item.arrays.values()))
+    if isinstance(item, Frame):
+        for array in item.arrays.values():
+            if not _is_computed(array):
+                return False
+    return True
 
 
 def _is_computed(array: jax.Array | np.ndarray | np.generic) -> bool:
     # A deleted array counts as computed; reading it raises. Its is_ready() must not be called: it
     # crashes the process (jaxlib 0.10.2).
-    return isinstance(array, np.ndarray | np.generic) or array.is_deleted() or array.is_ready()
+    return isinstance(array, _ON_HOST) or array.is_deleted() or array.is_ready()

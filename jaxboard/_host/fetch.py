@@ -18,18 +18,15 @@ Fetched: TypeAlias = FrameBatch | Frame | Number | Observation | Record
 stays a frame, with NumPy arrays."""
 
 
-def fetch(
-    items: list[Item], on_failure: Callable[[Frame | Number, Exception], None]
-) -> list[Fetched]:
+def fetch(items: list[Item], on_failure: Callable[[Item, Exception], None]) -> list[Fetched]:
     """Return items with NumPy arrays instead of device arrays.
 
     Args:
         items: frames and numbers, which are ready, and other items.
-        on_failure: called for each frame or number that cannot be read because its computation failed, with what it
-            raised.
+        on_failure: called for each item that cannot be read because its computation failed, with what it raised.
 
     Returns:
-        The items that can be read, in order.
+        The items that can be read. Frames and other items except numbers are in order, and so are numbers.
     """
     fetched: list[Fetched] = []
     frames: list[Frame] = []
@@ -37,19 +34,19 @@ def fetch(
     with jax.transfer_guard_device_to_host("allow"):
         _start_copies(items)
         for item in items:
-            if isinstance(item, Frame | Number):
-                try:
-                    _read(item)
-                except Exception as fault:
-                    on_failure(item, fault)
-                    continue
-                if isinstance(item, Frame) and item.plan.chunk is None:
-                    if frames and not _can_stack(frames[0], item):
-                        fetched.append(FrameBatch.stack(frames))
-                        frames = []
-                    frames.append(item)
-                    continue
-            if frames:
+            try:
+                _read(item)
+            except Exception as fault:
+                on_failure(item, fault)
+                continue
+            if isinstance(item, Frame) and item.plan.chunk is None:
+                if frames and not _can_stack(frames[0], item):
+                    fetched.append(FrameBatch.stack(frames))
+                    frames = []
+                frames.append(item)
+                continue
+            # A number that a loop reports beside each step must not divide the frames.
+            if frames and not isinstance(item, Number):
                 fetched.append(FrameBatch.stack(frames))
                 frames = []
             fetched.append(item)
@@ -62,12 +59,12 @@ def _can_stack(a: Frame, b: Frame) -> bool:
     return a.plan is b.plan and a.open == b.open
 
 
-def _read(item: Frame | Number) -> None:
+def _read(item: Item) -> None:
     if isinstance(item, Frame):
         arrays = item.arrays
         for name in arrays:
             arrays[name] = np.asarray(arrays[name])
-    elif not isinstance(item.value, np.generic):
+    elif isinstance(item, Number) and not isinstance(item.value, np.generic):
         item.value = np.asarray(item.value)[()]
 
 

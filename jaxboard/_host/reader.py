@@ -91,7 +91,7 @@ class BufferReader:
         except BaseException as fault:
             self.lose(piece, fault)
 
-    def _lose_uncomputed(self, item: Frame | Number, fault: Exception) -> None:
+    def _lose_uncomputed(self, item: Item, fault: Exception) -> None:
         reason = f"computing them failed: {describe(fault)}"
         self._lost.add(count_reports(item), reason, fault)
         self._lost.log_once(
