@@ -1,15 +1,14 @@
 """The cost of one scalar in a plain Python loop, by method.
 
-Each method logs one scalar per step, as its documentation shows it: a Python float, a device array that is ready,
-and a device array that the device has not computed yet. Every array is logged once: JAX keeps the number that a
-first read has fetched. Rounds alternate between the methods, so that other load on the machine affects all of them
-alike. The tables show medians over the rounds, of the times and of the ratios within a round.
+Each method logs one scalar per step: a Python float, a device array that is computed, and one that is not. Every array
+is logged once, since JAX keeps the number that a first read has fetched. Rounds alternate between the methods, so that
+other load on the machine affects all of them alike. The tables show medians over the rounds, of the times and of the
+ratios within a round. ``CPU`` is the processor time of the whole process per scalar, with background threads and the
+writing of the files.
 
-``CPU`` is the processor time of the whole process per scalar, background threads and the writing of the files
-included.
-
-All methods but jaxboard read the array with ``float()``, which waits for the device. Where the array is not ready,
-they are therefore left out: their time would be that of the computation.
+Methods other than jaxboard read the array with ``float()``, which waits for the device. They are not measured with an
+array that is not computed; jaxboard's time is compared with theirs for a computed one. Few such arrays are logged in a
+round: JAX has at most 32 computations in flight, and each of them is copied.
 
     python benchmarks/plain_loop.py --rounds 15
 """
@@ -17,41 +16,38 @@ they are therefore left out: their time would be that of the computation.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import gc
 import os
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from peers import BASE, Peer, open_peers
 
 import jaxboard as jb
 
 Values = Sequence[Any]
-"""The scalars of one round: floats, or device arrays."""
+"""The scalars of one round: floats or device arrays."""
 
 
 class Method(NamedTuple):
     """A way to log scalars.
 
     Attributes:
-        log: logs these values, one per step, from this step on.
-        flush: waits until everything is written.
+        log: logs these values, one per step, from a step on.
+        flush: waits until everything is in the file.
     """
 
     log: Callable[[Values, int], None]
     flush: Callable[[], object]
 
 
-# --- The methods ----------------------------------------------------------------------------------
-
-
-def jaxboard(run: jb.Run) -> Method:
+def step_of_run(run: jb.Run) -> Method:
     def log(values: Values, first: int) -> None:
         for run.step, value in enumerate(values, first):
             jb.scalar("loss", value)
@@ -59,7 +55,7 @@ def jaxboard(run: jb.Run) -> Method:
     return Method(log, run.flush)
 
 
-def jaxboard_with_step(run: jb.Run) -> Method:
+def step_argument(run: jb.Run) -> Method:
     def log(values: Values, first: int) -> None:
         for step, value in enumerate(values, first):
             jb.scalar("loss with step", value, step=step)
@@ -67,84 +63,12 @@ def jaxboard_with_step(run: jb.Run) -> Method:
     return Method(log, run.flush)
 
 
-def tensorboardx(folder: str) -> Method:
-    from tensorboardX import SummaryWriter
-
-    writer = SummaryWriter(folder)
-
+def read_and_log(peer: Peer) -> Method:
     def log(values: Values, first: int) -> None:
         for step, value in enumerate(values, first):
-            writer.add_scalar("loss", float(value), step)
+            peer.log(step, {"loss": float(value)})
 
-    return Method(log, writer.flush)
-
-
-def torch_summary_writer(folder: str) -> Method:
-    from torch.utils.tensorboard import SummaryWriter  # pyright: ignore
-
-    writer = SummaryWriter(folder)
-
-    def log(values: Values, first: int) -> None:
-        for step, value in enumerate(values, first):
-            writer.add_scalar("loss", float(value), step)
-
-    return Method(log, writer.flush)
-
-
-def tf_summary(folder: str) -> Method:
-    import tensorflow as tf
-
-    writer = tf.summary.create_file_writer(folder)
-
-    def log(values: Values, first: int) -> None:
-        with writer.as_default():
-            for step, value in enumerate(values, first):
-                tf.summary.scalar("loss", float(value), step=step)
-
-    return Method(log, writer.flush)
-
-
-def flax_summary_writer(folder: str) -> Method:
-    from flax.metrics.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(folder, auto_flush=False)
-
-    def log(values: Values, first: int) -> None:
-        for step, value in enumerate(values, first):
-            writer.scalar("loss", float(value), step)
-
-    return Method(log, writer.flush)
-
-
-def clu_metric_writer(folder: str) -> Method:
-    from clu import metric_writers  # pyright: ignore
-
-    writer = metric_writers.SummaryWriter(folder)
-
-    def log(values: Values, first: int) -> None:
-        for step, value in enumerate(values, first):
-            writer.write_scalars(step, {"loss": float(value)})
-
-    return Method(log, writer.flush)
-
-
-PEERS: dict[str, Callable[[str], Method]] = {
-    "tensorboardX": tensorboardx,
-    "torch SummaryWriter": torch_summary_writer,
-    "tf.summary.scalar": tf_summary,
-    "Flax SummaryWriter": flax_summary_writer,
-    "CLU metric_writers": clu_metric_writer,
-}
-BASE = "tensorboardX"
-
-
-# --- The values -----------------------------------------------------------------------------------
-
-
-@jax.jit
-def slow(x: jax.Array) -> jax.Array:
-    """Return a number after about half a second."""
-    return jax.lax.fori_loop(0, 500, lambda _, x: jnp.tanh(x @ x), x)[0, 0]
+    return Method(log, peer.flush)
 
 
 @jax.jit
@@ -152,28 +76,34 @@ def add(x: jax.Array, y: float) -> jax.Array:
     return x + y
 
 
-def floats(count: int) -> Values:
-    return [i / 7 for i in range(count)]
+@jax.jit
+def late(x: jax.Array) -> list[jax.Array]:
+    """Return a few numbers after about 0.1 s."""
+    busy = jnp.full((300, 300), 0.01) + x
+    busy = jax.lax.fori_loop(0, 200, lambda _, b: jnp.tanh(b @ b), busy)
+    return [busy[0, i] for i in range(20)]
 
 
-def ready_arrays(count: int) -> Values:
-    zero = jnp.zeros(())
-    return jax.block_until_ready([add(zero, number) for number in floats(count)])
+class Case(NamedTuple):
+    """A kind of value.
+
+    Attributes:
+        make: returns values for one round.
+        is_ready: whether they can be read without waiting.
+    """
+
+    make: Callable[[int], Values]
+    is_ready: bool = True
 
 
-def unready_arrays(count: int) -> Values:
-    late = slow(jnp.full((400, 400), 0.01))
-    return [add(late, number) for number in floats(count)]
-
-
-CASES: dict[str, Callable[[int], Values]] = {
-    "a Python float": floats,
-    "a device array, ready": ready_arrays,
-    "a device array, not ready": unready_arrays,
+COMPUTED = "a device array, computed"
+CASES = {
+    "a Python float": Case(lambda count: [i / 7 for i in range(count)]),
+    COMPUTED: Case(
+        lambda count: jax.block_until_ready([add(jnp.float32(0), i / 7) for i in range(count)])
+    ),
+    "a device array, not computed": Case(lambda _: late(jnp.float32(0)), is_ready=False),
 }
-
-
-# --- The measurement ------------------------------------------------------------------------------
 
 
 class Times(NamedTuple):
@@ -188,55 +118,36 @@ def measure(method: Method, values: Values, first: int) -> Times:
     cpu, start = time.process_time(), time.perf_counter()
     method.log(values, first)
     elapsed = time.perf_counter() - start
-    if isinstance(values[-1], jax.Array) and not values[-1].is_ready():
-        cpu = float("nan")  # The processor also computes the arrays.
     method.flush()
     return Times(elapsed / len(values), (time.process_time() - cpu) / len(values))
 
 
-def compare(
-    case: str, methods: dict[str, Method], bases: dict[str, list[float]], calls: int, rounds: int
-) -> None:
-    make_values = CASES[case]
+def measure_all(
+    case: Case, methods: dict[str, Method], calls: int, rounds: int
+) -> dict[str, list[Times]]:
     names = list(methods)
     times: dict[str, list[Times]] = {name: [] for name in names}
     for n in range(-1, rounds):  # The first round warms up.
         for name in names[n % len(names) :] + names[: n % len(names)]:
-            values = make_values(calls)
-            if make_values is unready_arrays and values[-1].is_ready():
-                raise SystemExit("the arrays are ready too early: reduce --calls")
+            values = case.make(calls)
             measured = measure(methods[name], values, (n + 1) * calls)
-            jax.block_until_ready(values)
             if n >= 0:
                 times[name].append(measured)
-    if BASE in times:
-        bases[case] = [each.loop for each in times[BASE]]
-    base = bases.get(case) or bases.get("a device array, ready")
-    print(f"\n{case}\n")
-    print(f"| {'':21} | µs per call | to {BASE} | lowest to highest | CPU, µs |")
-    print("| --- | ---: | ---: | ---: | ---: |")
+    return times
+
+
+def print_table(title: str, times: dict[str, list[Times]], base: list[float], cpu: bool) -> None:
+    last = "CPU, µs" if cpu else ""
+    print(f"\n{title}\n\n| {'':19} | µs per call | to {BASE} | lowest to highest | {last} |")
+    print(f"| --- | ---: | ---: | ---: | {'---:' if cpu else '---'} |")
     for name, measured in times.items():
-        ratios = [each.loop / b for each, b in zip(measured, base or [float("nan")] * rounds, strict=True)]
-        cpu = statistics.median(each.cpu for each in measured) * 1e6
+        ratios = [each.loop / b for each, b in zip(measured, base, strict=True)]
+        loop, in_all = (statistics.median(column) * 1e6 for column in zip(*measured, strict=True))
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(
-            f"| {name:21} | {statistics.median(each.loop for each in measured) * 1e6:11.1f} "
-            f"| {statistics.median(ratios):7.2f} | {min(ratios):.2f} to {max(ratios):.2f} "
-            f"| {'' if cpu != cpu else f'{cpu:.1f}'} |"
+            f"| {name:19} | {loop:11.1f} | {statistics.median(ratios):15.2f} | {spread:>17} "
+            f"| {f'{in_all:7.1f}' if cpu else ''} |"
         )
-
-
-@contextlib.contextmanager
-def all_methods(folder: str) -> Iterator[dict[str, Method]]:
-    with jb.Run(os.path.join(folder, "jaxboard")) as run:
-        jb.scalar("ready", 0.0)
-        run.flush()  # TensorFlow is imported by now.
-        methods = {"jaxboard": jaxboard(run), "jaxboard, step=": jaxboard_with_step(run)}
-        for name, make in PEERS.items():
-            try:
-                methods[name] = make(os.path.join(folder, name.replace(" ", "_")))
-            except ImportError as error:
-                print(f"{name} is left out: {error}")
-        yield methods
 
 
 def main() -> None:
@@ -250,11 +161,16 @@ def main() -> None:
         f"{options.calls} calls"
     )
     bases: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder, all_methods(folder) as methods:
-        for case in CASES:
-            own = {name: each for name, each in methods.items() if name.startswith("jaxboard")}
-            compared = own if CASES[case] is unready_arrays else methods
-            compare(case, compared, bases, options.calls, options.rounds)
+    with tempfile.TemporaryDirectory() as folder, jb.Run(os.path.join(folder, "jaxboard")) as run:
+        jb.scalar("ready", 0.0, step=0)
+        run.flush()  # The event file is open.
+        own = {"jaxboard": step_of_run(run), "jaxboard, step=": step_argument(run)}
+        peers = {name: read_and_log(peer) for name, peer in open_peers(folder).items()}
+        for title, case in CASES.items():
+            methods = {**own, **peers} if case.is_ready else own
+            times = measure_all(case, methods, options.calls, options.rounds)
+            bases[title] = [each.loop for each in times.get(BASE, [])]
+            print_table(title, times, bases[title] or bases[COMPUTED], cpu=case.is_ready)
 
 
 if __name__ == "__main__":

@@ -354,12 +354,13 @@ class Number:
     Attributes:
         spec: the report.
         value: a NumPy scalar, or an array of rank 0 on a device, which may not be computed yet.
+        weight: its weight, of rank 0 and on the host; None for a weight of 1.
         step: see :class:`Observation`.
         wall_time: see :class:`Observation`.
         explicit_step: see :class:`Observation`.
     """
 
-    __slots__ = ("explicit_step", "spec", "step", "value", "wall_time")
+    __slots__ = ("explicit_step", "spec", "step", "value", "wall_time", "weight")
 
     nbytes = 8
     """The largest size of the value in bytes."""
@@ -368,12 +369,14 @@ class Number:
         self,
         spec: ReportSpec,
         value: jax.Array | np.generic,
+        weight: np.ndarray | None,
         step: int,
         wall_time: float,
         explicit_step: bool,
     ):
         self.spec = spec
         self.value = value
+        self.weight = weight
         self.step = step
         self.wall_time = wall_time
         self.explicit_step = explicit_step

@@ -109,13 +109,13 @@ def _report_to_run(
     on_host = isinstance(array, np.ndarray)
     if (
         spec.kind is Kind.SCALAR
-        and count is None
+        and not isinstance(count, jax.Array)
         and not isinstance(step, jax.Array)
         and (on_host or array.is_fully_replicated)
     ):
         at = channel.current if step is None else step
         number = array[()] if on_host else device_numbers.kept(array)
-        channel.put(Number(spec, number, at, time.time(), step is not None))
+        channel.put(Number(spec, number, count, at, time.time(), step is not None))
         return
     if isinstance(array, jax.Array) and isinstance(step, int) and step > _max_step():
         with jax.transfer_guard_device_to_host("allow"):

@@ -22,7 +22,7 @@ _FEWEST = 8
 
 
 class Series(NamedTuple):
-    """Numbers of one report in the order of reporting, with each step different from the one before.
+    """Numbers of one report without weights, in the order of reporting, with each step different from the one before.
 
     Numbers with an explicit step may have equal steps: each makes a point of its own.
     """
@@ -85,6 +85,8 @@ def _as_series(spec: ReportSpec, group: list[tuple[int, Number]]) -> Series | No
         return None
     numbers = [number for _, number in group]
     numbers.sort(key=operator.attrgetter("wall_time"))
+    if any(number.weight is not None for number in numbers):
+        return None
     if len({(type(number.value), number.explicit_step) for number in numbers}) > 1:
         return None
     pairs = itertools.pairwise(numbers)
@@ -96,5 +98,5 @@ def _as_series(spec: ReportSpec, group: list[tuple[int, Number]]) -> Series | No
 def as_observation(number: Number) -> Observation:
     """Return a number with its accumulator."""
     spec = number.spec
-    state = reducer(spec).start(np.asarray(number.value), None, spec.rank)
+    state = reducer(spec).start(np.asarray(number.value), number.weight, spec.rank)
     return Observation(spec, state, number.step, number.wall_time, number.explicit_step)

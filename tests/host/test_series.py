@@ -7,9 +7,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxboard._frame import Entry, FrameBatch, Number, Observation, Plan, ReportSpec, Slot
+from jaxboard._frame import Entry, FrameBatch, Number, Plan, ReportSpec, Slot
 from jaxboard._host.assembler import Assembler
-from jaxboard._reduce import REDUCTIONS, reducer
+from jaxboard._reduce import REDUCTIONS
 from jaxboard.records import Kind, Scalars, records
 
 LOSS = ReportSpec(Kind.SCALAR, "loss", "mean")
@@ -17,7 +17,7 @@ LOSS = ReportSpec(Kind.SCALAR, "loss", "mean")
 
 def numbers(values, steps, spec=LOSS, *, explicit=False, since=1000.0):
     return [
-        Number(spec, value, step, since + i, explicit)
+        Number(spec, value, None, step, since + i, explicit)
         for i, (value, step) in enumerate(zip(values, steps, strict=True))
     ]
 
@@ -109,8 +109,7 @@ def test_steps_that_go_back():
 
 def test_numbers_and_weighted_values_of_one_step_merge():
     """A weighted value merges with the numbers of its step, which then are no column."""
-    state = reducer(LOSS).start(np.array(8.0), np.array(3.0), 0)
-    weighted = Observation(LOSS, state, 4, 1004.5)
+    weighted = Number(LOSS, np.float64(8), np.array(3.0), 4, 1004.5, False)
     items = [*numbers(np.arange(10.0), range(10)), weighted]
     points = [(step, float(step)) for step in range(10)]
     points[4] = (4, (4 + 3 * 8) / 4)
@@ -128,7 +127,7 @@ def test_numbers_of_different_types():
 def test_the_steps_of_a_tag_ascend():
     """A point that another tag completes comes after the column of its own tag."""
     other = ReportSpec(Kind.SCALAR, "epoch", "mean")
-    items = [*numbers(np.arange(10.0), range(10)), Number(other, np.float64(1), 10, 1010.0, False)]
+    items = [*numbers(np.arange(10.0), range(10)), Number(other, np.float64(1), None, 10, 1010.0, False)]
     batch = Assembler().assemble(items, 0.0).batch
     assert seen(records(batch)) == loss_points(*((step, float(step)) for step in range(10)))
 
