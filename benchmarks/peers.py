@@ -34,7 +34,7 @@ def tensorboardx(folder: str) -> Peer:
 
 
 def torch_writer(folder: str) -> Peer:
-    from torch.utils.tensorboard import SummaryWriter  # pyright: ignore
+    from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportMissingImports]
 
     writer = SummaryWriter(folder)
 
@@ -71,7 +71,7 @@ def flax_writer(folder: str) -> Peer:
 
 
 def clu_writer(folder: str) -> Peer:
-    from clu import metric_writers  # pyright: ignore
+    from clu import metric_writers  # pyright: ignore[reportMissingImports]
 
     writer = metric_writers.SummaryWriter(folder)
     return Peer(writer.write_scalars, writer.flush)

@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -22,13 +22,15 @@ from jaxboard.records import Kind
 
 
 class Composite(enum.Enum):
-    """Reports whose reduced value becomes several scalars. Sinks receive those, never the value itself.
+    """Reports whose reduced value becomes several points. Sinks receive those, never the value itself.
 
     Attributes:
+        LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
+    LEAF_HISTOGRAMS = "leaf histograms"
     NORMS = "norms"
     STACK = "stack"
 
@@ -214,7 +216,8 @@ class Frame:
         arrays: dtype name -> vector: device arrays, which may not be computed yet, or NumPy arrays.
         step: the step of the call; None if the program computed it (see :attr:`Plan.step`).
         wall_time: the time of the call, in seconds since the epoch.
-        open: whether the step may receive more values, as the step of an evaluation may.
+        open: whether the step may receive more values, as the step of an evaluation may, or one that the user
+            computes.
     """
 
     __slots__ = ("arrays", "open", "plan", "step", "wall_time")
@@ -302,6 +305,12 @@ class FrameBatch:
         walls = np.concatenate([batch.wall_times for batch in batches])
         return cls(first.plan, arrays, steps, walls, first.open)
 
+    def rows(self, selected: np.ndarray, *, open: bool) -> FrameBatch:  # noqa: A002 (see Frame)
+        """Return the frames that ``selected``, bool[N], selects."""
+        arrays = {name: array[selected] for name, array in self.arrays.items()}
+        steps, wall_times = self.steps[selected], self.wall_times[selected]
+        return FrameBatch(self.plan, arrays, steps, wall_times, open)
+
     @classmethod
     def from_chunk(cls, frame: Frame, slot: Slot, since: float) -> FrameBatch | None:
         """Return the iterations of a loop chunk, or None if none of them ran.
@@ -346,6 +355,7 @@ class Observation:
         return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Number:
     """A number reported from plain Python: one value of a point that may receive more.
 
@@ -358,28 +368,16 @@ class Number:
         step: see :class:`Observation`.
         wall_time: see :class:`Observation`.
         explicit_step: see :class:`Observation`.
+        nbytes: the largest size of the value in bytes.
     """
 
-    __slots__ = ("explicit_step", "spec", "step", "value", "wall_time", "weight")
-
-    nbytes = 8
-    """The largest size of the value in bytes."""
-
-    def __init__(
-        self,
-        spec: ReportSpec,
-        value: jax.Array | np.generic,
-        weight: np.ndarray | None,
-        step: int,
-        wall_time: float,
-        explicit_step: bool,
-    ):
-        self.spec = spec
-        self.value = value
-        self.weight = weight
-        self.step = step
-        self.wall_time = wall_time
-        self.explicit_step = explicit_step
+    spec: ReportSpec
+    value: jax.Array | np.generic
+    weight: np.ndarray | None
+    step: int
+    wall_time: float
+    explicit_step: bool
+    nbytes: ClassVar[int] = 8
 
     def wait(self) -> None:
         """Wait for the device, and raise what the computation raised."""

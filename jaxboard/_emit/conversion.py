@@ -16,7 +16,9 @@ from jaxboard._types import Array, Reportable
 _PLAIN = (float, int, np.generic)
 """Types that NumPy converts directly."""
 
-_COMMON = frozenset(map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "?")))
+_COMMON = frozenset(
+    map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "?"))
+)
 """Dtypes that need no closer look."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Hashable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +30,11 @@ def kept(array: jax.Array) -> jax.Array | np.generic:
     Raises:
         RuntimeError: the array was donated before.
     """
-    local = array.addressable_data(0)
+    local: Any = array.addressable_data(0)
     (device,) = local.devices()
     if device.platform == "cpu" and local.is_ready():
         with contextlib.suppress(Exception):  # Its computation failed; the flusher reports that.
-            return np.asarray(local)[()]
+            return cast("np.generic", np.asarray(local)[()])
     # One program serves all scopes, for each of which JAX would compile another. A mesh of the user's refuses arrays
     # of other devices.
     with context.enter(context.DEFAULT), jax.set_mesh(_mesh_of(device)), _compat.unchecked():
@@ -40,5 +42,5 @@ def kept(array: jax.Array) -> jax.Array | np.generic:
 
 
 @functools.cache
-def _mesh_of(device: jax.Device) -> jax.sharding.Mesh:
+def _mesh_of(device: Hashable) -> jax.sharding.Mesh:
     return jax.sharding.Mesh(np.array([device]), ("device",))

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -68,8 +68,6 @@ def report_array(
     array = check(tag, value)
     full_tag = surroundings.scope + tag
     spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
-    if cadence in surroundings.muted and not spec.windowed:
-        return
     array = conversion.widened(array)
     own_step = None if step is None else arguments.as_step(tag, step)
     count = conversion.as_weight(tag, weight, where)
@@ -114,7 +112,7 @@ def _report_to_run(
         and (on_host or array.is_fully_replicated)
     ):
         at = channel.current if step is None else step
-        number = array[()] if on_host else device_numbers.kept(array)
+        number = cast("np.generic", array[()]) if on_host else device_numbers.kept(array)
         channel.put(Number(spec, number, count, at, time.time(), step is not None))
         return
     if isinstance(array, jax.Array) and isinstance(step, int) and step > _max_step():

@@ -21,14 +21,16 @@ from jaxboard._frame import (
 )
 from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
-from jaxboard._host.complete_points import Assembled, NormsPoint, Point, make_point
+from jaxboard._host.complete_points import Assembled, Point, make_points
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.missing_steps import MissingSteps
+from jaxboard._host.point_order import in_order
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
 from jaxboard._host.series import as_observation, find_series
+from jaxboard._host.shared_steps import close_single_steps
 from jaxboard._reduce import State, WideInt, is_positive, reducer
-from jaxboard.records import Kind, Record, Scalars
+from jaxboard.records import Kind, Scalars
 
 
 class _LoopProgress(NamedTuple):
@@ -107,15 +109,17 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
+        others = (*(value.observation for value in values), *(number for _, number in numbers))
+        batches = close_single_steps(batches, others, self._points.open_step)
         points: list[Point] = []
         for position, batch in batches:
             reached = max(reached, int(batch.steps.max()))
             points += _complete_points(batch)
             values += _open_values(batch, position)
-        series, others = find_series(numbers, {value.observation.spec for value in values})
+        series, single = find_series(numbers, {value.observation.spec for value in values})
         values += [
             _OpenValue(position, as_observation(number), number.explicit_step)
-            for position, number in others
+            for position, number in single
         ]
         # In the order of reporting, which matters to some reducers, such as "last".
         values.sort(key=lambda value: (value.observation.wall_time, value.position))
@@ -124,10 +128,7 @@ class Assembler:
         for each in series:
             points += self._points.add_series(each, now=now)
         points += self._points.complete_before(reached)
-        # TensorBoard drops points whose step goes back.
-        single, columns = _separate_columns(points)
-        single.sort(key=lambda point: point.wall_time)
-        return self._assembled([*records, *single, *_ordered_columns(columns)])
+        return self._assembled([*records, *in_order(points)])
 
     def partial(self, unchanged_since: float) -> Assembled:
         """Return the incomplete points of single steps that have not changed since then.
@@ -158,65 +159,6 @@ class Assembler:
 
 def _has_more(chunk: LoopChunk, iterations: int) -> bool:
     return chunk.total is None or iterations < chunk.total
-
-
-# --- Columns. -------------------------------------------------------------------------------------
-
-
-def _separate_columns(points: list[Point]) -> tuple[list[Record | NormsPoint], list[Scalars]]:
-    """Separate single points from columns. A single point whose tag is in a column becomes a row, to be sorted in."""
-    tags = {
-        (point.run, tag) for point in points if isinstance(point, Scalars) for tag in point.tags
-    }
-    single: list[Record | NormsPoint] = []
-    columns: list[Scalars] = []
-    for point in points:
-        if isinstance(point, Scalars):
-            columns.append(point)
-        elif (
-            isinstance(point, Record)
-            and point.kind is Kind.SCALAR
-            and (point.run, point.tag) in tags
-        ):
-            columns.append(_as_row(point))
-        else:
-            single.append(point)
-    return single, columns
-
-
-def _as_row(point: Record) -> Scalars:
-    steps, wall_times = np.array([point.step], np.int64), np.array([point.wall_time])
-    return Scalars((point.tag,), steps, wall_times, np.array([[point.value]]), point.run)
-
-
-def _ordered_columns(columns: list[Scalars]) -> list[Scalars]:
-    """Merge columns until each tag is in one of them, with its points in the order of reporting."""
-    groups: dict[tuple[str, str], set[tuple[tuple[str, ...], np.dtype]]] = {}
-    for column in columns:
-        for tag in column.tags:
-            groups.setdefault((column.run, tag), set()).add((column.tags, column.values.dtype))
-    parts: dict[tuple[str, tuple[str, ...]], list[Scalars]] = {}
-    for column in columns:
-        if all(len(groups[column.run, tag]) == 1 for tag in column.tags):
-            parts.setdefault((column.run, column.tags), []).append(column)
-            continue
-        # Programs for different steps report different sets of tags. Split those into single tags.
-        for index, tag in enumerate(column.tags):
-            values = column.values[:, index, None]
-            single = Scalars((tag,), column.steps, column.wall_times, values, column.run)
-            parts.setdefault((single.run, single.tags), []).append(single)
-    return [_merge_columns(part) for part in parts.values()]
-
-
-def _merge_columns(columns: list[Scalars]) -> Scalars:
-    first = columns[0]
-    if len(columns) == 1:
-        return first
-    wall_times = np.concatenate([column.wall_times for column in columns])
-    order = np.argsort(wall_times, kind="stable")
-    steps = np.concatenate([column.steps for column in columns])
-    values = np.concatenate([column.values for column in columns])
-    return Scalars(first.tags, steps[order], wall_times[order], values[order], first.run)
 
 
 # --- Values that need merging. --------------------------------------------------------------------
@@ -309,8 +251,11 @@ def _single_points(
         ]
     finish = reducer(spec).finish
     return [
-        make_point(spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i)))
+        point
         for i in np.flatnonzero(_has_value(state, due)).tolist()
+        for point in make_points(
+            spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i))
+        )
     ]
 
 

@@ -9,9 +9,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import jax
 import numpy as np
 
 from jaxboard._frame import Frame, FrameBatch, Number, Observation, Plan
@@ -244,7 +243,7 @@ def _is_ready(item: Item) -> bool:
     return True
 
 
-def _is_computed(array: jax.Array | np.ndarray | np.generic) -> bool:
+def _is_computed(array: Any) -> bool:
     # A deleted array counts as computed; reading it raises. Its is_ready() must not be called: it
     # crashes the process (jaxlib 0.10.2).
     return isinstance(array, _ON_HOST) or array.is_deleted() or array.is_ready()

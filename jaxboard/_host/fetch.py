@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import jax
 import numpy as np
@@ -65,7 +65,7 @@ def _read(item: Item) -> None:
         for name in arrays:
             arrays[name] = np.asarray(arrays[name])
     elif isinstance(item, Number) and not isinstance(item.value, np.generic):
-        item.value = np.asarray(item.value)[()]
+        item.value = cast("np.generic", np.asarray(item.value)[()])
 
 
 def _start_copies(items: list[Item]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ class Series(NamedTuple):
 
 
 def find_series(
-    numbers: Iterable[tuple[int, Number]], excluded: Set[ReportSpec]
+    numbers: Iterable[tuple[int, Number]], excluded: AbstractSet[ReportSpec]
 ) -> tuple[list[Series], list[tuple[int, Number]]]:
     """Return the series among numbers, and the numbers that are in none.
 

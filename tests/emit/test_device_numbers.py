@@ -124,9 +124,17 @@ def test_a_number_whose_computation_fails(ready):
     if ready:
         with pytest.raises(jax.errors.JaxRuntimeError):
             failing.block_until_ready()
-    with pytest.raises(RunError, match="1 report was lost"), capture() as records:
-        jb.scalar("failing", failing)
-        jb.scalar("loss", 2.5)
+    records = []
+
+    def report():
+        with capture() as captured:
+            jb.scalar("failing", failing)
+            jb.scalar("loss", 2.5)
+            nonlocal records
+            records = captured
+
+    with pytest.raises(RunError, match="1 report was lost"):
+        report()
     assert [record.tag for record in records] == ["loss"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import ml_dtypes
 import numpy as np
@@ -15,7 +17,7 @@ from jaxboard.records import Kind, Scalars, records
 LOSS = ReportSpec(Kind.SCALAR, "loss", "mean")
 
 
-def numbers(values, steps, spec=LOSS, *, explicit=False, since=1000.0):
+def numbers(values, steps, spec=LOSS, *, explicit=False, since=1000.0) -> list[Any]:
     return [
         Number(spec, value, None, step, since + i, explicit)
         for i, (value, step) in enumerate(zip(values, steps, strict=True))
@@ -42,7 +44,7 @@ VALUES = {
     "float64": np.array(FLOATS),
     "float32": np.array(FLOATS, np.float32),
     "float16": np.arange(10).astype(np.float16) / 3,
-    "bfloat16": np.arange(10).astype(ml_dtypes.bfloat16) / ml_dtypes.bfloat16(3),
+    "bfloat16": (np.arange(10) / 3).astype(ml_dtypes.bfloat16),
     "int64": np.array([2**62, -(2**62), *range(8)]),
     "int32": np.arange(-5, 5, dtype=np.int32),
     "uint8": np.arange(246, 256, dtype=np.uint8),
@@ -127,7 +129,10 @@ def test_numbers_of_different_types():
 def test_the_steps_of_a_tag_ascend():
     """A point that another tag completes comes after the column of its own tag."""
     other = ReportSpec(Kind.SCALAR, "epoch", "mean")
-    items = [*numbers(np.arange(10.0), range(10)), Number(other, np.float64(1), None, 10, 1010.0, False)]
+    items = [
+        *numbers(np.arange(10.0), range(10)),
+        Number(other, np.float64(1), None, 10, 1010.0, False),
+    ]
     batch = Assembler().assemble(items, 0.0).batch
     assert seen(records(batch)) == loss_points(*((step, float(step)) for step in range(10)))
 
