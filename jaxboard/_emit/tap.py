@@ -53,8 +53,8 @@ def tap(
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
-    lanes = arguments.initial_lanes(tag, runs)
     surroundings = context.current()
+    lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
     is_stack = reduce == "stack"
     kind = Composite.STACK if is_stack else Kind.SCALAR

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
-from jaxboard._frame import Frame, Observation, Packed, Target
+from jaxboard._frame import Frame, Number, Observation, Packed, Target
 from jaxboard._host import frame_parts
 from jaxboard._host.lost import LostReports
 from jaxboard.records import Record
@@ -19,7 +19,7 @@ _keys = itertools.count()
 class Destination(Protocol):
     """Where a channel puts items: a buffer."""
 
-    def put(self, item: Frame | Observation | Record, may_wait: bool = True) -> None:
+    def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None:
         """Append an item; see :meth:`Buffer.put`."""
         ...
 
