@@ -71,9 +71,7 @@ def _evaluate(
     if step is not None:
         inside = context._replace(step=None)
         for cadence, segments in conditional.items():
-            make_reports = functools.partial(
-                _evaluate_segments, segments, env, set(), jaxpr, inside
-            )
+            make_reports = functools.partial(_reports_of, segments, env, jaxpr, inside)
             reports += reports_if(step % cadence == 0, make_reports)
     return Evaluated(results, reports)
 
@@ -109,6 +107,13 @@ def _evaluate_segments(
         for var in [var for var in env if var not in live]:
             del env[var]
     return reports
+
+
+def _reports_of(
+    segments: list[_Segment], env: dict[Var, Array], jaxpr: Jaxpr, context: RuleContext
+) -> list[Harvested]:
+    """Evaluate segments of which only the reports are read. JAX traces them more than once, so ``env`` is kept."""
+    return _evaluate_segments(segments, dict(env), set(), jaxpr, context)
 
 
 def _evaluate_with_rule(
