@@ -85,7 +85,7 @@ def watch(
     requested = _requested(tag, what)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
-    if surroundings.silent or cadence in surroundings.muted or not _may_be_due(step, cadence):
+    if surroundings.silent or not _may_be_due(step, cadence):
         return
     leaves = dict(_float_leaves(tag, tree))
     if not leaves:

@@ -25,6 +25,7 @@ from jaxboard._host.fetch import Fetched
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
+from jaxboard._host.shared_steps import close_single_steps
 from jaxboard._reduce import State, WideInt, is_positive, reducer
 from jaxboard.records import Kind, Scalars
 
@@ -101,6 +102,8 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
+        observations = (value.observation for value in values)
+        batches = close_single_steps(batches, observations, self._points.open_step)
         points: list[Point] = []
         for position, batch in batches:
             reached = max(reached, int(batch.steps.max()))

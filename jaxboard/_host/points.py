@@ -88,6 +88,11 @@ class Points:
         if last and step == end:
             yield from self._complete(spec)
 
+    def open_step(self, spec: ReportSpec) -> int | None:
+        """Return the step of the newest value of an incomplete point, or None if the report has none."""
+        point = self._open.get(spec)
+        return None if point is None else point.newest_step
+
     def complete_before(self, step: int) -> Iterator[Point]:
         """Yield the points that are complete because the run has reached ``step``."""
         complete = [

@@ -32,7 +32,7 @@ from jaxboard._trace.sampled import sampled_parts
 
 
 def harvest(
-    closed: ClosedJaxpr,
+    closed: Jaxpr | ClosedJaxpr,
     operands: Sequence[Array],
     *,
     final: bool,
