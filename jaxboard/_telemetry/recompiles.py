@@ -28,8 +28,8 @@ _UNCHANGED = (
 )
 
 _NEW_VARIANT = (
-    "jaxboard: %s compiled its second program at step %d (%.2f s): one is for steps on which a report with every= is "
-    "due, one for the others. Its precompile() compiles both before the loop."
+    "jaxboard: %s compiled another program at step %d (%.2f s). One is for the steps on which a report with every= is due, "
+    "one for the others. Its precompile() compiles both before the loop."
 )
 
 _ADVICE = {

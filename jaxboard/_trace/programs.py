@@ -279,7 +279,8 @@ class Programs:
             OtherProgram: the trace found cadences for which the call needs another program.
         """
         collected = self._collect_final(args, kwargs, not_due=key.not_due)
-        if self.is_gated(key.not_due) or key.not_due not in (_ALL_DUE, self.cadences):
+        unforeseen = self.cadences - key.not_due
+        if unforeseen and (key.not_due or len(self.cadences) > 1):
             raise OtherProgram
         return collected
 
