@@ -322,9 +322,9 @@ def test_leaves_of_one_shape_stay_on_their_devices():
 def test_dtypes_of_one_tree():
     """Leaves of 16, 32 and 64 bits have exact histograms, and norms in one tree."""
     tree = {
-        "half": np.float16([1, 2]),
-        "single": np.float32([3, 4]),
-        "double": np.float64([5, 1e300]),
+        "half": np.array([1, 2], np.float16),
+        "single": np.array([3, 4], np.float32),
+        "double": np.array([5, 1e300]),
     }
     with jax.enable_x64(True):
         points, histograms = reported(watch_grads, tree)

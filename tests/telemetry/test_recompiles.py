@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import re
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -221,7 +222,8 @@ def test_the_second_program_is_logged(alarms):
         jb.scalar("mean", x.mean(), every=2)
         jb.histogram("x", x, every=3)
 
-    train_step, prepared = (jb.instrument(jax.jit(sampling)) for _ in range(2))
+    functions: list[Any] = [jb.instrument(jax.jit(sampling)) for _ in range(2)]
+    train_step, prepared = functions
     with run_with(alarms) as run:
         for _ in range(13):
             train_step(X)
