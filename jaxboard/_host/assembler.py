@@ -102,11 +102,11 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
-        observations = (value.observation for value in values)
-        batches = close_single_steps(batches, observations, self._points.open_step)
+        reached = max([reached, *(int(batch.steps.max()) for _, batch in batches)])
+        observations = [value.observation for value in values]
+        batches = close_single_steps(batches, observations, reached, self._points.open_step)
         points: list[Point] = []
         for position, batch in batches:
-            reached = max(reached, int(batch.steps.max()))
             points += _complete_points(batch)
             values += _open_values(batch, position)
         # In the order of reporting, which matters to some reducers, such as "last".
