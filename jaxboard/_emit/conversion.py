@@ -46,6 +46,8 @@ def _checked(tag: str, value: object, array: Array) -> Array:
 
 def _converted(tag: str, value: object) -> Array:
     """Return an object that is not a JAX array as an array of any dtype, a copy of its data."""
+    if isinstance(value, jax.Ref):
+        return value[...]  # NumPy takes it for a sequence without an end
     if isinstance(value, _PLAIN):
         return np.array(value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):

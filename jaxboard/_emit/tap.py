@@ -64,6 +64,7 @@ def tap(
         leaf_tag = f"{surroundings.scope}{tag}/{name}" if name else surroundings.scope + tag
         spec = ReportSpec(kind, leaf_tag, reduce, cadence, lanes=lanes, target=target)
         muted = surroundings.silent or (cadence in surroundings.muted and not spec.windowed)
-        has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+        is_array = not isinstance(leaf, jax.Ref)
+        has_gradient = is_array and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
         tapped.append(tap_array(spec, leaf) if has_gradient and not muted else leaf)
     return jax.tree.unflatten(structure, tapped)

@@ -143,6 +143,8 @@ def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
 
 def _as_floats(tag: str, leaf: object) -> jax.Array | None:
     """Return a leaf as an array of floats or complex numbers, or None if it holds something else."""
+    if isinstance(leaf, jax.Ref):
+        leaf = leaf[...]
     dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic) and hasattr(leaf, "__array__"):
         # JAX does not know the dtypes of other libraries.
