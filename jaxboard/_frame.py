@@ -22,13 +22,15 @@ from jaxboard.records import Kind
 
 
 class Composite(enum.Enum):
-    """Reports whose reduced value becomes several scalars. Sinks receive those, never the value itself.
+    """Reports whose reduced value becomes several points. Sinks receive those, never the value itself.
 
     Attributes:
+        LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
+    LEAF_HISTOGRAMS = "leaf histograms"
     NORMS = "norms"
     STACK = "stack"
 

@@ -20,7 +20,7 @@ from jaxboard._frame import (
 )
 from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
-from jaxboard._host.complete_points import Assembled, Point, make_point
+from jaxboard._host.complete_points import Assembled, Point, make_points
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
@@ -274,8 +274,11 @@ def _single_points(
         ]
     finish = reducer(spec).finish
     return [
-        make_point(spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i)))
+        point
         for i in np.flatnonzero(_has_value(state, due)).tolist()
+        for point in make_points(
+            spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i))
+        )
     ]
 
 
