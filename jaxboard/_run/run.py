@@ -282,8 +282,8 @@ class Run(VerbMethods):
             name: the name, or a relative path such as ``"eval/ood"``.
 
         Raises:
-            UsageError: ``name`` is not a relative path, contains a traced value, or a part of it is the name of a
-                seed run.
+            UsageError: ``name`` is not a relative path in UTF-8, contains a traced value, or a part of it is the
+                name of a seed run.
             RunError: the run is closed.
 
         Example:

@@ -523,6 +523,26 @@ def test_keys_and_times_in_a_model():
     assert [record.tag for record in records] == ["m/max"]
 
 
+def test_leaves_without_a_gradient():
+    """``tap`` passes on texts, functions, times and other leaves that are not arrays of floats."""
+    others = ("3.5", jnp.tanh, np.datetime64("2026-01-01"), object(), jax.random.key(0), 3, None)
+
+    def loss(w):
+        tapped = jb.tap("g", {"w": w, "others": others})
+        assert all(x is y for x, y in zip(tapped["others"], others, strict=True))
+        return 3 * tapped["w"]
+
+    with capture() as records:
+        jb.instrument(jax.jit(jax.grad(loss)))(1.0)
+    assert [(record.tag, float(record.value)) for record in records] == [("g/w", 3)]
+
+
+def test_abstract_arrays_in_a_watched_tree():
+    """A tree of shapes, such as the result of ``jax.eval_shape``, raises an error that names the tag."""
+    with capture(), pytest.raises(jb.ReportError, match="'w' .*ShapeDtypeStruct"):
+        jb.watch("w", jax.eval_shape(lambda: {"a": jnp.ones(3)}))
+
+
 @pytest.mark.parametrize("due", [True, False])
 def test_objects_with_a_figure(due):
     """Axes and older grids have a figure too; it is drawn if due, and closed."""
