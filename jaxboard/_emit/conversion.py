@@ -152,7 +152,11 @@ def _advice_on_axes(shape: tuple[int, ...]) -> str:
             "Put the channels last with x.transpose(1, 2, 0); of a batch of gray images, add the channel "
             "axis with x[..., None]."
         )
-    return "Add the channel axis with x[..., None]."
+    if len(shape) in (2, 3) and 0 not in shape:
+        return "Add the channel axis with x[..., None]."
+    if len(shape) == 4 and 0 not in shape:
+        return "Choose the channels to show, such as the first with x[..., :1]."
+    return "jaxboard.histogram reports other arrays."
 
 
 def as_weight(tag: str, weight: Reportable | None, where: Reportable | None) -> Array | None:

@@ -77,6 +77,12 @@ def _table(tag: str, value: object) -> list[list[str]]:
                 f"{expected}, got a {type(value).__name__} of strings. Join them, as in "
                 "'\\n\\n'.join(lines), or make each one a row, as in [[line] for line in lines].",
             )
+        if any(isinstance(row, Mapping) for row in rows):
+            raise arguments.report_error(
+                tag,
+                f"{expected}, got rows that are dicts. Make lists of them: "
+                "[list(rows[0]), *(list(row.values()) for row in rows)].",
+            )
         return [[_escaped(str(cell)) for cell in row] for row in rows]
     except TypeError as error:
         got = arguments.describe_object(value)
@@ -127,11 +133,13 @@ def figure(
             fig = _figure_of(tag, cast("Callable[[], FigureLike]", value)())
         return _encoded(fig)
 
-    report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
-    if close and fig is not None and "matplotlib.pyplot" in sys.modules:
-        from matplotlib import pyplot as plt
+    try:
+        report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
+    finally:
+        if close and fig is not None and "matplotlib.pyplot" in sys.modules:
+            from matplotlib import pyplot as plt
 
-        plt.close(fig)
+            plt.close(fig)
 
 
 def _figure_of(tag: str, value: object) -> Figure:

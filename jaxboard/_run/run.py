@@ -144,7 +144,7 @@ class Run(VerbMethods):
         self._writes_files = self.logdir is not None and (
             sinks is None or any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
-        self._timeout = timeout
+        self._timeout = float(timeout)
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
@@ -155,7 +155,7 @@ class Run(VerbMethods):
             buffer,
             Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
             Outbox(_sinks(self.logdir, None if step is None else first, sinks), lost),
-            flush_secs=flush_secs,
+            flush_secs=float(flush_secs),
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
             is_writer=rank.is_writer,
