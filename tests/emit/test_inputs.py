@@ -595,7 +595,7 @@ def test_figures_that_fail_are_closed(fault):
     """A figure is closed if drawing it raises, or if its report is refused."""
     figure = plt.figure()
     if fault == "draw":
-        figure.savefig = None
+        figure.savefig = None  # pyright: ignore[reportAttributeAccessIssue]
     report = lambda: jb.figure("f", figure)  # noqa: E731
     with capture(), pytest.raises((TypeError, jb.ReportError)):
         jax.jit(report)() if fault == "trace" else report()
