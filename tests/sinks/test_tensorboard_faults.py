@@ -1,24 +1,27 @@
 """TensorBoardSink under machine faults. Every fault here is real."""
 
-import json
 import os
 import pathlib
+import shutil
+import socket
 import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard_server import tensorboard
+
+from jaxboard import _log
+from jaxboard.records import Batch, Scalars
+from jaxboard.sinks import TensorBoardSink
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the faults need POSIX calls")
 
-# Importing TensorFlow takes longer than the scenarios, so one process per writer runs all of them.
-RUNNER = """
-import json, os, pathlib, resource, shutil, sys, traceback
-scenarios, directory, writer = json.loads(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
-if writer == "tensorboard":
-    sys.modules["tensorflow"] = None
+PRELUDE = """
+import os, resource, shutil, sys
 import numpy as np
 from jaxboard.records import Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
@@ -42,22 +45,31 @@ def raises(call, *args):
         return error
     raise AssertionError("no exception was raised")
 
-failed = {}
-for name, code in scenarios.items():
-    logdir = directory / name / "run"
-    try:
-        exec(compile(code, name, "exec"), globals() | {"logdir": logdir, "sink": TensorBoardSink(logdir)})
-    except Exception:
-        limit(resource.RLIM_INFINITY)
-        failed[name] = traceback.format_exc()
-(directory / "failed.json").write_text(json.dumps(failed))
+sink = TensorBoardSink(sys.argv[1])
 """
 
-SCENARIOS = {
-    "a full disk": """
+
+def python(code: str, logdir: pathlib.Path | str) -> str:
+    program = PRELUDE + textwrap.dedent(code)
+    command = [sys.executable, "-c", program, str(logdir)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def steps(logdir: pathlib.Path, tag: str = "a") -> list[int]:
+    accumulator = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
+    return [point.step for point in accumulator.Scalars(tag)]
+
+
+def test_a_full_disk_loses_and_repeats_nothing(tmp_path):
+    """After repeated faults within a record, both readers show every point exactly once."""
+    logdir = tmp_path / "run"
+    python(
+        """
         deliver(sink, batch(0, 100))
         for fault in range(2):
-            (newest,) = sorted(os.scandir(logdir), key=lambda f: f.name)[-1:]
+            (newest,) = sorted(os.scandir(sys.argv[1]), key=lambda f: f.name)[-1:]
             first = 100 + 3000 * fault
             limit(newest.stat().st_size + 1001)
             raises(deliver, sink, batch(first, 2000))
@@ -70,7 +82,21 @@ SCENARIOS = {
             deliver(sink, batch(first + 2000, 1000))
         sink.close()
         """,
-    "a restart mark": """
+        logdir,
+    )
+    assert len(list(logdir.iterdir())) == 3
+    assert steps(logdir) == list(range(6100))
+    for loader in ("rust", "python"):
+        with tensorboard(tmp_path, loader=loader) as server:
+            shown = server.scalars("run", "a", count=6100)
+        assert shown == [(1000.0 + step, step, step * 0.5) for step in range(6100)]
+
+
+def test_a_restart_mark_after_a_fault_keeps_confirmed_points(tmp_path):
+    """Confirmed points stay, even with steps after those of the batch that is written again."""
+    logdir = tmp_path / "run"
+    python(
+        """
         deliver(sink, batch(500, 10))
         sink.write(batch(100, 2000, tag="b"))
         limit(1000)
@@ -79,49 +105,37 @@ SCENARIOS = {
         deliver(sink, batch(100, 2000, tag="b"))
         sink.close()
         """,
-    "an earlier run": """
-        deliver(sink, batch(1000, 10))
-        sink.close()
-        sink = TensorBoardSink(logdir)
+        logdir,
+    )
+    assert steps(logdir) == list(range(500, 510))
+
+
+def test_a_fault_in_the_directory_of_an_earlier_run(tmp_path):
+    """The later points of the earlier run stay, and no point of this one appears twice."""
+    logdir = tmp_path / "run"
+    python("deliver(sink, batch(1000, 10)); sink.close()", logdir)
+    python(
+        """
         deliver(sink, batch(0, 100, tag="b"))
-        (*_, newest) = sorted(os.scandir(logdir), key=lambda f: f.name)
+        (*_, newest) = sorted(os.scandir(sys.argv[1]), key=lambda f: f.name)
         limit(newest.stat().st_size + 1001)
         raises(deliver, sink, batch(100, 2000, tag="b"))
         limit(resource.RLIM_INFINITY)
         deliver(sink, batch(100, 2000, tag="b"))
         sink.close()
         """,
-    "a removed directory": """
-        deliver(sink, batch(0, 10))
-        shutil.rmtree(logdir)
-        error = raises(deliver, sink, batch(10, 10))
-        assert "was removed while it was written to" in str(error), error
-        deliver(sink, batch(10, 10))
-        sink.close()
-        """,
-    "a failing close": """
-        sink.write([Record(Kind.HPARAMS, "", 0, 1.0, {"lr": 0.1})])
-        sink.flush()
-        limit(1)
-        raises(sink.close)
-        raises(sink.flush)
-        limit(resource.RLIM_INFINITY)
-        """,
-    "a fork": """
-        sink.write(batch(0, 10))
-        child = os.fork()
-        if not child:
-            (logdir.parent / "error").write_text(str(raises(sink.write, batch(10, 1))))
-            sink.close()
-            del sink
-            sys.exit()
-        assert os.waitpid(child, 0)[1] == 0
-        deliver(sink, batch(10, 10))
-        sink.close()
-        """,
-}
-for failing in ("write", "flush"):
-    SCENARIOS[f"a failing {failing} of a run below"] = f"""
+        logdir,
+    )
+    assert steps(logdir) == list(range(1000, 1010))
+    assert steps(logdir, "b") == list(range(2100))
+
+
+@pytest.mark.parametrize("failing", ["write", "flush"])
+def test_a_fault_in_one_run_below_loses_and_repeats_nothing(tmp_path, failing):
+    """After a fault in one directory the batch is written again, and every directory has each point once."""
+    logdir = tmp_path / "run"
+    python(
+        f"""
         def all_runs(first, count):
             return [
                 *batch(first, 10),
@@ -138,96 +152,221 @@ for failing in ("write", "flush"):
             limit(resource.RLIM_INFINITY)
         else:
             sink.write(all_runs(10, 2000))
-            shutil.move(logdir / "seed_1", logdir / "away")
+            shutil.move(sys.argv[1] + "/seed_1", sys.argv[1] + "/away")
             raises(sink.flush)
-            shutil.move(logdir / "away", logdir / "seed_1")
+            shutil.move(sys.argv[1] + "/away", sys.argv[1] + "/seed_1")
         deliver(sink, all_runs(10, 2000))
         sink.close()
-        """
-
-
-@pytest.fixture(scope="module", params=["tensorflow", "tensorboard"])
-def writer(request):
-    """Run a test with both writers."""
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def finished(writer, tmp_path_factory):
-    """Run all scenarios with a writer, each in a directory of its name; return the parent of these directories."""
-    directory = tmp_path_factory.mktemp("faults")
-    scenarios = {name: textwrap.dedent(code) for name, code in SCENARIOS.items()}
-    command = [sys.executable, "-c", RUNNER, json.dumps(scenarios), str(directory), writer]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    return directory
-
-
-@pytest.fixture
-def scenario(finished):
-    """Return a function that returns the directory of a scenario, in which no exception was raised."""
-
-    def directory_of(name: str) -> pathlib.Path:
-        failed = json.loads((finished / "failed.json").read_text())
-        assert name not in failed, failed[name]
-        return finished / name / "run"
-
-    return directory_of
-
-
-def steps(logdir: pathlib.Path, tag: str = "a") -> list[int]:
-    accumulator = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [point.step for point in accumulator.Scalars(tag)]
-
-
-def test_a_full_disk_loses_and_repeats_nothing(scenario, writer):
-    """After repeated faults within a record, both readers show every point exactly once."""
-    logdir = scenario("a full disk")
-    assert len(list(logdir.iterdir())) == 3
-    assert steps(logdir) == list(range(6100))
-    for loader in ("rust", "python") if writer == "tensorflow" else ():
-        with tensorboard(logdir.parent, loader=loader) as server:
-            shown = server.scalars("run", "a", count=6100)
-        assert shown == [(1000.0 + step, step, step * 0.5) for step in range(6100)]
-
-
-def test_a_restart_mark_after_a_fault_keeps_confirmed_points(scenario):
-    """Confirmed points stay, even with steps after those of the batch that is written again."""
-    assert steps(scenario("a restart mark")) == list(range(500, 510))
-
-
-def test_a_fault_in_the_directory_of_an_earlier_run(scenario):
-    """The later points of the earlier run stay, and no point of this one appears twice."""
-    logdir = scenario("an earlier run")
-    assert steps(logdir) == list(range(1000, 1010))
-    assert steps(logdir, "b") == list(range(2100))
-
-
-@pytest.mark.parametrize("failing", ["write", "flush"])
-def test_a_fault_in_one_run_below_loses_and_repeats_nothing(scenario, failing):
-    """After a fault in one directory the batch is written again, and every directory has each point once."""
-    logdir = scenario(f"a failing {failing} of a run below")
+        """,
+        logdir,
+    )
     assert steps(logdir) == steps(logdir / "seed_0") == steps(logdir / "seed_2") == list(range(20))
     assert steps(logdir / "seed_1") == list(range(2010))
     assert steps(logdir / "idle") == list(range(10))
     assert len(list((logdir / "idle").iterdir())) == 1
 
 
-def test_a_removed_directory_is_created_again(scenario):
+def test_a_removed_directory_is_created_again(tmp_path):
     """flush() raises if the file was removed, and the next write creates the directory again."""
-    assert steps(scenario("a removed directory")) == list(range(10, 20))
+    logdir = tmp_path / "run"
+    output = python(
+        """
+        deliver(sink, batch(0, 10))
+        shutil.rmtree(sys.argv[1])
+        print(raises(deliver, sink, batch(10, 10)))
+        deliver(sink, batch(10, 10))
+        sink.close()
+        """,
+        logdir,
+    )
+    assert steps(logdir) == list(range(10, 20))
+    assert "was removed while it was written to" in output
 
 
-def test_a_failing_close_raises(scenario):
+def test_a_failing_close_raises(tmp_path):
     """close() raises if it cannot write."""
-    scenario("a failing close")
+    python(
+        """
+        sink.write([Record(Kind.HPARAMS, "", 0, 1.0, {"lr": 0.1})])
+        sink.flush()
+        limit(1)
+        raises(sink.close)
+        raises(sink.flush)
+        """,
+        tmp_path / "run",
+    )
 
 
-def test_a_fork_writes_nothing_twice(scenario):
+def test_a_fork_writes_nothing_twice(tmp_path):
     """A forked child writes nothing of its parent's at exit, and its own use of the sink raises."""
-    logdir = scenario("a fork")
-    assert steps(logdir) == list(range(20))
+    output = python(
+        """
+        sink.write(batch(0, 10))
+        child = os.fork()
+        if not child:
+            print(raises(sink.write, batch(10, 1)), flush=True)
+            sink.close()
+            del sink
+            sys.exit()
+        assert os.waitpid(child, 0)[1] == 0
+        deliver(sink, batch(10, 10))
+        sink.close()
+        """,
+        tmp_path / "run",
+    )
+    assert steps(tmp_path / "run") == list(range(20))
     assert (
         "and this process is a fork of it: two processes cannot write to one run directory"
-        in (logdir.parent / "error").read_text()
+        in output
     )
+
+
+FLAPPING = """
+import os, random, resource, signal, sys, threading
+import jaxboard as jb
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+logdir = sys.argv[1]
+run = jb.Run(logdir, flush_secs=0.02, max_frames=500, timeout=60)
+done = threading.Event()
+changes = threading.Semaphore(0)
+
+def flap():
+    chance = random.Random(0)
+    while not done.is_set():
+        size = max((file.stat().st_size for file in os.scandir(logdir)), default=0)
+        for limit in chance.randrange(10, size + 3000), resource.RLIM_INFINITY:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            changes.release()
+            done.wait(chance.random() / 20)
+
+flapping = threading.Thread(target=flap)
+flapping.start()
+for step in range(6000):
+    jb.scalar("a", float(step), step=step)
+    if step % 3 == 0:
+        run.child("eval").scalar("a", float(step), step=step)
+    if step % 50 == 0:
+        changes.acquire()
+done.set()
+flapping.join()
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+run.close()
+"""
+
+
+def test_a_disk_that_is_full_now_and_then(tmp_path):
+    """While the disk is full now and then and the buffer at its bound, every point is written exactly once."""
+    command = [sys.executable, "-c", FLAPPING, str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "File too large" in done.stderr
+    assert stored_steps(tmp_path / "run") == list(range(6000))
+    assert stored_steps(tmp_path / "run" / "eval") == list(range(0, 6000, 3))
+
+
+def stored_steps(logdir: pathlib.Path) -> list[int]:
+    """Return the steps of all points that the files of a directory hold, whatever readers make of them."""
+    return [
+        event.step
+        for file in sorted(logdir.glob("*.tfevents.*"))
+        for event in EventFileLoader(str(file)).Load()
+        if event.summary.value
+    ]
+
+
+# --- Faults that need no process of their own. ----------------------------------------------------
+
+
+def batch(first: int, count: int) -> Batch:
+    steps = np.arange(first, first + count)
+    return [Scalars(("a",), steps, 1000.0 + steps, steps[:, None] * 0.5)]
+
+
+def deliver(sink: TensorBoardSink, records: Batch) -> None:
+    sink.write(records)
+    sink.flush()
+
+
+def only_file(logdir: pathlib.Path) -> pathlib.Path:
+    (file,) = logdir.iterdir()
+    return file
+
+
+@pytest.mark.parametrize("call", ["flush", "close"])
+def test_a_truncated_file_is_noticed(tmp_path, call):
+    """After another program has truncated the file, flush() and close() raise, and writing goes on in a new file."""
+    sink = TensorBoardSink(tmp_path)
+    deliver(sink, batch(0, 10))
+    file = only_file(tmp_path)
+    size = file.stat().st_size
+    os.truncate(file, size - 100)
+    message = rf"was truncated while it was written to: it has {size - 100} of {size} bytes"
+    with pytest.raises(OSError, match=message):
+        getattr(sink, call)()
+    assert file.stat().st_size == size - 100
+    if call == "flush":
+        deliver(sink, batch(10, 10))
+        sink.close()
+        assert steps(tmp_path)[-10:] == list(range(10, 20))
+
+
+def test_a_renamed_directory_is_noticed(tmp_path):
+    """After a rename, the points of the failed flush are in the new directory only, and earlier ones in the old."""
+    sink = TensorBoardSink(tmp_path / "run")
+    deliver(sink, batch(0, 10))
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match="was removed while it was written to"):
+        deliver(sink, batch(10, 10))
+    deliver(sink, batch(10, 10))
+    sink.close()
+    assert steps(tmp_path / "moved") == list(range(10))
+    assert steps(tmp_path / "run") == list(range(10, 20))
+
+
+def test_a_replaced_file_is_noticed(tmp_path):
+    """A file of the same name in its place, as `mv` and editors leave it, is not taken for the open file."""
+    sink = TensorBoardSink(tmp_path / "run")
+    deliver(sink, batch(0, 10))
+    file = only_file(tmp_path / "run")
+    shutil.copy(file, tmp_path / "copy")
+    (tmp_path / "copy").replace(file)
+    with pytest.raises(FileNotFoundError):
+        deliver(sink, batch(10, 10))
+    deliver(sink, batch(10, 10))
+    sink.close()
+    assert steps(tmp_path / "run") == list(range(20))
+
+
+WRITER = """
+import sys
+from jaxboard.sinks import TensorBoardSink
+sink = TensorBoardSink(sys.argv[1])
+sink.open()
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def open_and_close(logdir: pathlib.Path) -> None:
+    sink = TensorBoardSink(logdir)
+    sink.open()
+    sink.close()
+
+
+def test_two_processes_in_one_directory(tmp_path, caplog):
+    """A second process that opens a directory logs which process writes there, and nothing once that one is gone."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == b"open\n"
+        open_and_close(tmp_path)
+        (logged,) = caplog.messages
+        assert logged.startswith(
+            f"jaxboard: process {other.pid} on {socket.gethostname()} is writing to {str(tmp_path)!r}, too."
+        )
+        other.kill()
+    caplog.clear()
+    _log.forget_warnings()
+    open_and_close(tmp_path)
+    assert caplog.messages == []

@@ -35,8 +35,12 @@ class Callback(Delivery):
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program."""
         self._programs.caller.begin(channel)
-        return self._execute(self._programs.callback(has_caller=True), (), call)
+        return self._execute(
+            self._programs.callback(advance=self._advance, has_caller=True), (), call
+        )
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
-        self._programs.callback(has_caller=True).lower(*args, **kwargs).compile()
+        self._programs.callback(advance=self._advance, has_caller=True).lower(
+            *args, **kwargs
+        ).compile()

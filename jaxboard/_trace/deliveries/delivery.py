@@ -40,6 +40,8 @@ class Delivery:
     def __init__(self, name: str, options: InstrumentOptions):
         self._name = name
         self._advance = options.advance
+        # Calls of an evaluation share a step. So may calls for which step= returns the same one.
+        self._shares_steps = not options.advance or options.step is not None
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the call's delivery, this one unless the arguments decide, and the call's step."""
@@ -79,9 +81,11 @@ class Delivery:
             raise
 
     def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
-        # An evaluation step may get more values from later calls.
-        put = channel.send if packed.plan.has_targets else channel.put
-        put(Frame(packed.plan, packed.arrays, step, time.time(), open=not self._advance))
+        frame = Frame(packed.plan, packed.arrays, step, time.time(), open=self._shares_steps)
+        if packed.plan.has_targets:
+            channel.send(frame, advance=self._advance)
+        else:
+            channel.put(frame)
 
 
 def as_int(name: str, step: object) -> int:

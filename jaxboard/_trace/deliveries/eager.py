@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,14 @@ from jaxboard._types import PyTree
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
     from jaxboard._trace.programs import Args, Kwargs
+
+
+_is_running: contextvars.ContextVar[bool] = contextvars.ContextVar("is_running", default=False)
+
+
+def step_is_taken() -> bool:
+    """Return whether this code runs in a call of an instrumented function that is not jitted: it takes the step."""
+    return _is_running.get()
 
 
 class Eager(Delivery):
@@ -50,7 +59,11 @@ class Eager(Delivery):
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the function."""
-        return self.run(call.args, call.kwargs)
+        token = _is_running.set(True)
+        try:
+            return self.run(call.args, call.kwargs)
+        finally:
+            _is_running.reset(token)
 
     def run(self, args: Args, kwargs: Kwargs) -> PyTree:
         """Run the function with its options, within the program or the loop around it."""
