@@ -20,6 +20,7 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from jaxboard import _compat
+from jaxboard._reduce import WideInt
 from jaxboard._trace.inspection import eqn_has_reports
 from jaxboard._trace.masks import MappedCondTracker, Mask
 from jaxboard._trace.pack import Harvested, merge_same
@@ -36,7 +37,7 @@ def harvest(
     operands: Sequence[Array],
     *,
     final: bool,
-    step: Array | None = None,
+    step: Array | WideInt | None = None,
     stream: Stream | None = None,
 ) -> Evaluated:
     """Evaluate a jaxpr: its results and its reports, with repeated reports merged.
@@ -70,9 +71,7 @@ def _evaluate(
     if step is not None:
         inside = context._replace(step=None)
         for cadence, segments in conditional.items():
-            make_reports = functools.partial(
-                _evaluate_segments, segments, env, set(), jaxpr, inside
-            )
+            make_reports = functools.partial(_reports_of, segments, env, jaxpr, inside)
             reports += reports_if(step % cadence == 0, make_reports)
     return Evaluated(results, reports)
 
@@ -108,6 +107,13 @@ def _evaluate_segments(
         for var in [var for var in env if var not in live]:
             del env[var]
     return reports
+
+
+def _reports_of(
+    segments: list[_Segment], env: dict[Var, Array], jaxpr: Jaxpr, context: RuleContext
+) -> list[Harvested]:
+    """Evaluate segments of which only the reports are read. JAX traces them more than once, so ``env`` is kept."""
+    return _evaluate_segments(segments, dict(env), set(), jaxpr, context)
 
 
 def _evaluate_with_rule(
