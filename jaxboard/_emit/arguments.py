@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import math
 import operator
 import os
 import reprlib
 import sys
 from collections.abc import Iterable
+from types import CodeType, FrameType
 from typing import SupportsIndex, cast
 
 import jax
@@ -25,10 +28,29 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 def call_site() -> str:
     """Return the user's file and line: the innermost frame outside of jaxboard."""
+    frame = _caller()
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def result_is_discarded() -> bool:
+    """Return whether the user's code calls jaxboard in a statement of its own, so that the result is not used."""
+    frame = _caller()
+    return _discards(frame.f_code, frame.f_lasti)
+
+
+@functools.lru_cache
+def _discards(code: CodeType, offset: int) -> bool:
+    """Return whether the instruction after the one at an offset discards its result."""
+    following = (each.opname for each in dis.get_instructions(code) if each.offset > offset)
+    return next(following, None) == "POP_TOP"
+
+
+def _caller() -> FrameType:
+    """Return the innermost frame outside of jaxboard."""
     frame = sys._getframe(1)  # noqa: SLF001 (the documented way)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return frame
 
 
 def report_error(tag: object, problem: str) -> ReportError:

@@ -11,6 +11,7 @@ from jaxboard._emit import arguments
 from jaxboard._emit.trees import named_leaves
 from jaxboard._frame import Composite, ReportSpec
 from jaxboard._host.channel import named_target
+from jaxboard._log import warn_once
 from jaxboard._trace import context
 from jaxboard._trace.tap_primitives import tap as tap_array
 from jaxboard._types import Runs
@@ -25,8 +26,9 @@ def tap(
     """Return ``x`` unchanged, and report the norm of the gradient that flows back through it.
 
     The norm is the square root of the sum of squares, for each leaf separately and for each lane of a
-    ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches ``x``. In
-    a gradient of a gradient, only the inner gradient is reported.
+    ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches the result. In
+    a gradient of a gradient, only the inner gradient is reported. A call whose result is discarded is a warning; jaxboard
+    does not see whether a variable is used.
 
     Args:
         tag: the name; for a pytree, the first part of the names of its leaves.
@@ -52,6 +54,8 @@ def tap(
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
+    if arguments.result_is_discarded():
+        _warn_of_no_effect(tag)
     lanes = arguments.initial_lanes(tag, runs)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
@@ -66,3 +70,12 @@ def tap(
         has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
         tapped.append(tap_array(spec, leaf) if has_gradient and not surroundings.silent else leaf)
     return jax.tree.unflatten(structure, tapped)
+
+
+def _warn_of_no_effect(tag: str) -> None:
+    site = arguments.call_site()
+    warn_once(
+        ("unused tap", tag, site),
+        f"tap {tag!r} ({site}) reports nothing, as its result is not used: it reports the gradient of what it returns. "
+        "Go on with that: x = jaxboard.tap(tag, x).",
+    )

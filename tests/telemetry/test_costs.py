@@ -65,6 +65,7 @@ def test_exact_results():
 
     points = run_steps(reporting, [(A, B)] * 5, peak_flops=1e9)
     assert points["cost/reporting/flops"] == [FLOPS] * len(points["cost/reporting/flops"])
+    assert "recompiles/reporting" not in points
     (per_second,) = points["step/reporting/per_second"]
     assert points["step/reporting/flops_per_second"] == [FLOPS * per_second]
     assert points["step/reporting/mfu"] == [FLOPS * per_second / 1e9]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ class ExactResults(Delivery):
     ):
         super().__init__(name, options)
         self._fn = fn
-        self._results = _Silent(fn)
+        # One object for each program of the reports, because observers distinguish the programs of a call by it.
+        self._results = functools.cache(lambda _: _Silent(fn))
         self._options = options
         self._reports = reports
 
@@ -71,13 +73,14 @@ class ExactResults(Delivery):
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program of the reports, then the user's without reports."""
         self._reports.call(channel, step, call)
+        results = self._results(call.program)
         began = time.perf_counter()
-        out = self._results(*call.args, **call.kwargs)
-        call.program, call.leading = self._results, ()
+        out = results(*call.args, **call.kwargs)
+        call.program, call.leading = results, ()
         call.dispatch_seconds = time.perf_counter() - began
         return out
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile all programs."""
         self._reports.precompile(args, kwargs)
-        self._results.lower(*args, **kwargs).compile()
+        self._results(None).lower(*args, **kwargs).compile()
