@@ -77,7 +77,7 @@ _named: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("named",
 class _Nowhere:
     """A destination that takes nothing."""
 
-    def put(self, item: Frame | Observation | Record, may_wait: bool = True) -> None: ...
+    def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None: ...
 
 
 _UNSETTLED = Channel(_Nowhere())
