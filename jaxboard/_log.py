@@ -52,7 +52,7 @@ def warn_once(key: Hashable, text: str) -> None:
         key: identifies the warning in this process.
         text: the message.
     """
-    if _is_first(key):
+    if is_first(key):
         warn(text)
 
 
@@ -65,7 +65,7 @@ def log_once(key: Hashable, text: str) -> None:
         key: identifies the warning in this process.
         text: the message.
     """
-    if _is_first(key):
+    if is_first(key):
         logger.warning("jaxboard: %s", text)
 
 
@@ -75,9 +75,11 @@ def forget_warnings() -> None:
         _warned.clear()
 
 
-def _is_first(key: Hashable) -> bool:
+def is_first(key: Hashable) -> bool:
+    """Return whether no warning was issued or logged with this key, and note that one will be."""
+    if key in _warned:  # without the lock, as calls without a run ask each time
+        return False
     with _lock:
-        if key in _warned:
-            return False
+        is_new = key not in _warned
         _warned.add(key)
-    return True
+    return is_new

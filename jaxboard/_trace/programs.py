@@ -10,18 +10,17 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import itertools
-import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from jaxboard._frame import Packed
+from jaxboard._frame import Packed, Plan
 from jaxboard._log import warn
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller
+from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.failures import ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -40,6 +39,9 @@ _OF_RESULTS = ("out_shardings", "donate_argnums", "donate_argnames")
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
+_Arrays: TypeAlias = dict[str, jax.Array]
+_Outputs: TypeAlias = tuple[PyTree, Plan, _Arrays, _Arrays | None]
+"""The results of the function; the frame; and the arrays of the accumulators, if the program has windows."""
 
 
 class ProgramKey(NamedTuple):
@@ -84,7 +86,7 @@ class Programs:
         *,
         reports_only: bool = False,
     ):
-        self.cadences: frozenset[int] = _ALL_DUE
+        self.cadences = Cadences()
         self.caller = Caller()
         self._fn = fn
         self._traceable = _traceable(fn, jit_options)
@@ -96,7 +98,7 @@ class Programs:
         self._warned_of_many = False
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
-        """Return the program without windows: arguments -> (results, frame).
+        """Return the program without windows: arguments -> (results, plan of the frame, its arrays, None).
 
         Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows.
 
@@ -107,7 +109,9 @@ class Programs:
         return self._programs.get(key) or self._make_plain(key)
 
     def windowed(self, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
-        """Return the program with windows: (accumulators, *arguments) -> (results, frame, accumulators).
+        """Return the program with windows: (accumulators, *arguments) -> (results, plan, arrays, accumulators).
+
+        The accumulators that it returns are arrays: their plan is that of the argument.
 
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
@@ -121,7 +125,7 @@ class Programs:
     def gated(self, num_args: int) -> jax.stages.Wrapped:
         """Return the program for all steps, which computes what is due: a branch for each sampled report.
 
-        It maps ((step, accumulators or None), *arguments) to (results, frame, accumulators or None).
+        It maps ((step, accumulators or None), *arguments) to (results, plan, arrays, accumulators or None).
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
         Args:
@@ -131,7 +135,7 @@ class Programs:
         return self._programs.get(key) or self._make_gated(key)
 
     def device_step(self) -> jax.stages.Wrapped:
-        """Return the program that computes its step: arguments -> (results, frame).
+        """Return the program that computes its step: arguments -> (results, plan of the frame, its arrays).
 
         The frame holds every report, due or not, and the step.
         """
@@ -139,7 +143,7 @@ class Programs:
         return self._programs.get(key) or self._make_device_step(key)
 
     def streamed(self, num_args: int, *, checked: bool) -> jax.stages.Wrapped:
-        """Return the program that streams its loops: (first step, *arguments) -> (results, frame).
+        """Return the program that streams its loops: (first step, *arguments) -> (results, plan, arrays).
 
         Args:
             num_args: the number of positional arguments of the call.
@@ -163,16 +167,6 @@ class Programs:
         """Count a step, while JAX traces the caller of a function that runs without a program."""
         deliver(pack([], self._step_of(args, kwargs)), advance=self._options.advance)
 
-    def due_combinations(self) -> list[frozenset[int]]:
-        """Return every set of cadences that are not due on some step."""
-        found = set[frozenset[int]]()
-        for size in range(len(self.cadences) + 1):
-            for due in itertools.combinations(self.cadences, size):
-                # All of these are due on the multiples of their period; so may others be.
-                period = math.lcm(*due)
-                found.add(frozenset(n for n in self.cadences if period % n))
-        return sorted(found, key=sorted)
-
     def cache_size(self) -> int:
         """Return for how many different arguments the function is compiled, as ``_cache_size`` of ``jax.jit``.
 
@@ -191,43 +185,41 @@ class Programs:
     # ---------------------------------------------------------------- the programs' Python functions
 
     def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def plain(*args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+        def plain(*args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
             leaving, _ = windows.accumulate(None, reports, lambda n: n not in key.not_due)
-            return out, pack(leaving)
+            return out, *pack(leaving), None
 
-        return self._add_variant(key, self._jit(plain, num_hidden=1))
+        return self._add_variant(key, self._jit(plain, num_hidden=3))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def windowed(
-            accumulators: Packed, /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Packed, Packed | None]:
+        def windowed(accumulators: Packed, /, *args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
             leaving, staying = windows.accumulate(
                 accumulators, reports, lambda n: n not in key.not_due
             )
-            return out, pack(leaving), staying
+            return out, *pack(leaving), staying
 
-        return self._add_variant(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
+        return self._add_variant(key, self._jit(windowed, num_hidden=3, num_args=key.num_args))
 
     def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
         def gated(
             leading: tuple[jax.Array, Packed | None], /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Packed, Packed | None]:
+        ) -> _Outputs:
             step, accumulators = leading
             out, reports = self._collect_final(args, kwargs, step=step)
             leaving, staying = windows.accumulate(accumulators, reports, lambda n: step % n == 0)
-            return out, pack(leaving), staying
+            return out, *pack(leaving), staying
 
-        return self._add(key, self._jit(gated, num_hidden=2, num_args=key.num_args))
+        return self._add(key, self._jit(gated, num_hidden=3, num_args=key.num_args))
 
     def _make_device_step(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+        def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Plan, _Arrays]:
             step = self._step_of(args, kwargs)
             out, reports = self._collect_final(args, kwargs, step=step)
-            return out, pack(reports, step if reports else None)
+            return out, *pack(reports, step if reports else None)
 
-        return self._add(key, self._jit(device_step, num_hidden=1))
+        return self._add(key, self._jit(device_step, num_hidden=2))
 
     def _make_streamed(self, key: ProgramKey) -> jax.stages.Wrapped:
         size = self._options.stream or 1
@@ -235,7 +227,7 @@ class Programs:
 
         def streamed(
             first_step: jax.Array, /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Packed]:
+        ) -> tuple[PyTree, Plan, _Arrays]:
             stream = Stream(size, first_step, bar, self.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
@@ -246,11 +238,10 @@ class Programs:
                 # After the last chunk, whose step it needs. A hidden output may overtake the chunks.
                 deliver(pack(reports, stream.last), advance=None, caller=self.caller)
                 reports = []
-            packed = pack(reports, stream.last if needs_step else None)
-            plan = dataclasses.replace(packed.plan, steps_taken=stream.steps_taken)
-            return out, Packed(plan, packed.arrays)
+            plan, arrays = pack(reports, stream.last if needs_step else None)
+            return out, dataclasses.replace(plan, steps_taken=stream.steps_taken), arrays
 
-        return self._add(key, self._jit(streamed, num_hidden=1, num_args=key.num_args))
+        return self._add(key, self._jit(streamed, num_hidden=2, num_args=key.num_args))
 
     def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
         caller = self.caller if key.has_caller else None
@@ -274,7 +265,7 @@ class Programs:
         variants = {key.not_due for key in self._programs if key.kind in ("plain", "windowed")}
         if len(variants) > _MANY and not self._warned_of_many:
             self._warned_of_many = True
-            cadences = ", ".join(map(str, sorted(self.cadences)))
+            cadences = ", ".join(map(str, sorted(self.cadences.all)))
             warn(
                 f"{self._name} is compiled for more than {_MANY} combinations of what is due: it reports "
                 f"with every= {cadences}. Choose cadences that are multiples of one another, such as "
@@ -296,8 +287,8 @@ class Programs:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
         with self._context(not_due):
             out, reports = self._collect(args, kwargs, final=True, step=step, stream=stream)
-        # A new set, as a call on another thread may be reading the old one.
-        self.cadences = self.cadences | {r.spec.every for r in reports if r.spec.every > 1}
+        # A new object, as a call on another thread may be reading the old one.
+        self.cadences = self.cadences.including({r.spec.every for r in reports if r.spec.every > 1})
         return out, reports
 
     def _context(self, not_due: frozenset[int]) -> contextlib.AbstractContextManager[None]:

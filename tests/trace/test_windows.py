@@ -121,9 +121,10 @@ def test_one_frame_per_window():
     with capture():
         step(1.0)
         for not_due, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
-            _, frame, _ = step._programs.windowed(not_due, 1)(step._usual.empty, 1.0)
-            assert len(frame.plan.entries) == leaves
-            assert bool(frame.arrays) == bool(leaves)
+            program = step._programs.windowed(not_due, 1)
+            _, plan, arrays, _ = program(step._usual.empty, 1.0)
+            assert len(plan.entries) == leaves
+            assert bool(arrays) == bool(leaves)
 
 
 def test_two_programs_per_window():

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
 from jaxboard._trace import context
-from jaxboard._trace.deliveries.delivery import Delivery
+from jaxboard._trace.deliveries.delivery import Delivery, Executed
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
 
@@ -47,15 +46,14 @@ class ExactResults(Delivery):
             return self, step
         return ExactResults(self._fn, self._name, self._options, reports), step
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program of the reports, then the user's without reports."""
-        self._reports.call(channel, step, call)
-        call.program, call.leading = None, ()  # not the program of the results
-        with context.override(silent=True):
-            return self._fn(*call.args, **call.kwargs)
+        self._reports.call(channel, step, args, kwargs)
+        with context.silenced():
+            return self._fn(*args, **kwargs), None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile all programs."""
         self._reports.precompile(args, kwargs)
-        with context.override(silent=True):
+        with context.silenced():
             cast("jax.stages.Wrapped", self._fn).lower(*args, **kwargs).compile()

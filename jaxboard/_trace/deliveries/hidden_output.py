@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
 import jax
 
 from jaxboard._frame import Packed, Plan
-from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
-from jaxboard._trace.deliveries.delivery import Delivery, put_on_device
+from jaxboard._host.channel import Channel, Window
+from jaxboard._trace.cadences import Cadences
+from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
 from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.windows import MissingAccumulators, accumulator_sharding, empty_accumulators
-from jaxboard._types import PyTree
+from jaxboard._types import Array, PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
     from jaxboard._trace.programs import Args, Kwargs, Programs
 
 _ALL_DUE = frozenset[int]()
-_EMPTY_FRAME = Packed(Plan(()), {})
 
 
 class HiddenOutput(Delivery):
@@ -37,46 +37,43 @@ class HiddenOutput(Delivery):
         super().__init__(name, options)
         self.empty: Packed | None = None
         self._programs = programs
+        # Looked up at each call.
+        self._plain = functools.cache(programs.plain)
+        self._windowed = functools.cache(programs.windowed)
         self._jit_shardings = jax.tree.leaves(
             [jit_options.get(name) for name in ("in_shardings", "out_shardings")]
         )
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program for ``step``; keep the new accumulators and put the frame."""
-        args, kwargs = call.args, call.kwargs
         program, leading = None, ()
         while True:
             cadences = self._programs.cadences
-            not_due = frozenset([n for n in cadences if step % n]) if cadences else _ALL_DUE
-            # Removed while the program runs: a concurrent call on another thread starts with empty ones.
-            accumulators, last_step = channel.windows.pop(self, (self.empty, step))
-            if last_step not in (step, step - 1) and _skips_due(cadences, last_step, step):
-                channel.put_window(accumulators, last_step)
-                accumulators, last_step = self.empty, step
+            not_due = cadences.not_due(step)
+            window = None if self.empty is None else self._take(channel, step, self.empty, cadences)
             try:
-                program, leading = self._program(not_due, step, accumulators, len(args))
+                program, leading = self._program(not_due, step, window, len(args))
                 began = time.perf_counter()
-                out, packed, *windows = program(*leading, *args, **kwargs)
+                out, plan, arrays, kept = program(*leading, *args, **kwargs)
                 seconds = time.perf_counter() - began
             except MissingAccumulators as missing:
                 self._add_accumulators(missing, args, kwargs)
-                channel.put_window(accumulators, last_step)
+                channel.put_window(window)
                 continue
             except BaseException as error:
-                channel.put_window(accumulators, last_step)
-                if isinstance(error, ValueError) and self._move(accumulators, args, kwargs):
+                channel.put_window(window)
+                if isinstance(error, ValueError) and self._move(window, args, kwargs):
                     continue
-                check_program(error, program, leading, call)
+                check_program(error, program, leading, args, kwargs)
                 raise
-            call.program, call.leading, call.dispatch_seconds = program, leading, seconds
-            if windows and windows[0] is not None:
-                kept = windows[0], step
-                if channel.windows.setdefault(self, kept) is not kept:
-                    channel.put_window(*kept)  # a concurrent call was faster
-            packed = self._frame(packed, not_due)
-            if packed.arrays:
-                self._put(channel, packed, step)
-            return out
+            if window is not None and kept is not None:
+                # The plan of the argument, and not an equal one: see Plan.
+                new = Packed(window[0].plan, kept), step
+                if channel.windows.setdefault(self, new) is not new:
+                    channel.put_window(new)  # a concurrent call was faster
+            if arrays:
+                self._put(channel, plan, arrays, step)
+            return out, program, leading, seconds
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile one program for each combination of what is due."""
@@ -84,7 +81,8 @@ class HiddenOutput(Delivery):
         compiled = set[frozenset[int]]()
         while True:
             try:
-                program, leading = self._program(not_due, 0, self.empty, len(args))
+                window = None if self.empty is None else (self.empty, 0)
+                program, leading = self._program(not_due, 0, window, len(args))
                 lowered = program.lower(*leading, *args, **kwargs)
             except MissingAccumulators as missing:
                 self._add_accumulators(missing, args, kwargs)
@@ -98,25 +96,33 @@ class HiddenOutput(Delivery):
                 return
             not_due = left[0]
 
+    def _take(self, channel: Channel, step: int, empty: Packed, cadences: Cadences) -> Window:
+        """Return the accumulators for a call, with those of the last call if their windows go on."""
+        # Removed while the program runs: a concurrent call on another thread starts with empty ones.
+        window = channel.windows.pop(self, None)
+        if window is None:
+            return empty, step
+        last_step = window[1]
+        if last_step not in (step, step - 1) and cadences.skip_due(last_step, step):
+            channel.put_window(window)
+            return empty, step
+        return window
+
     def _program(
-        self, not_due: frozenset[int], step: int, accumulators: Packed | None, num_args: int
+        self, not_due: frozenset[int], step: int, window: Window | None, num_args: int
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program for a call, and the arguments that it takes before those of the call."""
-        if accumulators is None:
-            return self._programs.plain(not_due), ()
-        return self._programs.windowed(not_due, num_args), (accumulators,)
+        if window is None:
+            return self._plain(not_due), ()
+        return self._windowed(not_due, num_args), (window[0],)
 
     def _combinations(self) -> list[frozenset[int]]:
-        return self._programs.due_combinations()
+        return self._programs.cadences.combinations()
 
-    def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
-        """Return the frame to put."""
-        return packed
-
-    def _move(self, accumulators: Packed | None, args: Args, kwargs: Kwargs) -> bool:
+    def _move(self, window: Window | None, args: Args, kwargs: Kwargs) -> bool:
         """Move the accumulators to the devices of the arguments; return whether they were on others."""
         sharding = self._sharding(args, kwargs)
-        if accumulators is None or sharding in (None, _sharding_of(accumulators)):
+        if window is None or sharding in (None, _sharding_of(window[0].arrays)):
             return False
         self.empty = jax.device_put(self.empty, sharding)
         return True
@@ -136,23 +142,23 @@ class GatedOutput(HiddenOutput):
     """The hidden output of a single program, which computes what is due: ``gate="cond"``."""
 
     def _program(
-        self, not_due: frozenset[int], step: int, accumulators: Packed | None, num_args: int
+        self, not_due: frozenset[int], step: int, window: Window | None, num_args: int
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program, and the step and the accumulators."""
+        accumulators = None if window is None else window[0]
         return self._programs.gated(num_args), ((put_on_device(step), accumulators),)
 
     def _combinations(self) -> list[frozenset[int]]:
         return []
 
-    def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
-        """Return the frame, or an empty one if no report in it is due."""
-        nothing_due = len(not_due) == len(self._programs.cadences)
-        return _EMPTY_FRAME if nothing_due and _is_sampled(packed.plan) else packed
-
-
-def _skips_due(cadences: frozenset[int], last_step: int, step: int) -> bool:
-    """Return whether a window that holds ``last_step`` ends before ``step`` and was never due."""
-    return any(last_step % n and -(-last_step // n) != -(-step // n) for n in cadences)
+    def _put(
+        self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
+    ) -> None:
+        """Put a frame, unless no report in it is due."""
+        cadences = self._programs.cadences
+        nothing_due = step is not None and cadences.not_due(step) == cadences.all
+        if not (nothing_due and _is_sampled(plan)):
+            super()._put(channel, plan, arrays, step)
 
 
 def _is_sampled(plan: Plan) -> bool:
@@ -160,5 +166,5 @@ def _is_sampled(plan: Plan) -> bool:
     return all(entry.spec.every > 1 and entry.step is None for entry in plan.entries)
 
 
-def _sharding_of(packed: Packed) -> jax.sharding.Sharding:
-    return next(iter(packed.arrays.values())).sharding
+def _sharding_of(arrays: dict[str, Array]) -> jax.sharding.Sharding:
+    return next(iter(arrays.values())).sharding

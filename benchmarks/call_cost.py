@@ -1,0 +1,210 @@
+"""The host's cost of one call of a step that does almost nothing.
+
+The step adds one to an array of eight numbers, and reports scalars that it computes from it. On a fast accelerator a
+training loop is bound by such calls: the host dispatches a step while the device computes an earlier one. The table
+shows medians over rounds, of the times and of the ratios to the bare step within a round. Rounds of all methods
+alternate, so that other load on the machine affects all of them alike.
+
+A round is a burst of calls, after which everything is fetched and written, outside the time that is measured. jaxboard's
+flusher runs during the burst. A second table shows the calls of a loop in which a step takes longer than its dispatch.
+
+    python benchmarks/call_cost.py --rounds 200 --calls 400
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import tensorboardX
+from jax.experimental import io_callback
+
+import jaxboard as jb
+
+Method = Callable[[int], None]
+"""Call the step this many times."""
+
+
+def compute(x: jax.Array, count: int) -> dict[str, jax.Array]:
+    """Return the values to log."""
+    return {f"value/{i}": x[i % 8] * (i + 1) for i in range(count)}
+
+
+def calls_of(step: Callable[[jax.Array], jax.Array]) -> Method:
+    """Return the method that calls a step which returns only its result."""
+    x = jnp.zeros(8)
+
+    def run(calls: int) -> None:
+        y = x
+        for _ in range(calls):
+            y = step(y)
+
+    run(3)
+    return run
+
+
+def bare() -> Method:
+    return calls_of(jax.jit(lambda x: x + 1))
+
+
+def jaxboard(count: int, every: int) -> Method:
+    @jb.instrument
+    @jax.jit
+    def step(x: jax.Array) -> jax.Array:
+        for tag, value in compute(x, count).items():
+            jb.scalar(f"{count}/{every}/{tag}", value, every=every)
+        return x + 1
+
+    return calls_of(step)
+
+
+def returned_by_hand(count: int, keep: int = 1000) -> Method:
+    """Return the values as one vector and keep it, without reading it."""
+
+    @jax.jit
+    def step(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return x + 1, jnp.stack(list(compute(x, count).values()))
+
+    kept = collections.deque[jax.Array](maxlen=keep)
+    x = jnp.zeros(8)
+
+    def run(calls: int) -> None:
+        y = x
+        for _ in range(calls):
+            y, values = step(y)
+            kept.append(values)
+
+    run(3)
+    return run
+
+
+def one_step_late(count: int, writer: tensorboardX.SummaryWriter) -> Method:
+    """Return the values in a dict, and write those of the step before while the device is busy."""
+
+    @jax.jit
+    def step(x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return x + 1, compute(x, count)
+
+    x = jnp.zeros(8)
+
+    def run(calls: int) -> None:
+        y, previous = x, None
+        for number in range(calls):
+            y, values = step(y)
+            if previous is not None:
+                for tag, value in previous.items():
+                    writer.add_scalar(tag, float(value), number - 1)
+            previous = values
+
+    run(3)
+    return run
+
+
+def float_and_tensorboardx(count: int, writer: tensorboardX.SummaryWriter) -> Method:
+    """Read and write each value after each step."""
+
+    @jax.jit
+    def step(x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return x + 1, compute(x, count)
+
+    x = jnp.zeros(8)
+
+    def run(calls: int) -> None:
+        y = x
+        for number in range(calls):
+            y, values = step(y)
+            for tag, value in values.items():
+                writer.add_scalar(tag, float(value), number)
+
+    run(3)
+    return run
+
+
+def one_io_callback(count: int) -> Method:
+    """Pass all values to one callback that discards them."""
+
+    def discard(values: Any) -> None:
+        """Do nothing."""
+
+    @jax.jit
+    def step(x: jax.Array) -> jax.Array:
+        io_callback(discard, None, jnp.stack(list(compute(x, count).values())))
+        return x + 1
+
+    return calls_of(step)
+
+
+def seconds_per_call(method: Method, calls: int) -> float:
+    start = time.perf_counter()
+    method(calls)
+    return (time.perf_counter() - start) / calls
+
+
+def table(
+    methods: dict[str, Method], rounds: int, calls: int, settle: Callable[[], object]
+) -> None:
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    names = list(methods)
+    for n in range(rounds):
+        first = n % len(names)
+        for name in names[first:] + names[:first]:
+            times[name].append(seconds_per_call(methods[name], calls))
+            settle()
+    print(f"\n| {'':28} | µs per call | to bare | quartiles |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, seconds in times.items():
+        ratios = [t / b for t, b in zip(seconds, times[names[0]], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(
+            f"| {name:28} | {statistics.median(seconds) * 1e6:11.1f} | {middle:7.2f} "
+            f"| {low:.2f} to {high:.2f} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the host's cost of one call.")
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--calls", type=int, default=400, help="calls in a round")
+    options = parser.parse_args()
+    print(
+        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
+        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds of "
+        f"{options.calls} calls"
+    )
+    rounds, calls = options.rounds, options.calls
+    with tempfile.TemporaryDirectory() as folder:
+        writer = tensorboardX.SummaryWriter(os.path.join(folder, "tensorboardX"))
+        with jb.Run(os.path.join(folder, "jaxboard")) as run:
+            methods = {
+                "bare": bare(),
+                "returned by hand, 10": returned_by_hand(10),
+                "jaxboard, 10": jaxboard(10, 1),
+                "jaxboard, 10, every=100": jaxboard(10, 100),
+                "returned by hand, 100": returned_by_hand(100),
+                "jaxboard, 100": jaxboard(100, 1),
+                "jaxboard, 100, every=100": jaxboard(100, 100),
+            }
+            run.flush()
+            table(methods, rounds, calls, run.flush)
+            methods = {
+                "bare": methods["bare"],
+                "one io_callback, 10": one_io_callback(10),
+                "one step late, 10": one_step_late(10, writer),
+                "float(), tensorboardX, 10": float_and_tensorboardx(10, writer),
+            }
+            table(methods, max(3, rounds // 20), calls, jax.effects_barrier)
+        writer.close()
+        table({"bare": bare(), "jaxboard, no run open": jaxboard(10, 1)}, rounds, calls, list)
+
+
+if __name__ == "__main__":
+    main()
