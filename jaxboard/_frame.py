@@ -151,8 +151,6 @@ class LoopChunk(NamedTuple):
 class Plan:
     """The static half of a frame. Hashable, as it is part of the type of the step's hidden output.
 
-    Comparing two plans takes microseconds, and JAX compares those of the arguments of each call: pass the same object.
-
     Attributes:
         entries: the reports.
         step: the position of the step, if the program computes it.

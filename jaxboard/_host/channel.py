@@ -14,14 +14,16 @@ import time
 from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import Protocol, TypeAlias
 
-from jaxboard._frame import Frame, Observation, Packed, Target
+import jax
+
+from jaxboard._frame import Frame, Observation, Plan, Target
 from jaxboard._host import frame_parts
 from jaxboard._host.lost import LostReports, await_callbacks
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard.records import Record
 
-Window: TypeAlias = tuple[Packed, int]
-"""The accumulators of a function's windows, and the last step that is in them."""
+Window: TypeAlias = tuple[Plan, tuple[jax.Array, ...], int]
+"""The plan of a function's windows, its vectors in the order of their names, and the last step that is in them."""
 
 _keys = itertools.count()
 
@@ -175,9 +177,9 @@ class Channel:
     def put_window(self, window: Window | None) -> None:
         """Put an incomplete window, if there is one. The host merges it with the rest of it."""
         if window is not None:
-            (plan, arrays), step = window
-            # A copy: fetching replaces its values.
-            self.send(Frame(plan, dict(arrays), step, time.time(), open=True))
+            plan, vectors, step = window
+            arrays = dict(zip(sorted(plan.vector_names), vectors, strict=True))
+            self.send(Frame(plan, arrays, step, time.time(), open=True))
 
     def end_windows(self) -> None:
         """Put the accumulators of every incomplete window, also those of the runs below."""
@@ -187,8 +189,8 @@ class Channel:
 
     def end_windows_for(self, other: Channel) -> None:
         """Put the accumulators of incomplete windows with reports that name another run, which closes."""
-        for function, (accumulators, _) in list(self.windows.items()):
-            targets = {entry.spec.target for entry in accumulators.plan.entries}
+        for function, (plan, _, _) in list(self.windows.items()):
+            targets = {entry.spec.target for entry in plan.entries}
             if any(target is not None and target.key == other.target.key for target in targets):
                 self.put_window(self.windows.pop(function, None))
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxboard._frame import Packed, Plan
+from jaxboard._frame import Plan
 from jaxboard._log import warn
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller
@@ -40,8 +40,9 @@ _OF_RESULTS = ("out_shardings", "donate_argnums", "donate_argnames")
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
 _Arrays: TypeAlias = dict[str, jax.Array]
-_Outputs: TypeAlias = tuple[PyTree, Plan, _Arrays, _Arrays | None]
-"""The results of the function; the frame; and the arrays of the accumulators, if the program has windows."""
+_Frame: TypeAlias = tuple[Plan, _Arrays] | None
+_Outputs: TypeAlias = tuple[PyTree, _Frame, windows.Carried]
+"""The results of the function, the frame if anything leaves, and the accumulators."""
 
 
 class ProgramKey(NamedTuple):
@@ -53,6 +54,7 @@ class ProgramKey(NamedTuple):
         num_args: the number of positional arguments, if the program takes one more before them.
         checked: whether JAX checks results for NaN or infinity.
         has_caller: see :meth:`Programs.callback`.
+        windows: the plan of the accumulators that the program takes.
     """
 
     kind: Literal["plain", "windowed", "gated", "device_step", "streamed", "callback"]
@@ -60,6 +62,7 @@ class ProgramKey(NamedTuple):
     num_args: int | None = None
     checked: bool = False
     has_caller: bool = False
+    windows: Plan = windows.NO_WINDOWS
 
 
 class Programs:
@@ -98,7 +101,9 @@ class Programs:
         self._warned_of_many = False
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
-        """Return the program without windows: arguments -> (results, plan of the frame, its arrays, None).
+        """Return the program without windows: arguments -> (results, frame, ()).
+
+        The frame is a pair of a plan and arrays, or None if nothing leaves.
 
         Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows.
 
@@ -108,30 +113,30 @@ class Programs:
         key = ProgramKey("plain", not_due)
         return self._programs.get(key) or self._make_plain(key)
 
-    def windowed(self, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
-        """Return the program with windows: (accumulators, *arguments) -> (results, plan, arrays, accumulators).
-
-        The accumulators that it returns are arrays: their plan is that of the argument.
+    def windowed(self, plan: Plan, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
+        """Return the program with windows: (accumulators, *arguments) -> (results, frame, accumulators).
 
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
         Args:
+            plan: the plan of the accumulators.
             not_due: the cadences that are not due.
             num_args: the number of positional arguments of the call.
         """
-        key = ProgramKey("windowed", not_due, num_args)
+        key = ProgramKey("windowed", not_due, num_args, windows=plan)
         return self._programs.get(key) or self._make_windowed(key)
 
-    def gated(self, num_args: int) -> jax.stages.Wrapped:
+    def gated(self, plan: Plan, num_args: int) -> jax.stages.Wrapped:
         """Return the program for all steps, which computes what is due: a branch for each sampled report.
 
-        It maps ((step, accumulators or None), *arguments) to (results, plan, arrays, accumulators or None).
+        It maps ((step, accumulators), *arguments) to (results, frame, accumulators).
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
         Args:
+            plan: the plan of the accumulators.
             num_args: the number of positional arguments of the call.
         """
-        key = ProgramKey("gated", num_args=num_args)
+        key = ProgramKey("gated", num_args=num_args, windows=plan)
         return self._programs.get(key) or self._make_gated(key)
 
     def device_step(self) -> jax.stages.Wrapped:
@@ -187,31 +192,35 @@ class Programs:
     def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:
         def plain(*args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
-            leaving, _ = windows.accumulate(None, reports, lambda n: n not in key.not_due)
-            return out, *pack(leaving), None
+            leaving, kept = windows.accumulate(
+                key.windows, (), reports, lambda n: n not in key.not_due
+            )
+            return out, _frame(leaving), kept
 
-        return self._add_variant(key, self._jit(plain, num_hidden=3))
+        return self._add_variant(key, self._jit(plain, num_hidden=2))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def windowed(accumulators: Packed, /, *args: object, **kwargs: object) -> _Outputs:
+        def windowed(carried: windows.Carried, /, *args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
-            leaving, staying = windows.accumulate(
-                accumulators, reports, lambda n: n not in key.not_due
+            leaving, kept = windows.accumulate(
+                key.windows, carried, reports, lambda n: n not in key.not_due
             )
-            return out, *pack(leaving), staying
+            return out, _frame(leaving), kept
 
-        return self._add_variant(key, self._jit(windowed, num_hidden=3, num_args=key.num_args))
+        return self._add_variant(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
 
     def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
         def gated(
-            leading: tuple[jax.Array, Packed | None], /, *args: object, **kwargs: object
+            leading: tuple[jax.Array, windows.Carried], /, *args: object, **kwargs: object
         ) -> _Outputs:
-            step, accumulators = leading
+            step, carried = leading
             out, reports = self._collect_final(args, kwargs, step=step)
-            leaving, staying = windows.accumulate(accumulators, reports, lambda n: step % n == 0)
-            return out, *pack(leaving), staying
+            leaving, kept = windows.accumulate(
+                key.windows, carried, reports, lambda n: step % n == 0
+            )
+            return out, _frame(leaving), kept
 
-        return self._add(key, self._jit(gated, num_hidden=3, num_args=key.num_args))
+        return self._add(key, self._jit(gated, num_hidden=2, num_args=key.num_args))
 
     def _make_device_step(self, key: ProgramKey) -> jax.stages.Wrapped:
         def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Plan, _Arrays]:
@@ -376,6 +385,11 @@ class Programs:
                 parameters=[leading, *signature.parameters.values()]
             )
         return jax.jit(named, **options)
+
+
+def _frame(reports: list[Harvested]) -> _Frame:
+    # A plain tuple is the fastest tree for JAX to build.
+    return tuple(pack(reports)) if reports else None
 
 
 def _traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
+from jaxboard._frame import Entry, Plan, ReportSpec, Slot
 from jaxboard._reduce import State, reducer
 from jaxboard._trace.pack import Harvested, join, packed_dtype
 from jaxboard._trace.rules.body_reports import empty_like, with_array_weight
@@ -27,6 +27,12 @@ from jaxboard._types import Array
 
 IsDue: TypeAlias = Callable[[int], bool | Array]
 """cadence -> whether it is due: a bool, or a bool scalar if the program computes it."""
+
+Carried: TypeAlias = tuple[Array, ...]
+"""Accumulators as a program takes and returns them: the vectors of a plan, in the order of their names."""
+
+NO_WINDOWS = Plan(())
+"""The plan of a program without windows."""
 
 _Key: TypeAlias = tuple[ReportSpec, object, tuple[object, ...]]
 
@@ -54,25 +60,25 @@ def is_windowed(report: Harvested) -> bool:
 
 
 def accumulate(
-    accumulators: Packed | None, reports: Iterable[Harvested], is_due: IsDue
-) -> tuple[list[Harvested], dict[str, Array] | None]:
+    plan: Plan, carried: Carried, reports: Iterable[Harvested], is_due: IsDue
+) -> tuple[list[Harvested], Carried]:
     """Merge the reports of a call into the accumulators that it was given.
 
     Args:
-        accumulators: the result of the previous call; None for none.
+        plan: the plan of the accumulators.
+        carried: those that the previous call returned.
         reports: the reports of the call.
         is_due: whether a cadence is due.
 
     Returns:
-        The reports that leave with the frame, and the arrays of the accumulators for the next call, whose plan is the
-        same.
+        The reports that leave with the frame, and the accumulators for the next call.
 
     Raises:
         MissingAccumulators: a windowed report has no accumulator.
     """
     leaving = [report for report in reports if not is_windowed(report)]
     new = {_key(report): report for report in map(_as_accumulated, filter(is_windowed, reports))}
-    plan, arrays = accumulators or Packed(Plan(()), {})
+    arrays = dict(zip(sorted(plan.vector_names), carried, strict=True))
     old = list(map(_template, plan.entries))
     known = set(map(_key, old))
     missing = [report for key, report in new.items() if key not in known]
@@ -89,22 +95,21 @@ def accumulate(
         if due is not False:
             state = _select(due, merged, empty)
             leaving += [Harvested(x.spec, _at(state, index)) for index, x in enumerate(group)]
-    return leaving, _pack(staying) if staying else None
+    return leaving, _pack(staying)
 
 
 def empty_accumulators(
     templates: list[Harvested], sharding: jax.sharding.Sharding | None
-) -> Packed:
-    """Return accumulators that hold no values.
+) -> tuple[Plan, Carried]:
+    """Return accumulators that hold no values, and their plan.
 
     Args:
         templates: the reports to accumulate; see :class:`MissingAccumulators`.
         sharding: where to put the accumulators, committed; None leaves them uncommitted.
     """
     groups = _groups(templates)
-    arrays = jax.jit(lambda: _pack(list(map(_empty, groups))))()
-    plan = _plan(groups)
-    return Packed(plan, arrays if sharding is None else jax.device_put(arrays, sharding))
+    empty = jax.jit(lambda: _pack(list(map(_empty, groups))))()
+    return _plan(groups), empty if sharding is None else jax.device_put(empty, sharding)
 
 
 def accumulator_sharding(shardings: Iterable[object]) -> jax.sharding.Sharding | None:
@@ -173,7 +178,7 @@ def _plan(groups: list[_Group]) -> Plan:
     return Plan(tuple(entries))
 
 
-def _pack(states: list[State]) -> dict[str, Array]:
+def _pack(states: list[State]) -> Carried:
     """Return the vectors of the states of all groups."""
     parts: dict[str, list[Array]] = {}
     for leaf in jax.tree.leaves(states):
@@ -182,7 +187,7 @@ def _pack(states: list[State]) -> dict[str, Array]:
         parts.setdefault(vector, []).append(
             flat if str(flat.dtype) == vector else flat.view(vector)
         )
-    return {vector: jnp.concatenate(each) for vector, each in parts.items()}
+    return tuple(jnp.concatenate(parts[vector]) for vector in sorted(parts))
 
 
 def _vector(dtype: np.dtype) -> str:

@@ -121,10 +121,11 @@ def test_one_frame_per_window():
     with capture():
         step(1.0)
         for not_due, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
-            program = step._programs.windowed(not_due, 1)
-            _, plan, arrays, _ = program(step._usual.empty, 1.0)
-            assert len(plan.entries) == leaves
-            assert bool(arrays) == bool(leaves)
+            windows = step._usual._windows
+            _, frame, kept = windows.program(not_due, 1)(windows.empty, 1.0)
+            assert len(kept) == 1
+            assert (frame is None) == (leaves == 0)
+            assert frame is None or len(frame[0].entries) == leaves
 
 
 def test_two_programs_per_window():

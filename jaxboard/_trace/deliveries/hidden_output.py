@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from jaxboard._frame import Packed, Plan
+from jaxboard._frame import Plan
 from jaxboard._host.channel import Channel, Window
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
 from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._trace.windows import MissingAccumulators, accumulator_sharding, empty_accumulators
+from jaxboard._trace.windows import (
+    NO_WINDOWS,
+    Carried,
+    MissingAccumulators,
+    accumulator_sharding,
+    empty_accumulators,
+)
 from jaxboard._types import Array, PyTree
 
 if TYPE_CHECKING:
@@ -24,37 +31,46 @@ if TYPE_CHECKING:
 _ALL_DUE = frozenset[int]()
 
 
-class HiddenOutput(Delivery):
-    """The frame is a hidden output of the program, and the host knows the step and what is due.
+class _Windows(NamedTuple):
+    """The windows of a function, as far as it was traced. It is replaced, never changed.
 
     Attributes:
-        empty: accumulators without values; None until the function is found to report windows.
+        plan: the plan of the accumulators.
+        empty: accumulators without values.
+        program: (cadences that are not due, number of positional arguments) -> the program with this plan.
     """
+
+    plan: Plan
+    empty: Carried
+    program: Callable[[frozenset[int], int], jax.stages.Wrapped]
+
+
+class HiddenOutput(Delivery):
+    """The frame is a hidden output of the program, and the host knows the step and what is due."""
 
     def __init__(
         self, name: str, options: InstrumentOptions, programs: Programs, jit_options: dict[str, Any]
     ):
         super().__init__(name, options)
-        self.empty: Packed | None = None
         self._programs = programs
-        # Looked up at each call.
-        self._plain = functools.cache(programs.plain)
-        self._windowed = functools.cache(programs.windowed)
+        self._plain = functools.cache(programs.plain)  # looked up at each call
+        self._windows: _Windows | None = None
         self._jit_shardings = jax.tree.leaves(
             [jit_options.get(name) for name in ("in_shardings", "out_shardings")]
         )
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program for ``step``; keep the new accumulators and put the frame."""
-        program, leading = None, ()
+        program, leading, window = None, (), None
         while True:
-            cadences = self._programs.cadences
+            cadences, windows = self._programs.cadences, self._windows
             not_due = cadences.not_due(step)
-            window = None if self.empty is None else self._take(channel, step, self.empty, cadences)
+            if windows is not None:
+                window = self._take(channel, step, windows, cadences)
             try:
-                program, leading = self._program(not_due, step, window, len(args))
+                program, leading = self._program(not_due, step, windows, window, len(args))
                 began = time.perf_counter()
-                out, plan, arrays, kept = program(*leading, *args, **kwargs)
+                out, frame, kept = program(*leading, *args, **kwargs)
                 seconds = time.perf_counter() - began
             except MissingAccumulators as missing:
                 self._add_accumulators(missing, args, kwargs)
@@ -62,17 +78,16 @@ class HiddenOutput(Delivery):
                 continue
             except BaseException as error:
                 channel.put_window(window)
-                if isinstance(error, ValueError) and self._move(window, args, kwargs):
+                if isinstance(error, ValueError) and self._move(windows, window, args, kwargs):
                     continue
                 check_program(error, program, leading, args, kwargs)
                 raise
-            if window is not None and kept is not None:
-                # The plan of the argument, and not an equal one: see Plan.
-                new = Packed(window[0].plan, kept), step
+            if kept and windows is not None:
+                new = windows.plan, kept, step
                 if channel.windows.setdefault(self, new) is not new:
                     channel.put_window(new)  # a concurrent call was faster
-            if arrays:
-                self._put(channel, plan, arrays, step)
+            if frame is not None:
+                self._put(channel, *frame, step)
             return out, program, leading, seconds
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
@@ -80,9 +95,10 @@ class HiddenOutput(Delivery):
         not_due = _ALL_DUE
         compiled = set[frozenset[int]]()
         while True:
+            windows = self._windows
+            window = None if windows is None else (windows.plan, windows.empty, 0)
             try:
-                window = None if self.empty is None else (self.empty, 0)
-                program, leading = self._program(not_due, 0, window, len(args))
+                program, leading = self._program(not_due, 0, windows, window, len(args))
                 lowered = program.lower(*leading, *args, **kwargs)
             except MissingAccumulators as missing:
                 self._add_accumulators(missing, args, kwargs)
@@ -96,39 +112,51 @@ class HiddenOutput(Delivery):
                 return
             not_due = left[0]
 
-    def _take(self, channel: Channel, step: int, empty: Packed, cadences: Cadences) -> Window:
-        """Return the accumulators for a call, with those of the last call if their windows go on."""
+    def _take(self, channel: Channel, step: int, windows: _Windows, cadences: Cadences) -> Window:
+        """Return the accumulators for a call: those of the last call, if their windows go on, or empty ones."""
         # Removed while the program runs: a concurrent call on another thread starts with empty ones.
         window = channel.windows.pop(self, None)
-        if window is None:
-            return empty, step
-        last_step = window[1]
-        if last_step not in (step, step - 1) and cadences.skip_due(last_step, step):
+        if window is not None:
+            plan, _, last_step = window
+            is_next = last_step in (step - 1, step) or not cadences.skip_due(last_step, step)
+            if is_next and plan is windows.plan:
+                return window
             channel.put_window(window)
-            return empty, step
-        return window
+        return windows.plan, windows.empty, step
 
     def _program(
-        self, not_due: frozenset[int], step: int, window: Window | None, num_args: int
+        self,
+        not_due: frozenset[int],
+        step: int,
+        windows: _Windows | None,
+        window: Window | None,
+        num_args: int,
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program for a call, and the arguments that it takes before those of the call."""
-        if window is None:
+        if windows is None or window is None:
             return self._plain(not_due), ()
-        return self._windowed(not_due, num_args), (window[0],)
+        return windows.program(not_due, num_args), (window[1],)
+
+    def _bind(self, plan: Plan) -> Callable[[frozenset[int], int], jax.stages.Wrapped]:
+        """Return the function that returns the programs with these windows."""
+        return functools.cache(functools.partial(self._programs.windowed, plan))
 
     def _combinations(self) -> list[frozenset[int]]:
         return self._programs.cadences.combinations()
 
-    def _move(self, window: Window | None, args: Args, kwargs: Kwargs) -> bool:
+    def _move(
+        self, windows: _Windows | None, window: Window | None, args: Args, kwargs: Kwargs
+    ) -> bool:
         """Move the accumulators to the devices of the arguments; return whether they were on others."""
         sharding = self._sharding(args, kwargs)
-        if window is None or sharding in (None, _sharding_of(window[0].arrays)):
+        if windows is None or window is None or sharding in (None, window[1][0].sharding):
             return False
-        self.empty = jax.device_put(self.empty, sharding)
+        self._windows = windows._replace(empty=jax.device_put(windows.empty, sharding))
         return True
 
     def _add_accumulators(self, missing: MissingAccumulators, args: Args, kwargs: Kwargs) -> None:
-        self.empty = empty_accumulators(missing.templates, self._sharding(args, kwargs))
+        plan, empty = empty_accumulators(missing.templates, self._sharding(args, kwargs))
+        self._windows = _Windows(plan, empty, self._bind(plan))
 
     def _sharding(self, args: Args, kwargs: Kwargs) -> jax.sharding.Sharding | None:
         """Return the sharding that accumulators need for a call with such arguments."""
@@ -142,11 +170,16 @@ class GatedOutput(HiddenOutput):
     """The hidden output of a single program, which computes what is due: ``gate="cond"``."""
 
     def _program(
-        self, not_due: frozenset[int], step: int, window: Window | None, num_args: int
+        self,
+        not_due: frozenset[int],
+        step: int,
+        windows: _Windows | None,
+        window: Window | None,
+        num_args: int,
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program, and the step and the accumulators."""
-        accumulators = None if window is None else window[0]
-        return self._programs.gated(num_args), ((put_on_device(step), accumulators),)
+        plan, carried, _ = window or (NO_WINDOWS, (), step)
+        return self._programs.gated(plan, num_args), ((put_on_device(step), carried),)
 
     def _combinations(self) -> list[frozenset[int]]:
         return []
@@ -164,7 +197,3 @@ class GatedOutput(HiddenOutput):
 def _is_sampled(plan: Plan) -> bool:
     """Return whether every report of a frame is left out on a step on which no cadence is due."""
     return all(entry.spec.every > 1 and entry.step is None for entry in plan.entries)
-
-
-def _sharding_of(arrays: dict[str, Array]) -> jax.sharding.Sharding:
-    return next(iter(arrays.values())).sharding
