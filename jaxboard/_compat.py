@@ -56,7 +56,8 @@ def mentions_tracer(text: str) -> bool:
     return _TRACER.search(text) is not None
 
 
-_config, _debug_nans, _debug_infs = jax.config, jax.debug_nans, jax.debug_infs
+_config: Any = jax.config
+_debug_nans, _debug_infs = jax.debug_nans, jax.debug_infs
 
 
 def jit_is_disabled() -> bool:

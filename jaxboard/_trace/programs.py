@@ -226,7 +226,8 @@ class Programs:
         def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Plan, _Arrays]:
             step = self._step_of(args, kwargs)
             out, reports = self._collect_final(args, kwargs, step=step)
-            return out, *pack(reports, step if reports else None)
+            plan, arrays = pack(reports, step if reports else None)
+            return out, plan, arrays
 
         return self._add(key, self._jit(device_step, num_hidden=2))
 
@@ -388,8 +389,10 @@ class Programs:
 
 
 def _frame(reports: list[Harvested]) -> _Frame:
-    # A plain tuple is the fastest tree for JAX to build.
-    return tuple(pack(reports)) if reports else None
+    if not reports:
+        return None
+    plan, arrays = pack(reports)
+    return plan, arrays  # A plain tuple is the fastest tree for JAX to build.
 
 
 def _traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:

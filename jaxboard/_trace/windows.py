@@ -12,7 +12,7 @@ the same reduction and cadence are adjacent there, and merged together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import jax
@@ -28,7 +28,7 @@ from jaxboard._types import Array
 IsDue: TypeAlias = Callable[[int], bool | Array]
 """cadence -> whether it is due: a bool, or a bool scalar if the program computes it."""
 
-Carried: TypeAlias = tuple[Array, ...]
+Carried: TypeAlias = tuple[jax.Array, ...]
 """Accumulators as a program takes and returns them: the vectors of a plan, in the order of their names."""
 
 NO_WINDOWS = Plan(())
@@ -208,7 +208,7 @@ def _template(entry: Entry) -> Harvested:
     return Harvested(entry.spec, jax.tree.map(leaf, _slots(entry)))
 
 
-def _read(first: Entry, count: int, arrays: dict[str, Array]) -> State:
+def _read(first: Entry, count: int, arrays: Mapping[str, Array]) -> State:
     """Return the state of a group: of ``count`` accumulators, of which the first is given."""
 
     def leaf(slot: Slot) -> Array:

@@ -87,7 +87,8 @@ class HiddenOutput(Delivery):
                 if channel.windows.setdefault(self, new) is not new:
                     channel.put_window(new)  # a concurrent call was faster
             if frame is not None:
-                self._put(channel, *frame, step)
+                plan, arrays = frame
+                self._put(channel, plan, arrays, step)
             return out, program, leading, seconds
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
