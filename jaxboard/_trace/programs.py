@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxboard._frame import Plan
+from jaxboard._frame import Packed, Plan
 from jaxboard._log import warn
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller
@@ -192,20 +192,20 @@ class Programs:
     def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:
         def plain(*args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
-            leaving, kept = windows.accumulate(
+            frame, kept = windows.accumulate(
                 key.windows, (), reports, lambda n: n not in key.not_due
             )
-            return out, _frame(leaving), kept
+            return out, _frame(frame), kept
 
         return self._add_variant(key, self._jit(plain, num_hidden=2))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
         def windowed(carried: windows.Carried, /, *args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
-            leaving, kept = windows.accumulate(
+            frame, kept = windows.accumulate(
                 key.windows, carried, reports, lambda n: n not in key.not_due
             )
-            return out, _frame(leaving), kept
+            return out, _frame(frame), kept
 
         return self._add_variant(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
 
@@ -215,10 +215,8 @@ class Programs:
         ) -> _Outputs:
             step, carried = leading
             out, reports = self._collect_final(args, kwargs, step=step)
-            leaving, kept = windows.accumulate(
-                key.windows, carried, reports, lambda n: step % n == 0
-            )
-            return out, _frame(leaving), kept
+            frame, kept = windows.accumulate(key.windows, carried, reports, lambda n: step % n == 0)
+            return out, _frame(frame), kept
 
         return self._add(key, self._jit(gated, num_hidden=2, num_args=key.num_args))
 
@@ -388,11 +386,9 @@ class Programs:
         return jax.jit(named, **options)
 
 
-def _frame(reports: list[Harvested]) -> _Frame:
-    if not reports:
-        return None
-    plan, arrays = pack(reports)
-    return plan, arrays  # A plain tuple is the fastest tree for JAX to build.
+def _frame(packed: Packed) -> _Frame:
+    # A plain tuple is the fastest tree for JAX to build.
+    return (packed.plan, packed.arrays) if packed.plan.entries else None
 
 
 def _traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._frame import Entry, Plan, ReportSpec, Slot
+from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
 from jaxboard._reduce import State, reducer
-from jaxboard._trace.pack import Harvested, join, packed_dtype
+from jaxboard._trace.pack import Harvested, join, pack, packed_dtype
 from jaxboard._trace.rules.body_reports import empty_like, with_array_weight
 from jaxboard._types import Array
 
@@ -33,6 +33,9 @@ Carried: TypeAlias = tuple[jax.Array, ...]
 
 NO_WINDOWS = Plan(())
 """The plan of a program without windows."""
+
+_LEAVING = "window "
+"""The prefix of the names of vectors that leave with a frame, which has other vectors too."""
 
 _Key: TypeAlias = tuple[ReportSpec, object, tuple[object, ...]]
 
@@ -61,7 +64,7 @@ def is_windowed(report: Harvested) -> bool:
 
 def accumulate(
     plan: Plan, carried: Carried, reports: Iterable[Harvested], is_due: IsDue
-) -> tuple[list[Harvested], Carried]:
+) -> tuple[Packed, Carried]:
     """Merge the reports of a call into the accumulators that it was given.
 
     Args:
@@ -71,12 +74,12 @@ def accumulate(
         is_due: whether a cadence is due.
 
     Returns:
-        The reports that leave with the frame, and the accumulators for the next call.
+        What leaves with the call, and the accumulators for the next one.
 
     Raises:
         MissingAccumulators: a windowed report has no accumulator.
     """
-    leaving = [report for report in reports if not is_windowed(report)]
+    at_once = [report for report in reports if not is_windowed(report)]
     new = {_key(report): report for report in map(_as_accumulated, filter(is_windowed, reports))}
     arrays = dict(zip(sorted(plan.vector_names), carried, strict=True))
     old = list(map(_template, plan.entries))
@@ -85,6 +88,8 @@ def accumulate(
     if missing:
         raise MissingAccumulators([*old, *missing])
     staying: list[State] = []
+    due_groups: list[_Group] = []
+    leaving: list[State] = []
     entries = iter(plan.entries)
     for group in _groups(old):
         first, *_ = [next(entries) for _ in group]
@@ -93,9 +98,14 @@ def accumulate(
         due = is_due(group[0].spec.every)
         staying.append(_select(due, empty, merged))
         if due is not False:
-            state = _select(due, merged, empty)
-            leaving += [Harvested(x.spec, _at(state, index)) for index, x in enumerate(group)]
-    return leaving, _pack(staying)
+            due_groups.append(group)
+            leaving.append(_select(due, merged, empty))
+    plan, arrays = pack(at_once)
+    frame = Packed(
+        Plan((*plan.entries, *_plan(due_groups, _LEAVING).entries)),
+        {**arrays, **_vectors(leaving, _LEAVING)},
+    )
+    return frame, _carried(_vectors(staying))
 
 
 def empty_accumulators(
@@ -108,7 +118,7 @@ def empty_accumulators(
         sharding: where to put the accumulators, committed; None leaves them uncommitted.
     """
     groups = _groups(templates)
-    empty = jax.jit(lambda: _pack(list(map(_empty, groups))))()
+    empty = jax.jit(lambda: _carried(_vectors(list(map(_empty, groups)))))()
     return _plan(groups), empty if sharding is None else jax.device_put(empty, sharding)
 
 
@@ -153,8 +163,8 @@ def _groups(reports: Iterable[Harvested]) -> list[_Group]:
     return list(groups.values())
 
 
-def _plan(groups: list[_Group]) -> Plan:
-    """Return the plan of the vectors that :func:`_pack` makes."""
+def _plan(groups: list[_Group], prefix: str = "") -> Plan:
+    """Return the plan of the vectors that :func:`_vectors` makes."""
     ends: dict[str, int] = {}
     entries: list[Entry] = []
     for group in groups:
@@ -167,7 +177,7 @@ def _plan(groups: list[_Group]) -> Plan:
             view = None if dtype == vector else dtype
             columns.append(
                 [
-                    Slot(vector, offset + index * leaf.size, leaf.shape, view)
+                    Slot(prefix + vector, offset + index * leaf.size, leaf.shape, view)
                     for index in range(len(group))
                 ]
             )
@@ -178,8 +188,8 @@ def _plan(groups: list[_Group]) -> Plan:
     return Plan(tuple(entries))
 
 
-def _pack(states: list[State]) -> Carried:
-    """Return the vectors of the states of all groups."""
+def _vectors(states: list[State], prefix: str = "") -> dict[str, Array]:
+    """Return the vectors of the states of groups, by name."""
     parts: dict[str, list[Array]] = {}
     for leaf in jax.tree.leaves(states):
         vector = _vector(leaf.dtype)
@@ -187,7 +197,11 @@ def _pack(states: list[State]) -> Carried:
         parts.setdefault(vector, []).append(
             flat if str(flat.dtype) == vector else flat.view(vector)
         )
-    return tuple(jnp.concatenate(parts[vector]) for vector in sorted(parts))
+    return {prefix + vector: jnp.concatenate(each) for vector, each in parts.items()}
+
+
+def _carried(vectors: dict[str, Array]) -> Carried:
+    return tuple(vectors[name] for name in sorted(vectors))
 
 
 def _vector(dtype: np.dtype) -> str:
