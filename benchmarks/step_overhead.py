@@ -4,9 +4,8 @@ All methods train the same small network. Their rounds alternate, so that other 
 them alike; a round ends when the state is ready. The table shows medians over the rounds, of the times and of the ratios
 within a round. The bare step does not compute the logged values: every ratio includes their computation.
 
-jaxboard imports TensorFlow in the background once per process; that is over before the first round. A round is long
-enough for jaxboard to fetch, encode and write during it. Work that is left at its end is waited for outside the
-round, and the wait is printed.
+A round is long enough for jaxboard to fetch, encode and write during it. Work that is left at its end is waited for
+outside the round, and the wait is printed.
 
     python benchmarks/step_overhead.py --sizes 96 720 1750 --rounds 5 --seconds 2
 """

@@ -115,7 +115,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, jb.Run(folder) as run:
         jb.scalar("ready", 0.0)
-        run.flush()  # after TensorFlow is imported
+        run.flush()  # after the event file is opened
         for size in options.batches:
             measure(size, options.rounds, run)
 

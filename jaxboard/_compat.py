@@ -144,6 +144,27 @@ def make_jaxpr(
     return jex.Jaxpr((), invars, outvars, eqns, effects, debug_info=debug_info)
 
 
+def with_equations(
+    jaxpr: jex.Jaxpr | jex.ClosedJaxpr, eqns: list[jex.JaxprEqn], effects: frozenset[Any]
+) -> jex.Jaxpr | jex.ClosedJaxpr:
+    """Return a jaxpr with other equations and effects.
+
+    All versions: ``replace`` of a jaxpr and of an equation is not documented. JAX up to 0.11 keeps the equations
+    of a ``ClosedJaxpr`` in the ``Jaxpr`` inside it. Remove when a documented function does this.
+    """
+    if isinstance(jaxpr, jex.Jaxpr):
+        return jaxpr.replace(eqns=eqns, effects=effects)
+    return jaxpr.replace(jaxpr=jaxpr.jaxpr.replace(eqns=eqns, effects=effects))
+
+
+def with_params(eqn: jex.JaxprEqn, params: dict[str, Any], effects: frozenset[Any]) -> jex.JaxprEqn:
+    """Return an equation with other parameters and effects.
+
+    All versions: see :func:`with_equations`.
+    """
+    return eqn.replace(params=params, effects=effects)
+
+
 def aval_of(var: jex.Var | jex.Literal) -> jax.core.ShapedArray:
     """Return the type of a variable as that of an array.
 

@@ -22,13 +22,15 @@ from jaxboard.records import Kind
 
 
 class Composite(enum.Enum):
-    """Reports whose reduced value becomes several scalars. Sinks receive those, never the value itself.
+    """Reports whose reduced value becomes several points. Sinks receive those, never the value itself.
 
     Attributes:
+        LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
+    LEAF_HISTOGRAMS = "leaf histograms"
     NORMS = "norms"
     STACK = "stack"
 
@@ -210,7 +212,8 @@ class Frame:
         arrays: dtype name -> vector: device arrays, which may not be computed yet, or NumPy arrays.
         step: the step of the call; None if the program computed it (see :attr:`Plan.step`).
         wall_time: the time of the call, in seconds since the epoch.
-        open: whether the step may receive more values, as the step of an evaluation may.
+        open: whether the step may receive more values, as the step of an evaluation may, or one that the user
+            computes.
     """
 
     __slots__ = ("arrays", "open", "plan", "step", "wall_time")
@@ -296,6 +299,12 @@ class FrameBatch:
         steps = np.concatenate([batch.steps for batch in batches])
         walls = np.concatenate([batch.wall_times for batch in batches])
         return cls(first.plan, arrays, steps, walls, first.open)
+
+    def rows(self, selected: np.ndarray, *, open: bool) -> FrameBatch:  # noqa: A002 (see Frame)
+        """Return the frames that ``selected``, bool[N], selects."""
+        arrays = {name: array[selected] for name, array in self.arrays.items()}
+        steps, wall_times = self.steps[selected], self.wall_times[selected]
+        return FrameBatch(self.plan, arrays, steps, wall_times, open)
 
     @classmethod
     def from_chunk(cls, frame: Frame, slot: Slot, since: float) -> FrameBatch | None:

@@ -56,6 +56,21 @@ def warn_once(key: Hashable, text: str) -> None:
         warn(text)
 
 
+def warn_once_without_raising(key: Hashable, text: str) -> None:
+    """Issue a :class:`JaxboardWarning` like :func:`warn_once`; if a warnings filter makes it an error, log it.
+
+    For a function of the user that has run: its results must be returned.
+
+    Args:
+        key: identifies the warning in this process.
+        text: the message.
+    """
+    try:
+        warn_once(key, text)
+    except JaxboardWarning:
+        logger.warning("jaxboard: %s", text)
+
+
 def log_once(key: Hashable, text: str) -> None:
     """Log a warning, unless :func:`warn_once` or this function was called with the same key before.
 

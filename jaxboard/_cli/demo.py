@@ -32,7 +32,8 @@ ABOUT = """\
 
 A network with three layers learns to classify the ten digits. Its training step reports values where
 they are computed: the loss inside the differentiated function, the gradients and the learning rate
-before the optimizer's update. The evaluation is a run of its own, so that both curves share a chart.
+before the optimizer's update. The evaluation reports to a child of the run, so that the curves of
+training and evaluation share a chart.
 
 | dashboard | content |
 | --- | --- |
@@ -61,28 +62,24 @@ class Classifier(nnx.Module):
         return self.layer3(x)
 
 
-def measure(model: Classifier, images: jax.Array, labels: jax.Array):
-    """Return the loss, and the accuracy with the logits."""
+def loss_fn(model: Classifier, images: jax.Array, labels: jax.Array):
+    """Return the loss and the logits. In training, the reports are inside ``grad``."""
     logits = model(images)
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    return loss, ((logits.argmax(axis=-1) == labels).mean(), logits)
+    jb.scalar("loss", loss)
+    jb.scalar("accuracy", (logits.argmax(axis=-1) == labels).mean())
+    return loss, logits
 
 
 def make_train_step(schedule: optax.Schedule, every: int):
     """Return the training step, which reports arrays every ``every`` steps."""
 
-    def loss_fn(model, images, labels):
-        loss, (accuracy, logits) = measure(model, images, labels)
-        jb.scalar("loss", loss)  # inside grad
-        jb.scalar("accuracy", accuracy)
-        jb.histogram("logits", logits, every=every)
-        return loss
-
     @jb.instrument
     @nnx.jit
     def train_step(model, optimizer, images, labels):
         with jb.trace("gradients"):
-            grads = nnx.grad(loss_fn)(model, images, labels)
+            grads, logits = nnx.grad(loss_fn, has_aux=True)(model, images, labels)
+        jb.histogram("logits", logits, every=every)
         jb.watch("gradients", grads, what=("norm", "histogram"), every=every)
         jb.scalar("learning_rate", schedule(optimizer.step[...]))
         jb.image("inputs", images[..., None], every=every, max_images=4)
@@ -92,11 +89,12 @@ def make_train_step(schedule: optax.Schedule, every: int):
     return train_step
 
 
+@jb.instrument(advance=False)
 @nnx.jit
 def eval_step(model, images, labels):
-    """Return the loss, the accuracy and the predictions on test data."""
-    loss, (accuracy, logits) = measure(model, images, labels)
-    return loss, accuracy, logits.argmax(axis=-1)
+    """Return the predictions on test data."""
+    _, logits = loss_fn(model, images, labels)
+    return logits.argmax(axis=-1)
 
 
 def draw_test_sheet(images: np.ndarray, predictions: np.ndarray, labels: np.ndarray):
@@ -143,8 +141,7 @@ def main(logdir: str, steps: int) -> None:
     started = time.time()
     path = os.path.join(logdir, time.strftime("%Y%m%d-%H%M%S"))
     with (
-        jb.Run(os.path.join(path, "eval")) as evaluation,
-        jb.Run(path, hparams=hparams, telemetry=telemetry),  # opened last: the active run
+        jb.Run(path, hparams=hparams, telemetry=telemetry) as run,
         jb.profile(profiled),
     ):
         jb.text("about", ABOUT.format(every=eval_every, profiled=len(profiled)))
@@ -153,12 +150,11 @@ def main(logdir: str, steps: int) -> None:
             train_step(model, optimizer, images[batch], labels[batch])
             is_last = step == steps - 1
             if step % eval_every == 0 or is_last:
-                loss, accuracy, predictions = eval_step(model, images[test], labels[test])
-                evaluation.scalar("loss", loss, step=step)
-                evaluation.scalar("accuracy", accuracy, step=step)
-                if step % sheet_every == 0 or is_last:
-                    sheet = draw_test_sheet(images[test], np.asarray(predictions), labels[test])
-                    evaluation.figure("test_sheet", sheet, step=step)
+                with run.child("eval"):
+                    predictions = eval_step(model, images[test], labels[test])
+                    if step % sheet_every == 0 or is_last:
+                        sheet = draw_test_sheet(images[test], np.asarray(predictions), labels[test])
+                        jb.figure("test_sheet", sheet)
     print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
     print(list_tags(path), list_tags(os.path.join(path, "eval")), sep="\n\n")
     print(f"\nView it:\n\n  {_paths.python()} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")

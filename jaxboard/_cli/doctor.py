@@ -275,14 +275,15 @@ def check_features(installed: InstalledPackages) -> Iterator[CheckResult]:
         yield _run_check(
             "TensorFlow",
             ["import tensorflow; print(tensorflow.__version__)"],
-            lambda out: f"TensorFlow {out} can be imported: event files are written by tf.summary.",
+            lambda out: (
+                f"TensorFlow {out} can be imported: gs:// and other URLs can be written to."
+            ),
             f"{_PIP} install --force-reinstall {(tensorflows or ['tensorflow'])[0]}",
         )
     else:
         yield CheckResult(
             Status.MISSING,
-            "no TensorFlow: event files are written by TensorBoard's own writer, which is as good "
-            "on local disks; gs:// and other URLs need TensorFlow.",
+            "no TensorFlow: local log directories do not need it; gs:// and other URLs do.",
             f"{_PIP} install tensorflow-cpu",
         )
     if not installed.among(_TENSORBOARDS):

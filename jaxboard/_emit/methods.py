@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
+import types
 from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
@@ -20,18 +22,22 @@ class _Method(Generic[V]):
     """A descriptor for a verb: on the class the verb itself, on a run the verb that reports to this run."""
 
     def __init__(self, verb: V):
+        @functools.wraps(verb)
+        def method(run: VerbMethods, /, *args: Never, **kwargs: Never) -> object:
+            with run._active():  # noqa: SLF001 (declared below)
+                return verb(*args, **kwargs)
+
+        # The signature with the run in front, which Python leaves out where it shows that of a bound method.
+        run = inspect.Parameter("run", inspect.Parameter.POSITIONAL_ONLY)
+        signature = inspect.signature(verb)
+        parameters = [run, *signature.parameters.values()]
+        method.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportAttributeAccessIssue]
         self._verb = verb
+        self._method = method
 
     def __get__(self, run: VerbMethods | None, owner: type) -> V:
-        if run is None:
-            return self._verb
-
-        @functools.wraps(self._verb)
-        def method(*args: Never, **kwargs: Never) -> object:
-            with run._active():  # noqa: SLF001 (declared below)
-                return self._verb(*args, **kwargs)
-
-        return cast(V, method)
+        # A bound method, so that pickling it pickles the run, which raises.
+        return self._verb if run is None else cast(V, types.MethodType(self._method, run))
 
 
 class VerbMethods:

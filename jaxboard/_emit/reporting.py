@@ -67,8 +67,6 @@ def report_array(
     array = check(tag, value)
     full_tag = surroundings.scope + tag
     spec = ReportSpec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
-    if cadence in surroundings.muted and not spec.windowed:
-        return
     array = conversion.widened(array)
     own_step = None if step is None else arguments.as_step(tag, step)
     count = conversion.as_weight(tag, weight, where)

@@ -63,7 +63,6 @@ def tap(
     for (name, _), leaf in zip(named, leaves, strict=True):
         leaf_tag = f"{surroundings.scope}{tag}/{name}" if name else surroundings.scope + tag
         spec = ReportSpec(kind, leaf_tag, reduce, cadence, lanes=lanes, target=target)
-        muted = surroundings.silent or (cadence in surroundings.muted and not spec.windowed)
         has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-        tapped.append(tap_array(spec, leaf) if has_gradient and not muted else leaf)
+        tapped.append(tap_array(spec, leaf) if has_gradient and not surroundings.silent else leaf)
     return jax.tree.unflatten(structure, tapped)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,24 @@ import numpy as np
 
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion
-from jaxboard._emit.array import histogram
 from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
 from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
 from jaxboard._host.channel import active
-from jaxboard._reduce import NormsOptions
+from jaxboard._reduce import LeafHistogramsOptions, NormsOptions
 from jaxboard._trace import context
 from jaxboard._types import PyTree, Reportable, Runs, Step
+
+if TYPE_CHECKING:
+    from jaxboard._reduce.leaves import Measurements
 
 STATISTICS = ("norm", "rms", "max", "nonfinite", "histogram")
 """The statistics that ``what=`` may contain, in the order of display."""
 
 
 @functools.cache
-def _measure() -> Callable[..., jax.Array]:
-    from jaxboard._reduce.norms import measure
-
+def _jitted(measure: Callable[..., Measurements]) -> Callable[..., Measurements]:
     return jax.jit(measure, static_argnames="statistics")
 
 
@@ -85,35 +85,30 @@ def watch(
     requested = _requested(tag, what)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
-    if surroundings.silent or cadence in surroundings.muted or not _may_be_due(step, cadence):
+    if surroundings.silent or not _may_be_due(step, cadence):
         return
     leaves = dict(_float_leaves(tag, tree))
     if not leaves:
         raise arguments.report_error(tag, f"found no array of floats in a {type(tree).__name__}.")
-    others = None if relative_to is None else _matching_leaves(tag, relative_to, leaves)
-    norms = tuple(name for name in requested if name != "histogram")
-    if others is not None:
-        norms += ("ratio",)
+    # Imported only when a tree is watched.
+    from jaxboard._reduce.leaves import group_by_dtype, measure
+
+    others = [] if relative_to is None else _matching_leaves(tag, relative_to, leaves)
+    statistics = (*requested, "ratio") if relative_to is not None else requested
+    arrays = list(leaves.values())
+    with _compat.unchecked():
+        measured = _jitted(measure)(arrays, others, statistics=statistics)
+    report = functools.partial(
+        report_array, check=conversion.as_array, step=step, every=every, where=where, runs=runs
+    )
+    norms = tuple(name for name in statistics if name != "histogram")
     if norms:
-        with _compat.unchecked():
-            measured = _measure()(list(leaves.values()), others, statistics=norms)
         sizes = tuple((name, int(x.size)) for name, x in leaves.items())
-        report_array(
-            Composite.NORMS,
-            tag,
-            measured,
-            conversion.as_array,
-            step=step,
-            every=every,
-            where=where,
-            runs=runs,
-            options=NormsOptions(sizes, norms),
-        )
-    if "histogram" in requested:
-        for name, leaf in leaves.items():
-            values = jnp.abs(leaf) if jnp.iscomplexobj(leaf) else leaf
-            leaf_tag = f"{tag}/histogram/{name}" if name else f"{tag}/histogram"
-            histogram(leaf_tag, values, step=step, every=every, where=where, runs=runs)
+        report(Composite.NORMS, tag, measured.norms, options=NormsOptions(sizes, norms))
+    names = [f"histogram/{name}" if name else "histogram" for name in leaves]
+    for group, rows in zip(group_by_dtype(arrays), measured.histograms, strict=False):
+        options = LeafHistogramsOptions(tuple(names[n] for n in group))
+        report(Composite.LEAF_HISTOGRAMS, tag, rows, options=options)
 
 
 def _requested(tag: str, what: str | Sequence[str]) -> tuple[str, ...]:

@@ -20,11 +20,12 @@ from jaxboard._frame import (
 )
 from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
-from jaxboard._host.complete_points import Assembled, Point, make_point
+from jaxboard._host.complete_points import Assembled, Point, make_points
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
+from jaxboard._host.shared_steps import close_single_steps
 from jaxboard._reduce import State, WideInt, is_positive, reducer
 from jaxboard.records import Kind, Scalars
 
@@ -101,6 +102,8 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
+        observations = (value.observation for value in values)
+        batches = close_single_steps(batches, observations, self._points.open_step)
         points: list[Point] = []
         for position, batch in batches:
             reached = max(reached, int(batch.steps.max()))
@@ -271,8 +274,11 @@ def _single_points(
         ]
     finish = reducer(spec).finish
     return [
-        make_point(spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i)))
+        point
         for i in np.flatnonzero(_has_value(state, due)).tolist()
+        for point in make_points(
+            spec, int(steps[i]), float(wall_times[i]), finish(_state_at(state, i))
+        )
     ]
 
 

@@ -131,7 +131,8 @@ class Buffer:
             True if everything is computed, False after the deadline.
         """
         with self._room:
-            frames = [item for item in self._items if isinstance(item, Frame)]
+            # A copy: other threads append without the lock.
+            frames = [item for item in self._items.copy() if isinstance(item, Frame)]
         pause = _POLL_SECS / 64
         for frame in frames:
             while not _is_ready(frame):

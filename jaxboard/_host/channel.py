@@ -137,7 +137,9 @@ class Channel:
             if step >= self._next:
                 self._current, self._next = step, step + 1
 
-    def send(self, frame: Frame, *, may_wait: bool = True, is_call: bool = True) -> None:
+    def send(
+        self, frame: Frame, *, may_wait: bool = True, is_call: bool = True, advance: bool = False
+    ) -> None:
         """Put a frame in the buffer, and the reports that name another run in the buffer of that one.
 
         Args:
@@ -145,6 +147,7 @@ class Channel:
             may_wait: see :meth:`Buffer.put`.
             is_call: whether the frame is that of a call, whose step all its reports have. Otherwise reports that
                 name a run belong to the last step of that run.
+            advance: whether the call takes a step. The counters of the runs that its reports name follow.
         """
         if not frame.plan.has_targets:
             self.put(frame, may_wait)
@@ -156,7 +159,7 @@ class Channel:
             if receiver is not None and receiver.root is not self.root and step is not None:
                 if not is_call:
                     step = receiver.current
-                elif not frame.open:
+                elif advance:
                     receiver.advance_to(step)
             part = Frame(plan, arrays, step, frame.wall_time, open=frame.open)
             if receiver is not None:

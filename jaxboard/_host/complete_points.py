@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias, cast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
-from jaxboard._frame import ReportSpec
+from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
 from jaxboard.records import Batch, Kind, Record, Scalars
+
+if TYPE_CHECKING:
+    from jaxboard._reduce.leaf_histograms import NamedHistogram
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -68,24 +71,28 @@ class Assembled(NamedTuple):
         return [*self.items, *(point.scalars() for point in self.norms)]
 
 
-def make_point(
+def make_points(
     spec: ReportSpec, step: int, wall_time: float, value: object, lane: str = ""
-) -> Point:
-    """Return the point of a report.
+) -> Iterator[Point]:
+    """Yield the points of a report: one, or several of a composite.
 
     Args:
         spec: the report.
-        step: the step of the point.
+        step: the step of the points.
         wall_time: in seconds since the epoch.
         value: the result of the report's reducer.
-        lane: the name of the seed run; "" for a point of the report's run.
+        lane: the name of the seed run; "" for points of the report's run.
     """
     run = join_runs(spec.run, lane)
-    if isinstance(value, Norms):
-        return NormsPoint(spec.tag, step, wall_time, value, run)
-    if isinstance(value, Stack):
-        return value.scalars(spec.tag, step, wall_time, run)
-    return Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)
+    if spec.kind is Composite.LEAF_HISTOGRAMS:
+        for name, histogram in cast("tuple[NamedHistogram, ...]", value):
+            yield Record(Kind.HISTOGRAM, f"{spec.tag}/{name}", step, wall_time, histogram, run)
+    elif isinstance(value, Norms):
+        yield NormsPoint(spec.tag, step, wall_time, value, run)
+    elif isinstance(value, Stack):
+        yield value.scalars(spec.tag, step, wall_time, run)
+    else:
+        yield Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)
 
 
 def join_runs(run: str, below: str) -> str:

@@ -112,7 +112,7 @@ class Flusher:
         self._monitor = monitor
         self._is_writer = is_writer
         self._reader = BufferReader(buffer, is_writer, self._lost)
-        self._period = flush_secs / 2
+        self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
         # When the next write is due, and how long to wait before the next look into the buffer.
         self._due_at = time.monotonic() + self._period
@@ -130,7 +130,7 @@ class Flusher:
             importlib.import_module(name)
         # The interpreter waits for threads that are not daemons before it calls the functions registered
         # with atexit. TensorFlow registers one, and crashes the process if it was imported too late for
-        # that. This thread makes the end of a short program wait for TensorFlow's import.
+        # that. This thread makes the end of a short program with a remote directory wait for that import.
         threading.Thread(
             target=self._opened.wait, args=(_OPENING_SECS,), name="jaxboard opening"
         ).start()

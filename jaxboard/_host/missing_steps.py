@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 
 from jaxboard._frame import Frame, FrameBatch, Observation
 from jaxboard._host.fetch import Fetched
-from jaxboard._log import log_once
+from jaxboard._log import logger
 
 _MANY = 20
 """The number of values of one tag at the first step that causes the warning."""
 
 
 class MissingSteps:
-    """Counts the values of each tag until the run has a second step, and warns of many.
+    """Counts the values of each tag until the run has a second step, and warns once of many.
 
     Used by one thread, the flusher, which logs instead of issuing a warning.
 
@@ -50,9 +50,12 @@ class MissingSteps:
             return
         self._done = True
         if not self._has_steps():
-            log_once(
-                ("no step", self._name),
-                f"run {self._name}: {self._counts[tag]} values of {tag!r} are merged into one point at step "
-                f"{step}, because nothing counts the steps. Put @jaxboard.instrument above @jax.jit on the "
-                "training step, or loop by `for run.step in range(n)`, or pass step= to the report.",
+            logger.warning(
+                "jaxboard: run %s: %s values of %r are merged into one point at step %s, because nothing counts "
+                "the steps. Put @jaxboard.instrument above @jax.jit on the training step, or loop by "
+                "`for run.step in range(n)`, or pass step= to the report.",
+                self._name,
+                self._counts[tag],
+                tag,
+                step,
             )

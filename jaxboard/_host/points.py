@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
-from jaxboard._host.complete_points import Point, make_point
+from jaxboard._host.complete_points import Point, make_points
 from jaxboard._reduce import State, is_positive, reducer
 
 
@@ -88,6 +88,11 @@ class Points:
         if last and step == end:
             yield from self._complete(spec)
 
+    def open_step(self, spec: ReportSpec) -> int | None:
+        """Return the step of the newest value of an incomplete point, or None if the report has none."""
+        point = self._open.get(spec)
+        return None if point is None else point.newest_step
+
     def complete_before(self, step: int) -> Iterator[Point]:
         """Yield the points that are complete because the run has reached ``step``."""
         complete = [
@@ -131,4 +136,4 @@ def _finish(spec: ReportSpec, point: _OpenPoint) -> Iterator[Point]:
     value: Any = reducer(spec).finish(point.state)
     if getattr(value, "ndim", None) == 0:
         value = value[()]
-    yield make_point(spec, point.step, point.wall_time, value)
+    yield from make_points(spec, point.step, point.wall_time, value)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxboard._frame import ReportSpec
-from jaxboard._host.complete_points import NormsPoint, Point, join_runs, make_point
+from jaxboard._host.complete_points import NormsPoint, Point, join_runs, make_points
 from jaxboard._reduce import State, reducer
 from jaxboard.records import Kind, Scalars
 
@@ -91,13 +91,13 @@ def points(
     for lane, value in _lanes_reducer(spec).items(state):
         if _at_lane(due, lane):
             lane_step = int(_at_lane(step, lane))
-            point = make_point(spec, lane_step, wall_time, value, f"seed_{lane}")
-            yield point
             steps.add(lane_step)
-            if isinstance(point, NormsPoint):
-                rows.append(point.scalars())
-            elif isinstance(point, Scalars):
-                rows.append(point)
+            for point in make_points(spec, lane_step, wall_time, value, f"seed_{lane}"):
+                yield point
+                if isinstance(point, NormsPoint):
+                    rows.append(point.scalars())
+                elif isinstance(point, Scalars):
+                    rows.append(point)
     if rows and len(steps) == 1:
         yield from _summary_rows(spec.run, rows)
 

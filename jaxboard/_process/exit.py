@@ -1,8 +1,8 @@
 """The end of the process: open runs are closed, however it ends.
 
-A normal end, an exception and ``sys.exit`` reach ``atexit``. SIGTERM, which schedulers send before they
-kill a process, would end it immediately. While a run is open and the program has no SIGTERM handler of
-its own, SIGTERM closes the open runs first and then ends the process as usual.
+A normal end, an exception and ``sys.exit`` reach ``atexit``. SIGTERM, which schedulers send before they kill a
+process, and SIGHUP, which a closed terminal sends, would end it immediately. While a run is open and the program has
+no handler of its own for them, they close the open runs first and then end the process as usual.
 
 Profiles that are being recorded end the same way. The last one opened is closed first, so a profile is
 saved before its run is closed.
@@ -24,20 +24,26 @@ from typing import TypeAlias
 from jaxboard._log import describe, logger
 from jaxboard._process.fork import Stage, on_fork
 
+_SIGNALS = () if os.name != "posix" else (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process unless it handles them, and that are sent to end it in an orderly way."""
+
 _GRACE_SECS = 20.0
-"""Most seconds by which SIGTERM is delayed. Kubernetes and Slurm send SIGKILL 30 s after it."""
+"""Most seconds by which a signal is delayed. Kubernetes and Slurm send SIGKILL 30 s after SIGTERM."""
+
+_INTERRUPTED_SECS = 5.0
+"""Most seconds for which interpreter exit goes on after Ctrl-C."""
 
 Close: TypeAlias = Callable[[float | None], None]
 """Closes a run, or ends a profile, within that many seconds. With None it also waits for the device."""
 
 
 class _State:
-    """The open runs and profiles of this process, and the SIGTERM watcher that closes it."""
+    """The open runs and profiles of this process, and the watcher that closes them on a signal."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.open: list[Close] = []
-        self.watcher: _SigtermWatcher | None = None
+        self.watcher: _SignalWatcher | None = None
         self.mask: set[int] = set()
 
 
@@ -48,7 +54,7 @@ def close_at_exit(close: Close) -> None:
     """Call ``close`` when the process ends, unless :func:`forget` is called first."""
     with _state.lock:
         _state.open = [*_state.open, close]
-    _catch_sigterm()
+    _catch_signals()
 
 
 def forget(close: Close) -> None:
@@ -56,7 +62,7 @@ def forget(close: Close) -> None:
     with _state.lock:
         _state.open = [other for other in _state.open if other != close]
     if not _state.open:
-        _release_sigterm()
+        _release_signals()
 
 
 def _close_all(grace: float | None = None) -> None:
@@ -68,90 +74,106 @@ def _close_all(grace: float | None = None) -> None:
             logger.error("jaxboard: %s", describe(fault))
 
 
-atexit.register(_close_all)
+def _close_at_exit() -> None:
+    """Close everything. Ctrl-C sets a time limit: what is left is written all the same if it can be."""
+    deadline: float | None = None
+    while True:
+        try:
+            _close_all(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            deadline = deadline or time.monotonic() + _INTERRUPTED_SECS
+        else:
+            return
 
 
-# --- SIGTERM. -------------------------------------------------------------------------------------
+atexit.register(_close_at_exit)
+
+
+# --- Signals. -------------------------------------------------------------------------------------
 # A Python handler runs on the main thread, which may hold any lock, and only when that thread is back
 # in the interpreter; during a long computation it is not. A separate thread therefore does the work.
 # It reads from a pipe, into which the interpreter itself writes the number of each signal as it
 # arrives (signal.set_wakeup_fd). If an event loop already uses that slot, the handler writes instead.
 
 
-class _SigtermWatcher:
+class _SignalWatcher:
     """The pipe and the thread; created with the first run and then kept."""
 
     def __init__(self) -> None:
         self.read, self.write = os.pipe()
         os.set_blocking(self.write, False)
         threading.Thread(
-            target=self._loop, args=(self.read,), name="jaxboard SIGTERM", daemon=True
+            target=self._loop, args=(self.read,), name="jaxboard signals", daemon=True
         ).start()
 
     @staticmethod
     def _loop(read: int) -> None:
         while numbers := os.read(read, 64):
-            # The program may have set its own handler since; then the signal is not ours.
-            if signal.SIGTERM in numbers and signal.getsignal(signal.SIGTERM) is _on_sigterm:
-                _close_all(_GRACE_SECS)
-                # signal.signal() works only on the main thread; it calls this function.
-                ctypes.pythonapi.PyOS_setsig(int(signal.SIGTERM), None)
-                os.kill(os.getpid(), signal.SIGTERM)
+            for number in _SIGNALS:
+                # The program may have set its own handler since; then the signal is not ours.
+                if number in numbers and signal.getsignal(number) is _on_signal:
+                    _close_all(_GRACE_SECS)
+                    # signal.signal() works only on the main thread; it calls this function.
+                    ctypes.pythonapi.PyOS_setsig(int(number), None)
+                    os.kill(os.getpid(), number)
 
 
-def _on_sigterm(number: int, _: FrameType | None) -> None:
+def _on_signal(number: int, _: FrameType | None) -> None:
     if _state.watcher is not None:
         with contextlib.suppress(BlockingIOError):  # A full pipe is about to be read.
             os.write(_state.watcher.write, bytes([number]))
 
 
-def _catch_sigterm() -> None:
-    if os.name != "posix" or threading.current_thread() is not threading.main_thread():
+def _catch_signals() -> None:
+    if threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    free = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    if not free:
         return
-    _state.watcher = _state.watcher or _SigtermWatcher()
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    _state.watcher = _state.watcher or _SignalWatcher()
+    for number in free:
+        signal.signal(number, _on_signal)
     previous = signal.set_wakeup_fd(_state.watcher.write, warn_on_full_buffer=False)
     if previous != -1:
         signal.set_wakeup_fd(previous)
 
 
-def _release_sigterm() -> None:
-    # Off the main thread the handler stays. With no open run it only ends the process as usual.
+def _release_signals() -> None:
+    # Off the main thread the handlers stay. With no open run they only end the process as usual.
     watcher = _state.watcher
     if watcher is None or threading.current_thread() is not threading.main_thread():
         return
     previous = signal.set_wakeup_fd(-1)
     if previous != watcher.write:
         signal.set_wakeup_fd(previous)
-    if signal.getsignal(signal.SIGTERM) is _on_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in _SIGNALS:
+        if signal.getsignal(number) is _on_signal:
+            signal.signal(number, signal.SIG_DFL)
 
 
 # --- Forks. ---------------------------------------------------------------------------------------
 
 
-def _block_sigterm() -> None:
-    # Until the child has run its hook, a SIGTERM to the child would go into the pipe that it shares
+def _block_signals() -> None:
+    # Until the child has run its hook, a signal to the child would go into the pipe that it shares
     # with its parent and end the parent. A blocked signal waits.
-    _state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    _state.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
-def _unblock_sigterm() -> None:
+def _unblock_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _state.mask)
 
 
 def _reset_in_child() -> None:
     # The runs belong to the parent, and so does the thread at the other end of the pipe.
-    _release_sigterm()
+    _release_signals()
     if _state.watcher is not None:
         os.close(_state.watcher.read)
         os.close(_state.watcher.write)
     _state.watcher = None
     _state.open = []
     _state.lock = threading.Lock()
-    _unblock_sigterm()
+    _unblock_signals()
 
 
-on_fork(Stage.SIGNALS, before=_block_sigterm, in_parent=_unblock_sigterm, in_child=_reset_in_child)
+on_fork(Stage.SIGNALS, before=_block_signals, in_parent=_unblock_signals, in_child=_reset_in_child)

@@ -8,8 +8,8 @@ stage        before the fork                                        after the fo
 ===========  =====================================================  ====================================
 ``WRITES``   wait until no sink holds unflushed data                let the sinks write again
 ``QUEUES``   flush what a library still holds in a queue
-``SIGNALS``  block SIGTERM                                          child: drop the handler and its pipe;
-                                                                    both: unblock SIGTERM
+``SIGNALS``  block SIGTERM and SIGHUP                               child: drop the handlers, their pipe;
+                                                                    both: unblock the signals
 ``STATE``                                                           child: forget the parent's runs
 ===========  =====================================================  ====================================
 

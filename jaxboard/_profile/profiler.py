@@ -38,7 +38,7 @@ def profile(
 
     Recording starts at the first step inside the range, so it also works if training resumes in the
     middle of the range. It stops after the last step of the range, when the block ends for any reason,
-    when the process ends (also by SIGTERM), or after ``max_seconds``.
+    when the process ends (also by SIGTERM or SIGHUP), or after ``max_seconds``.
 
     The trace is stored under ``plugins/profile`` in the log directory, where TensorBoard's Profile tab
     finds it. The active run gets a summary under the tags ``profile/...``: a curve of the step times,

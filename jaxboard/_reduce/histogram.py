@@ -13,9 +13,8 @@ scales of a norm layer, near 1). These buckets have the resolution of the actual
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -66,10 +65,10 @@ class Buckets(NamedTuple):
 _Range: TypeAlias = tuple[Array, Array, Array, Array]
 """The result of the first pass: ``low``, ``high``, ``sum`` and ``squares`` of :class:`Buckets`."""
 
-_POSINF, _ZERO, _NAN, _NEGINF, _SIZE = range(BUCKETS, BUCKETS + 5)
+_POSINF, _ZERO, _NAN, _NEGINF, NUM_COUNTS = range(BUCKETS, BUCKETS + 5)
 """The indices in ``counts`` behind those of the buckets, and the length of ``counts``."""
 
-_IGNORED = _SIZE
+_IGNORED = NUM_COUNTS
 """The index of elements that do not count."""
 
 _MANY = 1 << 16
@@ -161,17 +160,32 @@ def _scatter_add(counts: Array, places: Array, numbers: Array) -> Array:
 
 def _add_range(state: _Range, values: Array, counted: Array | None = None) -> _Range:
     """Add values to the first pass: minimum, maximum, sum and sum of squares of the finite elements."""
-    low, high, sum_, squares = state
     xp = namespace(values)
     finite = xp.isfinite(values)
     if counted is not None:
         finite &= counted
-    largest, smallest = _limits(values.dtype)
-    low = xp.minimum(low, xp.min(xp.where(finite, values, largest), initial=largest))
-    high = xp.maximum(high, xp.max(xp.where(finite, values, smallest), initial=smallest))
+    largest, smallest = limits(values.dtype)
+    lows, highs = xp.where(finite, values, largest), xp.where(finite, values, smallest)
     floats = xp.where(finite, _as_float(values), 0)
-    with np.errstate(over="ignore"):
-        return low, high, sum_ + floats.sum(), squares + (floats * floats).sum()
+    if xp is np:
+        with np.errstate(over="ignore"):
+            added = (
+                lows.min(initial=largest),
+                highs.max(initial=smallest),
+                floats.sum(),
+                (floats * floats).sum(),
+            )
+        return _merge_ranges(state, added)
+    # One loop: four of them would take four times as long to compile.
+    start = (largest, smallest, *[np.zeros((), floats.dtype)] * 2)
+    operands = (lows, highs, floats, floats * floats)
+    added = lax.reduce(operands, start, _merge_ranges, tuple(range(values.ndim)))
+    return _merge_ranges(state, added)
+
+
+def _merge_ranges(a: _Range, b: _Range) -> _Range:
+    xp = namespace(*a, *b)
+    return xp.minimum(a[0], b[0]), xp.maximum(a[1], b[1]), a[2] + b[2], a[3] + b[3]
 
 
 def _range_of_finite(values: Array) -> _Range:
@@ -181,7 +195,7 @@ def _range_of_finite(values: Array) -> _Range:
     return values.min(), values.max(), floats.sum(), squares
 
 
-def _limits(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+def limits(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Return the ``low`` and the ``high`` of no element."""
     if jnp.issubdtype(dtype, jnp.floating):
         return np.asarray(np.inf, dtype), np.asarray(-np.inf, dtype)
@@ -224,7 +238,7 @@ def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array
         return _scatter_add(counts, index, xp.ones(index.shape, np.int32))
 
     if arrays[0].size < _MANY or not on_cpu(zero):
-        return fold(add_elements, xp.broadcast_to(zero, (width,)), *arrays)[:_SIZE]
+        return fold(add_elements, xp.broadcast_to(zero, (width,)), *arrays)[:NUM_COUNTS]
 
     # The additions take most of the time. One element of each half of a piece are therefore added as a pair, to
     # a table of all pairs of indices.
@@ -238,24 +252,31 @@ def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array
 
     table = fold(add_pairs, jnp.broadcast_to(zero, (width * width,)), *arrays)
     table = table.reshape(width, width)
-    return (table.sum(0, dtype=np.int32) + table.sum(1, dtype=np.int32))[:_SIZE]
+    return (table.sum(0, dtype=np.int32) + table.sum(1, dtype=np.int32))[:NUM_COUNTS]
 
 
-def _buckets(values: Array, *counted: Array) -> Buckets:
+def count_elements(values: Array, *counted: Array) -> Buckets:
     """Return the histogram of an array, or of the elements that a mask selects."""
     xp = namespace(values, *counted)
     zero_sum = xp.zeros((), _as_float(values).dtype)
-    start = (*_limits(values.dtype), zero_sum, zero_sum)
-    first_pass = functools.partial(fold, _add_range, start, values, *counted)
+    start = (*limits(values.dtype), zero_sum, zero_sum)
     if counted or not values.size or not on_cpu(values):
-        low, high, sum_, squares = first_pass()
+        low, high, sum_, squares = fold(_add_range, start, values, *counted)
     else:
         fast = _range_of_finite(values)
-        low, high, sum_, squares = lax.cond(jnp.isfinite(fast[-1]), lambda: fast, first_pass)
+        low, high, sum_, squares = lax.cond(
+            jnp.isfinite(fast[-1]), lambda: fast, lambda: fold(_add_range, start, values)
+        )
     # A zero that varies over the mesh axes of the elements: a loop could not carry a constant.
     zero = (low != low).astype(np.int32)  # noqa: PLR0124
     counts = _counts(_indexer(low, high), zero, values, *counted)
     return Buckets(low, high, counts, sum_, squares)
+
+
+def count_nonfinite(buckets: Buckets) -> tuple[Array, Array]:
+    """Return the numbers of NaN and of infinite elements of one or several arrays, before any merging."""
+    counts = cast("Array", buckets.counts)
+    return counts[..., _NAN], counts[..., _POSINF] + counts[..., _NEGINF]
 
 
 def _as_wide_counts(counts: Array | WideInt) -> WideInt:
@@ -274,12 +295,12 @@ def _regroup(counts: WideInt, places: Array) -> WideInt:
     """
     xp = namespace(counts.low, places)
     rows = counts.low.shape[0]
-    places = places + xp.arange(rows, dtype=np.int32)[:, None] * np.int32(_SIZE)
+    places = places + xp.arange(rows, dtype=np.int32)[:, None] * np.int32(NUM_COUNTS)
 
     def add(numbers: Array) -> Array:
-        table = xp.zeros(rows * _SIZE, numbers.dtype)
-        table = _scatter_add(table, places, numbers[:, :BUCKETS]).reshape(rows, _SIZE)
-        return xp.where(xp.arange(_SIZE) < BUCKETS, table, numbers)
+        table = xp.zeros(rows * NUM_COUNTS, numbers.dtype)
+        table = _scatter_add(table, places, numbers[:, :BUCKETS]).reshape(rows, NUM_COUNTS)
+        return xp.where(xp.arange(NUM_COUNTS) < BUCKETS, table, numbers)
 
     if xp is np:
         return WideInt.of(add(np.asarray(counts)))
@@ -305,7 +326,7 @@ class HistogramReducer(Reducer):
         arrays = [values]
         if weight is not None:
             arrays.append(xp.broadcast_to(expand(is_counted(weight), values), values.shape))
-        buckets = replicated(_buckets, *arrays)
+        buckets = replicated(count_elements, *arrays)
         return State(buckets, 1 if weight is None else count_positive(weight))
 
     def merge(self, a: State, b: State) -> State:
@@ -338,7 +359,7 @@ class HistogramReducer(Reducer):
 
     def empty(self, like: State) -> State:
         zeros = super().empty(like)
-        low, high = (jnp.asarray(x) for x in _limits(like.value.low.dtype))
+        low, high = (jnp.asarray(x) for x in limits(like.value.low.dtype))
         return State(zeros.value._replace(low=low, high=high), zeros.weight)
 
     def finish(self, state: State) -> Histogram:

@@ -51,6 +51,17 @@ class NormsOptions:
     statistics: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeafHistogramsOptions:
+    """The options of a report of the histograms of a pytree's leaves.
+
+    Attributes:
+        names: the names of the leaves.
+    """
+
+    names: tuple[str, ...]
+
+
 class KindEntry(NamedTuple):
     """The options and the reducer of one kind of report.
 
@@ -82,6 +93,12 @@ def _norms(options: NormsOptions) -> Reducer:
     return NormsReducer(options.leaves, options.statistics)
 
 
+def _leaf_histograms(options: LeafHistogramsOptions) -> Reducer:
+    from jaxboard._reduce.leaf_histograms import LeafHistogramsReducer
+
+    return LeafHistogramsReducer(options.names)
+
+
 def _stack(_: None) -> Reducer:
     from jaxboard._reduce.stack import StackReducer
 
@@ -92,6 +109,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
+    Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.STACK: KindEntry(NoneType, _stack),
 }
 """Every kind that is reduced, except SCALAR, whose reducer is the one that ``reduce=`` names."""

@@ -63,9 +63,9 @@ class LanesReducer(Reducer):
             value = self.inner.merge(x, y).value
         elif uniform:
             merge = lambda v, w: self.inner.merge(State(v, x.weight), State(w, y.weight)).value  # noqa: E731
-            value = _map_lanes(merge, x.value, y.value)
+            value = map_lanes(merge, x.value, y.value)
         else:
-            value = _map_lanes(lambda x, y: self.inner.merge(x, y).value, x, y)
+            value = map_lanes(lambda x, y: self.inner.merge(x, y).value, x, y)
         weight = x.weight + y.weight
         return State(Lanes(value, None), weight) if uniform else _with_weights(value, weight)
 
@@ -182,7 +182,7 @@ def _lane_weights(state: State) -> Wide:
     return jax.tree.map(lambda x: xp.broadcast_to(x, first.shape[:1]), weight)
 
 
-def _map_lanes(function: Callable[..., PyTree], *operands: PyTree) -> PyTree:
+def map_lanes(function: Callable[..., PyTree], *operands: PyTree) -> PyTree:
     """Return ``function`` mapped over the leading axis of the operands, on the device or on the host."""
     leaves = jax.tree.leaves(operands)
     if namespace(*leaves) is not np:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
-from jaxboard._reduce.pieces import fold
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
@@ -19,10 +14,8 @@ from jaxboard._reduce.reducers import (
     count_positive,
     expand,
     is_counted,
-    on_cpu,
-    replicated,
 )
-from jaxboard._reduce.wide import Wide, floats, namespace
+from jaxboard._reduce.wide import Wide, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -109,7 +102,7 @@ class Sums(NamedTuple):
 
 
 class NormsReducer(Reducer):
-    """Reduce the array that :func:`measure` makes: float32[4, L].
+    """Reduce :attr:`Measurements.norms`: float32[4, L].
 
     Args:
         leaves: the name and the number of elements of each leaf.
@@ -158,63 +151,3 @@ class NormsReducer(Reducer):
             largest=largest,
             nonfinite=nonfinite,
         )
-
-
-def measure(
-    leaves: Sequence[Array], others: Sequence[Array] | None, statistics: tuple[str, ...]
-) -> jax.Array:
-    """Return the array that :class:`NormsReducer` reduces, from the leaves of one pytree.
-
-    Args:
-        leaves: L arrays of floats.
-        others: L arrays to compare them with, or None.
-        statistics: the requested statistics. Rows that none of them needs are zero, and cost nothing.
-
-    Returns:
-        float32[4, L]: sums of squares, numbers of non-finite elements, sums of squares of ``others``,
-        largest magnitudes.
-    """
-    zeros = jnp.zeros(len(leaves), np.float32)
-    rows = (
-        (leaves, _sum_of_squares, {"norm", "rms", "ratio"}),
-        (leaves, _nonfinite, {"nonfinite"}),
-        (others or [], _sum_of_squares, {"ratio"}),
-        (leaves, _largest, {"max"}),
-    )
-    return jnp.stack(
-        [
-            jnp.stack([function(x) for x in arrays]) if users.intersection(statistics) else zeros
-            for arrays, function, users in rows
-        ]
-    )
-
-
-def _sum_of_squares(x: Array) -> jax.Array:
-    x = jnp.abs(x) if jnp.iscomplexobj(x) else x
-    x = floats(x)
-    return jnp.sum(x * x).astype(np.float32)
-
-
-def _nonfinite(x: Array) -> jax.Array:
-    return replicated(_count_nonfinite, x).astype(np.float32)
-
-
-def _count_nonfinite(x: Array) -> jax.Array:
-    def count(total: jax.Array, piece: Array) -> jax.Array:
-        piece = piece if jnp.iscomplexobj(piece) else floats(piece)
-        return total + jnp.sum(~jnp.isfinite(piece), dtype=np.int32)
-
-    squares = _sum_of_squares(x)
-    zero = jnp.zeros_like(squares, np.int32)
-    if not on_cpu(x):
-        return count(zero, x)
-    # On a CPU, counting takes several times as long as seeing from a finite sum of squares that there are none.
-    return lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
-
-
-def _largest(x: Array) -> jax.Array:
-    x = floats(jnp.abs(x) if jnp.iscomplexobj(x) else x)
-    if not x.size:
-        return jnp.zeros((), np.float32)
-    # Not max(abs(x)): a histogram of the same leaf computes its minimum and maximum anyway.
-    return jnp.maximum(jnp.abs(x.min()), jnp.abs(x.max())).astype(np.float32)

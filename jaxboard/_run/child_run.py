@@ -142,7 +142,7 @@ def _check_name(name: str) -> str:
     """Return the name of a child.
 
     Raises:
-        UsageError: it is not a relative path, or a part of it is the name of a seed run.
+        UsageError: it is not a relative path, contains a traced value, or a part of it is the name of a seed run.
     """
     parts = name.split("/") if isinstance(name, str) else [""]  # pyright: ignore[reportUnnecessaryIsInstance] (users)
     if any(
@@ -150,6 +150,11 @@ def _check_name(name: str) -> str:
     ):
         raise UsageError(
             f"run.child({name!r}): expected a name, or a relative path such as 'eval/ood'."
+        )
+    if _compat.mentions_tracer(name):
+        raise UsageError(
+            f"run.child({name!r}): the name contains a traced value, which is not known while JAX traces. Use "
+            "reduce='stack' to keep iterations or lanes separate, or a Python loop for its index."
         )
     if any(map(_RESERVED.fullmatch, parts)):
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import pathlib
+import threading
 from typing import SupportsIndex, cast
 
 from jaxboard import _paths
@@ -16,6 +17,11 @@ def check_positive(**options: float) -> None:
     """Raise :class:`UsageError` unless every option is a number above 0."""
     for name, value in options.items():
         positive_number("Run", name, value)
+
+
+def wait_seconds(timeout: float) -> float:
+    """Return a timeout that a lock accepts: an infinite one becomes 292 years."""
+    return min(max(timeout, 0.0), threading.TIMEOUT_MAX)
 
 
 def step_number(expression: str, step: SupportsIndex) -> int:

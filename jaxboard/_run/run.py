@@ -47,7 +47,7 @@ class Run(VerbMethods):
     again. All other threads report to the last open run of the main thread, or else to the last one of any thread.
 
     A background thread writes the reports: each is on disk at most ``flush_secs`` after it was made. Leaving
-    the ``with`` block closes the run. A run left open is closed at interpreter exit, and on SIGTERM unless
+    the ``with`` block closes the run. A run left open is closed at interpreter exit, and on SIGTERM and SIGHUP unless
     the program has a handler of its own.
 
     The verbs are also methods, except ``scope``, which applies to all runs. ``run.scalar(...)`` reports to this run,
@@ -208,7 +208,7 @@ class Run(VerbMethods):
         """
         if self._closed or self._process != os.getpid():
             return
-        self._flusher.flush(self._timeout if timeout is None else timeout)
+        self._flusher.flush(options.wait_seconds(self._timeout if timeout is None else timeout))
 
     def close(self, timeout: float | None = None) -> None:
         """Write all pending reports, close the sinks, and stop being the active run.
@@ -232,6 +232,7 @@ class Run(VerbMethods):
             self._close(min(timeout, self._timeout), timeout / 2)
 
     def _close(self, timeout: float, device_timeout: float | None) -> None:
+        timeout = options.wait_seconds(timeout)
         if self._process != os.getpid() or not self._closing.acquire(timeout=timeout):
             return
         try:
@@ -281,7 +282,8 @@ class Run(VerbMethods):
             name: the name, or a relative path such as ``"eval/ood"``.
 
         Raises:
-            UsageError: ``name`` is not a relative path, or a part of it is the name of a seed run.
+            UsageError: ``name`` is not a relative path, contains a traced value, or a part of it is the name of a
+                seed run.
             RunError: the run is closed.
 
         Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxboard._log import describe, is_first, warn, warn_once
+from jaxboard._log import describe, is_first, warn, warn_once, warn_once_without_raising
 
 _NO_RUN = (
     "{}: no run is open, so nothing is reported. Open one around the loop: "
@@ -34,13 +34,13 @@ _BARE = (
 def warn_bare(name: str, reason: BaseException | None) -> None:
     """Warn, once per function, that it runs without a program of jaxboard's."""
     cause = "unknown" if reason is None else describe(reason)
-    warn_once(("bare", name), _BARE.format(name, cause))
+    warn_once_without_raising(("bare", name), _BARE.format(name, cause))
 
 
 _WAITS = (
     "{}: each call waits until the reports of the call before it have arrived, because {!r} leaves a jitted "
-    "function that is not instrumented, by callback. Put @jaxboard.instrument above the @jax.jit of that "
-    "function instead: then no call waits."
+    "function by callback. Put @jaxboard.instrument above the @jax.jit of that function, without "
+    "delivery='callback': then no call waits."
 )
 
 
@@ -71,4 +71,4 @@ def warn_not_streamed(name: str) -> None:
 
 def warn_no_loop(name: str) -> None:
     """Warn, once per function, that it has no loop to stream."""
-    warn_once(("no loop", name), _NO_LOOP.format(name))
+    warn_once_without_raising(("no loop", name), _NO_LOOP.format(name))

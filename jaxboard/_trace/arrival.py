@@ -75,9 +75,16 @@ def arrive(
     if not advance and plan.chunk is None and plan.entries:
         callbacks.note_arrival(plan.entries[0].spec.tag)
     step = channel.begin(bool(advance)) if counts else channel.current
-    frame = Frame(plan, arrays, None if plan.step else step, time.time(), open=not advance)
+    has_own_step = plan.step is not None and plan.chunk is None  # it may be that of other calls too
+    frame = Frame(
+        plan,
+        arrays,
+        None if plan.step else step,
+        time.time(),
+        open=not advance or has_own_step,
+    )
     # Never block here: the flusher may be waiting for this callback.
-    channel.send(frame, may_wait=False, is_call=advance is not None)
+    channel.send(frame, may_wait=False, is_call=advance is not None, advance=bool(advance))
 
 
 def _is_known_to_be_empty(plan: Plan, arrays: dict[str, Array]) -> bool:

@@ -1,7 +1,7 @@
-"""The options that a report inherits from the code around it while JAX traces: scope, cadence, muting.
+"""The options that a report inherits from the code around it while JAX traces: scope, cadence, silence.
 
 They are kept in a JAX user context, which is part of every key of JAX's tracing and compilation caches. JAX
-therefore traces a function anew in another scope, or with its histograms muted. A thread-local variable of
+therefore traces a function anew in another scope, or without its reports. A thread-local variable of
 our own would let JAX reuse the wrong program.
 """
 
@@ -23,7 +23,6 @@ class TraceContext(NamedTuple):
     Attributes:
         scope: the prefix of tags.
         every: the cadence, in steps, of reports without a cadence of their own.
-        muted: the cadences whose reports are left out of the program.
         silent: whether all reports are left out.
         harvested: whether an instrumented function around this code collects the reports.
         runs: whether the lanes of a ``vmap`` are seed runs.
@@ -32,7 +31,6 @@ class TraceContext(NamedTuple):
 
     scope: str = ""
     every: int = 1
-    muted: frozenset[int] = frozenset()
     silent: bool = False
     harvested: bool = False
     runs: bool = False
@@ -88,7 +86,7 @@ def silenced() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def override(**changes: str | int | frozenset[int] | Target) -> Iterator[None]:
+def override(**changes: str | int | Target) -> Iterator[None]:
     """Change the given fields of the active context in a ``with`` block."""
     with _context(current()._replace(**changes)):
         yield

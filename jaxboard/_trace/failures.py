@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jaxboard._errors import JaxboardError
+from jaxboard._errors import JaxboardError, JaxboardWarning
 from jaxboard._types import PyTree
 
 T = TypeVar("T")
@@ -28,10 +28,16 @@ def call_user(function: Callable[..., T], *args: object, **kwargs: object) -> T:
 
 
 def is_users_error(error: BaseException) -> bool:
-    """Return whether the user's code raised an error, or an argument that jaxboard checks is invalid."""
+    """Return whether an error belongs to the user.
+
+    The user's code raised it, an argument that jaxboard checks is invalid, or a warnings filter makes a warning of
+    jaxboard an error.
+    """
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     code = call_user.__code__
-    return isinstance(error, JaxboardError) or any(frame.f_code is code for frame in frames)
+    return isinstance(error, JaxboardError | JaxboardWarning) or any(
+        frame.f_code is code for frame in frames
+    )
 
 
 def check_program(

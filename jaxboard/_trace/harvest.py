@@ -8,7 +8,9 @@ and a warning names it once. ``README.md`` has an example.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,15 +22,17 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jaxboard import _compat
 from jaxboard._trace.inspection import eqn_has_reports
 from jaxboard._trace.masks import MappedCondTracker, Mask
-from jaxboard._trace.pack import merge_same
+from jaxboard._trace.pack import Harvested, merge_same
 from jaxboard._trace.rules.base import Evaluated, RuleContext
+from jaxboard._trace.rules.body_reports import reports_if
 from jaxboard._trace.rules.fallback import Unharvestable, warn_of_fallback
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._trace.rules.table import RULES
+from jaxboard._trace.sampled import sampled_parts
 
 
 def harvest(
-    closed: ClosedJaxpr,
+    closed: Jaxpr | ClosedJaxpr,
     operands: Sequence[Array],
     *,
     final: bool,
@@ -56,9 +60,41 @@ def _evaluate(
     """Evaluate an open jaxpr in a context. Every rule calls this for the bodies of its equation."""
     env: dict[Var, Array] = dict(zip(jaxpr.constvars, consts, strict=True))
     env.update(zip(jaxpr.invars, operands, strict=True))
+    step = None if context.stream is not None else context.step
+    by_part = _segments(jaxpr.eqns, sampled_parts(jaxpr) if step is not None else None)
+    conditional = {part: by_part[part] for part in by_part if part is not None}
+    read_later = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
+    read_later.update(*map(_read, itertools.chain(*conditional.values())))
+    reports = _evaluate_segments(by_part[None], env, read_later, jaxpr, context)
+    results = [var.val if isinstance(var, Literal) else env[var] for var in jaxpr.outvars]
+    if step is not None:
+        inside = context._replace(step=None)
+        for cadence, segments in conditional.items():
+            make_reports = functools.partial(
+                _evaluate_segments, segments, env, set(), jaxpr, inside
+            )
+            reports += reports_if(step % cadence == 0, make_reports)
+    return Evaluated(results, reports)
+
+
+def _evaluate_segments(
+    segments: list[_Segment],
+    env: dict[Var, Array],
+    read_later: set[Var],
+    jaxpr: Jaxpr,
+    context: RuleContext,
+) -> list[Harvested]:
+    """Evaluate segments in order, and return their reports.
+
+    Args:
+        segments: the segments.
+        env: the values of variables.
+        read_later: the variables to return in ``env``.
+        jaxpr: the jaxpr of the segments.
+        context: the context.
+    """
     reports = []
-    segments = list(_segments(jaxpr.eqns))
-    for segment, live in zip(segments, _live_after(segments, jaxpr), strict=True):
+    for segment, live in zip(segments, _live_after(segments, read_later), strict=True):
         harvested = _evaluate_with_rule(segment, env, context) if segment.has_reports else None
         if harvested is None:
             _evaluate_unchanged(segment.eqns, env, live, jaxpr)
@@ -69,9 +105,9 @@ def _evaluate(
             else:
                 context.stream.add_outside(harvested.reports)
         # Values that are not read any more can be freed.
-        env = {var: value for var, value in env.items() if var in live}
-    results = [var.val if isinstance(var, Literal) else env[var] for var in jaxpr.outvars]
-    return Evaluated(results, reports)
+        for var in [var for var in env if var not in live]:
+            del env[var]
+    return reports
 
 
 def _evaluate_with_rule(
@@ -119,34 +155,47 @@ class _Segment(NamedTuple):
     predicates: tuple[tuple[Var, int], ...] = ()
 
 
-def _segments(eqns: Iterable[JaxprEqn]) -> Iterator[_Segment]:
-    """Yield the equations in order, grouped into segments."""
-    run: list[JaxprEqn] = []
+def _segments(
+    eqns: Sequence[JaxprEqn], parts: Sequence[int | None] | None
+) -> dict[int | None, list[_Segment]]:
+    """Return the segments of each part of the equations, in order.
+
+    Args:
+        eqns: the equations.
+        parts: the part of each equation (see :func:`sampled_parts`); None if all are in part None.
+    """
+    segments: dict[int | None, list[_Segment]] = {None: []}
+    runs: dict[int | None, list[JaxprEqn]] = {}
     tracker = MappedCondTracker()
-    for eqn in eqns:
+    for eqn, part in zip(eqns, parts or [None] * len(eqns), strict=True):
         predicates = tracker.predicates_of(eqn)
-        if eqn_has_reports(eqn):
-            if run:
-                yield _Segment(run, has_reports=False)
-            with_maps = tuple((var, tracker.outer_maps(var)) for var in predicates)
-            yield _Segment([eqn], has_reports=True, predicates=with_maps)
-            run = []
-        else:
-            run.append(eqn)
-    if run:
-        yield _Segment(run, has_reports=False)
+        if not eqn_has_reports(eqn):
+            runs.setdefault(part, []).append(eqn)
+            continue
+        of_part = segments.setdefault(part, [])
+        if part in runs:
+            of_part.append(_Segment(runs.pop(part), has_reports=False))
+        with_maps = tuple((var, tracker.outer_maps(var)) for var in predicates)
+        of_part.append(_Segment([eqn], has_reports=True, predicates=with_maps))
+    for part, run in runs.items():
+        segments[part].append(_Segment(run, has_reports=False))
+    return segments
 
 
-def _live_after(segments: list[_Segment], jaxpr: Jaxpr) -> list[set[Var]]:
+def _live_after(segments: list[_Segment], read_later: set[Var]) -> list[set[Var]]:
     """Return for each segment the variables that are read after it."""
-    live = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
+    live = set(read_later)
     live_after = []
     for segment in reversed(segments):
         live_after.append(set(live))
-        for eqn in segment.eqns:
-            live.update(var for var in eqn.invars if not isinstance(var, Literal))
-        live.update(var for var, _ in segment.predicates)
+        live |= _read(segment)
     return live_after[::-1]
+
+
+def _read(segment: _Segment) -> set[Var]:
+    """Return the variables that a segment reads."""
+    read = {v for eqn in segment.eqns for v in eqn.invars if not isinstance(v, Literal)}
+    return read | {var for var, _ in segment.predicates}
 
 
 def _evaluate_unchanged(

@@ -23,9 +23,13 @@ def eqn_has_reports(eqn: JaxprEqn) -> bool:
 
 
 def inner_jaxprs(eqn: JaxprEqn) -> list[Jaxpr | ClosedJaxpr]:
+    """Return the jaxprs in an equation."""
+    return [*parameter_jaxprs(eqn), *_compat.hidden_jaxprs(eqn)]
+
+
+def parameter_jaxprs(eqn: JaxprEqn) -> list[Jaxpr | ClosedJaxpr]:
     """Return the jaxprs among the parameters of an equation."""
-    leaves = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr)
-    return [*filter(_is_jaxpr, leaves), *_compat.hidden_jaxprs(eqn)]
+    return list(filter(is_jaxpr, jax.tree.leaves(list(eqn.params.values()), is_leaf=is_jaxpr)))
 
 
 def tags_in(eqn: JaxprEqn) -> Iterator[str]:
@@ -39,5 +43,6 @@ def tags_in(eqn: JaxprEqn) -> Iterator[str]:
             yield from tags_in(inner_eqn)
 
 
-def _is_jaxpr(x: object) -> TypeGuard[Jaxpr | ClosedJaxpr]:
+def is_jaxpr(x: object) -> TypeGuard[Jaxpr | ClosedJaxpr]:
+    """Return whether an object is a jaxpr, open or closed."""
     return isinstance(x, _compat.JAXPR_TYPES)

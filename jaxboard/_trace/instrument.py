@@ -84,7 +84,8 @@ def instrument(
             array (``lambda state, *_: state.step``), the call does not wait for it: the step leaves the
             device with the reports, and the host selects what is due.
         advance: whether a call takes a step. An evaluation step uses ``advance=False``: its values belong to
-            the last training step.
+            the last training step. A call that an instrumented function makes, jitted or not, belongs to the step
+            of that function.
         delivery: how the frame reaches the host. ``"output"``: as a hidden output of the jitted function,
             which no call waits for. ``"callback"``: by one callback while the program runs, which costs it a
             fraction of a millisecond. ``"auto"``: as an output if the call is the outermost one, by callback

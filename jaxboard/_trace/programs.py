@@ -6,7 +6,6 @@ not due at the same step.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -26,6 +25,7 @@ from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
+from jaxboard._trace.pruning import prune
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._types import PyTree
 
@@ -54,6 +54,7 @@ class ProgramKey(NamedTuple):
         num_args: the number of positional arguments, if the program takes one more before them.
         checked: whether JAX checks results for NaN or infinity.
         has_caller: see :meth:`Programs.callback`.
+        advance: see :meth:`Programs.callback`.
         windows: the plan of the accumulators that the program takes.
     """
 
@@ -62,6 +63,7 @@ class ProgramKey(NamedTuple):
     num_args: int | None = None
     checked: bool = False
     has_caller: bool = False
+    advance: bool = True
     windows: Plan = windows.NO_WINDOWS
 
 
@@ -158,19 +160,20 @@ class Programs:
         key = ProgramKey("streamed", num_args=num_args, checked=checked)
         return self._programs.get(key) or self._make_streamed(key)
 
-    def callback(self, *, has_caller: bool = False) -> jax.stages.Wrapped:
+    def callback(self, *, advance: bool, has_caller: bool = False) -> jax.stages.Wrapped:
         """Return the program like the function, whose frame leaves by one callback that counts the step.
 
         Args:
+            advance: whether a call takes a step.
             has_caller: whether :attr:`caller` names the run of each call. Otherwise the frame goes to the run that
                 is active when it arrives.
         """
-        key = ProgramKey("callback", has_caller=has_caller)
+        key = ProgramKey("callback", has_caller=has_caller, advance=advance)
         return self._programs.get(key) or self._make_callback(key)
 
-    def deliver_empty_frame(self, args: Args, kwargs: Kwargs) -> None:
+    def deliver_empty_frame(self, args: Args, kwargs: Kwargs, *, advance: bool) -> None:
         """Count a step, while JAX traces the caller of a function that runs without a program."""
-        deliver(pack([], self._step_of(args, kwargs)), advance=self._options.advance)
+        deliver(pack([], self._step_of(args, kwargs)), advance=advance)
 
     def cache_size(self) -> int:
         """Return for how many different arguments the function is compiled, as ``_cache_size`` of ``jax.jit``.
@@ -255,10 +258,9 @@ class Programs:
         caller = self.caller if key.has_caller else None
 
         def callback(*args: object, **kwargs: object) -> PyTree:
-            with self._context(context.current().muted):
-                out, reports = self._collect(args, kwargs, final=False)
+            out, reports = self._collect(args, kwargs, final=False)
             step = self._step_of(args, kwargs)
-            deliver(pack(reports, step), advance=self._options.advance, caller=caller)
+            deliver(pack(reports, step), advance=key.advance, caller=caller)
             return out
 
         return self._add(key, self._jit(callback))
@@ -293,15 +295,12 @@ class Programs:
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
-        with self._context(not_due):
-            out, reports = self._collect(args, kwargs, final=True, step=step, stream=stream)
+        out, reports = self._collect(
+            args, kwargs, final=True, not_due=not_due, step=step, stream=stream
+        )
         # A new object, as a call on another thread may be reading the old one.
         self.cadences = self.cadences.including({r.spec.every for r in reports if r.spec.every > 1})
         return out, reports
-
-    def _context(self, not_due: frozenset[int]) -> contextlib.AbstractContextManager[None]:
-        runs = self._options.seed_runs or context.current().runs
-        return context.override(every=self._options.every, harvested=True, runs=runs, muted=not_due)
 
     def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
         step = self._options.step
@@ -313,6 +312,7 @@ class Programs:
         kwargs: Kwargs,
         *,
         final: bool,
+        not_due: frozenset[int] = _ALL_DUE,
         step: jax.Array | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
@@ -322,6 +322,7 @@ class Programs:
             args: the positional arguments: tracers and static values.
             kwargs: the keyword arguments.
             final: see :func:`harvest`.
+            not_due: the cadences whose sampled reports are left out.
             step: see :func:`harvest`.
             stream: see :func:`harvest`.
         """
@@ -340,9 +341,12 @@ class Programs:
             positional = [dynamic[0].get(i, x) for i, x in enumerate(args)]
             return call_user(self._traceable, *positional, **{**kwargs, **dynamic[1]})
 
-        closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
+        runs = self._options.seed_runs or context.current().runs
+        # This context is the same for all programs, so that JAX traces the user's function once for all of them.
+        with context.override(every=self._options.every, harvested=True, runs=runs):
+            closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
         results, reports = harvest(
-            closed, jax.tree.leaves(dynamic), final=final, step=step, stream=stream
+            prune(closed, not_due), jax.tree.leaves(dynamic), final=final, step=step, stream=stream
         )
         if self._reports_only:
             return None, reports

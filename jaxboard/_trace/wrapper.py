@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import functools
 import types
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from jaxboard._trace.advice import warn_bare, warn_no_run, warn_not_jitted, warn
 from jaxboard._trace.deliveries.bare import Bare
 from jaxboard._trace.deliveries.choose import choose_deliveries
 from jaxboard._trace.deliveries.delivery import Delivery, Executed
-from jaxboard._trace.deliveries.eager import Eager
+from jaxboard._trace.deliveries.eager import Eager, step_is_taken
 from jaxboard._trace.deliveries.exact import ExactResults
 from jaxboard._trace.failures import ProgramFailed, is_users_error
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -68,31 +70,45 @@ class Instrumented:
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
         self.original_arguments: OriginalArguments | None = None
-        self._options = options
         self._jit_options = jit_options
+        self._body = body or fn
         self._name = options.name or getattr(self, "__name__", type(fn).__name__)
-        self._eager = Eager(body or fn, self._name, options)
-        self._bare = Bare(fn, self._name, options)
-        self._programs = None
-        if jit_options is None:
-            self._usual, self._checked = self._eager, self._eager
-        else:
+        self._programs = self._delivered = None
+        if jit_options is not None:
             # Imported only when a function is instrumented: all rules come with it.
             from jaxboard._trace.programs import Programs
 
-            self._programs = Programs(fn, self._name, jit_options, options)
-            programs = self._programs
+            self._programs = self._delivered = Programs(fn, self._name, jit_options, options)
             if options.exact:
                 # Not those of calls in a trace, which have one program.
-                programs = Programs(fn, self._name, jit_options, options, reports_only=True)
-            self._usual, self._checked = choose_deliveries(
-                self._name, options, programs, jit_options
+                self._delivered = Programs(fn, self._name, jit_options, options, reports_only=True)
+        self._inside: Instrumented | None = None
+        self._choose(options)
+
+    def _choose(self, options: InstrumentOptions) -> None:
+        """Choose the deliveries."""
+        self._options = options
+        self._eager = Eager(self._body, self._name, options)
+        self._bare = Bare(self._fn, self._name, options)
+        self._usual = self._checked = self._eager
+        if self._jit_options is None or self._delivered is None:
+            return
+        self._usual, self._checked = choose_deliveries(
+            self._name, options, self._delivered, self._jit_options
+        )
+        if options.exact:
+            self._usual, self._checked = (
+                ExactResults(self._fn, self._name, options, each)
+                for each in (self._usual, self._checked)
             )
-            if options.exact:
-                self._usual, self._checked = (
-                    ExactResults(fn, self._name, options, each)
-                    for each in (self._usual, self._checked)
-                )
+
+    def _within_a_step(self) -> Instrumented:
+        """Return this function for calls in a call of another instrumented function, which takes the step."""
+        if self._inside is None:
+            inside = copy.copy(self)
+            inside._choose(dataclasses.replace(self._options, advance=False))  # noqa: SLF001
+            self._inside = inside
+        return self._inside
 
     def __call__(self, /, *args: object, **kwargs: object) -> PyTree:
         """Run the function, and deliver its reports. The first row that applies decides the program.
@@ -100,6 +116,8 @@ class Instrumented:
         ============================================  ==============================================
         when                                          program
         ============================================  ==============================================
+        an instrumented function that is not jitted   the same without a step of its own
+        makes the call
         JAX traces the caller                         see :meth:`_call_in_trace`
         no run is active                              the user's, without reports
         not jitted, or ``jax.disable_jit``            none: the function runs eagerly
@@ -113,6 +131,8 @@ class Instrumented:
         that program cannot be made                   the user's, with a callback for each report
         ============================================  ==============================================
         """
+        if step_is_taken() and self._options.advance and self._options.stream is None:
+            return self._within_a_step()(*args, **kwargs)
         if not _compat.at_top_level():
             return self._call_in_trace(args, kwargs)
         if tag_prefix.usage.any:
@@ -276,12 +296,12 @@ class Instrumented:
         """Run a jitted function while JAX traces the caller, with its program if that can be made."""
         if self._usual is not self._bare:
             try:
-                return programs.callback()(*args, **kwargs)
+                return programs.callback(advance=self._options.advance)(*args, **kwargs)
             except ProgramFailed as failed:
                 reason = failed.__cause__
             self._run_bare_from_now_on(reason)
         # An empty frame counts the step.
-        programs.deliver_empty_frame(args, kwargs)
+        programs.deliver_empty_frame(args, kwargs, advance=self._options.advance)
         return self._eager.run(args, kwargs)
 
     @property
@@ -307,7 +327,8 @@ class Instrumented:
         """Call ``lower`` or ``trace`` of the program whose frame leaves by callback."""
         if self._usual is not self._bare:
             try:
-                return getattr(programs.callback(), method)(*args, **kwargs)
+                program = programs.callback(advance=self._options.advance)
+                return getattr(program, method)(*args, **kwargs)
             except ProgramFailed as failed:
                 reason = failed.__cause__
             self._run_bare_from_now_on(reason)

@@ -45,8 +45,6 @@ class Directory:
         self.has_pending = False
         self._writer: Writer | None = None
         self._tags = Tags()
-        self._file_confirmed = False  # True once anything in the open file is confirmed.
-        self._confirmed_size: int | None = None  # The confirmed bytes of that file, if known.
         # The step from which readers shall drop what other files hold, or None.
         self._restart = start_step
         # True if no points of an earlier run are hidden by a restart after the confirmed ones.
@@ -62,7 +60,7 @@ class Directory:
             RunError: the directory cannot be written to.
         """
         if self._writer is None:
-            # Imported late: these import tensorboard, and opening a file imports tensorflow.
+            # Imported late: these import tensorboard, and opening a remote file imports tensorflow.
             acquired = _importing.acquire(timeout=_PATIENCE_SECS)
             try:
                 from jaxboard.sinks import _encoding, _event_files, _writers
@@ -78,7 +76,6 @@ class Directory:
                 raise
             except Exception as error:
                 raise RunError(f"cannot write to {self.path!r}: {_reason(error)}") from error
-            self._file_confirmed, self._confirmed_size = False, None
             self._written_end = self._confirmed_end
             if self._restart is not None:
                 with self._abandoned_on_error():
@@ -111,13 +108,10 @@ class Directory:
 
     def confirm(self) -> None:
         """Note that flushed records will not be written again."""
-        from jaxboard.sinks import _event_files
-
         self.has_pending = False
-        self._file_confirmed = True
         self._confirmed_end = self._written_end
         if self._writer is not None:
-            self._confirmed_size = _event_files.size_of(self._writer.path)
+            self._writer.confirm()
 
     def close(self) -> None:
         """Flush and close the file."""
@@ -137,19 +131,11 @@ class Directory:
 
         They are removed from this one if it is local. A file without any confirmed record is removed.
         """
-        from jaxboard.sinks import _event_files
-
         self.has_pending = False
         writer, self._writer = self._writer, None
         if writer is None:
             return
-        # The first error is the one to raise; an error of close() follows from it.
-        with contextlib.suppress(Exception):
-            writer.close()
-        if self._file_confirmed:
-            _event_files.shorten(writer.path, self._confirmed_size)
-        else:
-            _event_files.remove(writer.path)
+        writer.abandon()
         if self._owns_later_steps:
             self._restart = self._confirmed_end
 

@@ -1,4 +1,4 @@
-"""The writer that uses TensorFlow, and the checks that TensorFlow works in this process."""
+"""The writer of remote event files, which uses TensorFlow, and the checks that it works in this process."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import functools
 import importlib
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
-from jaxboard import _compat, _paths
+from jaxboard import _compat
 from jaxboard._errors import RunError
-from jaxboard._log import describe
+from jaxboard._log import describe, log_once
 from jaxboard._process.fork import Stage, on_fork, was_imported_before_fork
 from jaxboard.sinks import _event_files, _proto
 from jaxboard.sinks._encoding import Events
@@ -26,34 +27,42 @@ _ANSWER_SECS = 15.0
 """Most seconds that TensorFlow may take for a graph with one constant."""
 
 
-class UnusableError(Exception):
-    """TensorFlow cannot write event files in this process. The message is a clause: "it cannot ..."."""
+_FORK_SECS = 1.0
+"""The longest time that a fork waits for one writer."""
 
 
 def open_writer(logdir: str) -> TensorFlowWriter:
-    """Open a new event file in a directory, which may be remote.
+    """Open a new event file in a remote directory.
 
     Raises:
-        UnusableError: TensorFlow does not work in this process.
+        RunError: TensorFlow does not work in this process, or has no file system for this URL.
         Exception: an error of the file system, or of TensorFlow.
     """
+    tf = _usable_tensorflow()
+    if isinstance(tf, str):
+        raise RunError(
+            f"cannot write to {logdir!r}: remote directories need TensorFlow, and {tf}. Install tensorflow or "
+            "tensorflow-cpu, or log to a local directory."
+        )
+    return TensorFlowWriter(tf, logdir)
+
+
+def _usable_tensorflow() -> ModuleType | str:
+    """Return TensorFlow, or the reason why it cannot write event files in this process."""
     if was_imported_before_fork("tensorflow"):
-        raise UnusableError(
-            "it blocks forever in this process, a fork of one that had imported it (start processes with "
-            "the method 'spawn' or 'forkserver')"
+        return (
+            "it blocks forever in this process, a fork of one that had imported it (start processes with the method "
+            "'spawn' or 'forkserver')"
         )
     tf = tensorflow()
     if isinstance(tf, str):
-        raise UnusableError(tf)
+        return tf
     # All of these may change, so they are checked for each file.
     if not tf.executing_eagerly():
-        raise UnusableError("its eager execution is disabled")
+        return "its eager execution is disabled"
     if tf.config.functions_run_eagerly():
-        raise UnusableError("tf.config.run_functions_eagerly(True) is set")
-    problem = _execution_problem(tf)
-    if problem is not None:
-        raise UnusableError(problem)
-    return TensorFlowWriter(tf, logdir)
+        return "tf.config.run_functions_eagerly(True) is set"
+    return _execution_problem(tf) or tf
 
 
 @functools.cache
@@ -108,16 +117,12 @@ class TensorFlowWriter:
 
     def __init__(self, tf: ModuleType, logdir: str) -> None:
         self._tf = tf
-        self.path: str | None = None
         try:
-            existing: list[str] = tf.io.gfile.listdir(logdir) if tf.io.gfile.isdir(logdir) else []
-            _event_files.await_later_name(logdir, existing)
-            try:
-                # A queue this long never flushes by itself; flush() does.
-                self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
-            finally:
-                if not _paths.is_remote(logdir):
-                    self.path = _event_files.find_new_file(logdir, existing)
+            _await_later_name(
+                logdir, tf.io.gfile.listdir(logdir) if tf.io.gfile.isdir(logdir) else []
+            )
+            # A queue this long never flushes by itself; flush() does.
+            self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
         except tf.errors.UnimplementedError as error:
             scheme = logdir.partition("://")[0]
             raise RunError(
@@ -125,9 +130,6 @@ class TensorFlowWriter:
                 "Import a package that provides one before the run is opened (tensorflow-io for s3, "
                 "hdfs and az), or log to a local directory and copy it."
             ) from error
-        except Exception:
-            _event_files.remove(self.path)  # On a full disk the file exists and is empty.
-            raise
         # Private, but the only way to the op that keeps an event's own wall time.
         self._resource: object | None = getattr(self._writer, "_resource", None)
         self._fault: Exception | None = None
@@ -150,10 +152,18 @@ class TensorFlowWriter:
             )
 
     def flush(self) -> None:
-        """Write the queue, and raise if the file is gone."""
+        """Write the queue."""
         self._raise_fault()
         self._writer.flush()
-        _event_files.check_exists(self.path)
+
+    def confirm(self) -> None:
+        """Do nothing: a remote file cannot be cut off."""
+
+    def abandon(self) -> None:
+        """Close the file after an error. It may keep points that will be written again to another one."""
+        # The first error is the one to raise; an error of close() follows from it.
+        with contextlib.suppress(Exception):
+            self.close()
 
     def close(self) -> None:
         """Write the queue and close the file."""
@@ -173,13 +183,41 @@ class TensorFlowWriter:
 
     def _write_summaries(self, events: Events) -> None:
         """Write through public functions only: the points get the wall time of writing."""
-        for data in _event_files.split(events):
+        for data in _split(events):
             event = _proto.Event.FromString(data)
             if event.HasField("summary"):
                 with self._writer.as_default():
                     self._tf.summary.experimental.write_raw_pb(
                         event.summary.SerializeToString(), step=event.step
                     )
+
+
+def _split(events: Events) -> Iterator[bytes]:
+    """Yield each serialised event."""
+    sizes: list[int] = events.sizes.tolist()
+    start = 0
+    for size in sizes:
+        yield events.data[start : start + size]
+        start += size
+
+
+def _await_later_name(logdir: str, names: Iterable[str]) -> None:
+    """Wait, at most one second, until a new event file sorts after those in the directory.
+
+    Readers read the files of a directory in the order of their names and never go back. TensorFlow chooses the name:
+    the second, followed by host and process. Two files of one second may sort either way.
+    """
+    newest = _event_files.newest_time(names)
+    if newest - time.time() > 1:
+        log_once(
+            ("future", logdir),
+            f"{logdir!r} holds an event file from {newest - time.time():.0f} s in the future. "
+            "TensorBoard reads files in the order of their names and may not show what is written "
+            "now: log to a new directory, or fix the system clock.",
+        )
+        return
+    while (wait := newest + 1 - time.time()) > 0:
+        time.sleep(wait)
 
 
 class _Tensor(Protocol):
@@ -224,7 +262,12 @@ _flushed_before_fork: weakref.WeakSet[TensorFlowWriter] = weakref.WeakSet()
 
 def _flush_before_fork() -> None:
     for writer in list(_flushed_before_fork):
-        writer.flush_before_fork()
+        # On another thread: the flush may hang, and the fork must not.
+        thread = threading.Thread(
+            target=writer.flush_before_fork, name="jaxboard flush before fork", daemon=True
+        )
+        thread.start()
+        thread.join(_FORK_SECS)
 
 
 def _forget_writers() -> None:

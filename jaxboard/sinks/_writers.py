@@ -1,7 +1,6 @@
-"""The choice of a writer: TensorFlow's if it works in this process, otherwise TensorBoard's record writer.
+"""The writer of an event file: jaxboard's own in a local directory, TensorFlow's in a remote one.
 
-A writer has one file in one directory and is discarded after its first error: after an error
-TensorFlow's writer drops its queue and appends after a partial record, which readers cannot skip.
+A writer has one file in one directory and is discarded after its first error: readers cannot skip a partial record.
 """
 
 from __future__ import annotations
@@ -9,21 +8,13 @@ from __future__ import annotations
 from typing import Protocol
 
 from jaxboard import _paths
-from jaxboard._errors import RunError
-from jaxboard._log import describe, log_once
 from jaxboard.sinks import _tensorflow
 from jaxboard.sinks._encoding import Events
-from jaxboard.sinks._event_files import RecordFileWriter
+from jaxboard.sinks._event_files import LocalWriter
 
 
 class Writer(Protocol):
-    """An open event file.
-
-    Attributes:
-        path: the path of the file, None for a remote one.
-    """
-
-    path: str | None
+    """An open event file."""
 
     def write(self, events: Events) -> None:
         """Append events."""
@@ -31,6 +22,14 @@ class Writer(Protocol):
 
     def flush(self) -> None:
         """Make all events visible to readers."""
+        ...
+
+    def confirm(self) -> None:
+        """Note that what was written so far will not be written again."""
+        ...
+
+    def abandon(self) -> None:
+        """Close the file after an error, if possible without what is not confirmed."""
         ...
 
     def close(self) -> None:
@@ -41,32 +40,10 @@ class Writer(Protocol):
 def open_writer(logdir: str) -> Writer:
     """Open a new event file in a directory; readers will read it after those that already exist.
 
-    The directory is created if it does not exist. If TensorFlow cannot write to a local directory, for
-    any reason, TensorBoard's record writer does. A log message gives the reason, once per process.
+    The directory is created if it does not exist.
 
     Raises:
         RunError: this installation cannot write to such a directory.
         Exception: an error of the file system.
     """
-    try:
-        return _tensorflow.open_writer(logdir)
-    except _tensorflow.UnusableError as error:
-        if _paths.is_remote(logdir):
-            raise RunError(
-                f"cannot write to {logdir!r}: remote directories need TensorFlow, and {error}. Install "
-                "tensorflow or tensorflow-cpu, or log to a local directory."
-            ) from error
-        writer, reason = RecordFileWriter(logdir), str(error)
-    except Exception as error:
-        if _paths.is_remote(logdir):
-            raise
-        try:
-            writer, reason = RecordFileWriter(logdir), f"it raised {describe(error)}"
-        except Exception:  # Not TensorFlow but the file system is at fault.
-            raise error from None
-    log_once(
-        "record writer",
-        f"TensorFlow does not write the event files: {reason}. TensorBoard's own record writer does, "
-        "more slowly, and to local directories only.",
-    )
-    return writer
+    return _tensorflow.open_writer(logdir) if _paths.is_remote(logdir) else LocalWriter(logdir)

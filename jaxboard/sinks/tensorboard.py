@@ -1,4 +1,4 @@
-"""The sink that writes event files for TensorBoard. It imports TensorFlow and TensorBoard on first use."""
+"""The sink that writes event files for TensorBoard. It imports TensorBoard on first use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jaxboard.sinks._protocol import Sink
 
 
 class TensorBoardSink(Sink):
-    """A sink that writes event files into a directory, through ``tf.summary`` if TensorFlow is installed.
+    """A sink that writes event files into a directory.
 
-    If TensorFlow does not work in this process, TensorBoard's own record writer writes the files, and a log
-    message gives the reason. That is so without TensorFlow, with a broken one, with its eager mode
-    disabled or ``tf.config.run_functions_eagerly(True)``, and in a fork of a process that had imported it.
-    Use one such sink per directory: TensorBoard stops reading the older of two. Records of a run below this one (:attr:`Record.run`) go to an
-    event file in a subdirectory of that name, created with the first of them.
+    A remote directory needs TensorFlow, whose ``tf.summary`` writes the files there.
+
+    Use one such sink per directory: TensorBoard stops reading the older of two. A sink that finds an open file of
+    another process logs a warning that names it. Records of a run below this one (:attr:`Record.run`) go to an event
+    file in a subdirectory of that name, created with the first of them.
 
     After any error the sink abandons its file (and removes it, if no ``flush`` has succeeded on it). The next
     ``write`` opens a new file beside it, which readers read after it. The caller writes again everything that
@@ -39,8 +39,7 @@ class TensorBoardSink(Sink):
     :meth:`take_lost` counts it.
 
     Args:
-        logdir: the directory of this run, created if it does not exist. With TensorFlow it may be remote
-            (``gs://…``).
+        logdir: the directory of this run, created if it does not exist, or a URL (``gs://…``) for TensorFlow.
         start_step: the first step that will be written. Readers drop everything that an earlier sink wrote
             into the directory at this step or later. None keeps all of it.
 
@@ -71,8 +70,8 @@ class TensorBoardSink(Sink):
     def open(self) -> None:
         """Import the event writer and open the event file. A second call does nothing.
 
-        ``write`` and ``flush`` call this themselves. Call it early, on a thread that can spend the seconds
-        of TensorFlow's import before there is anything to write.
+        ``write`` and ``flush`` call this themselves. For a remote directory, call it early, on a thread that can
+        spend the seconds of TensorFlow's import before there is anything to write.
 
         Raises:
             RunError: the directory cannot be written to, the sink is closed, or this process is a

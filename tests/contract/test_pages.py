@@ -16,6 +16,7 @@ PAGES = [
 ]
 
 FILE = re.compile(r"`(jaxboard/[\w/.]+?)`")
+TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 EXAMPLES = {"jaxboard/_reduce/audio.py"}
 """The file that "Adding a kind of report" creates."""
 
@@ -50,6 +51,18 @@ def test_named_files_exist() -> None:
     named = set(FILE.findall((ROOT / "CONTRIBUTING.md").read_text())) - EXAMPLES
     assert "jaxboard/_trace/masks.py" in named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_named_tests_exist() -> None:
+    """Every test that the page on durability names exists."""
+    named = TEST.findall((ROOT / "docs" / "durability.md").read_text())
+    assert len(named) > 20
+    missing = [
+        (file, test)
+        for file, test in named
+        if f"\ndef {test}(" not in (ROOT / "tests" / file).read_text()
+    ]
+    assert missing == []
 
 
 def test_the_check_finds_a_missing_link() -> None:

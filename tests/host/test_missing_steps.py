@@ -5,16 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 import jaxboard as jb
-from jaxboard import _log
 from jaxboard.sinks import MemorySink
 
 MESSAGE = "values of 'loss' are merged into one point at step"
-
-
-@pytest.fixture(autouse=True)
-def fresh_warnings():
-    """Let warnings of earlier tests appear again."""
-    _log.forget_warnings()
 
 
 def warnings_in(caplog) -> list[str]:
@@ -55,6 +48,14 @@ def with_run_step():
     assert run is not None
     for run.step in range(50):
         report(1.0)
+
+
+def test_each_run_is_warned(caplog):
+    """Each run of a process has its own warning, runs in memory too."""
+    for _ in range(2):
+        with jb.Run(None, sinks=[MemorySink()]):
+            loop(report)
+    assert len([text for text in warnings_in(caplog) if MESSAGE in text]) == 2
 
 
 PROGRAMS = {

@@ -153,6 +153,9 @@ def compilations():
         def __init__(self):
             self.calls = []
 
+        def begin(self, call):
+            raise AssertionError
+
         def end(self, call, result):
             self.calls.append((call.name, call.step, call.program is not None, result))
 

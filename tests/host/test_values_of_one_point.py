@@ -1,4 +1,4 @@
-"""Points of many values: a hint if nothing counts steps, none where many values are intended."""
+"""Points of many values: a hint if nothing counts steps, none where many values are intended, and their merging."""
 
 # pyright: reportOptionalMemberAccess=false
 
@@ -14,6 +14,8 @@ import pytest
 
 import jaxboard as jb
 from jaxboard._log import forget_warnings
+from jaxboard.records import Scalars
+from jaxboard.sinks import MemorySink, Sink
 from jaxboard.testing import capture
 
 
@@ -100,3 +102,108 @@ def test_points_of_many_values_on_purpose(program, caplog):
     with caplog.at_level(logging.WARNING, logger="jaxboard"), capture():
         program()
     assert caplog.messages == []
+
+
+def by_device(_, i):
+    return i // 3
+
+
+def by_host(_, i):
+    return int(i) // 3
+
+
+REPORTS = {
+    "mean": (lambda x: jb.scalar("x", x), [1, 4, 6]),
+    "sum": (lambda x: jb.scalar("x", x, reduce="sum"), [3, 12, 6]),
+    "last": (lambda x: jb.scalar("x", x, reduce="last"), [2, 5, 6]),
+    "histogram": (lambda x: jb.histogram("x", x), [3, 3, 1]),
+    "window": (lambda x: jb.scalar("x", x, every=2), [1, 4.5]),
+    "sampled": (lambda x: jb.scalar("x", x, every=2, reduce="last"), [2, 6]),
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "options"),
+    [
+        (by_host, {}),
+        (by_host, {"gate": "cond"}),
+        (by_device, {}),
+        (by_device, {"delivery": "callback"}),
+    ],
+)
+@pytest.mark.parametrize("kind", REPORTS)
+def test_calls_with_one_step(kind, step, options):
+    """The calls for which step= returns the same step make one point, as in gradient accumulation."""
+    report, expected = REPORTS[kind]
+    train = jb.instrument(jax.jit(lambda x, i: report(x)), step=step, **options)
+    with capture() as records:
+        for i in range(7):
+            train(jnp.float32(i), jnp.int32(i) if step is by_device else i)
+    counts = kind == "histogram"
+    values = [int(r.value.counts.sum()) if counts else float(r.value) for r in records]
+    assert [record.step for record in records] == ([0, 2] if len(expected) == 2 else [0, 1, 2])
+    assert values == expected
+
+
+class Batches(Sink):
+    """Keeps the batches as they are."""
+
+    def __init__(self):
+        self.items = []
+
+    def write(self, batch):
+        self.items += batch
+
+    def flush(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_calls_with_one_step_and_a_flush_between_them():
+    """A flush writes what there is of the last step; its last point has all values."""
+    sink = MemorySink()
+    train = jb.instrument(jax.jit(lambda i: jb.scalar("x", i.astype(float))), step=lambda i: i // 3)
+    with jb.Run(None, sinks=[sink], flush_secs=3600) as run:
+        for i in range(6):
+            train(jnp.int32(i))
+            if i == 4:
+                run.flush()
+    assert [(r.step, float(r.value)) for r in sink.records] == [(0, 1), (1, 3.5), (1, 4)]
+
+
+def test_steps_of_single_calls_are_written_in_columns():
+    """If each call has a step of its own, all points but the last are written in columns, and in order."""
+    sink = Batches()
+
+    def report(i):
+        jb.scalar("x", i.astype(float))
+        jb.histogram("h", i, every=10)
+
+    train = jb.instrument(jax.jit(report), step=lambda i: i)
+    with jb.Run(None, sinks=[sink], flush_secs=3600) as run:
+        for i in range(100):
+            train(jnp.int32(i))
+            if i == 50:
+                run.flush()
+    columns = [item.steps.tolist() for item in sink.items if isinstance(item, Scalars)]
+    assert columns == [list(range(50)), list(range(51, 99))]
+    records = [item for item in sink.items if not isinstance(item, Scalars)]
+    assert [record.step for record in records if record.tag == "x"] == [50, 99]
+    assert [record.step for record in records if record.tag == "h"] == list(range(0, 100, 10))
+
+
+def test_two_functions_with_steps_of_their_own():
+    """Functions that share steps and tags share points; others do not disturb each other."""
+    generator = jb.instrument(jax.jit(lambda x, i: jb.scalar("loss", x)), step=by_host)
+    critic = jb.instrument(jax.jit(lambda x, i: jb.scalar("loss", 10 * x)), step=by_host)
+    other = jb.instrument(jax.jit(lambda x, i: jb.scalar("other", x)), step=lambda _, i: 100 + i)
+    with capture() as records:
+        for i in range(6):
+            generator(jnp.float32(i), i)
+            critic(jnp.float32(i), i)
+            other(jnp.float32(i), i)
+    loss = [(r.step, float(r.value)) for r in records if r.tag == "loss"]
+    assert loss == [(0, 5.5), (1, 22)]
+    assert [r.step for r in records if r.tag == "other"] == list(range(100, 106))

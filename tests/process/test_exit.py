@@ -63,6 +63,7 @@ class Child:
         program.write_text(PRELUDE + textwrap.indent(textwrap.dedent(body), "    "))
         self.process = subprocess.Popen(
             [sys.executable, str(program), str(self.logdir)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -142,15 +143,88 @@ def test_ctrl_c(tmp_path, block):
     assert child.steps() == COMPLETE
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("block", SIGNALLED)
-def test_sigterm(tmp_path, block):
-    """SIGTERM loses nothing, and the process dies of SIGTERM without output."""
+def test_a_signal_that_ends_the_process(tmp_path, block, number):
+    """SIGTERM and SIGHUP lose nothing, and the process dies of the signal without output."""
     child = Child(tmp_path, SIGNALLED[block])
     child.expect("put")
-    child.process.send_signal(signal.SIGTERM)
-    assert child.exit_status() == -signal.SIGTERM
+    child.process.send_signal(number)
+    assert child.exit_status() == -number
     assert child.err == ""
     assert child.steps() == COMPLETE
+
+
+def test_ctrl_c_again_and_again(tmp_path):
+    """Ctrl-C while the interpreter exits loses nothing: what is being written is still written."""
+    child = Child(
+        tmp_path,
+        """
+        class Slow(Lines):
+            def write(self, batch):
+                announce("writing")
+                sys.stdin.readline()
+                super().write(batch)
+        Run(None, sinks=[Slow()], flush_secs=1000)
+        put(0, 1000)
+        announce("put")
+        forever()
+        """,
+    )
+    child.expect("put")
+    child.process.send_signal(signal.SIGINT)
+    child.expect("writing")
+    for _ in range(4):
+        child.process.send_signal(signal.SIGINT)
+    assert child.exit_status() == -signal.SIGINT
+    assert "KeyboardInterrupt" in child.err
+    assert child.steps() == COMPLETE
+
+
+def test_a_hanging_sink_does_not_keep_the_process_after_ctrl_c(tmp_path):
+    """Ctrl-C while the interpreter waits for a sink that never returns ends the process long before the timeout."""
+    child = Child(
+        tmp_path,
+        """
+        class Announcing(Hung):
+            def write(self, batch):
+                announce("writing")
+                forever()
+        Run(None, sinks=[Announcing()], timeout=1e9)
+        put(0, 10)
+        """,
+    )
+    child.expect("writing")
+    child.process.send_signal(signal.SIGINT)
+    assert child.exit_status() == 0
+    assert "Announcing did not finish within" in child.err
+
+
+def test_a_daemon_thread_that_still_reports(tmp_path):
+    """Everything that a daemon thread reported before the interpreter exits is written once, and in order."""
+    child = Child(
+        tmp_path,
+        """
+        Run(None, sinks=[Lines()], flush_secs=1000)
+        started = threading.Event()
+        def report():
+            for step in range(10**9):
+                if current_run() is None:
+                    return
+                put(step)
+                if step == 100_000:
+                    started.set()
+        threading.Thread(target=report, daemon=True).start()
+        sys.setswitchinterval(1e-6)
+        started.wait()
+        """,
+    )
+    assert child.exit_status() == 0
+    assert child.err == ""
+    *steps, end = child.steps()
+    assert end == "closed"
+    assert len(steps) > 100_000
+    assert steps == list(range(len(steps)))
 
 
 def test_sigterm_during_a_computation(tmp_path):
@@ -211,22 +285,24 @@ def test_a_sigterm_handler_of_the_user(tmp_path, when):
     assert child.steps() == COMPLETE
 
 
-def test_sigterm_is_released_with_the_last_run(tmp_path):
-    """SIGTERM is caught while a run is open; closing the last run restores the default action."""
+def test_signals_are_released_with_the_last_run(tmp_path):
+    """SIGTERM and SIGHUP are caught while a run is open; closing the last run restores the default action."""
     child = Child(
         tmp_path,
         """
-        before = signal.getsignal(signal.SIGTERM)
+        def default():
+            numbers = signal.SIGTERM, signal.SIGHUP
+            return [signal.getsignal(number) == signal.SIG_DFL for number in numbers]
+        before = default()
         first, second = Run(None, sinks=[]), Run(None, sinks=[])
         first.close()
-        caught = signal.getsignal(signal.SIGTERM)
+        caught = default()
         second.close()
-        announce(str((before == signal.SIG_DFL, caught == signal.SIG_DFL)))
-        announce(str((signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, signal.set_wakeup_fd(-1))))
+        announce(str([before, caught, default(), signal.set_wakeup_fd(-1)]))
         """,
     )
     assert child.exit_status() == 0
-    assert child.out == "(True, False)\n(True, -1)\n"
+    assert child.out == "[[True, True], [False, False], [True, True], -1]\n"
 
 
 def test_sigkill_loses_at_most_flush_secs(tmp_path):
@@ -317,7 +393,7 @@ def test_sigterm_to_a_forked_child(tmp_path):
     assert child.steps() == COMPLETE
 
 
-# --- Event files: TensorFlow is imported while the program is already ending. --------------------
+# --- Event files. ---------------------------------------------------------------------------------
 
 POINTS = [(step, float(step)) for step in range(1000)]
 
@@ -326,15 +402,36 @@ POINTS = [(step, float(step)) for step in range(1000)]
     ("last", "status"),
     [
         ("", 0),
-        ("1 / 0", 1),
         ("os.kill(os.getpid(), signal.SIGTERM); forever()", -signal.SIGTERM),
     ],
-    ids=["without close", "exception", "SIGTERM"],
+    ids=["without close", "SIGTERM"],
 )
 def test_event_files_are_complete(tmp_path, last, status):
-    """A program that ends before TensorFlow is imported still writes all its points."""
-    child = Child(tmp_path, f"Run(LOGDIR); put(0, 1000)\n{last}")
+    """A program that ends immediately writes all its points, and does not import TensorFlow for them."""
+    child = Child(tmp_path, f"sys.modules['tensorflow'] = None; Run(LOGDIR); put(0, 1000)\n{last}")
     assert child.exit_status() == status, child.err
+    assert child.err == ""
+    assert child.points() == POINTS
+
+
+def test_a_kill_at_the_start(tmp_path):
+    """The first points survive SIGKILL as soon as they are flushed."""
+    child = Child(
+        tmp_path,
+        """
+        from jaxboard.sinks import TensorBoardSink
+        class Announcing(Lines):
+            def flush(self):
+                announce("flushed")
+        sys.modules['tensorflow'] = None
+        Run(None, sinks=[TensorBoardSink(LOGDIR), Announcing()])
+        put(0, 1000)
+        forever()
+        """,
+    )
+    child.expect("flushed")
+    child.process.kill()
+    assert child.exit_status() == -signal.SIGKILL
     assert child.points() == POINTS
 
 
@@ -343,6 +440,7 @@ def test_event_files_after_a_fork(tmp_path):
     child = Child(
         tmp_path,
         """
+        sys.modules['tensorflow'] = None
         with Run(LOGDIR) as run:
             put(0, 500)
             run.flush()

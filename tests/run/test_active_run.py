@@ -607,6 +607,20 @@ def test_the_name_of_a_child_is_a_relative_path(name):
         run.child(name)
 
 
+def test_a_tracer_in_the_name_of_a_child():
+    """A name that was formatted from a traced value is refused."""
+    run, sink = in_memory()
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        jax.lax.fori_loop(0, 3, lambda i, x: (run.child(f"layer_{i}").scalar("x", x), x)[1], x)
+
+    with run, pytest.raises(jb.UsageError, match="contains a traced value"):
+        step(1.0)
+    assert sink.records == []
+
+
 @pytest.mark.parametrize("name", ["mean", "seed_3", "eval/max"])
 def test_the_names_of_seed_runs_are_reserved(name):
     """A child has none of the names of seed runs, which its values would mix with."""
@@ -624,3 +638,10 @@ def test_a_run_cannot_be_pickled_or_copied(duplicate, child):
         duplicate(
             {"run": run.child("eval") if child else run} if duplicate is not copy.copy else run
         )
+
+
+def test_a_method_of_a_run_cannot_be_pickled():
+    """A method of a run, passed to another process, raises the same error."""
+    run, _ = in_memory()
+    with run, pytest.raises(jb.UsageError, match="cannot be pickled"):
+        pickle.dumps(run.scalar)

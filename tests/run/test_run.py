@@ -142,6 +142,18 @@ def test_flush_and_close_deliver():
     assert run.closed
 
 
+def test_infinite_times():
+    """With an infinite flush_secs only flush() and close() write; they wait for an infinite timeout."""
+    run, records = in_memory(flush_secs=float("inf"), timeout=float("inf"))
+    channel_of(run).put(record(0))
+    run.flush()
+    channel_of(run).put(record(1))
+    run.flush(timeout=float("inf"))
+    channel_of(run).put(record(2))
+    run.close(timeout=float("inf"))
+    assert [r.step for r in records] == [0, 1, 2]
+
+
 def test_logdir(tmp_path, monkeypatch):
     """run.logdir is an absolute pathlib.Path with ~ expanded."""
     monkeypatch.setenv("HOME", str(tmp_path))

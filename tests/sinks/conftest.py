@@ -1,10 +1,9 @@
-"""The two writers of event files: with TensorFlow, and without it."""
+"""The two kinds of log directories: a local path, and a URL, which TensorFlow writes to."""
 
 import sys
 
 import pytest
 
-from jaxboard import _log
 from jaxboard.sinks import _tensorflow
 
 
@@ -13,14 +12,11 @@ def no_tensorflow(monkeypatch):
     """Make the import of TensorFlow fail."""
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     _tensorflow.tensorflow.cache_clear()
-    _log.log_once("record writer", "logged only once")
     yield
     _tensorflow.tensorflow.cache_clear()
 
 
-@pytest.fixture(params=["tensorflow", "tensorboard"])
-def backend(request):
-    """Run a test with both writers."""
-    if request.param == "tensorboard":
-        request.getfixturevalue("no_tensorflow")
-    return request.param
+@pytest.fixture(params=["local", "remote"])
+def located(request):
+    """Return the function that makes a log directory of a path: the path itself, or a URL."""
+    return str if request.param == "local" else "file://{}".format

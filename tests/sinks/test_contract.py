@@ -62,7 +62,7 @@ class MemoryCase:
 
 
 class TensorBoardCase:
-    """TensorBoardSink, with either of its writers."""
+    """TensorBoardSink on a local directory."""
 
     def make(self, directory: pathlib.Path) -> Sink:
         return TensorBoardSink(directory)
@@ -76,6 +76,13 @@ class TensorBoardCase:
             for tag in events.Tags()["scalars"]:
                 rows += [(run, tag, point.step, point.value) for point in events.Scalars(tag)]
         return group(rows)
+
+
+class RemoteCase(TensorBoardCase):
+    """TensorBoardSink on a URL."""
+
+    def make(self, directory: pathlib.Path) -> Sink:
+        return TensorBoardSink(f"file://{directory}")
 
 
 class ExampleCase:
@@ -94,8 +101,8 @@ class ExampleCase:
 
 SINKS = {
     "MemorySink": MemoryCase,
-    "TensorBoardSink with TensorFlow": TensorBoardCase,
-    "TensorBoardSink without TensorFlow": TensorBoardCase,
+    "TensorBoardSink": TensorBoardCase,
+    "TensorBoardSink on a URL": RemoteCase,
     "example": ExampleCase,
 }
 
@@ -103,8 +110,6 @@ SINKS = {
 @pytest.fixture(params=SINKS)
 def case(request):
     """Run a test with every sink."""
-    if request.param == "TensorBoardSink without TensorFlow":
-        request.getfixturevalue("no_tensorflow")
     return SINKS[request.param]()
 
 

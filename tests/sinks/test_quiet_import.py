@@ -63,7 +63,7 @@ def test_a_program_with_a_run_prints_nothing(logdir):
             jb.scalar("loss", 0.5)
         import tensorflow
     """
-    assert stderr_of(program, logdir) == ""
+    assert stderr_of(program, f"file://{logdir}") == ""
 
 
 @glibc

@@ -15,6 +15,7 @@ from jax.interpreters import ad, batching, mlir
 
 import jaxboard as jb
 from jaxboard._log import forget_warnings
+from jaxboard._trace.deliveries.bare import Bare
 from jaxboard._trace.rules.base import Rule
 from jaxboard._trace.rules.table import RULES
 from jaxboard.testing import capture
@@ -129,6 +130,41 @@ def test_a_rule_that_fails_ahead_of_time(failing_cond, method):
     with capture():
         compiled = step if lowered is None else lowered.compile()
         assert float(compiled(x)) == 2
+
+
+def test_a_warning_that_is_an_error():
+    """A warning during the harvest that a filter makes an error is raised, and later calls run the program."""
+
+    def trip(i):
+        jb.scalar("trip", i, step=i)
+        return i + 1
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        jb.scalar("x", x)
+        return jax.lax.while_loop(lambda i: i < x, trip, 0)
+
+    with capture() as records:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(jb.JaxboardWarning, match="step= in a while loop"):
+                step(2)
+            assert int(step(2)) == 2
+        assert not isinstance(step._usual, Bare)
+        jax.effects_barrier()
+    assert [(r.step, float(r.value)) for r in records if r.tag == "x"] == [(1, 2.0)]
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": 2}])
+def test_a_warning_after_the_call_is_no_error(failing_cond, caplog, options):
+    """A call that has run returns its results, also if warnings are errors: the warning is logged."""
+    function = failing_cond if not options else jax.jit(lambda x: (jb.scalar("x", x), 2 * x)[1])
+    step = jb.instrument(jax.jit(function, donate_argnums=0), **options)
+    with capture(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert float(step(jnp.float32(1))) == 2
+    assert (MESSAGE if not options else "found no loop") in caplog.text
 
 
 def fragile(fails):

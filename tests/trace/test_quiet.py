@@ -14,6 +14,7 @@ from flax import nnx
 from jax import lax
 
 import jaxboard as jb
+from jaxboard._trace import context
 from jaxboard.testing import capture
 
 X = jnp.linspace(-1.0, 1.0, 12).reshape(3, 4)
@@ -88,8 +89,29 @@ def optimised(report, x):
     return optax.apply_updates(x, updates), state
 
 
+def tapped(report, x):
+    """Differentiate through a tap under a map whose lanes are the second axis."""
+
+    def loss(column):
+        report(column)
+        column = jb.tap("tap", column, every=10, reduce="last")
+        return jnp.tanh(jnp.sin(column) @ jnp.arange(6.0).reshape(3, 2)).sum()
+
+    return jax.grad(lambda x: jax.vmap(loss, in_axes=1)(x).sum())(x)
+
+
+def scanned_gradient(report, x):
+    def layer(row, _):
+        y = jnp.tanh(row @ x.T @ x)
+        report(y)
+        return y, None
+
+    return jax.grad(lambda row: lax.scan(layer, row, length=3)[0].sum())(x[0])
+
+
 def report_all(x):
     jb.histogram("histogram", x, every=10)
+    jb.watch("watch", {"x": x}, every=10)
     jb.scalar("last", x.sum(), every=10, reduce="last")
     jb.image("image", jnp.broadcast_to(x.reshape(-1)[:1, None, None], (2, 2, 1)), every=10)
 
@@ -114,6 +136,8 @@ STEPS = [
     rematerialised,
     custom,
     optimised,
+    tapped,
+    scanned_gradient,
 ]
 
 
@@ -125,7 +149,8 @@ def test_nothing_due_leaves_nothing_in_the_program(step):
         return step(report_all, x)
 
     def bare(x):
-        return step(lambda _: None, x)
+        with context.override(silent=True):
+            return step(lambda _: None, x)
 
     instrumented = jb.instrument(jax.jit(reporting))
     not_due = optimised_hlo(instrumented._programs.plain(frozenset({10})), X)

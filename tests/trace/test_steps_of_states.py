@@ -1,9 +1,10 @@
-"""``instrument(step=)`` over a state whose step starts as a Python integer."""
+"""``instrument(step=)`` over a state whose step starts as an integer of Python or NumPy."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from compilations import compilations_of
@@ -24,6 +25,8 @@ def states():
     yield TrainState.create(apply_fn=lambda p, x: x @ p["w"], params=weights, tx=adam)
     yield State(weights, 0)
     yield {"weights": weights, "step": 7}
+    yield State(weights, np.int32(4))
+    yield {"weights": weights, "step": np.array(5)}
 
 
 def update(state, x):
@@ -44,10 +47,12 @@ def step_of(state, *_):
 @pytest.mark.parametrize("state", list(states()), ids=lambda state: type(state).__name__)
 def test_one_compilation(state, offset, donate):
     """A step that is an integer in the first state and an array afterwards needs one program, as without jaxboard."""
-    state = jax.tree.map(lambda leaf: leaf if isinstance(leaf, int) else leaf.copy(), state)
+    state = jax.tree.map(
+        lambda leaf: leaf if isinstance(leaf, int | np.generic) else leaf.copy(), state
+    )
     jitted = jax.jit(update, donate_argnums=donate)
     step = jb.instrument(jitted, step=lambda state, *_: step_of(state) + offset)
-    first = step_of(state) + offset
+    first = int(step_of(state) + offset)
     x = jnp.ones((8, 4))
     with capture() as records, compilations_of("update") as compiled:
         for _ in range(4):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from compilations import compilations_of
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -190,6 +191,77 @@ def test_instrumented_twice_through_a_wrapper():
         assert run is not None
         assert run.step == 4
     assert [(record.step, float(record.value)) for record in records] == [(i, i) for i in range(4)]
+
+
+def report_and_return(x):
+    jb.scalar("x", x)
+    jb.scalar("window", x, every=2, reduce="sum")
+    return x
+
+
+INNER = {
+    "output": {},
+    "callback": {"delivery": "callback"},
+    "gate": {"gate": "cond"},
+    "exact": {"exact": True},
+}
+
+
+@pytest.mark.parametrize("options", INNER.values(), ids=INNER)
+@pytest.mark.parametrize("wrap", [WRAPPERS["method"], WRAPPERS["lambda"]], ids=["method", "lambda"])
+def test_an_instrumented_function_inside_another(wrap, options):
+    """A call of an instrumented lambda or method is one step, though the function inside is instrumented too."""
+    inner = jb.instrument(jax.jit(lambda x, _: report_and_return(x)), **options)
+    outer = jb.instrument(wrap(inner))
+    with warnings.catch_warnings(), capture() as records:
+        warnings.simplefilter("ignore", jb.JaxboardWarning)  # a callback makes the next call wait
+        for i in range(4):
+            assert float(outer(jnp.float32(i), None)) == i
+            jb.scalar("host", i)
+        run = jb.current_run()
+        assert run is not None
+        assert run.step == 4
+    points = {tag: [(r.step, float(r.value)) for r in records if r.tag == tag] for tag in TAGS}
+    assert points == {
+        "x": [(i, i) for i in range(4)],
+        "host": [(i, i) for i in range(4)],
+        "window": [(0, 0), (2, 3), (3, 3)],
+    }
+
+
+TAGS = ("x", "host", "window")
+
+
+def test_an_instrumented_function_that_is_called_alone_too():
+    """A function takes a step where it is called alone, and none inside another one, with the same program."""
+    inner = jb.instrument(jax.jit(report_and_return))
+    outer = jb.instrument(lambda x: (inner(x), inner(x + 1)))
+    with compilations_of("report_and_return") as compiled, capture() as records:
+        inner(jnp.float32(10))
+        outer(jnp.float32(0))
+        inner(jnp.float32(20))
+    assert [(r.step, float(r.value)) for r in records if r.tag == "x"] == [
+        (0, 10),
+        (1, 0.5),
+        (2, 20),
+    ]
+    assert len(compiled) == 2  # the window is due, or not
+
+
+def test_an_instrumented_function_inside_another_without_jit():
+    """The same holds under ``jax.disable_jit``, and if JAX traces the call inside."""
+    inner = jb.instrument(jax.jit(lambda x: (jb.scalar("x", x), x)[1]))
+    jitted = jax.jit(lambda x: inner(x))  # noqa: PLW0108 (a function of its own)
+    outer = jb.instrument(jax.jit(jitted))
+    traced = jb.instrument(lambda x: jitted(x))  # noqa: PLW0108
+    with warnings.catch_warnings(), capture() as records:
+        warnings.simplefilter("ignore", jb.JaxboardWarning)
+        for i in range(3):
+            with jax.disable_jit():
+                outer(jnp.float32(i))
+        for i in range(3, 6):
+            traced(jnp.float32(i))
+    assert [(r.step, float(r.value)) for r in records] == [(i, i) for i in range(6)]
 
 
 def test_results_are_those_of_the_bare_function():

@@ -33,9 +33,11 @@ class Callback(Delivery):
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program."""
         self._programs.caller.begin(channel)
-        program = self._programs.callback(has_caller=True)
+        program = self._programs.callback(advance=self._advance, has_caller=True)
         return self._execute(program, (), args, kwargs), None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
-        self._programs.callback(has_caller=True).lower(*args, **kwargs).compile()
+        self._programs.callback(advance=self._advance, has_caller=True).lower(
+            *args, **kwargs
+        ).compile()

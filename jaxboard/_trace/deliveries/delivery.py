@@ -43,6 +43,8 @@ class Delivery:
     def __init__(self, name: str, options: InstrumentOptions):
         self._name = name
         self._advance = options.advance
+        # Calls of an evaluation share a step. So may calls for which step= returns the same one.
+        self._shares_steps = not options.advance or options.step is not None
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the call's delivery, this one unless the arguments decide, and the call's step."""
@@ -87,9 +89,11 @@ class Delivery:
     def _put(
         self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
     ) -> None:
-        # An evaluation step may get more values from later calls.
-        put = channel.send if plan.has_targets else channel.put
-        put(Frame(plan, arrays, step, time.time(), not self._advance))
+        frame = Frame(plan, arrays, step, time.time(), self._shares_steps)
+        if plan.has_targets:
+            channel.send(frame, advance=self._advance)
+        else:
+            channel.put(frame)
 
 
 def as_int(name: str, step: object) -> int:

@@ -40,12 +40,32 @@ for _operation in ("add", "sub", "mul", "floordiv", "mod"):
         setattr(_StateInteger, _name, _tracked(_name))
 
 
+class _StateArray(np.ndarray):
+    """An integer of NumPy inside a container, or the result of arithmetic with one."""
+
+
+def _is_in_state(path: tuple[object, ...], leaf: object) -> bool:
+    """Return whether a leaf of the arguments is an integer inside a container."""
+    if len(path) <= _ARGUMENT:
+        return False
+    if isinstance(leaf, np.ndarray | np.generic):
+        return leaf.ndim == 0 and leaf.dtype.kind in "iu"
+    return type(leaf) is int
+
+
+def _of_state(number: int | np.ndarray | np.generic) -> _StateInteger | _StateArray:
+    """Return an integer that is known by its type."""
+    if isinstance(number, int):
+        return _StateInteger(number)
+    return np.asarray(number).view(_StateArray)
+
+
 class DeviceStep(Delivery):
     """The frame is a hidden output that holds the step, as ``step=`` returns a device array.
 
     Every report leaves the device, and the host selects what is due and merges the windows. A call whose
     ``step=`` returns an integer has the delivery of a step that the host knows, unless the integer is part of a
-    state: ``TrainState.step`` starts as an integer, and is a device array from the second call on.
+    state: ``TrainState.step`` starts as an integer, of Python or NumPy, and is a device array from the second call on.
     """
 
     def __init__(
@@ -95,15 +115,12 @@ class DeviceStep(Delivery):
         try:
             paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
             args, kwargs = tree.unflatten(
-                [
-                    _StateInteger(leaf) if type(leaf) is int and len(path) > _ARGUMENT else leaf
-                    for path, leaf in paths
-                ]
+                [_of_state(leaf) if _is_in_state(path, leaf) else leaf for path, leaf in paths]
             )
         except Exception as reason:  # an unusual container among static arguments
             logger.debug("jaxboard: %s: arguments of step=: %s", self._name, describe(reason))
         step = self._step(*args, **kwargs)
-        self._is_of_state = isinstance(step, _StateInteger)
+        self._is_of_state = isinstance(step, _StateInteger | _StateArray)
         return step
 
     def _returns_array(self, args: Args, kwargs: Kwargs) -> bool:
@@ -114,8 +131,7 @@ class DeviceStep(Delivery):
         arrays = {
             i: leaf
             for i, (path, leaf) in enumerate(paths)
-            if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct)
-            or (len(path) > _ARGUMENT and isinstance(leaf, int | np.integer))
+            if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) or _is_in_state(path, leaf)
         }
         found = []
 

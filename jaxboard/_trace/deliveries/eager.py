@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,14 @@ from jaxboard._types import PyTree
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
     from jaxboard._trace.programs import Args, Kwargs
+
+
+_is_running: contextvars.ContextVar[bool] = contextvars.ContextVar("is_running", default=False)
+
+
+def step_is_taken() -> bool:
+    """Return whether this code runs in a call of an instrumented function that is not jitted: it takes the step."""
+    return _is_running.get()
 
 
 class Eager(Delivery):
@@ -49,7 +58,11 @@ class Eager(Delivery):
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the function."""
-        return self.run(args, kwargs), None, (), 0.0
+        token = _is_running.set(True)
+        try:
+            return self.run(args, kwargs), None, (), 0.0
+        finally:
+            _is_running.reset(token)
 
     def run(self, args: Args, kwargs: Kwargs) -> PyTree:
         """Run the function with its options, within the program or the loop around it."""

@@ -104,17 +104,15 @@ def empty_like(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvest
     return vary_together(Harvested(report.spec, state, like.step), varying_axes(like))
 
 
-def report_if(due: Array, make_report: Callable[[], Harvested]) -> Harvested:
-    """Make a report where ``due``, a bool scalar, holds, and an empty one elsewhere."""
+def reports_if(due: Array, make_reports: Callable[[], list[Harvested]]) -> list[Harvested]:
+    """Make reports where ``due``, a bool scalar, holds, and empty ones elsewhere."""
 
     def body() -> Evaluated:
-        return Evaluated([], [with_array_weight(make_report())])
+        return Evaluated([], list(map(with_array_weight, make_reports())))
 
-    (like,) = abstract_reports(body)
-    empty = pack([empty_like(like)])
+    empty = pack(list(map(empty_like, abstract_reports(body))))
     arrays = jax.lax.cond(due, lambda: pack(body().reports).arrays, lambda: empty.arrays)
-    (report,) = unpack(Packed(empty.plan, arrays))
-    return report
+    return unpack(Packed(empty.plan, arrays))
 
 
 def _points(report: Harvested) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from jaxboard._frame import ReportSpec
 from jaxboard._trace.pack import Harvested
 from jaxboard._trace.primitives import accumulate, unpack_operands
 from jaxboard._trace.rules.base import Evaluated, RuleContext
-from jaxboard._trace.rules.body_reports import report_if, vary_together
+from jaxboard._trace.rules.body_reports import reports_if, vary_together
 
 
 def report(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
@@ -22,7 +22,7 @@ def report(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evalua
 
     sampled = spec.every > 1 and not (spec.windowed or eqn.params["stepped"])
     if sampled and context.step is not None:
-        harvested = report_if(context.step % spec.every == 0, make_report)
+        (harvested,) = reports_if(context.step % spec.every == 0, lambda: [make_report()])
     else:
         harvested = make_report()
     # A weight that is a constant is still one for each device along the axes that the value varies along.

@@ -1,0 +1,159 @@
+"""Measurements of the leaves of a pytree, in one pass over each leaf.
+
+Compilers take a few tens of milliseconds for the code that measures one leaf, and a model has hundreds of leaves of a
+few shapes. Leaves of the same shape therefore share one copy of the code: a loop that selects one leaf after the other.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxboard._reduce.histogram import Buckets, count_elements, count_nonfinite
+from jaxboard._reduce.leaf_histograms import decode, encode
+from jaxboard._reduce.pieces import fold
+from jaxboard._reduce.reducers import on_cpu, replicated
+from jaxboard._reduce.wide import floats
+from jaxboard._types import Array
+
+
+class Measurements(NamedTuple):
+    """Statistics of the L leaves of a pytree, as arrays that reports take.
+
+    Attributes:
+        norms: float32[4, L]: sums of squares, numbers of non-finite elements, sums of squares of the tree to compare
+            with, largest magnitudes. Rows that no requested statistic needs are zero.
+        histograms: one array for each group of :func:`group_by_dtype`, with one row for each of its leaves; see
+            :mod:`.leaf_histograms`. Empty if histograms are not requested.
+    """
+
+    norms: jax.Array
+    histograms: list[jax.Array]
+
+
+def measure(
+    leaves: Sequence[Array], others: Sequence[Array], statistics: tuple[str, ...]
+) -> Measurements:
+    """Measure the leaves of one pytree.
+
+    Args:
+        leaves: L arrays of floats or complex numbers, which are measured by their magnitudes.
+        others: L arrays to compare them with, or none.
+        statistics: the requested statistics (see ``watch``), and ``"ratio"`` if there are ``others``.
+    """
+
+    # Under vmap, one lane after the other: a vmapped branch would execute both sides.
+    @jax.custom_batching.sequential_vmap
+    def measured(*arrays: Array) -> Measurements:
+        return replicated(
+            lambda *xs: _measure(xs[: len(leaves)], xs[len(leaves) :], statistics), *arrays
+        )
+
+    # Without stop_gradient, jax.grad would differentiate the measurement and then drop the derivative.
+    return measured(*map(lax.stop_gradient, (*leaves, *others)))
+
+
+def group_by_dtype(leaves: Sequence[Array]) -> list[list[int]]:
+    """Return the positions of the leaves whose magnitudes have the same dtype, for each dtype."""
+    groups: dict[np.dtype, list[int]] = {}
+    for position, leaf in enumerate(leaves):
+        groups.setdefault(jax.eval_shape(_magnitudes, leaf).dtype, []).append(position)
+    return list(groups.values())
+
+
+def _measure(
+    leaves: Sequence[Array], others: Sequence[Array], statistics: tuple[str, ...]
+) -> Measurements:
+    histograms = []
+    if "histogram" in statistics:
+        groups = group_by_dtype(leaves)
+        histograms = [
+            _map_leaves(
+                lambda x: encode(count_elements(_magnitudes(x))), [leaves[n] for n in group]
+            )
+            for group in groups
+        ]
+        columns = jnp.concatenate([_norms_of(decode(rows)) for rows in histograms], 1)
+        squares, nonfinite, largest = columns[:, np.argsort(np.concatenate(groups))]
+    else:
+        norms_of = functools.partial(_norms_of_leaf, statistics=statistics)
+        squares, nonfinite, largest = _map_leaves(norms_of, leaves).T
+    compared = jnp.zeros_like(squares)
+    if others:
+        compared = _map_leaves(_sum_of_squares, others)
+    return Measurements(jnp.stack([squares, nonfinite, compared, largest]), histograms)
+
+
+def _map_leaves(function: Callable[[Array], jax.Array], leaves: Sequence[Array]) -> jax.Array:
+    """Return the results of a function for all leaves, stacked, with one copy of its code for leaves of one type."""
+    groups: dict[object, list[int]] = {}
+    for position, leaf in enumerate(leaves):
+        groups.setdefault(jax.typeof(leaf), []).append(position)
+    stacked = [_map_equal(function, [leaves[n] for n in group]) for group in groups.values()]
+    return jnp.concatenate(stacked)[np.argsort(np.concatenate(list(groups.values())))]
+
+
+def _map_equal(function: Callable[[Array], jax.Array], leaves: list[Array]) -> jax.Array:
+    if len(leaves) == 1:
+        return function(leaves[0])[None]
+    branches = [lambda xs, n=n: xs[n] for n in range(len(leaves))]
+    return lax.map(lambda n: function(lax.switch(n, branches, leaves)), jnp.arange(len(leaves)))
+
+
+def _magnitudes(x: Array) -> Array:
+    return floats(jnp.abs(x) if jnp.iscomplexobj(x) else x)
+
+
+def _norms_of(buckets: Buckets) -> jax.Array:
+    """Return float32[3, N] from N histograms: sums of squares, numbers of non-finite elements, largest magnitudes."""
+    low, high, _, _, squares = buckets
+    nan, infinite = count_nonfinite(buckets)
+    largest = jnp.where(low <= high, jnp.maximum(jnp.abs(low), jnp.abs(high)), 0)
+    # What the sum and the maximum of all elements would be.
+    beyond = jnp.where(nan > 0, np.nan, np.inf)
+    squares, largest = (jnp.where(nan + infinite > 0, beyond, x) for x in (squares, largest))
+    return jnp.stack([x.astype(np.float32) for x in (squares, nan + infinite, largest)])
+
+
+def _norms_of_leaf(x: Array, statistics: tuple[str, ...]) -> jax.Array:
+    """Return the column of :func:`_norms_of` for one leaf, with zeros for what no statistic needs."""
+    parts = (
+        (_sum_of_squares, {"norm", "rms", "ratio"}),
+        (_nonfinite, {"nonfinite"}),
+        (_largest, {"max"}),
+    )
+    zero = jnp.zeros((), np.float32)
+    return jnp.stack([f(x) if users.intersection(statistics) else zero for f, users in parts])
+
+
+def _sum_of_squares(x: Array) -> jax.Array:
+    x = _magnitudes(x)
+    return jnp.sum(x * x).astype(np.float32)
+
+
+def _nonfinite(x: Array) -> jax.Array:
+    def count(total: jax.Array, piece: Array) -> jax.Array:
+        piece = piece if jnp.iscomplexobj(piece) else floats(piece)
+        return total + jnp.sum(~jnp.isfinite(piece), dtype=np.int32)
+
+    squares = _sum_of_squares(x)
+    zero = jnp.zeros_like(squares, np.int32)
+    if not on_cpu(x):
+        return count(zero, x).astype(np.float32)
+    # On a CPU, counting takes several times as long as seeing from a finite sum of squares that there are none.
+    number = lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
+    return number.astype(np.float32)
+
+
+def _largest(x: Array) -> jax.Array:
+    x = _magnitudes(x)
+    if not x.size:
+        return jnp.zeros((), np.float32)
+    # Not max(abs(x)): on a CPU this is faster.
+    return jnp.maximum(jnp.abs(x.min()), jnp.abs(x.max())).astype(np.float32)

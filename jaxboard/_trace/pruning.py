@@ -1,0 +1,81 @@
+"""Pruning: takes the reports that are not due out of a jaxpr, with the equations that only they read.
+
+A function is traced once, with all its reports. Each of its programs is made from that jaxpr.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+from jaxboard import _compat
+from jaxboard._trace.inspection import is_jaxpr, parameter_jaxprs
+from jaxboard._trace.primitives import report_p
+
+_AnyJaxpr: TypeAlias = Jaxpr | ClosedJaxpr
+
+
+def prune(jaxpr: _AnyJaxpr, not_due: frozenset[int]) -> _AnyJaxpr:
+    """Return a jaxpr without the sampled reports of some cadences, at any depth.
+
+    Windowed reports stay, because each step adds to their accumulators. Reports stay too in a primitive that keeps its
+    jaxpr elsewhere than in its parameters; the host drops them.
+
+    Args:
+        jaxpr: the jaxpr.
+        not_due: the cadences.
+    """
+
+    # Cached: a body that is called several times stays one object, which JAX lowers once.
+    @functools.cache
+    def pruned(jaxpr: _AnyJaxpr) -> _AnyJaxpr:
+        body, _ = _compat.open_jaxpr(jaxpr)
+        kept = [pruned_eqn(eqn) for eqn in body.eqns if not _is_of(eqn, not_due)]
+        if len(kept) == len(body.eqns) and all(map(operator.is_, kept, body.eqns)):
+            return jaxpr
+        live = _without_dead(kept, body)
+        return _compat.with_equations(jaxpr, live, _remaining(body.effects, live))
+
+    def pruned_eqn(eqn: JaxprEqn) -> JaxprEqn:
+        inner = parameter_jaxprs(eqn)
+        if all(pruned(jaxpr) is jaxpr for jaxpr in inner):
+            return eqn
+        params = jax.tree.map(
+            lambda x: pruned(x) if is_jaxpr(x) else x, eqn.params, is_leaf=is_jaxpr
+        )
+        bodies = [_compat.open_jaxpr(pruned(jaxpr))[0] for jaxpr in inner]
+        return _compat.with_params(eqn, params, _remaining(eqn.effects, bodies))
+
+    return pruned(jaxpr)
+
+
+def _is_of(eqn: JaxprEqn, cadences: frozenset[int]) -> bool:
+    """Return whether an equation is a sampled report of one of the cadences."""
+    if eqn.primitive is not report_p:
+        return False
+    spec = eqn.params["spec"]
+    return spec.every in cadences and not spec.windowed
+
+
+def _remaining(
+    effects: Iterable[Any], parts: Sequence[JaxprEqn] | Sequence[Jaxpr]
+) -> frozenset[Any]:
+    """Return the effects of what has fewer parts now: without that of reports, if no part has it."""
+    of_parts = frozenset().union(*(part.effects for part in parts))
+    return frozenset(effects) - (_compat.report_effects() - of_parts)
+
+
+def _without_dead(eqns: list[JaxprEqn], jaxpr: Jaxpr) -> list[JaxprEqn]:
+    """Return the equations of a jaxpr that have an effect, or a result that is read."""
+    read = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
+    live = []
+    for eqn in reversed(eqns):
+        if eqn.effects or not read.isdisjoint(eqn.outvars):
+            live.append(eqn)
+            read.update(var for var in eqn.invars if not isinstance(var, Literal))
+    return live[::-1]
