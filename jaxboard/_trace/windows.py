@@ -188,7 +188,7 @@ def _plan(groups: list[_Group], prefix: str = "") -> Plan:
     return Plan(tuple(entries))
 
 
-def _vectors(states: list[State], prefix: str = "") -> dict[str, Array]:
+def _vectors(states: list[State], prefix: str = "") -> dict[str, jax.Array]:
     """Return the vectors of the states of groups, by name."""
     parts: dict[str, list[Array]] = {}
     for leaf in jax.tree.leaves(states):
@@ -200,7 +200,7 @@ def _vectors(states: list[State], prefix: str = "") -> dict[str, Array]:
     return {prefix + vector: jnp.concatenate(each) for vector, each in parts.items()}
 
 
-def _carried(vectors: dict[str, Array]) -> Carried:
+def _carried(vectors: dict[str, jax.Array]) -> Carried:
     return tuple(vectors[name] for name in sorted(vectors))
 
 
