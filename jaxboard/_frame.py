@@ -280,7 +280,12 @@ class FrameBatch:
     def stack(cls, frames: list[Frame]) -> FrameBatch:
         """Stack frames of one plan whose arrays are NumPy arrays."""
         first = frames[0]
-        arrays = {name: np.stack([frame.arrays[name] for frame in frames]) for name in first.arrays}
+        # This takes a quarter of the time of np.stack.
+        count = len(frames)
+        arrays = {
+            name: np.concatenate([frame.arrays[name] for frame in frames]).reshape(count, *x.shape)
+            for name, x in first.arrays.items()
+        }
         if first.plan.step is None:
             steps = np.array([frame.step for frame in frames], np.int64)
         else:
