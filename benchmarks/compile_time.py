@@ -10,17 +10,10 @@ median of the ratios to the bare step of the same round.
 
 from __future__ import annotations
 
-import argparse
-import functools
-import json
-import os
-import platform
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax

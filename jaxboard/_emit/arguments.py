@@ -17,7 +17,7 @@ from jaxboard import _compat
 from jaxboard._check import as_positive_int, fits_64_bits
 from jaxboard._errors import ReportError
 from jaxboard._reduce import REDUCTIONS
-from jaxboard._trace import context
+from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -87,16 +87,18 @@ def check_range(tag: str, limits: object) -> tuple[float, float] | None:
 
 def check_reduce(tag: str, reduce: str) -> None:
     """Raise unless ``reduce`` is the name of a reduction."""
-    if reduce not in (*REDUCTIONS, "stack"):
+    if reduce not in REDUCTIONS and reduce != "stack":
         names = ", ".join(map(repr, sorted((*REDUCTIONS, "stack"))))
         raise report_error(tag, f"expected reduce= to be one of {names}, got {reduce!r}.")
 
 
-def initial_lanes(tag: str, runs: Runs) -> int | None:
+def initial_lanes(tag: str, runs: Runs, surroundings: TraceContext) -> int | None:
     """Return :attr:`ReportSpec.lanes` of a new report: 0 if lanes become seed runs, None if they merge."""
-    if runs is not None and runs is not False and runs != "vmap":
+    if runs is None:
+        return 0 if surroundings.runs else None
+    if runs is not False and runs != "vmap":
         raise report_error(tag, f"expected runs= to be 'vmap', False or None, got {runs!r}.")
-    return 0 if runs or (runs is None and context.current().runs) else None
+    return 0 if runs else None
 
 
 def describe_object(value: object) -> str:
@@ -111,7 +113,7 @@ def describe_array(value: Array) -> str:
 
 def as_step(tag: object, step: object) -> int | jax.Array:
     """Return ``step`` as an int of 64 bits, or as an integer array of rank 0 on a device."""
-    if isinstance(step, jax.Array):
+    if type(step) is not int and isinstance(step, jax.Array):
         if step.ndim == 0 and jnp.issubdtype(step.dtype, jnp.integer):
             return step
     elif not isinstance(step, bool):

@@ -32,12 +32,11 @@ class Callback(Delivery):
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program."""
-        self._programs.caller.begin(channel)
-        program = self._programs.callback(advance=self._advance, has_caller=True)
+        caller = self._programs.callers.begin(channel)
+        program = self._programs.callback(caller, advance=self._advance)
         return self._execute(program, (), args, kwargs), None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
-        self._programs.callback(advance=self._advance, has_caller=True).lower(
-            *args, **kwargs
-        ).compile()
+        program = self._programs.callback(self._programs.callers.first, advance=self._advance)
+        program.lower(*args, **kwargs).compile()
