@@ -6,8 +6,8 @@ program of less than a thousand operations within the call. It hands larger ones
 accelerator; the second table has such a step.
 
 A round is a burst of calls, short enough that most rounds are not interrupted by other programs. The rounds of all
-methods alternate, and the ratios are taken within a round. The tables show medians. What is left to read and to write
-after a burst is not in the times; benchmarks/step_overhead.py measures longer loops, in which it runs concurrently.
+methods alternate, and the ratios are taken within a round. The tables show medians. The times do not include the work that is left
+after a burst; benchmarks/step_overhead.py measures longer loops, in which it is done concurrently.
 
     python benchmarks/call_cost.py --rounds 300 --calls 100
 """

@@ -32,8 +32,7 @@ _TOP = _find_trace(None)
 def at_top_level() -> bool:
     """Return whether no JAX transformation is tracing the code that runs now, on this thread.
 
-    All versions: JAX compares traces and has no such predicate. Their opaque states, which Flax compares, take three
-    times as long. Remove when JAX has a predicate.
+    All versions: JAX has no such predicate, and comparing opaque trace states takes three times as long. Remove when it has.
     """
     return _find_trace(None) is _TOP
 
@@ -63,8 +62,7 @@ _debug_nans, _debug_infs = jax.debug_nans, jax.debug_infs
 def jit_is_disabled() -> bool:
     """Return whether ``jax.disable_jit`` is active, so that everything runs eagerly.
 
-    All versions: the attribute of ``jax.config`` is not documented. Remove when JAX documents a way to read
-    the option.
+    All versions: the attribute of ``jax.config`` is not documented. Remove when a way to read the option is.
     """
     return bool(_config.jax_disable_jit)
 
@@ -79,11 +77,7 @@ def results_are_checked() -> bool:
 
 
 def jit_is_usual() -> bool:
-    """Return whether jitted functions run compiled, and their results are not checked for NaN or infinity.
-
-    Each call of an instrumented function asks, so this reads the options of :func:`jit_is_disabled` and
-    :func:`results_are_checked` in one function. Remove together with those.
-    """
+    """Return whether neither :func:`jit_is_disabled` nor :func:`results_are_checked` holds. Each call asks this."""
     return not (_debug_nans.value or _debug_infs.value or _config.jax_disable_jit)
 
 

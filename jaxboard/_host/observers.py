@@ -1,8 +1,8 @@
 """The observers of calls of instrumented functions: profilers and telemetry.
 
-Some observe every call. Others observe only the calls that matter to them: those in which JAX compiled a program, and
-the first one of each function in a run. A count of events, which is compared before and after each call, tells which
-calls those are, so that a call of which nobody needs to know costs nothing.
+Some observe every call. Others observe only the calls in which JAX compiled a program, and the first one of each
+function in a run. A count of events, which is compared before and after each call, shows which calls those are, so that
+all others cost nothing.
 
 Observers run on the calling thread, around the dispatch. An observer that raises is removed and its fault
 logged: it must not stop the program that it watches.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Set as AbstractSet
 
@@ -34,13 +33,3 @@ class Cadences:
     def skip_due(self, last_step: int, step: int) -> bool:
         """Return whether a window that holds ``last_step`` ends before ``step`` and was never due."""
         return any(last_step % n and -(-last_step // n) != -(-step // n) for n in self.all)
-
-    def combinations(self) -> list[frozenset[int]]:
-        """Return every set of cadences that are not due on some step."""
-        found = set[frozenset[int]]()
-        for size in range(len(self.all) + 1):
-            for due in itertools.combinations(self.all, size):
-                # All of these are due on the multiples of their period; so may others be.
-                period = math.lcm(*due)
-                found.add(frozenset(n for n in self.all if period % n))
-        return sorted(found, key=sorted)

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
 from jaxboard._reduce import State, reducer
+from jaxboard._trace.failures import OtherProgram
 from jaxboard._trace.pack import Harvested, join, pack, packed_dtype
 from jaxboard._trace.rules.body_reports import empty_like, with_array_weight
 from jaxboard._types import Array
@@ -43,7 +44,7 @@ _Group: TypeAlias = list[Harvested]
 """Accumulators that are merged together, with ``ShapeDtypeStruct`` leaves. Arrays of a group have a leading axis of them."""
 
 
-class MissingAccumulators(Exception):  # noqa: N818 (control flow: the caller retries with more accumulators)
+class MissingAccumulators(OtherProgram):
     """Raised while a program is traced that reports windows without an accumulator for each.
 
     Attributes:
@@ -74,7 +75,7 @@ def accumulate(
         is_due: whether a cadence is due.
 
     Returns:
-        What leaves with the call, and the accumulators for the next one.
+        The frame of the call, and the accumulators for the next one.
 
     Raises:
         MissingAccumulators: a windowed report has no accumulator.

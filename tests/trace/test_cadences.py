@@ -1,8 +1,6 @@
-"""What is due at a step, for any set of cadences."""
+"""Cadences are due at their multiples, in any set."""
 
 from __future__ import annotations
-
-import math
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,14 +14,6 @@ SETS = st.frozensets(st.integers(2, 30), max_size=4)
 def test_not_due(cadences, step):
     """Exactly the cadences that do not divide the step are not due."""
     assert Cadences(cadences).not_due(step) == {n for n in cadences if step % n}
-
-
-@given(st.frozensets(st.integers(2, 10), max_size=3))
-def test_combinations(cadences):
-    """Every set of what is not due at some step is listed once."""
-    known = Cadences(cadences)
-    seen = {known.not_due(step) for step in range(math.lcm(*cadences))}
-    assert sorted(known.combinations(), key=sorted) == sorted(seen, key=sorted)
 
 
 @given(SETS, st.integers(0, 100), st.integers(1, 100))

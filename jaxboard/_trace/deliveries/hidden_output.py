@@ -13,7 +13,7 @@ from jaxboard._frame import Plan
 from jaxboard._host.channel import Channel, Window
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
-from jaxboard._trace.failures import check_program
+from jaxboard._trace.failures import OtherProgram, check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.windows import (
     NO_WINDOWS,
@@ -76,6 +76,9 @@ class HiddenOutput(Delivery):
                 self._add_accumulators(missing, args, kwargs)
                 channel.put_window(window)
                 continue
+            except OtherProgram:
+                channel.put_window(window)
+                continue
             except BaseException as error:
                 channel.put_window(window)
                 if isinstance(error, ValueError) and self._move(windows, window, args, kwargs):
@@ -92,7 +95,7 @@ class HiddenOutput(Delivery):
             return out, program, leading, seconds
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
-        """Compile one program for each combination of what is due."""
+        """Compile the programs for steps on which something is due, and on which nothing is."""
         not_due = _ALL_DUE
         compiled = set[frozenset[int]]()
         while True:
@@ -105,13 +108,14 @@ class HiddenOutput(Delivery):
                 self._add_accumulators(missing, args, kwargs)
                 compiled.clear()
                 continue
+            except OtherProgram:
+                continue
             lowered.compile()
             compiled.add(not_due)
             # All cadences are known only after the first trace.
-            left = [each for each in self._combinations() if each not in compiled]
-            if not left:
+            not_due = self._programs.cadences.all
+            if not_due in compiled or self._programs.is_gated(not_due):
                 return
-            not_due = left[0]
 
     def _take(self, channel: Channel, step: int, windows: _Windows, cadences: Cadences) -> Window:
         """Return the accumulators for a call: those of the last call, if their windows go on, or empty ones."""
@@ -134,16 +138,23 @@ class HiddenOutput(Delivery):
         num_args: int,
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program for a call, and the arguments that it takes before those of the call."""
+        # If nothing is due, as nearly always, it is not asked.
+        if not_due is not self._programs.cadences.all and self._programs.is_gated(not_due):
+            return self._gated(step, window, num_args)
         if windows is None or window is None:
             return self._plain(not_due), ()
         return windows.program(not_due, num_args), (window[1],)
 
+    def _gated(
+        self, step: int, window: Window | None, num_args: int
+    ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
+        """Return the program that computes what is due, and the step and the accumulators."""
+        plan, carried, _ = window or (NO_WINDOWS, (), step)
+        return self._programs.gated(plan, num_args), ((put_on_device(step), carried),)
+
     def _bind(self, plan: Plan) -> Callable[[frozenset[int], int], jax.stages.Wrapped]:
         """Return the function that returns the programs with these windows."""
         return functools.cache(functools.partial(self._programs.windowed, plan))
-
-    def _combinations(self) -> list[frozenset[int]]:
-        return self._programs.cadences.combinations()
 
     def _move(
         self, windows: _Windows | None, window: Window | None, args: Args, kwargs: Kwargs
@@ -179,11 +190,7 @@ class GatedOutput(HiddenOutput):
         num_args: int,
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program, and the step and the accumulators."""
-        plan, carried, _ = window or (NO_WINDOWS, (), step)
-        return self._programs.gated(plan, num_args), ((put_on_device(step), carried),)
-
-    def _combinations(self) -> list[frozenset[int]]:
-        return []
+        return self._gated(step, window, num_args)
 
     def _put(
         self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
