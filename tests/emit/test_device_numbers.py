@@ -20,7 +20,7 @@ from jaxboard.testing import capture
 
 @jax.jit
 def late(x):
-    """Return ``x`` after about a tenth of a second. What depends on it is dispatched before and runs on another thread."""
+    """Return ``x`` after about a tenth of a second. Programs that use the result run on another thread."""
     busy = jnp.full((300, 300), 0.01) + x * 0
     busy = jax.lax.fori_loop(0, 100, lambda _, b: jnp.tanh(b @ b), busy)
     return x + 0 * busy[0, 0]
