@@ -15,7 +15,8 @@ import numpy as np
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion, device_numbers
 from jaxboard._frame import Composite, Number, Observation, ReportSpec
-from jaxboard._host.channel import Channel, active, named_target
+from jaxboard._host.active_channel import active, named_target
+from jaxboard._host.channel import Channel
 from jaxboard._host.clipping import CLIPPED
 from jaxboard._log import warn
 from jaxboard._reduce import reducer
@@ -142,7 +143,7 @@ def report_record(
     verb: str,
     kind: Kind,
     tag: str,
-    make_value: Callable[[], str | list[list[str]] | EncodedImage],
+    make_value: Callable[[], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...]],
     *,
     step: int | None,
     every: int | None,

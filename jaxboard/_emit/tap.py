@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxboard._emit import arguments
 from jaxboard._emit.trees import named_leaves
 from jaxboard._frame import Composite, ReportSpec
-from jaxboard._host.channel import named_target
+from jaxboard._host.active_channel import named_target
+from jaxboard._reduce import StackOptions
 from jaxboard._trace import context
 from jaxboard._trace.tap_primitives import tap as tap_array
 from jaxboard._types import Runs
@@ -55,14 +56,18 @@ def tap(
     surroundings = context.current()
     lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
-    kind = Composite.STACK if reduce == "stack" else Kind.SCALAR
+    is_stack = reduce == "stack"
+    kind = Composite.STACK if is_stack else Kind.SCALAR
+    options = StackOptions() if is_stack else None
     target = named_target() or surroundings.target
     leaves, structure = jax.tree.flatten(x)
     named = named_leaves(tag, x)
     tapped = []
     for (name, _), leaf in zip(named, leaves, strict=True):
         leaf_tag = f"{surroundings.scope}{tag}/{name}" if name else surroundings.scope + tag
-        spec = ReportSpec(kind, leaf_tag, reduce, cadence, lanes=lanes, target=target)
+        spec = ReportSpec(
+            kind, leaf_tag, reduce, cadence, options=options, lanes=lanes, target=target
+        )
         has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
         tapped.append(tap_array(spec, leaf) if has_gradient and not surroundings.silent else leaf)
     return jax.tree.unflatten(structure, tapped)

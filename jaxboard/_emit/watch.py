@@ -16,7 +16,7 @@ from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
 from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
-from jaxboard._host.channel import active
+from jaxboard._host.active_channel import active
 from jaxboard._reduce import LeafHistogramsOptions, NormsOptions
 from jaxboard._trace import context
 from jaxboard._types import PyTree, Reportable, Runs, Step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -293,17 +294,23 @@ def _own_step_points(
 def _merge_equal_steps(
     spec: ReportSpec, state: State, steps: np.ndarray
 ) -> tuple[State, np.ndarray]:
-    """Merge the points of equal steps, unless the report keeps them separate."""
-    if spec.lanes or spec.kind is Composite.STACK:
+    """Merge the points of equal steps, unless the report keeps its lanes separate."""
+    if spec.lanes:
         return state, steps
     unique, first, inverse = np.unique(steps, return_index=True, return_inverse=True)
     if len(unique) == len(steps):
         return state, steps
-    collapse = reducer(spec).collapse
     order = np.argsort(first)
-    merged = [collapse(_state_at(state, np.flatnonzero(inverse == index))) for index in order]
+    merged = [_merge_points(spec, state, np.flatnonzero(inverse == index)) for index in order]
     value, weight = jax.tree.map(lambda *x: np.stack(x), *map(_with_wide_weight, merged))
     return State(value, weight), unique[order]
+
+
+def _merge_points(spec: ReportSpec, state: State, places: np.ndarray) -> State:
+    """Merge the points at some places."""
+    if spec.kind is Composite.STACK:  # which would keep them separate
+        return functools.reduce(reducer(spec).merge, (_state_at(state, i) for i in places.tolist()))
+    return reducer(spec).collapse(_state_at(state, places))
 
 
 # --- States. --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxboard._frame import Packed
 from jaxboard._log import warn
 from jaxboard._trace import context, windows
-from jaxboard._trace.arrival import Caller
+from jaxboard._trace.arrival import Caller, Callers
 from jaxboard._trace.failures import ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -50,7 +50,7 @@ class ProgramKey(NamedTuple):
         not_due: the cadences whose reports are left out.
         num_args: the number of positional arguments, if the program takes one more before them.
         checked: whether JAX checks results for NaN or infinity.
-        has_caller: see :meth:`Programs.callback`.
+        caller: names the run of the calls, if the program delivers by callback.
         advance: see :meth:`Programs.callback`.
     """
 
@@ -58,7 +58,7 @@ class ProgramKey(NamedTuple):
     not_due: frozenset[int] = _ALL_DUE
     num_args: int | None = None
     checked: bool = False
-    has_caller: bool = False
+    caller: Caller | None = None
     advance: bool = True
 
 
@@ -74,7 +74,7 @@ class Programs:
 
     Attributes:
         cadences: the cadences above 1 of the function's reports, as far as it was traced.
-        caller: the run of the calls, for the programs that deliver by callback.
+        callers: the runs of the calls, for the programs that deliver by callback.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Programs:
         reports_only: bool = False,
     ):
         self.cadences: frozenset[int] = _ALL_DUE
-        self.caller = Caller()
+        self.callers = Callers()
         self._fn = fn
         self._traceable = _traceable(fn, jit_options)
         self._name = name
@@ -140,26 +140,26 @@ class Programs:
         key = ProgramKey("device_step")
         return self._programs.get(key) or self._make_device_step(key)
 
-    def streamed(self, num_args: int, *, checked: bool) -> jax.stages.Wrapped:
+    def streamed(self, num_args: int, caller: Caller, *, checked: bool) -> jax.stages.Wrapped:
         """Return the program that streams its loops: (first step, *arguments) -> (results, frame).
 
         Args:
             num_args: the number of positional arguments of the call.
+            caller: names the run of each call.
             checked: whether JAX checks results for NaN or infinity. Reports outside of loops then leave by
                 callback, so that they are not checked.
         """
-        key = ProgramKey("streamed", num_args=num_args, checked=checked)
+        key = ProgramKey("streamed", num_args=num_args, checked=checked, caller=caller)
         return self._programs.get(key) or self._make_streamed(key)
 
-    def callback(self, *, advance: bool, has_caller: bool = False) -> jax.stages.Wrapped:
+    def callback(self, caller: Caller | None = None, *, advance: bool) -> jax.stages.Wrapped:
         """Return the program like the function, whose frame leaves by one callback that counts the step.
 
         Args:
+            caller: names the run of each call. Without it, the frame goes to the run that is active when it arrives.
             advance: whether a call takes a step.
-            has_caller: whether :attr:`caller` names the run of each call. Otherwise the frame goes to the run that
-                is active when it arrives.
         """
-        key = ProgramKey("callback", has_caller=has_caller, advance=advance)
+        key = ProgramKey("callback", caller=caller, advance=advance)
         return self._programs.get(key) or self._make_callback(key)
 
     def deliver_empty_frame(self, args: Args, kwargs: Kwargs, *, advance: bool) -> None:
@@ -239,7 +239,7 @@ class Programs:
         def streamed(
             first_step: jax.Array, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed]:
-            stream = Stream(size, first_step, bar, self.caller)
+            stream = Stream(size, first_step, bar, key.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
             # The host needs the last step for the reports, and to go on counting after a while_loop. XLA needs a
@@ -247,7 +247,7 @@ class Programs:
             needs_step = reports or stream.steps_taken is None
             if reports and (key.checked or stream.steps_taken != 0):
                 # After the last chunk, whose step it needs. A hidden output may overtake the chunks.
-                deliver(pack(reports, stream.last), advance=None, caller=self.caller)
+                deliver(pack(reports, stream.last), advance=None, caller=key.caller)
                 reports = []
             packed = pack(reports, stream.last if needs_step else None)
             plan = dataclasses.replace(packed.plan, steps_taken=stream.steps_taken)
@@ -256,12 +256,10 @@ class Programs:
         return self._add(key, self._jit(streamed, num_hidden=1, num_args=key.num_args))
 
     def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
-        caller = self.caller if key.has_caller else None
-
         def callback(*args: object, **kwargs: object) -> PyTree:
             out, reports = self._collect(args, kwargs, final=False)
             step = self._step_of(args, kwargs)
-            deliver(pack(reports, step), advance=key.advance, caller=caller)
+            deliver(pack(reports, step), advance=key.advance, caller=key.caller)
             return out
 
         return self._add(key, self._jit(callback))

@@ -14,7 +14,8 @@ import jax
 from jaxboard import _compat
 from jaxboard._errors import UsageError
 from jaxboard._host import observers
-from jaxboard._host.channel import Channel, active
+from jaxboard._host.active_channel import active
+from jaxboard._host.channel import Channel
 from jaxboard._trace import context, tag_prefix
 from jaxboard._trace.advice import warn_bare, warn_no_run, warn_not_jitted, warn_not_streamed
 from jaxboard._trace.deliveries.bare import Bare

@@ -25,6 +25,7 @@ from flax import nnx
 from matplotlib import pyplot as plt
 
 import jaxboard as jb
+from jaxboard.records import EncodedImage
 from jaxboard.testing import capture
 
 
@@ -536,6 +537,29 @@ def test_objects_with_a_figure(due):
     assert plt.get_fignums() == []
 
 
+@pytest.mark.parametrize("due", [True, False])
+@pytest.mark.parametrize("sequence", [list, tuple])
+def test_several_figures(due, sequence):
+    """A list of figures is one record with an image of each figure, drawn if due, and all are closed."""
+    plt.close("all")
+    (first, (left, right)), second = plt.subplots(1, 2, figsize=(3, 2), dpi=50), plt.figure(dpi=10)
+    step = 0 if due else 1
+    with capture() as records:
+        jb.figure("f", sequence([first, left, second, right]), step=step, every=10)
+        jb.figure("same", sequence([left, right]), step=step, every=10)
+        jb.figure("function", lambda: [plt.figure(), plt.figure()], step=step, every=10)
+    assert plt.get_fignums() == []
+    if due:
+        images, same, function = (record.value for record in records)
+        assert [(image.width, image.height) for image in images] == [(150, 100), (64, 48)]
+        assert isinstance(same, EncodedImage)
+        assert same.width == 150
+        assert len(function) == 2
+        assert records[0].nbytes == sum(len(image.data) for image in images)
+    else:
+        assert records == []
+
+
 def test_figures_without_a_run_are_closed():
     """A figure is closed where no run takes it, unless close=False."""
     plt.close("all")
@@ -553,8 +577,9 @@ def test_figures_without_a_run_are_closed():
     [
         (lambda: plt, r"plt\.gcf\(\)"),
         (lambda: None, "expected a matplotlib figure, got None"),
-        (lambda: [matplotlib.figure.Figure()], "tag of its own"),
-        ([matplotlib.figure.Figure()], "tag of its own"),
+        (lambda: [5], r"expected a matplotlib figure, got 5 \(int\)"),
+        ([matplotlib.figure.Figure(), plt], r"plt\.gcf\(\)"),
+        ([], r"expected a matplotlib figure, got \[\]"),
         (sys, "got the module sys"),
     ],
 )

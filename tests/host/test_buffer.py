@@ -1,5 +1,6 @@
 """The buffer: order, limits, and which thread waits for which."""
 
+import sys
 import threading
 
 import jax.numpy as jnp
@@ -215,3 +216,25 @@ def test_a_closed_buffer_accepts_nothing():
     buffer.put(record(2))
     assert steps(buffer.take_ready()) == [0]
     assert lost.count == 0
+
+
+def test_waiting_while_others_append():
+    """Waiting for the device is not disturbed by threads that report meanwhile."""
+    buffer = Buffer(10**9, 2**60)
+    for step in range(50_000):
+        buffer.put(record(step))
+    stop = threading.Event()
+
+    def report():
+        while not stop.is_set():
+            buffer.put(record())
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    reporting = Started(report)
+    try:
+        assert all(buffer.wait_until_ready() for _ in range(5))
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
+        reporting.join()

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from jaxboard._frame import Composite, ReportSpec
-from jaxboard._reduce import KINDS, ImageOptions, NormsOptions, Reducer, reducer
+from jaxboard._reduce import KINDS, ImageOptions, NormsOptions, Reducer, StackOptions, reducer
 from jaxboard.records import Kind
 
 OPTIONS: dict[Kind | Composite, Any] = {
     Kind.HISTOGRAM: None,
     Kind.IMAGE: ImageOptions(3),
     Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
-    Composite.STACK: None,
+    Composite.STACK: StackOptions(("lane",)),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxboard._frame import Composite, ReportSpec
-from jaxboard._reduce import REDUCTIONS, State, reducer
+from jaxboard._reduce import REDUCTIONS, StackOptions, State, reducer
 from jaxboard._reduce.stack import Stack
 from jaxboard.records import Histogram, Kind
 
 LANES, INNER = 3, 2
 SPECS = [ReportSpec(Kind.SCALAR, "x", name) for name in REDUCTIONS]
-SPECS += [ReportSpec(Kind.HISTOGRAM, "x", "last"), ReportSpec(Composite.STACK, "x", "stack")]
+SPECS += [
+    ReportSpec(Kind.HISTOGRAM, "x", "last"),
+    ReportSpec(Composite.STACK, "x", "stack", options=StackOptions(("lane",))),
+]
 
 reports = st.tuples(
     st.lists(st.integers(-4, 4), min_size=LANES * INNER, max_size=LANES * INNER),
@@ -63,7 +68,7 @@ def each(lanes, state):
 @given(first=reports, second=reports, host=st.booleans(), loop=st.booleans())
 def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
     """Each lane equals a lane alone: merged in pairs or along an axis, on the device or the host, with or without weights."""
-    inner, lanes = reducer(spec), reducer(ReportSpec(spec.kind, "x", spec.reduce, lanes=LANES))
+    inner, lanes = reducer(spec), reducer(dataclasses.replace(spec, lanes=LANES))
     a, b = (started(lanes, *report) for report in (first, second))
     separate = [
         [one_lane(inner, values, weights, lane) for values, weights in (first, second)]
@@ -87,7 +92,7 @@ def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
 def test_the_empty_state_is_neutral():
     """Merging the empty state changes no lane, and the empty state has no lane."""
     for spec in SPECS:
-        lanes = reducer(ReportSpec(spec.kind, "x", spec.reduce, lanes=LANES))
+        lanes = reducer(dataclasses.replace(spec, lanes=LANES))
         state = started(lanes, range(LANES * INNER), [0, 0, 1, 1, 2, 1])
         empty = lanes.empty(state)
         assert each(lanes, State(empty.value, empty.weight)) == [None] * LANES

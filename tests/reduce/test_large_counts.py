@@ -7,6 +7,7 @@ import pytest
 
 import jaxboard as jb
 from jaxboard._reduce import WideInt
+from jaxboard.records import Kind
 from jaxboard.testing import capture
 
 TOKENS = 4 * 2**20
@@ -128,8 +129,8 @@ def test_weights_of_separate_lanes_and_stacks():
         ("mean", "run"): 3.0,
         ("min", "run"): 2.5,
         ("max", "run"): 3.5,
-        ("", "stack/0"): 2.5,
-        ("", "stack/1"): 3.5,
+        ("", "stack/lane_00"): 2.5,
+        ("", "stack/lane_01"): 3.5,
     }
 
 
@@ -155,6 +156,26 @@ def test_sums_of_large_integers():
     with capture() as records:
         count(jnp.int32(-number))
     assert [int(record.value) for record in records] == [-number * 70_000]
+
+
+@pytest.mark.parametrize("what", ["nonfinite", ("nonfinite", "histogram")])
+def test_nonfinite_elements(what):
+    """A watched leaf with more elements than a float32 counts, over the iterations of a scan."""
+    size = 2**24 + 1
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        watch = lambda x, _: (x, jb.watch("x", x, what=what))  # noqa: E731
+        jb.watch("once", x, what=what)
+        return jax.lax.scan(watch, x, None, length=3)[1]
+
+    with capture() as records:
+        step(jnp.full(size, jnp.nan, jnp.bfloat16))
+    assert {r.tag: r.value for r in records if r.kind is Kind.SCALAR} == {
+        "once/nonfinite": size,
+        "x/nonfinite": 3 * size,
+    }
 
 
 @pytest.mark.parametrize("on_device", [True, False])

@@ -40,7 +40,7 @@ class Delivery:
     def __init__(self, name: str, options: InstrumentOptions):
         self._name = name
         self._advance = options.advance
-        # Calls of an evaluation share a step. So may calls for which step= returns the same one.
+        # Calls of an evaluation share a step, as do calls for which step= returns the same one.
         self._shares_steps = not options.advance or options.step is not None
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:

@@ -63,7 +63,7 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
         # In order of execution, for reducers that keep the last value.
         arrays = jax.tree.map(lambda x: x[::-1], arrays)
     stacked = packed.unpack(arrays) if params["length"] else []
-    return Evaluated([*carry, *ys], [report.collapse() for report in stacked])
+    return Evaluated([*carry, *ys], [report.collapse("iteration") for report in stacked])
 
 
 def _scan_counts(eqn: JaxprEqn) -> tuple[int, int]:
