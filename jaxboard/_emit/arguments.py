@@ -16,17 +16,16 @@ import jax.numpy as jnp
 from jaxboard import _compat
 from jaxboard._check import as_positive_int, fits_64_bits
 from jaxboard._errors import ReportError
+from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
 
 def call_site() -> str:
-    """Return the user's file and line: the innermost frame outside of jaxboard."""
+    """Return the user's file and line: the innermost frame outside of jaxboard and JAX."""
     frame = sys._getframe(1)  # noqa: SLF001 (the documented way)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxboard._emit import arguments
 from jaxboard._emit.trees import named_leaves
@@ -68,6 +69,13 @@ def tap(
         spec = ReportSpec(
             kind, leaf_tag, reduce, cadence, options=options, lanes=lanes, target=target
         )
-        has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-        tapped.append(tap_array(spec, leaf) if has_gradient and not surroundings.silent else leaf)
+        is_tapped = _has_gradient(leaf) and not surroundings.silent
+        tapped.append(tap_array(spec, leaf) if is_tapped else leaf)
     return jax.tree.unflatten(structure, tapped)
+
+
+def _has_gradient(leaf: object) -> bool:
+    """Return whether a leaf is an array of floats, or a float. Others, such as functions and texts, are not."""
+    if isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return isinstance(leaf, float | complex)

@@ -23,6 +23,9 @@ from jaxboard._reduce.reducers import on_cpu, replicated
 from jaxboard._reduce.wide import Wide, WideInt, floats
 from jaxboard._types import Array
 
+_FEW = 3
+"""Up to this many leaves of one type have code of their own: the loop copies each leaf, which takes longer."""
+
 
 class Measurements(NamedTuple):
     """Statistics of the L leaves of a pytree, as arrays that reports take.
@@ -101,8 +104,8 @@ def _map_leaves(function: Callable[[Array], jax.Array], leaves: Sequence[Array])
 
 
 def _map_equal(function: Callable[[Array], jax.Array], leaves: list[Array]) -> jax.Array:
-    if len(leaves) == 1:
-        return function(leaves[0])[None]
+    if len(leaves) <= _FEW:
+        return jnp.stack([function(leaf) for leaf in leaves])
     branches = [lambda xs, n=n: xs[n] for n in range(len(leaves))]
     return lax.map(lambda n: function(lax.switch(n, branches, leaves)), jnp.arange(len(leaves)))
 
