@@ -101,6 +101,21 @@ def test_a_number_that_is_donated_later(place, surroundings, number_of):
 
 
 @PLACES
+@MESHES
+def test_other_arrays_under_a_mesh(place, surroundings):
+    """An array of any device is reported whatever mesh is set, and so is a number with a step or a weight there."""
+    array = jax.device_put(jnp.arange(8.0), place())
+    one, number = (jax.device_put(x, place()) for x in (jnp.int32(1), jnp.float32(2.5)))
+    with capture() as records, surroundings():
+        jb.histogram("histogram", array)
+        jb.scalar("step", 2.5, step=one)
+        jb.scalar("weight", number, weight=one)
+    values = {(record.tag, record.step): record.value for record in records}
+    assert values["histogram", 0].counts.sum() == 8
+    assert (values["step", 1], values["weight", 0]) == (2.5, 2.5)
+
+
+@PLACES
 def test_a_report_does_not_wait(place):
     """A report of a number that is not computed returns before it is."""
     with capture() as records, uncomputed() as number:
