@@ -23,6 +23,7 @@ from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._trace.jit_options import OF_RESULTS, shift_options, traceable
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.pruning import prune
@@ -30,9 +31,6 @@ from jaxboard._trace.rules.streamed import Stream
 from jaxboard._types import PyTree
 
 _ALL_DUE = frozenset[int]()
-
-_OF_RESULTS = ("out_shardings", "donate_argnums", "donate_argnames")
-"""The options of ``jax.jit`` that concern the results, or the memory that they may reuse."""
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
@@ -91,7 +89,7 @@ class Programs:
         self.cadences = Cadences()
         self.callers = Callers()
         self._fn = fn
-        self._traceable = _traceable(fn, jit_options)
+        self._traceable = traceable(fn, jit_options)
         self._name = name
         self._reports_only = reports_only
         self._jit_options = jit_options
@@ -375,7 +373,7 @@ class Programs:
         """
         options = dict(self._jit_options)
         if self._reports_only:
-            options = {name: x for name, x in options.items() if name not in _OF_RESULTS}
+            options = {name: x for name, x in options.items() if name not in OF_RESULTS}
         if num_hidden and "out_shardings" in options:
             options["out_shardings"] = (options["out_shardings"], *[None] * num_hidden)
 
@@ -391,7 +389,7 @@ class Programs:
                 raise ProgramFailed from error
 
         if num_args is not None:
-            options = _shift_options(options, num_args)
+            options = shift_options(options, num_args)
             signature = inspect.signature(self._fn)
             leading = inspect.Parameter("_jaxboard_leading", inspect.Parameter.POSITIONAL_ONLY)
             named.__dict__["__signature__"] = signature.replace(
@@ -403,29 +401,3 @@ class Programs:
 def _frame(packed: Packed) -> _Frame:
     # A plain tuple is the fastest tree for JAX to build.
     return (packed.plan, packed.arrays) if packed.plan.entries else None
-
-
-def _traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:
-    """Return the function as it can be called in a program, which has the options of the outermost ``jit``."""
-    shardings = jax.tree.leaves([jit_options.get(f"{side}_shardings") for side in ("in", "out")])
-    has_layouts = any(hasattr(sharding, "layout") for sharding in shardings)
-    if "compiler_options" not in jit_options and not has_layouts:
-        return fn
-    static = {n: v for n, v in jit_options.items() if n in ("static_argnums", "static_argnames")}
-    return jax.jit(fn.__wrapped__, **static)
-
-
-def _shift_options(options: dict[str, Any], num_args: int) -> dict[str, Any]:
-    """Return the options of ``jax.jit`` for a function with one argument before ``num_args`` others."""
-    options = dict(options)
-    static = options.get("static_argnums", ())
-    for name in ("static_argnums", "donate_argnums"):
-        if name in options:
-            options[name] = tuple(n if n < 0 else n + 1 for n in options[name])
-    if "in_shardings" in options:
-        shardings = options["in_shardings"]
-        if not isinstance(shardings, tuple):  # one for all dynamic arguments
-            num_static = len({n % num_args for n in static if -num_args <= n < num_args})
-            shardings = (shardings,) * (num_args - num_static)
-        options["in_shardings"] = (None, *shardings)
-    return options

@@ -145,9 +145,12 @@ def test_one_program_copies_all_numbers():
 def test_no_program_reads_a_number():
     """A number that the CPU has computed is read without a program."""
     compiled = []
+
+    def listen(event: str, duration_secs: float, **more: object) -> None:
+        compiled.append(more)
+
     jax.clear_caches()
     with capture() as records, computed() as number:
-        listen = lambda event, _, **more: compiled.append(more)  # noqa: E731
         jax.monitoring.register_event_duration_secs_listener(listen)
         jb.scalar("loss", number)
         jax.monitoring.unregister_event_duration_listener(listen)

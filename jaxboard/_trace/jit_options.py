@@ -1,0 +1,39 @@
+"""The options of ``jax.jit``, changed for a program that wraps the user's function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxboard._types import PyTree
+
+OF_RESULTS = ("out_shardings", "donate_argnums", "donate_argnames")
+"""The options of ``jax.jit`` that concern the results, or the memory that they may reuse."""
+
+
+def traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:
+    """Return the function as it can be called in a program, which has the options of the outermost ``jit``."""
+    shardings = jax.tree.leaves([jit_options.get(f"{side}_shardings") for side in ("in", "out")])
+    has_layouts = any(hasattr(sharding, "layout") for sharding in shardings)
+    if "compiler_options" not in jit_options and not has_layouts:
+        return fn
+    static = {n: v for n, v in jit_options.items() if n in ("static_argnums", "static_argnames")}
+    return jax.jit(fn.__wrapped__, **static)
+
+
+def shift_options(options: dict[str, Any], num_args: int) -> dict[str, Any]:
+    """Return the options of ``jax.jit`` for a function with one argument before ``num_args`` others."""
+    options = dict(options)
+    static = options.get("static_argnums", ())
+    for name in ("static_argnums", "donate_argnums"):
+        if name in options:
+            options[name] = tuple(n if n < 0 else n + 1 for n in options[name])
+    if "in_shardings" in options:
+        shardings = options["in_shardings"]
+        if not isinstance(shardings, tuple):  # one for all dynamic arguments
+            num_static = len({n % num_args for n in static if -num_args <= n < num_args})
+            shardings = (shardings,) * (num_args - num_static)
+        options["in_shardings"] = (None, *shardings)
+    return options
