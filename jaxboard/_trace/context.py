@@ -39,6 +39,7 @@ class TraceContext(NamedTuple):
 
 
 DEFAULT = TraceContext()
+_SILENT = TraceContext(silent=True)
 
 NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
 """The mesh for ``jax.set_mesh`` around jaxboard's own programs: a mesh of the user's refuses arrays of other devices."""
@@ -84,6 +85,13 @@ def leave_scope(scope: tag_prefix.OpenScope) -> None:
 def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
     """Return a context manager that makes ``context`` the active one."""
     return _context(context)
+
+
+def silenced() -> contextlib.AbstractContextManager[None]:
+    """Return a context manager that leaves out all reports."""
+    context = current()
+    # Calls without a run are frequent, and changing a named tuple takes a microsecond.
+    return _context(_SILENT if context is DEFAULT else context._replace(silent=True))
 
 
 @contextlib.contextmanager
