@@ -28,9 +28,12 @@ def kept(array: jax.Array) -> jax.Array | np.generic:
     Raises:
         RuntimeError: the array was donated before.
     """
-    local: Any = array.addressable_data(0)
-    (device,) = local.devices()
-    if device.platform == "cpu" and local.is_ready():
+    devices = array.devices()
+    # One device is enough, and a process need not be able to read the others.
+    local: Any = array if len(devices) == 1 else array.addressable_data(0)
+    on_cpu = next(iter(devices)).platform == "cpu"
+    # is_ready() of a deleted array crashes the process (jaxlib 0.10.2); the copy raises.
+    if on_cpu and not local.is_deleted() and local.is_ready():
         with contextlib.suppress(Exception):  # Its computation failed; the flusher reports that.
             return cast("np.generic", np.asarray(local)[()])
     # One program serves all scopes, for each of which JAX would compile another.
