@@ -108,6 +108,16 @@ class Slot:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class WideSlot(Slot):
+    """The position of an integer of 64 bits: two words of 32 bits, the upper one first."""
+
+    def read(self, packed: Mapping[str, Any]) -> np.ndarray:
+        """Return the integer from NumPy arrays, int64. Leading axes of ``packed`` become axes of the result."""
+        words = Slot.read(self, packed)
+        return (words[..., 0].astype(np.int64) << 32) | words[..., 1].view(np.uint32)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """One report of a frame, with the positions of its accumulator.
 

@@ -54,6 +54,8 @@ def _checked(tag: str, value: object, array: Array) -> Array:
 
 def _converted(tag: str, value: object) -> Array:
     """Return an object that is neither a number nor a JAX array as an array of any dtype, a copy of its data."""
+    if isinstance(value, jax.Ref):
+        return value[...]  # NumPy takes it for a sequence without an end
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise report_error(
             tag, "expected numbers, got masked elements. Report the others only (x.compressed())."
@@ -156,7 +158,11 @@ def _advice_on_axes(shape: tuple[int, ...]) -> str:
             "Put the channels last with x.transpose(1, 2, 0); of a batch of gray images, add the channel "
             "axis with x[..., None]."
         )
-    return "Add the channel axis with x[..., None]."
+    if len(shape) in (2, 3) and 0 not in shape:
+        return "Add the channel axis with x[..., None]."
+    if len(shape) == 4 and 0 not in shape:
+        return "Choose the channels to show, such as the first with x[..., :1]."
+    return "jaxboard.histogram reports other arrays."
 
 
 def as_weight(tag: str, weight: Reportable | None, where: Reportable | None) -> Array | None:

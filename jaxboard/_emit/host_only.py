@@ -80,6 +80,12 @@ def _table(tag: str, value: object) -> list[list[str]]:
                 f"{expected}, got a {type(value).__name__} of strings. Join them, as in "
                 "'\\n\\n'.join(lines), or make each one a row, as in [[line] for line in lines].",
             )
+        if any(isinstance(row, Mapping) for row in rows):
+            raise arguments.report_error(
+                tag,
+                f"{expected}, got rows that are dicts. Make lists of them: "
+                "[list(rows[0]), *(list(row.values()) for row in rows)].",
+            )
         return [[_escaped(str(cell)) for cell in row] for row in rows]
     except TypeError as error:
         got = arguments.describe_object(value)
@@ -129,12 +135,14 @@ def figure(
         images = list(map(_encoded, figures))
         return images[0] if len(images) == 1 else tuple(images)
 
-    report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
-    if close and figures and "matplotlib.pyplot" in sys.modules:
-        from matplotlib import pyplot as plt
+    try:
+        report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
+    finally:
+        if close and figures and "matplotlib.pyplot" in sys.modules:
+            from matplotlib import pyplot as plt
 
-        for fig in figures:
-            plt.close(fig)
+            for fig in figures:
+                plt.close(fig)
 
 
 def _figures_of(tag: str, value: object) -> list[Figure]:

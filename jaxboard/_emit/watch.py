@@ -139,6 +139,8 @@ def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
 
 def _as_floats(tag: str, leaf: object) -> jax.Array | None:
     """Return a leaf as an array of floats or complex numbers, or None if it holds something else."""
+    if isinstance(leaf, jax.Ref):
+        leaf = leaf[...]
     dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic) and hasattr(leaf, "__array__"):
         # JAX does not know the dtypes of other libraries.
@@ -154,8 +156,11 @@ def _as_floats(tag: str, leaf: object) -> jax.Array | None:
             return None
     except TypeError:  # not a dtype
         return None
-    if isinstance(leaf, np.ma.MaskedArray):
-        leaf = conversion.as_array(tag, leaf)
+    is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
+    if isinstance(leaf, np.ma.MaskedArray) or not (is_array or hasattr(leaf, "__jax_array__")):
+        leaf = conversion.as_array(
+            tag, cast("Reportable", leaf)
+        )  # which raises for abstract arrays
     return jnp.asarray(conversion.widened(jnp.asarray(leaf)))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from jaxboard._blocks import OpenBlock, current_generator
-from jaxboard._frame import Frame, Observation, Target
+from jaxboard._frame import Frame, Number, Observation, Target
 from jaxboard._host.channel import Channel, open_channels, set_open
 from jaxboard._host.lost import await_callbacks
 from jaxboard._process.fork import Stage, on_fork
@@ -77,7 +77,7 @@ _named: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("named",
 class _Nowhere:
     """A destination that takes nothing."""
 
-    def put(self, item: Frame | Observation | Record, may_wait: bool = True) -> None: ...
+    def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None: ...
 
 
 _UNSETTLED = Channel(_Nowhere())

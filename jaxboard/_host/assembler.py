@@ -110,11 +110,11 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
+        reached = max([reached, *(int(batch.steps.max()) for _, batch in batches)])
         others = (*(value.observation for value in values), *(number for _, number in numbers))
-        batches = close_single_steps(batches, others, self._points.open_step)
+        batches = close_single_steps(batches, others, reached, self._points.open_step)
         points: list[Point] = []
         for position, batch in batches:
-            reached = max(reached, int(batch.steps.max()))
             points += _complete_points(batch)
             values += _open_values(batch, position)
         series, single = find_series(numbers, {value.observation.spec for value in values})

@@ -39,6 +39,7 @@ class _Steps:
 def close_single_steps(
     batches: list[tuple[int, FrameBatch]],
     others: Iterable[Observation | Number],
+    reached: int,
     open_step: Callable[[ReportSpec], int | None],
 ) -> list[tuple[int, FrameBatch]]:
     """Return the batches with those frames closed whose step no other value can have.
@@ -48,6 +49,7 @@ def close_single_steps(
     Args:
         batches: batches, each with its position among all items.
         others: reports from plain Python, which may belong to the same points.
+        reached: the largest step. Points of earlier steps receive no more values.
         open_step: returns the step of the incomplete point of a report, or None.
     """
     steps = {spec: _Steps() for _, batch in batches if batch.open for spec in _specs(batch)}
@@ -66,7 +68,7 @@ def close_single_steps(
         if not batch.open or not specs or not shared.isdisjoint(specs):
             split.append((position, batch))
             continue
-        last = {steps[spec].newest for spec in specs}
+        last = {step for spec in specs if (step := steps[spec].newest) >= reached}
         first = {step for spec in specs if (step := open_step(spec)) is not None}
         still_open = np.isin(batch.steps, list(last | first))
         split += [

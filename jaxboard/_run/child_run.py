@@ -160,7 +160,8 @@ def _check_name(name: str) -> str:
     """Return the name of a child.
 
     Raises:
-        UsageError: it is not a relative path, contains a traced value, or a part of it is the name of a seed run.
+        UsageError: it is not a relative path in UTF-8, contains a traced value, or a part of it is the name of a seed
+            run.
     """
     parts = name.split("/") if isinstance(name, str) else [""]  # pyright: ignore[reportUnnecessaryIsInstance] (users)
     if any(
@@ -169,6 +170,10 @@ def _check_name(name: str) -> str:
         raise UsageError(
             f"run.child({name!r}): expected a name, or a relative path such as 'eval/ood'."
         )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"run.child({name!r}): the name cannot be stored as UTF-8.") from None
     if _compat.mentions_tracer(name):
         raise UsageError(
             f"run.child({name!r}): the name contains a traced value, which is not known while JAX traces. Use "

@@ -140,7 +140,7 @@ class Run(VerbMethods):
         self._writes_files = self.logdir is not None and (
             any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
-        self._timeout = timeout
+        self._timeout = float(timeout)
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
@@ -151,7 +151,7 @@ class Run(VerbMethods):
             buffer,
             Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
             Outbox(sinks, lost),
-            flush_secs=flush_secs,
+            flush_secs=float(flush_secs),
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
             is_writer=rank.is_writer,
@@ -280,8 +280,8 @@ class Run(VerbMethods):
             name: the name, or a relative path such as ``"eval/ood"``.
 
         Raises:
-            UsageError: ``name`` is not a relative path, contains a traced value, or a part of it is the name of a
-                seed run.
+            UsageError: ``name`` is not a relative path in UTF-8, contains a traced value, or a part of it is the
+                name of a seed run.
             RunError: the run is closed, or another open run writes to the directory of the child.
 
         Example:

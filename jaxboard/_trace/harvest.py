@@ -20,6 +20,7 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from jaxboard import _compat
+from jaxboard._reduce import WideInt
 from jaxboard._trace.inspection import eqn_has_reports
 from jaxboard._trace.masks import MappedCondTracker, Mask
 from jaxboard._trace.pack import Harvested, merge_same
@@ -36,7 +37,7 @@ def harvest(
     operands: Sequence[Array],
     *,
     final: bool,
-    step: Array | None = None,
+    step: Array | WideInt | None = None,
     stream: Stream | None = None,
 ) -> Evaluated:
     """Evaluate a jaxpr: its results and its reports, with repeated reports merged.

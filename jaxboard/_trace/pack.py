@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jaxboard import _compat
 from jaxboard._errors import ReportError
-from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
+from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot, WideSlot
 from jaxboard._reduce import StackAxis, StackOptions, State, WideInt, reducer
 from jaxboard._types import PyTree
 
@@ -194,10 +194,10 @@ def _steps_of_outer_lanes(spec: ReportSpec, step: Array) -> Array:
 # --- Packing --------------------------------------------------------------------------------------
 
 
-def pack(reports: Sequence[Harvested], step: Array | None = None) -> Packed:
+def pack(reports: Sequence[Harvested], step: Array | WideInt | None = None) -> Packed:
     """Pack reports, and the step they belong to if the program computes it."""
     packer = _Packer()
-    step_slot = None if step is None else packer.add(_as_step(step).reshape(()))
+    step_slot = None if step is None else packer.add_step(step)
     entries = []
     for report in reports:
         leaves, tree = jax.tree.flatten(report.state.value)
@@ -252,6 +252,12 @@ class _Packer:
         self._parts.setdefault(name, []).append(array)
         self._sizes[name] = offset + array.size
         return Slot(name, offset, array.shape)
+
+    def add_step(self, step: Array | WideInt) -> Slot:
+        if not isinstance(step, WideInt):
+            return self.add(_as_step(step).reshape(()))
+        upper, _ = self.add(jnp.asarray(step.high)), self.add(jnp.asarray(step.low))
+        return WideSlot(upper.dtype, upper.offset, (2,))
 
     def arrays(self) -> dict[str, Array]:
         return {

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxboard._frame import Packed
+from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller, Callers
 from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
@@ -215,7 +216,8 @@ class Programs:
         def gated(
             leading: tuple[jax.Array, Packed | None], /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed, Packed | None]:
-            step, accumulators = leading
+            words, accumulators = leading
+            step = WideInt(*words)
             out, reports = self._collect_final(args, kwargs, step=step)
             leaving, staying = windows.accumulate(accumulators, reports, lambda n: step % n == 0)
             return out, pack(leaving), staying
@@ -234,10 +236,8 @@ class Programs:
         size = self._options.stream or 1
         bar = self._name if self._options.progress else None
 
-        def streamed(
-            first_step: jax.Array, /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Packed]:
-            stream = Stream(size, first_step, bar, key.caller)
+        def streamed(words: jax.Array, /, *args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+            stream = Stream(size, WideInt(*words), bar, key.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
             # The host needs the last step for the reports, and to go on counting after a while_loop. XLA needs a
@@ -288,7 +288,7 @@ class Programs:
         kwargs: Kwargs,
         *,
         not_due: frozenset[int] = _ALL_DUE,
-        step: jax.Array | None = None,
+        step: jax.Array | WideInt | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
@@ -310,7 +310,7 @@ class Programs:
         *,
         final: bool,
         not_due: frozenset[int] = _ALL_DUE,
-        step: jax.Array | None = None,
+        step: jax.Array | WideInt | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function and return its results and its reports.

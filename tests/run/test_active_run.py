@@ -737,6 +737,13 @@ def test_the_name_of_a_child_is_a_relative_path(name):
         run.child(name)
 
 
+def test_the_name_of_a_child_is_utf8():
+    """A name that no event file can hold raises at the call."""
+    run, _ = in_memory()
+    with run, pytest.raises(jb.UsageError, match="UTF-8"):
+        run.child(b"caf\xe9".decode(errors="surrogateescape"))
+
+
 def test_a_tracer_in_the_name_of_a_child():
     """A name that was formatted from a traced value is refused."""
     run, sink = in_memory()

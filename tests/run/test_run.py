@@ -142,6 +142,15 @@ def test_flush_and_close_deliver():
     assert run.closed
 
 
+def test_times_may_be_numbers_of_numpy():
+    """Seconds and sizes may be numbers of NumPy, as from a configuration."""
+    run, records = in_memory(flush_secs=np.float32(1000), timeout=np.int64(30))
+    with run:
+        run.scalar("x", 1.0)
+        run.flush()
+        assert len(records) == 1
+
+
 def test_infinite_times():
     """With an infinite flush_secs only flush() and close() write; they wait for an infinite timeout."""
     run, records = in_memory(flush_secs=float("inf"), timeout=float("inf"))

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import tree_leaves
 
 import jaxboard as jb
+from jaxboard._trace.deliveries.delivery import put_on_device
 from jaxboard.records import Kind
 from jaxboard.testing import capture
 
@@ -103,7 +104,7 @@ def test_work_is_in_a_branch():
 
     gated = jb.instrument(jax.jit(f), gate="cond")
     gated.precompile(X)
-    jaxpr = gated._programs.gated(1).trace((0, None), X).jaxpr
+    jaxpr = gated._programs.gated(1).trace((put_on_device(0), None), X).jaxpr
     assert "scatter" in str(jaxpr)
     assert not [eqn for eqn in jaxpr.eqns if "scatter" in eqn.primitive.name]
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
@@ -255,7 +256,7 @@ def test_remat_under_grad():
     assert {key for key in points[1] if key[0] == "gradient"} == {
         ("gradient", n) for n in (0, 3, 6)
     }
-    lowered = gated._programs.gated(2).lower((jnp.int32(0), None), W, X)
+    lowered = gated._programs.gated(2).lower((put_on_device(0), None), W, X)
     assert "callback" not in lowered.as_text()
 
 

@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxboard import _compat
 from jaxboard._frame import Packed
-from jaxboard._reduce import reducer
+from jaxboard._reduce import WideInt, reducer
 from jaxboard._trace.inspection import has_reports
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
@@ -39,7 +39,7 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
     stream, context = context.stream, context._replace(stream=None)
 
     def iteration(
-        step: Array | None, carry: list[Array], xs: list[Array]
+        step: Array | WideInt | None, carry: list[Array], xs: list[Array]
     ) -> tuple[list[Array], list[Array], list[Harvested]]:
         inner = context._replace(step=step)
         results, reports = inner.harvest(params["jaxpr"], [*consts, *carry, *xs])
