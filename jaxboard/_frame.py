@@ -93,17 +93,21 @@ class Slot:
             the vector differs between devices.
         offset: the index of the first element.
         shape: the shape of the array.
+        view: the dtype of the array, if the vector holds its bits as those of another dtype of the same size.
     """
 
     dtype: str
     offset: int
     shape: tuple[int, ...]
+    view: str | None = None
 
     def read(self, packed: Mapping[str, Any]) -> Any:
         """Return the array. Leading axes of ``packed`` become leading axes of the result."""
         vector = packed[self.dtype]
         size = math.prod(self.shape)
         part = vector[..., self.offset : self.offset + size]
+        if self.view is not None:
+            part = part.view(self.view)
         return part.reshape((*vector.shape[:-1], *self.shape))
 
 
@@ -154,6 +158,7 @@ class LoopChunk(NamedTuple):
     before: Plan | None = None
 
 
+@jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """The static half of a frame. Hashable, as it is part of the type of the step's hidden output.
@@ -194,28 +199,19 @@ class Plan:
         return self.vector_names if before is None else self.vector_names | before.array_names
 
 
-@jax.tree_util.register_pytree_node_class
-class Packed:
+class Packed(NamedTuple):
     """A plan and its arrays as one pytree: the form in which a frame leaves a jitted step.
 
     The plan is part of the tree's structure. JAX's own cache thus pairs it with the right executable when
     one function is compiled for several shapes.
+
+    Attributes:
+        plan: the contents of ``arrays``.
+        arrays: dtype name -> vector.
     """
 
-    __slots__ = ("arrays", "plan")
-
-    def __init__(self, plan: Plan, arrays: dict[str, Any]):
-        self.plan = plan
-        self.arrays = arrays
-
-    def tree_flatten(self) -> tuple[tuple[dict[str, Any]], Plan]:
-        """Return the arrays as the only child and the plan as static data."""
-        return (self.arrays,), self.plan
-
-    @classmethod
-    def tree_unflatten(cls, plan: Plan, children: tuple[dict[str, Any]]) -> Packed:
-        """Return the pytree with the plan and the arrays of :meth:`tree_flatten`."""
-        return cls(plan, children[0])
+    plan: Plan
+    arrays: dict[str, Any]
 
 
 class Frame:
@@ -238,7 +234,6 @@ class Frame:
         arrays: dict[str, Any],
         step: int | None,
         wall_time: float,
-        *,
         open: bool = False,  # noqa: A002 (a step is open, like a file)
     ):
         self.plan = plan
@@ -295,7 +290,12 @@ class FrameBatch:
     def stack(cls, frames: list[Frame]) -> FrameBatch:
         """Stack frames of one plan whose arrays are NumPy arrays."""
         first = frames[0]
-        arrays = {name: np.stack([frame.arrays[name] for frame in frames]) for name in first.arrays}
+        # This takes a quarter of the time of np.stack.
+        count = len(frames)
+        arrays = {
+            name: np.concatenate([frame.arrays[name] for frame in frames]).reshape(count, *x.shape)
+            for name, x in first.arrays.items()
+        }
         if first.plan.step is None:
             steps = np.array([frame.step for frame in frames], np.int64)
         else:

@@ -53,7 +53,7 @@ def warn_once(key: Hashable, text: str) -> None:
         key: identifies the warning in this process.
         text: the message.
     """
-    if _is_first(key):
+    if is_first(key):
         warn(text)
 
 
@@ -81,7 +81,7 @@ def log_once(key: Hashable, text: str) -> None:
         key: identifies the warning in this process.
         text: the message.
     """
-    if _is_first(key):
+    if is_first(key):
         logger.warning("jaxboard: %s", text)
 
 
@@ -91,9 +91,11 @@ def forget_warnings() -> None:
         _warned.clear()
 
 
-def _is_first(key: Hashable) -> bool:
+def is_first(key: Hashable) -> bool:
+    """Return whether no warning was issued or logged with this key, and note that one will be."""
+    if key in _warned:  # without the lock, as calls without a run ask each time
+        return False
     with _lock:
-        if key in _warned:
-            return False
+        is_new = key not in _warned
         _warned.add(key)
-    return True
+    return is_new

@@ -6,12 +6,17 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from jaxboard._frame import Frame, Number, Observation, Packed, Target
+import jax
+
+from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host import frame_parts
 from jaxboard._host.lost import LostReports
 from jaxboard.records import Record
+
+Window: TypeAlias = tuple[Plan, tuple[jax.Array, ...], int]
+"""The plan of a function's windows, its vectors in the order of their names, and the last step that is in them."""
 
 _keys = itertools.count()
 
@@ -40,8 +45,9 @@ class Channel:
         target: what identifies the run in compiled programs.
         is_open: whether the channel was activated, and not deactivated since.
         below: the channels of the runs below this one, by their relative paths.
-        windows: the windows that instrumented functions accumulate on the device for this run, by function,
-            each with the last step that is in it.
+        windows: the windows that instrumented functions accumulate on the device for this run, by function.
+        settled: by instrumented function, how many events had happened before its last call
+            (:attr:`Registry.events`).
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
         warned: the keys of the warnings that this run has issued.
@@ -60,6 +66,7 @@ class Channel:
         "lost",
         "name",
         "put",
+        "settled",
         "target",
         "warned",
         "windows",
@@ -84,7 +91,8 @@ class Channel:
         self.target = Target(next(_keys), "", name)
         self.is_open = False
         self.below: dict[str, Channel] = {}
-        self.windows: dict[Hashable, tuple[Packed, int]] = {}
+        self.windows: dict[Hashable, Window] = {}
+        self.settled: dict[object, int] = {}
         self.before_close: list[Callable[[], object]] = []
         # The buffer's method itself, as this is on the training loop's path.
         self.put = buffer.put
@@ -162,33 +170,25 @@ class Channel:
             "after the last call, or pass another function to jax.jit for another run.",
         )
 
-    def put_window(self, accumulators: Packed | None, step: int | None = None) -> None:
-        """Put the accumulators of an incomplete window. The host merges them with the rest of it.
-
-        Args:
-            accumulators: the accumulators; None does nothing.
-            step: the last step that is in them; by default the run's last step.
-        """
-        if accumulators is not None:
-            arrays = dict(accumulators.arrays)  # A copy: fetching replaces its values.
-            step = self.current if step is None else step
-            self.send(Frame(accumulators.plan, arrays, step, time.time(), open=True))
+    def put_window(self, window: Window | None) -> None:
+        """Put an incomplete window, if there is one. The host merges it with the rest of it."""
+        if window is not None:
+            plan, vectors, step = window
+            arrays = dict(zip(sorted(plan.vector_names), vectors, strict=True))
+            self.send(Frame(plan, arrays, step, time.time(), open=True))
 
     def end_windows(self) -> None:
         """Put the accumulators of every incomplete window, also those of the runs below."""
         for channel in (self, *self.below.values()):
             while channel.windows:
-                _, (accumulators, last) = channel.windows.popitem()
-                channel.put_window(accumulators, last)
+                channel.put_window(channel.windows.popitem()[1])
 
     def end_windows_for(self, other: Channel) -> None:
         """Put the accumulators of incomplete windows with reports that name another run, which closes."""
-        for function, (accumulators, _) in list(self.windows.items()):
-            targets = {entry.spec.target for entry in accumulators.plan.entries}
+        for function, (plan, _, _) in list(self.windows.items()):
+            targets = {entry.spec.target for entry in plan.entries}
             if any(target is not None and target.key == other.target.key for target in targets):
-                kept = self.windows.pop(function, None)
-                if kept is not None:
-                    self.put_window(*kept)
+                self.put_window(self.windows.pop(function, None))
 
     @property
     def has_steps(self) -> bool:

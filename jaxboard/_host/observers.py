@@ -1,5 +1,9 @@
 """The observers of calls of instrumented functions: profilers and telemetry.
 
+Some observe every call. Others observe only the calls in which JAX compiled a program, and the first one of each
+function in a run. A count of events, which is compared before and after each call, shows which calls those are, so that
+all others cost nothing.
+
 Observers run on the calling thread, around the dispatch. An observer that raises is removed and its fault
 logged: it must not stop the program that it watches.
 """
@@ -35,8 +39,8 @@ class InstrumentedFunction(Protocol):
 class Call:
     """One call of an instrumented function from plain Python.
 
-    The last three fields are filled in before observers are notified of the end of the call, if the call
-    ran a program whose hidden output is the frame.
+    The fields after ``kwargs`` are filled in before observers are notified of the end of the call. Those about the
+    program have a value only if its hidden output is the frame.
 
     Attributes:
         function: the instrumented function.
@@ -48,6 +52,7 @@ class Call:
         program: the jitted program that ran; None for a call without a hidden output.
         leading: the arguments that jaxboard passed to the program before those of the call.
         dispatch_seconds: the time that JAX took to dispatch the program.
+        since: the number of events before the call; see :attr:`Registry.events`.
     """
 
     function: InstrumentedFunction
@@ -59,13 +64,14 @@ class Call:
     program: jax.stages.Wrapped | None = None
     leading: tuple[PyTree, ...] = ()
     dispatch_seconds: float = 0.0
+    since: int = 0
 
 
 class Observer(Protocol):
     """An object that is notified of calls."""
 
     def begin(self, call: Call) -> None:
-        """Handle a call that is about to be dispatched."""
+        """Handle a call that is about to be dispatched. Only observers of every call are notified."""
         ...
 
     def end(self, call: Call, result: PyTree) -> None:
@@ -78,34 +84,63 @@ class Observer(Protocol):
         ...
 
 
-class _Registry:
-    """The registered observers. The tuple is replaced, never changed, so reading it needs no lock."""
+class Registry:
+    """The registered observers. The tuples are replaced, never changed, so reading them needs no lock.
 
-    __slots__ = ("lock", "observers")
+    Attributes:
+        of_every_call: the observers of every call, in the order in which they were added.
+        of_compilations: the observers of calls that compile, and of first calls.
+        events: how often something happened that the latter must know of: a compilation on any thread, or a
+            registration.
+    """
+
+    __slots__ = ("_lock", "events", "of_compilations", "of_every_call")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.observers: tuple[Observer, ...] = ()
+        self._lock = threading.Lock()
+        self.of_every_call: tuple[Observer, ...] = ()
+        self.of_compilations: tuple[Observer, ...] = ()
+        self.events = 0
+
+    def note_compilation(self) -> int:
+        """Count a compilation, on the thread that compiled. Return the number of events."""
+        with self._lock:
+            self.events += 1
+            return self.events
+
+    def add(self, observer: Observer, *, every_call: bool) -> None:
+        """Register an observer of the calls that begin from now on."""
+        with self._lock:
+            self.events += 1
+            if every_call:
+                self.of_every_call = (*self.of_every_call, observer)
+            else:
+                self.of_compilations = (*self.of_compilations, observer)
+
+    def remove(self, observer: Observer) -> None:
+        """Unregister an observer, if it is registered."""
+        with self._lock:
+            self.of_every_call = tuple(o for o in self.of_every_call if o is not observer)
+            self.of_compilations = tuple(o for o in self.of_compilations if o is not observer)
 
 
-_registry = _Registry()
+registry = Registry()
 
 
-def registered() -> tuple[Observer, ...]:
-    """Return the registered observers, in the order in which they were added."""
-    return _registry.observers
+def add(observer: Observer, *, every_call: bool = True) -> None:
+    """Register ``observer``.
 
-
-def add(observer: Observer) -> None:
-    """Register ``observer``: it is notified of every call that begins from now on."""
-    with _registry.lock:
-        _registry.observers = (*_registry.observers, observer)
+    Args:
+        observer: it is notified of calls that begin from now on.
+        every_call: whether it is notified of all of them, or only of the ends of those that compiled a program, and
+            of a function's first call in a run. A call may be among these by mistake.
+    """
+    registry.add(observer, every_call=every_call)
 
 
 def remove(observer: Observer) -> None:
     """Unregister ``observer``; a no-op if it is not registered."""
-    with _registry.lock:
-        _registry.observers = tuple(o for o in _registry.observers if o is not observer)
+    registry.remove(observer)
 
 
 def notify_begin(observers: tuple[Observer, ...], call: Call) -> None:

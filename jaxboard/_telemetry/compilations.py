@@ -1,23 +1,27 @@
 """The programs that JAX compiles during the calls of instrumented functions.
 
 JAX reports the duration of each phase of a compilation through ``jax.monitoring``, on the thread that
-compiles. A stack of open calls for each thread attributes it to a call.
+compiles. Each compilation is numbered, so that those of a call are the ones after the events before it.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import threading
 
 import jax
 
-from jaxboard._host.observers import Call
+from jaxboard._host.observers import Call, registry
 
 _TRACE = "/jax/core/compile/jaxpr_trace_duration"
 _LOWER = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 _COMPILE = "/jax/core/compile/backend_compile_duration"
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
+
+_MOST_KEPT = 4096
+"""Compilations of a thread that are kept until a call takes them. Those outside of calls are never taken."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,7 +50,9 @@ class Compilation:
 
 class _ThreadState(threading.local):
     def __init__(self) -> None:
-        self.open_calls: list[list[Compilation]] = []
+        self.compiled: collections.deque[tuple[int, Compilation]] = collections.deque(
+            maxlen=_MOST_KEPT
+        )
         self.trace_seconds: dict[str, float] = {}
         self.lower_seconds = 0.0
         self.cache_hit = False
@@ -58,9 +64,9 @@ class CompilationListener:
     Example:
         >>> listener = CompilationListener()
         >>> listener.start()
-        >>> listener.begin()
+        >>> since = registry.events
         >>> y = jax.jit(lambda x: x)(1.0)
-        >>> [compilation.name for compilation in listener.end()]
+        >>> [compilation.name for compilation in listener.take(since)]
         ['<lambda>']
         >>> listener.stop()
     """
@@ -81,13 +87,13 @@ class CompilationListener:
         with contextlib.suppress(Exception):
             jax.monitoring.unregister_event_duration_listener(self._on_duration)
 
-    def begin(self) -> None:
-        """Open a call on this thread."""
-        self._thread.open_calls.append([])
-
-    def end(self) -> list[Compilation]:
-        """Close the innermost call of this thread and return what it compiled, inner calls excluded."""
-        return self._thread.open_calls.pop() if self._thread.open_calls else []
+    def take(self, since: int) -> list[Compilation]:
+        """Return what this thread compiled after so many events, without what was taken before."""
+        compiled = self._thread.compiled
+        taken: list[Compilation] = []
+        while compiled and compiled[-1][0] > since:
+            taken.append(compiled.pop()[1])
+        return taken[::-1]
 
     # An exception in a listener would propagate into the user's call.
 
@@ -102,8 +108,6 @@ class CompilationListener:
         cache_hit = thread.cache_hit
         if event == _COMPILE:
             thread.cache_hit = False
-        if not thread.open_calls:
-            return
         name = str(metadata.get("fun_name", "?"))
         if event == _TRACE:
             # Inner functions are traced first; the last one of this name is the program.
@@ -114,9 +118,8 @@ class CompilationListener:
             return
         name = name.removeprefix("jit(").removesuffix(")") if name.startswith("jit(") else name
         trace = thread.trace_seconds.get(name, 0.0)
-        thread.open_calls[-1].append(
-            Compilation(name, trace, thread.lower_seconds, duration_secs, cache_hit)
-        )
+        compilation = Compilation(name, trace, thread.lower_seconds, duration_secs, cache_hit)
+        thread.compiled.append((registry.note_compilation(), compilation))
         thread.trace_seconds.clear()
         thread.lower_seconds = 0.0
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import jax
 
-from jaxboard._host.observers import Call
+from jaxboard._host.observers import Call, registry
 from jaxboard._log import describe, logger
 from jaxboard._telemetry.collector import Collector, CompilationEvent
 from jaxboard._telemetry.compilations import CompilationListener
@@ -106,7 +106,7 @@ class ProgramCosts(Collector):
 
     def _executable(self, call: Call, program: jax.stages.Wrapped) -> jax.stages.Compiled | None:
         """Return the program that the call just compiled, out of JAX's caches."""
-        self._listener.begin()
+        since = registry.events
         try:
             lowered = program.lower(*call.leading, *call.args, **call.kwargs)
             return lowered.compile()
@@ -115,7 +115,7 @@ class ProgramCosts(Collector):
             logger.warning("jaxboard: the cost of %s is not shown: %s", call.name, describe(fault))
             return None
         finally:
-            if self._listener.end():
+            if self._listener.take(since):
                 # The program was not in the caches and compiled a second time: never do that again.
                 self._disabled = True
 

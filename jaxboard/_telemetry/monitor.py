@@ -58,7 +58,7 @@ class TelemetryMonitor:
     def start(self) -> None:
         """Observe calls and compilations."""
         self._listener.start()
-        observers.add(self)
+        observers.add(self, every_call=bool(self._collectors))
 
     def stop(self) -> None:
         """Stop observing, and write what is left."""
@@ -74,11 +74,10 @@ class TelemetryMonitor:
         """See :class:`jaxboard._host.observers.Observer`."""
         for begin_call in self._begin_hooks:
             begin_call(call)
-        self._listener.begin()
 
     def end(self, call: Call, result: PyTree) -> None:
         """See :class:`jaxboard._host.observers.Observer`."""
-        compilations = self._listener.end()
+        compilations = self._listener.take(call.since)
         compiled = bool(compilations)
         for end_call in self._end_hooks:
             end_call(call, compiled=compiled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxboard._log import describe, warn_once, warn_once_without_raising
+from jaxboard._log import describe, is_first, warn, warn_once, warn_once_without_raising
 
 _NO_RUN = (
     "{}: no run is open, so nothing is reported. Open one around the loop: "
@@ -50,7 +50,8 @@ def warn_no_run(reporter: str) -> None:
     Args:
         reporter: the function or the report that has no run, for the message.
     """
-    warn_once("no run", _NO_RUN.format(reporter))
+    if is_first("no run"):
+        warn(_NO_RUN.format(reporter))
 
 
 def warn_not_jitted(name: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxboard._frame import Target
 from jaxboard._trace import tag_prefix
@@ -38,6 +39,10 @@ class TraceContext(NamedTuple):
 
 
 DEFAULT = TraceContext()
+_SILENT = TraceContext(silent=True)
+
+NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
+"""The mesh for ``jax.set_mesh`` around jaxboard's own programs: a mesh of the user's refuses arrays of other devices."""
 
 _context: Any = jax.make_user_context(DEFAULT)
 
@@ -80,6 +85,13 @@ def leave_scope(scope: tag_prefix.OpenScope) -> None:
 def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
     """Return a context manager that makes ``context`` the active one."""
     return _context(context)
+
+
+def silenced() -> contextlib.AbstractContextManager[None]:
+    """Return a context manager that leaves out all reports."""
+    context = current()
+    # Calls without a run are frequent, and changing a named tuple takes a microsecond.
+    return _context(_SILENT if context is DEFAULT else context._replace(silent=True))
 
 
 @contextlib.contextmanager

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
 from jaxboard._errors import JaxboardError, JaxboardWarning
-from jaxboard._host.observers import Call
 from jaxboard._types import PyTree
 
 T = TypeVar("T")
@@ -49,7 +48,8 @@ def check_program(
     error: BaseException,
     program: jax.stages.Wrapped | None,
     leading: tuple[PyTree, ...],
-    call: Call,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> None:
     """Raise :class:`ProgramFailed` if a program raised ``error`` because it cannot be compiled.
 
@@ -57,16 +57,17 @@ def check_program(
         error: what the program raised.
         program: the program; None if there was none yet.
         leading: its arguments before those of the call.
-        call: the call.
+        args: the positional arguments of the call.
+        kwargs: its keyword arguments.
     """
     if program is None or not isinstance(error, Exception) or is_users_error(error):
         return
     if isinstance(error, ProgramFailed):
         raise error
-    leaves = jax.tree.leaves((call.args, call.kwargs))
+    leaves = jax.tree.leaves((args, kwargs))
     if any(isinstance(x, jax.Array) and x.is_deleted() for x in leaves):
         return  # the program has run, or the arguments are invalid
     try:
-        program.lower(*leading, *call.args, **call.kwargs).compile()
+        program.lower(*leading, *args, **kwargs).compile()
     except Exception:
         raise ProgramFailed from error

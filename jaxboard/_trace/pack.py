@@ -19,6 +19,9 @@ from jaxboard._types import PyTree
 if TYPE_CHECKING:
     from jaxboard._reduce.lanes import LanesReducer
 
+_MOST_SELECTED = 64
+"""Most scalars that one chain of selects joins. Its work is the square of this."""
+
 _MAX_SEED_RUNS = 256
 """Most lanes that may become runs; each is a curve and an open file."""
 
@@ -261,11 +264,11 @@ class _Packer:
 
     def arrays(self) -> dict[str, Array]:
         return {
-            name: _join(parts, packed_dtype(parts[0].dtype)) for name, parts in self._parts.items()
+            name: join(parts, packed_dtype(parts[0].dtype)) for name, parts in self._parts.items()
         }
 
 
-def _join(parts: list[Array], dtype: jnp.dtype) -> Array:
+def join(parts: Sequence[Array], dtype: jnp.dtype) -> Array:
     """Join arrays in one vector.
 
     A concatenation materialises each operand: 35 to 50 us for ten scalars on a CPU, more than a small step
@@ -273,10 +276,14 @@ def _join(parts: list[Array], dtype: jnp.dtype) -> Array:
     """
     if len(parts) == 1:
         return parts[0].astype(dtype).reshape(-1)
-    if len(parts) <= 64 and all(part.size == 1 for part in parts):
-        position = lax.iota(jnp.int32, len(parts))
-        vector = jnp.zeros(len(parts), dtype)
-        for number, part in enumerate(parts):
-            vector = jnp.where(position == number, part.astype(dtype).reshape(()), vector)
-        return vector
-    return jnp.concatenate([part.astype(dtype).reshape(-1) for part in parts])
+    if len(parts) > _MOST_SELECTED or any(part.size != 1 for part in parts):
+        chunks: Sequence[Array] = parts
+        if all(part.size == 1 for part in parts):
+            starts = range(0, len(parts), _MOST_SELECTED)
+            chunks = [join(parts[i : i + _MOST_SELECTED], dtype) for i in starts]
+        return jnp.concatenate([chunk.astype(dtype).reshape(-1) for chunk in chunks])
+    position = lax.iota(jnp.int32, len(parts))
+    vector = jnp.zeros(len(parts), dtype)
+    for number, part in enumerate(parts):
+        vector = jnp.where(position == number, part.astype(dtype).reshape(()), vector)
+    return vector

@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxboard._frame import Packed
+from jaxboard._frame import Packed, Plan
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller, Callers
+from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -35,6 +36,10 @@ _OF_RESULTS = ("out_shardings", "donate_argnums", "donate_argnames")
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
+_Arrays: TypeAlias = dict[str, jax.Array]
+_Frame: TypeAlias = tuple[Plan, _Arrays] | None
+_Outputs: TypeAlias = tuple[PyTree, _Frame, windows.Carried]
+"""The results of the function, the frame if anything leaves, and the accumulators."""
 
 
 class ProgramKey(NamedTuple):
@@ -47,6 +52,7 @@ class ProgramKey(NamedTuple):
         checked: whether JAX checks results for NaN or infinity.
         caller: names the run of the calls, if the program delivers by callback.
         advance: see :meth:`Programs.callback`.
+        windows: the plan of the accumulators that the program takes.
     """
 
     kind: Literal["plain", "windowed", "gated", "device_step", "streamed", "callback"]
@@ -55,6 +61,7 @@ class ProgramKey(NamedTuple):
     checked: bool = False
     caller: Caller | None = None
     advance: bool = True
+    windows: Plan = windows.NO_WINDOWS
 
 
 class Programs:
@@ -81,7 +88,7 @@ class Programs:
         *,
         reports_only: bool = False,
     ):
-        self.cadences: frozenset[int] = _ALL_DUE
+        self.cadences = Cadences()
         self.callers = Callers()
         self._fn = fn
         self._traceable = _traceable(fn, jit_options)
@@ -92,7 +99,9 @@ class Programs:
         self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
-        """Return the program without windows: arguments -> (results, frame).
+        """Return the program without windows: arguments -> (results, frame, ()).
+
+        The frame is a pair of a plan and arrays, or None if nothing leaves.
 
         Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows, and
         :class:`OtherProgram` if the steps need the gated program.
@@ -103,33 +112,35 @@ class Programs:
         key = ProgramKey("plain", not_due)
         return self._programs.get(key) or self._make_plain(key)
 
-    def windowed(self, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
+    def windowed(self, plan: Plan, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
         """Return the program with windows: (accumulators, *arguments) -> (results, frame, accumulators).
 
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator, and
         :class:`OtherProgram` if the steps need the gated program.
 
         Args:
+            plan: the plan of the accumulators.
             not_due: the cadences that are not due.
             num_args: the number of positional arguments of the call.
         """
-        key = ProgramKey("windowed", not_due, num_args)
+        key = ProgramKey("windowed", not_due, num_args, windows=plan)
         return self._programs.get(key) or self._make_windowed(key)
 
-    def gated(self, num_args: int) -> jax.stages.Wrapped:
+    def gated(self, plan: Plan, num_args: int) -> jax.stages.Wrapped:
         """Return the program for all steps, which computes what is due: a branch for each sampled report.
 
-        It maps ((step, accumulators or None), *arguments) to (results, frame, accumulators or None).
+        It maps ((step, accumulators), *arguments) to (results, frame, accumulators).
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
         Args:
+            plan: the plan of the accumulators.
             num_args: the number of positional arguments of the call.
         """
-        key = ProgramKey("gated", num_args=num_args)
+        key = ProgramKey("gated", num_args=num_args, windows=plan)
         return self._programs.get(key) or self._make_gated(key)
 
     def device_step(self) -> jax.stages.Wrapped:
-        """Return the program that computes its step: arguments -> (results, frame).
+        """Return the program that computes its step: arguments -> (results, plan of the frame, its arrays).
 
         The frame holds every report, due or not, and the step.
         """
@@ -137,7 +148,7 @@ class Programs:
         return self._programs.get(key) or self._make_device_step(key)
 
     def streamed(self, num_args: int, caller: Caller, *, checked: bool) -> jax.stages.Wrapped:
-        """Return the program that streams its loops: (first step, *arguments) -> (results, frame).
+        """Return the program that streams its loops: (first step, *arguments) -> (results, plan, arrays).
 
         Args:
             num_args: the number of positional arguments of the call.
@@ -173,7 +184,7 @@ class Programs:
         """
         if self._options.gate == "cond":
             return True
-        return len(self.cadences) > 1 and not_due != self.cadences
+        return len(self.cadences.all) > 1 and not_due != self.cadences.all
 
     def cache_size(self) -> int:
         """Return for how many different arguments the function is compiled, as ``_cache_size`` of ``jax.jit``.
@@ -193,50 +204,53 @@ class Programs:
     # ---------------------------------------------------------------- the programs' Python functions
 
     def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def plain(*args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+        def plain(*args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_variant(key, args, kwargs)
-            leaving, _ = windows.accumulate(None, reports, lambda n: n not in key.not_due)
-            return out, pack(leaving)
+            frame, kept = windows.accumulate(
+                key.windows, (), reports, lambda n: n not in key.not_due
+            )
+            return out, _frame(frame), kept
 
-        return self._add(key, self._jit(plain, num_hidden=1))
+        return self._add(key, self._jit(plain, num_hidden=2))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def windowed(
-            accumulators: Packed, /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Packed, Packed | None]:
+        def windowed(carried: windows.Carried, /, *args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_variant(key, args, kwargs)
-            leaving, staying = windows.accumulate(
-                accumulators, reports, lambda n: n not in key.not_due
+            frame, kept = windows.accumulate(
+                key.windows, carried, reports, lambda n: n not in key.not_due
             )
-            return out, pack(leaving), staying
+            return out, _frame(frame), kept
 
         return self._add(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
 
     def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
         def gated(
-            leading: tuple[jax.Array, Packed | None], /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Packed, Packed | None]:
-            words, accumulators = leading
+            leading: tuple[jax.Array, windows.Carried], /, *args: object, **kwargs: object
+        ) -> _Outputs:
+            words, carried = leading
             step = WideInt(*words)
             out, reports = self._collect_final(args, kwargs, step=step)
-            leaving, staying = windows.accumulate(accumulators, reports, lambda n: step % n == 0)
-            return out, pack(leaving), staying
+            frame, kept = windows.accumulate(key.windows, carried, reports, lambda n: step % n == 0)
+            return out, _frame(frame), kept
 
         return self._add(key, self._jit(gated, num_hidden=2, num_args=key.num_args))
 
     def _make_device_step(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+        def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Plan, _Arrays]:
             step = self._step_of(args, kwargs)
             out, reports = self._collect_final(args, kwargs, step=step)
-            return out, pack(reports, step if reports else None)
+            plan, arrays = pack(reports, step if reports else None)
+            return out, plan, arrays
 
-        return self._add(key, self._jit(device_step, num_hidden=1))
+        return self._add(key, self._jit(device_step, num_hidden=2))
 
     def _make_streamed(self, key: ProgramKey) -> jax.stages.Wrapped:
         size = self._options.stream or 1
         bar = self._name if self._options.progress else None
 
-        def streamed(words: jax.Array, /, *args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+        def streamed(
+            words: jax.Array, /, *args: object, **kwargs: object
+        ) -> tuple[PyTree, Plan, _Arrays]:
             stream = Stream(size, WideInt(*words), bar, key.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
@@ -247,11 +261,10 @@ class Programs:
                 # After the last chunk, whose step it needs. A hidden output may overtake the chunks.
                 deliver(pack(reports, stream.last), advance=None, caller=key.caller)
                 reports = []
-            packed = pack(reports, stream.last if needs_step else None)
-            plan = dataclasses.replace(packed.plan, steps_taken=stream.steps_taken)
-            return out, Packed(plan, packed.arrays)
+            plan, arrays = pack(reports, stream.last if needs_step else None)
+            return out, dataclasses.replace(plan, steps_taken=stream.steps_taken), arrays
 
-        return self._add(key, self._jit(streamed, num_hidden=1, num_args=key.num_args))
+        return self._add(key, self._jit(streamed, num_hidden=2, num_args=key.num_args))
 
     def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
         def callback(*args: object, **kwargs: object) -> PyTree:
@@ -277,8 +290,8 @@ class Programs:
             OtherProgram: the trace found cadences for which the call needs another program.
         """
         collected = self._collect_final(args, kwargs, not_due=key.not_due)
-        unforeseen = self.cadences - key.not_due
-        if unforeseen and (key.not_due or len(self.cadences) > 1):
+        unforeseen = self.cadences.all - key.not_due
+        if unforeseen and (key.not_due or len(self.cadences.all) > 1):
             raise OtherProgram
         return collected
 
@@ -295,8 +308,8 @@ class Programs:
         out, reports = self._collect(
             args, kwargs, final=True, not_due=not_due, step=step, stream=stream
         )
-        # A new set, as a call on another thread may be reading the old one.
-        self.cadences = self.cadences | {r.spec.every for r in reports if r.spec.every > 1}
+        # A new object, as a call on another thread may be reading the old one.
+        self.cadences = self.cadences.including({r.spec.every for r in reports if r.spec.every > 1})
         return out, reports
 
     def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
@@ -385,6 +398,11 @@ class Programs:
                 parameters=[leading, *signature.parameters.values()]
             )
         return jax.jit(named, **options)
+
+
+def _frame(packed: Packed) -> _Frame:
+    # A plain tuple is the fastest tree for JAX to build.
+    return (packed.plan, packed.arrays) if packed.plan.entries else None
 
 
 def _traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:

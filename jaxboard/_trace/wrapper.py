@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -16,11 +17,12 @@ from jaxboard._errors import UsageError
 from jaxboard._host import observers
 from jaxboard._host.active_channel import active
 from jaxboard._host.channel import Channel
+from jaxboard._host.observers import registry
 from jaxboard._trace import context, tag_prefix
 from jaxboard._trace.advice import warn_bare, warn_no_run, warn_not_jitted, warn_not_streamed
 from jaxboard._trace.deliveries.bare import Bare
 from jaxboard._trace.deliveries.choose import choose_deliveries
-from jaxboard._trace.deliveries.delivery import Delivery
+from jaxboard._trace.deliveries.delivery import Delivery, Executed
 from jaxboard._trace.deliveries.eager import Eager, step_is_taken
 from jaxboard._trace.deliveries.exact import ExactResults
 from jaxboard._trace.failures import ProgramFailed, is_users_error
@@ -29,7 +31,7 @@ from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
-    from jaxboard._trace.programs import Programs
+    from jaxboard._trace.programs import Args, Kwargs, Programs
 
 OriginalArguments: TypeAlias = Callable[
     [tuple[Any, ...], dict[str, Any]], dict[str, dict[str, object]]
@@ -139,20 +141,20 @@ class Instrumented:
         if tag_prefix.usage.any:
             context.current()  # Another task may have left its scope in JAX's context.
         channel = active()
-        delivery, step = self._eager, None
-        if channel is not None:
-            delivery, step = self._delivery().begin(channel, args, kwargs)
-        call = observers.Call(self, self._name, step, self._options.advance, args, kwargs)
-        registered = observers.registered()
-        if not registered:
-            return self._run(delivery, channel, call)
-        observers.notify_begin(registered, call)
-        out = None
+        if registry.of_every_call or _compat.trace_is_on():
+            return self._call_observed(channel, args, kwargs)
+        if channel is None:
+            return self._call_without_run(args, kwargs)
+        since = registry.events
+        delivery, step = self._delivery().begin(channel, args, kwargs)
         try:
-            out = self._run(delivery, channel, call)
-        finally:
-            observers.notify_end(registered, call, out)
-        return out
+            executed = delivery.call(channel, step, args, kwargs)
+        except ProgramFailed as failed:
+            executed = self._call_bare(failed, delivery, channel, step, args, kwargs)
+        if registry.events != since or channel.settled.get(self) != since:
+            call = self._new_call(step, args, kwargs, since)
+            self._notify_of_compilation(channel, call, executed)
+        return executed[0]
 
     def precompile(self, *args: object, **kwargs: object) -> None:
         """Compile all programs that calls with such arguments run, so that no step waits for the compiler.
@@ -191,35 +193,78 @@ class Instrumented:
 
     def _delivery(self) -> Delivery:
         """Return the delivery under the present settings of JAX."""
-        if _compat.jit_is_disabled():
-            return self._eager
-        return self._checked if _compat.results_are_checked() else self._usual
+        if _compat.jit_is_usual():
+            return self._usual
+        return self._eager if _compat.jit_is_disabled() else self._checked
 
-    def _run(self, delivery: Delivery, channel: Channel | None, call: observers.Call) -> PyTree:
-        """Run a call from plain Python."""
-        step = call.step
-        if channel is None or step is None:
-            warn_no_run(self._name)
-            with context.override(silent=True):
-                return self._fn(*call.args, **call.kwargs)
-        try:
-            if not _compat.trace_is_on():
-                return delivery.call(channel, step, call)
-            # Profiles find steps by this annotation.
-            annotation = (
-                jax.profiler.StepTraceAnnotation(self._name, step_num=step)
-                if call.advance
-                else jax.profiler.TraceAnnotation(self._name)
-            )
-            with annotation:
-                return delivery.call(channel, step, call)
-        except ProgramFailed as failed:
-            reason = failed.__cause__
+    def _call_bare(  # noqa: PLR0917 (the arguments of a call, and what led here)
+        self,
+        failed: ProgramFailed,
+        delivery: Delivery,
+        channel: Channel,
+        step: int,
+        args: Args,
+        kwargs: Kwargs,
+    ) -> Executed:
+        """Run a call whose program cannot be made, and all later calls, without one."""
         if delivery.counts_on_arrival or self._options.step is not None:
-            _, step = self._bare.begin(channel, call.args, call.kwargs)
-        out = self._bare.call(channel, step, call)
-        self._run_bare_from_now_on(reason)
-        return out
+            _, step = self._bare.begin(channel, args, kwargs)
+        executed = self._bare.call(channel, step, args, kwargs)
+        self._run_bare_from_now_on(failed.__cause__)
+        return executed
+
+    def _call_without_run(self, args: Args, kwargs: Kwargs) -> PyTree:
+        """Run a call from plain Python whose reports go nowhere."""
+        warn_no_run(self._name)
+        with context.silenced():
+            return self._fn(*args, **kwargs)
+
+    def _call_observed(self, channel: Channel | None, args: Args, kwargs: Kwargs) -> PyTree:
+        """Run a call from plain Python that is observed or recorded in a profile."""
+        since = registry.events
+        delivery, step = self._eager, None
+        if channel is not None:
+            delivery, step = self._delivery().begin(channel, args, kwargs)
+        call = self._new_call(step, args, kwargs, since)
+        registered = registry.of_every_call
+        observers.notify_begin(registered, call)
+        executed: Executed = None, None, (), 0.0
+        try:
+            with self._annotation(step):
+                if channel is None or step is None:
+                    executed = self._call_without_run(args, kwargs), None, (), 0.0
+                else:
+                    executed = delivery.call(channel, step, args, kwargs)
+        except ProgramFailed as failed:
+            if channel is None or step is None:
+                raise
+            executed = self._call_bare(failed, delivery, channel, step, args, kwargs)
+        finally:
+            if channel is not None:
+                self._notify_of_compilation(channel, call, executed)
+            observers.notify_end(registered, call, executed[0])
+        return executed[0]
+
+    def _annotation(self, step: int | None) -> contextlib.AbstractContextManager[object]:
+        """Return what a profile finds the step by, if one is being recorded."""
+        if step is None or not _compat.trace_is_on():
+            return contextlib.nullcontext()
+        if self._options.advance:
+            return jax.profiler.StepTraceAnnotation(self._name, step_num=step)
+        return jax.profiler.TraceAnnotation(self._name)
+
+    def _new_call(self, step: int | None, args: Args, kwargs: Kwargs, since: int) -> observers.Call:
+        call = observers.Call(self, self._name, step, self._options.advance, args, kwargs)
+        call.since = since
+        return call
+
+    def _notify_of_compilation(
+        self, channel: Channel, call: observers.Call, executed: Executed
+    ) -> None:
+        """Notify observers of compilations of a call that may have compiled, or is the first in its run."""
+        channel.settled[self] = call.since
+        out, call.program, call.leading, call.dispatch_seconds = executed
+        observers.notify_end(registry.of_compilations, call, out)
 
     def _run_bare_from_now_on(self, reason: BaseException | None) -> None:
         """Warn that the program cannot be made, and run the function without it."""

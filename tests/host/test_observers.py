@@ -8,10 +8,12 @@ import threading
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxboard as jb
 from jaxboard._host import observers
+from jaxboard._telemetry.compilations import CompilationListener
 from jaxboard.testing import capture
 
 
@@ -141,6 +143,71 @@ def test_a_call_carries_its_own_program():
         observers.remove(slow)
     due, not_due = step._programs.plain(frozenset()), step._programs.plain(frozenset({2}))
     assert programs == {0: due, 1: not_due}
+
+
+@pytest.fixture
+def compilations():
+    """Return what an observer of compilations sees: the name, step and program of each call."""
+
+    class Compilations:
+        def __init__(self):
+            self.calls = []
+
+        def begin(self, call):
+            raise AssertionError
+
+        def end(self, call, result):
+            self.calls.append((call.name, call.step, call.program is not None, result))
+
+    observer = Compilations()
+    listener = CompilationListener()  # counts compilations
+    listener.start()
+    observers.add(observer, every_call=False)
+    yield observer.calls
+    observers.remove(observer)
+    listener.stop()
+
+
+def test_observers_of_compilations(compilations):
+    """They are notified of the first call in each run and of calls that compile, and of no other calls."""
+    step = jb.instrument(jax.jit(lambda x: x + 1), name="f")
+    plain = jb.instrument(lambda x: x, name="plain")
+    with capture():
+        for x in (1.0, 2.0, 3.0, 4.0):
+            step(x)
+            plain(x)
+        first = [call[:3] for call in compilations]
+        compilations.clear()
+        step(np.ones(2))
+        seen = [call[:3] for call in compilations]
+        compilations.clear()
+        for x in (1.0, 2.0, 3.0):
+            step(x)
+        settled = [call[1] for call in compilations]
+    # The calls after one that compiled are seen too: another thread may have compiled since.
+    assert first == [("f", 0, True), ("plain", 1, False), ("f", 2, True)]
+    assert seen == [("f", 8, True)]
+    assert settled == [9]
+    compilations.clear()
+    with capture():
+        step(1.0)
+        step(2.0)
+    assert compilations == [("f", 0, True, 2.0)]
+
+
+def test_a_compilation_on_another_thread(compilations):
+    """A call that compiles is seen, also if calls on another thread end meanwhile."""
+    step = jb.instrument(jax.jit(lambda x: x + 1), name="f")
+    with capture():
+        for x in (1.0, 2.0, 3.0):
+            step(x)
+        compilations.clear()
+        thread = threading.Thread(target=step, args=(np.ones(3),))
+        thread.start()
+        thread.join()
+        step(1.0)
+        step(1.0)
+    assert [call[1] for call in compilations] == [3, 4]
 
 
 @pytest.mark.parametrize("options", [{"delivery": "callback"}, {"stream": 2}], ids=str)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxboard as jb
-from jaxboard._host import observers
+from jaxboard._host.observers import registry
 from jaxboard._telemetry.compilations import CompilationListener
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
@@ -40,9 +40,9 @@ def test_one_compilation(listener):
         return jax.jit(jnp.tanh)(x)
 
     for expected in (["train_step"], []):
-        listener.begin()
+        since = registry.events
         train_step(np.ones(3))
-        compilations = listener.end()
+        compilations = listener.take(since)
         assert [c.name for c in compilations] == expected
         for c in compilations:
             assert min(c.trace, c.lower, c.backend) > 0
@@ -52,9 +52,10 @@ def test_one_compilation(listener):
 
 def test_nested_calls(listener):
     """A compilation belongs to the innermost open call of its thread."""
-    listener.begin()
+    jax.jit(lambda x: x * 5)(np.ones(3))
+    outer = registry.events
     jax.jit(lambda x: x * 2)(np.ones(3))
-    listener.begin()
+    inner_call = registry.events
 
     def inner(x):
         return x * 3
@@ -67,9 +68,9 @@ def test_nested_calls(listener):
     thread = threading.Thread(target=jax.jit(other), args=(np.ones(3),))
     thread.start()
     thread.join()
-    assert [c.name for c in listener.end()] == ["inner"]
-    assert [c.name for c in listener.end()] == ["<lambda>"]
-    assert listener.end() == []
+    assert [c.name for c in listener.take(inner_call)] == ["inner"]
+    assert [c.name for c in listener.take(outer)] == ["<lambda>"]
+    assert listener.take(outer) == []
 
 
 def test_the_persistent_cache(listener, tmp_path):
@@ -92,9 +93,9 @@ def test_the_persistent_cache(listener, tmp_path):
 
         cached = []
         for _ in range(2):
-            listener.begin()
+            since = registry.events
             jax.jit(train_step)(np.ones(3))
-            cached += [c.cached for c in listener.end()]
+            cached += [c.cached for c in listener.take(since)]
             jax.clear_caches()
         assert cached == [False, True]
     finally:
@@ -108,9 +109,9 @@ def test_stopping(listener):
     jax.monitoring.unregister_event_listener(listener._on_event)
     listener.stop()
     listener.stop()
-    listener.begin()
+    since = registry.events
     jax.jit(lambda x: x * 5)(np.ones(3))
-    assert listener.end() == []
+    assert listener.take(since) == []
 
 
 @pytest.mark.parametrize("telemetry", [None, True])
@@ -118,12 +119,13 @@ def test_a_closed_run_stops_observing(telemetry):
     """A closed run observes no calls and writes no telemetry."""
     sink = MemorySink()
     step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
-    before = observers.registered()
+    before = registry.of_every_call, registry.of_compilations
     with jb.Run(None, sinks=[sink], telemetry=telemetry):
         step(np.ones(2))
-        assert len(observers.registered()) == len(before) + 1
+        counts = len(registry.of_every_call), len(registry.of_compilations)
+        assert counts == ((1, 0) if telemetry else (0, 1))
     written = len(sink.records)
-    assert observers.registered() == before
+    assert (registry.of_every_call, registry.of_compilations) == before
     with jb.Run(None, sinks=[MemorySink()], telemetry=False):
         step(np.ones(3))
     assert len(sink.records) == written

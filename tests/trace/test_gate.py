@@ -16,6 +16,7 @@ from jax.tree_util import tree_leaves
 
 import jaxboard as jb
 from jaxboard._trace.deliveries.delivery import put_on_device
+from jaxboard._trace.windows import NO_WINDOWS
 from jaxboard.records import Kind
 from jaxboard.testing import capture
 
@@ -104,7 +105,7 @@ def test_work_is_in_a_branch():
 
     gated = jb.instrument(jax.jit(f), gate="cond")
     gated.precompile(X)
-    jaxpr = gated._programs.gated(1).trace((put_on_device(0), None), X).jaxpr
+    jaxpr = gated._programs.gated(NO_WINDOWS, 1).trace((put_on_device(0), ()), X).jaxpr
     assert "scatter" in str(jaxpr)
     assert not [eqn for eqn in jaxpr.eqns if "scatter" in eqn.primitive.name]
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
@@ -117,7 +118,9 @@ def watched(state, x):
     return state + 1
 
 
-@pytest.mark.parametrize("options", [{"gate": "cond"}, {"step": lambda state, x: state}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"gate": "cond"}, {"step": lambda state, x: state}], ids=["gate", "step"]
+)
 def test_what_only_a_sampled_report_reads_is_in_its_branch(options):
     """A branch contains what is computed for a sampled report before it is reported, and nothing that others read."""
     gated = jb.instrument(jax.jit(watched), **options)
@@ -125,7 +128,11 @@ def test_what_only_a_sampled_report_reads_is_in_its_branch(options):
     if "step" in options:
         jaxpr = gated._programs.device_step().trace(jnp.int32(0), X).jaxpr
     else:
-        jaxpr = gated._programs.gated(2).trace((0, None), jnp.int32(0), X).jaxpr
+        jaxpr = (
+            gated._programs.gated(NO_WINDOWS, 2)
+            .trace((put_on_device(0), ()), jnp.int32(0), X)
+            .jaxpr
+        )
     outside = [str(eqn) for eqn in jaxpr.eqns if eqn.primitive.name != "cond"]
     (branch,) = [str(eqn) for eqn in jaxpr.eqns if eqn.primitive.name == "cond"]
     for name in ("scatter", " sin ", "custom_vmap"):
@@ -256,7 +263,7 @@ def test_remat_under_grad():
     assert {key for key in points[1] if key[0] == "gradient"} == {
         ("gradient", n) for n in (0, 3, 6)
     }
-    lowered = gated._programs.gated(2).lower((put_on_device(0), None), W, X)
+    lowered = gated._programs.gated(NO_WINDOWS, 2).lower((put_on_device(0), ()), W, X)
     assert "callback" not in lowered.as_text()
 
 

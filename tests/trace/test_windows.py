@@ -120,9 +120,11 @@ def test_one_frame_per_window():
     with capture():
         step(1.0)
         for not_due, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
-            _, frame, _ = step._programs.windowed(not_due, 1)(step._usual.empty, 1.0)
-            assert len(frame.plan.entries) == leaves
-            assert bool(frame.arrays) == bool(leaves)
+            windows = step._usual._windows
+            _, frame, kept = windows.program(not_due, 1)(windows.empty, 1.0)
+            assert len(kept) == 1
+            assert (frame is None) == (leaves == 0)
+            assert frame is None or len(frame[0].entries) == leaves
 
 
 def test_two_programs_per_window():
@@ -336,3 +338,79 @@ def test_two_programs_for_any_cadences():
         assert points == [(step, step) for step in due]
         points = [(r.step, float(r.value)) for r in records if r.tag == f"window {n}"]
         assert points == [(step, sum(range(step - n + 1, step + 1))) for step in due]
+
+
+SPECIAL = [1.5e-38, -0.0, 3.4028235e38, -1.1754944e-38, 0.1, -7.25]
+
+
+def test_many_windows_of_one_kind():
+    """Windows of one kind are merged together, and each has exactly its own values, down to the bits."""
+    count = 70
+    expected = np.array([SPECIAL[i % 6] * (-1) ** i for i in range(count)], np.float32)
+
+    @jb.instrument
+    @jax.jit
+    def step(values):
+        for i, value in enumerate(values):
+            jb.scalar(f"{i}/min", value, every=5, reduce="min")
+            jb.scalar(f"{i}/sum", value * 0 + i, every=5, reduce="sum")
+
+    with capture() as records:
+        for _ in range(7):
+            step(list(expected))
+    found = {(r.tag, r.step): r.value for r in records}
+    assert len(found) == len(records) == 3 * 2 * count
+    for i, value in enumerate(expected):
+        assert found[f"{i}/min", 5].tobytes() == value.tobytes()
+        assert [float(found[f"{i}/sum", s]) for s in (0, 5, 6)] == [i, 5 * i, i]
+
+
+def test_windows_of_several_programs():
+    """A program that leaves out some of the windows of another one does not change them."""
+
+    @jb.instrument
+    @functools.partial(jax.jit, static_argnums=1)
+    def step(x, tags):
+        for tag in tags:
+            jb.scalar(tag, x, every=4, reduce="min")
+
+    with capture() as records:
+        for x, tags in enumerate(("abc", "abc", "ac", "b", "c")):
+            step(jnp.float32(-x), tags)
+    assert {(r.tag, r.step): float(r.value) for r in records} == {
+        ("a", 0): 0.0,
+        ("b", 0): 0.0,
+        ("c", 0): 0.0,
+        ("a", 4): -2.0,
+        ("b", 4): -3.0,
+        ("c", 4): -4.0,
+    }
+
+
+def test_windows_of_64_bits():
+    """Under jax_enable_x64, windows of all sizes of numbers are exact beside each other."""
+    with jax.enable_x64(True), capture() as records:
+        step = jb.instrument(
+            jax.jit(
+                lambda x, n: [jb.scalar(f"{a.dtype}", a, every=3, reduce="sum") for a in (x, n)]
+            )
+        )
+        single = jb.instrument(jax.jit(lambda y: jb.scalar("single", y, every=3)), advance=False)
+        for i in range(4):
+            step(0.1 * (i + 1), 2**40 + i)
+            single(jnp.float32(i))
+    found = {(r.tag, r.step): float(r.value) for r in records}
+    assert found["float64", 3] == pytest.approx(0.2 + 0.3 + 0.4, abs=1e-15)
+    assert found["int64", 3] == 3 * 2**40 + 6
+    assert found["single", 3] == 2.0
+
+
+def test_one_vector_for_all_windows():
+    """Windows of any number of reports and dtypes are one argument and one result of the program."""
+    step = jb.instrument(jax.jit(report_each_reduction))
+    with capture(step=1):
+        step(1.0)
+        windows = step._usual._windows
+        _, _, kept = windows.program(frozenset({4}), 1)(windows.empty, 1.0)
+    for carried in (windows.empty, kept):
+        assert [(x.dtype, x.ndim) for x in carried] == [(jnp.int32, 1)]

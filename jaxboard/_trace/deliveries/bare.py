@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
 from jaxboard._trace import context
-from jaxboard._trace.deliveries.delivery import Delivery, as_int
+from jaxboard._trace.deliveries.delivery import Delivery, Executed, as_int
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
@@ -43,14 +41,14 @@ class Bare(Delivery):
         step = as_int(self._name, self._options.step(*args, **kwargs))
         return self, channel.begin(self._advance, step)
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the function and wait for its callbacks."""
         with self._context():
-            out = self._fn(*call.args, **call.kwargs)
+            out = self._fn(*args, **kwargs)
         # A computation that failed raises where its results are read.
         with contextlib.suppress(Exception):
             jax.effects_barrier()
-        return out
+        return out, None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the function."""

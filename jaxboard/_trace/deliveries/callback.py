@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
-from jaxboard._trace.deliveries.delivery import Delivery
+from jaxboard._trace.deliveries.delivery import Delivery, Executed
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
@@ -32,11 +30,11 @@ class Callback(Delivery):
         """Return the delivery and the next step of the run, without taking it."""
         return self, channel.step
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program."""
         caller = self._programs.callers.begin(channel)
         program = self._programs.callback(caller, advance=self._advance)
-        return self._execute(program, (), call)
+        return self._execute(program, (), args, kwargs), None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import operator
 import time
-from typing import TYPE_CHECKING, ClassVar, SupportsIndex, cast
+from typing import TYPE_CHECKING, ClassVar, SupportsIndex, TypeAlias, cast
 
 import jax
 import numpy as np
 
 from jaxboard._check import fits_64_bits
 from jaxboard._errors import UsageError
-from jaxboard._frame import Frame, Packed
+from jaxboard._frame import Frame, Plan
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
 from jaxboard._reduce import WideInt
 from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._types import PyTree
+from jaxboard._types import Array, PyTree
+
+Executed: TypeAlias = tuple[PyTree, jax.stages.Wrapped | None, tuple[PyTree, ...], float]
+"""The results of a call; and, if its frame was a hidden output, the program that ran, its arguments before those of the
+call, and the seconds that JAX took to dispatch it. A plain tuple, as each call makes one."""
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
@@ -46,15 +49,18 @@ class Delivery:
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the call's delivery, this one unless the arguments decide, and the call's step."""
-        return self, self._begin(channel)
+        if callbacks.expected and self._advance:
+            callbacks.wait()
+        return self, channel.begin(self._advance)
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
-        """Run the function and return its results.
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
+        """Run the function.
 
         Args:
             channel: where the reports go.
             step: the step of the call.
-            call: the call. A hidden output fills in the fields that describe its program.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
 
         Raises:
             ProgramFailed: the program cannot be made. Nothing has run.
@@ -72,18 +78,20 @@ class Delivery:
         return channel.begin(self._advance, step)
 
     def _execute(
-        self, program: jax.stages.Wrapped, leading: tuple[PyTree, ...], call: Call
+        self, program: jax.stages.Wrapped, leading: tuple[PyTree, ...], args: Args, kwargs: Kwargs
     ) -> PyTree:
         """Run a program with the arguments of a call after ``leading``."""
         try:
-            return program(*leading, *call.args, **call.kwargs)
+            return program(*leading, *args, **kwargs)
         except Exception as error:
-            check_program(error, program, leading, call)
+            check_program(error, program, leading, args, kwargs)
             raise
 
-    def _put(self, channel: Channel, packed: Packed, step: int | None) -> None:
-        frame = Frame(packed.plan, packed.arrays, step, time.time(), open=self._shares_steps)
-        if packed.plan.has_targets:
+    def _put(
+        self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
+    ) -> None:
+        frame = Frame(plan, arrays, step, time.time(), self._shares_steps)
+        if plan.has_targets:
             channel.send(frame, advance=self._advance)
         else:
             channel.put(frame)

@@ -9,12 +9,11 @@ import jax
 import numpy as np
 
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
 from jaxboard._log import describe, logger
-from jaxboard._trace.deliveries.delivery import Delivery, as_int
+from jaxboard._trace.deliveries.delivery import Delivery, Executed, as_int
 from jaxboard._trace.deliveries.hidden_output import HiddenOutput
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._types import Array, PyTree
+from jaxboard._types import Array
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
@@ -94,12 +93,12 @@ class DeviceStep(Delivery):
         delivery = self if self._is_of_state else self._host_step
         return delivery, self._begin(channel, as_int(self._name, step))
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program and put the frame."""
-        out, packed = self._execute(self._programs.device_step(), (), call)
-        if packed.arrays:
-            self._put(channel, packed, None)
-        return out
+        out, plan, arrays = self._execute(self._programs.device_step(), (), args, kwargs)
+        if arrays:
+            self._put(channel, plan, arrays, None)
+        return out, None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program for what ``step=`` returns for such arguments."""

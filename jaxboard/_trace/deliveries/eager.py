@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from jaxboard._errors import UsageError
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
 from jaxboard._trace import context
 from jaxboard._trace.advice import warn_waits
-from jaxboard._trace.deliveries.delivery import Delivery, as_int
+from jaxboard._trace.deliveries.delivery import Delivery, Executed, as_int
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
 
@@ -57,11 +56,11 @@ class Eager(Delivery):
             self._arrived = arrived
         return self, begun
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the function."""
         token = _is_running.set(True)
         try:
-            return self.run(call.args, call.kwargs)
+            return self.run(args, kwargs), None, (), 0.0
         finally:
             _is_running.reset(token)
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
 from jaxboard._trace import context
-from jaxboard._trace.deliveries.delivery import Delivery
+from jaxboard._trace.deliveries.delivery import Delivery, Executed
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
 
@@ -28,15 +27,15 @@ class _Silent:
         self._fn = fn
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with context.override(silent=True):
+        with context.silenced():
             return self._fn(*args, **kwargs)
 
     def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
-        with context.override(silent=True):
+        with context.silenced():
             return self._fn.trace(*args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
-        with context.override(silent=True):
+        with context.silenced():
             return self._fn.lower(*args, **kwargs)
 
 
@@ -70,15 +69,13 @@ class ExactResults(Delivery):
             return self, step
         return ExactResults(self._fn, self._name, self._options, reports), step
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program of the reports, then the user's without reports."""
-        self._reports.call(channel, step, call)
-        results = self._results(call.program)
+        _, program, _, _ = self._reports.call(channel, step, args, kwargs)
+        results = self._results(program)
         began = time.perf_counter()
-        out = results(*call.args, **call.kwargs)
-        call.program, call.leading = results, ()
-        call.dispatch_seconds = time.perf_counter() - began
-        return out
+        out = results(*args, **kwargs)
+        return out, results, (), time.perf_counter() - began
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile all programs."""

@@ -2,92 +2,107 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from jaxboard._frame import Packed, Plan
-from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
-from jaxboard._trace.deliveries.delivery import Delivery, put_on_device
+from jaxboard._frame import Plan
+from jaxboard._host.channel import Channel, Window
+from jaxboard._trace.cadences import Cadences
+from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
 from jaxboard._trace.failures import OtherProgram, check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._trace.windows import MissingAccumulators, accumulator_sharding, empty_accumulators
-from jaxboard._types import PyTree
+from jaxboard._trace.windows import (
+    NO_WINDOWS,
+    Carried,
+    MissingAccumulators,
+    accumulator_sharding,
+    empty_accumulators,
+)
+from jaxboard._types import Array, PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
     from jaxboard._trace.programs import Args, Kwargs, Programs
 
 _ALL_DUE = frozenset[int]()
-_EMPTY_FRAME = Packed(Plan(()), {})
+
+
+class _Windows(NamedTuple):
+    """The windows of a function, as far as it was traced. It is replaced, never changed.
+
+    Attributes:
+        plan: the plan of the accumulators.
+        empty: accumulators without values.
+        program: (cadences that are not due, number of positional arguments) -> the program with this plan.
+    """
+
+    plan: Plan
+    empty: Carried
+    program: Callable[[frozenset[int], int], jax.stages.Wrapped]
 
 
 class HiddenOutput(Delivery):
-    """The frame is a hidden output of the program, and the host knows the step and what is due.
-
-    Attributes:
-        empty: accumulators without values; None until the function is found to report windows.
-    """
+    """The frame is a hidden output of the program, and the host knows the step and what is due."""
 
     def __init__(
         self, name: str, options: InstrumentOptions, programs: Programs, jit_options: dict[str, Any]
     ):
         super().__init__(name, options)
-        self.empty: Packed | None = None
         self._programs = programs
+        self._plain = functools.cache(programs.plain)  # looked up at each call
+        self._windows: _Windows | None = None
         self._jit_shardings = jax.tree.leaves(
             [jit_options.get(name) for name in ("in_shardings", "out_shardings")]
         )
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program for ``step``; keep the new accumulators and put the frame."""
-        args, kwargs = call.args, call.kwargs
-        program, leading = None, ()
+        program, leading, window = None, (), None
         while True:
-            cadences = self._programs.cadences
-            not_due = frozenset([n for n in cadences if step % n]) if cadences else _ALL_DUE
-            # Removed while the program runs: a concurrent call on another thread starts with empty ones.
-            accumulators, last_step = channel.windows.pop(self, (self.empty, step))
-            if last_step not in (step, step - 1) and _skips_due(cadences, last_step, step):
-                channel.put_window(accumulators, last_step)
-                accumulators, last_step = self.empty, step
+            cadences, windows = self._programs.cadences, self._windows
+            not_due = cadences.not_due(step)
+            if windows is not None:
+                window = self._take(channel, step, windows, cadences)
             try:
-                program, leading = self._program(not_due, step, accumulators, len(args))
+                program, leading = self._program(not_due, step, windows, window, len(args))
                 began = time.perf_counter()
-                out, packed, *windows = program(*leading, *args, **kwargs)
+                out, frame, kept = program(*leading, *args, **kwargs)
                 seconds = time.perf_counter() - began
             except MissingAccumulators as missing:
                 self._add_accumulators(missing, args, kwargs)
-                channel.put_window(accumulators, last_step)
+                channel.put_window(window)
                 continue
             except OtherProgram:
-                channel.put_window(accumulators, last_step)
+                channel.put_window(window)
                 continue
             except BaseException as error:
-                channel.put_window(accumulators, last_step)
-                if isinstance(error, ValueError) and self._move(accumulators, args, kwargs):
+                channel.put_window(window)
+                if isinstance(error, ValueError) and self._move(windows, window, args, kwargs):
                     continue
-                check_program(error, program, leading, call)
+                check_program(error, program, leading, args, kwargs)
                 raise
-            call.program, call.leading, call.dispatch_seconds = program, leading, seconds
-            if windows and windows[0] is not None:
-                kept = windows[0], step
-                if channel.windows.setdefault(self, kept) is not kept:
-                    channel.put_window(*kept)  # a concurrent call was faster
-            packed = self._frame(packed, not_due)
-            if packed.arrays:
-                self._put(channel, packed, step)
-            return out
+            if kept and windows is not None:
+                new = windows.plan, kept, step
+                if channel.windows.setdefault(self, new) is not new:
+                    channel.put_window(new)  # a concurrent call was faster
+            if frame is not None:
+                plan, arrays = frame
+                self._put(channel, plan, arrays, step)
+            return out, program, leading, seconds
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the programs for steps on which something is due, and on which nothing is."""
         not_due = _ALL_DUE
         compiled = set[frozenset[int]]()
         while True:
+            windows = self._windows
+            window = None if windows is None else (windows.plan, windows.empty, 0)
             try:
-                program, leading = self._program(not_due, 0, self.empty, len(args))
+                program, leading = self._program(not_due, 0, windows, window, len(args))
                 lowered = program.lower(*leading, *args, **kwargs)
             except MissingAccumulators as missing:
                 self._add_accumulators(missing, args, kwargs)
@@ -98,34 +113,62 @@ class HiddenOutput(Delivery):
             lowered.compile()
             compiled.add(not_due)
             # All cadences are known only after the first trace.
-            not_due = self._programs.cadences
+            not_due = self._programs.cadences.all
             if not_due in compiled or self._programs.is_gated(not_due):
                 return
 
+    def _take(self, channel: Channel, step: int, windows: _Windows, cadences: Cadences) -> Window:
+        """Return the accumulators for a call: those of the last call, if their windows go on, or empty ones."""
+        # Removed while the program runs: a concurrent call on another thread starts with empty ones.
+        window = channel.windows.pop(self, None)
+        if window is not None:
+            plan, _, last_step = window
+            is_next = last_step in (step - 1, step) or not cadences.skip_due(last_step, step)
+            if is_next and plan is windows.plan:
+                return window
+            channel.put_window(window)
+        return windows.plan, windows.empty, step
+
     def _program(
-        self, not_due: frozenset[int], step: int, accumulators: Packed | None, num_args: int
+        self,
+        not_due: frozenset[int],
+        step: int,
+        windows: _Windows | None,
+        window: Window | None,
+        num_args: int,
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program for a call, and the arguments that it takes before those of the call."""
-        if self._programs.is_gated(not_due):
-            return self._programs.gated(num_args), ((put_on_device(step), accumulators),)
-        if accumulators is None:
-            return self._programs.plain(not_due), ()
-        return self._programs.windowed(not_due, num_args), (accumulators,)
+        # If nothing is due, as nearly always, it is not asked.
+        if not_due is not self._programs.cadences.all and self._programs.is_gated(not_due):
+            return self._gated(step, window, num_args)
+        if windows is None or window is None:
+            return self._plain(not_due), ()
+        return windows.program(not_due, num_args), (window[1],)
 
-    def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
-        """Return the frame to put."""
-        return packed
+    def _gated(
+        self, step: int, window: Window | None, num_args: int
+    ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
+        """Return the program that computes what is due, and the step and the accumulators."""
+        plan, carried, _ = window or (NO_WINDOWS, (), step)
+        return self._programs.gated(plan, num_args), ((put_on_device(step), carried),)
 
-    def _move(self, accumulators: Packed | None, args: Args, kwargs: Kwargs) -> bool:
+    def _bind(self, plan: Plan) -> Callable[[frozenset[int], int], jax.stages.Wrapped]:
+        """Return the function that returns the programs with these windows."""
+        return functools.cache(functools.partial(self._programs.windowed, plan))
+
+    def _move(
+        self, windows: _Windows | None, window: Window | None, args: Args, kwargs: Kwargs
+    ) -> bool:
         """Move the accumulators to the devices of the arguments; return whether they were on others."""
         sharding = self._sharding(args, kwargs)
-        if accumulators is None or sharding in (None, _sharding_of(accumulators)):
+        if windows is None or window is None or sharding in (None, window[1][0].sharding):
             return False
-        self.empty = jax.device_put(self.empty, sharding)
+        self._windows = windows._replace(empty=jax.device_put(windows.empty, sharding))
         return True
 
     def _add_accumulators(self, missing: MissingAccumulators, args: Args, kwargs: Kwargs) -> None:
-        self.empty = empty_accumulators(missing.templates, self._sharding(args, kwargs))
+        plan, empty = empty_accumulators(missing.templates, self._sharding(args, kwargs))
+        self._windows = _Windows(plan, empty, self._bind(plan))
 
     def _sharding(self, args: Args, kwargs: Kwargs) -> jax.sharding.Sharding | None:
         """Return the sharding that accumulators need for a call with such arguments."""
@@ -138,21 +181,27 @@ class HiddenOutput(Delivery):
 class GatedOutput(HiddenOutput):
     """The hidden output of a single program, which computes what is due: ``gate="cond"``."""
 
-    def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
-        """Return the frame, or an empty one if no report in it is due."""
-        nothing_due = len(not_due) == len(self._programs.cadences)
-        return _EMPTY_FRAME if nothing_due and _is_sampled(packed.plan) else packed
+    def _program(
+        self,
+        not_due: frozenset[int],
+        step: int,
+        windows: _Windows | None,
+        window: Window | None,
+        num_args: int,
+    ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
+        """Return the program, and the step and the accumulators."""
+        return self._gated(step, window, num_args)
 
-
-def _skips_due(cadences: frozenset[int], last_step: int, step: int) -> bool:
-    """Return whether a window that holds ``last_step`` ends before ``step`` and was never due."""
-    return any(last_step % n and -(-last_step // n) != -(-step // n) for n in cadences)
+    def _put(
+        self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
+    ) -> None:
+        """Put a frame, unless no report in it is due."""
+        cadences = self._programs.cadences
+        nothing_due = step is not None and cadences.not_due(step) == cadences.all
+        if not (nothing_due and _is_sampled(plan)):
+            super()._put(channel, plan, arrays, step)
 
 
 def _is_sampled(plan: Plan) -> bool:
     """Return whether every report of a frame is left out on a step on which no cadence is due."""
     return all(entry.spec.every > 1 and entry.step is None for entry in plan.entries)
-
-
-def _sharding_of(packed: Packed) -> jax.sharding.Sharding:
-    return next(iter(packed.arrays.values())).sharding

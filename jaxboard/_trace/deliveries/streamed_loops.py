@@ -10,12 +10,10 @@ import numpy as np
 from jaxboard import _compat
 from jaxboard._host import progress
 from jaxboard._host.channel import Channel
-from jaxboard._host.observers import Call
 from jaxboard._trace.advice import warn_no_loop
 from jaxboard._trace.arrival import Caller
-from jaxboard._trace.deliveries.delivery import Delivery, put_on_device
+from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
@@ -36,26 +34,26 @@ class StreamedLoops(Delivery):
         """Return the delivery and the step of the first iteration, without taking it."""
         return self, channel.step
 
-    def call(self, channel: Channel, step: int, call: Call) -> PyTree:
+    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program, and advance the run to the step of the last iteration."""
         if self._progress:
             progress.close(self._name)
         caller = self._programs.callers.begin(channel)
-        program = self._program(len(call.args), caller)
-        out, packed = self._execute(program, (put_on_device(step),), call)
-        steps_taken, last_step = packed.plan.steps_taken, packed.plan.step
+        program = self._program(len(args), caller)
+        out, plan, arrays = self._execute(program, (put_on_device(step),), args, kwargs)
+        steps_taken, last_step = plan.steps_taken, plan.step
         if steps_taken is not None:
             channel.advance_to(step + max(steps_taken, 1) - 1)
         elif last_step is not None:
             # A while_loop: the next call needs its first step, so this one waits for the device.
             with jax.transfer_guard_device_to_host("allow"):
-                arrays = {name: np.asarray(array) for name, array in packed.arrays.items()}
-            channel.advance_to(int(last_step.read(arrays)))
+                on_host = {name: np.asarray(array) for name, array in arrays.items()}
+            channel.advance_to(int(last_step.read(on_host)))
         if steps_taken == 0:
             warn_no_loop(self._name)
-        if packed.plan.entries:
-            self._put(channel, packed, None if last_step else step)
-        return out
+        if plan.entries:
+            self._put(channel, plan, arrays, None if last_step else step)
+        return out, None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
