@@ -3,6 +3,7 @@
 Each measurement is a process of its own, so that no cache is warm. The variants take turns, so that other load on the
 machine affects all of them. The clock runs during the calls only: imports, parameters and the opening of the run are
 not counted. The tables show medians over the rounds, and the medians of the ratios to the bare step of the same round.
+With --cpu, the seconds are those of all processors together, which other load affects less.
 
     python benchmarks/compile_time.py --rounds 5
 """
@@ -149,7 +150,7 @@ MODELS = {
 """Each model with its variants, the first without reports, and the steps that are measured."""
 
 
-def seconds_of_steps(model: str, variant: str) -> list[float]:
+def seconds_of_steps(model: str, variant: str, clock: Callable[[], float]) -> list[float]:
     """Return the seconds of the measured steps, in this process. Steps between them are skipped."""
     make, _, steps = MODELS[model]
     step, state = make(variant)
@@ -163,28 +164,28 @@ def seconds_of_steps(model: str, variant: str) -> list[float]:
         run.flush()  # after the import of TensorFlow
         for number in steps:
             run.step = number
-            began = time.perf_counter()
+            began = clock()
             results = step(*state)
             jax.block_until_ready(jax.tree.leaves(state if results is None else results))
-            seconds.append(time.perf_counter() - began)
+            seconds.append(clock() - began)
             state = state if results is None else results
     return seconds
 
 
-def measure(model: str, variant: str) -> list[float]:
+def measure(model: str, variant: str, *, cpu: bool) -> list[float]:
     """Return the seconds of the measured steps, in a new process."""
-    command = [sys.executable, __file__, "--measure", model, variant]
+    command = [sys.executable, __file__, "--measure", model, variant, *(["--cpu"] if cpu else [])]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [float(word) for word in out.split()]
 
 
-def table(model: str, rounds: int) -> str:
+def table(model: str, rounds: int, *, cpu: bool) -> str:
     """Measure a model and return the table of its variants."""
     _, variants, steps = MODELS[model]
     measured: dict[str, list[list[float]]] = {variant: [] for variant in variants}
     for n in range(rounds):
         for variant in sorted(variants, reverse=bool(n % 2)):
-            measured[variant].append(measure(model, variant))
+            measured[variant].append(measure(model, variant, cpu=cpu))
     header = [f"step {n}, s" for n in steps]
     lines = [
         f"| {model} | {' | '.join(header)} | first to bare | all to bare |",
@@ -205,16 +206,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--measure", nargs=2, metavar=("MODEL", "VARIANT"), help=argparse.SUPPRESS)
+    parser.add_argument("--cpu", action="store_true", help="count the seconds of all processors")
     options = parser.parse_args()
     if options.measure:
-        print(*seconds_of_steps(*options.measure))
+        clock = time.process_time if options.cpu else time.perf_counter
+        print(*seconds_of_steps(*options.measure, clock))
         return
     print(
         f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
         f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds"
     )
     for model in options.models:
-        print(f"\n{table(model, options.rounds)}", flush=True)
+        print(f"\n{table(model, options.rounds, cpu=options.cpu)}", flush=True)
 
 
 if __name__ == "__main__":
