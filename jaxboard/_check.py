@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from typing import SupportsIndex, cast
 
@@ -9,7 +10,7 @@ from jaxboard._errors import UsageError
 
 
 def as_positive_int(value: object) -> int | None:
-    """Return ``value`` as an int of at least 1, or None if it is something else.
+    """Return ``value`` as an int of at least 1 and at most 63 bits, or None if it is something else.
 
     A bool is not an integer; NumPy's integers are.
     """
@@ -17,7 +18,7 @@ def as_positive_int(value: object) -> int | None:
         number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:
         return None
-    return number if number > 0 else None
+    return number if number > 0 and fits_64_bits(number) else None
 
 
 def fits_64_bits(number: int) -> bool:
@@ -48,16 +49,16 @@ def positive_int(
 
 
 def positive_number(call: str, name: str, value: float) -> float:
-    """Return ``value``, a number above 0.
+    """Return ``value``, a number above 0, as a float.
 
     Args:
         call: what was called, for the message: ``"Run"``.
         name: the argument.
-        value: what was passed. A bool is not a number.
+        value: what was passed. A bool is not a number; NumPy's numbers are.
 
     Raises:
         UsageError: ``value`` is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value > 0:
         raise UsageError(f"{call}({name}={value!r}): expected a number above 0.")
-    return value
+    return float(value)

@@ -12,7 +12,7 @@ import dataclasses
 import enum
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -105,6 +105,16 @@ class Slot:
         size = math.prod(self.shape)
         part = vector[..., self.offset : self.offset + size]
         return part.reshape((*vector.shape[:-1], *self.shape))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WideSlot(Slot):
+    """The position of an integer of 64 bits: two words of 32 bits, the upper one first."""
+
+    def read(self, packed: Mapping[str, Any]) -> np.ndarray:
+        """Return the integer from NumPy arrays, int64. Leading axes of ``packed`` become axes of the result."""
+        words = Slot.read(self, packed)
+        return (words[..., 0].astype(np.int64) << 32) | words[..., 1].view(np.uint32)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -353,3 +363,32 @@ class Observation:
     def nbytes(self) -> int:
         """The size of the accumulator in bytes."""
         return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(self.state))
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Number:
+    """A number reported from plain Python: one value of a point that may receive more.
+
+    It has no accumulator. The flusher starts those of many numbers in one operation.
+
+    Attributes:
+        spec: the report.
+        value: a NumPy scalar, or an array of rank 0 on a device, which may not be computed yet.
+        weight: its weight, of rank 0 and on the host; None for a weight of 1.
+        step: see :class:`Observation`.
+        wall_time: see :class:`Observation`.
+        explicit_step: see :class:`Observation`.
+        nbytes: the largest size of the value in bytes.
+    """
+
+    spec: ReportSpec
+    value: jax.Array | np.generic
+    weight: np.ndarray | None
+    step: int
+    wall_time: float
+    explicit_step: bool
+    nbytes: ClassVar[int] = 8
+
+    def wait(self) -> None:
+        """Wait for the device, and raise what the computation raised."""
+        jax.block_until_ready(self.value)

@@ -34,12 +34,13 @@ def describe(fault: BaseException) -> str:
 def warn(text: str) -> None:
     """Issue a :class:`JaxboardWarning` at the user's line: the innermost one outside of jaxboard and JAX."""
     frame, level = sys._getframe(1), 2  # noqa: SLF001 (the documented way)
-    while frame.f_back is not None and _is_internal(frame.f_code.co_filename):
+    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, JaxboardWarning, stacklevel=level)
 
 
-def _is_internal(filename: str) -> bool:
+def is_internal(filename: str) -> bool:
+    """Return whether a file belongs to jaxboard, or to a library whose functions call jaxboard."""
     if filename.startswith(_PACKAGE):
         return True
     return any(f"{os.sep}site-packages{os.sep}{name}{os.sep}" in filename for name in _LIBRARIES)

@@ -25,7 +25,7 @@ class Kind(enum.Enum):
     Attributes:
         SCALAR: the value is a NumPy scalar.
         HISTOGRAM: the value is a :class:`Histogram`.
-        IMAGE: the value is uint8[N, H, W, C] with 1, 3 or 4 channels, or an :class:`EncodedImage`.
+        IMAGE: the value is uint8[N, H, W, C] with 1, 3 or 4 channels, an :class:`EncodedImage`, or a tuple of those.
         TEXT: the value is a str (Markdown), or a list of rows of str (a table, header first).
         HPARAMS: the value is a dict of hyperparameters.
 
@@ -144,7 +144,10 @@ class Record:
     @property
     def nbytes(self) -> int:
         """The size of the value in bytes. Tables and mappings count as 0: they are small."""
-        return len(self.value) if isinstance(self.value, str) else getattr(self.value, "nbytes", 0)
+        if isinstance(self.value, str):
+            return len(self.value)
+        parts: tuple[Any, ...] = self.value if isinstance(self.value, tuple) else (self.value,)
+        return sum(getattr(part, "nbytes", 0) for part in parts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,8 @@ def capture(*, step: int = 0) -> Iterator[list[Record]]:
 
     Raises:
         UsageError: ``step`` is not an integer of at least 0.
-        RunError: at the end of the block, if a report was lost because its computation failed.
+        RunError: at the end of the block, if a report was lost because its computation failed. The message has the
+            fault, which is also ``__cause__``.
 
     Example:
         >>> import jaxboard as jb

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import math
 import operator
 import os
 import reprlib
 import sys
 from collections.abc import Iterable
+from types import CodeType
 from typing import SupportsIndex, cast
 
 import jax
@@ -16,19 +19,34 @@ import jax.numpy as jnp
 from jaxboard import _compat
 from jaxboard._check import as_positive_int, fits_64_bits
 from jaxboard._errors import ReportError
+from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
-from jaxboard._trace import context
+from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def call_site() -> str:
-    """Return the user's file and line: the innermost frame outside of jaxboard."""
+    """Return the user's file and line: the innermost frame outside of jaxboard and JAX."""
     frame = sys._getframe(1)  # noqa: SLF001 (the documented way)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def result_is_discarded() -> bool:
+    """Return whether a verb is called in a statement of its own, so that its result is not used."""
+    frame = sys._getframe(1)  # noqa: SLF001 (the documented way)
+    # The caller of the verb itself: a function of JAX that calls it may use the result.
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("jaxboard."):
+        frame = frame.f_back
+    return _discards(frame.f_code, frame.f_lasti)
+
+
+@functools.lru_cache
+def _discards(code: CodeType, offset: int) -> bool:
+    """Return whether the instruction after the one at an offset discards its result."""
+    following = (each.opname for each in dis.get_instructions(code) if each.offset > offset)
+    return next(following, None) == "POP_TOP"
 
 
 def report_error(tag: object, problem: str) -> ReportError:
@@ -87,16 +105,18 @@ def check_range(tag: str, limits: object) -> tuple[float, float] | None:
 
 def check_reduce(tag: str, reduce: str) -> None:
     """Raise unless ``reduce`` is the name of a reduction."""
-    if reduce not in (*REDUCTIONS, "stack"):
+    if reduce not in REDUCTIONS and reduce != "stack":
         names = ", ".join(map(repr, sorted((*REDUCTIONS, "stack"))))
         raise report_error(tag, f"expected reduce= to be one of {names}, got {reduce!r}.")
 
 
-def initial_lanes(tag: str, runs: Runs) -> int | None:
+def initial_lanes(tag: str, runs: Runs, surroundings: TraceContext) -> int | None:
     """Return :attr:`ReportSpec.lanes` of a new report: 0 if lanes become seed runs, None if they merge."""
-    if runs is not None and runs is not False and runs != "vmap":
+    if runs is None:
+        return 0 if surroundings.runs else None
+    if runs is not False and runs != "vmap":
         raise report_error(tag, f"expected runs= to be 'vmap', False or None, got {runs!r}.")
-    return 0 if runs or (runs is None and context.current().runs) else None
+    return 0 if runs else None
 
 
 def describe_object(value: object) -> str:
@@ -111,7 +131,7 @@ def describe_array(value: Array) -> str:
 
 def as_step(tag: object, step: object) -> int | jax.Array:
     """Return ``step`` as an int of 64 bits, or as an integer array of rank 0 on a device."""
-    if isinstance(step, jax.Array):
+    if type(step) is not int and isinstance(step, jax.Array):
         if step.ndim == 0 and jnp.issubdtype(step.dtype, jnp.integer):
             return step
     elif not isinstance(step, bool):

@@ -13,25 +13,33 @@ import numpy as np
 from jaxboard._emit.arguments import describe_array, describe_object, report_error
 from jaxboard._types import Array, Reportable
 
-_PLAIN = (bool, int, float, np.generic)
+_PLAIN = (float, int, np.generic)
 """Types that NumPy converts directly."""
+
+_COMMON = frozenset(
+    map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "?"))
+)
+"""Dtypes that need no closer look."""
 
 
 def as_array(tag: str, value: Reportable) -> Array:
     """Return ``value`` as a JAX or NumPy array of real numbers or bools."""
-    array = value if isinstance(value, jax.Array) else _converted(tag, value)
-    if isinstance(array, np.ndarray) and array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
-        if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-            return array.astype(np.float64)
-        return array
-    return _checked(tag, value, array)
+    if isinstance(value, _PLAIN):
+        array = np.array(value)
+    else:
+        array = value if isinstance(value, jax.Array) else _converted(tag, value)
+    return array if array.dtype in _COMMON else _checked(tag, value, array)
 
 
 def _checked(tag: str, value: object, array: Array) -> Array:
     """Return an array of an unusual dtype as one of real numbers, or raise."""
     dtype = array.dtype
-    if isinstance(array, np.ndarray) and dtype.kind == "O":
-        return _as_floats(tag, value, array)
+    if isinstance(array, np.ndarray):
+        if dtype.kind == "O":
+            return _as_floats(tag, value, array)
+        if dtype == np.uint64:
+            fits = not array.size or array.max() <= np.iinfo(np.int64).max
+            return array if fits else array.astype(np.float64)
     is_number = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
     # NumPy counts timedelta64 among the integers.
     is_duration = is_number and dtype.kind == "m"
@@ -45,9 +53,9 @@ def _checked(tag: str, value: object, array: Array) -> Array:
 
 
 def _converted(tag: str, value: object) -> Array:
-    """Return an object that is not a JAX array as an array of any dtype, a copy of its data."""
-    if isinstance(value, _PLAIN):
-        return np.array(value)
+    """Return an object that is neither a number nor a JAX array as an array of any dtype, a copy of its data."""
+    if isinstance(value, jax.Ref):
+        return value[...]  # NumPy takes it for a sequence without an end
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise report_error(
             tag, "expected numbers, got masked elements. Report the others only (x.compressed())."
@@ -97,7 +105,7 @@ def _as_floats(tag: str, value: object, array: np.ndarray) -> np.ndarray:
 def widened(array: Array) -> Array:
     """Return numbers of 8 bits or less that JAX cannot reduce as a dtype that it can."""
     dtype = array.dtype
-    if dtype.itemsize > 1 or dtype in (np.bool_, np.int8, np.uint8):
+    if dtype in _COMMON or dtype.itemsize > 1:
         return array
     if jnp.issubdtype(dtype, jnp.floating):
         return array.astype(np.float32)
@@ -150,11 +158,17 @@ def _advice_on_axes(shape: tuple[int, ...]) -> str:
             "Put the channels last with x.transpose(1, 2, 0); of a batch of gray images, add the channel "
             "axis with x[..., None]."
         )
-    return "Add the channel axis with x[..., None]."
+    if len(shape) in (2, 3) and 0 not in shape:
+        return "Add the channel axis with x[..., None]."
+    if len(shape) == 4 and 0 not in shape:
+        return "Choose the channels to show, such as the first with x[..., :1]."
+    return "jaxboard.histogram reports other arrays."
 
 
 def as_weight(tag: str, weight: Reportable | None, where: Reportable | None) -> Array | None:
     """Return the weight of a value as an array of rank 0: numbers, bools, or None for a weight of 1."""
+    if weight is None and where is None:
+        return None
     mask = None if where is None else as_array(tag, where)
     if mask is not None and (mask.ndim or mask.dtype != np.bool_):
         raise report_error(tag, f"expected where= to be a bool scalar, got {describe_array(mask)}.")

@@ -24,6 +24,9 @@ class HasFigure(Protocol):
 
 
 FigureLike: TypeAlias = "Figure | HasFigure"
+"""A matplotlib figure, or an object that has one."""
+
+Figures: TypeAlias = "FigureLike | list[FigureLike] | tuple[FigureLike, ...]"
 """The values that :func:`figure` accepts."""
 
 
@@ -77,6 +80,12 @@ def _table(tag: str, value: object) -> list[list[str]]:
                 f"{expected}, got a {type(value).__name__} of strings. Join them, as in "
                 "'\\n\\n'.join(lines), or make each one a row, as in [[line] for line in lines].",
             )
+        if any(isinstance(row, Mapping) for row in rows):
+            raise arguments.report_error(
+                tag,
+                f"{expected}, got rows that are dicts. Make lists of them: "
+                "[list(rows[0]), *(list(row.values()) for row in rows)].",
+            )
         return [[_escaped(str(cell)) for cell in row] for row in rows]
     except TypeError as error:
         got = arguments.describe_object(value)
@@ -90,24 +99,24 @@ def _escaped(text: str) -> str:
 
 def figure(
     tag: str,
-    value: FigureLike | Callable[[], FigureLike],
+    value: Figures | Callable[[], Figures],
     *,
     step: int | None = None,
     every: int | None = None,
     close: bool = True,
 ) -> None:
-    """Report a matplotlib figure as an image. Only for plain Python.
+    """Report a matplotlib figure as an image, or several figures as the images of one card. Only for plain Python.
 
     Args:
         tag: the name.
-        value: the figure, or an object with a ``figure`` (axes, a grid of seaborn), or a function that returns
-            one of them. The function is called only if the report is due.
+        value: the figure, or an object with a ``figure`` (axes, a grid of seaborn), or a list or tuple of them, or a
+            function that returns any of these. The function is called only if the report is due.
         step: the step of the figure, instead of the last step taken.
         every: report only at steps that are multiples of this.
-        close: close the figure afterwards, also if the report is not due. Otherwise pyplot keeps it open.
+        close: close the figures afterwards, also if the report is not due. Otherwise pyplot keeps them open.
 
     Raises:
-        ReportError: JAX is tracing, ``value`` is not a figure, or an argument is invalid.
+        ReportError: JAX is tracing, ``value`` is or contains no figure, or an argument is invalid.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -119,19 +128,29 @@ def figure(
         (200, 100)
     """
     arguments.check_tag(tag)
-    fig = None if callable(value) else _figure_of(tag, value)
+    figures = [] if callable(value) else _figures_of(tag, value)
 
-    def render() -> EncodedImage:
-        nonlocal fig
-        if fig is None:
-            fig = _figure_of(tag, cast("Callable[[], FigureLike]", value)())
-        return _encoded(fig)
+    def render() -> EncodedImage | tuple[EncodedImage, ...]:
+        figures[:] = figures or _figures_of(tag, cast("Callable[[], Figures]", value)())
+        images = list(map(_encoded, figures))
+        return images[0] if len(images) == 1 else tuple(images)
 
-    report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
-    if close and fig is not None and "matplotlib.pyplot" in sys.modules:
-        from matplotlib import pyplot as plt
+    try:
+        report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
+    finally:
+        if close and figures and "matplotlib.pyplot" in sys.modules:
+            from matplotlib import pyplot as plt
 
-        plt.close(fig)
+            for fig in figures:
+                plt.close(fig)
+
+
+def _figures_of(tag: str, value: object) -> list[Figure]:
+    """Return a figure, or each figure of a list or tuple once: several axes may be parts of one."""
+    if isinstance(value, list | tuple) and value:
+        members = cast("Sequence[object]", value)
+        return list(dict.fromkeys(_figure_of(tag, each) for each in members))
+    return [_figure_of(tag, value)]
 
 
 def _figure_of(tag: str, value: object) -> Figure:
@@ -146,12 +165,6 @@ def _figure_of(tag: str, value: object) -> Figure:
     for candidate in (value, inner, outer, getattr(value, "fig", None)):
         if hasattr(candidate, "savefig") and hasattr(candidate, "dpi"):
             return cast("Figure", candidate)
-    if isinstance(value, list | tuple) and value:
-        raise arguments.report_error(
-            tag,
-            f"expected a matplotlib figure, got a {type(value).__name__}. Report each figure under a "
-            f"tag of its own, as in '{tag}/0'.",
-        )
     got = arguments.describe_object(value)
     raise arguments.report_error(tag, f"expected a matplotlib figure, got {got}.")
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _compat
-from jaxboard._emit import arguments, conversion
-from jaxboard._frame import Composite, Observation, ReportSpec
-from jaxboard._host.channel import Channel, active, named_target
+from jaxboard._emit import arguments, conversion, device_numbers
+from jaxboard._frame import Composite, Number, Observation, ReportSpec
+from jaxboard._host.active_channel import active, named_target
+from jaxboard._host.channel import Channel
 from jaxboard._host.clipping import CLIPPED
 from jaxboard._log import warn
 from jaxboard._reduce import reducer
@@ -59,14 +61,14 @@ def report_array(
     """
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
-    lanes = arguments.initial_lanes(tag, runs)
     surroundings = context.current()
+    lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
     if surroundings.silent:
         return
     array = check(tag, value)
     full_tag = surroundings.scope + tag
-    spec = ReportSpec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
+    spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
     array = conversion.widened(array)
     own_step = None if step is None else arguments.as_step(tag, step)
     count = conversion.as_weight(tag, weight, where)
@@ -80,6 +82,12 @@ def report_array(
     spec = dataclasses.replace(spec, target=named_target() or surroundings.target)
     operands = (array, count, own_step)
     report(spec, *(x if x is None else jnp.asarray(_fit_64_bits(x)) for x in operands))
+
+
+@functools.lru_cache(maxsize=4096)
+def _spec(*fields: Any) -> ReportSpec:
+    # Making and hashing one takes microseconds, and the reports of a loop have few different ones.
+    return ReportSpec(*fields)
 
 
 def _max_step() -> int:
@@ -96,6 +104,17 @@ def _report_to_run(
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
         return
     if not spec.windowed and not is_due(channel, step, spec.every):
+        return
+    on_host = isinstance(array, np.ndarray)
+    if (
+        spec.kind is Kind.SCALAR
+        and not isinstance(count, jax.Array)
+        and not isinstance(step, jax.Array)
+        and (on_host or array.is_fully_replicated)
+    ):
+        at = channel.current if step is None else step
+        number = cast("np.generic", array[()]) if on_host else device_numbers.kept(array)
+        channel.put(Number(spec, number, count, at, time.time(), step is not None))
         return
     if isinstance(array, jax.Array) and isinstance(step, int) and step > _max_step():
         with jax.transfer_guard_device_to_host("allow"):
@@ -124,7 +143,7 @@ def report_record(
     verb: str,
     kind: Kind,
     tag: str,
-    make_value: Callable[[], str | list[list[str]] | EncodedImage],
+    make_value: Callable[[], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...]],
     *,
     step: int | None,
     every: int | None,
@@ -163,7 +182,7 @@ def report_record(
 
 def is_due(channel: Channel, step: Step | None, every: int) -> bool:
     """Return whether a report is due. A step on a device counts as due: reading it would block."""
-    if isinstance(step, jax.Array):
+    if every == 1 or isinstance(step, jax.Array):
         return True
     return (channel.current if step is None else int(step)) % every == 0
 

@@ -6,6 +6,7 @@ from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
 from jaxboard._emit.trees import tagged_leaves
 from jaxboard._frame import Composite
+from jaxboard._reduce import StackOptions
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Kind
 
@@ -41,7 +42,8 @@ def scalar(
         reduce: how the values of one point become one number. A point has several values if it covers
             several steps, lanes of a ``vmap``, iterations of a loop, or repeated reports. One of
             ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``, ``"std"``, ``"count"`` and ``"stack"``.
-            ``"stack"`` keeps lanes, iterations and devices separate, as ``tag/0``, ``tag/1`` and so on;
+            ``"stack"`` keeps devices, iterations of a scan and lanes separate, as ``tag/device_00``,
+            ``tag/iteration_03`` or ``tag/device_00/lane_01``;
             trips of a while loop, repeated reports, and iterations outside of an instrumented function are
             averaged.
         weight: a number of at least 0, traced or not: the weight of the value in a mean, a sum or a
@@ -84,6 +86,7 @@ def scalar(
         weight=weight,
         where=where,
         runs=runs,
+        options=StackOptions() if reduce == "stack" else None,
     )
 
 

@@ -6,11 +6,14 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxboard._emit import arguments
 from jaxboard._emit.trees import named_leaves
 from jaxboard._frame import Composite, ReportSpec
-from jaxboard._host.channel import named_target
+from jaxboard._host.active_channel import named_target
+from jaxboard._log import warn_once
+from jaxboard._reduce import StackOptions
 from jaxboard._trace import context
 from jaxboard._trace.tap_primitives import tap as tap_array
 from jaxboard._types import Runs
@@ -25,8 +28,9 @@ def tap(
     """Return ``x`` unchanged, and report the norm of the gradient that flows back through it.
 
     The norm is the square root of the sum of squares, for each leaf separately and for each lane of a
-    ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches ``x``. In
-    a gradient of a gradient, only the inner gradient is reported.
+    ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches the result. In
+    a gradient of a gradient, only the inner gradient is reported. A call whose result is discarded is a warning; jaxboard
+    does not see whether a variable is used.
 
     Args:
         tag: the name; for a pytree, the first part of the names of its leaves.
@@ -52,17 +56,39 @@ def tap(
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
-    lanes = arguments.initial_lanes(tag, runs)
+    if arguments.result_is_discarded():
+        _warn_of_no_effect(tag)
     surroundings = context.current()
+    lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
-    kind = Composite.STACK if reduce == "stack" else Kind.SCALAR
+    is_stack = reduce == "stack"
+    kind = Composite.STACK if is_stack else Kind.SCALAR
+    options = StackOptions() if is_stack else None
     target = named_target() or surroundings.target
     leaves, structure = jax.tree.flatten(x)
     named = named_leaves(tag, x)
     tapped = []
     for (name, _), leaf in zip(named, leaves, strict=True):
         leaf_tag = f"{surroundings.scope}{tag}/{name}" if name else surroundings.scope + tag
-        spec = ReportSpec(kind, leaf_tag, reduce, cadence, lanes=lanes, target=target)
-        has_gradient = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-        tapped.append(tap_array(spec, leaf) if has_gradient and not surroundings.silent else leaf)
+        spec = ReportSpec(
+            kind, leaf_tag, reduce, cadence, options=options, lanes=lanes, target=target
+        )
+        is_tapped = _has_gradient(leaf) and not surroundings.silent
+        tapped.append(tap_array(spec, leaf) if is_tapped else leaf)
     return jax.tree.unflatten(structure, tapped)
+
+
+def _warn_of_no_effect(tag: str) -> None:
+    site = arguments.call_site()
+    warn_once(
+        ("unused tap", tag, site),
+        f"tap {tag!r} ({site}) reports nothing, as its result is not used: it reports the gradient of what it returns. "
+        "Go on with that: x = jaxboard.tap(tag, x).",
+    )
+
+
+def _has_gradient(leaf: object) -> bool:
+    """Return whether a leaf is an array of floats, or a float. Others, such as functions and texts, are not."""
+    if isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return isinstance(leaf, float | complex)

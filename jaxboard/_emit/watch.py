@@ -16,7 +16,7 @@ from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
 from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
-from jaxboard._host.channel import active
+from jaxboard._host.active_channel import active
 from jaxboard._reduce import LeafHistogramsOptions, NormsOptions
 from jaxboard._trace import context
 from jaxboard._types import PyTree, Reportable, Runs, Step
@@ -48,8 +48,9 @@ def watch(
 
     ``tag/norm`` is the norm of the whole tree and ``tag/norm/path/of/leaf`` the norm of a leaf, if there are
     several; other statistics are named alike. Leaves that are not floats (counters, random keys, functions)
-    are left out. Complex numbers are measured by their magnitudes. The program for steps that are not due
-    measures nothing.
+    are left out. Complex numbers are measured by their magnitudes. Leaves are measured one after the other, in one
+    pass, and the program has one copy of the code for all leaves of the same shape and dtype. The program for
+    steps that are not due measures nothing.
 
     Several measurements of one step (lanes, iterations) make one point: the root mean square of norms, the
     largest of the magnitudes, the sum of the counts.
@@ -138,6 +139,8 @@ def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
 
 def _as_floats(tag: str, leaf: object) -> jax.Array | None:
     """Return a leaf as an array of floats or complex numbers, or None if it holds something else."""
+    if isinstance(leaf, jax.Ref):
+        leaf = leaf[...]
     dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic) and hasattr(leaf, "__array__"):
         # JAX does not know the dtypes of other libraries.
@@ -153,8 +156,11 @@ def _as_floats(tag: str, leaf: object) -> jax.Array | None:
             return None
     except TypeError:  # not a dtype
         return None
-    if isinstance(leaf, np.ma.MaskedArray):
-        leaf = conversion.as_array(tag, leaf)
+    is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
+    if isinstance(leaf, np.ma.MaskedArray) or not (is_array or hasattr(leaf, "__jax_array__")):
+        leaf = conversion.as_array(
+            tag, cast("Reportable", leaf)
+        )  # which raises for abstract arrays
     return jnp.asarray(conversion.widened(jnp.asarray(leaf)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from jaxboard._frame import (
     Frame,
     FrameBatch,
     LoopChunk,
+    Number,
     Observation,
     ReportSpec,
     Slot,
@@ -23,8 +25,10 @@ from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_points
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.missing_steps import MissingSteps
+from jaxboard._host.point_order import in_order
 from jaxboard._host.points import Points
 from jaxboard._host.seed_runs import RunColumn
+from jaxboard._host.series import as_observation, find_series
 from jaxboard._host.shared_steps import close_single_steps
 from jaxboard._reduce import State, WideInt, is_positive, reducer
 from jaxboard.records import Kind, Scalars
@@ -83,6 +87,7 @@ class Assembler:
             self._missing_steps.observe(items)
         records: list[Point] = []
         values: list[_OpenValue] = []
+        numbers: list[tuple[int, Number]] = []
         batches: list[tuple[int, FrameBatch]] = []
         # By identity: frames of one program share their plan, and hashing a plan takes microseconds.
         groups: dict[tuple[int, bool], tuple[int, list[FrameBatch]]] = {}
@@ -94,6 +99,9 @@ class Assembler:
             elif isinstance(item, FrameBatch):
                 group = groups.setdefault((id(item.plan), item.open), (position, []))
                 group[1].append(item)
+            elif isinstance(item, Number):
+                numbers.append((position, item))
+                reached = reached if item.explicit_step else max(reached, item.step)
             elif isinstance(item, Observation):
                 values.append(_OpenValue(position, item, item.explicit_step))
                 reached = reached if item.explicit_step else max(reached, item.step)
@@ -102,23 +110,26 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
-        observations = (value.observation for value in values)
-        batches = close_single_steps(batches, observations, self._points.open_step)
+        reached = max([reached, *(int(batch.steps.max()) for _, batch in batches)])
+        others = (*(value.observation for value in values), *(number for _, number in numbers))
+        batches = close_single_steps(batches, others, reached, self._points.open_step)
         points: list[Point] = []
         for position, batch in batches:
-            reached = max(reached, int(batch.steps.max()))
             points += _complete_points(batch)
             values += _open_values(batch, position)
+        series, single = find_series(numbers, {value.observation.spec for value in values})
+        values += [
+            _OpenValue(position, as_observation(number), number.explicit_step)
+            for position, number in single
+        ]
         # In the order of reporting, which matters to some reducers, such as "last".
         values.sort(key=lambda value: (value.observation.wall_time, value.position))
         for value in values:
             points += self._points.add(value.observation, now=now, last=value.last)
+        for each in series:
+            points += self._points.add_series(each, now=now)
         points += self._points.complete_before(reached)
-        # TensorBoard drops points whose step goes back.
-        single = [point for point in points if not isinstance(point, Scalars)]
-        single.sort(key=lambda point: point.wall_time)
-        columns = _ordered_columns([point for point in points if isinstance(point, Scalars)])
-        return self._assembled([*records, *single, *columns])
+        return self._assembled([*records, *in_order(points)])
 
     def partial(self, unchanged_since: float) -> Assembled:
         """Return the incomplete points of single steps that have not changed since then.
@@ -149,39 +160,6 @@ class Assembler:
 
 def _has_more(chunk: LoopChunk, iterations: int) -> bool:
     return chunk.total is None or iterations < chunk.total
-
-
-# --- Columns. -------------------------------------------------------------------------------------
-
-
-def _ordered_columns(columns: list[Scalars]) -> list[Scalars]:
-    """Merge columns until each tag is in one of them, with its points in the order of reporting."""
-    groups: dict[tuple[str, str], set[tuple[tuple[str, ...], np.dtype]]] = {}
-    for column in columns:
-        for tag in column.tags:
-            groups.setdefault((column.run, tag), set()).add((column.tags, column.values.dtype))
-    parts: dict[tuple[str, tuple[str, ...]], list[Scalars]] = {}
-    for column in columns:
-        if all(len(groups[column.run, tag]) == 1 for tag in column.tags):
-            parts.setdefault((column.run, column.tags), []).append(column)
-            continue
-        # Programs for different steps report different sets of tags. Split those into single tags.
-        for index, tag in enumerate(column.tags):
-            values = column.values[:, index, None]
-            single = Scalars((tag,), column.steps, column.wall_times, values, column.run)
-            parts.setdefault((single.run, single.tags), []).append(single)
-    return [_merge_columns(part) for part in parts.values()]
-
-
-def _merge_columns(columns: list[Scalars]) -> Scalars:
-    first = columns[0]
-    if len(columns) == 1:
-        return first
-    wall_times = np.concatenate([column.wall_times for column in columns])
-    order = np.argsort(wall_times, kind="stable")
-    steps = np.concatenate([column.steps for column in columns])
-    values = np.concatenate([column.values for column in columns])
-    return Scalars(first.tags, steps[order], wall_times[order], values[order], first.run)
 
 
 # --- Values that need merging. --------------------------------------------------------------------
@@ -316,17 +294,23 @@ def _own_step_points(
 def _merge_equal_steps(
     spec: ReportSpec, state: State, steps: np.ndarray
 ) -> tuple[State, np.ndarray]:
-    """Merge the points of equal steps, unless the report keeps them separate."""
-    if spec.lanes or spec.kind is Composite.STACK:
+    """Merge the points of equal steps, unless the report keeps its lanes separate."""
+    if spec.lanes:
         return state, steps
     unique, first, inverse = np.unique(steps, return_index=True, return_inverse=True)
     if len(unique) == len(steps):
         return state, steps
-    collapse = reducer(spec).collapse
     order = np.argsort(first)
-    merged = [collapse(_state_at(state, np.flatnonzero(inverse == index))) for index in order]
+    merged = [_merge_points(spec, state, np.flatnonzero(inverse == index)) for index in order]
     value, weight = jax.tree.map(lambda *x: np.stack(x), *map(_with_wide_weight, merged))
     return State(value, weight), unique[order]
+
+
+def _merge_points(spec: ReportSpec, state: State, places: np.ndarray) -> State:
+    """Merge the points at some places."""
+    if spec.kind is Composite.STACK:  # which would keep them separate
+        return functools.reduce(reducer(spec).merge, (_state_at(state, i) for i in places.tolist()))
+    return reducer(spec).collapse(_state_at(state, places))
 
 
 # --- States. --------------------------------------------------------------------------------------

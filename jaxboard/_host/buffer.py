@@ -9,21 +9,23 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from jaxboard._frame import Frame, FrameBatch, Observation, Plan
+from jaxboard._frame import Frame, FrameBatch, Number, Observation, Plan
 from jaxboard._host.lost import LostReports
 from jaxboard.records import Record
 
-Item: TypeAlias = Frame | Observation | Record
+Item: TypeAlias = Frame | Number | Observation | Record
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
 """The approximate size in bytes of a jax.Array and a frame, apart from the values."""
 
 _POLL_SECS = 0.002
+
+_ON_HOST = (np.ndarray, np.generic)
 
 
 class Buffer:
@@ -131,11 +133,10 @@ class Buffer:
             True if everything is computed, False after the deadline.
         """
         with self._room:
-            # A copy: other threads append without the lock.
-            frames = [item for item in self._items.copy() if isinstance(item, Frame)]
+            items = self._items.copy()  # Other threads append without the lock.
         pause = _POLL_SECS / 64
-        for frame in frames:
-            while not _is_ready(frame):
+        for item in items:
+            while not _is_ready(item):
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
                 time.sleep(pause)
@@ -200,10 +201,10 @@ class Buffer:
                     return True
         return False
 
-    def _unready_head(self) -> Frame | None:
+    def _unready_head(self) -> Frame | Number | None:
         with self._room:
             head = self._items[0] if self._items else None
-        return head if isinstance(head, Frame) and not _is_ready(head) else None
+        return head if isinstance(head, Frame | Number) and not _is_ready(head) else None
 
     def _drop(self, item: Item) -> None:
         self._lost.add(count_reports(item), f"the buffer was full ({self._limits})")
@@ -233,11 +234,16 @@ def count_reports(item: Item | FrameBatch) -> int:
 
 
 def _is_ready(item: Item) -> bool:
-    if not isinstance(item, Frame):
-        return True
-    for array in item.arrays.values():
-        # A deleted array counts as ready; reading it raises. Its is_ready() must not be called: it
-        # crashes the process (jaxlib 0.10.2).
-        if not (isinstance(array, np.ndarray) or array.is_deleted() or array.is_ready()):
-            return False
+    if isinstance(item, Number):
+        return _is_computed(item.value)
+    if isinstance(item, Frame):
+        for array in item.arrays.values():
+            if not _is_computed(array):
+                return False
     return True
+
+
+def _is_computed(array: Any) -> bool:
+    # A deleted array counts as computed; reading it raises. Its is_ready() must not be called: it
+    # crashes the process (jaxlib 0.10.2).
+    return isinstance(array, _ON_HOST) or array.is_deleted() or array.is_ready()

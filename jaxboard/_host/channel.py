@@ -1,23 +1,16 @@
-"""The channel of a run, which its reports go through, and the choice of the active channel.
-
-A thread or an asyncio task that opened or entered a run reports to it: context variables hold its channels. All
-other threads, host callbacks on XLA's threads among them, report to the run of the process, which one slot holds.
-"""
+"""The channel of a run, which its reports go through."""
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import itertools
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
-from jaxboard._frame import Frame, Observation, Packed, Target
+from jaxboard._frame import Frame, Number, Observation, Packed, Target
 from jaxboard._host import frame_parts
-from jaxboard._host.lost import LostReports, await_callbacks
-from jaxboard._process.fork import Stage, on_fork
+from jaxboard._host.lost import LostReports
 from jaxboard.records import Record
 
 _keys = itertools.count()
@@ -26,7 +19,7 @@ _keys = itertools.count()
 class Destination(Protocol):
     """Where a channel puts items: a buffer."""
 
-    def put(self, item: Frame | Observation | Record, may_wait: bool = True) -> None:
+    def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None:
         """Append an item; see :meth:`Buffer.put`."""
         ...
 
@@ -224,174 +217,28 @@ class Channel:
             self._was_given_step = True
 
 
-class _Slot:
-    """The open channels of the process.
+# --- The open channels of the process. ------------------------------------------------------------
 
-    Attributes:
-        lock: guards the attributes below. Reading one of them needs no lock.
-        by_main: the channels that the main thread activated, the innermost last. Only here, an entered channel of a
-            run below another is listed too.
-        by_others: the channels of runs that only other threads activated.
-        top: the channel of the process's run.
-        innermost: ``top``, or the channel of the run below it that the main thread has entered.
-        by_key: the channels of all open runs, by :attr:`Target.key`.
-    """
-
-    __slots__ = ("by_key", "by_main", "by_others", "innermost", "lock", "top")
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.by_main: list[Channel] = []
-        self.by_others: list[Channel] = []
-        self.top: Channel | None = None
-        self.innermost: Channel | None = None
-        self.by_key: dict[int, Channel] = {}
-
-    def choose(self) -> None:
-        """Set ``top`` and ``innermost``. The caller holds the lock."""
-        stack = self.by_main or self.by_others
-        self.innermost = stack[-1] if stack else None
-        self.top = None if self.innermost is None else self.innermost.root
+_open: dict[int, Channel] = {}
+"""The channels of all open runs, by :attr:`Target.key`."""
 
 
-_slot = _Slot()
-_active: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("active", default=None)
-"""The last of ``_entered``, or the channel of a :func:`directed` block: the one variable that calls read."""
-_entered: contextvars.ContextVar[tuple[Channel, ...]] = contextvars.ContextVar(
-    "entered", default=()
-)
-"""The channels that this thread or task activated or entered, the innermost last."""
-_named: contextvars.ContextVar[Channel | None] = contextvars.ContextVar("named", default=None)
-
-
-def active() -> Channel | None:
-    """Return the channel that reports of this thread or task go to, or None while no run is open."""
-    channel = _active.get()
-    if channel is None:
-        return _slot.top
-    return channel if channel.is_open else _settle(_entered.get())
-
-
-def arriving() -> Channel | None:
-    """Return the channel for a host callback whose call is unknown, or None while no run is open."""
-    return _slot.innermost if _active.get() is None else active()
+def set_open(channel: Channel, *, is_open: bool) -> None:
+    """Note that the channel of a run, and those below it, are open or closed."""
+    if is_open:
+        _open[channel.target.key] = channel
+        channel.is_open = True
+        return
+    _open.pop(channel.target.key, None)
+    for other in (channel, *channel.below.values()):
+        other.is_open = False
 
 
 def open_channel(target: Target) -> Channel | None:
     """Return the channel of the open run that ``target`` names, or that is above it; None if it is closed."""
-    return _slot.by_key.get(target.key)
+    return _open.get(target.key)
 
 
 def open_channels() -> list[Channel]:
     """Return the channels of all open runs and of the runs below them."""
-    return [
-        each
-        for channel in list(_slot.by_key.values())
-        for each in (channel, *channel.below.values())
-    ]
-
-
-def named_target() -> Target | None:
-    """Return the run whose method is being called; None outside of methods of a run."""
-    channel = _named.get()
-    return None if channel is None else channel.target
-
-
-class Directed(contextlib.AbstractContextManager[None]):
-    """A ``with`` block whose reports go to ``channel`` instead of the active one. It is entered once."""
-
-    __slots__ = ("_channel", "_outer_active", "_outer_named")
-
-    def __init__(self, channel: Channel):
-        self._channel = channel
-
-    def __enter__(self) -> None:
-        self._outer_active, self._outer_named = _active.get(), _named.get()
-        _active.set(self._channel)
-        _named.set(self._channel)
-
-    def __exit__(self, *_: object) -> None:
-        _active.set(self._outer_active)
-        _named.set(self._outer_named)
-
-
-def activate(channel: Channel) -> None:
-    """Make ``channel`` the active one of this thread or task, until it is deactivated."""
-    with _slot.lock:
-        _slot.by_key[channel.target.key] = channel
-        channel.is_open = True
-        by_main = [other for other in _slot.by_main if other is not channel]
-        by_others = [other for other in _slot.by_others if other is not channel]
-        if threading.current_thread() is threading.main_thread():
-            _slot.by_main, _slot.by_others = [*by_main, channel], by_others
-        elif channel not in _slot.by_main:
-            _slot.by_others = [*by_others, channel]
-        _slot.choose()
-    _settle((*(other for other in _entered.get() if other is not channel), channel))
-
-
-def deactivate(channel: Channel) -> None:
-    """Close ``channel`` and those below it for reports of every thread; a no-op if it is not open."""
-    with _slot.lock:
-        _slot.by_key.pop(channel.target.key, None)
-        for other in (channel, *channel.below.values()):
-            other.is_open = False
-        _slot.by_main = [other for other in _slot.by_main if other.is_open]
-        _slot.by_others = [other for other in _slot.by_others if other.is_open]
-        _slot.choose()
-    _settle(_entered.get())
-
-
-@contextlib.contextmanager
-def entered(channel: Channel) -> Generator[None]:
-    """Make the channel of a run below another the active one of this thread or task in a ``with`` block."""
-    # Callbacks arrive on other threads and find the channel in the slot. Those of calls before the block arrive before
-    # it, those of calls in the block before its end. Other threads may be such a callback, which must not wait.
-    by_main = threading.current_thread() is threading.main_thread()
-    if by_main:
-        await_callbacks(channel.lost)
-        with _slot.lock:
-            _slot.by_main = [*_slot.by_main, channel]
-            _slot.choose()
-    _settle((*_entered.get(), channel))
-    try:
-        yield
-    finally:
-        if by_main:
-            await_callbacks(channel.lost)
-            with _slot.lock:
-                _slot.by_main = _without_last(_slot.by_main, channel)
-                _slot.choose()
-        _settle(_without_last(_entered.get(), channel))
-
-
-def _without_last(channels: Sequence[Channel], channel: Channel) -> list[Channel]:
-    """Return the channels without the last occurrence of one; all of them if there is none."""
-    kept = list(channels)
-    for index in reversed(range(len(kept))):
-        if kept[index] is channel:
-            del kept[index]
-            break
-    return kept
-
-
-def _settle(channels: Sequence[Channel]) -> Channel | None:
-    """Make the last open one of ``channels`` the active one of this thread or task. Return what is active then."""
-    still_open = tuple(channel for channel in channels if channel.is_open)
-    _entered.set(still_open)
-    _active.set(still_open[-1] if still_open else None)
-    return still_open[-1] if still_open else _slot.top
-
-
-def _forget() -> None:
-    # Threads do not survive a fork, so a forked child has no flusher to take its reports, and a thread
-    # that is gone may hold the lock. The slot object stays: other modules may refer to it.
-    _slot.lock = threading.Lock()
-    for channel in _slot.by_key.values():
-        for other in (channel, *channel.below.values()):
-            other.is_open = False
-    _slot.by_main, _slot.by_others, _slot.by_key = [], [], {}
-    _slot.choose()
-
-
-on_fork(Stage.STATE, in_child=_forget)
+    return [each for channel in list(_open.values()) for each in (channel, *channel.below.values())]

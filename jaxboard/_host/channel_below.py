@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
-from jaxboard._frame import Frame, Observation, Plan, ReportSpec, Target
+from jaxboard._frame import Frame, Number, Observation, Plan, ReportSpec, Target
 from jaxboard._host.channel import Channel, Destination
 from jaxboard._host.complete_points import join_runs
 from jaxboard.records import Record
@@ -72,31 +73,36 @@ class _PathPrefix:
         self._run = run
         self._plans: dict[int, tuple[Plan, Plan]] = {}
 
-    def put(self, item: Frame | Observation | Record, may_wait: bool = True) -> None:
+    def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None:
         """Append an item; see :meth:`Buffer.put`."""
         if isinstance(item, Frame):
             item.plan = self._plan_below(item.plan)
+        elif isinstance(item, Number):
+            item.spec = _spec_below(item.spec, self._run)
         elif isinstance(item, Observation):
-            item = dataclasses.replace(item, spec=self._spec_below(item.spec))
+            item = dataclasses.replace(item, spec=_spec_below(item.spec, self._run))
         else:
             item = dataclasses.replace(item, run=join_runs(self._run, item.run))
         self._put(item, may_wait)
-
-    def _spec_below(self, spec: ReportSpec) -> ReportSpec:
-        return dataclasses.replace(spec, run=join_runs(self._run, spec.run))
 
     def _plan_below(self, plan: Plan) -> Plan:
         known = self._plans.get(id(plan))
         if known is not None:
             return known[1]
         entries = [
-            dataclasses.replace(entry, spec=self._spec_below(entry.spec)) for entry in plan.entries
+            dataclasses.replace(entry, spec=_spec_below(entry.spec, self._run))
+            for entry in plan.entries
         ]
         below = dataclasses.replace(plan, entries=tuple(entries))
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         self._plans[id(plan)] = plan, below
         return below
+
+
+@functools.lru_cache(maxsize=4096)
+def _spec_below(spec: ReportSpec, run: str) -> ReportSpec:
+    return dataclasses.replace(spec, run=join_runs(run, spec.run))
 
 
 def channel_below(root: Channel, run: str) -> Channel:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias, cast
 
 import jax
 import numpy as np
 
-from jaxboard._frame import Frame, FrameBatch, Observation
+from jaxboard._frame import Frame, FrameBatch, Number, Observation
 from jaxboard._host.buffer import Item
 from jaxboard.records import Record
 
-Fetched: TypeAlias = FrameBatch | Frame | Observation | Record
+Fetched: TypeAlias = FrameBatch | Frame | Number | Observation | Record
 """An item on the host. Consecutive frames of one plan are stacked to a batch. A frame that is a chunk of a loop
 stays a frame, with NumPy arrays."""
 
 
-def fetch(items: list[Item], on_failure: Callable[[Frame, Exception], None]) -> list[Fetched]:
+def fetch(items: list[Item], on_failure: Callable[[Item, Exception], None]) -> list[Fetched]:
     """Return items with NumPy arrays instead of device arrays.
 
     Args:
-        items: frames, which are ready, and other items.
-        on_failure: called for each frame that cannot be read because its computation failed, with what it
-            raised.
+        items: frames and numbers, which are ready, and other items.
+        on_failure: called for each item that cannot be read because its computation failed, with what it raised.
 
     Returns:
-        The items that can be read, in order.
+        The items that can be read. Frames and other items except numbers are in order, and so are numbers.
     """
     fetched: list[Fetched] = []
     frames: list[Frame] = []
@@ -35,19 +34,19 @@ def fetch(items: list[Item], on_failure: Callable[[Frame, Exception], None]) -> 
     with jax.transfer_guard_device_to_host("allow"):
         _start_copies(items)
         for item in items:
-            if isinstance(item, Frame):
-                try:
-                    _read(item)
-                except Exception as fault:
-                    on_failure(item, fault)
-                    continue
-                if item.plan.chunk is None:
-                    if frames and not _can_stack(frames[0], item):
-                        fetched.append(FrameBatch.stack(frames))
-                        frames = []
-                    frames.append(item)
-                    continue
-            if frames:
+            try:
+                _read(item)
+            except Exception as fault:
+                on_failure(item, fault)
+                continue
+            if isinstance(item, Frame) and item.plan.chunk is None:
+                if frames and not _can_stack(frames[0], item):
+                    fetched.append(FrameBatch.stack(frames))
+                    frames = []
+                frames.append(item)
+                continue
+            # A number that a loop reports beside each step must not divide the frames.
+            if frames and not isinstance(item, Number):
                 fetched.append(FrameBatch.stack(frames))
                 frames = []
             fetched.append(item)
@@ -60,18 +59,30 @@ def _can_stack(a: Frame, b: Frame) -> bool:
     return a.plan is b.plan and a.open == b.open
 
 
-def _read(frame: Frame) -> None:
-    arrays = frame.arrays
-    for name in arrays:
-        arrays[name] = np.asarray(arrays[name])
+def _read(item: Item) -> None:
+    if isinstance(item, Frame):
+        arrays = item.arrays
+        for name in arrays:
+            arrays[name] = np.asarray(arrays[name])
+    elif isinstance(item, Number) and not isinstance(item.value, np.generic):
+        item.value = cast("np.generic", np.asarray(item.value)[()])
 
 
 def _start_copies(items: list[Item]) -> None:
     """Start all transfers from an accelerator, so that they overlap. A CPU's arrays need no transfer."""
-    arrays = (a for item in items if isinstance(item, Frame) for a in item.arrays.values())
-    on_device = (array for array in arrays if not isinstance(array, np.ndarray))
     with contextlib.suppress(Exception):  # A failed computation raises when it is read.
-        for array in on_device:
+        for array in _device_arrays(items):
             if all(device.platform == "cpu" for device in array.devices()):
                 return
             array.copy_to_host_async()
+
+
+def _device_arrays(items: list[Item]) -> Iterator[jax.Array]:
+    for item in items:
+        if isinstance(item, Number):
+            if not isinstance(item.value, np.generic):
+                yield item.value
+        elif isinstance(item, Frame):
+            for array in item.arrays.values():
+                if not isinstance(array, np.ndarray):
+                    yield array

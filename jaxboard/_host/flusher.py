@@ -185,7 +185,7 @@ class Flusher:
         self._wait_for_device(device_timeout)
         self._buffer.close()
         if not self._submit(closes=True).wait(timeout):
-            raise self._timeout_error(timeout)
+            raise self._timeout_error(timeout, self._lost.take_error())
         self._thread.join(timeout)
         self._lost.raise_error()
 
@@ -210,12 +210,17 @@ class Flusher:
             request.done.set()
         return request
 
-    def _timeout_error(self, timeout: float) -> RunError:
-        return RunError(
+    def _timeout_error(self, timeout: float, lost: RunError | None = None) -> RunError:
+        faults = self._outbox.faults
+        text = (
             f"run {self._lost.name}: {self._outbox.busy_sink or 'the flusher'} did not finish within "
             f"{timeout:g} s. {_count(self._outbox.pending, 'report')} pending, and "
             f"{_count(len(self._buffer), 'call')} waiting in the buffer."
         )
+        text = " ".join([text, *(f"{fault}." for fault in faults)])
+        error = RunError(text if lost is None else f"{text}\n{lost}")
+        error.__cause__ = faults[0].fault if faults else lost and lost.__cause__
+        return error
 
     # --- On the flusher's thread. -----------------------------------------------------------------
 

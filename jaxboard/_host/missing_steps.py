@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from jaxboard._frame import Frame, FrameBatch, Observation
+from jaxboard._frame import Frame, FrameBatch, Number, Observation
 from jaxboard._host.fetch import Fetched
 from jaxboard._log import logger
 
@@ -34,7 +34,7 @@ class MissingSteps:
         for item in items:
             if self._done:
                 return
-            if isinstance(item, Observation):
+            if isinstance(item, Observation | Number):
                 if not item.explicit_step:
                     self._count(item.spec.tag, 1, item.step)
             elif isinstance(item, FrameBatch) and item.open:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Point, make_points
+from jaxboard._host.series import Series, as_observation
 from jaxboard._reduce import State, is_positive, reducer
 
 
@@ -92,6 +93,23 @@ class Points:
         """Return the step of the newest value of an incomplete point, or None if the report has none."""
         point = self._open.get(spec)
         return None if point is None else point.newest_step
+
+    def add_series(self, series: Series, *, now: float) -> Iterator[Point]:
+        """Add the numbers of a series.
+
+        Args:
+            series: the numbers.
+            now: the flusher's clock, in seconds.
+
+        Yields:
+            The points that are now complete.
+        """
+        first, last = (as_observation(series.numbers[i]) for i in (0, -1))
+        yield from self.add(first, now=now, last=series.explicit_steps)
+        if series.spec in self._open:  # The second number is at another step.
+            yield from self._complete(series.spec)
+        yield series.inner_points()
+        yield from self.add(last, now=now, last=series.explicit_steps)
 
     def complete_before(self, step: int) -> Iterator[Point]:
         """Yield the points that are complete because the run has reached ``step``."""

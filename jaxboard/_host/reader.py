@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from jaxboard._frame import Frame
+import numpy as np
+
+from jaxboard._frame import Frame, Number
 from jaxboard._host.buffer import Buffer, Item, count_reports
 from jaxboard._host.fetch import Fetched, fetch
 from jaxboard._host.lost import LostReports
@@ -30,7 +32,8 @@ class BufferReader:
 
     Args:
         buffer: the buffer.
-        is_writer: returns whether items are collected at all. Its argument is whether a frame is among them.
+        is_writer: returns whether items are collected at all. Its argument is whether a frame or a number on a
+            device is among them.
         lost: counts and logs the items that cannot be read.
 
     Attributes:
@@ -81,16 +84,22 @@ class BufferReader:
 
     def _collect(self, piece: list[Item]) -> None:
         try:
-            if self._is_writer(any(isinstance(item, Frame) for item in piece)):
-                fetched = fetch(piece, self._lose_frame)
+            if self._is_writer(any(map(_has_device_arrays, piece))):
+                fetched = fetch(piece, self._lose_uncomputed)
                 self.items += fetched
                 self.nbytes += sum(item.nbytes for item in fetched)
         except BaseException as fault:
             self.lose(piece, fault)
 
-    def _lose_frame(self, frame: Frame, fault: Exception) -> None:
+    def _lose_uncomputed(self, item: Item, fault: Exception) -> None:
         reason = f"computing them failed: {describe(fault)}"
-        self._lost.add(frame.count, reason, fault)
+        self._lost.add(count_reports(item), reason, fault)
         self._lost.log_once(
             f"reports are missing, because {reason}", "Reports of other steps are written."
         )
+
+
+def _has_device_arrays(item: Item) -> bool:
+    return isinstance(item, Frame) or (
+        isinstance(item, Number) and not isinstance(item.value, np.generic)
+    )

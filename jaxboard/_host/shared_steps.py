@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from jaxboard._frame import FrameBatch, Observation, ReportSpec
+from jaxboard._frame import FrameBatch, Number, Observation, ReportSpec
 
 
 class _Steps:
@@ -38,7 +38,8 @@ class _Steps:
 
 def close_single_steps(
     batches: list[tuple[int, FrameBatch]],
-    observations: Iterable[Observation],
+    others: Iterable[Observation | Number],
+    reached: int,
     open_step: Callable[[ReportSpec], int | None],
 ) -> list[tuple[int, FrameBatch]]:
     """Return the batches with those frames closed whose step no other value can have.
@@ -47,7 +48,8 @@ def close_single_steps(
 
     Args:
         batches: batches, each with its position among all items.
-        observations: reports from plain Python, which may belong to the same points.
+        others: reports from plain Python, which may belong to the same points.
+        reached: the largest step. Points of earlier steps receive no more values.
         open_step: returns the step of the incomplete point of a report, or None.
     """
     steps = {spec: _Steps() for _, batch in batches if batch.open for spec in _specs(batch)}
@@ -56,7 +58,7 @@ def close_single_steps(
     for _, batch in batches:
         for spec in _specs(batch) if batch.open else ():
             steps[spec].add(batch.steps, batch.wall_times)
-    for value in observations:
+    for value in others:
         if value.spec in steps:
             steps[value.spec].add(np.array([value.step]), np.array([value.wall_time]))
     shared = {spec for spec, found in steps.items() if not found.are_distinct}
@@ -66,7 +68,7 @@ def close_single_steps(
         if not batch.open or not specs or not shared.isdisjoint(specs):
             split.append((position, batch))
             continue
-        last = {steps[spec].newest for spec in specs}
+        last = {step for spec in specs if (step := steps[spec].newest) >= reached}
         first = {step for spec in specs if (step := open_step(spec)) is not None}
         still_open = np.isin(batch.steps, list(last | first))
         split += [

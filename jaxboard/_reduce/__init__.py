@@ -4,6 +4,8 @@ from jaxboard._reduce.kinds import KINDS as KINDS
 from jaxboard._reduce.kinds import ImageOptions as ImageOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
+from jaxboard._reduce.kinds import StackAxis as StackAxis
+from jaxboard._reduce.kinds import StackOptions as StackOptions
 from jaxboard._reduce.kinds import reducer as reducer
 from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer

@@ -18,7 +18,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce.reducers import REDUCTIONS, Reducer
@@ -62,6 +62,22 @@ class LeafHistogramsOptions:
     names: tuple[str, ...]
 
 
+StackAxis: TypeAlias = Literal["device", "iteration", "lane"]
+"""An axis along which values stay separate: the devices of a mesh, the iterations of a scan, the lanes of a vmap."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StackOptions:
+    """The options of a report with ``reduce="stack"``.
+
+    Attributes:
+        axes: the leading axes of the values, the outermost first. They are known where the report leaves a scan, a
+            ``vmap`` or a ``shard_map``.
+    """
+
+    axes: tuple[StackAxis, ...] = ()
+
+
 class KindEntry(NamedTuple):
     """The options and the reducer of one kind of report.
 
@@ -99,10 +115,10 @@ def _leaf_histograms(options: LeafHistogramsOptions) -> Reducer:
     return LeafHistogramsReducer(options.names)
 
 
-def _stack(_: None) -> Reducer:
+def _stack(options: StackOptions) -> Reducer:
     from jaxboard._reduce.stack import StackReducer
 
-    return StackReducer()
+    return StackReducer(options.axes)
 
 
 KINDS: dict[Kind | Composite, KindEntry] = {
@@ -110,7 +126,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.IMAGE: KindEntry(ImageOptions, _image),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
-    Composite.STACK: KindEntry(NoneType, _stack),
+    Composite.STACK: KindEntry(StackOptions, _stack),
 }
 """Every kind that is reduced, except SCALAR, whose reducer is the one that ``reduce=`` names."""
 

@@ -17,18 +17,22 @@ from jax import lax
 
 from jaxboard._reduce.histogram import Buckets, count_elements, count_nonfinite
 from jaxboard._reduce.leaf_histograms import decode, encode
+from jaxboard._reduce.norms import halves
 from jaxboard._reduce.pieces import fold
 from jaxboard._reduce.reducers import on_cpu, replicated
-from jaxboard._reduce.wide import floats
+from jaxboard._reduce.wide import Wide, WideInt, floats
 from jaxboard._types import Array
+
+_FEW = 3
+"""Up to this many leaves of one type have code of their own: the loop copies each leaf, which takes longer."""
 
 
 class Measurements(NamedTuple):
     """Statistics of the L leaves of a pytree, as arrays that reports take.
 
     Attributes:
-        norms: float32[4, L]: sums of squares, numbers of non-finite elements, sums of squares of the tree to compare
-            with, largest magnitudes. Rows that no requested statistic needs are zero.
+        norms: float32[5, L]: sums of squares, sums of squares of the tree to compare with, largest magnitudes, and the
+            numbers of non-finite elements, as :func:`halves`. Rows that no requested statistic needs are zero.
         histograms: one array for each group of :func:`group_by_dtype`, with one row for each of its leaves; see
             :mod:`.leaf_histograms`. Empty if histograms are not requested.
     """
@@ -80,14 +84,14 @@ def _measure(
             for group in groups
         ]
         columns = jnp.concatenate([_norms_of(decode(rows)) for rows in histograms], 1)
-        squares, nonfinite, largest = columns[:, np.argsort(np.concatenate(groups))]
+        squares, largest, *nonfinite = columns[:, np.argsort(np.concatenate(groups))]
     else:
         norms_of = functools.partial(_norms_of_leaf, statistics=statistics)
-        squares, nonfinite, largest = _map_leaves(norms_of, leaves).T
+        squares, largest, *nonfinite = _map_leaves(norms_of, leaves).T
     compared = jnp.zeros_like(squares)
     if others:
         compared = _map_leaves(_sum_of_squares, others)
-    return Measurements(jnp.stack([squares, nonfinite, compared, largest]), histograms)
+    return Measurements(jnp.stack([squares, compared, largest, *nonfinite]), histograms)
 
 
 def _map_leaves(function: Callable[[Array], jax.Array], leaves: Sequence[Array]) -> jax.Array:
@@ -100,8 +104,8 @@ def _map_leaves(function: Callable[[Array], jax.Array], leaves: Sequence[Array])
 
 
 def _map_equal(function: Callable[[Array], jax.Array], leaves: list[Array]) -> jax.Array:
-    if len(leaves) == 1:
-        return function(leaves[0])[None]
+    if len(leaves) <= _FEW:
+        return jnp.stack([function(leaf) for leaf in leaves])
     branches = [lambda xs, n=n: xs[n] for n in range(len(leaves))]
     return lax.map(lambda n: function(lax.switch(n, branches, leaves)), jnp.arange(len(leaves)))
 
@@ -111,25 +115,29 @@ def _magnitudes(x: Array) -> Array:
 
 
 def _norms_of(buckets: Buckets) -> jax.Array:
-    """Return float32[3, N] from N histograms: sums of squares, numbers of non-finite elements, largest magnitudes."""
+    """Return float32[4, N] from N histograms: sums of squares, largest magnitudes, halves of non-finite counts."""
     low, high, _, _, squares = buckets
     nan, infinite = count_nonfinite(buckets)
     largest = jnp.where(low <= high, jnp.maximum(jnp.abs(low), jnp.abs(high)), 0)
-    # What the sum and the maximum of all elements would be.
+    # The sum and the maximum of all elements would be these.
     beyond = jnp.where(nan > 0, np.nan, np.inf)
     squares, largest = (jnp.where(nan + infinite > 0, beyond, x) for x in (squares, largest))
-    return jnp.stack([x.astype(np.float32) for x in (squares, nan + infinite, largest)])
+    zero = jnp.zeros_like(nan)  # the counts are unsigned
+    counts = halves(WideInt(zero, nan) + WideInt(zero, infinite))
+    return jnp.stack([squares.astype(np.float32), largest.astype(np.float32), *counts])
 
 
 def _norms_of_leaf(x: Array, statistics: tuple[str, ...]) -> jax.Array:
     """Return the column of :func:`_norms_of` for one leaf, with zeros for what no statistic needs."""
-    parts = (
-        (_sum_of_squares, {"norm", "rms", "ratio"}),
-        (_nonfinite, {"nonfinite"}),
-        (_largest, {"max"}),
-    )
     zero = jnp.zeros((), np.float32)
-    return jnp.stack([f(x) if users.intersection(statistics) else zero for f, users in parts])
+    has_squares = {"norm", "rms", "ratio"}.intersection(statistics)
+    return jnp.stack(
+        [
+            _sum_of_squares(x) if has_squares else zero,
+            _largest(x) if "max" in statistics else zero,
+            *(halves(_nonfinite(x)) if "nonfinite" in statistics else (zero, zero)),
+        ]
+    )
 
 
 def _sum_of_squares(x: Array) -> jax.Array:
@@ -137,18 +145,20 @@ def _sum_of_squares(x: Array) -> jax.Array:
     return jnp.sum(x * x).astype(np.float32)
 
 
-def _nonfinite(x: Array) -> jax.Array:
-    def count(total: jax.Array, piece: Array) -> jax.Array:
+def _nonfinite(x: Array) -> Wide:
+    def count(total: Wide, piece: Array) -> Wide:
         piece = piece if jnp.iscomplexobj(piece) else floats(piece)
-        return total + jnp.sum(~jnp.isfinite(piece), dtype=np.int32)
+        # A sum of all axes might overflow.
+        axes = tuple(range(1, piece.ndim)) if piece.size >= 2**32 else None
+        found = jnp.sum(~jnp.isfinite(piece), axes, dtype=np.uint32)
+        return total + WideInt.of(found.reshape(-1)).sum()
 
     squares = _sum_of_squares(x)
-    zero = jnp.zeros_like(squares, np.int32)
+    zero = WideInt.of(jnp.zeros_like(squares, np.uint32))
     if not on_cpu(x):
-        return count(zero, x).astype(np.float32)
+        return count(zero, x)
     # On a CPU, counting takes several times as long as seeing from a finite sum of squares that there are none.
-    number = lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
-    return number.astype(np.float32)
+    return lax.cond(jnp.isfinite(squares), lambda: zero, lambda: fold(count, zero, x))
 
 
 def _largest(x: Array) -> jax.Array:

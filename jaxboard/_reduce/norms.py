@@ -15,7 +15,7 @@ from jaxboard._reduce.reducers import (
     expand,
     is_counted,
 )
-from jaxboard._reduce.wide import Wide, namespace
+from jaxboard._reduce.wide import Wide, WideInt, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -31,7 +31,7 @@ class Norms:
         squares: float64[L], the sum of squares of each leaf.
         relative: float64[L], the sum of squares of each leaf of the tree to compare with.
         largest: float64[L], the largest magnitude in any observation.
-        nonfinite: float64[L], the number of NaN or infinite elements in all observations.
+        nonfinite: int64[L], the number of NaN or infinite elements in all observations.
     """
 
     names: tuple[str, ...]
@@ -89,20 +89,21 @@ class Norms:
 
 
 class Sums(NamedTuple):
-    """The value of the state: float32, one number for each of L leaves.
+    """The value of the state: one number for each of L leaves.
 
     Attributes:
-        added: [3, L]: the sums of squares, the numbers of non-finite elements, and the sums of squares
-            of the tree to compare with.
-        largest: [L]: the largest magnitudes.
+        squares: float32[2, L], the sums of squares, and those of the tree to compare with.
+        largest: float32[L], the largest magnitudes.
+        nonfinite: [L], the numbers of non-finite elements.
     """
 
-    added: Array
+    squares: Array
     largest: Array
+    nonfinite: WideInt
 
 
 class NormsReducer(Reducer):
-    """Reduce :attr:`Measurements.norms`: float32[4, L].
+    """Reduce :attr:`Measurements.norms`: float32[5, L].
 
     Args:
         leaves: the name and the number of elements of each leaf.
@@ -126,21 +127,24 @@ class NormsReducer(Reducer):
                 expand(is_counted(weight), values), values, zero
             )
             count = count_positive(weight)
-        return State(Sums(values[:, :3].sum(0), values[:, 3].max(0)), count)
+        nonfinite = _joined(values[:, 3], values[:, 4])
+        return State(Sums(values[:, :2].sum(0), values[:, 2].max(0), nonfinite.sum()), count)
 
     def merge(self, a: State, b: State) -> State:
-        xp = namespace(*a.value, *b.value)
-        largest = xp.maximum(a.value.largest, b.value.largest)
-        return State(Sums(a.value.added + b.value.added, largest), a.weight + b.weight)
+        x, y = a.value, b.value
+        largest = namespace(x.largest, y.largest).maximum(x.largest, y.largest)
+        merged = Sums(x.squares + y.squares, largest, x.nonfinite + y.nonfinite)
+        return State(merged, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        (added, largest), weight = state
+        (squares, largest, nonfinite), weight = state
         weight = collapsed_weight(weight, largest.shape[0])
-        return State(Sums(added.sum(0), largest.max(0)), weight)
+        return State(Sums(squares.sum(0), largest.max(0), nonfinite.sum()), weight)
 
     def finish(self, state: State) -> Norms:
-        added, largest = (np.asarray(x, np.float64) for x in state.value)
-        squares, nonfinite, others = added
+        squares, others = np.asarray(state.value.squares, np.float64)
+        largest = np.asarray(state.value.largest, np.float64)
+        nonfinite = np.asarray(state.value.nonfinite)
         count = np.asarray(state.weight, np.float64)
         return Norms(
             names=tuple(name for name, _ in self.leaves),
@@ -151,3 +155,15 @@ class NormsReducer(Reducer):
             largest=largest,
             nonfinite=nonfinite,
         )
+
+
+def halves(counts: Wide) -> tuple[Array, Array]:
+    """Return the lower 16 bits of counts and the rest as float32, exactly up to 2**40."""
+    upper = (counts.low >> 16 & 0xFFFF) | counts.high << 16
+    return (counts.low & 0xFFFF).astype(np.float32), upper.astype(np.float32)
+
+
+def _joined(lower: Array, upper: Array) -> WideInt:
+    """Return the counts of which :func:`halves` returns the halves."""
+    lower, upper = lower.astype(np.int32), upper.astype(np.int32)
+    return WideInt(upper >> 16, (upper & 0xFFFF) << 16 | lower)

@@ -1,4 +1,4 @@
-"""Stacks: scalars of lanes, iterations or devices side by side, each a curve of its own."""
+"""Stacks: scalars of devices, iterations or lanes side by side, each a curve of its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from jaxboard._reduce.reducers import (
     Reducer,
     State,
     collapsed_weight,
-    flatten_lanes,
     flatten_weight,
     product,
+    replicated,
 )
 from jaxboard._reduce.wide import Wide, WideFloat, WideInt, as_wide, floats, namespace
 from jaxboard._types import Array
@@ -23,19 +23,29 @@ from jaxboard.records import Scalars
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """The scalars that lanes, iterations or devices reported.
+    """The scalars that devices, iterations or lanes reported.
 
     Attributes:
-        places: int64[K], ascending: the indices of the lanes or iterations that reported.
+        axes: the names of the A axes, the outermost first.
+        places: int64[K, A], in ascending order: the indices of each place with a value.
         values: [K], the mean of the reports of each.
     """
 
+    axes: tuple[str, ...]
     places: np.ndarray
     values: np.ndarray
 
     def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
-        """Return one row, with the tag ``tag/place`` for each place."""
-        tags = tuple(f"{tag}/{place}" for place in self.places)
+        """Return one row, with a tag such as ``tag/device_01/iteration_03`` for each place.
+
+        Two digits keep the tags of up to 100 places in order where tags are sorted as text.
+        """
+        tags = tuple(
+            "/".join(
+                [tag, *(f"{name}_{index:02}" for name, index in zip(self.axes, place, strict=True))]
+            )
+            for place in self.places.tolist()
+        )
         return Scalars(tags, np.array([step]), np.array([wall_time]), self.values[None], run)
 
 
@@ -43,8 +53,8 @@ class Row(NamedTuple):
     """The value of the state.
 
     Attributes:
-        sums: [K], the weighted sum of the observations at each place.
-        weights: [K], the sum of their weights.
+        sums: the weighted sum of the observations at each place; one axis for each axis of the stack.
+        weights: the sum of their weights, of the same shape.
     """
 
     sums: WideFloat
@@ -52,38 +62,52 @@ class Row(NamedTuple):
 
 
 class StackReducer(Reducer):
-    """Stack lanes, iterations and devices. Repeated reports and trips of a while loop merge place by place."""
+    """Keep the values along axes separate. Repeated reports and trips of a while loop merge place by place.
+
+    Args:
+        axes: the names of the axes, the outermost first.
+    """
 
     name = "stack"
     elementwise = False
 
+    def __init__(self, axes: tuple[str, ...]):
+        self.axes = axes
+
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
-        values, count = flatten_lanes(floats(values), rank)
+        values = replicated(lambda x: x, floats(values))
         xp = namespace(values)
         if weight is None:
-            ones = WideInt.of(xp.ones(count, np.int32))
-            return State(Row(WideFloat.of(values), ones), count)
+            ones = WideInt.of(xp.ones(values.shape, np.int32))
+            return State(Row(WideFloat.of(values), ones), values.size)
         # where() in addition to the product: 0 * nan is nan.
-        weight = flatten_weight(weight)
+        flat = flatten_weight(weight)
+        weight = flat.reshape(values.shape)
         values = xp.where(weight > 0, values, values.dtype.type(0))
         weights = as_wide(weight)
         sums = product(WideFloat.of(values), weights).as_float(values.dtype)
-        return State(Row(sums, weights), weights.sum())
+        return State(Row(sums, weights), as_wide(flat).sum())
 
     def merge(self, a: State, b: State) -> State:
-        xp = namespace(*jax.tree.leaves((a.value, b.value)))
-        places = max(row.sums.high.shape[0] for row in (a.value, b.value))
-        pad = lambda x: xp.pad(x, (0, places - x.shape[0]))  # noqa: E731
-        x, y = jax.tree.map(pad, (a.value, b.value))
+        x, y = a.value, b.value
+        if x.sums.high.shape != y.sums.high.shape:
+            shape = np.maximum(x.sums.high.shape, y.sums.high.shape)
+            x, y = (jax.tree.map(lambda array: _pad(array, shape), row) for row in (x, y))
         return State(Row(x.sums + y.sums, x.weights + y.weights), a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        weight = collapsed_weight(state.weight, state.value.sums.high.shape[0])
-        return State(jax.tree.map(lambda x: x.reshape(-1), state.value), weight)
+        # The leading axis becomes one of the axes of the stack.
+        return State(state.value, collapsed_weight(state.weight, len(state.value.sums.high)))
 
     def finish(self, state: State) -> Stack:
         sums, weights = (np.asarray(x) for x in state.value)
         has_value = weights > 0
         means = sums / np.where(has_value, weights, 1)
         means = means.astype(state.value.sums.high.dtype)
-        return Stack(np.flatnonzero(has_value), means[has_value])
+        return Stack(self.axes, np.argwhere(has_value), means[has_value])
+
+
+def _pad(array: Array, shape: np.ndarray) -> Array:
+    """Append zeros to every axis until the array has a shape."""
+    sizes = zip(shape.tolist(), array.shape, strict=True)
+    return namespace(array).pad(array, [(0, target - size) for target, size in sizes])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from types import ModuleType
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,10 @@ class WideInt:
         low = values.astype(np.int32)
         return cls(low >> 31, low)
 
+    @overload
+    def __add__(self, other: WideInt | int) -> WideInt: ...
+    @overload
+    def __add__(self, other: Wide) -> Wide: ...
     def __add__(self, other: Wide | int) -> Wide:
         """Return the sum; that of an integer and a float is a float."""
         if isinstance(other, WideFloat):
@@ -87,6 +91,18 @@ class WideInt:
         high = a1 * b1 + (inner >> 16) + (outer >> 16) + (middle >> 16)
         high = _signed(high) + self.high * other.low + self.low * other.high
         return WideInt(high, _signed(a * b))
+
+    def __mod__(self, divisor: int) -> Array:
+        """Return the remainders of the division by an integer below 2**31: uint32, on the device."""
+        rest, low = (self.high % np.int32(divisor)).astype(np.uint32), _unsigned(self.low)
+        left, free = 32, 32 - divisor.bit_length()
+        while left:
+            # As many bits of the lower word as fit beside a remainder.
+            taken = min(left, free)
+            left -= taken
+            bits = (low >> left) & np.uint32((1 << taken) - 1)
+            rest = ((rest << taken) | bits) % np.uint32(divisor)
+        return rest
 
     def sum(self) -> WideInt:
         """Return the sum along the leading axis."""

@@ -10,18 +10,21 @@ from types import TracebackType
 from typing import Never, Protocol, Self, SupportsIndex
 
 from jaxboard import _compat
+from jaxboard._blocks import current_generator
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
-from jaxboard._host.channel import Channel, Directed, entered
+from jaxboard._host.active_channel import Directed, Entered, enter, leave
+from jaxboard._host.channel import Channel
 from jaxboard._host.channel_below import channel_below
 from jaxboard._host.seed_runs import SUMMARIES
-from jaxboard._run import options
+from jaxboard._run import directories, options
 from jaxboard._trace import context
+from jaxboard._trace.tag_prefix import OpenScope
 
 _RESERVED = re.compile("|".join((*SUMMARIES, r"seed_\d+")))
 """The names of seed runs and of their summaries."""
 
-_blocks: contextvars.ContextVar[tuple[contextlib.ExitStack, ...]] = contextvars.ContextVar(
+_blocks: contextvars.ContextVar[tuple[Entered | OpenScope, ...]] = contextvars.ContextVar(
     "blocks", default=()
 )
 """The ``with`` blocks of child runs that this thread or task is in, the innermost last."""
@@ -47,7 +50,8 @@ class ChildRun(VerbMethods):
 
     All verbs are methods, in plain Python and in traced code. The steps, the sinks and the settings are those of the
     run, and the child closes with it. ``with run.child("eval"):`` makes the child the active run of the thread or the
-    asyncio task for the block, also while JAX traces.
+    asyncio task for the block, also while JAX traces. A block in the body of a generator holds while that body runs,
+    not for its caller.
 
     Attributes:
         name: the relative path below the run, as in :attr:`jaxboard.records.Record.run`.
@@ -56,7 +60,10 @@ class ChildRun(VerbMethods):
     def __init__(self, run: _Parent, channel: Channel, name: str):
         self.name = _check_name(name)
         self._run = run
+        if name not in channel.below:
+            directories.claim_below(channel, name)
         self._channel = channel_below(channel, name)
+        self._blocks: list[Entered | OpenScope] = []
 
     @property
     def logdir(self) -> pathlib.Path | str | None:
@@ -100,12 +107,12 @@ class ChildRun(VerbMethods):
 
     def __enter__(self) -> Self:
         self._check_open()
-        with contextlib.ExitStack() as block:
-            if _compat.at_top_level():
-                block.enter_context(entered(self._channel))
-            else:
-                block.enter_context(context.override(target=self._channel.target))
-            _blocks.set((*_blocks.get(), block.pop_all()))
+        if _compat.at_top_level():
+            block = enter(self._channel)
+        else:
+            block = context.enter_scope("", self._channel.target)
+        self._blocks.append(block)
+        _blocks.set((*_blocks.get(), block))
         return self
 
     def __exit__(
@@ -114,9 +121,20 @@ class ChildRun(VerbMethods):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        *outer, block = _blocks.get()
-        _blocks.set(tuple(outer))
-        block.close()
+        block = self._leaving()
+        self._blocks.remove(block)
+        _blocks.set(tuple(other for other in _blocks.get() if other is not block))
+        if isinstance(block, Entered):
+            leave(block)
+        else:
+            context.leave_scope(block)
+
+    def _leaving(self) -> Entered | OpenScope:
+        """Return the block that ends: of this generator, and entered in this thread or task if it is there."""
+        generator = current_generator()
+        mine = [block for block in list(self._blocks) if block.generator is generator]
+        here = [block for block in mine if block in _blocks.get()]
+        return (here or mine or self._blocks)[-1]
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Never:
         refuse_copy(repr(self))
@@ -142,7 +160,8 @@ def _check_name(name: str) -> str:
     """Return the name of a child.
 
     Raises:
-        UsageError: it is not a relative path, contains a traced value, or a part of it is the name of a seed run.
+        UsageError: it is not a relative path in UTF-8, contains a traced value, or a part of it is the name of a seed
+            run.
     """
     parts = name.split("/") if isinstance(name, str) else [""]  # pyright: ignore[reportUnnecessaryIsInstance] (users)
     if any(
@@ -151,6 +170,10 @@ def _check_name(name: str) -> str:
         raise UsageError(
             f"run.child({name!r}): expected a name, or a relative path such as 'eval/ood'."
         )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"run.child({name!r}): the name cannot be stored as UTF-8.") from None
     if _compat.mentions_tracer(name):
         raise UsageError(
             f"run.child({name!r}): the name contains a traced value, which is not known while JAX traces. Use "

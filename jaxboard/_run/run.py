@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,10 +12,11 @@ from typing import Never, Self, SupportsIndex
 from jaxboard import _compat, _paths
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
+from jaxboard._host.active_channel import Directed, activate, active, deactivate
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.callbacks import callbacks
-from jaxboard._host.channel import Channel, Directed, activate, active, deactivate, open_channels
+from jaxboard._host.channel import Channel, open_channels
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
@@ -27,7 +27,7 @@ from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._process.fork import Stage, on_fork
-from jaxboard._run import options
+from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
@@ -96,7 +96,7 @@ class Run(VerbMethods):
 
     Raises:
         UsageError: an argument is invalid.
-        RunError: ``logdir`` cannot be written to, or an open run already writes there.
+        RunError: ``logdir`` cannot be written to, or an open run, or a child of one, already writes there.
 
     Example:
         >>> import tempfile
@@ -133,18 +133,14 @@ class Run(VerbMethods):
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
-        if self.logdir is not None and sinks is None:
-            if any(run.logdir == self.logdir for run in list(_open.values())):
-                raise RunError(
-                    f"Run({str(self.logdir)!r}): an open run already writes there, and TensorBoard reads "
-                    "one writer per directory. Close that run first (jb.current_run().close()), or "
-                    "choose another directory."
-                )
+        if sinks is None:
             _paths.check_writable(str(self.logdir), RunError)
+            start_step = None if step is None else first
+            sinks = [TensorBoardSink(str(self.logdir), start_step=start_step)]
         self._writes_files = self.logdir is not None and (
-            sinks is None or any(isinstance(sink, TensorBoardSink) for sink in sinks)
+            any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
-        self._timeout = timeout
+        self._timeout = float(timeout)
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
@@ -154,12 +150,13 @@ class Run(VerbMethods):
         self._flusher = Flusher(
             buffer,
             Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
-            Outbox(_sinks(self.logdir, None if step is None else first, sinks), lost),
-            flush_secs=flush_secs,
+            Outbox(sinks, lost),
+            flush_secs=float(flush_secs),
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
             is_writer=rank.is_writer,
         )
+        directories.claim(channel, sinks, f"Run({lost.name})")
         if record is not None:
             self._channel.put(record)
         flusher = self._flusher  # A closure over self would be a reference cycle.
@@ -265,6 +262,7 @@ class Run(VerbMethods):
     def _mark_closed(self) -> None:
         self._closed = True
         _open.pop(self._channel, None)
+        directories.release(self._channel)
         forget(self._close_at_exit)
 
     def _active(self) -> contextlib.AbstractContextManager[None]:
@@ -282,9 +280,9 @@ class Run(VerbMethods):
             name: the name, or a relative path such as ``"eval/ood"``.
 
         Raises:
-            UsageError: ``name`` is not a relative path, contains a traced value, or a part of it is the name of a
-                seed run.
-            RunError: the run is closed.
+            UsageError: ``name`` is not a relative path in UTF-8, contains a traced value, or a part of it is the
+                name of a seed run.
+            RunError: the run is closed, or another open run writes to the directory of the child.
 
         Example:
             >>> import tempfile, jaxboard as jb
@@ -358,15 +356,10 @@ def current_root() -> Run | None:
     return None if channel is None else _open.get(channel.root)
 
 
-def _sinks(
-    logdir: pathlib.Path | str | None, step: int | None, sinks: Sequence[Sink] | None
-) -> Sequence[Sink]:
-    return [TensorBoardSink(str(logdir), start_step=step)] if sinks is None else sinks
-
-
 def _forget_all() -> None:
     # In a forked child, the parent's runs have no flusher thread.
     _open.clear()
+    directories.forget_claims()
 
 
 on_fork(Stage.STATE, in_child=_forget_all)

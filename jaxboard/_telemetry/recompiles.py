@@ -27,6 +27,11 @@ _UNCHANGED = (
     "changed JAX setting."
 )
 
+_NEW_VARIANT = (
+    "jaxboard: %s compiled another program at step %d (%.2f s). One is for the steps on which a report with every= is due, "
+    "one for the others. Its precompile() compiles both before the loop."
+)
+
 _ADVICE = {
     "shape": "Pad or drop smaller batches (often the last one), or round lengths up to a few sizes.",
     "dtype": "Use one dtype for the argument from the start.",
@@ -149,10 +154,14 @@ class RecompileDetector:
         else:
             number = unchanged.number
         is_known_variant = self._add_variant(call, number, history, compiled=bool(compilations))
-        if not is_recompile or not comparisons or (unchanged is not None and not is_known_variant):
+        if not is_recompile or not comparisons:
+            return []
+        seconds = sum(compilation.seconds for compilation in compilations)
+        if unchanged is not None and not is_known_variant:
+            if call.program is not None:
+                logger.info(_NEW_VARIANT, call.name, step, seconds)
             return []
         nearest = min(comparisons, key=_distance)
-        seconds = sum(compilation.seconds for compilation in compilations)
         headline = f"was compiled again at step {step} ({seconds:.2f} s). "
         headline += f"Changed since step {nearest.known.step}:" if nearest.changes else _UNCHANGED
         self._alarm(call.name, step, headline, nearest.changes, history)

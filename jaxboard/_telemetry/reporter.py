@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxboard._host.channel import Channel, active
+from jaxboard._host.active_channel import active
+from jaxboard._host.channel import Channel
 from jaxboard.records import Kind, Record
 
 PREFIX = "jaxboard/"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
 
 from jaxboard._frame import Frame, LoopChunk, Plan, Target
 from jaxboard._host import progress
+from jaxboard._host.active_channel import arriving, is_entered
 from jaxboard._host.callbacks import callbacks
-from jaxboard._host.channel import Channel, arriving, open_channel
+from jaxboard._host.channel import Channel, open_channel
 from jaxboard._host.lost import await_callbacks
 from jaxboard._types import Array
 
@@ -19,21 +21,19 @@ class Caller:
 
     It is part of the program, so it names the run and does not keep it alive.
 
+    Args:
+        target: the run; None while it is not known.
+
     Attributes:
-        target: the run of the last call; None before the first.
+        target: see above.
+        threads: the threads that have called the program since it has this target.
     """
 
-    __slots__ = ("target",)
+    __slots__ = ("target", "threads")
 
-    def __init__(self) -> None:
-        self.target: Target | None = None
-
-    def begin(self, channel: Channel) -> None:
-        """Note that a call of ``channel`` begins. Callbacks of calls of other runs arrive first."""
-        if self.target != channel.target:
-            if self.target is not None:
-                await_callbacks(channel.lost)
-            self.target = channel.target
+    def __init__(self, target: Target | None = None) -> None:
+        self.target = target
+        self.threads: set[int] = set()
 
     def channel(self) -> Channel | None:
         """Return the channel of the last call, or the channel of the process's run if it is not known."""
@@ -41,6 +41,55 @@ class Caller:
         if channel is None or self.target is None:
             return arriving()
         return channel.below.get(self.target.run, channel)
+
+    def is_free_for(self, thread: int) -> bool:
+        """Return whether no thread but this one may have calls of the program whose callbacks are pending."""
+        return self.threads <= {thread} or self.target is None or open_channel(self.target) is None
+
+
+class Callers:
+    """The callers of one function. Threads that report to different runs at the same time need a program each.
+
+    Attributes:
+        first: the caller whose program is compiled in advance.
+    """
+
+    def __init__(self) -> None:
+        self.first = Caller()
+        self._all = [self.first]
+        self._lock = threading.Lock()
+
+    def begin(self, channel: Channel) -> Caller:
+        """Return the caller of a call that this thread begins for ``channel``.
+
+        If the thread's last call was for another run, its callbacks arrive first.
+        """
+        thread = threading.get_ident()
+        with self._lock:
+            for caller in self._all:
+                if caller.target == channel.target:
+                    caller.threads.add(thread)
+                    return caller
+            free = [caller for caller in self._all if caller.is_free_for(thread)]
+            if not free:
+                free = [Caller()]
+                self._all += free
+            caller = free[0]
+            if caller.target is not None:
+                await_callbacks(channel.lost)
+            caller.target, caller.threads = channel.target, {thread}
+            return caller
+
+
+class Tracer(Caller):
+    """The run of the thread that traced a program without a caller.
+
+    Callbacks on XLA's threads report to it while it is open, and those on the thread of the call to its active run.
+    """
+
+    def channel(self) -> Channel | None:
+        """See :meth:`Caller.channel`."""
+        return arriving() if is_entered() else super().channel()
 
 
 def arrive(
@@ -56,7 +105,7 @@ def arrive(
         advance: whether the frame is that of a call that takes a step; None if it is of no call.
         arrays: NumPy arrays where XLA calls Python directly, else JAX arrays that are not read before the
             flusher fetches them.
-        caller: names the run of the call. Without it, the frame goes to the active run.
+        caller: names the run of the call. Without it, the frame goes to the run of the process.
     """
     channel = arriving() if caller is None else caller.channel()
     if plan.chunk is not None:

@@ -47,9 +47,9 @@ def current() -> TraceContext:
     value = _context.value
     if tag_prefix.usage.any:
         # JAX keeps its context for each thread. Another task, or a generator, may have set the scope.
-        scope = tag_prefix.prefix()
-        if scope != value.scope:
-            value = _set(value._replace(scope=scope))
+        scope, target = tag_prefix.prefix(), tag_prefix.target()
+        if scope != value.scope or target != value.target:
+            value = _set(value._replace(scope=scope, target=target))
     return value
 
 
@@ -59,9 +59,14 @@ def _set(value: TraceContext) -> TraceContext:
     return value
 
 
-def enter_scope(name: str) -> tag_prefix.OpenScope:
-    """Open a scope: for tags, and in the keys of JAX's caches."""
-    scope = tag_prefix.push(name)
+def enter_scope(name: str, target: Target | None = None) -> tag_prefix.OpenScope:
+    """Open a scope: for tags and their run, and in the keys of JAX's caches.
+
+    Args:
+        name: the prefix of tags, without the slash; "" for none.
+        target: the run that reports name; None to keep the one around the scope.
+    """
+    scope = tag_prefix.push(name, target)
     current()
     return scope
 
@@ -78,7 +83,7 @@ def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def override(**changes: str | int | Target) -> Iterator[None]:
+def override(**changes: str | int) -> Iterator[None]:
     """Change the given fields of the active context in a ``with`` block."""
     with _context(current()._replace(**changes)):
         yield

@@ -23,6 +23,10 @@ class ProgramFailed(Exception):  # noqa: N818 (control flow: the caller runs the
     """Raised where a program cannot be made, before any part of it has run. Its cause is the reason."""
 
 
+class OtherProgram(Exception):  # noqa: N818 (control flow: the caller chooses again)
+    """Raised while a program is traced that does not fit what the trace shows about the function's reports."""
+
+
 def call_user(function: Callable[..., T], *args: object, **kwargs: object) -> T:
     """Call a function of the user while a program is made. The traceback of what it raises has this frame."""
     return function(*args, **kwargs)

@@ -20,6 +20,7 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from jaxboard import _compat
+from jaxboard._reduce import WideInt
 from jaxboard._trace.inspection import eqn_has_reports
 from jaxboard._trace.masks import MappedCondTracker, Mask
 from jaxboard._trace.pack import Harvested, merge_same
@@ -36,7 +37,7 @@ def harvest(
     operands: Sequence[Array],
     *,
     final: bool,
-    step: Array | None = None,
+    step: Array | WideInt | None = None,
     stream: Stream | None = None,
 ) -> Evaluated:
     """Evaluate a jaxpr: its results and its reports, with repeated reports merged.
@@ -65,15 +66,13 @@ def _evaluate(
     conditional = {part: by_part[part] for part in by_part if part is not None}
     read_later = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
     read_later.update(*map(_read, itertools.chain(*conditional.values())))
-    reports = _evaluate_segments(by_part[None], env, read_later, jaxpr, context)
+    env, reports = _evaluate_segments(by_part[None], env, read_later, jaxpr, context)
     results = [var.val if isinstance(var, Literal) else env[var] for var in jaxpr.outvars]
     if step is not None:
         inside = context._replace(step=None)
         for cadence, segments in conditional.items():
-            make_reports = functools.partial(
-                _evaluate_segments, segments, env, set(), jaxpr, inside
-            )
-            reports += reports_if(step % cadence == 0, make_reports)
+            evaluate = functools.partial(_evaluate_segments, segments, env, set(), jaxpr, inside)
+            reports += reports_if(step % cadence == 0, lambda evaluate=evaluate: evaluate()[1])
     return Evaluated(results, reports)
 
 
@@ -83,31 +82,33 @@ def _evaluate_segments(
     read_later: set[Var],
     jaxpr: Jaxpr,
     context: RuleContext,
-) -> list[Harvested]:
-    """Evaluate segments in order, and return their reports.
+) -> tuple[dict[Var, Array], list[Harvested]]:
+    """Evaluate segments of a jaxpr in order.
 
     Args:
         segments: the segments.
-        env: the values of variables.
-        read_later: the variables to return in ``env``.
-        jaxpr: the jaxpr of the segments.
+        env: the values of the variables that they read.
+        read_later: the variables to return.
+        jaxpr: the jaxpr.
         context: the context.
+
+    Returns:
+        The values of ``read_later``, and the reports.
     """
     reports = []
     for segment, live in zip(segments, _live_after(segments, read_later), strict=True):
         harvested = _evaluate_with_rule(segment, env, context) if segment.has_reports else None
         if harvested is None:
-            _evaluate_unchanged(segment.eqns, env, live, jaxpr)
+            values = _evaluate_unchanged(segment.eqns, env, live, jaxpr)
         else:
-            env.update(zip(segment.eqns[0].outvars, harvested.results, strict=True))
+            values = dict(zip(segment.eqns[0].outvars, harvested.results, strict=True))
             if context.stream is None:
                 reports.extend(harvested.reports)
             else:
                 context.stream.add_outside(harvested.reports)
         # Values that are not read any more can be freed.
-        for var in [var for var in env if var not in live]:
-            del env[var]
-    return reports
+        env = {var: value for var, value in {**env, **values}.items() if var in live}
+    return env, reports
 
 
 def _evaluate_with_rule(
@@ -200,8 +201,8 @@ def _read(segment: _Segment) -> set[Var]:
 
 def _evaluate_unchanged(
     eqns: list[JaxprEqn], env: dict[Var, Array], live: set[Var], jaxpr: Jaxpr
-) -> None:
-    """Evaluate some equations of a jaxpr as JAX does, and add the live results to ``env``."""
+) -> dict[Var, Array]:
+    """Evaluate some equations of a jaxpr as JAX does, and return the live results."""
     defined = {var for eqn in eqns for var in eqn.outvars}
     # A dict, because it keeps the order.
     read = {v: None for eqn in eqns for v in eqn.invars if not isinstance(v, Literal)}
@@ -209,4 +210,4 @@ def _evaluate_unchanged(
     outvars = [var for eqn in eqns for var in eqn.outvars if var in live]
     part = _compat.make_jaxpr(invars, outvars, eqns, jaxpr)
     values = jax.core.eval_jaxpr(part, (), *[env[var] for var in invars])
-    env.update(zip(outvars, values, strict=True))
+    return dict(zip(outvars, values, strict=True))

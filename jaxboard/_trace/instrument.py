@@ -91,8 +91,9 @@ def instrument(
             fraction of a millisecond. ``"auto"``: as an output if the call is the outermost one, by callback
             if JAX traces the caller.
         gate: how a sampled report (a histogram, an image, ``reduce="last"``) that is not due is left out.
-            ``"compile"``: by a program without it, one for each combination of what is due. ``"cond"``: by a
-            branch in a single program, for models that take too long to compile twice.
+            ``"compile"``: a function has two programs, one for steps on which nothing is due and one for the
+            others, which has a branch for each cadence if there are several. ``"cond"``: it has a single program
+            with such branches, for models that take too long to compile twice.
         stream: for a jitted function that is a whole training run, a number of iterations: the outermost
             loops (``scan``, ``fori_loop``, ``while_loop``) report while they run, this many iterations at a
             time, and each iteration is a step. The number of iterations of a ``while_loop`` is known only at

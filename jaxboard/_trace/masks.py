@@ -83,9 +83,15 @@ def _align(mask: Mask, lanes: tuple[int, ...], tag: str) -> Array:
 # --- Lanes of several devices ---------------------------------------------------------------------
 
 
+def differing_devices(value: Array) -> tuple[str, ...]:
+    """Return the mesh axes of a ``shard_map`` along which a value may differ between devices."""
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    return tuple(axis for axis in manual if _may_vary(value, axis))
+
+
 def spread_over_devices(
-    value: Array, weight: Array | None, rank: int
-) -> tuple[Array, Array | None]:
+    value: Array, weight: Array | None, rank: int, axes: tuple[str, ...]
+) -> tuple[Array, Array]:
     """Return the lanes of one device as some of the lanes of all devices.
 
     Each device of a ``shard_map`` has a callback of its own, and its lanes differ from those of the others.
@@ -94,14 +100,12 @@ def spread_over_devices(
         value: the array reported on one device: lanes first, then ``rank`` axes.
         weight: None, or an array over the lanes.
         rank: see above.
+        axes: the mesh axes of the devices.
 
     Returns:
-        Value and weight with the lanes of all devices; those of the other devices have weight zero.
+        Value and weight with a leading axis of devices; the other devices have weight zero.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    axes = tuple(axis for axis in mesh.manual_axes if _may_vary(value, axis))
-    if value.ndim == rank or not axes:
-        return value, weight
     if weight is None:
         weight = jnp.ones(value.shape[: value.ndim - rank], bool)
     devices = math.prod(mesh.shape[axis] for axis in axes)
@@ -109,8 +113,7 @@ def spread_over_devices(
     weight = jnp.where(
         is_here.reshape(-1, *[1] * weight.ndim), weight[None], jnp.zeros_like(weight)[None]
     )
-    value = jnp.broadcast_to(value, (devices, *value.shape))
-    return value.reshape(-1, *value.shape[2:]), weight.reshape(-1, *weight.shape[2:])
+    return jnp.broadcast_to(value, (devices, *value.shape)), weight
 
 
 def _may_vary(value: Array, axis: str) -> bool:

@@ -12,8 +12,8 @@ from jax import Array, lax
 
 from jaxboard import _compat
 from jaxboard._errors import ReportError
-from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
-from jaxboard._reduce import State, WideInt, reducer
+from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot, WideSlot
+from jaxboard._reduce import StackAxis, StackOptions, State, WideInt, reducer
 from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
@@ -41,10 +41,14 @@ class Harvested:
     state: State
     step: Array | None = None
 
-    def collapse(self) -> Harvested:
-        """Merge along the leading axis that every array has. Points remain points."""
+    def collapse(self, axis: StackAxis) -> Harvested:
+        """Merge along the leading axis that every array has. Points remain points.
+
+        Args:
+            axis: the name of the axis, for reports that keep its elements separate.
+        """
         if self.step is None:
-            return Harvested(self.spec, reducer(self.spec).collapse(self.state))
+            return Harvested(stacked(self.spec, axis), reducer(self.spec).collapse(self.state))
         value, weight, step = jax.tree.map(
             lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:]),
             (self.state.value, self.state.weight, self.step),
@@ -57,18 +61,27 @@ class Harvested:
         Separate lanes are not merged: each device has other lanes.
         """
         if not self.spec.lanes:
-            collapse = reducer(self.spec).collapse
-            return self._merge_points(self.spec, collapse, lambda step: step.max(0))
+            collapse, spec = reducer(self.spec).collapse, stacked(self.spec, "device")
+            return self._merge_points(spec, collapse, lambda step: step.max(0))
         spec = with_lanes(self.spec, self.spec.lanes * self._leading_size)
         return self._merge_points(
             spec, self._lanes_reducer(spec).concatenate_devices, _concatenate_steps
         )
 
+    def on_any_device(self) -> Harvested:
+        """Return the report without the leading axis, which is that of devices: all have the same values."""
+        state, step = jax.tree.map(
+            lambda x: x if isinstance(x, int) else x[0], (self.state, self.step)
+        )
+        return Harvested(self.spec, state, step)
+
     def batch(self) -> Harvested:
         """Return the report under another ``vmap``, whose lanes are the leading axis of every array."""
         if self.spec.lanes is None:
-            return self.collapse()
-        spec = with_lanes(self.spec, self._leading_size)
+            return self.collapse("lane")
+        # Lanes that were separate until now merge.
+        spec = stacked(self.spec, "lane") if self.spec.lanes else self.spec
+        spec = with_lanes(spec, self._leading_size)
         merge = self._lanes_reducer(spec).from_outer_map
         return self._merge_points(spec, merge, lambda step: _steps_of_outer_lanes(spec, step))
 
@@ -102,11 +115,20 @@ class Harvested:
 
 
 def start_accumulator(
-    spec: ReportSpec, value: Array, weight: Array | None, step: Array | None
+    spec: ReportSpec,
+    value: Array,
+    weight: Array | None,
+    step: Array | None,
+    outermost: StackAxis = "lane",
 ) -> Harvested:
-    """Start the accumulator of one report."""
-    if spec.lanes is not None and value.ndim > spec.rank:
+    """Start the accumulator of one report. The outermost axis of lanes may stand for something else."""
+    lane_axes = value.ndim - spec.rank
+    if spec.lanes is not None and lane_axes:
         spec = with_lanes(spec, value.shape[0])
+        lane_axes -= 1
+    if lane_axes:
+        inner: tuple[StackAxis, ...] = ("lane",) * (lane_axes - 1)
+        spec = stacked(spec, outermost, *inner)
     state = reducer(spec).start(value, weight, spec.rank)
     if step is None:
         return Harvested(spec, state)
@@ -137,6 +159,13 @@ def with_lanes(spec: ReportSpec, count: int) -> ReportSpec:
     return dataclasses.replace(spec, lanes=count)
 
 
+def stacked(spec: ReportSpec, *axes: StackAxis) -> ReportSpec:
+    """Return a report with more leading axes, whose elements it keeps separate if it is a stack."""
+    if not isinstance(spec.options, StackOptions):
+        return spec
+    return dataclasses.replace(spec, options=StackOptions((*axes, *spec.options.axes)))
+
+
 def merge_same(reports: Sequence[Harvested]) -> list[Harvested]:
     """Merge the reports that are the same, except those with points: one accumulator for each."""
     merged: dict[Hashable, Harvested] = {}
@@ -165,10 +194,10 @@ def _steps_of_outer_lanes(spec: ReportSpec, step: Array) -> Array:
 # --- Packing --------------------------------------------------------------------------------------
 
 
-def pack(reports: Sequence[Harvested], step: Array | None = None) -> Packed:
+def pack(reports: Sequence[Harvested], step: Array | WideInt | None = None) -> Packed:
     """Pack reports, and the step they belong to if the program computes it."""
     packer = _Packer()
-    step_slot = None if step is None else packer.add(_as_step(step).reshape(()))
+    step_slot = None if step is None else packer.add_step(step)
     entries = []
     for report in reports:
         leaves, tree = jax.tree.flatten(report.state.value)
@@ -223,6 +252,12 @@ class _Packer:
         self._parts.setdefault(name, []).append(array)
         self._sizes[name] = offset + array.size
         return Slot(name, offset, array.shape)
+
+    def add_step(self, step: Array | WideInt) -> Slot:
+        if not isinstance(step, WideInt):
+            return self.add(_as_step(step).reshape(()))
+        upper, _ = self.add(jnp.asarray(step.high)), self.add(jnp.asarray(step.low))
+        return WideSlot(upper.dtype, upper.offset, (2,))
 
     def arrays(self) -> dict[str, Array]:
         return {

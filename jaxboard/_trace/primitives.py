@@ -24,11 +24,18 @@ from jax.interpreters import ad, batching, mlir
 
 from jaxboard import _compat
 from jaxboard._frame import Composite, Entry, Frame, Packed, Plan, ReportSpec, Target
+from jaxboard._host.active_channel import active, tracing_target
 from jaxboard._host.callbacks import callbacks
-from jaxboard._host.channel import active, open_channel
+from jaxboard._host.channel import open_channel
+from jaxboard._reduce import StackAxis
 from jaxboard._trace import context
-from jaxboard._trace.arrival import Caller, arrive
-from jaxboard._trace.masks import Mask, masked_weight, spread_over_devices
+from jaxboard._trace.arrival import Caller, Tracer, arrive
+from jaxboard._trace.masks import (
+    Mask,
+    differing_devices,
+    masked_weight,
+    spread_over_devices,
+)
 from jaxboard._trace.pack import Harvested, pack, start_accumulator, unpack
 
 # --- The report -----------------------------------------------------------------------------------
@@ -53,6 +60,7 @@ def accumulate(
     spec: ReportSpec,
     weighted: bool,
     stepped: bool,
+    outermost: StackAxis = "lane",
 ) -> Harvested:
     """Start the accumulator of a report equation, for the lanes that count.
 
@@ -62,10 +70,12 @@ def accumulate(
         spec: the report.
         weighted: see above.
         stepped: see above.
+        outermost: what the outermost axis of lanes stands for.
     """
     value, *rest = operands
     weight = masked_weight(masks, value, rest.pop(0) if weighted else None, spec)
-    return start_accumulator(spec, value, weight, rest.pop(0) if stepped else None)
+    step = rest.pop(0) if stepped else None
+    return start_accumulator(spec, value, weight, step, outermost)
 
 
 @report_p.def_impl
@@ -159,19 +169,21 @@ def _report_lowered(
     *operands: Array, spec: ReportSpec, weighted: bool, stepped: bool
 ) -> list[Array]:
     """Deliver a report that was not harvested as a frame of its own."""
-    inputs = operands
-    is_stack = spec.kind is Composite.STACK
-    if spec.lanes is not None or is_stack:
-        value, *rest = operands
+    value, *rest = operands
+    inputs, has_seeds = operands, spec.lanes is not None and value.ndim > spec.rank
+    is_stack = spec.kind is Composite.STACK and not has_seeds
+    devices = differing_devices(value) if has_seeds or is_stack else ()
+    if devices:
         weight = rest.pop(0) if weighted else None
-        if is_stack and value.ndim == spec.rank:
-            # Each device is a place.
-            value, weight = value[None], None if weight is None else weight[None]
-        value, weight = spread_over_devices(value, weight, spec.rank)
-        rest = [jnp.tile(step, len(value) // len(step)) if step.ndim else step for step in rest]
-        inputs = [value, *([] if weight is None else [weight]), *rest]
-        weighted = weight is not None
-    packed = pack([accumulate(inputs, spec=spec, weighted=weighted, stepped=stepped)])
+        value, weight = spread_over_devices(value, weight, spec.rank, devices)
+        if has_seeds:
+            # The lanes of each device are seed runs.
+            value, weight = (x.reshape(-1, *x.shape[2:]) for x in (value, weight))
+            rest = [jnp.tile(step, len(value) // len(step)) if step.ndim else step for step in rest]
+        inputs, weighted = [value, weight, *rest], True
+    outermost = "device" if devices and is_stack else "lane"
+    report = accumulate(inputs, spec=spec, weighted=weighted, stepped=stepped, outermost=outermost)
+    packed = pack([report])
     # A count is a constant. XLA moves what depends on no operand out of a shard_map, and then refuses the
     # callback, which has no sharding there.
     _, arrays = jax.lax.optimization_barrier((operands, packed.arrays))
@@ -270,6 +282,9 @@ def _deliver_lowering(
     caller: Caller | None,
 ) -> Sequence[Any]:
     callbacks.expected = True
+    if caller is None:
+        target = tracing_target()
+        caller = None if target is None else Tracer(target)
 
     def receive(*arrays: Array | np.ndarray) -> tuple[()]:
         # XLA lends its memory only for the call, so NumPy arrays are copied. JAX arrays are kept as they are:

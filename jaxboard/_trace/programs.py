@@ -1,7 +1,7 @@
 """The compiled programs of an instrumented function: the user's function with the frame as a hidden output.
 
-A report that is not due is not in the program, so there is one program for each set of cadences that are
-not due at the same step.
+A function with sampled reports has two programs. The one for steps on which nothing is due contains no sampled report.
+The other contains all of them; if they have several cadences, it computes which are due.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import itertools
-import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -18,10 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxboard._frame import Packed
-from jaxboard._log import warn
+from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
-from jaxboard._trace.arrival import Caller
-from jaxboard._trace.failures import ProgramFailed, call_user, is_users_error
+from jaxboard._trace.arrival import Caller, Callers
+from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
@@ -29,9 +27,6 @@ from jaxboard._trace.primitives import deliver
 from jaxboard._trace.pruning import prune
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._types import PyTree
-
-_MANY = 4
-"""Warn when a function has more compiled programs than this."""
 
 _ALL_DUE = frozenset[int]()
 
@@ -50,7 +45,7 @@ class ProgramKey(NamedTuple):
         not_due: the cadences whose reports are left out.
         num_args: the number of positional arguments, if the program takes one more before them.
         checked: whether JAX checks results for NaN or infinity.
-        has_caller: see :meth:`Programs.callback`.
+        caller: names the run of the calls, if the program delivers by callback.
         advance: see :meth:`Programs.callback`.
     """
 
@@ -58,7 +53,7 @@ class ProgramKey(NamedTuple):
     not_due: frozenset[int] = _ALL_DUE
     num_args: int | None = None
     checked: bool = False
-    has_caller: bool = False
+    caller: Caller | None = None
     advance: bool = True
 
 
@@ -74,7 +69,7 @@ class Programs:
 
     Attributes:
         cadences: the cadences above 1 of the function's reports, as far as it was traced.
-        caller: the run of the calls, for the programs that deliver by callback.
+        callers: the runs of the calls, for the programs that deliver by callback.
     """
 
     def __init__(
@@ -87,7 +82,7 @@ class Programs:
         reports_only: bool = False,
     ):
         self.cadences: frozenset[int] = _ALL_DUE
-        self.caller = Caller()
+        self.callers = Callers()
         self._fn = fn
         self._traceable = _traceable(fn, jit_options)
         self._name = name
@@ -95,12 +90,12 @@ class Programs:
         self._jit_options = jit_options
         self._options = options
         self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
-        self._warned_of_many = False
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
         """Return the program without windows: arguments -> (results, frame).
 
-        Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows.
+        Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows, and
+        :class:`OtherProgram` if the steps need the gated program.
 
         Args:
             not_due: the cadences that are not due.
@@ -111,7 +106,8 @@ class Programs:
     def windowed(self, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
         """Return the program with windows: (accumulators, *arguments) -> (results, frame, accumulators).
 
-        Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
+        Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator, and
+        :class:`OtherProgram` if the steps need the gated program.
 
         Args:
             not_due: the cadences that are not due.
@@ -140,41 +136,44 @@ class Programs:
         key = ProgramKey("device_step")
         return self._programs.get(key) or self._make_device_step(key)
 
-    def streamed(self, num_args: int, *, checked: bool) -> jax.stages.Wrapped:
+    def streamed(self, num_args: int, caller: Caller, *, checked: bool) -> jax.stages.Wrapped:
         """Return the program that streams its loops: (first step, *arguments) -> (results, frame).
 
         Args:
             num_args: the number of positional arguments of the call.
+            caller: names the run of each call.
             checked: whether JAX checks results for NaN or infinity. Reports outside of loops then leave by
                 callback, so that they are not checked.
         """
-        key = ProgramKey("streamed", num_args=num_args, checked=checked)
+        key = ProgramKey("streamed", num_args=num_args, checked=checked, caller=caller)
         return self._programs.get(key) or self._make_streamed(key)
 
-    def callback(self, *, advance: bool, has_caller: bool = False) -> jax.stages.Wrapped:
+    def callback(self, caller: Caller | None = None, *, advance: bool) -> jax.stages.Wrapped:
         """Return the program like the function, whose frame leaves by one callback that counts the step.
 
         Args:
+            caller: names the run of each call. Without it, the frame goes to the run that is active when it arrives.
             advance: whether a call takes a step.
-            has_caller: whether :attr:`caller` names the run of each call. Otherwise the frame goes to the run that
-                is active when it arrives.
         """
-        key = ProgramKey("callback", has_caller=has_caller, advance=advance)
+        key = ProgramKey("callback", caller=caller, advance=advance)
         return self._programs.get(key) or self._make_callback(key)
 
     def deliver_empty_frame(self, args: Args, kwargs: Kwargs, *, advance: bool) -> None:
         """Count a step, while JAX traces the caller of a function that runs without a program."""
         deliver(pack([], self._step_of(args, kwargs)), advance=advance)
 
-    def due_combinations(self) -> list[frozenset[int]]:
-        """Return every set of cadences that are not due on some step."""
-        found = set[frozenset[int]]()
-        for size in range(len(self.cadences) + 1):
-            for due in itertools.combinations(self.cadences, size):
-                # All of these are due on the multiples of their period; so may others be.
-                period = math.lcm(*due)
-                found.add(frozenset(n for n in self.cadences if period % n))
-        return sorted(found, key=sorted)
+    def is_gated(self, not_due: frozenset[int]) -> bool:
+        """Return whether the program for such steps is the gated one, which computes what is due.
+
+        A program for each combination of cadences would compile in the middle of training, whenever a combination is
+        due for the first time.
+
+        Args:
+            not_due: the cadences that are not due.
+        """
+        if self._options.gate == "cond":
+            return True
+        return len(self.cadences) > 1 and not_due != self.cadences
 
     def cache_size(self) -> int:
         """Return for how many different arguments the function is compiled, as ``_cache_size`` of ``jax.jit``.
@@ -195,29 +194,30 @@ class Programs:
 
     def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:
         def plain(*args: object, **kwargs: object) -> tuple[PyTree, Packed]:
-            out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
+            out, reports = self._collect_variant(key, args, kwargs)
             leaving, _ = windows.accumulate(None, reports, lambda n: n not in key.not_due)
             return out, pack(leaving)
 
-        return self._add_variant(key, self._jit(plain, num_hidden=1))
+        return self._add(key, self._jit(plain, num_hidden=1))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
         def windowed(
             accumulators: Packed, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed, Packed | None]:
-            out, reports = self._collect_final(args, kwargs, not_due=key.not_due)
+            out, reports = self._collect_variant(key, args, kwargs)
             leaving, staying = windows.accumulate(
                 accumulators, reports, lambda n: n not in key.not_due
             )
             return out, pack(leaving), staying
 
-        return self._add_variant(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
+        return self._add(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
 
     def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
         def gated(
             leading: tuple[jax.Array, Packed | None], /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Packed, Packed | None]:
-            step, accumulators = leading
+            words, accumulators = leading
+            step = WideInt(*words)
             out, reports = self._collect_final(args, kwargs, step=step)
             leaving, staying = windows.accumulate(accumulators, reports, lambda n: step % n == 0)
             return out, pack(leaving), staying
@@ -236,10 +236,8 @@ class Programs:
         size = self._options.stream or 1
         bar = self._name if self._options.progress else None
 
-        def streamed(
-            first_step: jax.Array, /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Packed]:
-            stream = Stream(size, first_step, bar, self.caller)
+        def streamed(words: jax.Array, /, *args: object, **kwargs: object) -> tuple[PyTree, Packed]:
+            stream = Stream(size, WideInt(*words), bar, key.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
             # The host needs the last step for the reports, and to go on counting after a while_loop. XLA needs a
@@ -247,7 +245,7 @@ class Programs:
             needs_step = reports or stream.steps_taken is None
             if reports and (key.checked or stream.steps_taken != 0):
                 # After the last chunk, whose step it needs. A hidden output may overtake the chunks.
-                deliver(pack(reports, stream.last), advance=None, caller=self.caller)
+                deliver(pack(reports, stream.last), advance=None, caller=key.caller)
                 reports = []
             packed = pack(reports, stream.last if needs_step else None)
             plan = dataclasses.replace(packed.plan, steps_taken=stream.steps_taken)
@@ -256,12 +254,10 @@ class Programs:
         return self._add(key, self._jit(streamed, num_hidden=1, num_args=key.num_args))
 
     def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
-        caller = self.caller if key.has_caller else None
-
         def callback(*args: object, **kwargs: object) -> PyTree:
             out, reports = self._collect(args, kwargs, final=False)
             step = self._step_of(args, kwargs)
-            deliver(pack(reports, step), advance=key.advance, caller=caller)
+            deliver(pack(reports, step), advance=key.advance, caller=key.caller)
             return out
 
         return self._add(key, self._jit(callback))
@@ -270,21 +266,21 @@ class Programs:
         self._programs[key] = program
         return program
 
-    def _add_variant(self, key: ProgramKey, program: jax.stages.Wrapped) -> jax.stages.Wrapped:
-        """Add a program that is one of several for what is due, and warn if there are many."""
-        self._add(key, program)
-        variants = {key.not_due for key in self._programs if key.kind in ("plain", "windowed")}
-        if len(variants) > _MANY and not self._warned_of_many:
-            self._warned_of_many = True
-            cadences = ", ".join(map(str, sorted(self.cadences)))
-            warn(
-                f"{self._name} is compiled for more than {_MANY} combinations of what is due: it reports "
-                f"with every= {cadences}. Choose cadences that are multiples of one another, such as "
-                "10 and 100, or use instrument(gate='cond')."
-            )
-        return program
-
     # ------------------------------------------------------------------------------- tracing
+
+    def _collect_variant(
+        self, key: ProgramKey, args: Args, kwargs: Kwargs
+    ) -> tuple[PyTree, list[Harvested]]:
+        """Trace the function for a program without the reports that are not due.
+
+        Raises:
+            OtherProgram: the trace found cadences for which the call needs another program.
+        """
+        collected = self._collect_final(args, kwargs, not_due=key.not_due)
+        unforeseen = self.cadences - key.not_due
+        if unforeseen and (key.not_due or len(self.cadences) > 1):
+            raise OtherProgram
+        return collected
 
     def _collect_final(
         self,
@@ -292,7 +288,7 @@ class Programs:
         kwargs: Kwargs,
         *,
         not_due: frozenset[int] = _ALL_DUE,
-        step: jax.Array | None = None,
+        step: jax.Array | WideInt | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
@@ -314,7 +310,7 @@ class Programs:
         *,
         final: bool,
         not_due: frozenset[int] = _ALL_DUE,
-        step: jax.Array | None = None,
+        step: jax.Array | WideInt | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function and return its results and its reports.
@@ -377,7 +373,7 @@ class Programs:
             try:
                 return function(*args, **kwargs)
             except Exception as error:
-                if is_users_error(error) or isinstance(error, windows.MissingAccumulators):
+                if is_users_error(error) or isinstance(error, OtherProgram):
                     raise
                 raise ProgramFailed from error
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from jaxboard._frame import Packed, ReportSpec
 from jaxboard._reduce import reducer
+from jaxboard._trace.failures import OtherProgram
 from jaxboard._trace.pack import Harvested, pack, packed_dtype, unpack
 from jaxboard._trace.rules.body_reports import empty_like, with_array_weight
 from jaxboard._types import Array
@@ -26,7 +27,7 @@ IsDue: TypeAlias = Callable[[int], bool | Array]
 _Key: TypeAlias = tuple[ReportSpec, object, tuple[object, ...]]
 
 
-class MissingAccumulators(Exception):  # noqa: N818 (control flow: the caller retries with more accumulators)
+class MissingAccumulators(OtherProgram):
     """Raised while a program is traced that reports windows without an accumulator for each.
 
     Attributes:

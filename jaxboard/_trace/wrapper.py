@@ -14,7 +14,8 @@ import jax
 from jaxboard import _compat
 from jaxboard._errors import UsageError
 from jaxboard._host import observers
-from jaxboard._host.channel import Channel, active
+from jaxboard._host.active_channel import active
+from jaxboard._host.channel import Channel
 from jaxboard._trace import context, tag_prefix
 from jaxboard._trace.advice import warn_bare, warn_no_run, warn_not_jitted, warn_not_streamed
 from jaxboard._trace.deliveries.bare import Bare
@@ -123,9 +124,11 @@ class Instrumented:
         ``delivery="callback"``                       the one with a callback
         ``jax_debug_nans`` or ``jax_debug_infs``      the one with a callback
         ``step=`` returns a device array              a hidden output that holds the step
-        ``gate="cond"``                               a hidden output that computes what is due
         ``exact=True``                                one of these for the reports, then the user's
-        otherwise                                     a hidden output, one program for what is due
+        ``gate="cond"``                               a hidden output that computes what is due
+        nothing is due                                a hidden output, without what is not due
+        something is due, of one cadence              a hidden output, with everything
+        something is due, of several                  a hidden output that computes what is due
         that program cannot be made                   the user's, with a callback for each report
         ============================================  ==============================================
         """
@@ -154,7 +157,8 @@ class Instrumented:
     def precompile(self, *args: object, **kwargs: object) -> None:
         """Compile all programs that calls with such arguments run, so that no step waits for the compiler.
 
-        There is one program for each combination of cadences that are due.
+        There are two if the function has reports with ``every=``: one for the steps on which any is due, and one for
+        the others.
 
         Args:
             *args: arguments like those of the calls. They are neither computed with nor donated; arrays may

@@ -22,6 +22,8 @@ from jaxboard.records import Scalars
 
 _WALL_TIME = slice(1, 9)
 _STEP_AT = 10
+_PART_BYTES = 1 << 17
+"""The size of the events that are filled in together, so that all of them are in a processor's cache."""
 # A varint may be longer than necessary: five bytes hold every step below 2**35, ten hold every int64.
 _SHORT, _LONG = 5, 10
 
@@ -61,11 +63,19 @@ def encode(scalars: Scalars) -> tuple[bytes, int]:
     short = rows == 0 or (int(steps.min()) >= 0 and int(steps.max()) < 1 << 7 * _SHORT)
     width = _SHORT if short else _LONG
     template, float_bytes = _template(tuple(scalars.tags), width)
-    events = np.tile(template, (rows, 1))
-    events[:, _WALL_TIME] = walls.astype("<f8").view(np.uint8).reshape(rows, 8)
-    events[:, _STEP_AT : _STEP_AT + width] = _varints(steps, width)
-    events[:, float_bytes] = np.ascontiguousarray(values).view(np.uint8).reshape(rows, 4 * columns)
-    return events.tobytes(), len(template)
+    wall_bytes = walls.astype("<f8").view(np.uint8).reshape(rows, 8)
+    step_bytes = _varints(steps, width)
+    value_bytes = np.ascontiguousarray(values).view(np.uint8).reshape(rows, 4 * columns)
+    parts: list[bytes] = []
+    rows_per_part = max(1, _PART_BYTES // len(template))
+    for start in range(0, rows, rows_per_part):
+        part = slice(start, start + rows_per_part)
+        events = np.tile(template, (len(steps[part]), 1))
+        events[:, _WALL_TIME] = wall_bytes[part]
+        events[:, _STEP_AT : _STEP_AT + width] = step_bytes[part]
+        events[:, float_bytes] = value_bytes[part]
+        parts.append(events.tobytes())
+    return b"".join(parts), len(template)
 
 
 def int64_steps(steps: object) -> np.ndarray:

@@ -92,7 +92,7 @@ class Directory:
         writer = self.open()
         from jaxboard.sinks import _encoding
 
-        selected = self._tags.select(batch, lose)
+        selected = self._tags.select(batch, _encoding.encode, lose)
         events = _encoding.encode(selected, lose)
         self.has_pending = True
         with self._abandoned_on_error():

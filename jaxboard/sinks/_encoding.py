@@ -212,12 +212,16 @@ def _histogram(record: Record) -> _proto.Message:
 
 def _image(record: Record) -> _proto.Message:
     """Return string[2 + N]: width, height, then N files (tensorboard/plugins/image/summary_v2.py)."""
-    image: EncodedImage | np.ndarray = record.value
-    if isinstance(image, EncodedImage):
-        width, height, files = image.width, image.height, [image.data]
+    images: EncodedImage | tuple[EncodedImage, ...] | np.ndarray = record.value
+    if isinstance(images, np.ndarray):
+        _, height, width, _ = images.shape
+        files = [_png(sample) for sample in images]
     else:
-        _, height, width, _ = image.shape
-        files = [_png(sample) for sample in image]
+        images = (images,) if isinstance(images, EncodedImage) else images
+        width, height = (
+            max(size) for size in zip(*((i.width, i.height) for i in images), strict=True)
+        )
+        files = [image.data for image in images]
     strings = [str(width).encode(), str(height).encode(), *files]
     tensor = _tensor(_proto.types.DT_STRING, (len(strings),), strings)
     return _value(record.tag, tensor, "images")

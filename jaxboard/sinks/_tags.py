@@ -5,37 +5,45 @@ TensorBoard shows a tag with two kinds in neither of their dashboards.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeAlias
+
 import numpy as np
 
 from jaxboard.records import Batch, Kind, Record, Scalars
 from jaxboard.sinks._lost import Lose
+
+Encode: TypeAlias = Callable[[Batch, Lose], object]
+"""Encodes records, and reports those that it cannot encode."""
 
 _MAX_TAG_SETS = 4096
 """Most sets of tags that are remembered as valid. A program that computes its tags may have many."""
 
 
 class Tags:
-    """The tags of one run, each with the kind of its first record."""
+    """The tags of one run, each with the kind of its first record that can be written."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, Kind] = {}
         # Most columns have a set of tags that was checked before.
         self._scalar_sets: set[tuple[str, ...]] = set()
 
-    def select(self, batch: Batch, lose: Lose) -> Batch:
+    def select(self, batch: Batch, encode: Encode, lose: Lose) -> Batch:
         """Return the records of a batch that have a valid tag of the right kind.
 
-        If a tag is new and has several kinds in the batch, the earliest record decides, and a scalar if
-        several are equally early.
+        If a tag is new and has several kinds in the batch, the earliest record that can be encoded decides, and a
+        scalar if several are equally early.
 
         Args:
             batch: records of one run.
+            encode: the encoder.
             lose: called for every tag that is left out.
         """
         unknown = [item for item in batch if not self._is_known(item)]
         if not unknown:
             return batch
-        self._learn(unknown)
+        self._learn(unknown, encode)
         selected: Batch = []
         for item in batch:
             if isinstance(item, Scalars):
@@ -64,17 +72,17 @@ class Tags:
         self._scalar_sets.add(tuple(item.tags))
         return True
 
-    def _learn(self, items: Batch) -> None:
+    def _learn(self, items: Batch, encode: Encode) -> None:
         """Fix the kinds of new tags."""
-        earliest: dict[str, tuple[float, bool]] = {}
-        kinds: dict[str, Kind] = {}
-        for item in items:
-            kind = item.kind if isinstance(item, Record) else Kind.SCALAR
-            rank = _wall_time(item), kind is not Kind.SCALAR
-            for tag in (item.tag,) if isinstance(item, Record) else item.tags:
-                if _text_problem(tag) is None and rank < earliest.get(tag, (np.inf, True, True)):
-                    earliest[tag], kinds[tag] = rank, kind
-        self._kinds = kinds | self._kinds
+        for item in sorted(
+            items, key=lambda item: (_wall_time(item), _kind(item) is not Kind.SCALAR)
+        ):
+            new = [
+                tag for tag in _tags(item) if _text_problem(tag) is None and tag not in self._kinds
+            ]
+            if new:
+                encoded = _encoded_tags(item, encode)
+                self._kinds |= {tag: _kind(item) for tag in new if tag in encoded}
 
     def _scalar_columns(self, scalars: Scalars, lose: Lose) -> Batch:
         problems = [self._problem(tag, Kind.SCALAR) for tag in scalars.tags]
@@ -90,13 +98,32 @@ class Tags:
 
     def _problem(self, tag: str, kind: Kind) -> str | None:
         problem = _text_problem(tag)
-        if problem is not None or self._kinds[tag] is kind:
+        if problem is not None:
             return problem
-        new, first = kind.value, self._kinds[tag].value
+        first = self._kinds.get(tag, kind)
+        if first is kind:
+            return None
+        new = kind.value
         return (
-            f"it is a {new}, but the tag was first reported as a {first}, and TensorBoard shows one kind "
+            f"it is a {new}, but the tag was first reported as a {first.value}, and TensorBoard shows one kind "
             f"for each tag. Give the {new} another tag, such as {f'{tag}_{new}'!r}"
         )
+
+
+def _kind(item: Record | Scalars) -> Kind:
+    return item.kind if isinstance(item, Record) else Kind.SCALAR
+
+
+def _tags(item: Record | Scalars) -> Sequence[str]:
+    return (item.tag,) if isinstance(item, Record) else item.tags
+
+
+def _encoded_tags(item: Record | Scalars, encode: Encode) -> Collection[str]:
+    """Return the tags of which some record can be encoded."""
+    lost: Counter[str] = Counter()  # By repr, as a tag may be anything.
+    encode([item], lambda tag, count, _: lost.update({repr(tag): count}))
+    most = 1 if isinstance(item, Record) else len(item.steps)
+    return [tag for tag in _tags(item) if lost[repr(tag)] < most]
 
 
 def _text_problem(tag: object) -> str | None:
@@ -111,6 +138,7 @@ def _text_problem(tag: object) -> str | None:
 
 def _wall_time(item: Record | Scalars) -> float:
     try:
-        return float(item.wall_time if isinstance(item, Record) else item.wall_times[0])
+        time = float(item.wall_time if isinstance(item, Record) else item.wall_times[0])
     except Exception:  # The encoder finds out.
         return np.inf
+    return np.inf if np.isnan(time) else time

@@ -35,7 +35,7 @@ class TensorBoardSink(Sink):
     finite. Steps are int64 and may be negative. A table is Markdown, with its first row as the header.
 
     A record that TensorBoard cannot show is lost, and no other: one whose value or tag cannot be encoded, or
-    whose tag an earlier record of that run has with another kind. It is logged, once for each tag, and
+    whose tag an earlier written record of that run has with another kind. It is logged, once for each tag, and
     :meth:`take_lost` counts it.
 
     Args:

@@ -8,6 +8,7 @@ import datetime as dt
 import decimal
 import fractions
 import logging
+import re
 import sys
 import types
 import typing
@@ -25,6 +26,7 @@ from flax import nnx
 from matplotlib import pyplot as plt
 
 import jaxboard as jb
+from jaxboard.records import EncodedImage
 from jaxboard.testing import capture
 
 
@@ -199,6 +201,14 @@ def test_every_may_be_a_numpy_integer():
     assert [record.step for record in records] == [0, 2]
 
 
+def test_every_is_an_integer_of_64_bits():
+    """A cadence that no counter reaches is refused."""
+    with pytest.raises(jb.UsageError, match="every="):
+        jb.instrument(jax.jit(abs), every=2**70)
+    with capture(), pytest.raises(jb.ReportError, match="every="):
+        jb.scalar("x", 1.0, every=2**70)
+
+
 @pytest.mark.parametrize("most", [0, -1, 2.5, True])
 def test_max_images_is_a_positive_integer(most):
     """``max_images=`` is checked."""
@@ -208,12 +218,31 @@ def test_max_images_is_a_positive_integer(most):
 
 @pytest.mark.parametrize(
     ("shape", "advice"),
-    [((3, 32, 32), r"transpose\(1, 2, 0\)"), ((5, 3, 32, 32), r"transpose\(0, 2, 3, 1\)")],
+    [
+        ((3, 32, 32), "x.transpose(1, 2, 0)"),
+        ((1, 28, 28), "x.transpose(1, 2, 0)"),
+        ((5, 3, 32, 32), "x.transpose(0, 2, 3, 1)"),
+        ((32, 32), "x[..., None]"),
+        ((16, 28, 28), "x[..., None]"),
+        ((2, 2, 32, 32), "x[..., :1]"),
+        ((8, 32, 32, 5), "x[..., :1]"),
+    ],
 )
-def test_channels_first(shape, advice):
-    """The advice for images with their channels first turns them."""
-    with capture(), pytest.raises(jb.ReportError, match=advice):
-        jb.image("i", np.zeros(shape, np.float32), step=0)
+def test_advice_on_axes(shape, advice):
+    """The advice for images with channels in another place, or without them, makes images that are accepted."""
+    x = np.zeros(shape, np.float32)
+    with capture(), pytest.raises(jb.ReportError, match=re.escape(advice)):
+        jb.image("i", x)
+    with capture() as records:
+        jb.image("i", eval(advice, {"x": x}))
+    assert [record.tag for record in records] == ["i"]
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 3, 3, 1), (1, 1, 1, 1, 1)])
+def test_no_advice_on_axes(shape):
+    """Arrays that no axis makes an image of are referred to histograms."""
+    with capture(), pytest.raises(jb.ReportError, match="jaxboard.histogram"):
+        jb.image("i", np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -366,6 +395,12 @@ def test_numbers_that_are_missing_or_too_large(verb, value):
     """Masked and missing elements, and integers that no float holds, raise an error that names the tag."""
     with capture(), pytest.raises(jb.ReportError, match="'k"):
         verb("k", {"k": value} if verb is jb.scalars else value)
+
+
+def test_an_element_that_is_too_large():
+    """The error names the user's line, also for an element of a list inside a tree."""
+    with capture(), pytest.raises(jb.ReportError, match=r"\(test_inputs\.py:\d+\)"):
+        jb.histogram("x", {"a": [1, 10**400]})
 
 
 def test_arrays_with_a_mask():
@@ -523,6 +558,26 @@ def test_keys_and_times_in_a_model():
     assert [record.tag for record in records] == ["m/max"]
 
 
+def test_leaves_without_a_gradient():
+    """``tap`` passes on texts, functions, times and other leaves that are not arrays of floats."""
+    others = ("3.5", jnp.tanh, np.datetime64("2026-01-01"), object(), jax.random.key(0), 3, None)
+
+    def loss(w):
+        tapped = jb.tap("g", {"w": w, "others": others})
+        assert all(x is y for x, y in zip(tapped["others"], others, strict=True))
+        return 3 * tapped["w"]
+
+    with capture() as records:
+        jb.instrument(jax.jit(jax.grad(loss)))(1.0)
+    assert [(record.tag, float(record.value)) for record in records] == [("g/w", 3)]
+
+
+def test_abstract_arrays_in_a_watched_tree():
+    """A tree of shapes, such as the result of ``jax.eval_shape``, raises an error that names the tag."""
+    with capture(), pytest.raises(jb.ReportError, match="'w' .*ShapeDtypeStruct"):
+        jb.watch("w", jax.eval_shape(lambda: {"a": jnp.ones(3)}))
+
+
 @pytest.mark.parametrize("due", [True, False])
 def test_objects_with_a_figure(due):
     """Axes and older grids have a figure too; it is drawn if due, and closed."""
@@ -534,6 +589,41 @@ def test_objects_with_a_figure(due):
         jb.figure("function", lambda: plt.subplots(figsize=(1, 1))[1], step=0, every=10)
     assert len(records) == (3 if due else 1)
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("fault", ["draw", "trace"])
+def test_figures_that_fail_are_closed(fault):
+    """A figure is closed if drawing it raises, or if its report is refused."""
+    figure = plt.figure()
+    if fault == "draw":
+        figure.savefig = None  # pyright: ignore[reportAttributeAccessIssue]
+    report = lambda: jb.figure("f", figure)  # noqa: E731
+    with capture(), pytest.raises((TypeError, jb.ReportError)):
+        jax.jit(report)() if fault == "trace" else report()
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("due", [True, False])
+@pytest.mark.parametrize("sequence", [list, tuple])
+def test_several_figures(due, sequence):
+    """A list of figures is one record with an image of each figure, drawn if due, and all are closed."""
+    plt.close("all")
+    (first, (left, right)), second = plt.subplots(1, 2, figsize=(3, 2), dpi=50), plt.figure(dpi=10)
+    step = 0 if due else 1
+    with capture() as records:
+        jb.figure("f", sequence([first, left, second, right]), step=step, every=10)
+        jb.figure("same", sequence([left, right]), step=step, every=10)
+        jb.figure("function", lambda: [plt.figure(), plt.figure()], step=step, every=10)
+    assert plt.get_fignums() == []
+    if due:
+        images, same, function = (record.value for record in records)
+        assert [(image.width, image.height) for image in images] == [(150, 100), (64, 48)]
+        assert isinstance(same, EncodedImage)
+        assert same.width == 150
+        assert len(function) == 2
+        assert records[0].nbytes == sum(len(image.data) for image in images)
+    else:
+        assert records == []
 
 
 def test_figures_without_a_run_are_closed():
@@ -553,8 +643,9 @@ def test_figures_without_a_run_are_closed():
     [
         (lambda: plt, r"plt\.gcf\(\)"),
         (lambda: None, "expected a matplotlib figure, got None"),
-        (lambda: [matplotlib.figure.Figure()], "tag of its own"),
-        ([matplotlib.figure.Figure()], "tag of its own"),
+        (lambda: [5], r"expected a matplotlib figure, got 5 \(int\)"),
+        ([matplotlib.figure.Figure(), plt], r"plt\.gcf\(\)"),
+        ([], r"expected a matplotlib figure, got \[\]"),
         (sys, "got the module sys"),
     ],
 )
@@ -574,6 +665,7 @@ def test_objects_without_a_figure(value, advice):
         ([b"ab"], "of strings"),
         ([1, 2], "rows of strings"),
         (b"ab", "rows of strings"),
+        ([{"lr": 1, "loss": 2}, {"lr": 3, "loss": 4}], r"rows\[0\]"),
     ],
 )
 def test_texts_that_are_no_rows(value, advice):

@@ -260,6 +260,80 @@ def test_a_step_that_is_not_due_measures_nothing():
     assert {record.step for record in records} == {0}
 
 
+def count_primitive(jaxpr, name):
+    """Return how many equations of a jaxpr, at any depth, are of a primitive."""
+    inner = jax.tree.leaves([e.params for e in jaxpr.eqns], is_leaf=lambda x: hasattr(x, "eqns"))
+    bodies = [x for x in inner if hasattr(x, "eqns")]
+    own = sum(eqn.primitive.name == name for eqn in jaxpr.eqns)
+    return own + sum(count_primitive(body, name) for body in bodies)
+
+
+@pytest.mark.parametrize("lanes", [False, True])
+def test_leaves_of_one_shape_share_their_code(lanes):
+    """The program contains the counting once for each shape, and each leaf has its own points."""
+    shapes = {"kernel": (2, 3), "bias": (3,)}
+    sizes = np.arange(1, 13, dtype=np.float32).reshape(6, 2)
+    tree = {
+        f"layer_{i}": {
+            name: np.full(shape, size, np.float32)
+            for (name, shape), size in zip(shapes.items(), row, strict=True)
+        }
+        for i, row in enumerate(sizes)
+    }
+
+    def f(tree):
+        jb.watch("x", tree, where=tree["layer_0"]["bias"][0] > 0)
+
+    function = jax.vmap(f) if lanes else f
+    if lanes:  # the second does not count, the third is twice as large
+        tree = jax.tree.map(lambda x: np.stack([x, -x, 2 * x]), tree)
+    points, histograms = reported(function, tree)
+    for i, row in enumerate(sizes):
+        for name, size in zip(shapes, row, strict=True):
+            elements = int(np.prod(shapes[name]))
+            histogram = histograms[f"x/histogram/layer_{i}/{name}"]
+            ends = [size, 2 * size] if lanes else [size]
+            assert [histogram.edges[0], histogram.edges[-1]] == [ends[0], ends[-1]]
+            assert int(histogram.counts.sum()) == elements * len(ends)
+            assert histogram.sum == elements * sum(ends)
+            assert points[f"x/max/layer_{i}/{name}"] == ends[-1]
+            squares = elements * size**2 * (2.5 if lanes else 1)
+            assert points[f"x/norm/layer_{i}/{name}"] == pytest.approx(np.sqrt(squares))
+    counts = [
+        count_primitive(jax.make_jaxpr(function)(part).jaxpr, "scatter-add")
+        for part in (tree, {"layer_0": tree["layer_0"]})
+    ]
+    assert counts == [len(shapes)] * 2
+
+
+def test_leaves_of_one_shape_stay_on_their_devices():
+    """Devices exchange one number or count each, never elements."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("d", None))
+    leaf = jax.ShapeDtypeStruct((64, 1000), np.float32, sharding=sharding)
+    instrumented = jb.instrument(jax.jit(lambda *xs: jb.watch("x", xs)))
+    instrumented.precompile(*[leaf] * 4)
+    program = instrumented._programs.plain(frozenset()).lower(*[leaf] * 4).compile().as_text()
+    gathered = [line for line in program.splitlines() if " all-gather(" in line]
+    assert all("[8,1]" in line.partition("all-gather(")[0] for line in gathered)
+    assert "all-to-all" not in program
+
+
+def test_dtypes_of_one_tree():
+    """Leaves of 16, 32 and 64 bits have exact histograms, and norms in one tree."""
+    tree = {
+        "half": np.array([1, 2], np.float16),
+        "single": np.array([3, 4], np.float32),
+        "double": np.array([5, 1e300]),
+    }
+    with jax.enable_x64(True):
+        points, histograms = reported(watch_grads, tree)
+    ends = {tag.rpartition("/")[2]: tuple(h.edges[[0, -1]]) for tag, h in histograms.items()}
+    assert ends == {"half": (1, 2), "single": (3, 4), "double": (5, 1e300)}
+    assert points["grads/norm/half"] == pytest.approx(np.sqrt(5))
+    assert points["grads/max/single"] == 4
+
+
 INVALID_WHAT = (
     "expected what= to be some of 'norm', 'rms', 'max', 'nonfinite', 'histogram', got {}."
 )

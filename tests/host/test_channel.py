@@ -6,8 +6,9 @@ import threading
 import pytest
 from by_hand import DEADLINE, Started, record
 
+from jaxboard._host.active_channel import activate, active, deactivate
 from jaxboard._host.buffer import Buffer
-from jaxboard._host.channel import Channel, activate, active, deactivate
+from jaxboard._host.channel import Channel
 
 
 def channel(step=0):

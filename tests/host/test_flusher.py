@@ -406,6 +406,33 @@ def test_a_hanging_sink_raises_after_the_timeout():
     assert seen(sink) == [("loss", 0, 0.0), ("loss", 1, 1.0)]
 
 
+def test_a_timeout_names_the_faults():
+    """If a sink hangs, the error also names the sinks that fail, and at the end what was lost."""
+    fault, cause = OSError("no space left"), KeyError("why")
+    hung, failing = Hung(), Watched(fault)
+    lost = LostReports("'here'")
+    buffer = Buffer(1000, 2**30, lost=lost, stall_secs=DEADLINE)
+    flusher = Flusher(buffer, Plain(), Outbox([failing, hung], lost), flush_secs=NEVER, lost=lost)
+    flusher.start()
+    buffer.put(record(0))
+    lost.add(2, "a reason", cause)
+    message = (
+        "run 'here': Hung did not finish within 0.05 s. 1 report is pending, and 0 calls are waiting in the buffer."
+        " Watched failed: OSError: no space left."
+    )
+    with pytest.raises(RunError) as caught:
+        flusher.flush(0.05)
+    assert hung.entered.wait(DEADLINE)
+    with pytest.raises(RunError) as caught:
+        flusher.flush(0.05)
+    assert (str(caught.value), caught.value.__cause__) == (message, fault)
+    with pytest.raises(RunError) as caught:
+        flusher.close(0.05)
+    assert str(caught.value) == (f"{message}\nrun 'here': 2 reports were lost:\n  2: a reason")
+    hung.released.set()
+    flusher.close(DEADLINE)
+
+
 def test_flushing_from_many_threads():
     """Every caller of flush() returns, even while other threads flush or close."""
     sink = Watched()

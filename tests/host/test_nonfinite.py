@@ -116,7 +116,7 @@ def test_raise():
 def test_the_leaf_of_a_seed_run():
     """A finding in the norms of a seed run names the leaf and then the run."""
     bad = np.array([1.0, np.nan])
-    norms = Norms(("a", "b"), np.array([4, 4]), ("norm",), bad, bad, bad, np.array([0.0, 2.0]))
+    norms = Norms(("a", "b"), np.array([4, 4]), ("norm",), bad, bad, bad, np.array([0, 2]))
     texts = []
     monitor = NonFiniteMonitor(texts.append)
     (entry,) = monitor.observe(Assembled([], [NormsPoint("grads", 3, 1.0, norms, "seed_1")]))

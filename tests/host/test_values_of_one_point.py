@@ -173,15 +173,16 @@ def test_calls_with_one_step_and_a_flush_between_them():
     assert [(r.step, float(r.value)) for r in sink.records] == [(0, 1), (1, 3.5), (1, 4)]
 
 
-def test_steps_of_single_calls_are_written_in_columns():
+@pytest.mark.parametrize("step", [lambda i: i, int], ids=["device", "host"])
+def test_steps_of_single_calls_are_written_in_columns(step):
     """If each call has a step of its own, all points but the last are written in columns, and in order."""
     sink = Batches()
 
     def report(i):
-        jb.scalar("x", i.astype(float))
+        jb.scalar("x", jnp.float32(i))
         jb.histogram("h", i, every=10)
 
-    train = jb.instrument(jax.jit(report), step=lambda i: i)
+    train = jb.instrument(jax.jit(report), step=step)
     with jb.Run(None, sinks=[sink], flush_secs=3600) as run:
         for i in range(100):
             train(jnp.int32(i))
@@ -192,6 +193,22 @@ def test_steps_of_single_calls_are_written_in_columns():
     records = [item for item in sink.items if not isinstance(item, Scalars)]
     assert [record.step for record in records if record.tag == "x"] == [50, 99]
     assert [record.step for record in records if record.tag == "h"] == list(range(0, 100, 10))
+
+
+def test_an_evaluation_between_the_steps_is_written_in_order():
+    """Evaluations with one call for each step are in the order of their steps, among several flushes."""
+    sink = MemorySink()
+    train = jb.instrument(jax.jit(lambda i: jb.scalar("x", i.astype(float))))
+    evaluate = jb.instrument(jax.jit(lambda i: jb.scalar("y", i.astype(float))), advance=False)
+    with jb.Run(None, sinks=[sink], flush_secs=3600) as run:
+        for i in range(60):
+            train(jnp.int32(i))
+            if i % 5 == 0:
+                evaluate(jnp.int32(i))
+            if i in (17, 32, 40):
+                run.flush()
+    points = [(record.step, float(record.value)) for record in sink.records if record.tag == "y"]
+    assert points == [(i, i) for i in range(0, 60, 5)]
 
 
 def test_two_functions_with_steps_of_their_own():

@@ -108,7 +108,7 @@ def test_every_part_with_state_registers_in_its_stage():
         "QUEUES jaxboard.sinks._tensorflow",
         "SIGNALS jaxboard._process.exit",
         "STATE jaxboard._process.fork",
-        "STATE jaxboard._host.channel",
+        "STATE jaxboard._host.active_channel",
         "STATE jaxboard._run.run",
         "STATE jaxboard.sinks._quiet_import",
     ]

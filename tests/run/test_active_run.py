@@ -2,7 +2,10 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
+import contextvars
 import copy
+import functools
 import gc
 import pickle
 import threading
@@ -11,6 +14,7 @@ import weakref
 import jax
 import jax.numpy as jnp
 import pytest
+from compilations import compilations_of
 
 import jaxboard as jb
 from jaxboard.sinks import MemorySink
@@ -157,7 +161,6 @@ def test_callbacks_reach_the_run_of_the_thread_that_called(options, shared):
         return jb.instrument(jax.jit(loop if "stream" in options else train), **options)
 
     common = instrumented()
-    turn = threading.Lock()  # Only one call at a time of a function that several threads share.
     ready = threading.Barrier(3)
 
     def trial(k):
@@ -166,11 +169,7 @@ def test_callbacks_reach_the_run_of_the_thread_that_called(options, shared):
         with run:
             ready.wait()
             for i in range(4):
-                if shared:
-                    with turn:
-                        step(jnp.float32(100 * k + 8 * i))
-                else:
-                    step(jnp.float32(100 * k + 8 * i))
+                step(jnp.float32(100 * k + 8 * i))
             run.flush()
             ready.wait()
         return values(sink)
@@ -179,6 +178,75 @@ def test_callbacks_reach_the_run_of_the_thread_that_called(options, shared):
         trials = list(pool.map(trial, range(3)))
     rows = range(32) if "stream" in options else range(0, 32, 8)
     assert trials == [[100 * k + i for i in rows] for k in range(3)]
+
+
+def test_runs_in_turn_share_one_program():
+    """Threads that report to one run, and runs one after the other, share a program; two runs at the same time have two."""
+
+    @functools.partial(jb.instrument, delivery="callback")
+    @jax.jit
+    def shared(x):
+        jb.scalar("loss", x)
+        return x
+
+    def call(value):
+        shared(jnp.float32(value))
+        jax.effects_barrier()
+
+    def trial(value):
+        run, sink = in_memory()
+        with run:
+            call(value)
+        return values(sink)
+
+    with compilations_of("shared") as compiled, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for value in (1, 2):
+            run, sink = in_memory()
+            with run:
+                call(value)
+                list(pool.map(call, (value + 10, value + 20)))
+            assert sorted(values(sink)) == [value, value + 10, value + 20]
+        assert len(compiled) == 1
+        run, sink = in_memory()
+        with run:
+            call(1)
+            assert pool.submit(trial, 3).result() == [3]
+            call(2)
+            assert pool.submit(trial, 4).result() == [4]
+        assert values(sink) == [1, 2]
+        assert len(compiled) == 2
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_functions_without_instrument_report_to_the_run_of_their_thread(main):
+    """A jitted function that a thread traces reports to the run of that thread, beside a run of the main thread."""
+    ready = threading.Barrier(2)
+    # XLA runs a program for several devices, and its callbacks, on threads of its own.
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    two_devices = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def trial(k):
+        @jax.jit
+        def step(x):
+            jb.scalar("loss", x)
+            return x
+
+        run, sink = in_memory()
+        with run:
+            ready.wait()
+            for i in range(4):
+                step(jax.device_put(jnp.float32(10 * k + i), two_devices))
+                run.step += 1
+            ready.wait()
+        return values(sink)
+
+    run, sink = in_memory() if main else (contextlib.nullcontext(), MemorySink())
+    with run, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        trials = list(pool.map(trial, range(2)))
+        if main:
+            jax.jit(lambda x: jb.scalar("loss", x))(jnp.float32(7))
+    assert trials == [[10 * k + i for i in range(4)] for k in range(2)]
+    assert values(sink) == [7] * main
 
 
 def test_the_run_of_another_thread_leaves_the_main_threads_run_active():
@@ -584,6 +652,68 @@ def test_blocks_of_children_in_threads_and_tasks():
     }
 
 
+@pytest.mark.parametrize("traced", [True, False])
+def test_blocks_of_children_in_generators(traced):
+    """The block of a child in a generator holds while its body runs, and blocks of several generators stay separate."""
+    run, sink = in_memory()
+    child = run.child("shared")
+
+    def batches(name):
+        with run.child(name) if name else child:
+            jb.scalar("read", 1.0)
+            yield
+            jb.scalar("read", 2.0)
+            yield
+
+    def loop(x):
+        for _ in zip(*map(batches, ("a", "b", "", "")), strict=True):
+            jb.scalar("outside", x)
+        jb.scalar("after", x)
+        return x
+
+    with run:
+        (jb.instrument(jax.jit(loop)) if traced else loop)(5.0)
+        jb.scalar("end", 1.0)
+    assert points(sink) == {
+        ("a", "read"): [(0, 1.5)],
+        ("b", "read"): [(0, 1.5)],
+        ("shared", "read"): [(0, 1.5)],
+        ("", "outside"): [(0, 5)],
+        ("", "after"): [(0, 5)],
+        ("", "end"): [(0, 1)],
+    }
+
+
+@pytest.mark.parametrize("end", ["close", "drop", "exhaust"])
+def test_the_block_of_a_generator_that_ends_in_another_context(end):
+    """The caller's run is active after a generator was closed elsewhere, dropped, or never ended."""
+    run, sink = in_memory()
+
+    def batches():
+        with run.child("eval"):
+            yield
+
+    with run:
+        reader = batches()
+        next(reader)
+        assert jb.current_run() is run
+        jb.instrument(jax.jit(lambda x: jb.scalar("loss", x)))(1.0)
+        if end == "drop":
+            del reader
+        else:
+            finish = reader.close if end == "close" else lambda: list(reader)
+            contextvars.copy_context().run(finish)
+        assert jb.current_run() is run
+        with run.child("test"):
+            jb.scalar("loss", 2.0)
+        jb.scalar("after", 3.0)
+    assert points(sink) == {
+        ("", "loss"): [(0, 1)],
+        ("test", "loss"): [(0, 2)],
+        ("", "after"): [(0, 3)],
+    }
+
+
 def test_children_of_a_closed_run(tmp_path):
     """A child closes with its run, and using it then raises."""
     with jb.Run(tmp_path) as run:
@@ -605,6 +735,13 @@ def test_the_name_of_a_child_is_a_relative_path(name):
     run, _ = in_memory()
     with run, pytest.raises(jb.UsageError, match="expected a name"):
         run.child(name)
+
+
+def test_the_name_of_a_child_is_utf8():
+    """A name that no event file can hold raises at the call."""
+    run, _ = in_memory()
+    with run, pytest.raises(jb.UsageError, match="UTF-8"):
+        run.child(b"caf\xe9".decode(errors="surrogateescape"))
 
 
 def test_a_tracer_in_the_name_of_a_child():

@@ -16,10 +16,10 @@ from by_hand import record
 
 from jaxboard import _emit
 from jaxboard._errors import RunError, UsageError
-from jaxboard._host.channel import active
+from jaxboard._host.active_channel import active
 from jaxboard._run import Run, channel_of, current_run
 from jaxboard.records import Kind
-from jaxboard.sinks import MemorySink
+from jaxboard.sinks import MemorySink, TensorBoardSink
 
 
 def in_memory(**options):
@@ -140,6 +140,15 @@ def test_flush_and_close_deliver():
     run.flush()
     assert [r.step for r in records] == [0, 1]
     assert run.closed
+
+
+def test_times_may_be_numbers_of_numpy():
+    """Seconds and sizes may be numbers of NumPy, as from a configuration."""
+    run, records = in_memory(flush_secs=np.float32(1000), timeout=np.int64(30))
+    with run:
+        run.scalar("x", 1.0)
+        run.flush()
+        assert len(records) == 1
 
 
 def test_infinite_times():
@@ -290,11 +299,36 @@ def test_one_writer_per_directory(tmp_path):
     with pytest.raises(RunError) as caught:
         Run(tmp_path)
     assert str(caught.value) == (
-        f"Run('{tmp_path}'): an open run already writes there, and TensorBoard reads one writer per "
-        "directory. Close that run first (jb.current_run().close()), or choose another directory."
+        f"Run('{tmp_path}'): the open run '{tmp_path}' already writes there, and TensorBoard reads one writer per "
+        "directory. Close that run first, or choose another directory."
     )
     first.close()
     Run(tmp_path).close()
+
+
+def test_runs_children_and_sinks_of_one_directory(tmp_path):
+    """Runs, children and sinks of one directory are refused beside each other, whatever the order and the name."""
+    (tmp_path / "link").symlink_to(tmp_path / "a", target_is_directory=True)
+    with Run(tmp_path / "a") as run:
+        with pytest.raises(RunError, match="the open run .*a' already writes there"):
+            Run(None, sinks=[TensorBoardSink(tmp_path / "link")])
+        evaluation = run.child("eval")
+        with pytest.raises(
+            RunError, match=r"Run\(.*eval'\): the open run 'eval' of .*already writes"
+        ):
+            Run(tmp_path / "a" / "eval")
+        with Run(tmp_path / "a" / "test") as other:
+            with pytest.raises(
+                RunError, match=r"run.child\('test'\): the open run .*test' already"
+            ):
+                run.child("test")
+            other.child("ood")
+            with pytest.raises(RunError, match=r"run.child\('test/ood'\): the open run 'ood' of"):
+                run.child("test/ood")
+            Run(tmp_path / "a" / "eval", sinks=[MemorySink()]).close()
+        run.child("test").child("ood").scalar("loss", 1.0)
+        evaluation.scalar("loss", 1.0)
+    Run(tmp_path / "a" / "eval").close()
 
 
 def test_a_closed_run_cannot_be_entered():
@@ -369,7 +403,7 @@ def test_no_backend_is_started():
         import numpy as np
         from jaxboard.records import Kind, Record
         from jaxboard._run import Run, channel_of
-        from jaxboard.sinks import MemorySink
+        from jaxboard.sinks import MemorySink, TensorBoardSink
         sink = MemorySink()
         with Run(None, sinks=[sink]) as run:
             channel_of(run).put(Record(Kind.SCALAR, "a", 0, 0.0, np.float32(1)))

@@ -42,6 +42,7 @@ def logdir(tmp_path_factory):
             record(Kind.HISTOGRAM, "empty", 1, Histogram(np.zeros(0), np.zeros(0, np.int64), 4)),
             record(Kind.IMAGE, "noise", 1, PIXELS),
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
+            record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -115,8 +116,9 @@ def test_images_are_lossless(server, sample):
 
 def test_an_encoded_image_is_not_reencoded(server):
     """TensorBoard shows an encoded image as its original file: a JPEG stays a JPEG."""
-    (entry,) = server.images("run", "figure")
-    assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
+    for tag, sample in (("figure", 0), ("figures", 0), ("figures", 1)):
+        (entry,) = server.images("run", tag, sample=sample)
+        assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
 
 
 def test_text_is_markdown_or_a_table(server):

@@ -102,6 +102,8 @@ def test_an_encoded_image_is_not_reencoded():
     """An encoded image is stored unchanged."""
     got = value(Kind.IMAGE, EncodedImage(b"a file", width=30, height=20))
     assert list(got.tensor.string_val) == [b"30", b"20", b"a file"]
+    pair = EncodedImage(b"one", width=30, height=20), EncodedImage(b"two", width=10, height=50)
+    assert list(value(Kind.IMAGE, pair).tensor.string_val) == [b"30", b"50", b"one", b"two"]
 
 
 @pytest.mark.parametrize(

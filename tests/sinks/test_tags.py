@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard_server import tensorboard
 
 import jaxboard as jb
 from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
+from jaxboard.sinks._encoding import encode
 from jaxboard.sinks._tags import Tags
 
 VALUES = {
@@ -31,7 +31,8 @@ def columns(*tags: str, time: float = 1000.0) -> Scalars:
 
 def select(tags: Tags, *items: Record | Scalars) -> tuple[Batch, list[tuple[object, int]]]:
     lost: list[tuple[object, int]] = []
-    return tags.select(list(items), lambda tag, count, _: lost.append((tag, count))), lost
+    kept = tags.select(list(items), encode, lambda tag, count, _: lost.append((tag, count)))
+    return kept, lost
 
 
 @pytest.mark.parametrize("first", VALUES)
@@ -77,12 +78,32 @@ def test_a_tag_that_no_event_can_hold(tag):
     assert (kept.tags, lost) == (("a",), [(tag, 2)])
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_record_that_cannot_be_encoded_fixes_no_kind(together):
+    """Only a record that is written decides the kind of its tag, in the same batch and in a later one."""
+    tags = Tags()
+    bad = Record(Kind.IMAGE, "loss", 0, 1.0, np.zeros((1, 2, 2, 1)))
+    worse = Scalars(("loss", "other"), np.arange(1), np.full(1, 2.0), np.array([["x", "y"]]))
+    good, late = record(Kind.HISTOGRAM, 1), record(Kind.TEXT, 2)
+    if together:
+        kept, lost = select(tags, bad, worse, good, late)
+        assert lost == [("loss", 1), ("loss", 1), ("loss", 1)]
+        assert [item.tags if isinstance(item, Scalars) else item for item in kept] == [
+            ("other",),
+            good,
+        ]
+    else:
+        kept, lost = select(tags, bad, worse)
+        assert (len(kept), lost) == (2, [])  # the encoder loses them, with its reasons
+        assert select(tags, good, late) == ([good], [("loss", 1)])
+
+
 def test_known_tags_are_not_checked_again():
     """A batch whose tags are known is returned as it is."""
     tags = Tags()
     batch: Batch = [columns("a", "b"), record(Kind.TEXT)]
     select(tags, *batch)
-    assert tags.select(batch, print) is batch
+    assert tags.select(batch, encode, print) is batch
 
 
 def test_runs_have_tags_of_their_own(tmp_path):
@@ -95,7 +116,7 @@ def test_runs_have_tags_of_their_own(tmp_path):
     assert EventAccumulator(str(tmp_path / "below")).Reload().Tags()["tensors"] == ["loss"]
 
 
-def test_a_run_reports_the_lost_kind_and_shows_the_first(tmp_path, caplog):
+def test_a_run_reports_the_lost_kind_and_shows_the_first(tmp_path, caplog, shared_tensorboard):
     """The error at the end counts them and names tag and kinds; both of TensorBoard's loaders show the scalars."""
     run = jb.Run(tmp_path / "run")
     for step in range(3):
@@ -111,7 +132,8 @@ def test_a_run_reports_the_lost_kind_and_shows_the_first(tmp_path, caplog):
     assert str(caught.value).splitlines()[1:] == [f"  3: TensorBoardSink: {message}"]
     assert caplog.text.count("report 'loss' is lost: it is a histogram") == 1
     for loader in ("rust", "python"):
-        with tensorboard(tmp_path, loader=loader) as server:
-            shown = server.scalars("run", "loss", count=3)
-            assert [(step, value) for _, step, value in shown] == [(0, 0), (1, 1), (2, 2)]
-            assert len(server.histograms("run", "other", count=3)) == 3
+        server = shared_tensorboard(loader)
+        name = f"{server.show(tmp_path)}run"
+        shown = server.scalars(name, "loss", count=3)
+        assert [(step, value) for _, step, value in shown] == [(0, 0), (1, 1), (2, 2)]
+        assert len(server.histograms(name, "other", count=3)) == 3

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import re
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from jax.sharding import PartitionSpec as P
 import jaxboard as jb
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink
+
+X = np.arange(4, dtype=np.float32)
 
 
 class Alarms:
@@ -209,6 +212,30 @@ def test_own_variants_raise_no_alarm(alarms):
     assert alarms.logged == []
     counts = [r.value for r in alarms.sink.records if r.tag.endswith("train_step/count")]
     assert counts == [1, 2]
+
+
+def test_the_second_program_is_logged(alarms):
+    """The program that is compiled after the first is logged once, at level INFO, with its step and duration."""
+    alarms.caplog.set_level(logging.INFO, logger="jaxboard")
+
+    def sampling(x):
+        jb.scalar("mean", x.mean(), every=2)
+        jb.histogram("x", x, every=3)
+
+    functions: list[Any] = [jb.instrument(jax.jit(sampling)) for _ in range(2)]
+    train_step, prepared = functions
+    with run_with(alarms) as run:
+        for _ in range(13):
+            train_step(X)
+        run.step = 0
+        prepared.precompile(X)
+        for _ in range(13):
+            prepared(X)
+    (line,) = [line for line in alarms.logged if "program" in line]
+    assert line == (
+        "jaxboard: sampling compiled another program at step 1 (T s). One is for the steps on which a report with "
+        "every= is due, one for the others. Its precompile() compiles both before the loop."
+    )
 
 
 def test_own_variants_of_several_shapes(alarms):

@@ -1,5 +1,7 @@
 """A program that jaxboard cannot make does not stop the user's."""
 
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import itertools

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.tree_util import tree_leaves
 
 import jaxboard as jb
+from jaxboard._trace.deliveries.delivery import put_on_device
 from jaxboard.records import Kind
 from jaxboard.testing import capture
 
@@ -69,10 +70,10 @@ def assert_same(actual, expected):
 
 
 @pytest.mark.parametrize("first", [0, 1])
-@pytest.mark.filterwarnings("ignore:.*is compiled for more than 4")
 def test_same_points(first):
-    """One program with branches makes the same points as one program for each combination of cadences."""
+    """One or two programs with branches make the same points as a program with all reports."""
     gated = run_steps(jb.instrument(jax.jit(step), gate="cond"), first)
+    assert_same(gated, run_steps(jb.instrument(jax.jit(step), delivery="callback"), first))
     assert_same(gated, run_steps(jb.instrument(jax.jit(step)), first))
     assert {tag for tag, _ in gated[1]} == {
         *("activations", "image", "window", "last", "rows"),
@@ -103,10 +104,58 @@ def test_work_is_in_a_branch():
 
     gated = jb.instrument(jax.jit(f), gate="cond")
     gated.precompile(X)
-    jaxpr = gated._programs.gated(1).trace((0, None), X).jaxpr
+    jaxpr = gated._programs.gated(1).trace((put_on_device(0), None), X).jaxpr
     assert "scatter" in str(jaxpr)
     assert not [eqn for eqn in jaxpr.eqns if "scatter" in eqn.primitive.name]
     assert [eqn.primitive.name for eqn in jaxpr.eqns].count("cond") == 1
+
+
+def watched(state, x):
+    size = jnp.abs(x).sum()
+    jb.scalar("size", size)
+    jb.watch("x", {"a": x, "b": x + size, "c": jnp.sin(x)}, every=10)
+    return state + 1
+
+
+@pytest.mark.parametrize("options", [{"gate": "cond"}, {"step": lambda state, x: state}], ids=str)
+def test_what_only_a_sampled_report_reads_is_in_its_branch(options):
+    """A branch contains what is computed for a sampled report before it is reported, and nothing that others read."""
+    gated = jb.instrument(jax.jit(watched), **options)
+    gated.precompile(jnp.int32(0), X)
+    if "step" in options:
+        jaxpr = gated._programs.device_step().trace(jnp.int32(0), X).jaxpr
+    else:
+        jaxpr = gated._programs.gated(2).trace((0, None), jnp.int32(0), X).jaxpr
+    outside = [str(eqn) for eqn in jaxpr.eqns if eqn.primitive.name != "cond"]
+    (branch,) = [str(eqn) for eqn in jaxpr.eqns if eqn.primitive.name == "cond"]
+    for name in ("scatter", " sin ", "custom_vmap"):
+        assert name in branch
+        assert not any(name in eqn for eqn in outside)
+    assert " abs " not in branch.partition("custom_vmap")[0]
+    assert any(" abs " in eqn for eqn in outside)
+
+
+@pytest.mark.parametrize("gate", ["compile", "cond"])
+def test_the_order_of_reports_of_one_tag(gate):
+    """The last report of a step counts, whether its tag is also reported by a function that it calls."""
+
+    @jax.jit
+    def inner(x):
+        jb.scalar("x", x, every=2, reduce="last")
+        jb.scalar("y", x, every=2, reduce="last")
+
+    def f(x):
+        jb.scalar("x", x, every=2, reduce="last")
+        inner(x + 1)
+        jb.scalar("y", x, every=2, reduce="last")
+        jb.scalar("z", x, every=3, reduce="last")
+
+    function = jb.instrument(jax.jit(f), gate=gate)
+    with capture() as records:
+        for n in range(3):
+            function(jnp.float32(n))
+    points = {(r.tag, r.step): float(r.value) for r in records}
+    assert points == {("x", 0): 1, ("y", 0): 0, ("z", 0): 0, ("x", 2): 3, ("y", 2): 2}
 
 
 def test_step_on_the_device():
@@ -207,7 +256,7 @@ def test_remat_under_grad():
     assert {key for key in points[1] if key[0] == "gradient"} == {
         ("gradient", n) for n in (0, 3, 6)
     }
-    lowered = gated._programs.gated(2).lower((jnp.int32(0), None), W, X)
+    lowered = gated._programs.gated(2).lower((put_on_device(0), None), W, X)
     assert "callback" not in lowered.as_text()
 
 

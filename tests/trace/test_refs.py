@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 import jaxboard as jb
+from jaxboard.records import Histogram
 from jaxboard.testing import capture
 
 
@@ -120,3 +121,38 @@ def test_a_ref_made_inside():
     with capture() as records:
         assert float(step(jnp.float32(1))) == 4
     assert [float(r.value) for r in records] == [pytest.approx(7 / 3)]
+
+
+VERBS = {
+    "scalar": (lambda ref: jb.scalar("x", ref["scalar"]), {"x": 2}),
+    "scalars": (lambda ref: jb.scalars("x", {"a": ref["scalar"]}), {"x/a": 2}),
+    "histogram": (lambda ref: jb.histogram("x", ref["array"]), {"x": 3}),
+    "tree": (lambda ref: jb.histogram("x", ref), {"x/array": 3, "x/scalar": 1}),
+    "watch": (lambda ref: jb.watch("x", ref["array"], what="norm"), {"x/norm": 5}),
+    "weight": (lambda ref: jb.scalar("x", 7.0, weight=ref["scalar"]), {"x": 7}),
+    "tap": (lambda ref: jb.tap("x", ref), {}),
+}
+
+
+@pytest.mark.parametrize("way", ["plain", "captured", "argument"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_ref_as_the_value(verb, way):
+    """A Ref that is passed to a verb is reported as what it holds, and passed through by ``tap``."""
+    refs = {"scalar": jax.new_ref(jnp.float32(2)), "array": jax.new_ref(jnp.array([0.0, 3.0, 4.0]))}
+    call, expected = VERBS[verb]
+
+    def report(refs):
+        tapped = call(refs)
+        assert tapped is None or tapped["array"] is refs["array"]
+
+    with capture() as records:
+        if way == "plain":
+            report(refs)
+        elif way == "captured":
+            jb.instrument(jax.jit(lambda: report(refs)))()
+        else:
+            jb.instrument(jax.jit(report))(refs)
+    found = {
+        r.tag: r.value.counts.sum() if isinstance(r.value, Histogram) else r.value for r in records
+    }
+    assert found == expected

@@ -514,7 +514,7 @@ def test_other_kinds():
         "tap": 6,
     }.items():
         wanted |= expected(tag, [(0, factor * XS)])
-    wanted |= expected("stack/0", [(0, XS)]) | expected("stack/1", [(0, 2 * XS)])
+    wanted |= expected("stack/lane_00", [(0, XS)]) | expected("stack/lane_01", [(0, 2 * XS)])
     close(points([r for r in records if r.tag not in kinds]), wanted)
     found = {
         r.run: (r.value.edges[0], r.value.edges[-1], r.value.counts.sum())
@@ -547,7 +547,7 @@ def test_repeated_calls_merge_by_lane():
         f"seed_{lane}": (x, x + 2) for lane, x in enumerate(XS)
     }
     wanted = expected("mean", [(0, XS + 1)]) | expected("last", [(0, XS + 2)])
-    wanted |= expected("stack/0", [(0, XS + 1)]) | expected("watch/max", [(0, XS + 2)])
+    wanted |= expected("stack", [(0, XS + 1)]) | expected("watch/max", [(0, XS + 2)])
     wanted |= expected("std", [(0, [1, 0, 1, 1])])
     close(points([r for r in records if r.tag != "histogram"]), wanted)
 

@@ -92,7 +92,6 @@ def test_windows_of_every_delivery(kind):
     first=st.integers(0, 7),
 )
 @settings(deadline=None, max_examples=15)
-@pytest.mark.filterwarnings("ignore:.*is compiled for more than 4")
 def test_several_cadences(every, values, first):
     """Windows of several lengths are independent of each other."""
 
@@ -313,16 +312,27 @@ def test_donation_and_static_arguments_with_windows():
     assert [(r.step, float(r.value)) for r in records] == [(0, 3.0), (2, 6.0)]
 
 
-def test_many_combinations_are_warned_of():
-    """More than four programs of one function cause a warning that names the cadences."""
+def test_two_programs_for_any_cadences():
+    """Whatever the cadences, there is one program for steps on which something is due, and one for the others."""
 
     @jb.instrument
     @jax.jit
-    def step(x):
+    def many_cadences(x):
         for n in (2, 3, 5):
-            jb.scalar(f"{n}", x, every=n)
+            jb.scalar(f"sampled {n}", x, every=n, reduce="last")
+            jb.scalar(f"window {n}", x, every=n, reduce="sum")
+        return x + 1
 
-    message = "step is compiled for more than 4 .* 2, 3, 5"
-    with pytest.warns(jb.JaxboardWarning, match=message) as warned, capture():
-        steps = [step(float(i)) for i in range(12)]
-    assert (len(steps), len(warned)) == (12, 1)
+    with compilations_of("many_cadences") as seen, capture(step=1) as records:
+        x = jnp.float32(1)
+        many_cadences(x)
+        assert len(seen) == 1  # nothing is due
+        for n in range(2, 31):
+            many_cadences(jnp.float32(n))
+    assert len(seen) == 2
+    for n in (2, 3, 5):
+        due = range(n, 31, n)
+        points = [(r.step, float(r.value)) for r in records if r.tag == f"sampled {n}"]
+        assert points == [(step, step) for step in due]
+        points = [(r.step, float(r.value)) for r in records if r.tag == f"window {n}"]
+        assert points == [(step, sum(range(step - n + 1, step + 1))) for step in due]

@@ -34,13 +34,11 @@ class Callback(Delivery):
 
     def call(self, channel: Channel, step: int, call: Call) -> PyTree:
         """Run the program."""
-        self._programs.caller.begin(channel)
-        return self._execute(
-            self._programs.callback(advance=self._advance, has_caller=True), (), call
-        )
+        caller = self._programs.callers.begin(channel)
+        program = self._programs.callback(caller, advance=self._advance)
+        return self._execute(program, (), call)
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
-        self._programs.callback(advance=self._advance, has_caller=True).lower(
-            *args, **kwargs
-        ).compile()
+        program = self._programs.callback(self._programs.callers.first, advance=self._advance)
+        program.lower(*args, **kwargs).compile()

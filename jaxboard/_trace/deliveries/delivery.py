@@ -15,6 +15,7 @@ from jaxboard._frame import Frame, Packed
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
+from jaxboard._reduce import WideInt
 from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
@@ -40,7 +41,7 @@ class Delivery:
     def __init__(self, name: str, options: InstrumentOptions):
         self._name = name
         self._advance = options.advance
-        # Calls of an evaluation share a step. So may calls for which step= returns the same one.
+        # Calls of an evaluation share a step, as do calls for which step= returns the same one.
         self._shares_steps = not options.advance or options.step is not None
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
@@ -112,8 +113,9 @@ def as_int(name: str, step: object) -> int:
 
 
 def put_on_device(step: int) -> jax.Array:
-    """Return a step as an argument of a program.
+    """Return a step as an argument of a program: two words of 32 bits, the upper one first.
 
     The explicit device_put is permitted by ``jax.transfer_guard("disallow")``, which users may set.
     """
-    return jax.device_put(np.int32(step))
+    words = WideInt.of(step)
+    return jax.device_put(np.stack([words.high, words.low]))

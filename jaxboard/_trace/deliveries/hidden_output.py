@@ -11,7 +11,7 @@ from jaxboard._frame import Packed, Plan
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
 from jaxboard._trace.deliveries.delivery import Delivery, put_on_device
-from jaxboard._trace.failures import check_program
+from jaxboard._trace.failures import OtherProgram, check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.windows import MissingAccumulators, accumulator_sharding, empty_accumulators
 from jaxboard._types import PyTree
@@ -62,6 +62,9 @@ class HiddenOutput(Delivery):
                 self._add_accumulators(missing, args, kwargs)
                 channel.put_window(accumulators, last_step)
                 continue
+            except OtherProgram:
+                channel.put_window(accumulators, last_step)
+                continue
             except BaseException as error:
                 channel.put_window(accumulators, last_step)
                 if isinstance(error, ValueError) and self._move(accumulators, args, kwargs):
@@ -79,7 +82,7 @@ class HiddenOutput(Delivery):
             return out
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
-        """Compile one program for each combination of what is due."""
+        """Compile the programs for steps on which something is due, and on which nothing is."""
         not_due = _ALL_DUE
         compiled = set[frozenset[int]]()
         while True:
@@ -90,24 +93,24 @@ class HiddenOutput(Delivery):
                 self._add_accumulators(missing, args, kwargs)
                 compiled.clear()
                 continue
+            except OtherProgram:
+                continue
             lowered.compile()
             compiled.add(not_due)
             # All cadences are known only after the first trace.
-            left = [each for each in self._combinations() if each not in compiled]
-            if not left:
+            not_due = self._programs.cadences
+            if not_due in compiled or self._programs.is_gated(not_due):
                 return
-            not_due = left[0]
 
     def _program(
         self, not_due: frozenset[int], step: int, accumulators: Packed | None, num_args: int
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program for a call, and the arguments that it takes before those of the call."""
+        if self._programs.is_gated(not_due):
+            return self._programs.gated(num_args), ((put_on_device(step), accumulators),)
         if accumulators is None:
             return self._programs.plain(not_due), ()
         return self._programs.windowed(not_due, num_args), (accumulators,)
-
-    def _combinations(self) -> list[frozenset[int]]:
-        return self._programs.due_combinations()
 
     def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
         """Return the frame to put."""
@@ -134,15 +137,6 @@ class HiddenOutput(Delivery):
 
 class GatedOutput(HiddenOutput):
     """The hidden output of a single program, which computes what is due: ``gate="cond"``."""
-
-    def _program(
-        self, not_due: frozenset[int], step: int, accumulators: Packed | None, num_args: int
-    ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
-        """Return the program, and the step and the accumulators."""
-        return self._programs.gated(num_args), ((put_on_device(step), accumulators),)
-
-    def _combinations(self) -> list[frozenset[int]]:
-        return []
 
     def _frame(self, packed: Packed, not_due: frozenset[int]) -> Packed:
         """Return the frame, or an empty one if no report in it is due."""

@@ -12,6 +12,7 @@ from jaxboard._host import progress
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
 from jaxboard._trace.advice import warn_no_loop
+from jaxboard._trace.arrival import Caller
 from jaxboard._trace.deliveries.delivery import Delivery, put_on_device
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
@@ -39,8 +40,8 @@ class StreamedLoops(Delivery):
         """Run the program, and advance the run to the step of the last iteration."""
         if self._progress:
             progress.close(self._name)
-        self._programs.caller.begin(channel)
-        program = self._program(len(call.args))
+        caller = self._programs.callers.begin(channel)
+        program = self._program(len(call.args), caller)
         out, packed = self._execute(program, (put_on_device(step),), call)
         steps_taken, last_step = packed.plan.steps_taken, packed.plan.step
         if steps_taken is not None:
@@ -58,7 +59,8 @@ class StreamedLoops(Delivery):
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""
-        self._program(len(args)).lower(put_on_device(0), *args, **kwargs).compile()
+        program = self._program(len(args), self._programs.callers.first)
+        program.lower(put_on_device(0), *args, **kwargs).compile()
 
-    def _program(self, num_args: int) -> jax.stages.Wrapped:
-        return self._programs.streamed(num_args, checked=_compat.results_are_checked())
+    def _program(self, num_args: int, caller: Caller) -> jax.stages.Wrapped:
+        return self._programs.streamed(num_args, caller, checked=_compat.results_are_checked())

@@ -9,6 +9,7 @@ from jax import Array
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxboard import _compat
+from jaxboard._reduce import WideInt
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.pack import Harvested
 from jaxboard._trace.rules.streamed import Stream
@@ -41,7 +42,7 @@ class RuleContext(NamedTuple):
     evaluate: Callable[[Jaxpr, Sequence[Array], Sequence[Array], RuleContext], Evaluated]
     final: bool
     masks: tuple[Mask, ...] = ()
-    step: Array | None = None
+    step: Array | WideInt | None = None
     stream: Stream | None = None
 
     def harvest(self, jaxpr: Jaxpr | ClosedJaxpr, operands: Sequence[Array]) -> Evaluated:

@@ -9,6 +9,7 @@ from jax import Array, lax
 from jax.extend.core import JaxprEqn
 
 from jaxboard import _compat
+from jaxboard._reduce import WideInt
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.rules.base import Evaluate, Evaluated, RuleContext
 from jaxboard._trace.rules.body_reports import PackedBody
@@ -70,7 +71,7 @@ def remat(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluat
 
     # The body gets the masks and the step as operands: it must not have constants.
     def body(
-        masks: tuple[Mask, ...], step: Array | None, *operands: Array
+        masks: tuple[Mask, ...], step: Array | WideInt | None, *operands: Array
     ) -> tuple[list[Array], dict[str, Array]]:
         inner = context._replace(masks=masks, step=step)
         results, reports = inner.harvest(params["jaxpr"], operands)

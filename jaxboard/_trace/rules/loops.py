@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from jaxboard import _compat
 from jaxboard._frame import Packed
-from jaxboard._reduce import reducer
+from jaxboard._reduce import WideInt, reducer
 from jaxboard._trace.inspection import has_reports
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
@@ -39,7 +39,7 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
     stream, context = context.stream, context._replace(stream=None)
 
     def iteration(
-        step: Array | None, carry: list[Array], xs: list[Array]
+        step: Array | WideInt | None, carry: list[Array], xs: list[Array]
     ) -> tuple[list[Array], list[Array], list[Harvested]]:
         inner = context._replace(step=step)
         results, reports = inner.harvest(params["jaxpr"], [*consts, *carry, *xs])
@@ -63,7 +63,7 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
         # In order of execution, for reducers that keep the last value.
         arrays = jax.tree.map(lambda x: x[::-1], arrays)
     stacked = packed.unpack(arrays) if params["length"] else []
-    return Evaluated([*carry, *ys], [report.collapse() for report in stacked])
+    return Evaluated([*carry, *ys], [report.collapse("iteration") for report in stacked])
 
 
 def _scan_counts(eqn: JaxprEqn) -> tuple[int, int]:

@@ -64,5 +64,9 @@ def shard_map(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Eva
         # Shardings are part of the types there, and a slice of a sharded axis has none.
         replicated = NamedSharding(mesh, PartitionSpec())
         arrays = {name: jax.sharding.reshard(array, replicated) for name, array in arrays.items()}
-    reports = unpack(Packed(plan, arrays))
-    return Evaluated(results, [report.merge_devices() for report in reports])
+    reports = [
+        # Every part of a report is in vectors that vary along the same axes.
+        report.merge_devices() if array_specs[entry.slots[0].dtype][0] else report.on_any_device()
+        for report, entry in zip(unpack(Packed(plan, arrays)), plan.entries, strict=True)
+    ]
+    return Evaluated(results, reports)

@@ -8,7 +8,9 @@ would cost thirty times as much, and a ring buffer in the carry twice.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxboard._frame import LoopChunk, Packed, Plan
+from jaxboard._reduce import WideInt
 from jaxboard._trace.arrival import Caller
 from jaxboard._trace.pack import Harvested, merge_same, pack
 from jaxboard._trace.primitives import deliver
@@ -27,17 +30,17 @@ class Stream:
 
     Args:
         size: how many iterations make a chunk.
-        first: int32, the step of the first iteration.
+        first: the step of the first iteration.
         bar: the name of the progress bar; None for no bar.
         caller: the run of the calls.
 
     Attributes:
         size: see above.
-        step: int32, the step of the next iteration.
+        step: the step of the next iteration.
         steps_taken: the number of iterations; None if only the program knows.
     """
 
-    def __init__(self, size: int, first: Array, bar: str | None, caller: Caller | None = None):
+    def __init__(self, size: int, first: WideInt, bar: str | None, caller: Caller | None = None):
         self.size = size
         self.step = first
         self.steps_taken: int | None = 0
@@ -47,9 +50,10 @@ class Stream:
         self._caller = caller
 
     @property
-    def last(self) -> Array:
-        """int32, the step of the last iteration."""
-        return jnp.maximum(self.step - 1, self._first)
+    def last(self) -> WideInt:
+        """The step of the last iteration, or the first step if there was none."""
+        has_none = _is_same(self.step, self._first)
+        return jax.tree.map(partial(jnp.where, has_none), self._first, self.step + -1)
 
     def add_outside(self, reports: list[Harvested]) -> None:
         """Add reports that were made outside of the loops, since the last one."""
@@ -86,7 +90,7 @@ class Stream:
         """Send the result of :meth:`begin_loop` without a chunk."""
         deliver(before, advance=None, caller=self._caller)
 
-    def finish_loop(self, step: Array, iterations: int | None) -> None:
+    def finish_loop(self, step: WideInt, iterations: int | None) -> None:
         """Continue at ``step`` after a loop of so many iterations; None if only the program knows."""
         self.step = step
         if self.steps_taken is None or iterations is None:
@@ -127,14 +131,19 @@ def _only_if(holds: Array, before: Packed) -> Packed:
     if slot is None:
         return before
     vector = before.arrays[slot.dtype]
-    is_step = lax.iota(jnp.int32, vector.shape[-1]) == slot.offset
+    place = lax.iota(jnp.int32, vector.shape[-1]) - slot.offset
+    is_step = (place >= 0) & (place < math.prod(slot.shape))
     step = jnp.where(is_step & ~holds, jnp.int32(-1), vector)
     return Packed(before.plan, {**before.arrays, slot.dtype: step})
 
 
+def _is_same(step: WideInt, other: WideInt) -> Array:
+    return (step.high == other.high) & (step.low == other.low)
+
+
 def scan(
     stream: Stream,
-    body: Callable[[Array, PyTree, PyTree], tuple[PyTree, PyTree, list[Harvested]]],
+    body: Callable[[WideInt, PyTree, PyTree], tuple[PyTree, PyTree, list[Harvested]]],
     init: PyTree,
     xs: PyTree,
     *,
@@ -159,7 +168,7 @@ def scan(
     plan = Plan(())
     before, first = stream.begin_loop() if length else None, stream.step
 
-    def iteration(state: tuple[Array, PyTree], x: PyTree) -> tuple[PyTree, PyTree]:
+    def iteration(state: tuple[WideInt, PyTree], x: PyTree) -> tuple[PyTree, PyTree]:
         nonlocal plan
         step, carry = state
         carry, y, reports = body(step, carry, x)
@@ -168,9 +177,9 @@ def scan(
         return (step + 1, carry), (y, packed.arrays)
 
     def run_chunk(
-        state: tuple[Array, PyTree], xs: PyTree, size: int
-    ) -> tuple[tuple[Array, PyTree], PyTree]:
-        is_first = state[0] == first
+        state: tuple[WideInt, PyTree], xs: PyTree, size: int
+    ) -> tuple[tuple[WideInt, PyTree], PyTree]:
+        is_first = _is_same(state[0], first)
         state, (ys, arrays) = lax.scan(
             iteration, state, xs, length=size, reverse=reverse, unroll=min(unroll, size)
         )
@@ -203,7 +212,7 @@ def scan(
 def while_loop(
     stream: Stream,
     test: Callable[[PyTree], Array],
-    body: Callable[[Array, PyTree], tuple[PyTree, list[Harvested]]],
+    body: Callable[[WideInt, PyTree], tuple[PyTree, list[Harvested]]],
     init: PyTree,
 ) -> PyTree:
     """Run ``lax.while_loop`` in chunks, and send the reports of each chunk.
@@ -220,7 +229,7 @@ def while_loop(
     plan = Plan(())
     before, first = stream.begin_loop(), stream.step
 
-    def iteration(step: Array, carry: PyTree) -> tuple[PyTree, dict[str, Array]]:
+    def iteration(step: WideInt, carry: PyTree) -> tuple[PyTree, dict[str, Array]]:
         nonlocal plan
         carry, reports = body(step, carry)
         packed = pack(merge_same(reports), step)
@@ -238,7 +247,7 @@ def while_loop(
         rows = {name: rows.at[state.row].set(arrays[name]) for name, rows in state.rows.items()}
         return _ChunkState(state.row + 1, state.step + 1, carry, rows)
 
-    def run_chunk(state: tuple[Array, PyTree]) -> tuple[Array, PyTree]:
+    def run_chunk(state: tuple[WideInt, PyTree]) -> tuple[WideInt, PyTree]:
         step, carry = state
         chunk = lax.while_loop(
             lambda state: (state.row < stream.size) & test(state.carry),
@@ -246,13 +255,13 @@ def while_loop(
             _ChunkState(jnp.int32(0), step, carry, empty),
         )
         rows = Packed(plan, chunk.rows)
-        stream.deliver(rows, stream.size, None, before, step == first)
+        stream.deliver(rows, stream.size, None, before, _is_same(step, first))
         return chunk.step, chunk.carry
 
     step, carry = lax.while_loop(lambda state: test(state[1]), run_chunk, (stream.step, init))
     if before is not None:
         # A loop without a trip has no chunk that takes it.
-        stream.deliver_before(_only_if(step == first, before))
+        stream.deliver_before(_only_if(_is_same(step, first), before))
     stream.finish_loop(step, None)
     return carry
 
@@ -262,12 +271,12 @@ class _ChunkState(NamedTuple):
 
     Attributes:
         row: int32, the iterations done.
-        step: int32, the step of the next one.
+        step: the step of the next one.
         carry: that of the original loop.
         rows: the packed reports, with a leading axis of iterations.
     """
 
     row: Array
-    step: Array
+    step: WideInt
     carry: PyTree
     rows: dict[str, Array]

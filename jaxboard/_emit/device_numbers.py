@@ -1,0 +1,46 @@
+"""Numbers on a device, as plain Python reports them: one at a time, in a loop that must not wait."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Hashable
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxboard import _compat
+from jaxboard._trace import context
+
+_copy = jax.jit(jnp.copy)
+
+
+def kept(array: jax.Array) -> jax.Array | np.generic:
+    """Return a number that stays readable if its array is donated later. This never waits.
+
+    Args:
+        array: an array of rank 0 that is the same on all of its devices, computed or not.
+
+    Returns:
+        The number if a CPU has computed it: reading it takes a microsecond. Otherwise a copy on one device: the
+        transfer from an accelerator takes longer than the copy, and the flusher does it.
+
+    Raises:
+        RuntimeError: the array was donated before.
+    """
+    local: Any = array.addressable_data(0)
+    (device,) = local.devices()
+    if device.platform == "cpu" and local.is_ready():
+        with contextlib.suppress(Exception):  # Its computation failed; the flusher reports that.
+            return cast("np.generic", np.asarray(local)[()])
+    # One program serves all scopes, for each of which JAX would compile another. A mesh of the user's refuses arrays
+    # of other devices.
+    with context.enter(context.DEFAULT), jax.set_mesh(_mesh_of(device)), _compat.unchecked():
+        return _copy(local)
+
+
+@functools.cache
+def _mesh_of(device: Hashable) -> jax.sharding.Mesh:
+    return jax.sharding.Mesh(np.array([device]), ("device",))

@@ -1,0 +1,88 @@
+"""The directories that the open runs of this process write. Each has one writer: TensorBoard reads one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+
+from jaxboard import _paths
+from jaxboard._errors import RunError
+from jaxboard._host.channel import Channel
+from jaxboard.sinks import Sink, TensorBoardSink
+
+_lock = threading.Lock()
+_claimed: dict[Channel, list[str]] = {}
+"""The directories of each open run, without those of the runs below it."""
+
+
+def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
+    """Claim the directories of the event files of a run, until they are released.
+
+    Args:
+        channel: the channel of the run.
+        sinks: its sinks.
+        call: the call, for the message.
+
+    Raises:
+        RunError: another open run, or a run below one, writes to one of them.
+    """
+    directories = [_resolved(sink.logdir) for sink in sinks if isinstance(sink, TensorBoardSink)]
+    with _lock:
+        for directory in directories:
+            _refuse(directory, call, channel, "Close that run first, or choose another directory.")
+        _claimed[channel] = directories
+
+
+def claim_below(channel: Channel, name: str) -> None:
+    """Check that no other open run writes to the directory of the run ``name`` below a run.
+
+    Raises:
+        RunError: another one does.
+    """
+    with _lock:
+        for directory in _claimed.get(channel, []):
+            advice = "Close that run first, or choose another name."
+            _refuse(_below(directory, name), f"run.child({name!r})", channel, advice)
+
+
+def release(channel: Channel) -> None:
+    """Note that a run does not write any more."""
+    _claimed.pop(channel, None)
+
+
+def forget_claims() -> None:
+    """Forget all claims. For a forked child, where the parent's runs do not write."""
+    global _lock  # noqa: PLW0603 (a thread that is gone may hold it)
+    _lock = threading.Lock()
+    _claimed.clear()
+
+
+def _refuse(directory: str, call: str, channel: Channel, advice: str) -> None:
+    """Raise if a run other than that of ``channel`` writes to a directory."""
+    for other in list(_claimed):
+        for writer, written in _writers(other):
+            if other is not channel and written == directory:
+                raise RunError(
+                    f"{call}: the open run {writer.name} already writes there, and TensorBoard reads one writer per "
+                    f"directory. {advice}"
+                )
+
+
+def _writers(channel: Channel) -> Iterator[tuple[Channel, str]]:
+    """Yield a run and the runs below it, each with its directories."""
+    for directory in _claimed[channel]:
+        yield channel, directory
+        for name, below in list(channel.below.items()):
+            yield below, _below(directory, name)
+
+
+def _below(directory: str, name: str) -> str:
+    return _resolved(
+        f"{directory}/{name}" if _paths.is_remote(directory) else os.path.join(directory, name)
+    )
+
+
+def _resolved(directory: str) -> str:
+    """Return one name for each directory."""
+    return directory.rstrip("/") if _paths.is_remote(directory) else os.path.realpath(directory)
