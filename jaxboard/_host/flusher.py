@@ -34,6 +34,10 @@ _OPENING_SECS = 60.0
 """Most seconds that interpreter exit waits for sinks that are being opened."""
 
 
+_SIGNAL_SECS = 0.5
+"""Most seconds by which a caller that waits may notice Ctrl-C late."""
+
+
 class BatchAssembler(Protocol):
     """Makes batches from the contents of the buffer. It may hold back points that are not complete."""
 
@@ -73,6 +77,15 @@ class _Request:
         self.done = threading.Event()
         self.pending = 0
         self.faults: list[SinkFault] = []
+
+    def wait(self, timeout: float) -> bool:
+        """Return whether the request has been served within that many seconds."""
+        deadline = time.monotonic() + timeout
+        # A signal that arrives just before a thread begins to wait is handled only when the wait ends.
+        while not self.done.wait(min(max(deadline - time.monotonic(), 0.0), _SIGNAL_SECS)):
+            if time.monotonic() >= deadline:
+                return False
+        return True
 
 
 class Flusher:
@@ -146,7 +159,7 @@ class Flusher:
         """
         self._wait_for_device(None)
         request = self._submit(closes=False)
-        if not request.done.wait(timeout):
+        if not request.wait(timeout):
             raise self._timeout_error(timeout)
         if request.faults:
             lost = self._lost.take_error()
@@ -171,7 +184,7 @@ class Flusher:
         """
         self._wait_for_device(device_timeout)
         self._buffer.close()
-        if not self._submit(closes=True).done.wait(timeout):
+        if not self._submit(closes=True).wait(timeout):
             raise self._timeout_error(timeout, self._lost.take_error())
         self._thread.join(timeout)
         self._lost.raise_error()

@@ -72,7 +72,10 @@ class Child:
 
     def expect(self, word):
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == word + "\n", self.process.communicate()[1]
+        line = self.process.stdout.readline()
+        if line != word + "\n":
+            self.process.kill()
+            raise AssertionError(line + self.process.communicate()[1])
 
     def exit_status(self):
         """Wait for the end; keep the output in ``out`` and ``err``."""
@@ -415,21 +418,24 @@ def test_event_files_are_complete(tmp_path, last, status):
 
 
 def test_a_kill_at_the_start(tmp_path):
-    """The first points survive SIGKILL as soon as they are flushed."""
+    """The first points survive SIGKILL as soon as they are flushed, which waits for no import of TensorFlow."""
     child = Child(
         tmp_path,
         """
         from jaxboard.sinks import TensorBoardSink
         class Announcing(Lines):
+            count = 0
+            def write(self, batch):
+                self.count += sum(1 for _ in records(batch))
             def flush(self):
-                announce("flushed")
-        sys.modules['tensorflow'] = None
+                if self.count == 1000:
+                    announce("flushed, " + ("tensorflow" if "tensorflow" in sys.modules else "no tensorflow"))
         Run(None, sinks=[TensorBoardSink(LOGDIR), Announcing()])
         put(0, 1000)
         forever()
         """,
     )
-    child.expect("flushed")
+    child.expect("flushed, no tensorflow")
     child.process.kill()
     assert child.exit_status() == -signal.SIGKILL
     assert child.points() == POINTS
