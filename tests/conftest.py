@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.metadata
 import os
 import pathlib
 import signal
+from collections.abc import Callable, Iterator
 
-# Without XLA's fusion emitters, programs compile in half the time, and XLA fuses the same operations.
-# jaxlib has the flag up to 0.10. `JAXBOARD_TEST_XLA_FLAGS= pytest` runs the tests with the default compiler.
+# Without XLA's fusion emitters, programs compile in half the time, and XLA fuses the same operations. Splitting
+# a program, which is for idle cores, takes another quarter. jaxlib has these flags up to 0.10.
+# `JAXBOARD_TEST_XLA_FLAGS= pytest` runs the tests with the default compiler.
 _jaxlib = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
-_fast_compiler = "--xla_cpu_use_fusion_emitters=false" if _jaxlib <= (0, 10) else ""
+_fast_compiler = (
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    if _jaxlib <= (0, 10)
+    else ""
+)
 _flags = os.environ.get("JAXBOARD_TEST_XLA_FLAGS", _fast_compiler)
 
 # JAX and TensorFlow read these when they are first imported.
@@ -28,6 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 import jax
 import pytest
 from slow import SLOW
+from tensorboard_server import Loader, Server, tensorboard
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -41,6 +50,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.relative_to(TESTS).as_posix() if item.path.is_relative_to(TESTS) else ""
         if {path, f"{path}::{item.name.partition('[')[0]}"} & SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def shared_tensorboard(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[Loader], Server]]:
+    """Return a function that returns a TensorBoard, which is started once for each loader.
+
+    ``server.show(tmp_path)`` adds the runs of a test.
+    """
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def start(loader: Loader) -> Server:
+            return stack.enter_context(tensorboard(tmp_path_factory.mktemp(loader), loader=loader))
+
+        yield start
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ SLOW = {
     "profile/test_xprof.py",
     "reduce/test_histograms.py::test_merged_in_any_order",
     "reduce/test_lanes.py",
+    "reduce/test_large_counts.py::test_devices_of_a_shard_map",
     "reduce/test_reducers.py::test_merged_in_any_order",
     "reduce/test_reducers.py::test_weighted_in_any_order",
     "run/test_announcement.py::test_a_terminal_shows_it_once",
@@ -45,6 +46,8 @@ SLOW = {
     "test_seeds.py",
     "test_workflows.py",
     "trace/test_gate.py",
+    "trace/test_large_steps.py::test_gate",
+    "trace/test_large_steps.py::test_stream",
     "trace/test_stream.py::test_each_iteration_is_a_step",
     "trace/test_stream_outside.py::test_before_and_after",
 }

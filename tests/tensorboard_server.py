@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
+
+Loader: TypeAlias = Literal["rust", "python"]
+"""TensorBoard's two readers of event files, which differ in what they accept."""
 
 
 class Server:
@@ -24,14 +28,32 @@ class Server:
 
     Attributes:
         url: its address, with a slash at the end.
+        logdir: the directory that contains the runs.
         deadline: how many seconds a request is repeated before the test fails.
     """
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes], log: pathlib.Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        logdir: pathlib.Path,
+        process: subprocess.Popen[bytes],
+        log: pathlib.Path,
+    ) -> None:
         self.url = url
+        self.logdir = logdir
         self.deadline = 60.0
         self._process = process
         self._log = log
+
+    def show(self, directory: pathlib.Path) -> str:
+        """Copy a directory of finished runs into the log directory; return the prefix of the runs' names.
+
+        They appear together, as for a server that starts after the runs have finished.
+        """
+        hidden = pathlib.Path(tempfile.mkdtemp(dir=self.logdir.parent)) / directory.name
+        shutil.copytree(directory, hidden)
+        hidden.rename(self.logdir / directory.name)
+        return f"{directory.name}/"
 
     def read(self, path: str, *, post: Any = None, **query: str | int) -> bytes:
         """Return the body of one response; 404 and other errors raise as in ``urllib``."""
@@ -111,14 +133,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def tensorboard(
-    logdir: str | os.PathLike[str], *, loader: Literal["rust", "python"] = "rust"
-) -> Iterator[Server]:
+def tensorboard(logdir: str | os.PathLike[str], *, loader: Loader = "rust") -> Iterator[Server]:
     """Run ``tensorboard --logdir`` for the duration of a block.
 
     Args:
         logdir: the directory that contains the runs.
-        loader: one of TensorBoard's two readers; they differ in what they accept.
+        loader: one of TensorBoard's readers.
     """
     with tempfile.TemporaryDirectory() as directory:
         log = pathlib.Path(directory, "log")
@@ -143,7 +163,7 @@ def tensorboard(
                 start_new_session=True,  # One group, so that _terminate also ends the data server.
             )
         try:
-            server = Server(f"http://127.0.0.1:{port}/", process, log)
+            server = Server(f"http://127.0.0.1:{port}/", pathlib.Path(logdir), process, log)
             server.until(lambda: server.get("data/environment"))
             yield server
         finally:

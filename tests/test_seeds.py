@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from jax import lax
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard_server import tensorboard
 
 import jaxboard as jb
 
@@ -46,7 +45,13 @@ def train(key, *, report):
     return values, history
 
 
-def test_tensorboard_shows_a_run_for_each_seed(tmp_path):
+def tags_below(server, prefix):
+    """Return run -> tags of the scalars of the runs whose names start with a prefix."""
+    tags = server.get("data/plugin/scalars/tags")
+    return {run: set(of) for run, of in tags.items() if run.startswith(prefix)}
+
+
+def test_tensorboard_shows_a_run_for_each_seed(tmp_path, shared_tensorboard):
     """TensorBoard shows the runs, tags and exact points of the values that the plain function returns."""
     keys = jax.random.split(jax.random.key(0), SEEDS)
     expected = jax.jit(jax.vmap(functools.partial(train, report=False)))(keys)
@@ -73,19 +78,14 @@ def test_tensorboard_shows_a_run_for_each_seed(tmp_path):
             if points:  # A seed that never pulled that arm has no such tag.
                 expected_runs.setdefault(f"exp/{run}", {})[tag] = points
 
-    with tensorboard(tmp_path) as server:
-        listed = server.until(
-            lambda: server.get("data/plugin/scalars/tags"),
-            lambda tags: (
-                {run: set(of) for run, of in tags.items()}
-                == {run: set(tags) for run, tags in expected_runs.items()}
-            ),
-        )
-        for run, tags in listed.items():
-            for tag in tags:
-                shown = server.scalars(run, tag, count=len(expected_runs[run][tag]))
-                points = [(step, value) for _, step, value in shown]
-                assert points == expected_runs[run][tag]
+    server = shared_tensorboard("rust")
+    prefix = server.show(tmp_path)
+    expected_tags = {f"{prefix}{run}": set(tags) for run, tags in expected_runs.items()}
+    server.until(lambda: tags_below(server, prefix), lambda tags: tags == expected_tags)
+    for run, tags in expected_runs.items():
+        for tag, points in tags.items():
+            shown = server.scalars(f"{prefix}{run}", tag, count=len(points))
+            assert [(step, value) for _, step, value in shown] == points
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX-only")
@@ -117,7 +117,7 @@ def test_sigkill_loses_nothing_that_was_flushed(tmp_path: pathlib.Path) -> None:
         assert points == [(step, seed + step) for step in range(5)]
 
 
-def test_tensorboard_shows_training_and_evaluation_in_one_chart(tmp_path):
+def test_tensorboard_shows_training_and_evaluation_in_one_chart(tmp_path, shared_tensorboard):
     """TensorBoard lists a child as a run of its own, with the tags, the steps and the seeds of the run."""
 
     def step(x):
@@ -137,11 +137,12 @@ def test_tensorboard_shows_training_and_evaluation_in_one_chart(tmp_path):
     offsets = {"": 0, "/eval": 2, "/eval/ood": 10}
     offsets |= {"/eval/seed_0": 1, "/eval/seed_1": 3}
     offsets |= {"/eval/mean": 2, "/eval/min": 1, "/eval/max": 3}
-    with tensorboard(tmp_path) as server:
-        server.until(
-            lambda: server.get("data/plugin/scalars/tags"),
-            lambda tags: set(tags) == {f"exp{run}" for run in offsets},
-        )
-        for run_name, offset in offsets.items():
-            shown = server.scalars(f"exp{run_name}", "loss", count=6)
-            assert [(at, value) for _, at, value in shown] == [(i, i + offset) for i in range(6)]
+    server = shared_tensorboard("rust")
+    prefix = server.show(tmp_path)
+    server.until(
+        lambda: tags_below(server, prefix),
+        lambda tags: set(tags) == {f"{prefix}exp{run}" for run in offsets},
+    )
+    for run_name, offset in offsets.items():
+        shown = server.scalars(f"{prefix}exp{run_name}", "loss", count=6)
+        assert [(at, value) for _, at, value in shown] == [(i, i + offset) for i in range(6)]

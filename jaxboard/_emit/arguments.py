@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import math
 import operator
 import os
 import reprlib
 import sys
 from collections.abc import Iterable
+from types import CodeType
 from typing import SupportsIndex, cast
 
 import jax
@@ -28,6 +31,22 @@ def call_site() -> str:
     while frame.f_back is not None and is_internal(frame.f_code.co_filename):
         frame = frame.f_back
     return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def result_is_discarded() -> bool:
+    """Return whether a verb is called in a statement of its own, so that its result is not used."""
+    frame = sys._getframe(1)  # noqa: SLF001 (the documented way)
+    # The caller of the verb itself: a function of JAX that calls it may use the result.
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("jaxboard."):
+        frame = frame.f_back
+    return _discards(frame.f_code, frame.f_lasti)
+
+
+@functools.lru_cache
+def _discards(code: CodeType, offset: int) -> bool:
+    """Return whether the instruction after the one at an offset discards its result."""
+    following = (each.opname for each in dis.get_instructions(code) if each.offset > offset)
+    return next(following, None) == "POP_TOP"
 
 
 def report_error(tag: object, problem: str) -> ReportError:

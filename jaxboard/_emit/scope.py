@@ -21,6 +21,10 @@ def scope(name: str) -> Scope:
     The prefix holds in the current thread, in the current asyncio task, and in tasks that the block starts. A
     scope in the body of a generator holds while that body runs, not for its caller.
 
+    If asyncio tasks with different scopes take turns on a thread, instrument the jitted functions that they call: JAX
+    looks up a function that is only jitted without calling jaxboard, and may find the one that was traced in the scope
+    of another task.
+
     Args:
         name: the prefix, without the slash. Nested scopes are joined.
 

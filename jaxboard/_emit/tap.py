@@ -12,6 +12,7 @@ from jaxboard._emit import arguments
 from jaxboard._emit.trees import named_leaves
 from jaxboard._frame import Composite, ReportSpec
 from jaxboard._host.active_channel import named_target
+from jaxboard._log import warn_once
 from jaxboard._reduce import StackOptions
 from jaxboard._trace import context
 from jaxboard._trace.tap_primitives import tap as tap_array
@@ -27,8 +28,9 @@ def tap(
     """Return ``x`` unchanged, and report the norm of the gradient that flows back through it.
 
     The norm is the square root of the sum of squares, for each leaf separately and for each lane of a
-    ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches ``x``. In
-    a gradient of a gradient, only the inner gradient is reported.
+    ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches the result. In
+    a gradient of a gradient, only the inner gradient is reported. A call whose result is discarded is a warning; jaxboard
+    does not see whether a variable is used.
 
     Args:
         tag: the name; for a pytree, the first part of the names of its leaves.
@@ -54,6 +56,8 @@ def tap(
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
+    if arguments.result_is_discarded():
+        _warn_of_no_effect(tag)
     surroundings = context.current()
     lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
@@ -72,6 +76,15 @@ def tap(
         is_tapped = _has_gradient(leaf) and not surroundings.silent
         tapped.append(tap_array(spec, leaf) if is_tapped else leaf)
     return jax.tree.unflatten(structure, tapped)
+
+
+def _warn_of_no_effect(tag: str) -> None:
+    site = arguments.call_site()
+    warn_once(
+        ("unused tap", tag, site),
+        f"tap {tag!r} ({site}) reports nothing, as its result is not used: it reports the gradient of what it returns. "
+        "Go on with that: x = jaxboard.tap(tag, x).",
+    )
 
 
 def _has_gradient(leaf: object) -> bool:

@@ -21,7 +21,7 @@ Observed: TypeAlias = Mapping[str, Sequence[Sequence[float]]]
 Report: TypeAlias = Callable[[str, Any], None]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """A program and the values that it reports.
 

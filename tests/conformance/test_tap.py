@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
+from jaxboard._log import forget_warnings
 from jaxboard.testing import capture
 
 X = np.array([3.0, 4.0], np.float32)
@@ -289,3 +290,32 @@ def test_small_floats():
     with capture() as records:
         jax.grad(lambda x: 60000 * jb.tap("x", x))(jnp.float16(1.0))
     assert float(records[0].value) == np.float16(60000)
+
+
+def test_a_result_that_is_not_used():
+    """A tap whose result is discarded warns once, with its tag and line; other taps do not."""
+    forget_warnings()
+
+    def loss(x):
+        jb.tap("unused", x)
+        y = jb.tap("used", x) ** 2
+        (z,) = jax.tree.map(lambda x: jb.tap("mapped", x), [y])
+        return jb.tap("returned", z)
+
+    step = jb.instrument(jax.jit(jax.grad(loss)))
+    with capture() as records:
+        line = loss.__code__.co_firstlineno + 1
+        match = rf"tap 'unused' \(test_tap.py:{line}\) reports nothing"
+        with pytest.warns(jb.JaxboardWarning, match=match) as found:
+            step(3.0)
+        step(jnp.float32(3))
+        run = jb.current_run()
+        assert run is not None
+        with pytest.warns(jb.JaxboardWarning, match="tap 'method'"):
+            run.tap("method", 1.0)
+    assert [warning.filename for warning in found] == [__file__]
+    assert {(r.tag, float(r.value)) for r in records} == {
+        ("used", 6.0),
+        ("mapped", 1.0),
+        ("returned", 1.0),
+    }

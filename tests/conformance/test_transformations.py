@@ -35,13 +35,23 @@ def run(function, case: Case, calls=CALLS):
     return results, verbs.observations(records)
 
 
-def assert_results_unchanged(results, case: Case, bare):
-    """Compare results with those of the function that reports nothing: they are bit-identical."""
+def run_bare(case: Case, transform=lambda f: f):
+    """Return the leaves of the result of the program that reports nothing."""
     with capture() as records:
-        expected = bare(*case.args)
+        result = transform(functools.partial(case.program, verbs.ignore))(*case.args)
     assert not records
+    return jax.tree.leaves(result)
+
+
+@functools.cache
+def run_bare_jitted(case: Case):
+    return run_bare(case, jax.jit)
+
+
+def assert_results_unchanged(results, expected):
+    """Compare results with those of the program that reports nothing: they are bit-identical."""
     for result in results:
-        for ours, theirs in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
+        for ours, theirs in zip(jax.tree.leaves(result), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -66,28 +76,25 @@ def case(request):
 def test_output(case):
     """An instrumented jitted function makes one point per call, of everything that the call reported."""
     reporting = functools.partial(case.program, verbs.report)
-    bare = functools.partial(case.program, verbs.ignore)
     results, points = run(jb.instrument(jax.jit(reporting)), case)
     assert_points_equal(points, one_point_per_call(case))
-    assert_results_unchanged(results, case, jax.jit(bare))
+    assert_results_unchanged(results, run_bare_jitted(case))
 
 
 def test_callback(case):
     """Inside another jit, an instrumented function makes the same points."""
     reporting = functools.partial(case.program, verbs.report)
-    bare = functools.partial(case.program, verbs.ignore)
     results, points = run(jax.jit(jb.instrument(jax.jit(reporting))), case)
     assert_points_equal(points, one_point_per_call(case))
-    assert_results_unchanged(results, case, jax.jit(bare))
+    assert_results_unchanged(results, run_bare_jitted(case))
 
 
 def test_no_instrument(case):
     """A jitted function that is not instrumented reports every execution, in one point."""
     reporting = functools.partial(case.program, verbs.report)
-    bare = functools.partial(case.program, verbs.ignore)
     results, points = run(jax.jit(reporting), case)
     assert_points_equal(points, one_point(case), ordered=not case.unordered)
-    assert_results_unchanged(results, case, jax.jit(bare))
+    assert_results_unchanged(results, run_bare_jitted(case))
 
 
 def test_eager(case):
@@ -96,4 +103,4 @@ def test_eager(case):
     calls = 1 if case.family == meshes.FAMILY else CALLS
     results, points = run(functools.partial(case.program, verbs.report), case, calls)
     assert_points_equal(points, one_point(case, calls), ordered=not case.unordered)
-    assert_results_unchanged(results, case, functools.partial(case.program, verbs.ignore))
+    assert_results_unchanged(results, run_bare(case))

@@ -7,13 +7,22 @@ from typing import Any
 import pytest
 
 from jaxboard._frame import Composite, ReportSpec
-from jaxboard._reduce import KINDS, ImageOptions, NormsOptions, Reducer, StackOptions, reducer
+from jaxboard._reduce import (
+    KINDS,
+    ImageOptions,
+    LeafHistogramsOptions,
+    NormsOptions,
+    Reducer,
+    StackOptions,
+    reducer,
+)
 from jaxboard.records import Kind
 
 OPTIONS: dict[Kind | Composite, Any] = {
     Kind.HISTOGRAM: None,
     Kind.IMAGE: ImageOptions(3),
     Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
+    Composite.LEAF_HISTOGRAMS: LeafHistogramsOptions(("w",)),
     Composite.STACK: StackOptions(("lane",)),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -29,16 +30,42 @@ reports = st.tuples(
 )
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """An integer that is part of the structure of a tree: a weight that is known while JAX traces."""
+
+    value: int
+
+
+@functools.cache
+def compiled(function):
+    """Return a function of states, compiled once for each structure; static weights stay integers."""
+    hide = lambda state: jax.tree.map(lambda x: Static(x) if isinstance(x, int) else x, state)  # noqa: E731
+    show = lambda state: jax.tree.map(  # noqa: E731
+        lambda x: x.value if isinstance(x, Static) else x,
+        state,
+        is_leaf=lambda x: isinstance(x, Static),
+    )
+    program = jax.jit(lambda *states: hide(function(*map(show, states))))
+    return lambda *states: show(program(*map(hide, states)))
+
+
+@functools.cache
+def compiled_start(reducer):
+    return compiled(lambda values, weights: reducer.start(values, weights, 0))
+
+
 def started(reducer, values, weights):
-    as_lanes = lambda x: jnp.array(x, jnp.float32).reshape(LANES, INNER)  # noqa: E731
-    weights = None if weights is None else as_lanes(weights).astype(jnp.int32)
-    return reducer.start(as_lanes(values), weights, 0)
+    as_lanes = lambda x, dtype: np.array(x, dtype).reshape(LANES, INNER)  # noqa: E731
+    weights = None if weights is None else as_lanes(weights, np.int32)
+    return compiled_start(reducer)(as_lanes(values, np.float32), weights)
 
 
 def one_lane(reducer, values, weights, lane):
     part = slice(lane * INNER, (lane + 1) * INNER)
-    weights = None if weights is None else jnp.array(weights[part], jnp.int32)
-    return reducer.start(jnp.array(values[part], jnp.float32), weights, 0)
+    weights = None if weights is None else np.array(weights[part], np.int32)
+    return compiled_start(reducer)(np.array(values[part], np.float32), weights)
 
 
 def on_host(state):
@@ -77,14 +104,17 @@ def test_each_lane_is_as_if_alone(spec, first, second, host, loop):
     same_structure = jax.tree.structure(a) == jax.tree.structure(b)
     if loop and same_structure and not isinstance(a.weight, int):
         stacked = jax.tree.map(lambda x, y: jnp.stack([x, y]), a, b)
-        merged = lanes.collapse(stacked)
+        merged = compiled(lanes.collapse)(stacked)
         wanted = [
-            inner.collapse(jax.tree.map(lambda x, y: jnp.stack([x, y]), *p)) for p in separate
+            compiled(inner.collapse)(jax.tree.map(lambda x, y: jnp.stack([x, y]), *p))
+            for p in separate
         ]
+    elif host:
+        merged = lanes.merge(on_host(a), on_host(b))
+        wanted = [inner.merge(*map(on_host, pair)) for pair in separate]
     else:
-        a, b = (on_host(state) if host else state for state in (a, b))
-        merged = lanes.merge(a, b)
-        wanted = [inner.merge(*map(on_host, pair) if host else pair) for pair in separate]
+        merged = compiled(lanes.merge)(a, b)
+        wanted = [compiled(inner.merge)(*pair) for pair in separate]
     found = each(lanes, merged)
     assert found == [alone(inner, state) for state in wanted]
 
@@ -94,6 +124,6 @@ def test_the_empty_state_is_neutral():
     for spec in SPECS:
         lanes = reducer(dataclasses.replace(spec, lanes=LANES))
         state = started(lanes, range(LANES * INNER), [0, 0, 1, 1, 2, 1])
-        empty = lanes.empty(state)
+        empty = compiled(lanes.empty)(state)
         assert each(lanes, State(empty.value, empty.weight)) == [None] * LANES
-        assert each(lanes, lanes.merge(empty, state)) == each(lanes, state)
+        assert each(lanes, compiled(lanes.merge)(empty, state)) == each(lanes, state)

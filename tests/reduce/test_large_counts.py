@@ -1,9 +1,13 @@
 """Counts and weights are exact beyond 32 bits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
 from jaxboard._reduce import WideInt
@@ -52,26 +56,23 @@ def test_weights_over_a_window():
     assert [(record.step, float(record.value)) for record in records] == [(0, 2.5), (1000, 2.5)]
 
 
-@pytest.mark.parametrize("place", ["evaluation", "scan"])
-def test_elements_of_a_histogram(place):
-    """Two billion elements, seen in 130 pieces, are all counted."""
+@pytest.mark.parametrize("calls", [1, 10])
+def test_elements_of_a_histogram(calls):
+    """Two billion elements, seen in 130 pieces by one or several evaluations, are all counted."""
+
+    @functools.partial(jb.instrument, advance=False)
+    @jax.jit
+    def evaluate(x):
+        def body(x, _):
+            jb.histogram("h", x)
+            return x, None
+
+        return jax.lax.scan(body, x, length=130 // calls)[0]
+
     x = jnp.ones(2**24)
-
-    def step(x):
-        jb.histogram("h", x)
-        return x
-
     with capture() as records:
-        if place == "scan":
-            jb.instrument(
-                jax.jit(
-                    lambda x: jax.lax.scan(lambda c, _: (step(c), None), x, None, length=130)[0]
-                )
-            )(x)
-        else:
-            evaluate = jb.instrument(jax.jit(step), advance=False)
-            for _ in range(130):
-                evaluate(x)
+        for _ in range(calls):
+            evaluate(x)
     assert [int(record.value.counts.sum()) for record in records] == [130 * 2**24]
 
 
@@ -191,3 +192,55 @@ def test_words(on_device):
     np.testing.assert_array_equal(np.asarray(product), a * b * a)
     assert np.asarray((wide[0] * wide[1]).sum()) == (a * b).sum()
     np.testing.assert_array_equal(np.asarray((wide[0] * wide[1]).is_positive()), a * b > 0)
+
+
+MESH_WEIGHTS = np.array([2**30 + n for n in range(8)], np.int32)
+
+PLACES = {
+    "directly": (1, lambda report, x: report(x)),
+    "scan": (3, lambda report, x: jax.lax.scan(lambda c, _: (c, report(x)), None, None, length=3)),
+    "while": (
+        3,
+        lambda report, x: jax.lax.fori_loop(
+            0, jnp.where(x > 0, 3, 2), lambda _, c: (report(x), c)[1], 0
+        ),
+    ),
+}
+"""Place of a report in a shard_map -> how often it reports on each device, and the place."""
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_devices_of_a_shard_map(checked):
+    """Weights and integer sums of eight devices are exact beyond 32 bits, in bodies and over windows too."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+
+    def report(place, x):
+        is_last = x == MESH_WEIGHTS[-1]
+        jb.scalar(f"{place}/mean", is_last, weight=x, every=2 if place == "scan" else 1)
+        jb.scalar(f"{place}/sum", x, reduce="sum")
+
+    def on_one_device(x):
+        for name, (_, place) in PLACES.items():
+            place(functools.partial(report, name), x[0])
+        return x
+
+    @jb.instrument
+    @jax.jit
+    def step(xs):
+        specs = {"in_specs": P("d"), "out_specs": P("d"), "check_vma": checked}
+        return jax.shard_map(on_one_device, mesh=mesh, **specs)(xs)
+
+    total = sum(MESH_WEIGHTS.tolist())
+    with capture() as records:
+        for _ in range(3):
+            step(MESH_WEIGHTS)
+    found = {(r.tag, r.step): float(r.value) for r in records}
+    mean = pytest.approx(MESH_WEIGHTS[-1] / total, rel=1e-15)
+    expected = {
+        (f"{name}/sum", n): float(times * total)
+        for name, (times, _) in PLACES.items()
+        for n in range(3)
+    }
+    expected |= {(f"{name}/mean", n): mean for name in PLACES for n in range(3)}
+    del expected["scan/mean", 1]  # the window of the steps 1 and 2
+    assert found == expected

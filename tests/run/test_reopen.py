@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard_server import tensorboard
 
 import jaxboard as jb
 
@@ -84,7 +83,7 @@ def test_a_step_restarts_the_curve_there(logdir):
 
 
 @pytest.mark.parametrize("loader", ["rust", "python"])
-def test_both_loaders_show_every_point(tmp_path, loader):
+def test_both_loaders_show_every_point(tmp_path, shared_tensorboard, loader):
     """TensorBoard shows the curves of a finished run that others have opened again, and of runs below it."""
     with jb.Run(tmp_path / "run"):
         report("loss", range(100))
@@ -92,8 +91,9 @@ def test_both_loaders_show_every_point(tmp_path, loader):
         report("accuracy", [3])
     with jb.Run(tmp_path / "run"):
         pass
-    with tensorboard(tmp_path, loader=loader) as server:
-        shown = server.scalars("run", "loss", count=100)
-        assert [(step, value) for _, step, value in shown] == expected(range(100))
-        shown = server.scalars("run", "accuracy", count=1)
-        assert [(step, value) for _, step, value in shown] == expected([3])
+    server = shared_tensorboard(loader)
+    run = f"{server.show(tmp_path)}run"
+    shown = server.scalars(run, "loss", count=100)
+    assert [(step, value) for _, step, value in shown] == expected(range(100))
+    shown = server.scalars(run, "accuracy", count=1)
+    assert [(step, value) for _, step, value in shown] == expected([3])

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard_server import tensorboard
 
 import jaxboard as jb
 from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars
@@ -117,7 +116,7 @@ def test_runs_have_tags_of_their_own(tmp_path):
     assert EventAccumulator(str(tmp_path / "below")).Reload().Tags()["tensors"] == ["loss"]
 
 
-def test_a_run_reports_the_lost_kind_and_shows_the_first(tmp_path, caplog):
+def test_a_run_reports_the_lost_kind_and_shows_the_first(tmp_path, caplog, shared_tensorboard):
     """The error at the end counts them and names tag and kinds; both of TensorBoard's loaders show the scalars."""
     run = jb.Run(tmp_path / "run")
     for step in range(3):
@@ -133,7 +132,8 @@ def test_a_run_reports_the_lost_kind_and_shows_the_first(tmp_path, caplog):
     assert str(caught.value).splitlines()[1:] == [f"  3: TensorBoardSink: {message}"]
     assert caplog.text.count("report 'loss' is lost: it is a histogram") == 1
     for loader in ("rust", "python"):
-        with tensorboard(tmp_path, loader=loader) as server:
-            shown = server.scalars("run", "loss", count=3)
-            assert [(step, value) for _, step, value in shown] == [(0, 0), (1, 1), (2, 2)]
-            assert len(server.histograms("run", "other", count=3)) == 3
+        server = shared_tensorboard(loader)
+        name = f"{server.show(tmp_path)}run"
+        shown = server.scalars(name, "loss", count=3)
+        assert [(step, value) for _, step, value in shown] == [(0, 0), (1, 1), (2, 2)]
+        assert len(server.histograms(name, "other", count=3)) == 3

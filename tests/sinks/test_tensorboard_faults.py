@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from tensorboard_server import tensorboard
 
 from jaxboard import _log
 from jaxboard.records import Batch, Scalars
@@ -62,7 +61,7 @@ def steps(logdir: pathlib.Path, tag: str = "a") -> list[int]:
     return [point.step for point in accumulator.Scalars(tag)]
 
 
-def test_a_full_disk_loses_and_repeats_nothing(tmp_path):
+def test_a_full_disk_loses_and_repeats_nothing(tmp_path, shared_tensorboard):
     """After repeated faults within a record, both readers show every point exactly once."""
     logdir = tmp_path / "run"
     python(
@@ -87,8 +86,8 @@ def test_a_full_disk_loses_and_repeats_nothing(tmp_path):
     assert len(list(logdir.iterdir())) == 3
     assert steps(logdir) == list(range(6100))
     for loader in ("rust", "python"):
-        with tensorboard(tmp_path, loader=loader) as server:
-            shown = server.scalars("run", "a", count=6100)
+        server = shared_tensorboard(loader)
+        shown = server.scalars(f"{server.show(tmp_path)}run", "a", count=6100)
         assert shown == [(1000.0 + step, step, step * 0.5) for step in range(6100)]
 
 

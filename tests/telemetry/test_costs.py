@@ -54,6 +54,23 @@ def test_flops_of_a_product():
     assert "counts once" in points["cost/matmul"][0]
 
 
+def test_exact_results():
+    """With exact=True the cost is that of the program that returns the results, without reports."""
+
+    @partial(jb.instrument, exact=True)
+    @jax.jit
+    def reporting(a, b):
+        jb.histogram("product", a @ b @ b.T, every=2)
+        return a @ b
+
+    points = run_steps(reporting, [(A, B)] * 5, peak_flops=1e9)
+    assert points["cost/reporting/flops"] == [FLOPS] * len(points["cost/reporting/flops"])
+    assert "recompiles/reporting" not in points
+    (per_second,) = points["step/reporting/per_second"]
+    assert points["step/reporting/flops_per_second"] == [FLOPS * per_second]
+    assert points["step/reporting/mfu"] == [FLOPS * per_second / 1e9]
+
+
 def test_mfu():
     """The MFU refers to the given peak; on unknown hardware without one there is no MFU."""
     points = run_steps(jb.instrument(matmul), [(A, B)] * 5, peak_flops=1e9)

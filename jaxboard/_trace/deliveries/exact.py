@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
+
+import jax
 
 from jaxboard._host.channel import Channel
 from jaxboard._trace import context
@@ -13,9 +17,26 @@ from jaxboard._types import PyTree
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
-    import jax
-
     from jaxboard._trace.programs import Args, Kwargs
+
+
+class _Silent:
+    """A jitted function without its reports."""
+
+    def __init__(self, fn: Any):
+        self._fn = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with context.override(silent=True):
+            return self._fn(*args, **kwargs)
+
+    def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
+        with context.override(silent=True):
+            return self._fn.trace(*args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        with context.override(silent=True):
+            return self._fn.lower(*args, **kwargs)
 
 
 class ExactResults(Delivery):
@@ -36,6 +57,8 @@ class ExactResults(Delivery):
     ):
         super().__init__(name, options)
         self._fn = fn
+        # One object for each program of the reports, because observers distinguish the programs of a call by it.
+        self._results = functools.cache(lambda _: _Silent(fn))
         self._options = options
         self._reports = reports
 
@@ -48,12 +71,13 @@ class ExactResults(Delivery):
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program of the reports, then the user's without reports."""
-        self._reports.call(channel, step, args, kwargs)
-        with context.silenced():
-            return self._fn(*args, **kwargs), None, (), 0.0
+        _, reported, _, _ = self._reports.call(channel, step, args, kwargs)
+        results = self._results(reported)
+        began = time.perf_counter()
+        out = results(*args, **kwargs)
+        return out, results, (), time.perf_counter() - began
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile all programs."""
         self._reports.precompile(args, kwargs)
-        with context.silenced():
-            cast("jax.stages.Wrapped", self._fn).lower(*args, **kwargs).compile()
+        self._results(None).lower(*args, **kwargs).compile()
