@@ -72,7 +72,7 @@ def written_by(peer: Peer) -> Method:
 
 
 class Usage(NamedTuple):
-    """What one scalar takes: seconds, seconds of the processor, and bytes of the file."""
+    """The cost of one scalar: seconds, seconds of the processor, and bytes of the file."""
 
     seconds: float
     cpu: float

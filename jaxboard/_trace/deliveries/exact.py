@@ -27,15 +27,15 @@ class _Silent:
         self._fn = fn
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with context.override(silent=True):
+        with context.silenced():
             return self._fn(*args, **kwargs)
 
     def trace(self, *args: Any, **kwargs: Any) -> jax.stages.Traced:
-        with context.override(silent=True):
+        with context.silenced():
             return self._fn.trace(*args, **kwargs)
 
     def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
-        with context.override(silent=True):
+        with context.silenced():
             return self._fn.lower(*args, **kwargs)
 
 
@@ -71,8 +71,8 @@ class ExactResults(Delivery):
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program of the reports, then the user's without reports."""
-        _, reported, _, _ = self._reports.call(channel, step, args, kwargs)
-        results = self._results(reported)
+        _, program, _, _ = self._reports.call(channel, step, args, kwargs)
+        results = self._results(program)
         began = time.perf_counter()
         out = results(*args, **kwargs)
         return out, results, (), time.perf_counter() - began
