@@ -16,7 +16,6 @@ round: JAX has at most 32 computations in flight, and each of them is copied.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import platform
 import statistics
@@ -114,7 +113,6 @@ class Times(NamedTuple):
 
 
 def measure(method: Method, values: Values, first: int) -> Times:
-    gc.collect()
     cpu, start = time.process_time(), time.perf_counter()
     method.log(values, first)
     elapsed = time.perf_counter() - start

@@ -11,7 +11,6 @@ scalars are in the file. Rounds alternate; the table shows medians.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import pathlib
 import platform
@@ -84,7 +83,6 @@ def bytes_in(folder: pathlib.Path) -> int:
 
 
 def measure(method: Method, steps: range, folder: pathlib.Path) -> Usage:
-    gc.collect()
     size, cpu, start = bytes_in(folder), time.process_time(), time.perf_counter()
     method(steps)
     elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Hashable
 from typing import Any, cast
 
 import jax
@@ -35,12 +33,6 @@ def kept(array: jax.Array) -> jax.Array | np.generic:
     if device.platform == "cpu" and local.is_ready():
         with contextlib.suppress(Exception):  # Its computation failed; the flusher reports that.
             return cast("np.generic", np.asarray(local)[()])
-    # One program serves all scopes, for each of which JAX would compile another. A mesh of the user's refuses arrays
-    # of other devices.
-    with context.enter(context.DEFAULT), jax.set_mesh(_mesh_of(device)), _compat.unchecked():
+    # One program serves all scopes, for each of which JAX would compile another.
+    with context.enter(context.DEFAULT), jax.set_mesh(context.NO_MESH), _compat.unchecked():
         return _copy(local)
-
-
-@functools.cache
-def _mesh_of(device: Hashable) -> jax.sharding.Mesh:
-    return jax.sharding.Mesh(np.array([device]), ("device",))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jaxboard._frame import Target
 from jaxboard._trace import tag_prefix
@@ -39,6 +40,9 @@ class TraceContext(NamedTuple):
 
 DEFAULT = TraceContext()
 _SILENT = TraceContext(silent=True)
+
+NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
+"""The mesh for ``jax.set_mesh`` around jaxboard's own programs: a mesh of the user's refuses arrays of other devices."""
 
 _context: Any = jax.make_user_context(DEFAULT)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_hand import DEADLINE
 from compilations import compilations_of
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
@@ -18,10 +20,38 @@ from jaxboard.testing import capture
 
 @jax.jit
 def late(x):
-    """Return ``x`` after about a tenth of a second."""
+    """Return ``x`` after about a tenth of a second. Programs that use the result run on another thread."""
     busy = jnp.full((300, 300), 0.01) + x * 0
-    busy = jax.lax.fori_loop(0, 40, lambda _, b: jnp.tanh(b @ b), busy)
+    busy = jax.lax.fori_loop(0, 100, lambda _, b: jnp.tanh(b @ b), busy)
     return x + 0 * busy[0, 0]
+
+
+def called_from(function):
+    """Return a compiled program that returns its argument after the host has called ``function`` with it."""
+    shape = jax.ShapeDtypeStruct((), np.float32)
+    program = jax.jit(lambda x: jax.pure_callback(function, shape, x))
+    return program.lower(jnp.float32(0)).compile()
+
+
+@contextlib.contextmanager
+def uncomputed(value=2.5):
+    """Yield a number that the device computes only after the block."""
+    over = threading.Event()
+
+    def hold(x):
+        assert over.wait(DEADLINE)
+        return x
+
+    try:
+        yield called_from(hold)(late(jnp.float32(value)))
+    finally:
+        over.set()
+
+
+@contextlib.contextmanager
+def computed(value=2.5):
+    """Yield a number that the device has computed."""
+    yield jax.block_until_ready(jnp.float32(value))
 
 
 consume = jax.jit(lambda x: x * 0, donate_argnums=0)
@@ -53,14 +83,16 @@ MESHES = pytest.mark.parametrize(
 )
 
 
+NUMBERS = pytest.mark.parametrize("number_of", [computed, uncomputed])
+
+
 @PLACES
 @MESHES
-@pytest.mark.parametrize("ready", [True, False])
-def test_a_number_that_is_donated_later(place, surroundings, ready):
+@NUMBERS
+def test_a_number_that_is_donated_later(place, surroundings, number_of):
     """A number is recorded as it was, computed or not, wherever it is and whatever is set around the report."""
-    number = jax.device_put(jnp.float32(2.5), place())
-    number = jax.block_until_ready(number) if ready else late(number)
-    with capture() as records:
+    with capture() as records, number_of() as number:
+        number = jax.device_put(number, place())  # noqa: PLW2901
         with surroundings():
             jb.scalar("loss", number)
         consume(number)
@@ -69,73 +101,93 @@ def test_a_number_that_is_donated_later(place, surroundings, ready):
 
 
 @PLACES
+@MESHES
+def test_other_arrays_under_a_mesh(place, surroundings):
+    """An array of any device is reported whatever mesh is set, and so is a number with a step or a weight there."""
+    array = jax.device_put(jnp.arange(8.0), place())
+    one, number = (jax.device_put(x, place()) for x in (jnp.int32(1), jnp.float32(2.5)))
+    with capture() as records, surroundings():
+        jb.histogram("histogram", array)
+        jb.scalar("step", 2.5, step=one)
+        jb.scalar("weight", number, weight=one)
+    values = {(record.tag, record.step): record.value for record in records}
+    assert values["histogram", 0].counts.sum() == 8
+    assert (values["step", 1], values["weight", 0]) == (2.5, 2.5)
+
+
+@PLACES
 def test_a_report_does_not_wait(place):
     """A report of a number that is not computed returns before it is."""
-    number = late(jax.device_put(jnp.float32(2.5), place()))
-    with capture() as records:
+    with capture() as records, uncomputed() as number:
+        number = jax.device_put(number, place())  # noqa: PLW2901
         jb.scalar("loss", number)
         assert not number.is_ready()
     assert [float(record.value) for record in records] == [2.5]
 
 
 def test_one_program_copies_all_numbers():
-    """Numbers of all tags and steps, in all scopes, are copied by one program; computed ones need none."""
-    numbers = [late(jnp.float32(i)) for i in range(12)]
-    with compilations_of("copy") as copies, capture() as records:
-        jax.clear_caches()
-        for i, number in enumerate(numbers):
+    """Numbers of all tags and steps, in all scopes, are copied by one program."""
+    jax.clear_caches()
+    with (
+        capture() as records,
+        compilations_of("copy") as copies,
+        uncomputed(0) as zero,
+    ):
+        for i in range(6):
             with jb.scope(f"scope {i % 3}"):
-                jb.scalar(f"tag {i}", number, step=i, reduce="last" if i % 2 else "mean")
+                jb.scalar(f"tag {i}", zero + i, step=i, reduce="last" if i % 2 else "mean")
     assert len(copies) == 1
     assert {record.tag: float(record.value) for record in records} == {
-        f"scope {i % 3}/tag {i}": i for i in range(12)
+        f"scope {i % 3}/tag {i}": i for i in range(6)
     }
-    computed = [jax.block_until_ready(jnp.float32(i)) for i in range(3)]
-    with compilations_of("copy") as copies, capture() as records:
-        jax.clear_caches()
-        for number in computed:
-            jb.scalar("loss", number, step=int(number))
-    assert copies == []
-    assert [float(record.value) for record in records] == [0, 1, 2]
+
+
+def test_no_program_reads_a_number():
+    """A number that the CPU has computed is read without a program."""
+    compiled = []
+    jax.clear_caches()
+    with capture() as records, computed() as number:
+        listen = lambda event, _, **more: compiled.append(more)  # noqa: E731
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        jb.scalar("loss", number)
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert compiled == []
+    assert [float(record.value) for record in records] == [2.5]
 
 
 @pytest.mark.parametrize("check", [jax.debug_nans, jax.debug_infs])
-@pytest.mark.parametrize("ready", [True, False])
-def test_numbers_that_are_not_finite(check, ready):
+@NUMBERS
+def test_numbers_that_are_not_finite(check, number_of):
     """A NaN is recorded, also while JAX checks results for NaN or infinity."""
-    number = jnp.float32(jnp.nan)
-    number = jax.block_until_ready(number) if ready else late(number)
-    with capture() as records, check(True):
+    with capture() as records, number_of(jnp.nan) as number, check(True):
         jb.scalar("loss", number)
     assert np.isnan(records[0].value)
 
 
-@pytest.mark.filterwarnings("ignore::jaxboard.JaxboardWarning")
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_number_whose_computation_fails(ready):
     """The report does not raise; the number is counted as lost, and other reports are written."""
+    records = []
 
     def fail(x):
         raise ValueError("out of luck")
 
-    shape = jax.ShapeDtypeStruct((), np.float32)
-    program = jax.jit(lambda x: jax.pure_callback(fail, shape, x) * 2)
-    failing = program.lower(jnp.float32(1)).compile()(late(jnp.float32(1)))
+    def report():
+        nonlocal records
+        with capture() as records:
+            jb.scalar("failing", failing)
+            jb.scalar("loss", 2.5)
+
+    failing = called_from(fail)(late(jnp.float32(1)))
     if ready:
         with pytest.raises(jax.errors.JaxRuntimeError):
             failing.block_until_ready()
-    records = []
-
-    def report():
-        with capture() as captured:
-            jb.scalar("failing", failing)
-            jb.scalar("loss", 2.5)
-            nonlocal records
-            records = captured
-
     with pytest.raises(RunError, match="1 report was lost"):
         report()
     assert [record.tag for record in records] == ["loss"]
+    # JAX keeps the error for every later effects_barrier(), until another callback succeeds.
+    called_from(lambda x: x)(jnp.float32(1)).block_until_ready()
+    jax.effects_barrier()
 
 
 def test_a_number_that_is_gone():

@@ -63,7 +63,7 @@ def nothing_is_left():
     """Check that no test leaves a trace open or a profile that still observes steps."""
     yield
     assert not _compat.trace_is_on()
-    assert not [o for o in observers.registered() if "_profile" in type(o).__module__]
+    assert not [o for o in observers.registry.of_every_call if "_profile" in type(o).__module__]
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,9 @@ def watched(state, x):
     return state + 1
 
 
-@pytest.mark.parametrize("options", [{"gate": "cond"}, {"step": lambda state, x: state}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"gate": "cond"}, {"step": lambda state, x: state}], ids=["gate", "step"]
+)
 def test_what_only_a_sampled_report_reads_is_in_its_branch(options):
     """A branch contains what is computed for a sampled report before it is reported, and nothing that others read."""
     gated = jb.instrument(jax.jit(watched), **options)
