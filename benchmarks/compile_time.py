@@ -210,7 +210,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.measure:
         clock = time.process_time if options.cpu else time.perf_counter
-        print(*seconds_of_steps(*options.measure, clock))
+        model, variant = options.measure
+        print(*seconds_of_steps(model, variant, clock))
         return
     print(
         f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "

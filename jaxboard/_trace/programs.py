@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxboard._frame import Packed, Plan
+from jaxboard._frame import Plan
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller, Callers
@@ -28,15 +28,14 @@ from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.pruning import prune
 from jaxboard._trace.rules.streamed import Stream
-from jaxboard._types import PyTree
+from jaxboard._types import Array, PyTree
 
 _ALL_DUE = frozenset[int]()
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
-_Arrays: TypeAlias = dict[str, jax.Array]
-_Frame: TypeAlias = tuple[Plan, _Arrays] | None
-_Outputs: TypeAlias = tuple[PyTree, _Frame, windows.Carried]
+_Arrays: TypeAlias = dict[str, Array]
+_Outputs: TypeAlias = tuple[PyTree, tuple[Plan, _Arrays] | None, windows.Carried]
 """The results of the function, the frame if anything leaves, and the accumulators."""
 
 
@@ -98,8 +97,6 @@ class Programs:
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
         """Return the program without windows: arguments -> (results, frame, ()).
-
-        The frame is a pair of a plan and arrays, or None if nothing leaves.
 
         Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows, and
         :class:`OtherProgram` if the steps need the gated program.
@@ -204,20 +201,18 @@ class Programs:
     def _make_plain(self, key: ProgramKey) -> jax.stages.Wrapped:
         def plain(*args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_variant(key, args, kwargs)
-            frame, kept = windows.accumulate(
+            return out, *windows.accumulate(
                 key.windows, (), reports, lambda n: n not in key.not_due
             )
-            return out, _frame(frame), kept
 
         return self._add(key, self._jit(plain, num_hidden=2))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
         def windowed(carried: windows.Carried, /, *args: object, **kwargs: object) -> _Outputs:
             out, reports = self._collect_variant(key, args, kwargs)
-            frame, kept = windows.accumulate(
+            return out, *windows.accumulate(
                 key.windows, carried, reports, lambda n: n not in key.not_due
             )
-            return out, _frame(frame), kept
 
         return self._add(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
 
@@ -228,8 +223,7 @@ class Programs:
             words, carried = leading
             step = WideInt(*words)
             out, reports = self._collect_final(args, kwargs, step=step)
-            frame, kept = windows.accumulate(key.windows, carried, reports, lambda n: step % n == 0)
-            return out, _frame(frame), kept
+            return out, *windows.accumulate(key.windows, carried, reports, lambda n: step % n == 0)
 
         return self._add(key, self._jit(gated, num_hidden=2, num_args=key.num_args))
 
@@ -396,8 +390,3 @@ class Programs:
                 parameters=[leading, *signature.parameters.values()]
             )
         return jax.jit(named, **options)
-
-
-def _frame(packed: Packed) -> _Frame:
-    # A plain tuple is the fastest tree for JAX to build.
-    return (packed.plan, packed.arrays) if packed.plan.entries else None

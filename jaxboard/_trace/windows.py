@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._frame import Entry, Packed, Plan, ReportSpec, Slot
+from jaxboard._frame import Entry, Plan, ReportSpec, Slot
 from jaxboard._reduce import State, reducer
 from jaxboard._trace.failures import OtherProgram
 from jaxboard._trace.pack import Harvested, join, pack, packed_dtype
@@ -65,7 +65,7 @@ def is_windowed(report: Harvested) -> bool:
 
 def accumulate(
     plan: Plan, carried: Carried, reports: Iterable[Harvested], is_due: IsDue
-) -> tuple[Packed, Carried]:
+) -> tuple[tuple[Plan, dict[str, Array]] | None, Carried]:
     """Merge the reports of a call into the accumulators that it was given.
 
     Args:
@@ -75,7 +75,8 @@ def accumulate(
         is_due: whether a cadence is due.
 
     Returns:
-        The frame of the call, and the accumulators for the next one.
+        The plan and the arrays of the call's frame, None if nothing leaves; and the accumulators for the next call. Plain
+        tuples are the fastest trees for JAX to build.
 
     Raises:
         MissingAccumulators: a windowed report has no accumulator.
@@ -101,12 +102,10 @@ def accumulate(
         if due is not False:
             due_groups.append(group)
             leaving.append(_select(due, merged, empty))
-    plan, arrays = pack(at_once)
-    frame = Packed(
-        Plan((*plan.entries, *_plan(due_groups, _LEAVING).entries)),
-        {**arrays, **_vectors(leaving, _LEAVING)},
-    )
-    return frame, _carried(_vectors(staying))
+    frame = pack(at_once)
+    left = Plan((*frame.plan.entries, *_plan(due_groups, _LEAVING).entries))
+    vectors = {**frame.arrays, **_vectors(leaving, _LEAVING)}
+    return (left, vectors) if left.entries else None, _carried(_vectors(staying))
 
 
 def empty_accumulators(
