@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from jaxboard._blocks import OpenBlock, current_generator
-from jaxboard._frame import Frame, Observation, Target
+from jaxboard._frame import Frame, Number, Observation, Target
 from jaxboard._host.channel import Channel, open_channels, set_open
 from jaxboard._host.lost import await_callbacks
 from jaxboard._process.fork import Stage, on_fork
