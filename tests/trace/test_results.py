@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,6 +66,14 @@ class Training(NamedTuple):
     state: Any
 
 
+X = np.random.default_rng(0).random((64, 64), np.float32)
+
+
+@functools.cache
+def initial_variables(model):
+    return jax.jit(model.init)(jax.random.key(1), X)
+
+
 def training(model, report, *, extra=lambda grads: None):
     """Return the training of a model.
 
@@ -73,9 +82,9 @@ def training(model, report, *, extra=lambda grads: None):
         report: called with the loss and the gradients.
         extra: returns what the step returns besides its state.
     """
-    x = jax.random.uniform(jax.random.key(0), (64, 64))
+    x = jnp.asarray(X)
     y = jnp.arange(64) % 10
-    variables = model.init(jax.random.key(1), x)
+    variables = initial_variables(model)
     optimizer = optax.adamw(5e-3, 0.9)
 
     def step(variables, optimizer_state):
@@ -106,6 +115,14 @@ def nothing(loss, grads):
     """Report nothing."""
 
 
+@functools.cache
+def run_bare(model, *, returns_gradients=False):
+    """Return what ``run`` returns for the jitted step that reports nothing."""
+    extra = (lambda grads: grads) if returns_gradients else lambda grads: None
+    step, state = training(model, nothing, extra=extra)
+    return run(jax.jit(step), state)
+
+
 def report_loss(loss, grads):
     """Report a value that the program returns anyway."""
     jb.scalar("loss", loss)
@@ -124,18 +141,17 @@ def report_watch(loss, grads):
 @pytest.mark.parametrize("model", MODELS, ids=NAMES)
 def test_scalars_of_results(model):
     """Reporting a scalar that exists anyway leaves the results bit-identical."""
-    bare, state = training(model, nothing)
-    want = run(jax.jit(bare), state)
-    assert run(jb.instrument(jax.jit(training(model, report_loss).step)), state) == want
+    step, state = training(model, report_loss)
+    assert run(jb.instrument(jax.jit(step)), state) == run_bare(model)
 
 
 @pytest.mark.parametrize("report", [report_histograms, report_watch])
 @pytest.mark.parametrize("model", MODELS[:3], ids=NAMES[:3])
 def test_values_kept_alive(model, report):
     """With a histogram or watch, the results are bit-identical to those of a program that returns the values."""
-    by_hand, state = training(model, nothing, extra=lambda grads: grads)
-    want = run(jax.jit(by_hand), state)
-    assert run(jb.instrument(jax.jit(training(model, report).step)), state) == want
+    step, state = training(model, report)
+    want = run_bare(model, returns_gradients=True)
+    assert run(jb.instrument(jax.jit(step)), state) == want
 
 
 @pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"every": 2}])
@@ -147,10 +163,9 @@ def test_exact(options, donate):
         report_loss(loss, grads)
         report_watch(loss, grads)
 
-    bare, state = training(MODELS[0], nothing)
-    want = run(jax.jit(bare), state)
-    step = jax.jit(training(MODELS[0], report).step, donate_argnums=donate)
-    assert run(jb.instrument(step, exact=True, **options), jax.tree.map(jnp.copy, state)) == want
+    step, state = training(MODELS[0], report)
+    step = jb.instrument(jax.jit(step, donate_argnums=donate), exact=True, **options)
+    assert run(step, jax.tree.map(jnp.copy, state)) == run_bare(MODELS[0])
 
 
 def test_reports_of_exact():
