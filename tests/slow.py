@@ -35,7 +35,6 @@ SLOW = {
     "sinks/test_remote.py",
     "sinks/test_quiet_import.py",
     "sinks/test_tags.py::test_a_run_reports_the_lost_kind_and_shows_the_first",
-    "sinks/test_tensorboard.py::test_importing_tensorflow_leaves_the_environment_as_it_was",
     "sinks/test_tensorboard_faults.py",
     "telemetry/test_compiles.py",
     "telemetry/test_costs.py",

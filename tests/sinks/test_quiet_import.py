@@ -39,8 +39,8 @@ glibc = pytest.mark.skipif(
 )
 
 
-def stderr_of(code: str, *arguments: str, **environment: str) -> str:
-    """Run a program in a process of its own and return its standard error."""
+def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own."""
     inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *arguments],
@@ -50,20 +50,54 @@ def stderr_of(code: str, *arguments: str, **environment: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    return done
+
+
+def stderr_of(code: str, **environment: str) -> str:
+    return run(code, **environment).stderr
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """Run a program that writes a run with TensorFlow and prints which variables the import changed."""
+    program = """
+        import os, sys
+        import jaxboard as jb
+        before = dict(os.environ)
+        with jb.Run(sys.argv[1]):
+            jb.scalar("loss", 0.5)
+        # TensorFlow sets some variables itself.
+        names = ["TF_CPP_MIN_LOG_LEVEL", *before]
+        print([name for name in names if os.environ.get(name) != before.get(name)])
+        import tensorflow
+    """
+    return run(program, f"file://{tmp_path_factory.mktemp('logs')}/run")
 
 
 @glibc
-def test_a_program_with_a_run_prints_nothing(logdir):
+def test_a_program_with_a_run_prints_nothing(
+    finished_run: subprocess.CompletedProcess[str],
+) -> None:
     """Standard error of a program that opens a run and reports is empty, whatever TensorFlow logs."""
+    assert finished_run.stderr == ""
+
+
+def test_the_environment_is_as_before(finished_run: subprocess.CompletedProcess[str]) -> None:
+    """After the import of TensorFlow, the variable that silences it is removed and the user's are unchanged."""
+    assert finished_run.stdout == "[]\n"
+    assert "This TensorFlow binary is optimized" not in finished_run.stderr
+
+
+def test_the_level_of_the_user_is_kept() -> None:
+    """TF_CPP_MIN_LOG_LEVEL in the environment has its value during the import and afterwards."""
     program = """
-        import sys
-        import jaxboard as jb
-        with jb.Run(sys.argv[1]):
-            jb.scalar("loss", 0.5)
-        import tensorflow
+        import os
+        from jaxboard.sinks._quiet_import import quiet_import
+        with quiet_import():
+            assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "2"
     """
-    assert stderr_of(program, f"file://{logdir}") == ""
+    run(program, TF_CPP_MIN_LOG_LEVEL="2")
 
 
 @glibc

@@ -251,22 +251,3 @@ def test_importing_the_sinks_imports_neither_tensorflow_nor_tensorboard():
         assert not {"tensorflow", "tensorboard", "PIL"} & set(sys.modules), "too early"
         """
     )
-
-
-def test_importing_tensorflow_leaves_the_environment_as_it_was(tmp_path):
-    """After the import of TensorFlow, the variable that silences it is removed and the user's are unchanged."""
-    output = python(
-        """
-        import os, sys
-        from jaxboard.sinks import TensorBoardSink
-        before = dict(os.environ)
-        sink = TensorBoardSink("file://" + sys.argv[1])
-        sink.open()
-        # TensorFlow sets some variables itself.
-        names = ["TF_CPP_MIN_LOG_LEVEL", *before]
-        assert [os.environ.get(name) for name in names] == [before.get(name) for name in names]
-        sink.close()
-        """,
-        tmp_path,
-    )
-    assert "This TensorFlow binary is optimized" not in output
