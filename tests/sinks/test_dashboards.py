@@ -6,7 +6,6 @@ import os
 import numpy as np
 import pytest
 from PIL import Image
-from tensorboard_server import tensorboard
 
 from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
@@ -63,38 +62,43 @@ def logdir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=["rust", "python"])
-def server(request, logdir):
-    """Start TensorBoard on those runs."""
-    with tensorboard(logdir, loader=request.param) as server:
-        yield server
+def server(request, shared_tensorboard):
+    """Return TensorBoard with each of its readers."""
+    return shared_tensorboard(request.param)
+
+
+@pytest.fixture(scope="module")
+def run(server, logdir):
+    """Show both runs in TensorBoard; return the name of the first."""
+    return f"{server.show(logdir)}run"
 
 
 @pytest.mark.parametrize(("tag", "factor"), [("loss", 1), (LONG, 2)])
-def test_scalars_are_exact(server, tag, factor):
+def test_scalars_are_exact(server, run, tag, factor):
     """TensorBoard shows exact wall times, steps beyond 32 bits, and bit-identical float32 values."""
     expected = [
         (wall, step, float(np.float32(value * factor)))
         for wall, step, value in zip(WALLS.tolist(), STEPS.tolist(), LOSS, strict=True)
     ]
-    assert server.scalars("run", tag, count=4) == expected
+    assert server.scalars(run, tag, count=4) == expected
 
 
-def test_a_nan_does_not_hide_what_follows(server):
+def test_a_nan_does_not_hide_what_follows(server, run):
     """A NaN value is a point, and the points after it are shown."""
-    (_, first, value), (_, second, other) = server.scalars("run", "nan", count=2)
+    (_, first, value), (_, second, other) = server.scalars(run, "nan", count=2)
     assert (first, second, other) == (5, 6, 1.0)
     assert np.isnan(float(value))
 
 
-def test_negative_steps_are_shown(server):
+def test_negative_steps_are_shown(server, run):
     """Negative steps are shown in order."""
-    points = [(step, value) for _, step, value in server.scalars("run", "negative", count=2)]
+    points = [(step, value) for _, step, value in server.scalars(run, "negative", count=2)]
     assert points == [(-3, 2.0), (4, 3.0)]
 
 
-def test_histograms_are_exact(server):
+def test_histograms_are_exact(server, run):
     """TensorBoard shows every bucket exactly; a constant has one bucket and an empty histogram is a point."""
-    rows = server.histograms("run", "weights", count=2)
+    rows = server.histograms(run, "weights", count=2)
     edges = np.linspace(-3.0, 3.0, 65)
     for (_, step, table), shift, counts in zip(
         rows, (0, 1), (np.arange(1, 65), np.arange(64, 0, -1)), strict=True
@@ -102,38 +106,39 @@ def test_histograms_are_exact(server):
         expected = np.stack([(edges + shift)[:-1], (edges + shift)[1:], counts], axis=1)
         assert step == shift + 1
         np.testing.assert_array_equal(np.array(table), expected)
-    assert server.histograms("run", "constant")[0][2] == [[2.0, 2.0, 9.0]]
-    assert server.histograms("run", "empty")[0][1:] == [1, []]
+    assert server.histograms(run, "constant")[0][2] == [[2.0, 2.0, 9.0]]
+    assert server.histograms(run, "empty")[0][1:] == [1, []]
 
 
 @pytest.mark.parametrize("sample", [0, 1])
-def test_images_are_lossless(server, sample):
+def test_images_are_lossless(server, run, sample):
     """TensorBoard returns each sample of a batch with its exact pixels."""
-    (entry,) = server.images("run", "noise", sample=sample)
+    (entry,) = server.images(run, "noise", sample=sample)
     assert (entry["step"], entry["wall_time"]) == (1, 1.7e9 + 1)
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(entry["file"]))), PIXELS[sample])
 
 
-def test_an_encoded_image_is_not_reencoded(server):
+def test_an_encoded_image_is_not_reencoded(server, run):
     """TensorBoard shows an encoded image as its original file: a JPEG stays a JPEG."""
     for tag, sample in (("figure", 0), ("figures", 0), ("figures", 1)):
-        (entry,) = server.images("run", tag, sample=sample)
+        (entry,) = server.images(run, tag, sample=sample)
         assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
 
 
-def test_text_is_markdown_or_a_table(server):
+def test_text_is_markdown_or_a_table(server, run):
     """TensorBoard renders Markdown and tables as HTML, the first row of a table as its header."""
-    assert "<strong>bold</strong> ü" in server.text("run", "note")[0]["text"]
-    table = server.text("run", "table")[0]["text"]
+    assert "<strong>bold</strong> ü" in server.text(run, "note")[0]["text"]
+    table = server.text(run, "table")[0]["text"]
     assert "".join(table.split()) == (
         "<table><thead><tr><th>name</th><th>value</th></tr></thead>"
         "<tbody><tr><td>lr</td><td>0.1</td></tr></tbody></table>"
     )
 
 
-def test_hparams_are_one_session(server):
+def test_hparams_are_one_session(server, run):
     """The HParams dashboard shows one successful session with numbers, booleans and text."""
-    (group,) = server.hparams()
+    tuned = f"{run.removesuffix('run')}tuned"
+    (group,) = (g for g in server.hparams() if g["sessions"][0]["name"].endswith(tuned))
     assert group["hparams"] == {"lr": 0.001, "flag": True, "sizes": "[1, 2]", "none": "None"}
     (session,) = group["sessions"]
     assert session["status"] == "STATUS_SUCCESS"
