@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard import _compat
 from jaxboard._trace import context
 
 _copy = jax.jit(jnp.copy)
@@ -37,5 +36,5 @@ def kept(array: jax.Array) -> jax.Array | np.generic:
         with contextlib.suppress(Exception):  # Its computation failed; the flusher reports that.
             return cast("np.generic", np.asarray(local)[()])
     # One program serves all scopes, for each of which JAX would compile another.
-    with context.enter(context.DEFAULT), jax.set_mesh(context.NO_MESH), _compat.unchecked():
+    with context.outside():
         return _copy(local)

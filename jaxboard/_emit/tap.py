@@ -56,8 +56,6 @@ def tap(
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
     arguments.check_reduce(tag, reduce)
-    if arguments.result_is_discarded():
-        _warn_of_no_effect(tag)
     surroundings = context.current()
     lanes = arguments.initial_lanes(tag, runs, surroundings)
     cadence = surroundings.every if every is None else every
@@ -75,6 +73,8 @@ def tap(
         )
         is_tapped = _has_gradient(leaf) and not surroundings.silent
         tapped.append(tap_array(spec, leaf) if is_tapped else leaf)
+    if arguments.result_is_discarded():
+        _warn_of_no_effect(tag)
     return jax.tree.unflatten(structure, tapped)
 
 

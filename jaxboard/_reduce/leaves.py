@@ -52,8 +52,10 @@ def measure(
         statistics: the requested statistics (see ``watch``), and ``"ratio"`` if there are ``others``.
     """
 
-    # Under vmap, one lane after the other: a vmapped branch would execute both sides.
+    # Under vmap, one lane after the other: a vmapped branch would execute both sides. The jit keeps constants in the
+    # function: if they were arguments, a vmapped branch around it would map them too, which JAX refuses.
     @jax.custom_batching.sequential_vmap
+    @jax.jit
     def measured(*arrays: Array) -> Measurements:
         return replicated(
             lambda *xs: _measure(xs[: len(leaves)], xs[len(leaves) :], statistics), *arrays

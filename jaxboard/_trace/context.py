@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxboard import _compat
 from jaxboard._frame import Target
 from jaxboard._trace import tag_prefix
 
@@ -41,8 +42,7 @@ class TraceContext(NamedTuple):
 DEFAULT = TraceContext()
 _SILENT = TraceContext(silent=True)
 
-NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
-"""The mesh for ``jax.set_mesh`` around jaxboard's own programs: a mesh of the user's refuses arrays of other devices."""
+_NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
 
 _context: Any = jax.make_user_context(DEFAULT)
 
@@ -85,6 +85,23 @@ def leave_scope(scope: tag_prefix.OpenScope) -> None:
 def enter(context: TraceContext) -> contextlib.AbstractContextManager[None]:
     """Return a context manager that makes ``context`` the active one."""
     return _context(context)
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """Make the active context that of jaxboard's own programs: without the user's, its mesh, and checks of results.
+
+    With the user's context, JAX would compile a program for each scope. A mesh refuses arrays of other devices.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_context(DEFAULT))
+        stack.enter_context(_compat.unchecked())
+        if not jax.sharding.get_abstract_mesh().empty:
+            with contextlib.suppress(
+                ValueError
+            ):  # JAX keeps the mesh under a vmap with spmd_axis_name.
+                stack.enter_context(jax.set_mesh(_NO_MESH))
+        yield
 
 
 def silenced() -> contextlib.AbstractContextManager[None]:

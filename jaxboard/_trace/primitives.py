@@ -86,7 +86,7 @@ def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bo
         # A compiled program: the caller does not wait for the value and may donate it afterwards. Tag and run are
         # left out of the program, so that one program serves all.
         untagged = dataclasses.replace(spec, tag="", target=None)
-        with context.enter(context.DEFAULT), jax.set_mesh(context.NO_MESH), _compat.unchecked():
+        with context.outside():
             packed = _pack_report(operands, spec=untagged, weighted=weighted, stepped=stepped)
         plan = _with_tag(packed.plan, spec.tag, target)
         channel.send(Frame(plan, packed.arrays, channel.current, time.time(), open=True))

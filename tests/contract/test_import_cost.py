@@ -14,7 +14,7 @@ def packages_after(*imports: str) -> set[str]:
 
 
 def test_import_loads_only_jax() -> None:
-    """Every other library, NumPy apart, is imported on first use."""
+    """All libraries but JAX and NumPy are imported on first use."""
     assert packages_after("jaxboard") - packages_after("jax", "numpy") == {"jaxboard"}
 
 

@@ -37,7 +37,7 @@ def points(logdir, tag="loss"):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_one_bad_record_in_a_batch(tmp_path, backend, name, caplog):
+def test_one_bad_record_in_a_batch(tmp_path, name, caplog):
     """Everything else in the batch is written, also in runs below; the lost record is counted after the flush."""
     sink = TensorBoardSink(tmp_path / "run")
     for _ in range(2):
