@@ -189,6 +189,8 @@ def test_a_hanging_sink_does_not_keep_the_process_after_ctrl_c(tmp_path):
     child = Child(
         tmp_path,
         """
+        from jaxboard._process import exit
+        exit._INTERRUPTED_SECS = 0.2  # instead of five seconds
         class Announcing(Hung):
             def write(self, batch):
                 announce("writing")
