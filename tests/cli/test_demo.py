@@ -243,11 +243,12 @@ def test_steps_must_be_positive() -> None:
 
 def test_a_missing_requirement(tmp_path: pathlib.Path) -> None:
     """A missing requirement prints the command that installs it instead of a traceback."""
-    tmp_path.joinpath("tqdm.py").write_text("raise ModuleNotFoundError('none', name='tqdm')")
+    error = "ModuleNotFoundError('none', name='matplotlib')"  # the first that the demo imports
+    tmp_path.joinpath("matplotlib.py").write_text(f"raise {error}")
     logdir = str(tmp_path / "runs")
     done = process("-m", "jaxboard", "demo", "--logdir", logdir, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == (
-        "The demo needs tqdm, which is not installed. Install its requirements with:\n\n"
+        "The demo needs matplotlib, which is not installed. Install its requirements with:\n\n"
         f"  {sys.executable} -m pip install 'jaxboard-tb[demo]'\n"
     )
