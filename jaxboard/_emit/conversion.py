@@ -7,6 +7,7 @@ import numbers
 from typing import Protocol, cast
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -26,8 +27,10 @@ def as_array(tag: str, value: Reportable) -> Array:
     """Return ``value`` as a JAX or NumPy array of real numbers or bools."""
     if isinstance(value, _PLAIN):
         array = np.array(value)
+    elif isinstance(value, jax.Array) and not _is_traced_ref(value):
+        array = value
     else:
-        array = value if isinstance(value, jax.Array) else _converted(tag, value)
+        array = _converted(tag, value)
     return array if array.dtype in _COMMON else _checked(tag, value, array)
 
 
@@ -50,6 +53,11 @@ def _checked(tag: str, value: object, array: Array) -> Array:
     if jnp.issubdtype(dtype, np.complexfloating):
         raise report_error(tag, f"got {describe_array(array)}. Report its real part, or abs(x).")
     return array.astype(np.float64) if dtype.kind == "f" and dtype.itemsize > 8 else array
+
+
+def _is_traced_ref(value: jax.Array) -> bool:
+    """Return whether a traced array is a Ref, which JAX 0.8 takes for an array, too."""
+    return isinstance(value, jax.core.Tracer) and isinstance(value, jax.Ref)
 
 
 def _converted(tag: str, value: object) -> Array:

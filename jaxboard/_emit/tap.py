@@ -88,7 +88,9 @@ def _warn_of_no_effect(tag: str) -> None:
 
 
 def _has_gradient(leaf: object) -> bool:
-    """Return whether a leaf is an array of floats, or a float. Others, such as functions and texts, are not."""
+    """Return whether a leaf is an array of floats, or a float. Others, such as functions, texts and Refs, are not."""
+    if isinstance(leaf, jax.Ref):  # A traced one may be an instance of jax.Array, too.
+        return False
     if isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return jnp.issubdtype(leaf.dtype, jnp.inexact)
     return isinstance(leaf, float | complex)

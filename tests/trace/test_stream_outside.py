@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxboard as jb
 from jaxboard.sinks import MemorySink, records
@@ -160,7 +160,8 @@ def test_seeds():
 
 def test_several_devices():
     """The order is the same where callbacks pass arrays of a mesh, which are not read on arrival."""
-    sharding = NamedSharding(jax.make_mesh((8,), ("i",)), PartitionSpec("i"))
+    mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("i"))
     w = jax.device_put(jnp.full(8, 256.0), sharding)
 
     def train(w):
