@@ -202,7 +202,7 @@ def _settle(blocks: Sequence[Entered]) -> Channel | None:
     channels = [block.channel for block in blocks if block.applies]
     in_generators = any(block.generator is not None for block in blocks)
     _entered.set(blocks)
-    # Which channel is the active one may change whenever a generator is suspended or resumed.
+    # The active channel may change whenever a generator is suspended or resumed.
     _active.set(_UNSETTLED if in_generators else channels[-1] if channels else None)
     return channels[-1] if channels else _slot.top
 
