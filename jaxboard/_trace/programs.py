@@ -168,19 +168,6 @@ class Programs:
         """Count a step, while JAX traces the caller of a function that runs without a program."""
         deliver(pack([], self._step_of(args, kwargs)), advance=advance)
 
-    def is_gated(self, not_due: frozenset[int]) -> bool:
-        """Return whether the program for such steps is the gated one, which computes what is due.
-
-        A program for each combination of cadences would compile in the middle of training, whenever a combination is
-        due for the first time.
-
-        Args:
-            not_due: the cadences that are not due.
-        """
-        if self._options.gate == "cond":
-            return True
-        return len(self.cadences.all) > 1 and not_due != self.cadences.all
-
     def cache_size(self) -> int:
         """Return for how many different arguments the function is compiled, as ``_cache_size`` of ``jax.jit``.
 

@@ -114,7 +114,7 @@ class HiddenOutput(Delivery):
             compiled.add(not_due)
             # All cadences are known only after the first trace.
             not_due = self._programs.cadences.all
-            if not_due in compiled or self._programs.is_gated(not_due):
+            if not_due in compiled or self._is_gated(not_due):
                 return
 
     def _take(self, channel: Channel, step: int, windows: _Windows, cadences: Cadences) -> Window:
@@ -138,12 +138,23 @@ class HiddenOutput(Delivery):
         num_args: int,
     ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
         """Return the program for a call, and the arguments that it takes before those of the call."""
-        # If nothing is due, as nearly always, it is not asked.
-        if not_due is not self._programs.cadences.all and self._programs.is_gated(not_due):
+        if self._is_gated(not_due):
             return self._gated(step, window, num_args)
         if windows is None or window is None:
             return self._plain(not_due), ()
         return windows.program(not_due, num_args), (window[1],)
+
+    def _is_gated(self, not_due: frozenset[int]) -> bool:
+        """Return whether the program for such steps is the gated one, which computes what is due.
+
+        A program for each combination of cadences would compile in the middle of training, whenever a combination is
+        due for the first time.
+
+        Args:
+            not_due: the cadences that are not due.
+        """
+        cadences = self._programs.cadences.all
+        return len(cadences) > 1 and not_due != cadences
 
     def _gated(
         self, step: int, window: Window | None, num_args: int
@@ -181,16 +192,8 @@ class HiddenOutput(Delivery):
 class GatedOutput(HiddenOutput):
     """The hidden output of a single program, which computes what is due: ``gate="cond"``."""
 
-    def _program(
-        self,
-        not_due: frozenset[int],
-        step: int,
-        windows: _Windows | None,
-        window: Window | None,
-        num_args: int,
-    ) -> tuple[jax.stages.Wrapped, tuple[PyTree, ...]]:
-        """Return the program, and the step and the accumulators."""
-        return self._gated(step, window, num_args)
+    def _is_gated(self, not_due: frozenset[int]) -> bool:
+        return True
 
     def _put(
         self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
