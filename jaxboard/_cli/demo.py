@@ -165,6 +165,9 @@ def list_tags(path: str) -> str:
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
     from tensorboard.util.tensor_util import make_ndarray
 
+    from jaxboard.sinks._tensorflow import tensorflow
+
+    tensorflow()  # TensorBoard's loader would import it with messages on standard error.
     files = [os.path.join(path, name) for name in sorted(os.listdir(path)) if "tfevents" in name]
     kinds: dict[str, str] = {}  # by tag; only the first value of a tag has its kind
     points: dict[str, list[np.ndarray]] = {}

@@ -27,10 +27,11 @@ EVALS = [*OFTEN, STEPS - 1]
 
 
 class Demo(NamedTuple):
-    """A finished demo: its log directory, its output and its duration."""
+    """A finished demo: its log directory, its output, and what its process wrote to standard error."""
 
     logdir: pathlib.Path
     output: str
+    errors: str
 
     @property
     def run(self) -> str:
@@ -75,7 +76,7 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> list[Demo]:
     done = process("-c", DEMOS, *map(str, reversed(logdirs)))
     assert done.returncode == 0, done.stderr
     return [
-        Demo(logdir, output)
+        Demo(logdir, output, done.stderr)
         for logdir, output in zip(logdirs, done.stdout.split("\f\n")[:2], strict=True)
     ]
 
@@ -103,6 +104,13 @@ def png_size(file: bytes) -> tuple[int, int]:
     signature, width, height = struct.unpack(">8s8xII", file[:24])
     assert signature == b"\x89PNG\r\n\x1a\n"
     return width, height
+
+
+def test_standard_error(demo: Demo) -> None:
+    """Standard error shows the progress, and no messages of libraries."""
+    lines = [line for line in re.split(r"[\r\n]+", demo.errors) if line]
+    assert [line for line in lines if not line.startswith("training:")] == []
+    assert "training: 100%" in demo.errors
 
 
 def test_scalars_on_disk(demo: Demo) -> None:
