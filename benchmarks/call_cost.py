@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import collections
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import tensorboardX
+from environment import environment
 from jax.experimental import io_callback
 
 import jaxboard as jb
@@ -189,11 +189,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--calls", type=int, default=100, help="calls in a round")
     options = parser.parse_args()
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds of "
-        f"{options.calls} calls"
-    )
+    print(f"{environment()}; {options.rounds} rounds of {options.calls} calls")
     rounds, calls = options.rounds, options.calls
     small, large = jnp.zeros(8), jnp.zeros(2000)
     with tempfile.TemporaryDirectory() as folder:

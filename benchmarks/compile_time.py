@@ -11,8 +11,6 @@ With --cpu, the seconds are those of all processors together, which other load a
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from environment import environment
 
 import jaxboard as jb
 
@@ -213,10 +212,7 @@ def main() -> None:
         model, variant = options.measure
         print(*seconds_of_steps(model, variant, clock))
         return
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds"
-    )
+    print(f"{environment()}; {options.rounds} rounds")
     for model in options.models:
         print(f"\n{table(model, options.rounds, cpu=options.cpu)}", flush=True)
 

@@ -9,14 +9,13 @@ of the ratios to the bare step within a round.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from environment import environment
 from step_overhead import Batch, Method, State, seconds_of, training
 
 import jaxboard as jb
@@ -104,10 +103,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=200, help="steps of a round")
     options = parser.parse_args()
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds of {options.steps} steps"
-    )
+    print(f"{environment()}; {options.rounds} rounds of {options.steps} steps")
     with tempfile.TemporaryDirectory() as folder, jb.Run(folder) as run:
         jb.scalar("ready", 0.0)
         run.flush()

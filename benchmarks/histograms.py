@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import tensorboardX
 import tensorflow as tf
+from environment import environment
 
-import jaxboard as jb
 from jaxboard._reduce.histogram import HistogramReducer
 
 BASELINE, JAXBOARD = "min, max, sum", "jaxboard"
@@ -78,11 +77,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, function in functions.items():
                 times.setdefault(name, []).append(median_seconds(function, array, options.calls))
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.size} float32, "
-        f"{options.rounds} rounds\n"
-    )
+    print(f"{environment()}; {options.size} float32, {options.rounds} rounds\n")
     print(f"| {'':20} |     ms | to {BASELINE} | to {JAXBOARD} |")
     print("| --- | ---: | ---: | ---: |")
     for name, seconds in times.items():

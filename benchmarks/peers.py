@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 BASE = "tensorboardX"
 
@@ -24,20 +24,16 @@ class Peer(NamedTuple):
 def tensorboardx(folder: str) -> Peer:
     from tensorboardX import SummaryWriter
 
-    writer = SummaryWriter(folder)
-
-    def log(step: int, scalars: Mapping[str, float]) -> None:
-        for tag, value in scalars.items():
-            writer.add_scalar(tag, value, step)
-
-    return Peer(log, writer.flush)
+    return _summary_writer(SummaryWriter(folder))
 
 
 def torch_writer(folder: str) -> Peer:
     from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportMissingImports]
 
-    writer = SummaryWriter(folder)
+    return _summary_writer(SummaryWriter(folder))
 
+
+def _summary_writer(writer: Any) -> Peer:
     def log(step: int, scalars: Mapping[str, float]) -> None:
         for tag, value in scalars.items():
             writer.add_scalar(tag, value, step)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from environment import environment
 from peers import BASE, Peer, open_peers
 
 import jaxboard as jb
@@ -153,11 +153,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=500, help="scalars per round")
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds of "
-        f"{options.calls} calls"
-    )
+    print(f"{environment()}; {options.rounds} rounds of {options.calls} calls")
     bases: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, jb.Run(os.path.join(folder, "jaxboard")) as run:
         jb.scalar("ready", 0.0, step=0)

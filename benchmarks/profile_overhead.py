@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
-import platform
 import statistics
 import tempfile
 import time
 
 import jax
 import jax.numpy as jnp
+from environment import environment
 
 import jaxboard as jb
 from jaxboard.sinks import MemorySink
@@ -79,10 +78,7 @@ def main() -> None:
                 add("after the range", seconds_of_steps(x, n))
             add("jb.trace alone", seconds_of_spans("span", n))
 
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {n} steps, {options.rounds} rounds\n"
-    )
+    print(f"{environment()}; {n} steps, {options.rounds} rounds\n")
     print(f"| {'':20} | µs each |\n| --- | ---: |")
     for phase, times in table.items():
         print(f"| {phase:20} | {statistics.median(times[1:]):7.2f} |")

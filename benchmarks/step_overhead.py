@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import tensorboardX
+from environment import environment
 from jax.experimental import io_callback
 
 import jaxboard as jb
@@ -239,11 +239,7 @@ def main() -> None:
         "--seconds", type=float, default=2.0, help="approximate duration of a round"
     )
     options = parser.parse_args()
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds of about "
-        f"{options.seconds:g} s"
-    )
+    print(f"{environment()}; {options.rounds} rounds of about {options.seconds:g} s")
     with tempfile.TemporaryDirectory() as folder:
         writer = tensorboardX.SummaryWriter(os.path.join(folder, "tensorboardX"))
         with jb.Run(os.path.join(folder, "jaxboard")) as run:

@@ -10,8 +10,6 @@ arguments.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from environment import environment
 from jax import lax
 from jax.experimental import io_callback
 
@@ -65,10 +64,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     n = options.iterations
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds of {n} iterations"
-    )
+    print(f"{environment()}; {options.rounds} rounds of {n} iterations")
     methods: dict[str, Any] = {
         "no logging": loop(n, report_nothing),
         **{

@@ -15,8 +15,6 @@ and the ratio over a hundred steps: nine tenths of one ratio plus one tenth of t
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from environment import environment
 
 import jaxboard as jb
 
@@ -107,8 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     count = sum(x.size for x in jax.tree.leaves(new_params()))
     print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {count / 1e6:.1f} million "
+        f"{environment()}; {count / 1e6:.1f} million "
         f"parameters; {options.rounds} rounds\n\n"
         "| batch | bare, ms | watched, not due | watched, due | ratio over 100 steps |\n"
         "| ---: | ---: | ---: | ---: | ---: |"

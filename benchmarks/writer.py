@@ -11,9 +11,7 @@ scalars are in the file. Rounds alternate; the table shows medians.
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +20,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from environment import environment
 from peers import BASE, Peer, open_peers
 
 import jaxboard as jb
@@ -96,10 +95,7 @@ def main() -> None:
     parser.add_argument("--peer-steps", type=int, default=50, help="steps per round of the others")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    print(
-        f"jax {jax.__version__}, jaxboard {jb.__version__}, Python {platform.python_version()}, "
-        f"{jax.default_backend()} backend, {os.cpu_count()} CPUs; {options.rounds} rounds"
-    )
+    print(f"{environment()}; {options.rounds} rounds")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         with jb.Run(folder / "jaxboard") as run:
