@@ -23,6 +23,13 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def below(directory: str, name: str) -> str:
+    """Return the directory ``name``, with ``/`` between its parts, below another one."""
+    return (
+        f"{directory}/{name}" if is_remote(directory) else os.path.join(directory, *name.split("/"))
+    )
+
+
 def check_writable(logdir: str, error: type[JaxboardError], *subdirectory: str) -> None:
     """Create a log directory and check that files can be created in it.
 

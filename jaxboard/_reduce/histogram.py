@@ -313,6 +313,13 @@ def _regroup(counts: WideInt, places: Array) -> WideInt:
     return carried.sum()
 
 
+def merge_pair(reducer: Reducer, a: State, b: State) -> State:
+    """Merge two states that hold histograms, as a reducer merges a leading axis of them."""
+    xp = namespace(*jax.tree.leaves((a.value, b.value)))
+    both = jax.tree.map(lambda *x: xp.stack(x), reducer.widen(a).value, reducer.widen(b).value)
+    return State(reducer.collapse(State(both)).value, a.weight + b.weight)
+
+
 class HistogramReducer(Reducer):
     """Count all elements of all observations in buckets."""
 
@@ -330,9 +337,7 @@ class HistogramReducer(Reducer):
         return State(buckets, 1 if weight is None else count_positive(weight))
 
     def merge(self, a: State, b: State) -> State:
-        xp = namespace(*jax.tree.leaves((a.value, b.value)))
-        both = jax.tree.map(lambda *x: xp.stack(x), self.widen(a).value, self.widen(b).value)
-        return State(self.collapse(State(both)).value, a.weight + b.weight)
+        return merge_pair(self, a, b)
 
     def collapse(self, state: State) -> State:
         (lows, highs, _, sums, squares), weight = state

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxboard._reduce.histogram import NUM_COUNTS, Buckets, HistogramReducer, limits
+from jaxboard._reduce.histogram import NUM_COUNTS, Buckets, HistogramReducer, limits, merge_pair
 from jaxboard._reduce.lanes import map_lanes
 from jaxboard._reduce.reducers import (
     Reducer,
@@ -94,9 +94,7 @@ class LeafHistogramsReducer(Reducer):
         return State(self.collapse(State(counted)).value, count_positive(weight))
 
     def merge(self, a: State, b: State) -> State:
-        xp = namespace(*jax.tree.leaves((a.value, b.value)))
-        both = jax.tree.map(lambda *x: xp.stack(x), self.widen(a).value, self.widen(b).value)
-        return State(self.collapse(State(both)).value, a.weight + b.weight)
+        return merge_pair(self, a, b)
 
     def collapse(self, state: State) -> State:
         value, weight = state

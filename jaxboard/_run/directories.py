@@ -43,7 +43,9 @@ def claim_below(channel: Channel, name: str) -> None:
     with _lock:
         for directory in _claimed.get(channel, []):
             advice = "Close that run first, or choose another name."
-            _refuse(_below(directory, name), f"run.child({name!r})", channel, advice)
+            _refuse(
+                _resolved(_paths.below(directory, name)), f"run.child({name!r})", channel, advice
+            )
 
 
 def release(channel: Channel) -> None:
@@ -74,13 +76,7 @@ def _writers(channel: Channel) -> Iterator[tuple[Channel, str]]:
     for directory in _claimed[channel]:
         yield channel, directory
         for name, below in list(channel.below.items()):
-            yield below, _below(directory, name)
-
-
-def _below(directory: str, name: str) -> str:
-    return _resolved(
-        f"{directory}/{name}" if _paths.is_remote(directory) else os.path.join(directory, name)
-    )
+            yield below, _resolved(_paths.below(directory, name))
 
 
 def _resolved(directory: str) -> str:

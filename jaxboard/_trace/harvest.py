@@ -70,9 +70,12 @@ def _evaluate(
     results = [var.val if isinstance(var, Literal) else env[var] for var in jaxpr.outvars]
     if step is not None:
         inside = context._replace(step=None)
+
+        def reports_of(segments: list[_Segment]) -> list[Harvested]:
+            return _evaluate_segments(segments, env, set(), jaxpr, inside)[1]
+
         for cadence, segments in conditional.items():
-            evaluate = functools.partial(_evaluate_segments, segments, env, set(), jaxpr, inside)
-            reports += reports_if(step % cadence == 0, lambda evaluate=evaluate: evaluate()[1])
+            reports += reports_if(step % cadence == 0, functools.partial(reports_of, segments))
     return Evaluated(results, reports)
 
 

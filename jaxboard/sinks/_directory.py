@@ -158,7 +158,7 @@ def directory_of(logdir: str, run: str) -> str:
         raise ValueError("the parts of a run's name have 1 to 255 bytes")
     if "\0" in run or ".." in run.split("/") or (os.sep != "/" and os.path.isabs(run)):
         raise ValueError("the name of a run is a path below the log directory")
-    return f"{logdir}/{run}" if _paths.is_remote(logdir) else os.path.join(logdir, *run.split("/"))
+    return _paths.below(logdir, run)
 
 
 def _reason(error: Exception) -> str:
