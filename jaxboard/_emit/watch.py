@@ -158,9 +158,7 @@ def _as_floats(tag: str, leaf: object) -> jax.Array | None:
         return None
     is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
     if isinstance(leaf, np.ma.MaskedArray) or not (is_array or hasattr(leaf, "__jax_array__")):
-        leaf = conversion.as_array(
-            tag, cast("Reportable", leaf)
-        )  # which raises for abstract arrays
+        leaf = conversion.as_array(tag, cast("Reportable", leaf))  # raises for abstract arrays
     return jnp.asarray(conversion.widened(jnp.asarray(leaf)))
 
 
