@@ -59,7 +59,7 @@ for arguments in [[], ["--steps", "1"]]:
 
 def process(*command: str, **options: str) -> subprocess.CompletedProcess[str]:
     # On one device, as in a user's shell.
-    flags = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "")
+    flags = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "").strip()
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
