@@ -34,19 +34,23 @@ class Directory:
         path: the directory, created if it does not exist.
         start_step: the first step that will be written: readers drop what the directory holds from this
             step on. None to drop nothing.
+        suffix: the end of the names of its files.
 
     Attributes:
         path: the directory.
         has_pending: True if something was written since the last :meth:`confirm`.
     """
 
-    def __init__(self, path: str, start_step: int | None) -> None:
+    def __init__(self, path: str, start_step: int | None, suffix: str = "") -> None:
         self.path = path
+        self._suffix = suffix
         self.has_pending = False
         self._writer: Writer | None = None
         self._tags = Tags()
         # The step from which readers shall drop what other files hold, or None.
         self._restart = start_step
+        # The tags that have points there; None if the files were not read yet.
+        self._dropped_tags: list[str] | None = None if start_step is not None else []
         # True if no points of an earlier run are hidden by a restart after the confirmed ones.
         self._owns_later_steps = start_step is not None
         self._confirmed_end = start_step or 0  # One more than the largest confirmed step.
@@ -63,7 +67,7 @@ class Directory:
             # Imported late: these import tensorboard, and opening a remote file imports tensorflow.
             acquired = _importing.acquire(timeout=_PATIENCE_SECS)
             try:
-                from jaxboard.sinks import _encoding, _event_files, _writers
+                from jaxboard.sinks import _earlier_events, _encoding, _event_files, _writers
             finally:
                 if acquired:
                     _importing.release()
@@ -71,15 +75,18 @@ class Directory:
             try:
                 if not _event_files.has_event_files(self.path):
                     self._owns_later_steps = True
-                self._writer = _writers.open_writer(self.path)
+                if self._dropped_tags is None and self._restart is not None:
+                    self._dropped_tags = _earlier_events.tags_since(self.path, self._restart)
+                self._writer = _writers.open_writer(self.path, self._suffix)
             except RunError:
                 raise
             except Exception as error:
                 raise RunError(f"cannot write to {self.path!r}: {_reason(error)}") from error
             self._written_end = self._confirmed_end
             if self._restart is not None:
+                self.has_pending = True
                 with self._abandoned_on_error():
-                    self._writer.write(_encoding.restart(self._restart))
+                    self._writer.write(_encoding.restart(self._restart, self._dropped_tags or ()))
         return self._writer
 
     def write(self, batch: Batch, lose: Lose) -> None:
@@ -109,6 +116,7 @@ class Directory:
     def confirm(self) -> None:
         """Note that flushed records will not be written again."""
         self.has_pending = False
+        self._dropped_tags = []
         self._confirmed_end = self._written_end
         if self._writer is not None:
             self._writer.confirm()

@@ -37,13 +37,19 @@ class Writer(Protocol):
         ...
 
 
-def open_writer(logdir: str) -> Writer:
+def open_writer(logdir: str, suffix: str = "") -> Writer:
     """Open a new event file in a directory; readers will read it after those that already exist.
 
     The directory is created if it does not exist.
+
+    Args:
+        logdir: the directory.
+        suffix: the end of the file's name.
 
     Raises:
         RunError: this installation cannot write to such a directory.
         Exception: an error of the file system.
     """
-    return _tensorflow.open_writer(logdir) if _paths.is_remote(logdir) else LocalWriter(logdir)
+    if _paths.is_remote(logdir):
+        return _tensorflow.open_writer(logdir, suffix)
+    return LocalWriter(logdir, suffix)

@@ -1,0 +1,134 @@
+"""The events that earlier runs left in a log directory: where they end, and what they hold from a step on.
+
+The files are read without their checksums, 3 µs for an event of a few scalars. A file ends at the first record that is
+cut off, as readers see it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from jaxboard import _paths
+from jaxboard.sinks import _file_names, _proto, _tensorflow
+
+_HEADER = struct.Struct("<QI")
+"""The length of a record and its checksum; see :mod:`jaxboard.sinks._tfrecords`."""
+
+_FOOTER = 4
+"""The length of the checksum of a record's data."""
+
+_HPARAMS = "_hparams_/"
+"""The prefix of the tags of hyperparameters. They belong to a run as a whole, not to a step."""
+
+
+def has_events(logdir: str) -> bool:
+    """Return whether a directory has an event file with an event."""
+    return any(True for _ in _events(logdir))
+
+
+def last_step(logdir: str) -> int | None:
+    """Return the last step with a point, of a run and the runs below it; None if there is no point.
+
+    A restart at step N ends what was written before it at step N - 1.
+    """
+    last = -1
+    for run in ("", *runs_below(logdir)):
+        end = -1
+        for event in _events(_paths.below(logdir, run) if run else logdir):
+            if event.session_log.status == _proto.SessionLog.START:
+                end = min(end, event.step - 1)
+            elif any(map(_is_of_a_step, event.summary.value)):
+                end = max(end, event.step)
+        last = max(last, end)
+    return None if last < 0 else last
+
+
+def tags_since(directory: str, step: int) -> list[str]:
+    """Return the tags in the event files of one directory that have a point at ``step`` or later."""
+    tags = {
+        value.tag
+        for event in _events(directory)
+        if event.step >= step
+        for value in event.summary.value
+        if _is_of_a_step(value)
+    }
+    return sorted(tags)
+
+
+def _is_of_a_step(value: Any) -> bool:
+    return not value.tag.startswith(_HPARAMS)
+
+
+def runs_below(logdir: str) -> list[str]:
+    """Return the runs below a run that have event files, by their relative paths.
+
+    Other runs may have directories there, too. The names of their files differ: see :func:`_file_names.file_suffix`.
+    """
+    found: list[str] = []
+    for directory, names in _walk(logdir):
+        run = directory[len(logdir) :].strip("/\\").replace(os.sep, "/")
+        suffix = _file_names.file_suffix(run)
+        if run and any(_file_names.is_event_file(n) and n.endswith(suffix) for n in names):
+            found.append(run)
+    return sorted(found)
+
+
+def _walk(logdir: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each directory at and below ``logdir`` with the names of its files."""
+    walk: Any = _gfile(logdir).walk if _paths.is_remote(logdir) else os.walk
+    for directory, _, names in walk(logdir):
+        yield directory, names
+
+
+def _events(directory: str) -> Iterator[Any]:
+    """Yield the events of a directory's files, in the order in which readers read them."""
+    remote = _paths.is_remote(directory)
+    try:
+        names = _gfile(directory).listdir(directory) if remote else os.listdir(directory)
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) or type(error).__name__ == "NotFoundError":
+            return  # The directory does not exist yet.
+        raise
+    for name in sorted(filter(_file_names.is_event_file, names)):
+        with _opened(_paths.below(directory, name)) as data:
+            yield from _records(data)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Generator[bytes | mmap.mmap]:
+    if _paths.is_remote(path):
+        with _gfile(path).GFile(path, "rb") as file:
+            yield file.read()
+        return
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            yield view
+
+
+def _records(data: bytes | mmap.mmap) -> Iterator[Any]:
+    """Yield the events of a file up to its end, or up to the first that is not whole."""
+    start = _HEADER.size
+    while start <= len(data):
+        size, _ = _HEADER.unpack_from(data, start - _HEADER.size)
+        end = start + size
+        if end + _FOOTER > len(data):
+            return
+        try:
+            event = _proto.Event.FromString(data[start:end])
+        except _proto.DecodeError:
+            return
+        yield event
+        start = end + _FOOTER + _HEADER.size
+
+
+def _gfile(path: str) -> Any:
+    """Return TensorFlow's file system, which reads remote directories."""
+    return _tensorflow.usable_tensorflow(f"read {path!r}").io.gfile
