@@ -11,7 +11,7 @@ import math
 import numbers
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -74,6 +74,29 @@ def restart(step: int, tags: Iterable[str] = ()) -> Events:
     log = _proto.SessionLog(status=_proto.SessionLog.START)
     mark = _proto.Event(wall_time=time.time(), step=step, session_log=log)
     return _joined([*_unshown(step, tags), mark, mark])
+
+
+def hide(first_steps: Mapping[str, int]) -> Events:
+    """Return marks that hide the points of single tags.
+
+    Readers that know no other mark than a restart, which is one of all tags, drop the points of an event's tags from its
+    step on if the step goes back and the file is of version 1.
+
+    Args:
+        first_steps: by tag, the first step that readers drop.
+    """
+    if not first_steps:
+        return _joined([])
+    tags: dict[int, list[str]] = {}
+    for tag, step in first_steps.items():
+        tags.setdefault(step, []).append(tag)
+    later = _proto.Event(wall_time=time.time(), step=max(tags) + 1, summary=_proto.Summary())
+    back = [event for step in sorted(tags, reverse=True) for event in _unshown(step, tags[step])]
+    return _joined([_version(1), later, *back, _version(2)])
+
+
+def _version(number: int) -> Any:
+    return _proto.Event(wall_time=time.time(), file_version=f"brain.Event:{number}")
 
 
 def _unshown(step: int, tags: Iterable[str]) -> Iterator[Any]:

@@ -43,6 +43,8 @@ class TensorBoardSink(Sink):
         logdir: the directory of this run, created if it does not exist, or a URL (``gs://…``) for TensorFlow.
         start_step: the first step that will be written. TensorBoard then shows nothing that earlier sinks wrote
             at this step or later, in the directory and in those of the runs below. None keeps all of it.
+        hidden: exceptions from ``start_step``: by run (:attr:`Record.run`) and tag, the step from which TensorBoard
+            shows no points that earlier sinks wrote. With None, all tags have ``start_step``.
 
     Example:
         >>> import tempfile
@@ -55,14 +57,21 @@ class TensorBoardSink(Sink):
         ...     sink.close()
     """
 
-    def __init__(self, logdir: str | os.PathLike[str], *, start_step: int | None = None) -> None:
+    def __init__(
+        self,
+        logdir: str | os.PathLike[str],
+        *,
+        start_step: int | None = None,
+        hidden: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
         # Absolute: the file is opened later, when the working directory may have changed.
         self.logdir = _paths.absolute(logdir)
         self._start_step = start_step
+        self._hidden = hidden
         # True until readers drop what earlier sinks wrote at the first step or later.
         self._restarts = start_step is not None
         # By the name of the run; "" is this run itself.
-        self._directories = {"": Directory(self.logdir, start_step)}
+        self._directories: dict[str, Directory] = {}
         self._lost = LostRecords()
         self._process: int | None = None
         self._has_flushed = False
@@ -88,7 +97,7 @@ class TensorBoardSink(Sink):
                 f"{self!r} was opened by process {self._process}, and this process is a fork of it: "
                 "two processes cannot write to one run directory. Open another sink in this process."
             )
-        self._directories[""].open()
+        self._directory("").open()
         self._process = os.getpid()
         if self._restarts and self._start_step is not None:
             self._restart(self._start_step)
@@ -145,18 +154,25 @@ class TensorBoardSink(Sink):
         from jaxboard.sinks import _earlier_events, _trace_sessions
 
         for run in _earlier_events.runs_below(self.logdir):
-            if _earlier_events.tags_since(directory_of(self.logdir, run), step):
+            steps = _earlier_events.last_steps(directory_of(self.logdir, run))
+            first = self._hidden_of(run) or {}
+            if any(last >= first.get(tag, step) for tag, last in steps.items()):
                 self._directory(run).open()
         if not _paths.is_remote(self.logdir):
             _trace_sessions.set_aside(self.logdir, step)
         self._restarts = False
 
     def _directory(self, run: str) -> Directory:
-        """Return the directory of a run below; the same one each time."""
+        """Return the directory of a run; the same one each time. "" is the run itself."""
         if run not in self._directories:
-            path = directory_of(self.logdir, run)
-            self._directories[run] = Directory(path, self._start_step, file_suffix(run))
+            path = directory_of(self.logdir, run) if run else self.logdir
+            self._directories[run] = Directory(
+                path, self._start_step, file_suffix(run), self._hidden_of(run)
+            )
         return self._directories[run]
+
+    def _hidden_of(self, run: str) -> Mapping[str, int] | None:
+        return None if self._hidden is None else self._hidden.get(run, {})
 
     def _by_run(self, batch: Batch) -> dict[str, Batch]:
         parts: dict[str, Batch] = {}

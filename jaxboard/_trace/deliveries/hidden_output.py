@@ -20,6 +20,7 @@ from jaxboard._trace.windows import (
     Carried,
     MissingAccumulators,
     accumulator_sharding,
+    continued,
     empty_accumulators,
 )
 from jaxboard._types import Array, PyTree
@@ -121,6 +122,8 @@ class HiddenOutput(Delivery):
         """Return the accumulators for a call: those of the last call, if their windows go on, or empty ones."""
         # Removed while the program runs: a concurrent call on another thread starts with empty ones.
         window = channel.windows.pop(self, None)
+        if window is None and channel.restored:
+            window = continued(windows.plan, windows.empty, self._name, channel)
         if window is not None:
             plan, _, last_step = window
             is_next = last_step in (step - 1, step) or not cadences.skip_due(last_step, step)
