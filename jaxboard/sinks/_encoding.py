@@ -19,6 +19,7 @@ import numpy as np
 from jaxboard._log import describe
 from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
 from jaxboard.sinks import _columns, _markdown, _proto
+from jaxboard.sinks._graph_def import encode_graph, encode_tagged_graph
 from jaxboard.sinks._lost import Lose
 
 
@@ -170,6 +171,10 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
         try:
             step = int(_columns.int64_steps([record.step])[0])
             wall_time = float(_columns.finite_times(np.array(record.wall_time, np.float64)))
+            if record.kind is Kind.GRAPH and not record.tag:  # An event of its own, not a value.
+                graph = encode_graph(record.value)
+                yield _single(_proto.Event(wall_time=wall_time, step=step, graph_def=graph))
+                continue
             value = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))
@@ -275,16 +280,22 @@ def _set_hparam(field: _HParam, value: object) -> None:
         field.string_value = str(number)
 
 
+def _graph(record: Record) -> _proto.Message:
+    """Return a graph with a tag: tensorflow/python/ops/summary_ops_v2.py, ``run_metadata_graphs``."""
+    tensor = _tensor(_proto.types.DT_STRING, (), [encode_tagged_graph(record.value)])
+    return _value(record.tag, tensor, "graph_run_metadata_graph", content=b"1")
+
+
 def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
     metadata = _proto.hparams.create_summary_metadata(data)
     return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
 
 
-def _value(tag: str, tensor: _proto.Message, plugin: str) -> _proto.Message:
+def _value(tag: str, tensor: _proto.Message, plugin: str, content: bytes = b"") -> _proto.Message:
     # Readers use only the metadata of a tag's first value, but which value is the first depends on
     # the files that are left. Every value therefore carries the 14 bytes.
     metadata = _proto.SummaryMetadata(
-        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin)
+        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin, content=content)
     )
     return _proto.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
 
@@ -303,4 +314,5 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.GRAPH: _graph,
 }
