@@ -70,8 +70,7 @@ def jit_is_disabled() -> bool:
 def results_are_checked() -> bool:
     """Return whether JAX raises if a jitted function returns NaN or infinity, in a hidden output too.
 
-    All versions: neither ``value`` nor the attribute of ``jax.config``, which is at best as fast, is documented.
-    Remove when JAX documents how to read the option.
+    All versions: neither ``value`` nor the attribute of ``jax.config`` is documented. Remove when one is.
     """
     return bool(_debug_nans.value or _debug_infs.value)
 

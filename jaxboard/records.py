@@ -141,7 +141,7 @@ class GraphNode:
         >>> from jaxboard.records import GraphNode
         >>> node = GraphNode("mlp/add", "add", ("mlp/dot", "b"), (("float32", (8,)),), {"flops": "8"})
         >>> node.nbytes
-        28
+        24
     """
 
     name: str

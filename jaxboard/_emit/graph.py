@@ -9,7 +9,7 @@ from typing import Any
 from jaxboard import _compat
 from jaxboard._emit import arguments
 from jaxboard._host.active_channel import active
-from jaxboard._log import describe, warn
+from jaxboard._log import describe, logger
 from jaxboard._trace import context
 from jaxboard._trace.advice import warn_no_run
 from jaxboard.records import Kind, Record
@@ -24,8 +24,8 @@ def graph(function: Callable[..., Any], /, *args: Any, tag: str = "", **kwargs: 
     estimate of its floating-point operations, and its sharding, if it has an explicit one. Reports are operations
     named ``report``.
 
-    TensorBoard draws a few thousand operations quickly. Of a larger graph, scopes that are equal to another one, and
-    then the innermost ones, become one node each, and a warning says so.
+    TensorBoard draws a few thousand operations quickly. In a larger graph, scopes that are equal to another one, and
+    then the innermost ones, become one node each, and a log line has their number.
 
     Args:
         function: any function of JAX arrays; it may be jitted and instrumented.
@@ -76,4 +76,4 @@ def graph(function: Callable[..., Any], /, *args: Any, tag: str = "", **kwargs: 
     full_tag = surroundings.scope + tag if tag else ""
     channel.put(Record(Kind.GRAPH, full_tag, channel.current, time.time(), value))
     if left_out:
-        warn(f"graph of {name}: {left_out}")
+        logger.warning("jaxboard: graph of %s: %s", name, left_out)

@@ -82,13 +82,14 @@ def _convert(jaxpr: Jaxpr, sources: Sequence[Output | None], scope: Scope) -> li
         for part in _scope_names(str(eqn.source_info.name_stack)):
             if not _repeats_transformation(part, place):
                 place = place.scope(part)
-        outputs = _equation(eqn, list(map(read, eqn.invars)), place)
+        is_alone = len(inner.eqns) == 1
+        outputs = _equation(eqn, list(map(read, eqn.invars)), place, is_alone=is_alone)
         known.update(zip(eqn.outvars, outputs, strict=True))
     return list(map(read, inner.outvars))
 
 
 def _equation(
-    eqn: jex.JaxprEqn, inputs: list[Output | None], scope: Scope
+    eqn: jex.JaxprEqn, inputs: list[Output | None], scope: Scope, *, is_alone: bool
 ) -> Sequence[Output | None]:
     name = eqn.primitive.name
     if eqn.primitive is report_p:
@@ -98,7 +99,7 @@ def _equation(
         _, jaxpr = jaxprs[0]
         body, _ = _compat.open_jaxpr(jaxpr)
         if len(body.invars) == len(inputs):
-            return _convert(jaxpr, inputs, _scope_of_call(eqn, body, scope))
+            return _convert(jaxpr, inputs, _scope_of_call(eqn, body, scope, is_alone=is_alone))
     if not jaxprs:
         return _add(scope, name, eqn, inputs)
     inside = scope.new_scope(name)
@@ -179,11 +180,11 @@ def _repeats_transformation(name: str, scope: Scope) -> bool:
     return name in known and name in scope.parts
 
 
-def _scope_of_call(eqn: jex.JaxprEqn, body: jex.Jaxpr, scope: Scope) -> Scope:
-    """Return the scope of a call: a new one, unless it would hold only one equation of a jitted function."""
+def _scope_of_call(eqn: jex.JaxprEqn, body: jex.Jaxpr, scope: Scope, *, is_alone: bool) -> Scope:
+    """Return the scope of a call: a new one, unless the call is that of a jitted function around or of one equation."""
     name = str(eqn.params.get("name", ""))
     if eqn.primitive.name in ("jit", "pjit"):
-        return scope if len(body.eqns) <= 1 else scope.new_scope(name or "jit")
+        return scope if is_alone or len(body.eqns) <= 1 else scope.new_scope(name or "jit")
     kind = re.sub(r"_call(_jaxpr)?$|2$", "", eqn.primitive.name)
     if not name and len(body.eqns) == 1:  # The jitted function that has the custom rule.
         name = str(body.eqns[0].params.get("name", ""))
@@ -247,7 +248,7 @@ def _type(var: Any) -> ArrayType:
 
 
 def _sharding(var: Any) -> str:
-    """Return how an output is sharded, if its type says so: with explicit shardings."""
+    """Return how an output is sharded, if its type has an explicit sharding."""
     spec = getattr(getattr(var.aval, "sharding", None), "spec", ())
     return str(spec) if any(axis is not None for axis in spec) else ""
 

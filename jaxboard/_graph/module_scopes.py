@@ -20,7 +20,8 @@ def module_scopes(function: Callable[..., Any], arguments: object) -> Iterator[N
     """Name the scopes of NNX modules after their paths in a ``with`` block, for all functions traced in it.
 
     The class of each module gets a ``__call__`` that enters a :func:`jax.named_scope`. A module that another one calls
-    has its path within that one, such as ``blocks/0``, and the outermost the name of its class.
+    has its path within that one, such as ``blocks/0``, and the outermost the name of its class. An ``nnx.Optimizer``
+    names what it updates ``optimizer``.
 
     Args:
         function: the function to be traced. It may be a module, a method of one, or hold one in its closure.
@@ -42,7 +43,10 @@ def module_scopes(function: Callable[..., Any], arguments: object) -> Iterator[N
         calls = _Calls(nnx)
         for owner in dict.fromkeys(_owner(type(module)) for module in modules):
             if owner is not None:
-                stack.enter_context(_scoped_call(owner, calls))
+                stack.enter_context(_scoped(owner, "__call__", calls.enter))
+        stack.enter_context(
+            _scoped(nnx.Optimizer, "update", lambda _: jax.named_scope("optimizer"))
+        )
         yield
 
 
@@ -65,19 +69,22 @@ def _owner(module: type) -> type | None:
 
 
 @contextlib.contextmanager
-def _scoped_call(owner: type, calls: _Calls) -> Iterator[None]:
-    original = vars(owner)["__call__"]
+def _scoped(
+    owner: type, name: str, enter: Callable[[Any], contextlib.AbstractContextManager[Any]]
+) -> Iterator[None]:
+    """Replace a method of a class by one that enters a context of the object, in a ``with`` block."""
+    original = vars(owner)[name]
 
     @functools.wraps(original)
-    def scoped(module: Any, *args: Any, **kwargs: Any) -> Any:
-        with calls.enter(module):
-            return original(module, *args, **kwargs)
+    def scoped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with enter(self):
+            return original(self, *args, **kwargs)
 
-    setattr(owner, "__call__", scoped)  # noqa: B010 (an assignment is one to a method, for type checkers)
+    setattr(owner, name, scoped)
     try:
         yield
     finally:
-        setattr(owner, "__call__", original)  # noqa: B010
+        setattr(owner, name, original)
 
 
 class _Calls(threading.local):

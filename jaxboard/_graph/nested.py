@@ -61,6 +61,7 @@ class Scope:
         self.parent = parent
         self.children: dict[str, Scope | Operation] = {}
         self.summary: Operation | None = None
+        self._numbers: dict[str, int] = {}  # the last number that a name got
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -122,10 +123,9 @@ class Scope:
 
     def _free_name(self, name: str) -> str:
         name = base = _valid(name)
-        number = 0
         while name in self.children:
-            number += 1
-            name = f"{base}_{number}"
+            self._numbers[base] = self._numbers.get(base, 0) + 1
+            name = f"{base}_{self._numbers[base]}"
         return name
 
 
