@@ -72,7 +72,9 @@ def _convert(jaxpr: Jaxpr, sources: Sequence[Output | None], scope: Scope) -> li
     inner, _ = _compat.open_jaxpr(jaxpr)
     known: dict[jex.Var, Output | None] = dict(zip(inner.invars, sources, strict=True))
     for var in inner.constvars:
-        known[var] = Output(scope.add("constant", "constant", (), [_type(var)]), 0)
+        known[var] = Output(
+            scope.scope("constants").add("constant", "constant", (), [_type(var)]), 0
+        )
 
     def read(var: jex.Var | jex.Literal) -> Output | None:
         return None if isinstance(var, jex.Literal) else known.get(var)
