@@ -237,8 +237,8 @@ def _is_ready(item: Item) -> bool:
     if isinstance(item, Number):
         return _is_computed(item.value)
     if isinstance(item, Frame):
-        for array in item.arrays.values():
-            if not _is_computed(array):
+        for vector in item.vectors:
+            if not _is_computed(vector):
                 return False
     return True
 

@@ -88,9 +88,9 @@ class Delivery:
             raise
 
     def _put(
-        self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
+        self, channel: Channel, plan: Plan, vectors: tuple[Array, ...], step: int | None
     ) -> None:
-        frame = Frame(plan, arrays, step, time.time(), self._shares_steps)
+        frame = Frame(plan, vectors, step, time.time(), self._shares_steps)
         if plan.has_targets:
             channel.send(frame, advance=self._advance)
         else:
