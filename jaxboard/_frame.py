@@ -301,7 +301,9 @@ class FrameBatch:
         arrays = {
             name: np.concatenate(vectors).reshape(count, *vectors[0].shape)
             for name, vectors in zip(
-                first.plan.vector_names, zip(*[frame.vectors for frame in frames], strict=True), strict=True
+                first.plan.vector_names,
+                zip(*[frame.vectors for frame in frames], strict=True),
+                strict=True,
             )
         }
         if first.plan.step is None:

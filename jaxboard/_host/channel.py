@@ -28,6 +28,12 @@ class Destination(Protocol):
         """Append an item; see :meth:`Buffer.put`."""
         ...
 
+    def put_call(
+        self, plan: Plan, vectors: tuple[jax.Array, ...], step: int | None, is_open: bool
+    ) -> None:
+        """Append the frame of a call; see :meth:`Buffer.put_call`."""
+        ...
+
 
 class Channel:
     """The step counter of a run, and the way into its buffer. Safe to use from any thread.
@@ -40,6 +46,7 @@ class Channel:
 
     Attributes:
         put: ``put(item, may_wait=True)`` of the buffer; see :meth:`Buffer.put`.
+        put_call: the same of the buffer; see :meth:`Buffer.put_call`.
         name: the run, for messages.
         lost: see above.
         target: what identifies the run in compiled programs.
@@ -66,6 +73,7 @@ class Channel:
         "lost",
         "name",
         "put",
+        "put_call",
         "settled",
         "target",
         "warned",
@@ -94,8 +102,8 @@ class Channel:
         self.windows: dict[Hashable, Window] = {}
         self.settled: dict[object, int] = {}
         self.before_close: list[Callable[[], object]] = []
-        # The buffer's method itself, as this is on the training loop's path.
-        self.put = buffer.put
+        # The buffer's methods themselves, as they are on the training loop's path.
+        self.put, self.put_call = buffer.put, buffer.put_call
 
     @property
     def root(self) -> Channel:

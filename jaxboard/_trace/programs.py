@@ -241,7 +241,11 @@ class Programs:
                 deliver(pack(reports, stream.last), advance=None, caller=key.caller)
                 reports = []
             plan, arrays = pack(reports, stream.last if needs_step else None)
-            return out, dataclasses.replace(plan, steps_taken=stream.steps_taken), plan.vectors(arrays)
+            return (
+                out,
+                dataclasses.replace(plan, steps_taken=stream.steps_taken),
+                plan.vectors(arrays),
+            )
 
         return self._add(key, self._jit(streamed, num_hidden=2, num_args=key.num_args))
 
