@@ -79,7 +79,7 @@ class Run(VerbMethods):
             training loop until there is space, but never inside a host callback and never for long if a
             sink writes nothing. ``"drop"`` drops reports and counts them.
         max_frames: how many calls may be pending, waiting to be written.
-        max_bytes: how many bytes may be pending.
+        max_bytes: how many bytes may be pending in the buffer, and how many at the sinks.
         timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
         telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
             watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
@@ -158,7 +158,7 @@ class Run(VerbMethods):
         self._flusher = Flusher(
             buffer,
             Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
-            Outbox(sinks, lost),
+            Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
