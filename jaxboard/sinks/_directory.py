@@ -1,11 +1,12 @@
-"""The event file of one run directory."""
+"""The event files of one run directory, one of which is open."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from jaxboard import _paths
@@ -13,6 +14,7 @@ from jaxboard._errors import RunError
 from jaxboard._process import fork
 from jaxboard.records import Batch, Kind
 from jaxboard.sinks._lost import Lose
+from jaxboard.sinks._rolling import Rolling
 from jaxboard.sinks._tags import Tags
 
 if TYPE_CHECKING:
@@ -28,22 +30,35 @@ _PATIENCE_SECS = 30.0
 
 
 class Directory:
-    """A writer of one directory. After an error it abandons its file, and the next write opens another.
+    """A writer of one directory.
+
+    If its file is finished, as :class:`Rolling` decides, the next write opens another one. After an error it
+    abandons its file, and the next write opens another one, too.
 
     Args:
         path: the directory, created if it does not exist.
         start_step: the first step that will be written: readers drop what the directory holds from this
             step on. None to drop nothing.
+        max_file_bytes: the size at which a file is finished; None for the default of :class:`Rolling`.
+        clock: returns seconds.
 
     Attributes:
         path: the directory.
         has_pending: True if something was written since the last :meth:`confirm`.
     """
 
-    def __init__(self, path: str, start_step: int | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        start_step: int | None,
+        max_file_bytes: int | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path
         self.has_pending = False
         self._writer: Writer | None = None
+        self._rolling = Rolling(max_file_bytes, is_remote=_paths.is_remote(path), clock=clock)
         self._tags = Tags()
         # The step from which readers shall drop what other files hold, or None.
         self._restart = start_step
@@ -63,13 +78,13 @@ class Directory:
             # Imported late: these import tensorboard, and opening a remote file imports tensorflow.
             acquired = _importing.acquire(timeout=_PATIENCE_SECS)
             try:
-                from jaxboard.sinks import _encoding, _event_files, _writers
+                from jaxboard.sinks import _encoding, _writers
             finally:
                 if acquired:
                     _importing.release()
 
             try:
-                if not _event_files.has_event_files(self.path):
+                if not self._owns_later_steps and not _writers.has_event_files(self.path):
                     self._owns_later_steps = True
                 self._writer = _writers.open_writer(self.path)
             except RunError:
@@ -77,6 +92,7 @@ class Directory:
             except Exception as error:
                 raise RunError(f"cannot write to {self.path!r}: {_reason(error)}") from error
             self._written_end = self._confirmed_end
+            self._rolling.begin()
             if self._restart is not None:
                 with self._abandoned_on_error():
                     self._writer.write(_encoding.restart(self._restart))
@@ -89,6 +105,8 @@ class Directory:
             batch: the records.
             lose: called for each record that an event file cannot hold.
         """
+        if self._writer is not None and not self.has_pending and self._rolling.is_finished():
+            self._finish(self._writer)
         writer = self.open()
         from jaxboard.sinks import _encoding
 
@@ -105,6 +123,7 @@ class Directory:
         writer = self.open()
         with self._abandoned_on_error():
             writer.flush()
+        self._rolling.flushed(writer.size)
 
     def confirm(self) -> None:
         """Note that flushed records will not be written again."""
@@ -129,7 +148,7 @@ class Directory:
     def abandon(self) -> None:
         """Close the file after an error: its unconfirmed records will be written to another file.
 
-        They are removed from this one if it is local. A file without any confirmed record is removed.
+        They are removed from this one, unless TensorFlow writes it. A file without any confirmed record is removed.
         """
         self.has_pending = False
         writer, self._writer = self._writer, None
@@ -138,6 +157,14 @@ class Directory:
         writer.abandon()
         if self._owns_later_steps:
             self._restart = self._confirmed_end
+
+    def _finish(self, writer: Writer) -> None:
+        """Close a file, all of which is confirmed."""
+        with self._abandoned_on_error():
+            writer.close()
+        self._writer = None
+        # Its own restart has been confirmed; in the next file it would drop what this one holds.
+        self._restart = None
 
     @contextlib.contextmanager
     def _abandoned_on_error(self) -> Generator[None]:

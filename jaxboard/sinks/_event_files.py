@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jaxboard import _paths
 from jaxboard.sinks import _live_writers, _proto, _tfrecords
 from jaxboard.sinks._encoding import Events
 
@@ -24,19 +23,22 @@ class LocalWriter:
 
     Each write goes to the operating system immediately and survives a SIGKILL. There is no queue that a forked
     child, or a ``close`` after an error, could write again.
+
+    Attributes:
+        size: the size of the file in bytes.
     """
 
     def __init__(self, logdir: str) -> None:
         os.makedirs(logdir, exist_ok=True)
-        names = [name for name in os.listdir(logdir) if _is_event_file(name)]
+        names = [name for name in os.listdir(logdir) if is_event_file(name)]
         _live_writers.warn_of_others(logdir, names)
-        self._path = os.path.join(logdir, _next_name(names))
+        self._path = os.path.join(logdir, next_name(names))
         self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
         _live_writers.mark(self._file)
-        self._size = 0
+        self.size = 0
         self._confirmed_size = 0
         try:
-            self.write(_version())
+            self.write(version())
         except BaseException:
             self.abandon()
             raise
@@ -46,7 +48,7 @@ class LocalWriter:
         rest = memoryview(_tfrecords.frame(events))
         while rest:  # A nearly full disk takes a part of the data without an error.
             written = self._file.write(rest)
-            self._size += written
+            self.size += written
             rest = rest[written:]
 
     def flush(self) -> None:
@@ -60,15 +62,15 @@ class LocalWriter:
             raise FileNotFoundError(
                 f"the event file {self._path!r} was removed while it was written to"
             )
-        if found.st_size < self._size:
+        if found.st_size < self.size:
             raise OSError(
                 f"the event file {self._path!r} was truncated while it was written to: it has {found.st_size} of "
-                f"{self._size} bytes, and the reports in the others are lost"
+                f"{self.size} bytes, and the reports in the others are lost"
             )
 
     def confirm(self) -> None:
         """Note that what was written so far will not be written again."""
-        self._confirmed_size = self._size
+        self._confirmed_size = self.size
 
     def abandon(self) -> None:
         """Close the file without what is not confirmed, if that is possible. An empty file is removed."""
@@ -87,22 +89,13 @@ class LocalWriter:
         self._file.close()
 
 
-def has_event_files(logdir: str) -> bool:
-    """Return whether a directory may hold event files: False only if it is local and holds none."""
-    if _paths.is_remote(logdir):
-        return True
-    with contextlib.suppress(FileNotFoundError):
-        return any(map(_is_event_file, os.listdir(logdir)))
-    return False
-
-
 def newest_time(names: Iterable[str]) -> int:
     """Return the latest second that the name of an event file holds; 0 if there is none."""
     matches = (re.search(r"\.tfevents\.(\d{10})\b", name) for name in names)
     return max((int(match[1]) for match in matches if match), default=0)
 
 
-def _next_name(names: Iterable[str]) -> str:
+def next_name(names: Iterable[str]) -> str:
     """Return the name of a new file, which sorts after the others: readers read files in the order of names.
 
     A name holds the second, followed by host and process. The second is one that no other name has, also on a host
@@ -114,11 +107,12 @@ def _next_name(names: Iterable[str]) -> str:
     )
 
 
-def _is_event_file(name: str) -> bool:
+def is_event_file(name: str) -> bool:
+    """Return whether readers take a file of this name for an event file."""
     return ".tfevents." in name
 
 
-def _version() -> Events:
+def version() -> Events:
     """Return the first event of a file."""
     data = _proto.Event(
         wall_time=time.time(),

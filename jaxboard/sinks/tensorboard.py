@@ -7,10 +7,12 @@ import os
 from collections.abc import Generator, Mapping
 
 from jaxboard import _paths
+from jaxboard._check import positive_number
 from jaxboard._errors import RunError
 from jaxboard._log import describe
 from jaxboard.records import Batch, size_of
 from jaxboard.sinks._directory import Directory, directory_of
+from jaxboard.sinks._file_systems import locate
 from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
 
@@ -18,7 +20,9 @@ from jaxboard.sinks._protocol import Sink
 class TensorBoardSink(Sink):
     """A sink that writes event files into a directory.
 
-    A remote directory needs TensorFlow, whose ``tf.summary`` writes the files there.
+    The logdir may be a URL. fsspec writes there if it is installed with the package for the scheme (s3fs, gcsfs,
+    adlfs), and otherwise TensorFlow. An object store cannot append: each ``flush`` uploads the open file again. The
+    sink begins a new file before more than twice the written bytes are uploaded, and never changes the older ones.
 
     Use one such sink per directory: TensorBoard stops reading the older of two. A sink that finds an open file of
     another process logs a warning that names it. Records of a run below this one (:attr:`Record.run`) go to an event
@@ -26,8 +30,8 @@ class TensorBoardSink(Sink):
 
     After any error the sink abandons its file (and removes it, if no ``flush`` has succeeded on it). The next
     ``write`` opens a new file beside it, which readers read after it. The caller writes again everything that
-    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as in a
-    remote directory, points may appear twice. An error in one directory also abandons the
+    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as where
+    TensorFlow writes, points may appear twice. An error in one directory also abandons the
     files of all other directories that hold unconfirmed records.
 
     Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and infinities
@@ -39,9 +43,14 @@ class TensorBoardSink(Sink):
     :meth:`take_lost` counts it.
 
     Args:
-        logdir: the directory of this run, created if it does not exist, or a URL (``gs://…``) for TensorFlow.
+        logdir: the directory of this run, created if it does not exist, or a URL (``s3://…``).
         start_step: the first step that will be written. Readers drop everything that an earlier sink wrote
             into the directory at this step or later. None keeps all of it.
+        max_file_bytes: begin a new event file when the open one has this size. TensorBoard shows the points of all of
+            them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
+
+    Raises:
+        UsageError: ``max_file_bytes`` is not a number above 0.
 
     Example:
         >>> import tempfile
@@ -54,12 +63,25 @@ class TensorBoardSink(Sink):
         ...     sink.close()
     """
 
-    def __init__(self, logdir: str | os.PathLike[str], *, start_step: int | None = None) -> None:
+    def __init__(
+        self,
+        logdir: str | os.PathLike[str],
+        *,
+        start_step: int | None = None,
+        max_file_bytes: int | None = None,
+    ) -> None:
+        if max_file_bytes is not None:
+            positive_number("TensorBoardSink", "max_file_bytes", max_file_bytes)
         # Absolute: the file is opened later, when the working directory may have changed.
         self.logdir = _paths.absolute(logdir)
+        if _paths.is_remote(self.logdir):
+            with contextlib.suppress(Exception):  # Raised when the file is opened.
+                # Here: while a short program already ends, its imports could not start their threads.
+                locate(self.logdir)
         self._start_step = start_step
+        self._max_file_bytes = max_file_bytes
         # By the name of the run; "" is this run itself.
-        self._directories = {"": Directory(self.logdir, start_step)}
+        self._directories = {"": self._directory(self.logdir)}
         self._lost = LostRecords()
         self._process: int | None = None
         self._closed = False
@@ -71,7 +93,7 @@ class TensorBoardSink(Sink):
         """Import the event writer and open the event file. A second call does nothing.
 
         ``write`` and ``flush`` call this themselves. For a remote directory, call it early, on a thread that can
-        spend the seconds of TensorFlow's import before there is anything to write.
+        spend the seconds of the imports before there is anything to write.
 
         Raises:
             RunError: the directory cannot be written to, the sink is closed, or this process is a
@@ -133,6 +155,9 @@ class TensorBoardSink(Sink):
             for directory in self._directories.values():
                 stack.callback(directory.close)
 
+    def _directory(self, path: str) -> Directory:
+        return Directory(path, self._start_step, self._max_file_bytes)
+
     def _by_run(self, batch: Batch) -> dict[str, Batch]:
         parts: dict[str, Batch] = {}
         for item in batch:
@@ -140,7 +165,7 @@ class TensorBoardSink(Sink):
                 run = item.run
                 if run not in self._directories:
                     path = directory_of(self.logdir, run)
-                    self._directories[run] = Directory(path, self._start_step)
+                    self._directories[run] = self._directory(path)
             except Exception as error:
                 tag = getattr(item, "tag", None) or getattr(item, "tags", None)
                 self._lost.add(tag, size_of([item]), f"its run is invalid: {describe(error)}")
