@@ -61,15 +61,34 @@ def encode(batch: Batch, lose: Lose) -> Events:
     )
 
 
-def restart(step: int) -> Events:
+def restart(step: int, tags: Iterable[str] = ()) -> Events:
     """Return the mark of a restart: readers drop what they have read so far from ``step`` on.
 
-    It is written twice: some readers take the first mark that they see for the beginning of the run and drop
-    nothing.
+    TensorBoard's slow loader and EventAccumulator drop it at the mark. The mark is written twice: some readers take
+    the first one that they see for the beginning of the run and drop nothing. The fast loader ignores the mark; it
+    drops the points of a tag at an event with that tag and an earlier step, even if it cannot show the value.
+
+    Args:
+        step: the first step that is dropped.
+        tags: the tags with points at that step or later.
     """
     log = _proto.SessionLog(status=_proto.SessionLog.START)
-    mark = _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
-    return Events(2 * mark.data, np.tile(mark.sizes, 2))
+    mark = _proto.Event(wall_time=time.time(), step=step, session_log=log)
+    return _joined([*_unshown(step, tags), mark, mark])
+
+
+def _unshown(step: int, tags: Iterable[str]) -> Iterator[Any]:
+    """Yield an event with values of an obsolete type, which no reader shows."""
+    values = [_proto.Summary.Value(tag=tag, obsolete_old_style_histogram=b"") for tag in tags]
+    if values:
+        summary = _proto.Summary(value=values)
+        yield _proto.Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def _joined(events: Iterable[Any]) -> Events:
+    """Return events, without counting their steps as those of points."""
+    parts: list[bytes] = [event.SerializeToString() for event in events]
+    return Events(b"".join(parts), np.array([len(part) for part in parts], np.int64))
 
 
 def session_end() -> Events:

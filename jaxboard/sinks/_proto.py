@@ -37,4 +37,5 @@ RunMetadata: Any = _module("compat.proto.config_pb2").RunMetadata
 types: Any = _module("compat.proto.types_pb2")
 hparams: Any = _module("plugins.hparams.metadata")
 hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
+DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 hparams_api: Any = _module("plugins.hparams.api_pb2")
