@@ -210,7 +210,9 @@ class _Headers:
             The start of each record's data and its length, int64[N] each, and the number of bytes that the next record
             needs: 0 if its header is damaged, a header if that is not complete.
         """
-        runs: list[tuple[int, int, int]] = []  # The first start, the length and the number of equal records.
+        runs: list[
+            tuple[int, int, int]
+        ] = []  # The first start, the length and the number of equal records.
         limit, last, needed = len(data), -1, _HEADER_BYTES
         known = self._sizes
         first = count = 0

@@ -87,7 +87,11 @@ def _length_tables() -> tuple[np.uint64, np.ndarray]:
     """
     crc = _crc32c()
     zero = np.uint64(crc(bytes(8)))
-    messages = (bytes(place) + bytes([value]) + bytes(7 - place) for place in range(8) for value in range(256))
+    messages = (
+        bytes(place) + bytes([value]) + bytes(7 - place)
+        for place in range(8)
+        for value in range(256)
+    )
     return zero, np.fromiter(map(crc, messages), np.uint64).reshape(8, 256) ^ zero
 
 

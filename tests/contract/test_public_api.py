@@ -32,6 +32,7 @@ NAMES = [
     "instrument",
     "memory_snapshot",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
