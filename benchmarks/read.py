@@ -34,7 +34,9 @@ def wide_events(points: int) -> _encoding.Events:
     tags = tuple(f"metrics/value_{i}" for i in range(100))
     rows = points // len(tags)
     values = np.random.default_rng(0).random((rows, len(tags)))
-    return _encoding.encode([Scalars(tags, np.arange(rows), np.arange(rows) + 1.7e9, values)], print)
+    return _encoding.encode(
+        [Scalars(tags, np.arange(rows), np.arange(rows) + 1.7e9, values)], print
+    )
 
 
 def in_turn(columns: list[_encoding.Events], rows: int) -> _encoding.Events:
@@ -145,7 +147,9 @@ def main() -> None:
         print("| --- | ---: | ---: | ---: |")
         for each, rounds in seconds.items():
             median = statistics.median(rounds)
-            print(f"| {each:34} | {counts[each]:7} | {median:6.2f} | {median / counts[each] * 5e6:8.1f} |")
+            print(
+                f"| {each:34} | {counts[each]:7} | {median:6.2f} | {median / counts[each] * 5e6:8.1f} |"
+            )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ as images, are read one by one.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -64,6 +65,7 @@ class Contents:
         kinds: the kinds of each tag, each with its first record.
         unreadable: the records that are not events, or have a value that is not of its kind. The second item is a tag
             or None.
+        wrong_times: the records whose wall time is NaN or infinite.
         records: the number of records.
     """
 
@@ -72,6 +74,7 @@ class Contents:
     restarts: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     kinds: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     unreadable: list[tuple[int, str | None]] = dataclasses.field(default_factory=list)
+    wrong_times: list[int] = dataclasses.field(default_factory=list)
     records: int = 0
 
     def all_points(self) -> Points:
@@ -174,6 +177,7 @@ class EventReader:
         is_read &= ids[:, 0] != _NOT_SCALARS
         kept = ((ids >= 0) & is_read[:, None]).ravel()
         steps, wall_times, values = columns
+        self.contents.wrong_times += records[is_read & ~np.isfinite(wall_times)].tolist()
         repeats = ids.shape[1]
         self.contents.points.append(
             Points(
@@ -235,6 +239,8 @@ class EventReader:
                 continue
             if event.session_log.status == _proto.SessionLog.START:
                 self.contents.restarts.append((record, event.step))
+            if not math.isfinite(event.wall_time):
+                self.contents.wrong_times.append(record)
             for value in event.summary.value:
                 try:
                     tag, content = self._read_value(value, record)

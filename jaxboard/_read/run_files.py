@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jaxboard import _paths
 from jaxboard._errors import RunError, UsageError
 from jaxboard._read.framing import File
-from jaxboard.sinks import _tensorflow
+from jaxboard.sinks import _live_writers, _tensorflow
 
 
 class EventFile(NamedTuple):
@@ -33,8 +33,11 @@ class EventFile(NamedTuple):
             with _tensorflow_for(self.path).io.gfile.GFile(self.path, "rb") as file:
                 yield file
         else:
-            with open(self.path, "rb") as file:
-                yield file
+            try:
+                with open(self.path, "rb") as file:
+                    yield file
+            finally:
+                _live_writers.mark_again()
 
 
 def find_runs(logdir: str | os.PathLike[str], call: str) -> dict[str, list[EventFile]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -78,9 +77,11 @@ def _array(value: Any) -> np.ndarray:
     if value.WhichOneof("value") != "tensor":
         raise UnreadableValue
     tensor = value.tensor
-    sizes = [dim.size for dim in tensor.tensor_shape.dim]
-    if min(sizes, default=0) < 0 or math.prod(sizes) > tensor.ByteSize():
-        raise UnreadableValue
+    count, most = 1, tensor.ByteSize()
+    for dim in tensor.tensor_shape.dim:
+        count *= dim.size
+        if not 0 <= count <= most:
+            raise UnreadableValue
     try:
         return tensor_util.make_ndarray(tensor)
     except Exception:  # An unknown type, or another number of elements.

@@ -63,7 +63,9 @@ def test_cut_off(cut: int, window: int) -> None:
 
 @pytest.mark.parametrize("window", [1, 37, 1 << 24])
 @pytest.mark.parametrize("place", [0, 1, 20, len(RECORDS) - 1])
-@pytest.mark.parametrize(("byte", "fault"), [(0, Fault.LENGTH), (9, Fault.LENGTH), (13, Fault.DATA)])
+@pytest.mark.parametrize(
+    ("byte", "fault"), [(0, Fault.LENGTH), (9, Fault.LENGTH), (13, Fault.DATA)]
+)
 def test_one_wrong_byte(place: int, byte: int, fault: Fault, window: int) -> None:
     """A wrong byte costs the record that holds it, and no other."""
     data = bytearray(content(*RECORDS))
@@ -121,7 +123,10 @@ def test_any_change(data: st.DataObject) -> None:
 
 def covered(found: Found) -> int:
     """Return how many bytes records and damage cover, one after the other."""
-    parts = [(start, len(record) + 16) for start, record in zip(found.offsets, found.records, strict=True)]
+    parts = [
+        (start, len(record) + 16)
+        for start, record in zip(found.offsets, found.records, strict=True)
+    ]
     parts += [(damage.offset, damage.size) for damage in found.damage]
     end = 0
     for start, size in sorted(parts):

@@ -79,14 +79,18 @@ def test_many_layouts(logdir, monkeypatch) -> None:
         batch.append(Scalars(names, steps, generator.random(len(steps)) * 1e9, values))
     # Events of several sets of tags in turn.
     singles = [
-        Scalars(block.tags, block.steps[i : i + 1], block.wall_times[i : i + 1], block.values[i : i + 1])
+        Scalars(
+            block.tags, block.steps[i : i + 1], block.wall_times[i : i + 1], block.values[i : i + 1]
+        )
         for i in range(len(steps))
         for block in batch
     ]
     write(os.path.join(logdir, "blocks"), *batch)
     write(os.path.join(logdir, "in turn"), *singles)
     expected = {
-        name: block.values[:, i].astype(np.float64) for block in batch for i, name in enumerate(block.tags)
+        name: block.values[:, i].astype(np.float64)
+        for block in batch
+        for i, name in enumerate(block.tags)
     }
     walls = {name: block.wall_times for block in batch for name in block.tags}
     framing = importlib.import_module("jaxboard._read.framing")
@@ -156,12 +160,16 @@ def test_other_kinds(logdir) -> None:
     assert histogram[:, 2].sum() == 3
     assert histogram[[0, -1], [0, 1]].tolist() == [1, 2]
     images = value("image")
-    assert [(type(image), image.width, image.height) for image in images] == 2 * [(EncodedImage, 4, 3)]
+    assert [(type(image), image.width, image.height) for image in images] == 2 * [
+        (EncodedImage, 4, 3)
+    ]
     assert images[0].data.startswith(b"\x89PNG")
     assert value("text") == "# Title"
     assert value("hparams") == {"lr": 0.5, "name": "x", "nested/on": True}
     assert len(jb.read(logdir, kind="tensor")) == 0
-    with pytest.raises(jb.UsageError, match="kinds in the files: 'histogram', 'hparams', 'image', 'scalar'"):
+    with pytest.raises(
+        jb.UsageError, match="kinds in the files: 'histogram', 'hparams', 'image', 'scalar'"
+    ):
         jb.read(logdir, kind="scalars")
 
 
@@ -170,7 +178,9 @@ def test_polars(logdir) -> None:
     write(logdir, column("loss", range(3), range(3)), Record(Kind.TEXT, "t", 0, 1.0, "text"))
     table = jb.read(logdir, frame="polars")
     assert isinstance(table, pl.DataFrame)
-    assert table.schema == dict(zip(COLUMNS, [pl.String, pl.String, pl.Int64, pl.Float64, pl.Float64], strict=True))
+    assert table.schema == dict(
+        zip(COLUMNS, [pl.String, pl.String, pl.Int64, pl.Float64, pl.Float64], strict=True)
+    )
     assert points(table) == points(jb.read(logdir))
     assert jb.read(logdir, frame="polars", kind="text")["value"].to_list() == ["text"]
 
