@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import re
-import socket
 import time
 from collections.abc import Iterable
 
@@ -109,9 +108,8 @@ def _next_name(names: Iterable[str]) -> str:
     whose clock is behind.
     """
     second = max(int(time.time()), newest_time(names) + 1)
-    return (
-        f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-    )
+    host = _live_writers.host()
+    return f"events.out.tfevents.{second:010d}.{host}.{os.getpid()}.{next(_numbers)}"
 
 
 def _is_event_file(name: str) -> bool:

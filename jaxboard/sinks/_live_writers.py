@@ -28,6 +28,11 @@ _HOST_AND_PROCESS = re.compile(r"\.tfevents\.\d+\.(?P<host>.+)\.(?P<process>\d+)
 """The end of the name that jaxboard gives to an event file."""
 
 
+def host() -> str:
+    """Return the name of this host as part of a file name: any character may be in it."""
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())
+
+
 _marked: list[weakref.ref[FileIO]] = []
 """The event files that this process has opened for writing."""
 
@@ -55,7 +60,7 @@ def _lock(file: FileIO) -> None:
 
 def warn_of_others(logdir: str, names: Iterable[str]) -> None:
     """Log a warning if another process has one of these event files open for writing."""
-    own = (socket.gethostname(), str(os.getpid()))
+    own = (host(), str(os.getpid()))
     for name in names:
         match = _HOST_AND_PROCESS.search(name)
         # A process does not see its own locks.
