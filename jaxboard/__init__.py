@@ -30,6 +30,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
+    from jaxboard._read.read import read as read
     from jaxboard._run import ChildRun as ChildRun
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
@@ -57,6 +58,7 @@ __all__ = [
     "instrument",
     "memory_snapshot",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
@@ -72,6 +74,7 @@ _LAZY = {
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",
+    "read": "jaxboard._read.read",
     "ChildRun": "jaxboard._run",
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",

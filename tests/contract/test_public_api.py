@@ -33,6 +33,7 @@ NAMES = [
     "instrument",
     "memory_snapshot",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
