@@ -3,6 +3,7 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxboard._emit import audio as audio
 from jaxboard._emit import figure as figure
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
@@ -48,6 +49,7 @@ __all__ = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "current_run",
     "figure",
     "histogram",

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Batch", "EncodedImage", "Histogram", "Kind", "Record", "Scalars", "records"]
+__all__ = ["Audio", "Batch", "EncodedImage", "Histogram", "Kind", "Record", "Scalars", "records"]
 
 
 class Kind(enum.Enum):
@@ -28,6 +28,7 @@ class Kind(enum.Enum):
         IMAGE: the value is uint8[N, H, W, C] with 1, 3 or 4 channels, an :class:`EncodedImage`, or a tuple of those.
         TEXT: the value is a str (Markdown), or a list of rows of str (a table, header first).
         HPARAMS: the value is a dict of hyperparameters.
+        AUDIO: the value is an :class:`Audio`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -40,6 +41,36 @@ class Kind(enum.Enum):
     IMAGE = "image"
     TEXT = "text"
     HPARAMS = "hparams"
+    AUDIO = "audio"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audio:
+    """Sounds of one length.
+
+    Attributes:
+        samples: int16[N, T, C]: N sounds of T samples in C channels.
+        sample_rate: how many samples are one second, in Hz.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Audio
+        >>> Audio(np.zeros((1, 16000, 2), np.int16), sample_rate=16000).seconds
+        1.0
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """The length of each sound in seconds."""
+        return self.samples.shape[1] / self.sample_rate
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the samples in bytes."""
+        return self.samples.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

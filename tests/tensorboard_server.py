@@ -113,6 +113,13 @@ class Server:
             entry["file"] = self.read("data/plugin/images/individualImage?" + entry["query"])
         return entries
 
+    def sounds(self, run: str, tag: str, *, sample: int = 0, count: int = 1) -> list[Any]:
+        """Return the entries of one sound of a tag with their files, once there are ``count``."""
+        entries = self._wait("audio/audio", run, tag, count, sample=sample)
+        for entry in entries:
+            entry["file"] = self.read("data/plugin/audio/individualAudio?" + entry["query"])
+        return entries
+
     def text(self, run: str, tag: str, *, count: int = 1) -> list[Any]:
         """Return the entries of a tag with their HTML, once there are ``count``."""
         return self._wait("text/text", run, tag, count)

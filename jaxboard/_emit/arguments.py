@@ -24,6 +24,9 @@ from jaxboard._reduce import REDUCTIONS
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
 
+_MOST_HERTZ = 1_000_000
+"""Above this, browsers play no sound."""
+
 
 def call_site() -> str:
     """Return the user's file and line: the innermost frame outside of jaxboard and JAX."""
@@ -85,6 +88,25 @@ def check_every(tag: str, every: object) -> int | None:
     if steps is None:
         raise report_error(tag, f"expected every= to be a positive integer (steps), got {every!r}.")
     return steps
+
+
+def check_positive(tag: str, name: str, value: object) -> int:
+    """Return an argument as an int. Raise unless it is positive."""
+    number = as_positive_int(value)
+    if number is None:
+        raise report_error(tag, f"expected {name}= to be a positive integer, got {value!r}.")
+    return number
+
+
+def check_sample_rate(tag: str, rate: object) -> int:
+    """Return ``sample_rate=`` as an int. Raise unless a WAV file can have it."""
+    number = as_positive_int(rate)
+    if number is None or number > _MOST_HERTZ:
+        raise report_error(
+            tag,
+            f"expected sample_rate= to be an integer from 1 to {_MOST_HERTZ} (Hz), got {rate!r}.",
+        )
+    return number
 
 
 def check_range(tag: str, limits: object) -> tuple[float, float] | None:

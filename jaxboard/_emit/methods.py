@@ -9,8 +9,9 @@ import types
 from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
-from jaxboard._emit.array import histogram, image
+from jaxboard._emit.array import histogram
 from jaxboard._emit.host_only import figure, text
+from jaxboard._emit.media import audio, image
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
 from jaxboard._emit.watch import watch
@@ -49,6 +50,7 @@ class VerbMethods:
     scalar = _Method(scalar)
     scalars = _Method(scalars)
     histogram = _Method(histogram)
+    audio = _Method(audio)
     image = _Method(image)
     text = _Method(text)
     figure = _Method(figure)

@@ -26,6 +26,19 @@ from jaxboard.records import Kind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class AudioOptions:
+    """The options of a report of sounds.
+
+    Attributes:
+        sample_rate: in Hz.
+        max_sounds: how many sounds of a batch are kept.
+    """
+
+    sample_rate: int
+    max_sounds: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ImageOptions:
     """The options of an image report.
 
@@ -91,6 +104,12 @@ class KindEntry(NamedTuple):
     make_reducer: Callable[[Any], Reducer]
 
 
+def _audio(options: AudioOptions) -> Reducer:
+    from jaxboard._reduce.audio import AudioReducer
+
+    return AudioReducer(options.sample_rate, options.max_sounds)
+
+
 def _histogram(_: None) -> Reducer:
     from jaxboard._reduce.histogram import HistogramReducer
 
@@ -122,6 +141,7 @@ def _stack(options: StackOptions) -> Reducer:
 
 
 KINDS: dict[Kind | Composite, KindEntry] = {
+    Kind.AUDIO: KindEntry(AudioOptions, _audio),
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
     Composite.NORMS: KindEntry(NormsOptions, _norms),

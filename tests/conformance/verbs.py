@@ -28,6 +28,8 @@ WATCHED = {
     "nonfinite": lambda values: 0,
 }
 LEAVES = ("w", "b")
+LAST = ("/last", "/image", "/audio")
+"""Ends of the tags whose point is the value that was reported last."""
 ROUNDED = ("/std", "/norm", "/rms", *(f"/{leaf}" for leaf in LEAVES))
 """Ends of the tags whose values are square roots, which are not exact."""
 
@@ -41,6 +43,7 @@ def report(tag: str, value: Any) -> None:
     jb.histogram(f"{tag}/histogram", both)
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
 
 
 def ignore(tag: str, value: Any) -> None:
@@ -50,7 +53,8 @@ def ignore(tag: str, value: Any) -> None:
 def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     """Return records as sorted (tag, step, value).
 
-    The value of a histogram is its exact part, its range and its count; that of an image is one pixel.
+    The value of a histogram is its exact part, its range and its count; that of an image is one pixel, that of a
+    sound one sample.
     """
 
     def observation(record: Record) -> Any:
@@ -59,6 +63,8 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return float(edges[0]), float(edges[-1]), int(counts.sum())
         if record.kind is Kind.IMAGE:
             return int(record.value[0, 0, 0, 0])
+        if record.kind is Kind.AUDIO:
+            return int(record.value.samples[0, 0, 0])
         return float(record.value)
 
     return sorted((record.tag, record.step, observation(record)) for record in records)
@@ -82,6 +88,6 @@ def expected(
             points += [(f"{tag}/watch/{statistic}/{leaf}", step, value) for leaf in LEAVES]
             tree = value * np.sqrt(len(LEAVES)) if statistic == "norm" else value
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
-        # Lanes are a batch of images. jaxboard keeps the first few; `observations` reads the first.
-        points.append((f"{tag}/image", step, int(executions[-1][0])))
+        # Lanes are a batch of images and of sounds. jaxboard keeps the first few; `observations` reads the first.
+        points += [(f"{tag}/{kind}", step, int(executions[-1][0])) for kind in ("image", "audio")]
     return sorted(points)

@@ -25,6 +25,7 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "current_run",
     "figure",
     "histogram",
@@ -92,6 +93,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
 def test_public_records() -> None:
     """The types that a sink receives are exactly these, and each has a docstring with an example."""
     assert records.__all__ == [
+        "Audio",
         "Batch",
         "EncodedImage",
         "Histogram",
@@ -113,4 +115,5 @@ def test_public_kinds() -> None:
         "image",
         "text",
         "hparams",
+        "audio",
     ]

@@ -9,6 +9,7 @@ import pytest
 from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce import (
     KINDS,
+    AudioOptions,
     ImageOptions,
     LeafHistogramsOptions,
     NormsOptions,
@@ -20,6 +21,7 @@ from jaxboard.records import Kind
 
 OPTIONS: dict[Kind | Composite, Any] = {
     Kind.HISTOGRAM: None,
+    Kind.AUDIO: AudioOptions(16000, 3),
     Kind.IMAGE: ImageOptions(3),
     Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
     Composite.LEAF_HISTOGRAMS: LeafHistogramsOptions(("w",)),

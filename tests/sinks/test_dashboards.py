@@ -2,18 +2,20 @@
 
 import io
 import os
+import wave
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import Audio, EncodedImage, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
 
 STEPS = np.array([0, 1, 2**31, 2**40])
 WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
 LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+SAMPLES = np.random.default_rng(1).integers(-(2**15), 2**15, (2, 800, 2), np.int16)
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -42,6 +44,7 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "noise", 1, PIXELS),
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
+            record(Kind.AUDIO, "sounds", 1, Audio(SAMPLES, 8000)),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -123,6 +126,19 @@ def test_an_encoded_image_is_not_reencoded(server, run):
     for tag, sample in (("figure", 0), ("figures", 0), ("figures", 1)):
         (entry,) = server.images(run, tag, sample=sample)
         assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+def test_sounds_are_lossless(server, run, sample):
+    """TensorBoard returns each sound of a batch with its exact samples and its rate."""
+    (entry,) = server.sounds(run, "sounds", sample=sample)
+    assert (entry["step"], entry["wall_time"], entry["contentType"]) == (1, 1.7e9 + 1, "audio/wav")
+    with wave.open(io.BytesIO(entry["file"])) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (8000, 2, 2)
+        frames = np.frombuffer(sound.readframes(800), "<i2").reshape(800, 2)
+    np.testing.assert_array_equal(frames, SAMPLES[sample])
+    tags = server.tags("audio")
+    assert tags[run]["sounds"]["samples"] == 2
 
 
 def test_text_is_markdown_or_a_table(server, run):
