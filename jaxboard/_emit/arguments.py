@@ -11,7 +11,7 @@ import reprlib
 import sys
 from collections.abc import Iterable
 from types import CodeType
-from typing import SupportsIndex, cast
+from typing import Literal, SupportsIndex, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jaxboard._check import as_positive_int, fits_64_bits
 from jaxboard._errors import ReportError
 from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
+from jaxboard._reduce.color_maps import COLOR_MAPS
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
 
@@ -109,10 +110,12 @@ def check_sample_rate(tag: str, rate: object) -> int:
     return number
 
 
-def check_range(tag: str, limits: object) -> tuple[float, float] | None:
-    """Return ``range=`` of an image as floats. Raise unless it is two finite numbers in ascending order."""
+def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto"] | None:
+    """Return ``range=`` of an image, numbers as floats. Raise unless these are finite and in ascending order."""
     if limits is None:
         return None
+    if isinstance(limits, str) and limits == "auto":
+        return "auto"
     try:
         low, high = (float(limit) for limit in cast(Iterable[float], limits))
     except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
@@ -120,9 +123,34 @@ def check_range(tag: str, limits: object) -> tuple[float, float] | None:
     if not (low < high and math.isfinite(low) and math.isfinite(high)):
         raise report_error(
             tag,
-            f"expected range= to be two numbers (low, high) in ascending order, got {limits!r}.",
+            f"expected range= to be two numbers (low, high) in ascending order, or 'auto', got {limits!r}.",
         )
     return low, high
+
+
+def check_color_map(tag: str, name: object) -> str | None:
+    """Return ``cmap=``. Raise unless it is the name of a colour map, or None."""
+    if name is not None and name not in COLOR_MAPS:
+        names = ", ".join(map(repr, COLOR_MAPS))
+        raise report_error(tag, f"expected cmap= to be one of {names}, got {name!r}.")
+    return cast("str | None", name)
+
+
+def check_grid(tag: str, grid: object) -> tuple[int | None, int | None] | None:
+    """Return the rows and columns of ``grid=``, either of which may be None; None for no grid."""
+    if isinstance(grid, bool):
+        return (None, None) if grid else None
+    if isinstance(grid, tuple | list) and len(grid) == 2:
+        rows, columns = map(as_positive_int, grid)
+        if rows is not None and columns is not None:
+            return rows, columns
+    columns = as_positive_int(grid)
+    if columns is None:
+        raise report_error(
+            tag,
+            f"expected grid= to be True, a number of columns, or (rows, columns), got {grid!r}.",
+        )
+    return None, columns
 
 
 def check_reduce(tag: str, reduce: str) -> None:

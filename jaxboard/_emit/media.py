@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import functools
+import sys
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
-from jaxboard._emit import arguments, media_arrays
+from jaxboard._emit import arguments, conversion, media_arrays
+from jaxboard._emit.boxes import with_boxes
 from jaxboard._emit.reporting import report_array
 from jaxboard._reduce import AudioOptions, ImageOptions
 from jaxboard._types import Reportable, Runs, Step
 from jaxboard.records import Kind
+
+ColorMap: TypeAlias = Literal["coolwarm", "magma", "viridis"]
+"""The names of the colour maps."""
+
+ImageLayout: TypeAlias = Literal["HW", "HWC", "CHW", "NHW", "NHWC", "NCHW"]
+"""The meaning of the axes of an image: N images, H rows, W columns, C channels."""
 
 
 def audio(
@@ -70,23 +80,41 @@ def image(
     *,
     step: Step | None = None,
     every: int | None = None,
-    max_images: int = 3,
-    range: tuple[float, float] | None = None,  # noqa: A002 (as in numpy.histogram)
+    max_images: int | None = None,
+    layout: ImageLayout | None = None,
+    range: tuple[float, float] | Literal["auto"] | None = None,  # noqa: A002 (as in numpy.histogram)
+    cmap: ColorMap | None = None,
+    grid: bool | int | tuple[int, int] = False,
+    boxes: Reportable | None = None,
+    labels: Sequence[str] | Reportable | None = None,
+    class_names: Sequence[str] | None = None,
     where: Reportable | None = None,
     runs: Runs = None,
 ) -> None:
     """Report an image, or the first few images of a batch.
 
+    Colours, boxes and grids are drawn by the thread that writes the image, not by the training loop.
+
     Args:
         tag: the name.
-        value: [H, W, C] or [N, H, W, C], with 1 (gray), 3 (RGB) or 4 (RGBA) channels, as uint8, bool, or
+        value: [H, W], [H, W, C] or [N, H, W, C], with 1 (gray), 3 (RGB) or 4 (RGBA) channels, as uint8, bool, or
             floats from 0 to 1. Floats outside of that range are clipped, with one warning for each tag.
         step: see :func:`scalar`.
         every: report only at steps that are multiples of this. The program for other steps does not contain
             the image.
-        max_images: how many images of a batch are kept.
+        max_images: how many images of a batch are kept: by default 3, in a grid all that fit.
+        layout: the meaning of the axes: "HW", "HWC", "CHW", "NHW", "NHWC" or "NCHW". An array whose channels may
+            be first or last needs it.
         range: the values that are shown as black and white, for example ``(-1, 1)`` or ``(0, 65535)``. Values
-            outside are clipped. It permits integers of any dtype.
+            outside are clipped. "auto" takes the smallest and the largest value of each image. Both permit
+            integers of any dtype.
+        cmap: the colours of a matrix, [H, W] or [N, H, W]: "viridis", "magma", or "coolwarm" for signed values.
+        grid: show the images of a batch as one. True makes a square, a number is that of the columns, a pair that
+            of rows and columns.
+        boxes: [K, 4], or [N, K, 4] for a batch: left, top, right and bottom of boxes in pixels. A box without an
+            area or with NaN is not drawn.
+        labels: the labels of the boxes: K strings, or the classes as integers, [K] or [N, K], possibly traced.
+        class_names: the name of each class in ``labels``.
         where: see :func:`scalar`.
         runs: see :func:`scalar`. Each lane gets its own images; there is no summary of all lanes.
 
@@ -98,20 +126,50 @@ def image(
         >>> from jaxboard.testing import capture
         >>> with capture() as records:
         ...     jb.image("noise", np.ones((8, 4, 1)), step=0)
-        >>> records[0].value.shape, int(records[0].value.max())
-        ((1, 8, 4, 1), 255)
+        ...     jb.image("attention", np.eye(4), cmap="viridis", step=0)
+        ...     jb.image("digits", np.ones((9, 28, 28)), layout="NHW", grid=True, step=0)
+        >>> [record.value.shape for record in records]
+        [(1, 8, 4, 1), (1, 4, 4, 3), (1, 88, 88, 1)]
     """
     arguments.check_tag(tag)
-    count = arguments.check_positive(tag, "max_images", max_images)
     limits = arguments.check_range(tag, range)
+    color_map = arguments.check_color_map(tag, cmap)
+    cells = arguments.check_grid(tag, grid)
+    as_images = functools.partial(
+        media_arrays.as_images,
+        layout=layout,
+        any_dtype=limits is not None,
+        one_channel=color_map is not None,
+    )
+    box_options = None
+    if boxes is not None:
+        images = as_images(tag, value)
+        value, box_options = with_boxes(tag, images, boxes, labels, class_names)
+    elif labels is not None or class_names is not None:
+        raise arguments.report_error(tag, "labels= and class_names= need boxes=.")
     report_array(
         Kind.IMAGE,
         tag,
         value,
-        functools.partial(media_arrays.as_images, any_dtype=limits is not None),
+        as_images if boxes is None else conversion.as_array,
         step=step,
         every=every,
         where=where,
         runs=runs,
-        options=ImageOptions(count, limits),
+        options=ImageOptions(
+            _most_images(tag, max_images, cells), limits, color_map, cells, box_options
+        ),
     )
+
+
+def _most_images(
+    tag: str, max_images: int | None, cells: tuple[int | None, int | None] | None
+) -> int:
+    """Return how many images are kept."""
+    if cells is None:
+        return arguments.check_positive(tag, "max_images", 3 if max_images is None else max_images)
+    rows, columns = cells
+    room = sys.maxsize if rows is None or columns is None else rows * columns
+    if max_images is None:
+        return room
+    return min(room, arguments.check_positive(tag, "max_images", max_images))

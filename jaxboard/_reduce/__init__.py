@@ -2,6 +2,7 @@
 
 from jaxboard._reduce.kinds import KINDS as KINDS
 from jaxboard._reduce.kinds import AudioOptions as AudioOptions
+from jaxboard._reduce.kinds import BoxOptions as BoxOptions
 from jaxboard._reduce.kinds import ImageOptions as ImageOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions

@@ -30,13 +30,13 @@ class Items(NamedTuple):
 
     Attributes:
         kept: the items, in arrays with a leading axis of M items.
-        count: int32, how many of them a mask has not left out. They are the first.
+        valid: int32, how many of them a mask has not left out. They are the first.
         limits: float32[2], the smallest and the largest finite value before clipping; zeros if none was clipped.
             None for values that are never clipped.
     """
 
     kept: PyTree
-    count: Array
+    valid: Array
     limits: Array | None
 
 
@@ -78,8 +78,8 @@ class FirstItems(Last):
         return State(self._items(values, count), count)
 
     def finish(self, state: State) -> Any:
-        kept, count, limits = state.value
-        count = int(count)
+        kept, valid, limits = state.value
+        count = int(valid)
         value = self.as_value(jax.tree.map(lambda x: np.asarray(x)[:count], kept))
         low, high = (0.0, 0.0) if limits is None else np.asarray(limits).tolist()
         return value if low == high == 0 else Clipped(value, low, high)

@@ -39,16 +39,40 @@ class AudioOptions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class BoxOptions:
+    """The options of the boxes of an image report.
+
+    Attributes:
+        shape: the height, the width and the channels of an image.
+        dtype: the dtype of its pixels.
+        count: how many boxes an image has.
+        labels: the label of each box, or the names of the classes, which are then part of the value.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    count: int
+    labels: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ImageOptions:
     """The options of an image report.
 
     Attributes:
         max_images: how many images of a batch are kept.
-        range: the values that become black and white; None for 0 and 1, with a notice if values are outside.
+        range: the values that become black and white: "auto" for the smallest and the largest of each image, None
+            for 0 and 1, with a notice if values are outside.
+        color_map: the name of a colour map, for images with one channel.
+        grid: the number of rows and columns of a grid, either of which may be None; None for no grid.
+        boxes: the options of the boxes on the images.
     """
 
     max_images: int
-    range: tuple[float, float] | None = None
+    range: tuple[float, float] | Literal["auto"] | None = None
+    color_map: str | None = None
+    grid: tuple[int | None, int | None] | None = None
+    boxes: BoxOptions | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,7 +143,7 @@ def _histogram(_: None) -> Reducer:
 def _image(options: ImageOptions) -> Reducer:
     from jaxboard._reduce.image import ImageReducer
 
-    return ImageReducer(options.max_images, options.range)
+    return ImageReducer(options)
 
 
 def _norms(options: NormsOptions) -> Reducer:
