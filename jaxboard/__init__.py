@@ -12,6 +12,7 @@ from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
 from jaxboard._emit import tap as tap
 from jaxboard._emit import text as text
+from jaxboard._emit import video as video
 from jaxboard._emit import watch as watch
 from jaxboard._errors import JaxboardError as JaxboardError
 from jaxboard._errors import JaxboardWarning as JaxboardWarning
@@ -63,6 +64,7 @@ __all__ = [
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 

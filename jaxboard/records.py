@@ -16,7 +16,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Audio", "Batch", "EncodedImage", "Histogram", "Kind", "Record", "Scalars", "records"]
+__all__ = [
+    "Audio",
+    "Batch",
+    "EncodedImage",
+    "Histogram",
+    "Kind",
+    "Record",
+    "Scalars",
+    "Video",
+    "records",
+]
 
 
 class Kind(enum.Enum):
@@ -29,6 +39,7 @@ class Kind(enum.Enum):
         TEXT: the value is a str (Markdown), or a list of rows of str (a table, header first).
         HPARAMS: the value is a dict of hyperparameters.
         AUDIO: the value is an :class:`Audio`.
+        VIDEO: the value is a :class:`Video`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -42,6 +53,7 @@ class Kind(enum.Enum):
     TEXT = "text"
     HPARAMS = "hparams"
     AUDIO = "audio"
+    VIDEO = "video"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,6 +154,35 @@ class EncodedImage:
     def nbytes(self) -> int:
         """The size of the file in bytes."""
         return len(self.data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Video:
+    """Videos of one size and length.
+
+    Attributes:
+        frames: uint8[N, T, H, W, C]: N videos of T frames with 1 or 3 channels.
+        fps: frames per second.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Video
+        >>> Video(np.zeros((1, 8, 32, 32, 3), np.uint8), fps=4.0).seconds
+        2.0
+    """
+
+    frames: np.ndarray
+    fps: float
+
+    @property
+    def seconds(self) -> float:
+        """The length of each video in seconds."""
+        return self.frames.shape[1] / self.fps
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the frames in bytes."""
+        return self.frames.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ from jaxboard._types import Array, Runs
 _MOST_HERTZ = 1_000_000
 """Above this, browsers play no sound."""
 
+_MOST_FRAMES = 50
+"""Above this, browsers play a GIF slowly."""
+
 
 def call_site() -> str:
     """Return the user's file and line: the innermost frame outside of jaxboard and JAX."""
@@ -106,6 +109,20 @@ def check_sample_rate(tag: str, rate: object) -> int:
         raise report_error(
             tag,
             f"expected sample_rate= to be an integer from 1 to {_MOST_HERTZ} (Hz), got {rate!r}.",
+        )
+    return number
+
+
+def check_fps(tag: str, fps: object) -> float:
+    """Return ``fps=`` as a float. Raise unless a GIF file can have it."""
+    try:
+        number = float(cast(float, fps))
+    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
+        number = math.nan
+    if not 0 < number <= _MOST_FRAMES:
+        raise report_error(
+            tag,
+            f"expected fps= to be above 0 and at most {_MOST_FRAMES} (frames per second), got {fps!r}.",
         )
     return number
 

@@ -1,4 +1,4 @@
-"""The verbs for what people look at and listen to: ``audio`` and ``image``."""
+"""The verbs for what people look at and listen to: ``audio``, ``image`` and ``video``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from jaxboard._emit import arguments, conversion, media_arrays
 from jaxboard._emit.boxes import with_boxes
 from jaxboard._emit.reporting import report_array
-from jaxboard._reduce import AudioOptions, ImageOptions
+from jaxboard._reduce import AudioOptions, ImageOptions, VideoOptions
 from jaxboard._types import Reportable, Runs, Step
 from jaxboard.records import Kind
 
@@ -19,6 +19,9 @@ ColorMap: TypeAlias = Literal["coolwarm", "magma", "viridis"]
 
 ImageLayout: TypeAlias = Literal["HW", "HWC", "CHW", "NHW", "NHWC", "NCHW"]
 """The meaning of the axes of an image: N images, H rows, W columns, C channels."""
+
+VideoLayout: TypeAlias = Literal["THW", "THWC", "TCHW", "NTHW", "NTHWC", "NTCHW"]
+"""The meaning of the axes of a video: N videos, T frames, H rows, W columns, C channels."""
 
 
 def audio(
@@ -173,3 +176,66 @@ def _most_images(
     if max_images is None:
         return room
     return min(room, arguments.check_positive(tag, "max_images", max_images))
+
+
+def video(
+    tag: str,
+    frames: Reportable,
+    fps: float = 4,
+    *,
+    step: Step | None = None,
+    every: int | None = None,
+    max_videos: int = 3,
+    layout: VideoLayout | None = None,
+    range: tuple[float, float] | Literal["auto"] | None = None,  # noqa: A002 (as in numpy.histogram)
+    where: Reportable | None = None,
+    runs: Runs = None,
+) -> None:
+    """Report a video, or the first few videos of a batch, as animated GIFs in the Images dashboard.
+
+    A GIF has 256 colours in each frame. It is compressed by the thread that writes it.
+
+    Args:
+        tag: the name.
+        frames: [T, H, W], [T, H, W, C] or [N, T, H, W, C], with 1 (gray) or 3 (RGB) channels, as uint8, bool, or
+            floats from 0 to 1. Floats outside of that range are clipped, with one warning for each tag.
+        fps: frames per second, at most 50.
+        step: see :func:`scalar`.
+        every: report only at steps that are multiples of this. The program for other steps does not contain
+            the video.
+        max_videos: how many videos of a batch are kept.
+        layout: the meaning of the axes: "THW", "THWC", "TCHW", "NTHW", "NTHWC" or "NTCHW". An array whose
+            channels may be first or last needs it.
+        range: see :func:`image`; "auto" takes the smallest and the largest value of each video.
+        where: see :func:`scalar`.
+        runs: see :func:`scalar`. Each lane gets its own videos; there is no summary of all lanes.
+
+    Raises:
+        ReportError: the rank, the channels or the dtype are not those of a video, or an argument is invalid.
+
+    Example:
+        >>> import numpy as np, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.video("noise", np.zeros((8, 32, 32, 3)), fps=2, step=0)
+        >>> records[0].value.frames.shape, records[0].value.seconds
+        ((1, 8, 32, 32, 3), 4.0)
+    """
+    arguments.check_tag(tag)
+    limits = arguments.check_range(tag, range)
+    options = VideoOptions(
+        arguments.check_fps(tag, fps),
+        arguments.check_positive(tag, "max_videos", max_videos),
+        limits,
+    )
+    report_array(
+        Kind.VIDEO,
+        tag,
+        frames,
+        functools.partial(media_arrays.as_videos, layout=layout, any_dtype=limits is not None),
+        step=step,
+        every=every,
+        where=where,
+        runs=runs,
+        options=options,
+    )

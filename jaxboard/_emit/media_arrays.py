@@ -1,13 +1,14 @@
-"""Conversion of reported values to sounds and images: their ranks, axes and dtypes."""
+"""Conversion of reported values to sounds, images and videos: their ranks, axes and dtypes."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._emit.arguments import describe_array, report_error
 from jaxboard._emit.conversion import as_array
-from jaxboard._errors import ReportError
 from jaxboard._types import Array, Reportable
 
 _MOST_CHANNELS = 8
@@ -45,6 +46,38 @@ def as_sounds(tag: str, value: Reportable) -> Array:
 IMAGE_LAYOUTS = ("HW", "HWC", "CHW", "NHW", "NHWC", "NCHW")
 """The values of ``layout=`` of an image: N images, H rows, W columns, C channels."""
 
+VIDEO_LAYOUTS = ("THW", "THWC", "TCHW", "NTHW", "NTHWC", "NTCHW")
+"""The values of ``layout=`` of a video: N videos of T frames."""
+
+
+class _Accepted(NamedTuple):
+    """The arrays that a verb accepts.
+
+    Attributes:
+        shapes: the shapes, for messages.
+        channels: how many channels there may be.
+        layouts: rank -> the layout of arrays for which the user names none.
+    """
+
+    shapes: str
+    channels: tuple[int, ...]
+    layouts: dict[int, str]
+
+
+_IMAGES = _Accepted(
+    "an image [H, W], [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels",
+    (1, 3, 4),
+    {2: "HW", 3: "HWC", 4: "NHWC"},
+)
+_MATRICES = _Accepted(
+    "an image [H, W] or [N, H, W], whose numbers cmap= colours", (1,), _IMAGES.layouts
+)
+_VIDEOS = _Accepted(
+    "a video [T, H, W], [T, H, W, C] or [N, T, H, W, C] with 1 or 3 channels",
+    (1, 3),
+    {3: "THW", 4: "THWC", 5: "NTHWC"},
+)
+
 
 def as_images(
     tag: str,
@@ -64,21 +97,28 @@ def as_images(
         one_channel: accept only images with one channel, and three axes as a batch of them.
     """
     array = as_array(tag, value)
-    if 0 in array.shape:
-        raise _not_an_image(tag, array, "", one_channel)
-    if layout is None:
-        layout = _usual_layout(tag, array, one_channel)
-    else:
-        check_layout(tag, layout, IMAGE_LAYOUTS, array)
-    images = arranged(array, layout, "NHWC")
-    channels = (1,) if one_channel else (1, 3, 4)
-    if images.shape[-1] not in channels:
-        raise _not_an_image(tag, array, _advice(array, layout, one_channel), one_channel)
-    check_pixels(tag, array, any_dtype=any_dtype)
+    if layout is not None:
+        _check_layout(tag, layout, IMAGE_LAYOUTS, array)
+    elif one_channel and array.ndim == 3 and array.shape[-1] != 1:
+        layout = "NHW"
+    images = _arranged(tag, array, layout, _MATRICES if one_channel else _IMAGES)
+    _check_pixels(tag, array, any_dtype=any_dtype)
     return images
 
 
-def check_pixels(tag: str, array: Array, *, any_dtype: bool = False) -> None:
+def as_videos(
+    tag: str, value: Reportable, *, layout: str | None = None, any_dtype: bool = False
+) -> Array:
+    """Return ``value`` as videos: [T, H, W, C] or [N, T, H, W, C]. See :func:`as_images`."""
+    array = as_array(tag, value)
+    if layout is not None:
+        _check_layout(tag, layout, VIDEO_LAYOUTS, array)
+    videos = _arranged(tag, array, layout, _VIDEOS)
+    _check_pixels(tag, array, any_dtype=any_dtype)
+    return videos
+
+
+def _check_pixels(tag: str, array: Array, *, any_dtype: bool = False) -> None:
     """Raise unless the dtype is one of pixels."""
     floating = jnp.issubdtype(array.dtype, np.floating)
     if not (any_dtype or floating or array.dtype in (np.uint8, np.bool_)):
@@ -89,7 +129,7 @@ def check_pixels(tag: str, array: Array, *, any_dtype: bool = False) -> None:
         )
 
 
-def check_layout(tag: str, layout: object, layouts: tuple[str, ...], array: Array) -> None:
+def _check_layout(tag: str, layout: object, layouts: tuple[str, ...], array: Array) -> None:
     """Raise unless ``layout`` is one of some layouts and has as many axes as the array."""
     if layout not in layouts:
         names = ", ".join(map(repr, layouts))
@@ -100,66 +140,56 @@ def check_layout(tag: str, layout: object, layouts: tuple[str, ...], array: Arra
         )
 
 
-def arranged(array: Array, layout: str, order: str) -> Array:
-    """Return an array with its axes in an order, and with an axis of one channel if it has none.
+def _arranged(tag: str, array: Array, layout: str | None, accepted: _Accepted) -> Array:
+    """Return an array with its channels last, and with an axis of one channel if it has none.
 
     Args:
+        tag: the tag, for messages.
         array: the array.
-        layout: the letter of each of its axes.
-        order: all letters in the new order.
+        layout: the letter of each of its axes; None for the usual ones.
+        accepted: what the verb accepts.
     """
-    places = [layout.index(axis) for axis in order if axis in layout]
-    if places != sorted(places):
-        array = array.transpose(places)
-    return array if "C" in layout else array[..., None]
+    axes = accepted.layouts.get(array.ndim) if layout is None else layout
+    advice = "jaxboard.histogram reports other arrays."
+    if axes is not None and 0 not in array.shape:
+        if layout is None:
+            _check_unambiguous(tag, array, axes, accepted)
+        arranged = array
+        if "CHW" in axes:
+            place = axes.index("C")
+            others = [axis for axis in range(array.ndim) if axis != place]
+            arranged = array.transpose((*others, place))
+        elif "C" not in axes:
+            arranged = array[..., None]
+        if arranged.shape[-1] in accepted.channels:
+            return arranged
+        advice = _advice(array, axes, accepted)
+    raise report_error(tag, f"expected {accepted.shapes}, got {describe_array(array)}. {advice}")
 
 
-def _usual_layout(tag: str, array: Array, one_channel: bool) -> str:
-    """Return the layout of an image that has no ``layout=``."""
-    shape = array.shape
-    if len(shape) == 2:
-        return "HW"
-    if len(shape) == 3:
-        if one_channel and shape[-1] != 1:
-            return "NHW"
-        if shape[0] in (3, 4) and shape[-1] in (3, 4):
-            raise _ambiguous(tag, array, "HWC", "CHW")
-        return "HWC"
-    if len(shape) == 4:
-        if shape[1] in (3, 4) and shape[-1] in (3, 4):
-            raise _ambiguous(tag, array, "NHWC", "NCHW")
-        return "NHWC"
-    raise _not_an_image(tag, array, "", one_channel)
+def _check_unambiguous(tag: str, array: Array, layout: str, accepted: _Accepted) -> None:
+    """Raise if the channels of an array with a usual layout may be first as well."""
+    first = layout.replace("HWC", "CHW")
+    if first != layout:
+        sizes = {array.shape[first.index("C")], array.shape[-1]}
+        if sizes <= {*accepted.channels} - {1}:
+            raise report_error(
+                tag,
+                f"{describe_array(array)} may have its channels last or first. Pass "
+                f"layout={layout!r} or layout={first!r}.",
+            )
 
 
-def _ambiguous(tag: str, array: Array, *layouts: str) -> ReportError:
-    first, second = layouts
-    return report_error(
-        tag,
-        f"{describe_array(array)} may have its channels last or first. Pass layout={first!r} or "
-        f"layout={second!r}.",
-    )
-
-
-def _not_an_image(tag: str, array: Array, advice: str, one_channel: bool) -> ReportError:
-    shapes = "[H, W], [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels"
-    if one_channel:
-        shapes = "[H, W] or [N, H, W], whose numbers cmap= colours"
-    return report_error(
-        tag,
-        f"expected an image {shapes}, got {describe_array(array)}. "
-        f"{advice or 'jaxboard.histogram reports other arrays.'}",
-    )
-
-
-def _advice(array: Array, layout: str, one_channel: bool) -> str:
+def _advice(array: Array, layout: str, accepted: _Accepted) -> str:
     """Return what to do with an array that has a wrong number of channels."""
-    shape = array.shape
-    if layout == "NHWC" and shape[1] in (1, 3, 4) and not one_channel:
-        return "Pass layout='NCHW' if the channels are first."
-    if layout == "HWC" and shape[0] in (1, 3, 4) and not one_channel:
-        return "Pass layout='CHW' if the channels are first, or layout='NHW' for a batch of gray images."
-    if layout == "HWC" and not one_channel:
-        return "Pass layout='NHW' for a batch of gray images."
-    first = "x[..., :1]" if layout.endswith("C") else f"x[{':, ' * layout.index('C')}:1]"
-    return f"Choose the channels to show, such as the first with {first}."
+    choices = []
+    first = layout.replace("HWC", "CHW")
+    if len(accepted.channels) > 1:
+        if first != layout and array.shape[first.index("C")] in accepted.channels:
+            choices.append(f"layout={first!r} if the channels are first")
+        if layout == "HWC":
+            choices.append("layout='NHW' for a batch of gray images")
+    if choices:
+        return f"Pass {', or '.join(choices)}."
+    one = "x[..., :1]" if layout.endswith("C") else f"x[{':, ' * layout.index('C')}:1]"
+    return f"Choose the channels to show, such as the first with {one}."

@@ -8,6 +8,7 @@ from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOption
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import StackAxis as StackAxis
 from jaxboard._reduce.kinds import StackOptions as StackOptions
+from jaxboard._reduce.kinds import VideoOptions as VideoOptions
 from jaxboard._reduce.kinds import reducer as reducer
 from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer

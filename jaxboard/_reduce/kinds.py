@@ -99,6 +99,21 @@ class LeafHistogramsOptions:
     names: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """The options of a report of videos.
+
+    Attributes:
+        fps: frames per second.
+        max_videos: how many videos of a batch are kept.
+        range: see :class:`ImageOptions`.
+    """
+
+    fps: float
+    max_videos: int
+    range: tuple[float, float] | Literal["auto"] | None = None
+
+
 StackAxis: TypeAlias = Literal["device", "iteration", "lane"]
 """An axis along which values stay separate: the devices of a mesh, the iterations of a scan, the lanes of a vmap."""
 
@@ -146,6 +161,12 @@ def _image(options: ImageOptions) -> Reducer:
     return ImageReducer(options)
 
 
+def _video(options: VideoOptions) -> Reducer:
+    from jaxboard._reduce.video import VideoReducer
+
+    return VideoReducer(options)
+
+
 def _norms(options: NormsOptions) -> Reducer:
     from jaxboard._reduce.norms import NormsReducer
 
@@ -168,6 +189,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.AUDIO: KindEntry(AudioOptions, _audio),
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
+    Kind.VIDEO: KindEntry(VideoOptions, _video),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.STACK: KindEntry(StackOptions, _stack),

@@ -13,6 +13,7 @@ from jaxboard.records import (
     Kind,
     Record,
     Scalars,
+    Video,
     records,
 )
 from jaxboard.sinks._protocol import Sink
@@ -30,5 +31,6 @@ __all__ = [
     "Scalars",
     "Sink",
     "TensorBoardSink",
+    "Video",
     "records",
 ]

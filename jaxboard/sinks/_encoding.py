@@ -16,7 +16,17 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from jaxboard._log import describe
-from jaxboard.records import Audio, Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
+from jaxboard.records import (
+    Audio,
+    Batch,
+    EncodedImage,
+    Histogram,
+    Kind,
+    Record,
+    Scalars,
+    Video,
+    flatten,
+)
 from jaxboard.sinks import _columns, _files, _markdown, _proto
 from jaxboard.sinks._lost import Lose
 
@@ -221,9 +231,21 @@ def _image(record: Record) -> _proto.Message:
             max(size) for size in zip(*((i.width, i.height) for i in images), strict=True)
         )
         files = [image.data for image in images]
+    return _image_files(record.tag, width, height, files)
+
+
+def _video(record: Record) -> _proto.Message:
+    """Return animated images."""
+    video: Video = record.value
+    *_, height, width, _ = video.frames.shape
+    files = [_files.gif(frames, video.fps) for frames in video.frames]
+    return _image_files(record.tag, width, height, files)
+
+
+def _image_files(tag: str, width: int, height: int, files: list[bytes]) -> _proto.Message:
     strings = [str(width).encode(), str(height).encode(), *files]
     tensor = _tensor(_proto.types.DT_STRING, (len(strings),), strings)
-    return _value(record.tag, tensor, "images")
+    return _value(tag, tensor, "images")
 
 
 def _audio(record: Record) -> _proto.Message:
@@ -304,4 +326,5 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.VIDEO: _video,
 }

@@ -28,7 +28,9 @@ WATCHED = {
     "nonfinite": lambda values: 0,
 }
 LEAVES = ("w", "b")
-LAST = ("/last", "/image", "/audio")
+ITEMS = ("image", "audio", "video")
+"""The verbs whose point is the first items of the batch that was reported last."""
+LAST = ("/last", *(f"/{name}" for name in ITEMS))
 """Ends of the tags whose point is the value that was reported last."""
 ROUNDED = ("/std", "/norm", "/rms", *(f"/{leaf}" for leaf in LEAVES))
 """Ends of the tags whose values are square roots, which are not exact."""
@@ -44,6 +46,7 @@ def report(tag: str, value: Any) -> None:
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
     jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+    jb.video(f"{tag}/video", jnp.full((1, 1, 1), value).astype(jnp.uint8))
 
 
 def ignore(tag: str, value: Any) -> None:
@@ -53,8 +56,8 @@ def ignore(tag: str, value: Any) -> None:
 def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     """Return records as sorted (tag, step, value).
 
-    The value of a histogram is its exact part, its range and its count; that of an image is one pixel, that of a
-    sound one sample.
+    The value of a histogram is its exact part, its range and its count; that of an image or a video is one pixel,
+    that of a sound one sample.
     """
 
     def observation(record: Record) -> Any:
@@ -65,6 +68,8 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return int(record.value[0, 0, 0, 0])
         if record.kind is Kind.AUDIO:
             return int(record.value.samples[0, 0, 0])
+        if record.kind is Kind.VIDEO:
+            return int(record.value.frames[0, 0, 0, 0, 0])
         return float(record.value)
 
     return sorted((record.tag, record.step, observation(record)) for record in records)
@@ -88,6 +93,6 @@ def expected(
             points += [(f"{tag}/watch/{statistic}/{leaf}", step, value) for leaf in LEAVES]
             tree = value * np.sqrt(len(LEAVES)) if statistic == "norm" else value
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
-        # Lanes are a batch of images and of sounds. jaxboard keeps the first few; `observations` reads the first.
-        points += [(f"{tag}/{kind}", step, int(executions[-1][0])) for kind in ("image", "audio")]
+        # Lanes are a batch of images, sounds, …. jaxboard keeps the first few; `observations` reads the first.
+        points += [(f"{tag}/{name}", step, int(executions[-1][0])) for name in ITEMS]
     return sorted(points)

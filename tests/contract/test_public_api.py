@@ -39,6 +39,7 @@ NAMES = [
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 
@@ -100,6 +101,7 @@ def test_public_records() -> None:
         "Kind",
         "Record",
         "Scalars",
+        "Video",
         "records",
     ]
     for name in records.__all__:
@@ -116,4 +118,5 @@ def test_public_kinds() -> None:
         "text",
         "hparams",
         "audio",
+        "video",
     ]

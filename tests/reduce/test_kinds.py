@@ -15,6 +15,7 @@ from jaxboard._reduce import (
     NormsOptions,
     Reducer,
     StackOptions,
+    VideoOptions,
     reducer,
 )
 from jaxboard.records import Kind
@@ -23,6 +24,7 @@ OPTIONS: dict[Kind | Composite, Any] = {
     Kind.HISTOGRAM: None,
     Kind.AUDIO: AudioOptions(16000, 3),
     Kind.IMAGE: ImageOptions(3),
+    Kind.VIDEO: VideoOptions(4, 3),
     Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
     Composite.LEAF_HISTOGRAMS: LeafHistogramsOptions(("w",)),
     Composite.STACK: StackOptions(("lane",)),

@@ -6,9 +6,9 @@ import wave
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from jaxboard.records import Audio, EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import Audio, EncodedImage, Histogram, Kind, Record, Scalars, Video
 from jaxboard.sinks import TensorBoardSink
 
 STEPS = np.array([0, 1, 2**31, 2**40])
@@ -45,6 +45,7 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
             record(Kind.AUDIO, "sounds", 1, Audio(SAMPLES, 8000)),
+            record(Kind.VIDEO, "video", 1, Video(np.stack([PIXELS, 255 - PIXELS], axis=1), 4)),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -126,6 +127,13 @@ def test_an_encoded_image_is_not_reencoded(server, run):
     for tag, sample in (("figure", 0), ("figures", 0), ("figures", 1)):
         (entry,) = server.images(run, tag, sample=sample)
         assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
+
+
+def test_videos_are_animations(server, run):
+    """TensorBoard serves a video as a GIF with its frames, labelled as one so that browsers play it."""
+    (entry,) = server.images(run, "video", sample=1)
+    frames = list(ImageSequence.Iterator(Image.open(io.BytesIO(entry["file"]))))
+    assert [("GIF", frame.size) for frame in frames] == 2 * [("GIF", (32, 24))]
 
 
 @pytest.mark.parametrize("sample", [0, 1])
