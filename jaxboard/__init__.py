@@ -7,6 +7,7 @@ from jaxboard._emit import audio as audio
 from jaxboard._emit import figure as figure
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
+from jaxboard._emit import mesh as mesh
 from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
@@ -57,6 +58,7 @@ __all__ = [
     "image",
     "instrument",
     "memory_snapshot",
+    "mesh",
     "profile",
     "scalar",
     "scalars",

@@ -22,6 +22,7 @@ __all__ = [
     "EncodedImage",
     "Histogram",
     "Kind",
+    "Mesh",
     "Record",
     "Scalars",
     "Video",
@@ -40,6 +41,7 @@ class Kind(enum.Enum):
         HPARAMS: the value is a dict of hyperparameters.
         AUDIO: the value is an :class:`Audio`.
         VIDEO: the value is a :class:`Video`.
+        MESH: the value is a :class:`Mesh`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -54,6 +56,7 @@ class Kind(enum.Enum):
     HPARAMS = "hparams"
     AUDIO = "audio"
     VIDEO = "video"
+    MESH = "mesh"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +157,35 @@ class EncodedImage:
     def nbytes(self) -> int:
         """The size of the file in bytes."""
         return len(self.data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mesh:
+    """Meshes, or point clouds, with the same numbers of vertices and faces.
+
+    Attributes:
+        vertices: float32[N, V, 3]: the coordinates of N meshes' V vertices.
+        faces: int32[N, F, 3]: the indices of the vertices of each triangle; None for a point cloud.
+        colors: uint8[N, V, 3]: red, green and blue of each vertex; None for one colour.
+        config: classes of three.js and their parameters, as JSON.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Mesh
+        >>> Mesh(np.zeros((1, 8, 3), np.float32), None, None).nbytes
+        96
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray | None
+    colors: np.ndarray | None
+    config: str = "{}"
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
+        parts = (self.vertices, self.faces, self.colors)
+        return sum(part.nbytes for part in parts if part is not None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, Generic, Never, TypeVar, cast
 from jaxboard._emit.array import histogram
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.media import audio, image, video
+from jaxboard._emit.meshes import mesh
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
 from jaxboard._emit.watch import watch
@@ -53,6 +54,7 @@ class VerbMethods:
     audio = _Method(audio)
     image = _Method(image)
     video = _Method(video)
+    mesh = _Method(mesh)
     text = _Method(text)
     figure = _Method(figure)
     watch = _Method(watch)

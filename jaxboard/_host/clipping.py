@@ -18,6 +18,11 @@ _SAMPLES = (
     "samples outside of -1 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Scale them, as in "
     "x / abs(x).max(), or clip them if that is intended."
 )
+_COLORS = (
+    "colors outside of 0 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Scale them, or clip them if that "
+    "is intended."
+)
+_NOTICES: dict[Kind | Composite, str] = {Kind.AUDIO: _SAMPLES, Kind.MESH: _COLORS}
 
 
 def clipping_notice(kind: Kind | Composite, low: float, high: float) -> str:
@@ -28,7 +33,7 @@ def clipping_notice(kind: Kind | Composite, low: float, high: float) -> str:
         low: the smallest value before clipping.
         high: the largest value before clipping.
     """
-    return (_SAMPLES if kind is Kind.AUDIO else _PIXELS).format(low, high)
+    return _NOTICES.get(kind, _PIXELS).format(low, high)
 
 
 class ClippingLog:

@@ -5,6 +5,7 @@ from jaxboard._reduce.kinds import AudioOptions as AudioOptions
 from jaxboard._reduce.kinds import BoxOptions as BoxOptions
 from jaxboard._reduce.kinds import ImageOptions as ImageOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
+from jaxboard._reduce.kinds import MeshOptions as MeshOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import StackAxis as StackAxis
 from jaxboard._reduce.kinds import StackOptions as StackOptions

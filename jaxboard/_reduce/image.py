@@ -37,8 +37,8 @@ class ImageReducer(FirstItems):
         if boxes is None:
             return as_bytes(items, self.options.range)
         size = math.prod(boxes.shape)
-        pixels = items[:, :size].reshape(-1, *boxes.shape).astype(boxes.dtype)
-        corners = items[:, size : size + 4 * boxes.count].reshape(-1, boxes.count, 4)
+        pixels = items[:, :size].reshape(len(items), *boxes.shape).astype(boxes.dtype)
+        corners = items[:, size : size + 4 * boxes.count].reshape(len(items), boxes.count, 4)
         classes = items[:, size + 4 * boxes.count :].astype(np.int32)
         pixels, limits = as_bytes(pixels, self.options.range)
         return (pixels, corners, classes), limits

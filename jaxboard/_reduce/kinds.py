@@ -100,6 +100,27 @@ class LeafHistogramsOptions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """The options of a report of meshes.
+
+    Attributes:
+        max_meshes: how many meshes of a batch are kept.
+        vertices: how many vertices a mesh has.
+        faces: how many faces; 0 for a point cloud.
+        colors: how many colours: one for each vertex, or 0.
+        color_dtype: the dtype of the colours.
+        config: classes of three.js and their parameters, as JSON.
+    """
+
+    max_meshes: int
+    vertices: int
+    faces: int
+    colors: int
+    color_dtype: str
+    config: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class VideoOptions:
     """The options of a report of videos.
 
@@ -161,6 +182,12 @@ def _image(options: ImageOptions) -> Reducer:
     return ImageReducer(options)
 
 
+def _mesh(options: MeshOptions) -> Reducer:
+    from jaxboard._reduce.mesh import MeshReducer
+
+    return MeshReducer(options)
+
+
 def _video(options: VideoOptions) -> Reducer:
     from jaxboard._reduce.video import VideoReducer
 
@@ -189,6 +216,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.AUDIO: KindEntry(AudioOptions, _audio),
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
+    Kind.MESH: KindEntry(MeshOptions, _mesh),
     Kind.VIDEO: KindEntry(VideoOptions, _video),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),

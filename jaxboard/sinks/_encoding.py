@@ -22,6 +22,7 @@ from jaxboard.records import (
     EncodedImage,
     Histogram,
     Kind,
+    Mesh,
     Record,
     Scalars,
     Video,
@@ -179,11 +180,12 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
         try:
             step = int(_columns.int64_steps([record.step])[0])
             wall_time = float(_columns.finite_times(np.array(record.wall_time, np.float64)))
-            value = _ENCODERS[record.kind](record)
+            values = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))
         else:
-            encoded.append(_Encoded(step, wall_time, record.tag, value))
+            values = values if isinstance(values, list) else [values]
+            encoded += [_Encoded(step, wall_time, record.tag, value) for value in values]
     for _, group in itertools.groupby(encoded, operator.attrgetter("step", "wall_time")):
         yield from _event(list(group), lose)
 
@@ -258,6 +260,35 @@ def _audio(record: Record) -> _proto.Message:
     return _value(record.tag, tensor, "audio", content)
 
 
+def _mesh(record: Record) -> list[_proto.Message]:
+    """Return a tensor for each part, with a tag of its own (tensorboard/plugins/mesh/summary_v2.py)."""
+    mesh: Mesh = record.value
+    data = _proto.mesh_data.MeshPluginData
+    parts = [
+        ("VERTEX", mesh.vertices, np.float32, _proto.types.DT_FLOAT),
+        ("FACE", mesh.faces, np.int32, _proto.types.DT_INT32),
+        ("COLOR", mesh.colors, np.uint8, _proto.types.DT_UINT8),
+    ]
+    components = sum(1 << data.ContentType.Value(part[0]) for part in parts if part[1] is not None)
+    values: list[_proto.Message] = []
+    for name, array, dtype, number in parts:
+        if array is None:
+            continue
+        if array.dtype != dtype:
+            raise TypeError(f"expected {name} as {np.dtype(dtype)}, got {array.dtype}")
+        tensor = _tensor(number, array.shape)
+        tensor.tensor_content = array.tobytes()
+        content = data(
+            name=record.tag,
+            content_type=data.ContentType.Value(name),
+            components=components,
+            shape=array.shape,
+            json_config=mesh.config,
+        )
+        values.append(_value(f"{record.tag}_{name}", tensor, "mesh", content))
+    return values
+
+
 def _text(record: Record) -> _proto.Message:
     """Return a string of Markdown. TensorBoard shows a tensor of strings as a table without a header."""
     text: str = record.value if isinstance(record.value, str) else _markdown.table(record.value)
@@ -320,11 +351,12 @@ def _tensor(dtype: int, shape: tuple[int, ...], strings: list[bytes] | None = No
 
 
 # Scalars are encoded in columns, above.
-_ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
+_ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]] = {
     Kind.AUDIO: _audio,
     Kind.HISTOGRAM: _histogram,
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.MESH: _mesh,
     Kind.VIDEO: _video,
 }

@@ -34,6 +34,7 @@ SummaryMetadata: Any = _summary.SummaryMetadata
 TensorProto: Any = _tensor.TensorProto
 types: Any = _module("compat.proto.types_pb2")
 audio_data: Any = _module("plugins.audio.plugin_data_pb2")
+mesh_data: Any = _module("plugins.mesh.plugin_data_pb2")
 hparams: Any = _module("plugins.hparams.metadata")
 hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
 hparams_api: Any = _module("plugins.hparams.api_pb2")

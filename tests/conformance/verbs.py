@@ -28,7 +28,7 @@ WATCHED = {
     "nonfinite": lambda values: 0,
 }
 LEAVES = ("w", "b")
-ITEMS = ("image", "audio", "video")
+ITEMS = ("image", "audio", "video", "mesh")
 """The verbs whose point is the first items of the batch that was reported last."""
 LAST = ("/last", *(f"/{name}" for name in ITEMS))
 """Ends of the tags whose point is the value that was reported last."""
@@ -46,6 +46,7 @@ def report(tag: str, value: Any) -> None:
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
     jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+    jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
     jb.video(f"{tag}/video", jnp.full((1, 1, 1), value).astype(jnp.uint8))
 
 
@@ -57,7 +58,7 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     """Return records as sorted (tag, step, value).
 
     The value of a histogram is its exact part, its range and its count; that of an image or a video is one pixel,
-    that of a sound one sample.
+    that of a sound one sample, that of a mesh one coordinate.
     """
 
     def observation(record: Record) -> Any:
@@ -68,6 +69,8 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return int(record.value[0, 0, 0, 0])
         if record.kind is Kind.AUDIO:
             return int(record.value.samples[0, 0, 0])
+        if record.kind is Kind.MESH:
+            return float(record.value.vertices[0, 0, 0])
         if record.kind is Kind.VIDEO:
             return int(record.value.frames[0, 0, 0, 0, 0])
         return float(record.value)

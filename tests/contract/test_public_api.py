@@ -32,6 +32,7 @@ NAMES = [
     "image",
     "instrument",
     "memory_snapshot",
+    "mesh",
     "profile",
     "scalar",
     "scalars",
@@ -99,6 +100,7 @@ def test_public_records() -> None:
         "EncodedImage",
         "Histogram",
         "Kind",
+        "Mesh",
         "Record",
         "Scalars",
         "Video",
@@ -119,4 +121,5 @@ def test_public_kinds() -> None:
         "hparams",
         "audio",
         "video",
+        "mesh",
     ]

@@ -201,10 +201,10 @@ def test_boxes_keep_the_dtype(dtype):
     """Pixels of every dtype look the same with boxes as without."""
     image = RNG.integers(0, 2 if dtype is bool else 200, (16, 16, 3)).astype(dtype)
     options = {"range": (0, 255)} if dtype is np.uint16 else {}
-    nowhere = np.full((1, 4), np.nan)
-    np.testing.assert_array_equal(
-        reported(image, boxes=nowhere, **options), reported(image, **options)
-    )
+    for nowhere in (np.full((1, 4), np.nan), np.zeros((0, 4))):
+        np.testing.assert_array_equal(
+            reported(image, boxes=nowhere, **options), reported(image, **options)
+        )
 
 
 @pytest.mark.parametrize(

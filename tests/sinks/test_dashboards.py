@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from jaxboard.records import Audio, EncodedImage, Histogram, Kind, Record, Scalars, Video
+from jaxboard.records import (
+    Audio,
+    EncodedImage,
+    Histogram,
+    Kind,
+    Mesh,
+    Record,
+    Scalars,
+    Video,
+)
 from jaxboard.sinks import TensorBoardSink
 
 STEPS = np.array([0, 1, 2**31, 2**40])
@@ -16,6 +25,10 @@ WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
 LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
 SAMPLES = np.random.default_rng(1).integers(-(2**15), 2**15, (2, 800, 2), np.int16)
+VERTICES = np.random.default_rng(2).normal(size=(2, 4, 3)).astype(np.float32)
+FACES = np.tile(np.array([[0, 2, 1], [0, 1, 3]], np.int32), (2, 1, 1))
+COLORS = np.random.default_rng(3).integers(0, 256, (2, 4, 3), np.uint8)
+CAMERA = '{"camera": {"cls": "PerspectiveCamera", "fov": 75}}'
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -46,6 +59,9 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
             record(Kind.AUDIO, "sounds", 1, Audio(SAMPLES, 8000)),
             record(Kind.VIDEO, "video", 1, Video(np.stack([PIXELS, 255 - PIXELS], axis=1), 4)),
+            record(Kind.MESH, "mesh", 1, Mesh(VERTICES, FACES, COLORS, CAMERA)),
+            record(Kind.MESH, "mesh", 2, Mesh(VERTICES + 1, FACES, COLORS, CAMERA)),
+            record(Kind.MESH, "points", 1, Mesh(VERTICES, None, None, CAMERA)),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -147,6 +163,25 @@ def test_sounds_are_lossless(server, run, sample):
     np.testing.assert_array_equal(frames, SAMPLES[sample])
     tags = server.tags("audio")
     assert tags[run]["sounds"]["samples"] == 2
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+def test_meshes_are_exact(server, run, sample):
+    """TensorBoard returns the vertices, faces and colours of each mesh at each step, with the camera."""
+    parts = server.mesh(run, "mesh", sample=sample, count=6)
+    expected = {}
+    for step in (1, 2):
+        expected["VERTEX", step] = VERTICES[sample] + np.float32(step - 1)
+        expected["FACE", step], expected["COLOR", step] = FACES[sample], COLORS[sample]
+    assert parts.keys() == expected.keys()
+    for part, array in expected.items():
+        assert parts[part]["data"] == array.tobytes()
+        assert parts[part]["config"] == CAMERA
+    points = server.mesh(run, "points", sample=sample)
+    assert {part: entry["data"] for part, entry in points.items()} == {
+        ("VERTEX", 1): VERTICES[sample].tobytes()
+    }
+    assert server.tags("mesh")[run] == {"mesh": {"samples": 2}, "points": {"samples": 2}}
 
 
 def test_text_is_markdown_or_a_table(server, run):

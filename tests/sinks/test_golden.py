@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from sinks import golden
+from tensorboard.util import tensor_util
 
-from jaxboard.records import Audio, Kind, Record
+from jaxboard.records import Audio, Kind, Mesh, Record
 from jaxboard.sinks import _encoding
 from jaxboard.sinks._proto import Event
 
@@ -26,6 +28,25 @@ def ours(kind: Kind, tag: str, content: Any) -> dict[str, Any]:
 def test_audio():
     """The message is equal, WAV files included."""
     assert ours(Kind.AUDIO, "audio", Audio(golden.SOUNDS, 8000)) == {"audio": THEIRS["audio"]}
+
+
+def assert_meshes_equal(mine: dict[str, Any], name: str, parts: str):
+    """Compare the tensors of a mesh, whatever field holds their numbers, and the other fields as messages."""
+    assert list(mine) == [f"{name}_{part}" for part in parts.split()]
+    for tag, value in mine.items():
+        ours, theirs = (tensor_util.make_ndarray(each.tensor) for each in (value, THEIRS[tag]))
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_array_equal(ours, theirs)
+        assert value.metadata.plugin_data == THEIRS[tag].metadata.plugin_data
+
+
+def test_meshes():
+    """The tensors and the metadata of every part are equal, for meshes with colours and for point clouds."""
+    config = json.dumps(golden.CAMERA, sort_keys=True)
+    whole = Mesh(golden.VERTICES, golden.FACES, golden.COLORS, config)
+    assert_meshes_equal(ours(Kind.MESH, "mesh", whole), "mesh", "VERTEX FACE COLOR")
+    points = Mesh(golden.VERTICES, None, None)
+    assert_meshes_equal(ours(Kind.MESH, "points", points), "points", "VERTEX")
 
 
 def test_images():
