@@ -18,6 +18,7 @@ from jaxboard._frame import Composite, Number, Observation, ReportSpec
 from jaxboard._host.active_channel import active, named_target
 from jaxboard._host.channel import Channel
 from jaxboard._host.clipping import clipping_notice
+from jaxboard._host.drawings import Drawing
 from jaxboard._log import warn
 from jaxboard._reduce import reducer
 from jaxboard._reduce.first_items import Items
@@ -145,7 +146,9 @@ def report_record(
     verb: str,
     kind: Kind,
     tag: str,
-    make_value: Callable[[], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...]],
+    make_value: Callable[
+        [], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...] | Drawing
+    ],
     *,
     step: int | None,
     every: int | None,
