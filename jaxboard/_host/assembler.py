@@ -84,7 +84,7 @@ class Assembler:
         self._clipping = clipping or ClippingLog()
         self._points = Points(state.points if state else ())
         self._last_steps = LastSteps(state.last_steps if state else None)
-        self._windows = windows or RestoredWindows()
+        self._windows = RestoredWindows() if windows is None else windows
         self._loops: dict[tuple[tuple[Entry, ...], int | None], _LoopProgress] = {}
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:

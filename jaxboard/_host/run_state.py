@@ -93,6 +93,7 @@ class RunState(NamedTuple):
         last_steps: by run and tag, the last steps of complete points, where they do not follow from ``step``.
         found: the tags in which a value was found that is not finite.
         totals: the totals of jaxboard's own cost, by name.
+        is_saved: whether it was saved by a run, and is not just a step.
     """
 
     step: int
@@ -103,6 +104,7 @@ class RunState(NamedTuple):
     last_steps: Mapping[str, Mapping[str, int]] = {}
     found: tuple[str, ...] = ()
     totals: Mapping[str, float] = {}
+    is_saved: bool = False
 
     @property
     def all_points(self) -> list[SavedPoint]:

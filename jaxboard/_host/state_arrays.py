@@ -97,6 +97,7 @@ def decode(saved: Any) -> RunState:
         description["last_steps"],
         tuple(description["found"]),
         description["totals"],
+        is_saved=True,
     )
 
 

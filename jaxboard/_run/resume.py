@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Literal, SupportsIndex, TypeAlias
+from collections.abc import Mapping
+from typing import Literal, SupportsIndex, TypeAlias, TypedDict
 
 import jax
 
@@ -90,7 +91,21 @@ def _first_step(
     return last + 1
 
 
-def hidden_points(state: RunState) -> dict[str, dict[str, int]]:
+class _Hiding(TypedDict, total=False):
+    """The options of a :class:`TensorBoardSink` that hide points of earlier runs."""
+
+    start_step: int
+    hidden: Mapping[str, Mapping[str, int]] | None
+
+
+def hiding_options(start: RunState | None) -> _Hiding:
+    """Return the options of the sink of a run that starts in a state or at a step; None hides nothing."""
+    if start is None:
+        return {}
+    return {"start_step": start.step, "hidden": _hidden_points(start) if start.is_saved else None}
+
+
+def _hidden_points(state: RunState) -> dict[str, dict[str, int]]:
     """Return the first step, by run and tag, at which an earlier run reported nothing before its state was saved.
 
     Tags without an entry have that of the state. Points that were incomplete are hidden too, as the earlier run may have

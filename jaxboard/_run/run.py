@@ -32,7 +32,7 @@ from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
-from jaxboard._run.resume import Resume, first_state, hidden_points
+from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.sinks import Sink, TensorBoardSink
@@ -64,8 +64,8 @@ class Run(VerbMethods):
     reports are discarded. Call ``jax.distributed.initialize`` before opening a run.
 
     Args:
-        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. A URL
-            (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
+        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. Or a URL
+            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory.
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
             ``/``. Functions and classes are shown by name.
@@ -76,14 +76,16 @@ class Run(VerbMethods):
             ``step``, opening a run hides nothing.
         state: the result of :meth:`state`, from a checkpoint. The run goes on exactly where that run was.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
-            the reports of that time.
+            the reports of that time. By default 1 s, and 30 s if event files are written to a URL.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
             ``sinks=[TensorBoardSink(logdir), MySink()]`` (:mod:`jaxboard.sinks`).
+        max_file_bytes: the size at which a new event file begins; see
+            :class:`~jaxboard.sinks.TensorBoardSink`, which takes it if you pass ``sinks``.
         overflow: what happens if reports arrive faster than the sinks write them. ``"wait"`` blocks the
             training loop until there is space, but never inside a host callback and never for long if a
             sink writes nothing. ``"drop"`` drops reports and counts them.
         max_frames: how many calls may be pending, waiting to be written.
-        max_bytes: how many bytes may be pending.
+        max_bytes: how many bytes may be pending in the buffer, and how many at the sinks.
         timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
         telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
             watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
@@ -122,8 +124,9 @@ class Run(VerbMethods):
         resume: Resume = False,
         step: int | None = None,
         state: SavedState | None = None,
-        flush_secs: float = 1.0,
+        flush_secs: float | None = None,
         sinks: Sequence[Sink] | None = None,
+        max_file_bytes: int | None = None,
         overflow: Overflow = "wait",
         max_frames: int = 200_000,
         max_bytes: int = 256 * 2**20,
@@ -131,9 +134,10 @@ class Run(VerbMethods):
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
     ):
-        options.check_positive(
-            flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
-        )
+        options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
+        if flush_secs is not None:
+            options.check_positive(flush_secs=flush_secs)
+        options.check_file_size(max_file_bytes, sinks)
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
@@ -144,9 +148,9 @@ class Run(VerbMethods):
         record = hparams_record(hparams, start.step)
         if sinks is None:
             _paths.check_writable(str(self.logdir), RunError)
-            start_step = None if step is None and state is None else start.step
-            hidden = None if state is None else hidden_points(start)
-            sinks = [TensorBoardSink(str(self.logdir), start_step=start_step, hidden=hidden)]
+            restarts = step is not None or state is not None
+            hiding = hiding_options(start if restarts else None)
+            sinks = [TensorBoardSink(str(self.logdir), max_file_bytes=max_file_bytes, **hiding)]
         self._writes_files = self.logdir is not None and (
             any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
@@ -166,8 +170,8 @@ class Run(VerbMethods):
                 start,
                 channel.restored,
             ),
-            Outbox(sinks, lost),
-            flush_secs=float(flush_secs),
+            Outbox(sinks, lost, max_bytes=max_bytes),
+            flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost, start.found),
             is_writer=rank.is_writer,

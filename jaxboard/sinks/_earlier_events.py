@@ -14,16 +14,14 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from jaxboard import _paths
-from jaxboard.sinks import _file_names, _proto, _tensorflow
+from jaxboard.sinks import _file_names, _file_systems, _proto, _tensorflow
+from jaxboard.sinks._object_store import names_in
 
 _HEADER = struct.Struct("<QI")
 """The length of a record and its checksum; see :mod:`jaxboard.sinks._tfrecords`."""
 
 _FOOTER = 4
 """The length of the checksum of a record's data."""
-
-_HIDDEN = "obsolete_old_style_histogram"
-"""The type of the values that hide points; see :func:`jaxboard.sinks._encoding.restart`."""
 
 _HPARAMS = "_hparams_/"
 """The prefix of the tags of hyperparameters. They belong to a run as a whole, not to a step."""
@@ -52,7 +50,7 @@ def last_steps(directory: str) -> dict[str, int]:
             steps = {tag: min(step, event.step - 1) for tag, step in steps.items()}
         for value in event.summary.value:
             last = steps.get(value.tag, -1)
-            if value.WhichOneof("value") == _HIDDEN:
+            if value.WhichOneof("value") == _proto.HIDING:
                 steps[value.tag] = min(last, event.step - 1)
             elif not value.tag.startswith(_HPARAMS):
                 steps[value.tag] = max(last, event.step)
@@ -75,6 +73,13 @@ def runs_below(logdir: str) -> list[str]:
 
 def _walk(logdir: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each directory at and below ``logdir`` with the names of its files."""
+    located = _file_systems.locate(logdir) if _paths.is_remote(logdir) else None
+    if located is not None:
+        file_system, root = located
+        file_system.invalidate_cache()
+        for directory, _, names in file_system.walk(root):
+            yield logdir + directory[len(root) :], names
+        return
     walk: Any = _gfile(logdir).walk if _paths.is_remote(logdir) else os.walk
     for directory, _, names in walk(logdir):
         yield directory, names
@@ -82,30 +87,42 @@ def _walk(logdir: str) -> Iterator[tuple[str, list[str]]]:
 
 def _events(directory: str) -> Iterator[Any]:
     """Yield the events of a directory's files, in the order in which readers read them."""
-    remote = _paths.is_remote(directory)
-    try:
-        names = _gfile(directory).listdir(directory) if remote else os.listdir(directory)
-    except Exception as error:
-        if isinstance(error, FileNotFoundError) or type(error).__name__ == "NotFoundError":
-            return  # The directory does not exist yet.
-        raise
-    for name in sorted(filter(_file_names.is_event_file, names)):
-        with _opened(_paths.below(directory, name)) as data:
+    for name in sorted(filter(_file_names.is_event_file, _names(directory))):
+        with _opened(directory, name) as data:
             yield from _records(data)
 
 
+def _names(directory: str) -> list[str]:
+    """Return the names in a directory, none if it does not exist yet."""
+    if not _paths.is_remote(directory):
+        with contextlib.suppress(FileNotFoundError):
+            return os.listdir(directory)
+        return []
+    located = _file_systems.locate(directory)
+    if located is not None:
+        return names_in(*located)
+    gfile = _gfile(directory)
+    return gfile.listdir(directory) if gfile.isdir(directory) else []
+
+
 @contextlib.contextmanager
-def _opened(path: str) -> Generator[bytes | mmap.mmap]:
-    if _paths.is_remote(path):
-        with _gfile(path).GFile(path, "rb") as file:
-            yield file.read()
+def _opened(directory: str, name: str) -> Generator[bytes | mmap.mmap]:
+    path = _paths.below(directory, name)
+    if not _paths.is_remote(path):
+        with open(path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                yield b""
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                yield view
         return
-    with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            yield b""
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            yield view
+    located = _file_systems.locate(path)
+    if located is not None:
+        file_system, place = located
+        yield file_system.cat_file(place)
+        return
+    with _gfile(path).GFile(path, "rb") as file:
+        yield file.read()
 
 
 def _records(data: bytes | mmap.mmap) -> Iterator[Any]:
@@ -125,5 +142,5 @@ def _records(data: bytes | mmap.mmap) -> Iterator[Any]:
 
 
 def _gfile(path: str) -> Any:
-    """Return TensorFlow's file system, which reads remote directories."""
-    return _tensorflow.usable_tensorflow(f"read {path!r}").io.gfile
+    """Return TensorFlow's file system, which reads directories that fsspec does not know."""
+    return _tensorflow.usable_tensorflow("read", path).io.gfile

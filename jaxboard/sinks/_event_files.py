@@ -8,7 +8,6 @@ import time
 
 import numpy as np
 
-from jaxboard import _paths
 from jaxboard.sinks import _file_names, _live_writers, _proto, _tfrecords
 from jaxboard.sinks._encoding import Events
 
@@ -22,6 +21,9 @@ class LocalWriter:
     Args:
         logdir: the directory, created if it does not exist.
         suffix: the end of the file's name.
+
+    Attributes:
+        size: the size of the file in bytes.
     """
 
     def __init__(self, logdir: str, suffix: str = "") -> None:
@@ -31,10 +33,10 @@ class LocalWriter:
         self._path = os.path.join(logdir, _file_names.next_name(names) + suffix)
         self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
         _live_writers.mark(self._file)
-        self._size = 0
+        self.size = 0
         self._confirmed_size = 0
         try:
-            self.write(_version())
+            self.write(version())
         except BaseException:
             self.abandon()
             raise
@@ -44,7 +46,7 @@ class LocalWriter:
         rest = memoryview(_tfrecords.frame(events))
         while rest:  # A nearly full disk takes a part of the data without an error.
             written = self._file.write(rest)
-            self._size += written
+            self.size += written
             rest = rest[written:]
 
     def flush(self) -> None:
@@ -58,15 +60,15 @@ class LocalWriter:
             raise FileNotFoundError(
                 f"the event file {self._path!r} was removed while it was written to"
             )
-        if found.st_size < self._size:
+        if found.st_size < self.size:
             raise OSError(
                 f"the event file {self._path!r} was truncated while it was written to: it has {found.st_size} of "
-                f"{self._size} bytes, and the reports in the others are lost"
+                f"{self.size} bytes, and the reports in the others are lost"
             )
 
     def confirm(self) -> None:
         """Note that what was written so far will not be written again."""
-        self._confirmed_size = self._size
+        self._confirmed_size = self.size
 
     def abandon(self) -> None:
         """Close the file without what is not confirmed, if that is possible. An empty file is removed."""
@@ -85,16 +87,7 @@ class LocalWriter:
         self._file.close()
 
 
-def has_event_files(logdir: str) -> bool:
-    """Return whether a directory may hold event files: False only if it is local and holds none."""
-    if _paths.is_remote(logdir):
-        return True
-    with contextlib.suppress(FileNotFoundError):
-        return any(map(_file_names.is_event_file, os.listdir(logdir)))
-    return False
-
-
-def _version() -> Events:
+def version() -> Events:
     """Return the first event of a file."""
     data = _proto.Event(
         wall_time=time.time(),

@@ -7,11 +7,13 @@ import os
 from collections.abc import Generator, Mapping
 
 from jaxboard import _paths
+from jaxboard._check import positive_number
 from jaxboard._errors import RunError
 from jaxboard._log import describe
 from jaxboard.records import Batch, size_of
 from jaxboard.sinks._directory import Directory, directory_of
 from jaxboard.sinks._file_names import file_suffix
+from jaxboard.sinks._file_systems import locate
 from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
 
@@ -19,7 +21,9 @@ from jaxboard.sinks._protocol import Sink
 class TensorBoardSink(Sink):
     """A sink that writes event files into a directory.
 
-    A remote directory needs TensorFlow, whose ``tf.summary`` writes the files there.
+    The logdir may be a URL. fsspec writes there if it is installed with the package for the scheme (s3fs, gcsfs,
+    adlfs), and otherwise TensorFlow. An object store cannot append: each ``flush`` uploads the open file again. The
+    sink begins a new file before more than twice the written bytes are uploaded, and never changes the older ones.
 
     Use one such sink per directory: TensorBoard stops reading the older of two. A sink that finds an open file of
     another process logs a warning that names it. Records of a run below this one (:attr:`Record.run`) go to an event
@@ -27,8 +31,8 @@ class TensorBoardSink(Sink):
 
     After any error the sink abandons its file (and removes it, if no ``flush`` has succeeded on it). The next
     ``write`` opens a new file beside it, which readers read after it. The caller writes again everything that
-    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as in a
-    remote directory, points may appear twice. An error in one directory also abandons the
+    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as where
+    TensorFlow writes, points may appear twice. An error in one directory also abandons the
     files of all other directories that hold unconfirmed records.
 
     Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and infinities
@@ -40,11 +44,16 @@ class TensorBoardSink(Sink):
     :meth:`take_lost` counts it.
 
     Args:
-        logdir: the directory of this run, created if it does not exist, or a URL (``gs://…``) for TensorFlow.
+        logdir: the directory of this run, created if it does not exist, or a URL (``s3://…``).
         start_step: the first step that will be written. TensorBoard then shows nothing that earlier sinks wrote
             at this step or later, in the directory and in those of the runs below. None keeps all of it.
         hidden: exceptions from ``start_step``: by run (:attr:`Record.run`) and tag, the step from which TensorBoard
             shows no points that earlier sinks wrote. With None, all tags have ``start_step``.
+        max_file_bytes: begin a new event file when the open one has this size. TensorBoard shows the points of all of
+            them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
+
+    Raises:
+        UsageError: ``max_file_bytes`` is not a number above 0.
 
     Example:
         >>> import tempfile
@@ -63,15 +72,24 @@ class TensorBoardSink(Sink):
         *,
         start_step: int | None = None,
         hidden: Mapping[str, Mapping[str, int]] | None = None,
+        max_file_bytes: int | None = None,
     ) -> None:
+        if max_file_bytes is not None:
+            positive_number("TensorBoardSink", "max_file_bytes", max_file_bytes)
         # Absolute: the file is opened later, when the working directory may have changed.
         self.logdir = _paths.absolute(logdir)
+        if _paths.is_remote(self.logdir):
+            with contextlib.suppress(Exception):  # Raised when the file is opened.
+                # Here: while a short program already ends, its imports could not start their threads.
+                locate(self.logdir)
         self._start_step = start_step
         self._hidden = hidden
+        self._max_file_bytes = max_file_bytes
         # True until readers drop what earlier sinks wrote at the first step or later.
         self._restarts = start_step is not None
         # By the name of the run; "" is this run itself.
         self._directories: dict[str, Directory] = {}
+        self._directory("")
         self._lost = LostRecords()
         self._process: int | None = None
         self._has_flushed = False
@@ -84,7 +102,7 @@ class TensorBoardSink(Sink):
         """Import the event writer and open the event file. A second call does nothing.
 
         ``write`` and ``flush`` call this themselves. For a remote directory, call it early, on a thread that can
-        spend the seconds of TensorFlow's import before there is anything to write.
+        spend the seconds of the imports before there is anything to write.
 
         Raises:
             RunError: the directory cannot be written to, the sink is closed, or this process is a
@@ -165,9 +183,13 @@ class TensorBoardSink(Sink):
     def _directory(self, run: str) -> Directory:
         """Return the directory of a run; the same one each time. "" is the run itself."""
         if run not in self._directories:
-            path = directory_of(self.logdir, run) if run else self.logdir
+            path = directory_of(self.logdir, run)
             self._directories[run] = Directory(
-                path, self._start_step, file_suffix(run), self._hidden_of(run)
+                path,
+                self._start_step,
+                self._max_file_bytes,
+                file_suffix(run),
+                hidden=self._hidden_of(run),
             )
         return self._directories[run]
 

@@ -303,14 +303,15 @@ def test_a_failing_sink(tmp_path):
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
     plain = jb.instrument(lambda x: jb.scalar("p", x, every=10, reduce="sum"), advance=False)
     run = jb.Run(None, sinks=[Failing()])
+    states = []
     for _ in range(3):
         for _ in range(2):
             step(1.0)
             plain(1.0)
-        state = run.state()
+        states.append(run.state())
     with pytest.raises(jb.RunError, match="full"):
         run.close()
-    run, records = in_memory(state=state)
+    run, records = in_memory(state=states[-1])
     run.close()
     assert sorted(summary(records)) == [("p", 5, 5.0), ("x", 5, 5.0)]
 
