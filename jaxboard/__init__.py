@@ -4,6 +4,7 @@ import importlib as _importlib
 import typing as _typing
 
 from jaxboard._emit import figure as figure
+from jaxboard._emit import graph as graph
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
 from jaxboard._emit import scalar as scalar
@@ -29,6 +30,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
+    from jaxboard._read.read import read as read
     from jaxboard._run import ChildRun as ChildRun
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
@@ -50,11 +52,13 @@ __all__ = [
     "__version__",
     "current_run",
     "figure",
+    "graph",
     "histogram",
     "image",
     "instrument",
     "memory_snapshot",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
@@ -70,6 +74,7 @@ _LAZY = {
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",
+    "read": "jaxboard._read.read",
     "ChildRun": "jaxboard._run",
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",

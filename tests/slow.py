@@ -36,6 +36,7 @@ SLOW = {
     "run/test_announcement.py::test_runs_without_files",
     "run/test_announcement.py::test_settings_of_logging",
     "run/test_reopen.py",
+    "run/test_resume.py",
     "run/test_run.py::test_no_permission",
     "run/test_run.py::test_one_writer_per_directory",
     "sinks/test_contract.py::test_its_own_fault",

@@ -31,6 +31,7 @@ from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
+from jaxboard._run.resume import Resume, first_step
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.sinks import Sink, TensorBoardSink
@@ -67,8 +68,11 @@ class Run(VerbMethods):
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
             ``/``. Functions and classes are shown by name.
-        step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
-            reported at this step or later. Without ``step``, opening a run drops nothing.
+        resume: whether the run continues an earlier one in ``logdir`` after its last step. ``"auto"`` starts at
+            step 0 if there is none, True raises then. By default the run starts at ``step``.
+        step: the first step, for example that of a checkpoint; 0 by default. If ``logdir`` holds an earlier run,
+            TensorBoard no longer shows what it reported at this step or later, in runs below it either. Without
+            ``step``, opening a run hides nothing.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time. By default 1 s, and 30 s if event files are written to a URL.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -98,7 +102,8 @@ class Run(VerbMethods):
 
     Raises:
         UsageError: an argument is invalid.
-        RunError: ``logdir`` cannot be written to, or an open run, or a child of one, already writes there.
+        RunError: ``logdir`` cannot be written to, or an open run, or a child of one, already writes there, or
+            ``resume`` is True and no earlier run did.
 
     Example:
         >>> import tempfile
@@ -114,6 +119,7 @@ class Run(VerbMethods):
         logdir: str | os.PathLike[str] | None,
         *,
         hparams: object = None,
+        resume: Resume = False,
         step: int | None = None,
         flush_secs: float | None = None,
         sinks: Sequence[Sink] | None = None,
@@ -132,11 +138,11 @@ class Run(VerbMethods):
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
-        first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
-        record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
+        first = first_step(resume, step, self.logdir)
+        record = hparams_record(hparams, first)
         if sinks is None:
             _paths.check_writable(str(self.logdir), RunError)
             start_step = None if step is None else first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -40,6 +39,7 @@ class Directory:
         start_step: the first step that will be written: readers drop what the directory holds from this
             step on. None to drop nothing.
         max_file_bytes: the size at which a file is finished; None for the default of :class:`Rolling`.
+        suffix: the end of the names of its files.
         clock: returns seconds.
 
     Attributes:
@@ -52,16 +52,20 @@ class Directory:
         path: str,
         start_step: int | None,
         max_file_bytes: int | None = None,
+        suffix: str = "",
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
+        self._suffix = suffix
         self.has_pending = False
         self._writer: Writer | None = None
         self._rolling = Rolling(max_file_bytes, is_remote=_paths.is_remote(path), clock=clock)
         self._tags = Tags()
         # The step from which readers shall drop what other files hold, or None.
         self._restart = start_step
+        # The tags that have points there; None if the files were not read yet.
+        self._dropped_tags: list[str] | None = None if start_step is not None else []
         # True if no points of an earlier run are hidden by a restart after the confirmed ones.
         self._owns_later_steps = start_step is not None
         self._confirmed_end = start_step or 0  # One more than the largest confirmed step.
@@ -78,7 +82,7 @@ class Directory:
             # Imported late: these import tensorboard, and opening a remote file imports tensorflow.
             acquired = _importing.acquire(timeout=_PATIENCE_SECS)
             try:
-                from jaxboard.sinks import _encoding, _writers
+                from jaxboard.sinks import _earlier_events, _encoding, _writers
             finally:
                 if acquired:
                     _importing.release()
@@ -86,7 +90,9 @@ class Directory:
             try:
                 if not self._owns_later_steps and not _writers.has_event_files(self.path):
                     self._owns_later_steps = True
-                self._writer = _writers.open_writer(self.path)
+                if self._dropped_tags is None and self._restart is not None:
+                    self._dropped_tags = _earlier_events.tags_since(self.path, self._restart)
+                self._writer = _writers.open_writer(self.path, self._suffix)
             except RunError:
                 raise
             except Exception as error:
@@ -94,8 +100,9 @@ class Directory:
             self._written_end = self._confirmed_end
             self._rolling.begin()
             if self._restart is not None:
+                self.has_pending = True
                 with self._abandoned_on_error():
-                    self._writer.write(_encoding.restart(self._restart))
+                    self._writer.write(_encoding.restart(self._restart, self._dropped_tags or ()))
         return self._writer
 
     def write(self, batch: Batch, lose: Lose) -> None:
@@ -128,6 +135,7 @@ class Directory:
     def confirm(self) -> None:
         """Note that flushed records will not be written again."""
         self.has_pending = False
+        self._dropped_tags = []
         self._confirmed_end = self._written_end
         if self._writer is not None:
             self._writer.confirm()
@@ -181,10 +189,9 @@ def directory_of(logdir: str, run: str) -> str:
     Raises:
         ValueError: ``run`` is not a relative path, with ``/`` between its parts.
     """
-    if run and not all(0 < len(part.encode()) < 256 for part in run.split("/")):
-        raise ValueError("the parts of a run's name have 1 to 255 bytes")
-    if "\0" in run or ".." in run.split("/") or (os.sep != "/" and os.path.isabs(run)):
-        raise ValueError("the name of a run is a path below the log directory")
+    problem = _paths.problem_below(run) if run else None
+    if problem is not None:
+        raise ValueError(problem)
     return _paths.below(logdir, run)
 
 

@@ -1,21 +1,15 @@
-"""Event files of a local directory: their names, and the writer that appends to one of them."""
+"""Event files of a local directory, and the writer that appends to one of them."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import re
-import socket
 import time
-from collections.abc import Iterable
 
 import numpy as np
 
-from jaxboard.sinks import _live_writers, _proto, _tfrecords
+from jaxboard.sinks import _file_names, _live_writers, _proto, _tfrecords
 from jaxboard.sinks._encoding import Events
-
-_numbers = itertools.count()
 
 
 class LocalWriter:
@@ -24,15 +18,19 @@ class LocalWriter:
     Each write goes to the operating system immediately and survives a SIGKILL. There is no queue that a forked
     child, or a ``close`` after an error, could write again.
 
+    Args:
+        logdir: the directory, created if it does not exist.
+        suffix: the end of the file's name.
+
     Attributes:
         size: the size of the file in bytes.
     """
 
-    def __init__(self, logdir: str) -> None:
+    def __init__(self, logdir: str, suffix: str = "") -> None:
         os.makedirs(logdir, exist_ok=True)
-        names = [name for name in os.listdir(logdir) if is_event_file(name)]
+        names = [name for name in os.listdir(logdir) if _file_names.is_event_file(name)]
         _live_writers.warn_of_others(logdir, names)
-        self._path = os.path.join(logdir, next_name(names))
+        self._path = os.path.join(logdir, _file_names.next_name(names) + suffix)
         self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
         _live_writers.mark(self._file)
         self.size = 0
@@ -87,29 +85,6 @@ class LocalWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def newest_time(names: Iterable[str]) -> int:
-    """Return the latest second that the name of an event file holds; 0 if there is none."""
-    matches = (re.search(r"\.tfevents\.(\d{10})\b", name) for name in names)
-    return max((int(match[1]) for match in matches if match), default=0)
-
-
-def next_name(names: Iterable[str]) -> str:
-    """Return the name of a new file, which sorts after the others: readers read files in the order of names.
-
-    A name holds the second, followed by host and process. The second is one that no other name has, also on a host
-    whose clock is behind.
-    """
-    second = max(int(time.time()), newest_time(names) + 1)
-    return (
-        f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-    )
-
-
-def is_event_file(name: str) -> bool:
-    """Return whether readers take a file of this name for an event file."""
-    return ".tfevents." in name
 
 
 def version() -> Events:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from jaxboard.sinks import _event_files, _tfrecords
+from jaxboard.sinks import _event_files, _file_names, _tfrecords
 from jaxboard.sinks._encoding import Events
 
 
@@ -20,14 +20,15 @@ class ObjectWriter:
     Args:
         file_system: an fsspec file system.
         directory: the path of the directory in it.
+        suffix: the end of the file's name.
 
     Attributes:
         size: the size of the file in bytes.
     """
 
-    def __init__(self, file_system: Any, directory: str) -> None:
+    def __init__(self, file_system: Any, directory: str, suffix: str = "") -> None:
         self._file_system = file_system
-        name = _event_files.next_name(names_in(file_system, directory))
+        name = _file_names.next_name(names_in(file_system, directory)) + suffix
         self._path = f"{directory.rstrip('/')}/{name}"
         self._data = bytearray()
         self._uploaded_size = 0

@@ -12,7 +12,8 @@ from typing import Protocol
 from jaxboard import _paths
 from jaxboard.sinks import _file_systems, _tensorflow
 from jaxboard.sinks._encoding import Events
-from jaxboard.sinks._event_files import LocalWriter, is_event_file
+from jaxboard.sinks._event_files import LocalWriter
+from jaxboard.sinks._file_names import is_event_file
 from jaxboard.sinks._object_store import ObjectWriter, names_in
 
 
@@ -59,18 +60,22 @@ def has_event_files(logdir: str) -> bool:
     return any(map(is_event_file, names))
 
 
-def open_writer(logdir: str) -> Writer:
+def open_writer(logdir: str, suffix: str = "") -> Writer:
     """Open a new event file in a directory; readers will read it after those that already exist.
 
     The directory is created if it does not exist.
+
+    Args:
+        logdir: the directory.
+        suffix: the end of the file's name.
 
     Raises:
         RunError: this installation cannot write to such a directory.
         Exception: an error of the file system.
     """
     if not _paths.is_remote(logdir):
-        return LocalWriter(logdir)
+        return LocalWriter(logdir, suffix)
     located = _file_systems.locate(logdir)
     if located is not None:
-        return ObjectWriter(*located)
-    return _tensorflow.open_writer(logdir)
+        return ObjectWriter(*located, suffix)
+    return _tensorflow.open_writer(logdir, suffix)

@@ -12,6 +12,7 @@ from jaxboard._errors import RunError
 from jaxboard._log import describe
 from jaxboard.records import Batch, size_of
 from jaxboard.sinks._directory import Directory, directory_of
+from jaxboard.sinks._file_names import file_suffix
 from jaxboard.sinks._file_systems import locate
 from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
@@ -44,8 +45,8 @@ class TensorBoardSink(Sink):
 
     Args:
         logdir: the directory of this run, created if it does not exist, or a URL (``s3://…``).
-        start_step: the first step that will be written. Readers drop everything that an earlier sink wrote
-            into the directory at this step or later. None keeps all of it.
+        start_step: the first step that will be written. TensorBoard then shows nothing that earlier sinks wrote
+            at this step or later, in the directory and in those of the runs below. None keeps all of it.
         max_file_bytes: begin a new event file when the open one has this size. TensorBoard shows the points of all of
             them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
 
@@ -80,10 +81,14 @@ class TensorBoardSink(Sink):
                 locate(self.logdir)
         self._start_step = start_step
         self._max_file_bytes = max_file_bytes
+        # True until readers drop what earlier sinks wrote at the first step or later.
+        self._restarts = start_step is not None
         # By the name of the run; "" is this run itself.
-        self._directories = {"": self._directory(self.logdir)}
+        self._directories: dict[str, Directory] = {}
+        self._directory("")
         self._lost = LostRecords()
         self._process: int | None = None
+        self._has_flushed = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -108,6 +113,8 @@ class TensorBoardSink(Sink):
             )
         self._directories[""].open()
         self._process = os.getpid()
+        if self._restarts and self._start_step is not None:
+            self._restart(self._start_step)
 
     def write(self, batch: Batch) -> None:
         """Write a batch.
@@ -134,6 +141,7 @@ class TensorBoardSink(Sink):
                 directory.flush()
         for directory in flushed:
             directory.confirm()
+        self._has_flushed = True
         self._lost.confirm()
 
     def take_lost(self) -> Mapping[str, int]:
@@ -155,17 +163,32 @@ class TensorBoardSink(Sink):
             for directory in self._directories.values():
                 stack.callback(directory.close)
 
-    def _directory(self, path: str) -> Directory:
-        return Directory(path, self._start_step, self._max_file_bytes)
+    def _restart(self, step: int) -> None:
+        """Hide what earlier sinks wrote from ``step`` on, also in runs below to which nothing is written now."""
+        from jaxboard.sinks import _earlier_events, _trace_sessions
+
+        for run in _earlier_events.runs_below(self.logdir):
+            if _earlier_events.tags_since(directory_of(self.logdir, run), step):
+                self._directory(run).open()
+        if not _paths.is_remote(self.logdir):
+            _trace_sessions.set_aside(self.logdir, step)
+        self._restarts = False
+
+    def _directory(self, run: str) -> Directory:
+        """Return the directory of a run below; the same one each time."""
+        if run not in self._directories:
+            path = directory_of(self.logdir, run)
+            self._directories[run] = Directory(
+                path, self._start_step, self._max_file_bytes, file_suffix(run)
+            )
+        return self._directories[run]
 
     def _by_run(self, batch: Batch) -> dict[str, Batch]:
         parts: dict[str, Batch] = {}
         for item in batch:
             try:
                 run = item.run
-                if run not in self._directories:
-                    path = directory_of(self.logdir, run)
-                    self._directories[run] = self._directory(path)
+                self._directory(run)
             except Exception as error:
                 tag = getattr(item, "tag", None) or getattr(item, "tags", None)
                 self._lost.add(tag, size_of([item]), f"its run is invalid: {describe(error)}")
@@ -181,6 +204,7 @@ class TensorBoardSink(Sink):
             yield
         except BaseException:
             self._lost.discard()
+            self._restarts = self._start_step is not None and not self._has_flushed
             if self._process == os.getpid():
                 for directory in self._directories.values():
                     if directory.has_pending:
