@@ -54,7 +54,8 @@ def problem_below(name: str) -> str | None:
     except UnicodeEncodeError:
         return "it cannot be stored as UTF-8"
     if os.path.splitdrive(name)[0] or any(
-        not part.strip() or part in (".", "..") or {*part} & {"\\", "\0"} for part in name.split("/")
+        not part.strip() or part in (".", "..") or {*part} & {"\\", "\0"}
+        for part in name.split("/")
     ):
         return "it is not a relative path below the log directory"
     return f"a part of it has more than {_PART_BYTES} bytes" if longest > _PART_BYTES else None

@@ -45,7 +45,7 @@ def mark(file: FileIO) -> None:
 
 def mark_again() -> None:
     """Lock the event files of this process again: closing a file that was opened for reading releases its locks."""
-    for reference in list(_marked):
+    for reference in _marked.copy():
         file = reference()
         if file is not None and not file.closed:
             _lock(file)

@@ -17,7 +17,17 @@ from jaxboard.sinks import TensorBoardSink
 
 PACKAGE = pathlib.Path(jb.__file__).parent
 
-MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}
+MODULES = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "yaml",
+}
 """Modules whose files may contain code."""
 FUNCTIONS = {"eval", "exec", "compile", "__import__"}
 SERVERS = {"listen", "create_server", "start_server", "start_unix_server", "serve_forever"}
@@ -29,7 +39,12 @@ STARTS_PROCESSES = {"_cli/doctor.py", "_profile/trace_reader.py"}
 
 def names_in(source: str) -> dict[str, set[str]]:
     """Return what a module imports, the plain functions and the methods that it calls, and its keyword arguments."""
-    found: dict[str, set[str]] = {"modules": set(), "functions": set(), "methods": set(), "keywords": set()}
+    found: dict[str, set[str]] = {
+        "modules": set(),
+        "functions": set(),
+        "methods": set(),
+        "keywords": set(),
+    }
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found["modules"] |= {alias.name.partition(".")[0] for alias in node.names}
@@ -56,7 +71,9 @@ def offences(source: str) -> set[str]:
     )
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_no_code_from_files(path: pathlib.Path) -> None:
     """No module unpickles, evaluates text, starts a shell or opens a server."""
     assert offences(path.read_text()) == set()
@@ -67,8 +84,13 @@ def test_modules_that_start_processes() -> None:
     starting = set()
     for path in PACKAGE.rglob("*.py"):
         names = names_in(path.read_text())
-        started = {f"{module}.{name}" for module in ("subprocess", "multiprocessing") for name in PROCESSES}
-        if names["methods"] & (started | {"os.system", "os.popen", "os.fork"}) or "multiprocessing" in names["modules"]:
+        started = {
+            f"{module}.{name}" for module in ("subprocess", "multiprocessing") for name in PROCESSES
+        }
+        if (
+            names["methods"] & (started | {"os.system", "os.popen", "os.fork"})
+            or "multiprocessing" in names["modules"]
+        ):
             starting.add(path.relative_to(PACKAGE).as_posix())
     assert starting == STARTS_PROCESSES
 
@@ -78,7 +100,10 @@ def test_the_check_finds_offences() -> None:
     assert offences("from pickle import loads") == {"pickle"}
     assert offences("def f():\n import yaml.loader") == {"yaml"}
     assert offences("np.load(f, allow_pickle=True)\neval('1')") == {"allow_pickle", "eval"}
-    assert offences("subprocess.run('ls', shell=True)\nserver.serve_forever()") == {"shell", "serve_forever"}
+    assert offences("subprocess.run('ls', shell=True)\nserver.serve_forever()") == {
+        "shell",
+        "serve_forever",
+    }
     assert offences("lowered.compile()\nre.compile('a')\nframe.eval()") == set()
 
 
@@ -108,7 +133,9 @@ OUTSIDE = [
 
 def files_below(directory: pathlib.Path) -> set[str]:
     """Return the directories that hold files, relative to ``directory``."""
-    return {str(path.parent.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    return {
+        str(path.parent.relative_to(directory)) for path in directory.rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, None, 3, b"x", pathlib.Path("x")], ids=repr)
