@@ -242,6 +242,8 @@ class EventReader:
             if not math.isfinite(event.wall_time):
                 self.contents.wrong_times.append(record)
             for value in event.summary.value:
+                if value.WhichOneof("value") == "obsolete_old_style_histogram":
+                    continue  # Part of a restart, for readers that ignore the mark.
                 try:
                     tag, content = self._read_value(value, record)
                 except UnreadableValue:

@@ -12,25 +12,22 @@ import contextlib
 import errno
 import os
 import re
-import socket
 import weakref
 from collections.abc import Iterable
 from io import FileIO
 
 from jaxboard._log import log_once
+from jaxboard.sinks import _file_names
 
 try:
     import fcntl
 except ImportError:  # Windows.
     fcntl = None
 
-_HOST_AND_PROCESS = re.compile(r"\.tfevents\.\d+\.(?P<host>.+)\.(?P<process>\d+)\.\d+$")
+_HOST_AND_PROCESS = re.compile(
+    r"\.tfevents\.\d+\.(?P<host>.+)\.(?P<process>\d+)\.\d+(\.child\d+)?$"
+)
 """The end of the name that jaxboard gives to an event file."""
-
-
-def host() -> str:
-    """Return the name of this host as part of a file name: any character may be in it."""
-    return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 
 _marked: list[weakref.ref[FileIO]] = []
@@ -60,11 +57,15 @@ def _lock(file: FileIO) -> None:
 
 def warn_of_others(logdir: str, names: Iterable[str]) -> None:
     """Log a warning if another process has one of these event files open for writing."""
-    own = (host(), str(os.getpid()))
+    own = (_file_names.host(), str(os.getpid()))
     for name in names:
         match = _HOST_AND_PROCESS.search(name)
         # A process does not see its own locks.
-        if match is None or match.groups() == own or not is_locked(os.path.join(logdir, name)):
+        if (
+            match is None
+            or match.group("host", "process") == own
+            or not is_locked(os.path.join(logdir, name))
+        ):
             continue
         log_once(
             ("two writers", logdir),

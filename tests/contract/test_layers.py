@@ -31,6 +31,7 @@ LAYERS = (
     ("_read",),
     ("_host",),
     ("_trace",),
+    ("_graph",),
     ("_emit",),
     ("_telemetry",),
     ("_run",),
