@@ -19,11 +19,11 @@ _HEADER_BYTES = 12
 _FRAME_BYTES = 16
 """The length, its checksum, and the checksum of the data."""
 _WINDOW_BYTES = 1 << 24
-"""How much of a file is in memory, unless a record is longer."""
+"""The size of the part of a file that is in memory, unless a record is longer."""
 _KNOWN_LENGTHS = 1 << 16
 """Most lengths whose headers are remembered."""
 _SEARCH_BYTES = 1 << 12
-"""How many bytes behind damage are searched first."""
+"""The number of bytes behind damage that are searched first."""
 _RUN_RECORDS = 16
 """After so many records of one length, the next ones are compared with it together."""
 

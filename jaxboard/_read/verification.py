@@ -108,7 +108,7 @@ class RunFiles:
     def __init__(self, name: str, files: list[EventFile]) -> None:
         self._name = name
         self._files = files
-        self._first_records: list[int] = []  # Of each file.
+        self._first_records: list[int] = []  # One for each file.
         self._damage: list[list[Damage]] = []
         self._faults: dict[int, str] = {}
         offsets: list[np.ndarray] = [np.zeros(0, np.int64)]

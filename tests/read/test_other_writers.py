@@ -91,6 +91,21 @@ def test_tensorboardx(logdir) -> None:
     ]
 
 
+def test_pytorch(logdir) -> None:
+    """All scalars of PyTorch are read as TensorBoard reads them, in its three formats."""
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+    generator = np.random.default_rng(0)
+    with tensorboard.SummaryWriter(logdir) as writer:
+        for step in range(100):
+            writer.add_scalar("old", generator.random(), step)
+            writer.add_scalar("new", generator.random(), step, new_style=True)
+            writer.add_scalar(
+                "double", generator.random(), step, new_style=True, double_precision=True
+            )
+    assert points(logdir) == tensorboard_points(logdir)
+    assert sum(map(len, points(logdir).values())) == 300
+
+
 def test_tf_summary(logdir) -> None:
     """All scalars of tf.summary are read as TensorBoard reads them, and its other kinds."""
     tf = pytest.importorskip("tensorflow")

@@ -1,4 +1,4 @@
-"""What the verification of event files finds."""
+"""The problems that the verification of event files finds."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_good_run(logdir) -> None:
             jb.scalar("loss", 0.5)
     result = verify(logdir)
     assert result.problems == []
-    assert {run: len(files) for run, files in result.files.items()} == {".": 2, "eval": 1}
+    assert {run: len(files) for run, files in result.files.items()} == {".": 2, "eval": 2}
     assert result.points == 10 + 10 + 7
 
 
