@@ -3,15 +3,18 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxboard._emit import audio as audio
 from jaxboard._emit import figure as figure
 from jaxboard._emit import graph as graph
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
+from jaxboard._emit import mesh as mesh
 from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
 from jaxboard._emit import tap as tap
 from jaxboard._emit import text as text
+from jaxboard._emit import video as video
 from jaxboard._emit import watch as watch
 from jaxboard._errors import JaxboardError as JaxboardError
 from jaxboard._errors import JaxboardWarning as JaxboardWarning
@@ -50,6 +53,7 @@ __all__ = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "current_run",
     "figure",
     "graph",
@@ -57,6 +61,7 @@ __all__ = [
     "image",
     "instrument",
     "memory_snapshot",
+    "mesh",
     "profile",
     "read",
     "scalar",
@@ -65,6 +70,7 @@ __all__ = [
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 

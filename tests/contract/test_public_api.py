@@ -25,6 +25,7 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "current_run",
     "figure",
     "graph",
@@ -32,6 +33,7 @@ NAMES = [
     "image",
     "instrument",
     "memory_snapshot",
+    "mesh",
     "profile",
     "read",
     "scalar",
@@ -40,6 +42,7 @@ NAMES = [
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 
@@ -94,14 +97,17 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
 def test_public_records() -> None:
     """The types that a sink receives are exactly these, and each has a docstring with an example."""
     assert records.__all__ == [
+        "Audio",
         "Batch",
         "EncodedImage",
         "Graph",
         "GraphNode",
         "Histogram",
         "Kind",
+        "Mesh",
         "Record",
         "Scalars",
+        "Video",
         "records",
     ]
     for name in records.__all__:
@@ -118,4 +124,7 @@ def test_public_kinds() -> None:
         "text",
         "hparams",
         "graph",
+        "audio",
+        "video",
+        "mesh",
     ]
