@@ -44,7 +44,7 @@ def below(directory: str, name: str) -> str:
 def problem_below(name: str) -> str | None:
     """Return why ``name`` is not a path below a log directory, with ``/`` between its parts; None if it is one.
 
-    What is created there can therefore not be elsewhere, on any platform.
+    A file that is created there can therefore not be elsewhere, on any platform.
 
     Example:
         >>> problem_below("eval/ood")

@@ -24,7 +24,7 @@ _FEW = 4
 _LONG_BYTES = 1 << 16
 """The length of an event from which on it is read alone."""
 _ROWS_BYTES = 1 << 21
-"""How many bytes of events are decoded together, so that they are in a processor's cache."""
+"""The size of the events that are decoded together, so that they are in a processor's cache."""
 _MOST_LAYOUTS = 64
 """Most layouts among events that are decoded together; the others are read one by one."""
 _KNOWN_EVENTS = 1 << 16
@@ -244,9 +244,14 @@ class EventReader:
             if not math.isfinite(event.wall_time):
                 self.contents.wrong_times.append(record)
             for value in event.summary.value:
+<<<<<<< HEAD
                 if value.WhichOneof("value") == _proto.HIDING:
                     self.contents.hidden.setdefault(value.tag, []).append((record, event.step))
                     continue
+=======
+                if value.WhichOneof("value") == "obsolete_old_style_histogram":
+                    continue  # Part of a restart, for readers that ignore the mark.
+>>>>>>> readverify
                 try:
                     tag, content = self._read_value(value, record)
                 except UnreadableValue:
