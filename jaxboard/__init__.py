@@ -5,6 +5,7 @@ import typing as _typing
 
 from jaxboard._emit import audio as audio
 from jaxboard._emit import figure as figure
+from jaxboard._emit import graph as graph
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
 from jaxboard._emit import mesh as mesh
@@ -54,6 +55,7 @@ __all__ = [
     "audio",
     "current_run",
     "figure",
+    "graph",
     "histogram",
     "image",
     "instrument",

@@ -1,6 +1,7 @@
 """The verbs, and the checks of their arguments."""
 
 from jaxboard._emit.array import histogram as histogram
+from jaxboard._emit.graph import graph as graph
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
 from jaxboard._emit.media import audio as audio

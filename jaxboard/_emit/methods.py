@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
 from jaxboard._emit.array import histogram
+from jaxboard._emit.graph import graph
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.media import audio, image, video
 from jaxboard._emit.meshes import mesh
@@ -57,6 +58,7 @@ class VerbMethods:
     mesh = _Method(mesh)
     text = _Method(text)
     figure = _Method(figure)
+    graph = _Method(graph)
     watch = _Method(watch)
     tap = _Method(tap)
 

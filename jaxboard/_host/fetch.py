@@ -67,9 +67,7 @@ def _read(item: Item) -> Item:
         value = cast("object", item.value)
         return replace(item, value=value.render()) if isinstance(value, Drawing) else item
     if isinstance(item, Frame):
-        arrays = item.arrays
-        for name in arrays:
-            arrays[name] = np.asarray(arrays[name])
+        item.vectors = tuple([np.asarray(vector) for vector in item.vectors])
     elif isinstance(item, Number) and not isinstance(item.value, np.generic):
         item.value = cast("np.generic", np.asarray(item.value)[()])
     return item
@@ -90,6 +88,6 @@ def _device_arrays(items: list[Item]) -> Iterator[jax.Array]:
             if not isinstance(item.value, np.generic):
                 yield item.value
         elif isinstance(item, Frame):
-            for array in item.arrays.values():
-                if not isinstance(array, np.ndarray):
-                    yield array
+            for vector in item.vectors:
+                if not isinstance(vector, np.ndarray):
+                    yield vector

@@ -28,6 +28,7 @@ NAMES = [
     "audio",
     "current_run",
     "figure",
+    "graph",
     "histogram",
     "image",
     "instrument",
@@ -89,7 +90,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
-    assert called == set(_emit.VERBS) - {"figure", "text", "tap"}
+    assert called == set(_emit.VERBS) - {"figure", "graph", "text", "tap"}
 
 
 def test_public_records() -> None:
@@ -98,6 +99,8 @@ def test_public_records() -> None:
         "Audio",
         "Batch",
         "EncodedImage",
+        "Graph",
+        "GraphNode",
         "Histogram",
         "Kind",
         "Mesh",
@@ -119,6 +122,7 @@ def test_public_kinds() -> None:
         "image",
         "text",
         "hparams",
+        "graph",
         "audio",
         "video",
         "mesh",
