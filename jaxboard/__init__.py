@@ -33,6 +33,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
+    from jaxboard._read.read import read as read
     from jaxboard._run import ChildRun as ChildRun
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
@@ -62,6 +63,7 @@ __all__ = [
     "memory_snapshot",
     "mesh",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
@@ -78,6 +80,7 @@ _LAZY = {
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",
+    "read": "jaxboard._read.read",
     "ChildRun": "jaxboard._run",
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",

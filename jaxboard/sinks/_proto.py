@@ -26,6 +26,7 @@ _event = _module("compat.proto.event_pb2")
 _summary = _module("compat.proto.summary_pb2")
 _tensor = _module("compat.proto.tensor_pb2")
 
+DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 Event: Any = _event.Event
 SessionLog: Any = _event.SessionLog
 SourceMetadata: Any = _event.SourceMetadata

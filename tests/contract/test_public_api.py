@@ -35,6 +35,7 @@ NAMES = [
     "memory_snapshot",
     "mesh",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",

@@ -28,11 +28,6 @@ STEPS = np.array([0, 1, 2**31, 2**40])
 WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
 LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
-SAMPLES = np.random.default_rng(1).integers(-(2**15), 2**15, (2, 800, 2), np.int16)
-VERTICES = np.random.default_rng(2).normal(size=(2, 4, 3)).astype(np.float32)
-FACES = np.tile(np.array([[0, 2, 1], [0, 1, 3]], np.int32), (2, 1, 1))
-COLORS = np.random.default_rng(3).integers(0, 256, (2, 4, 3), np.uint8)
-CAMERA = '{"camera": {"cls": "PerspectiveCamera", "fov": 75}}'
 GRAPH = Graph(
     (
         GraphNode("inputs/x", "input", (), (("float32", (3,)),)),
@@ -40,6 +35,11 @@ GRAPH = Graph(
         GraphNode("outputs/y", "output", ("mlp/sin",), (("float32", (3,)),)),
     )
 )
+SAMPLES = np.random.default_rng(1).integers(-(2**15), 2**15, (2, 800, 2), np.int16)
+VERTICES = np.random.default_rng(2).normal(size=(2, 4, 3)).astype(np.float32)
+FACES = np.tile(np.array([[0, 2, 1], [0, 1, 3]], np.int32), (2, 1, 1))
+COLORS = np.random.default_rng(3).integers(0, 256, (2, 4, 3), np.uint8)
+CAMERA = '{"camera": {"cls": "PerspectiveCamera", "fov": 75}}'
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -68,13 +68,13 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "noise", 1, PIXELS),
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
+            record(Kind.GRAPH, "", 0, GRAPH),
+            record(Kind.GRAPH, "forward", 0, Graph(GRAPH.nodes[:2])),
             record(Kind.AUDIO, "sounds", 1, Audio(SAMPLES, 8000)),
             record(Kind.VIDEO, "video", 1, Video(np.stack([PIXELS, 255 - PIXELS], axis=1), 4)),
             record(Kind.MESH, "mesh", 1, Mesh(VERTICES, FACES, COLORS, CAMERA)),
             record(Kind.MESH, "mesh", 2, Mesh(VERTICES + 1, FACES, COLORS, CAMERA)),
             record(Kind.MESH, "points", 1, Mesh(VERTICES, None, None, CAMERA)),
-            record(Kind.GRAPH, "", 0, GRAPH),
-            record(Kind.GRAPH, "forward", 0, Graph(GRAPH.nodes[:2])),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
