@@ -13,6 +13,7 @@ import jax
 from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host import frame_parts
 from jaxboard._host.lost import LostReports
+from jaxboard._types import Array
 from jaxboard.records import Record
 
 Window: TypeAlias = tuple[Plan, tuple[jax.Array, ...], int]
@@ -29,7 +30,7 @@ class Destination(Protocol):
         ...
 
     def put_call(
-        self, plan: Plan, vectors: tuple[jax.Array, ...], step: int | None, is_open: bool
+        self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
     ) -> None:
         """Append the frame of a call; see :meth:`Buffer.put_call`."""
         ...

@@ -113,10 +113,9 @@ def arrive(
     if channel is None:
         return
     before = None if plan.chunk is None else plan.chunk.before
-    if before is not None:
-        if not _is_known_to_be_empty(before, arrays):
-            first = Frame(before, before.vectors(arrays), None, time.time())
-            channel.send(first, may_wait=False, is_call=advance is not None)
+    if before is not None and not _is_known_to_be_empty(before, arrays):
+        first = Frame(before, before.vectors(arrays), None, time.time())
+        channel.send(first, may_wait=False, is_call=advance is not None)
     counts = advance is not None and plan.chunk is None
     if not advance and plan.chunk is None and plan.entries:
         callbacks.note_arrival(plan.entries[0].spec.tag)
