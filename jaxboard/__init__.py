@@ -4,6 +4,7 @@ import importlib as _importlib
 import typing as _typing
 
 from jaxboard._emit import figure as figure
+from jaxboard._emit import graph as graph
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
 from jaxboard._emit import scalar as scalar
@@ -50,6 +51,7 @@ __all__ = [
     "__version__",
     "current_run",
     "figure",
+    "graph",
     "histogram",
     "image",
     "instrument",

@@ -2,6 +2,7 @@
 
 from jaxboard._emit.array import histogram as histogram
 from jaxboard._emit.array import image as image
+from jaxboard._emit.graph import graph as graph
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
 from jaxboard._emit.methods import VERBS as VERBS

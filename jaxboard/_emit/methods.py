@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
 from jaxboard._emit.array import histogram, image
+from jaxboard._emit.graph import graph
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
@@ -52,6 +53,7 @@ class VerbMethods:
     image = _Method(image)
     text = _Method(text)
     figure = _Method(figure)
+    graph = _Method(graph)
     watch = _Method(watch)
     tap = _Method(tap)
 

@@ -5,7 +5,17 @@ sinks instead. To write both, pass both: ``sinks=[TensorBoardSink(logdir), MySin
 subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
 """
 
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, records
+from jaxboard.records import (
+    Batch,
+    EncodedImage,
+    Graph,
+    GraphNode,
+    Histogram,
+    Kind,
+    Record,
+    Scalars,
+    records,
+)
 from jaxboard.sinks._protocol import Sink
 from jaxboard.sinks.memory import MemorySink
 from jaxboard.sinks.tensorboard import TensorBoardSink
@@ -13,6 +23,8 @@ from jaxboard.sinks.tensorboard import TensorBoardSink
 __all__ = [
     "Batch",
     "EncodedImage",
+    "Graph",
+    "GraphNode",
     "Histogram",
     "Kind",
     "MemorySink",

@@ -19,6 +19,7 @@ import numpy as np
 from jaxboard._log import describe
 from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
 from jaxboard.sinks import _columns, _markdown, _proto
+from jaxboard.sinks._graph_def import encode_graph, encode_tagged_graph
 from jaxboard.sinks._lost import Lose
 
 
@@ -60,15 +61,34 @@ def encode(batch: Batch, lose: Lose) -> Events:
     )
 
 
-def restart(step: int) -> Events:
+def restart(step: int, tags: Iterable[str] = ()) -> Events:
     """Return the mark of a restart: readers drop what they have read so far from ``step`` on.
 
-    It is written twice: some readers take the first mark that they see for the beginning of the run and drop
-    nothing.
+    TensorBoard's slow loader and EventAccumulator drop it at the mark. The mark is written twice: some readers take
+    the first one that they see for the beginning of the run and drop nothing. The fast loader ignores the mark; it
+    drops the points of a tag at an event with that tag and an earlier step, even if it cannot show the value.
+
+    Args:
+        step: the first step that is dropped.
+        tags: the tags with points at that step or later.
     """
     log = _proto.SessionLog(status=_proto.SessionLog.START)
-    mark = _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
-    return Events(2 * mark.data, np.tile(mark.sizes, 2))
+    mark = _proto.Event(wall_time=time.time(), step=step, session_log=log)
+    return _joined([*_unshown(step, tags), mark, mark])
+
+
+def _unshown(step: int, tags: Iterable[str]) -> Iterator[Any]:
+    """Yield an event with values of an obsolete type, which no reader shows."""
+    values = [_proto.Summary.Value(tag=tag, obsolete_old_style_histogram=b"") for tag in tags]
+    if values:
+        summary = _proto.Summary(value=values)
+        yield _proto.Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def _joined(events: Iterable[Any]) -> Events:
+    """Return events, without counting their steps as those of points."""
+    parts: list[bytes] = [event.SerializeToString() for event in events]
+    return Events(b"".join(parts), np.array([len(part) for part in parts], np.int64))
 
 
 def session_end() -> Events:
@@ -170,6 +190,10 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
         try:
             step = int(_columns.int64_steps([record.step])[0])
             wall_time = float(_columns.finite_times(np.array(record.wall_time, np.float64)))
+            if record.kind is Kind.GRAPH and not record.tag:  # An event of its own, not a value.
+                graph = encode_graph(record.value)
+                yield _single(_proto.Event(wall_time=wall_time, step=step, graph_def=graph))
+                continue
             value = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))
@@ -275,16 +299,22 @@ def _set_hparam(field: _HParam, value: object) -> None:
         field.string_value = str(number)
 
 
+def _graph(record: Record) -> _proto.Message:
+    """Return a graph with a tag: tensorflow/python/ops/summary_ops_v2.py, ``run_metadata_graphs``."""
+    tensor = _tensor(_proto.types.DT_STRING, (), [encode_tagged_graph(record.value)])
+    return _value(record.tag, tensor, "graph_run_metadata_graph", content=b"1")
+
+
 def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
     metadata = _proto.hparams.create_summary_metadata(data)
     return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
 
 
-def _value(tag: str, tensor: _proto.Message, plugin: str) -> _proto.Message:
+def _value(tag: str, tensor: _proto.Message, plugin: str, content: bytes = b"") -> _proto.Message:
     # Readers use only the metadata of a tag's first value, but which value is the first depends on
     # the files that are left. Every value therefore carries the 14 bytes.
     metadata = _proto.SummaryMetadata(
-        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin)
+        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin, content=content)
     )
     return _proto.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
 
@@ -303,4 +333,5 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.GRAPH: _graph,
 }

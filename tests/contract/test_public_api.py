@@ -27,6 +27,7 @@ NAMES = [
     "__version__",
     "current_run",
     "figure",
+    "graph",
     "histogram",
     "image",
     "instrument",
@@ -86,7 +87,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
-    assert called == set(_emit.VERBS) - {"figure", "text", "tap"}
+    assert called == set(_emit.VERBS) - {"figure", "graph", "text", "tap"}
 
 
 def test_public_records() -> None:
@@ -94,6 +95,8 @@ def test_public_records() -> None:
     assert records.__all__ == [
         "Batch",
         "EncodedImage",
+        "Graph",
+        "GraphNode",
         "Histogram",
         "Kind",
         "Record",
@@ -113,4 +116,5 @@ def test_public_kinds() -> None:
         "image",
         "text",
         "hparams",
+        "graph",
     ]

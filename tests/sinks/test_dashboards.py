@@ -5,15 +5,24 @@ import os
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from PIL import Image
+from tensorboard.compat.proto import graph_pb2
 
-from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import EncodedImage, Graph, GraphNode, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
 
 STEPS = np.array([0, 1, 2**31, 2**40])
 WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
 LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+GRAPH = Graph(
+    (
+        GraphNode("inputs/x", "input", (), (("float32", (3,)),)),
+        GraphNode("mlp/sin", "sin", ("inputs/x",), (("float32", (3,)),), {"flops": "3"}),
+        GraphNode("outputs/y", "output", ("mlp/sin",), (("float32", (3,)),)),
+    )
+)
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -42,6 +51,8 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "noise", 1, PIXELS),
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
+            record(Kind.GRAPH, "", 0, GRAPH),
+            record(Kind.GRAPH, "forward", 0, Graph(GRAPH.nodes[:2])),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -145,3 +156,20 @@ def test_hparams_are_one_session(server, run):
     assert (session["startTimeSecs"], os.path.basename(session["name"])) == (1.7e9, "tuned")
     (metric,) = session["metricValues"]
     assert (metric["name"]["tag"], metric["trainingStep"], metric["value"]) == ("loss", 7, 0.5)
+
+
+@pytest.mark.parametrize(("query", "count"), [({}, 3), ({"tag": "forward"}, 2)], ids=["run", "tag"])
+def test_graphs_are_shown(server, run, query, count):
+    """The graph of a run and a graph with a tag are shown, with inputs, shapes and attributes."""
+    info = server.until(lambda: server.get("data/plugin/graphs/info"), lambda runs: run in runs)[
+        run
+    ]
+    assert (info["run_graph"], list(info["tags"])) == (True, ["forward"])
+    graph = server.read("data/plugin/graphs/graph", run=run, **query)
+    nodes = text_format.Parse(graph.decode(), graph_pb2.GraphDef()).node
+    assert [(node.name, node.op) for node in nodes] == [
+        (node.name, node.op) for node in GRAPH.nodes[:count]
+    ]
+    assert list(nodes[1].input) == ["inputs/x"]
+    assert nodes[1].attr["flops"].s == b"3"
+    assert nodes[1].attr["_output_shapes"].list.shape[0].dim[0].size == 3
