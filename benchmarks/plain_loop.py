@@ -6,7 +6,8 @@ other load on the machine affects all of them alike. The tables show medians ove
 ratios within a round. ``CPU`` is the processor time of the whole process per scalar, with background threads and the
 writing of the files.
 
-Methods other than jaxboard read the array with ``float()``, which waits for the device. They are not measured with an
+Methods other than jaxboard read the array with ``float()``, which waits for the device: at the call, one step later, or
+in a thread. They are not measured with an
 array that is not computed; jaxboard's time is compared with theirs for a computed one. Few such arrays are logged in a
 round: JAX has at most 32 computations in flight, and each of them is copied. Their computation waits for the end of the
 loop and uses no processor, so that it does not slow the loop that it is to show.
@@ -29,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from environment import environment
-from peers import BASE, Peer, open_peers
+from peers import BASE, Peer, open_peers, open_ways, read_first
 
 import jaxboard as jb
 
@@ -71,10 +72,10 @@ def step_argument(run: jb.Run) -> Method:
     return Method(log, run.flush)
 
 
-def read_and_log(peer: Peer) -> Method:
+def log_with(peer: Peer) -> Method:
     def log(values: Values, first: int) -> None:
         for step, value in enumerate(values, first):
-            peer.log(step, {"loss": float(value)})
+            peer.log(step, {"loss": value})
 
     return Method(log, peer.flush)
 
@@ -182,14 +183,14 @@ def measure_all(
 
 def print_table(title: str, times: dict[str, list[Times]], base: list[float], cpu: bool) -> None:
     last = "CPU, µs" if cpu else ""
-    print(f"\n{title}\n\n| {'':19} | µs per call | to {BASE} | lowest to highest | {last} |")
+    print(f"\n{title}\n\n| {'':25} | µs per call | to {BASE} | lowest to highest | {last} |")
     print(f"| --- | ---: | ---: | ---: | {'---:' if cpu else '---'} |")
     for name, measured in times.items():
         ratios = [each.loop / b for each, b in zip(measured, base, strict=True)]
         loop, in_all = (statistics.median(column) * 1e6 for column in zip(*measured, strict=True))
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(
-            f"| {name:19} | {loop:11.1f} | {statistics.median(ratios):15.2f} | {spread:>17} "
+            f"| {name:25} | {loop:11.1f} | {statistics.median(ratios):15.2f} | {spread:>17} "
             f"| {f'{in_all:7.1f}' if cpu else ''} |"
         )
 
@@ -205,9 +206,10 @@ def main() -> None:
         jb.scalar("ready", 0.0, step=0)
         run.flush()  # The event file is open.
         own = {"jaxboard": step_of_run(run), "jaxboard, step=": step_argument(run)}
-        peers = {name: read_and_log(peer) for name, peer in open_peers(folder).items()}
+        peers = {name: read_first(peer) for name, peer in open_peers(folder).items()}
+        others = {name: log_with(peer) for name, peer in {**peers, **open_ways(folder)}.items()}
         for title, case in CASES.items():
-            methods = {**own, **peers} if case.is_ready else own
+            methods = {**own, **others} if case.is_ready else own
             times = measure_all(case, methods, options.calls, options.rounds)
             bases[title] = [each.loop for each in times.get(BASE, [])]
             print_table(title, times, bases[title] or bases[COMPUTED], cpu=case.is_ready)
