@@ -17,14 +17,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 __all__ = [
+    "Audio",
     "Batch",
     "EncodedImage",
     "Graph",
     "GraphNode",
     "Histogram",
     "Kind",
+    "Mesh",
     "Record",
     "Scalars",
+    "Video",
     "records",
 ]
 
@@ -39,6 +42,9 @@ class Kind(enum.Enum):
         TEXT: the value is a str (Markdown), or a list of rows of str (a table, header first).
         HPARAMS: the value is a dict of hyperparameters.
         GRAPH: the value is a :class:`Graph`. If the tag is empty, it is the graph of the whole run.
+        AUDIO: the value is an :class:`Audio`.
+        VIDEO: the value is a :class:`Video`.
+        MESH: the value is a :class:`Mesh`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -52,6 +58,38 @@ class Kind(enum.Enum):
     TEXT = "text"
     HPARAMS = "hparams"
     GRAPH = "graph"
+    AUDIO = "audio"
+    VIDEO = "video"
+    MESH = "mesh"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audio:
+    """Sounds of one length.
+
+    Attributes:
+        samples: int16[N, T, C]: N sounds of T samples in C channels.
+        sample_rate: how many samples are one second, in Hz.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Audio
+        >>> Audio(np.zeros((1, 16000, 2), np.int16), sample_rate=16000).seconds
+        1.0
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """The length of each sound in seconds."""
+        return self.samples.shape[1] / self.sample_rate
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the samples in bytes."""
+        return self.samples.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,6 +215,64 @@ class Graph:
     def nbytes(self) -> int:
         """The size of all nodes in bytes, approximately."""
         return sum(node.nbytes for node in self.nodes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mesh:
+    """Meshes, or point clouds, with the same numbers of vertices and faces.
+
+    Attributes:
+        vertices: float32[N, V, 3]: the coordinates of N meshes' V vertices.
+        faces: int32[N, F, 3]: the indices of the vertices of each triangle; None for a point cloud.
+        colors: uint8[N, V, 3]: red, green and blue of each vertex; None for one colour.
+        config: classes of three.js and their parameters, as JSON.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Mesh
+        >>> Mesh(np.zeros((1, 8, 3), np.float32), None, None).nbytes
+        96
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray | None
+    colors: np.ndarray | None
+    config: str = "{}"
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
+        parts = (self.vertices, self.faces, self.colors)
+        return sum(part.nbytes for part in parts if part is not None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Video:
+    """Videos of one size and length.
+
+    Attributes:
+        frames: uint8[N, T, H, W, C]: N videos of T frames with 1 or 3 channels.
+        fps: frames per second.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Video
+        >>> Video(np.zeros((1, 8, 32, 32, 3), np.uint8), fps=4.0).seconds
+        2.0
+    """
+
+    frames: np.ndarray
+    fps: float
+
+    @property
+    def seconds(self) -> float:
+        """The length of each video in seconds."""
+        return self.frames.shape[1] / self.fps
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the frames in bytes."""
+        return self.frames.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

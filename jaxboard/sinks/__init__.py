@@ -6,14 +6,17 @@ subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
 """
 
 from jaxboard.records import (
+    Audio,
     Batch,
     EncodedImage,
     Graph,
     GraphNode,
     Histogram,
     Kind,
+    Mesh,
     Record,
     Scalars,
+    Video,
     records,
 )
 from jaxboard.sinks._protocol import Sink
@@ -21,6 +24,7 @@ from jaxboard.sinks.memory import MemorySink
 from jaxboard.sinks.tensorboard import TensorBoardSink
 
 __all__ = [
+    "Audio",
     "Batch",
     "EncodedImage",
     "Graph",
@@ -28,9 +32,11 @@ __all__ = [
     "Histogram",
     "Kind",
     "MemorySink",
+    "Mesh",
     "Record",
     "Scalars",
     "Sink",
     "TensorBoardSink",
+    "Video",
     "records",
 ]

@@ -26,6 +26,7 @@ _event = _module("compat.proto.event_pb2")
 _summary = _module("compat.proto.summary_pb2")
 _tensor = _module("compat.proto.tensor_pb2")
 
+DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 Event: Any = _event.Event
 SessionLog: Any = _event.SessionLog
 SourceMetadata: Any = _event.SourceMetadata
@@ -35,6 +36,8 @@ TensorProto: Any = _tensor.TensorProto
 GraphDef: Any = _module("compat.proto.graph_pb2").GraphDef
 RunMetadata: Any = _module("compat.proto.config_pb2").RunMetadata
 types: Any = _module("compat.proto.types_pb2")
+audio_data: Any = _module("plugins.audio.plugin_data_pb2")
+mesh_data: Any = _module("plugins.mesh.plugin_data_pb2")
 hparams: Any = _module("plugins.hparams.metadata")
 hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
 DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError

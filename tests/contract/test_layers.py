@@ -28,6 +28,7 @@ LAYERS = (
     ("records",),
     ("_frame", "_reduce"),
     ("sinks",),
+    ("_read",),
     ("_host",),
     ("_trace",),
     ("_graph",),

@@ -25,6 +25,7 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "current_run",
     "figure",
     "graph",
@@ -32,13 +33,16 @@ NAMES = [
     "image",
     "instrument",
     "memory_snapshot",
+    "mesh",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 
@@ -93,14 +97,17 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
 def test_public_records() -> None:
     """The types that a sink receives are exactly these, and each has a docstring with an example."""
     assert records.__all__ == [
+        "Audio",
         "Batch",
         "EncodedImage",
         "Graph",
         "GraphNode",
         "Histogram",
         "Kind",
+        "Mesh",
         "Record",
         "Scalars",
+        "Video",
         "records",
     ]
     for name in records.__all__:
@@ -117,4 +124,7 @@ def test_public_kinds() -> None:
         "text",
         "hparams",
         "graph",
+        "audio",
+        "video",
+        "mesh",
     ]
