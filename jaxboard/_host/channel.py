@@ -24,6 +24,7 @@ from jaxboard._host.run_state import (
     read_state,
 )
 from jaxboard._reduce import is_positive
+from jaxboard._types import Array
 from jaxboard.records import Record
 
 Window: TypeAlias = tuple[Plan, tuple[jax.Array, ...], int]
@@ -49,7 +50,7 @@ class Destination(Protocol):
         ...
 
     def put_call(
-        self, plan: Plan, vectors: tuple[jax.Array, ...], step: int | None, is_open: bool
+        self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
     ) -> None:
         """Append the frame of a call; see :meth:`Buffer.put_call`."""
         ...

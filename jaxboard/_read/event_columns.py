@@ -24,7 +24,7 @@ _FEW = 4
 _LONG_BYTES = 1 << 16
 """The length of an event from which on it is read alone."""
 _ROWS_BYTES = 1 << 21
-"""How many bytes of events are decoded together, so that they are in a processor's cache."""
+"""The size of the events that are decoded together, so that they are in a processor's cache."""
 _MOST_LAYOUTS = 64
 """Most layouts among events that are decoded together; the others are read one by one."""
 _KNOWN_EVENTS = 1 << 16

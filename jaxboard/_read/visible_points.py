@@ -65,7 +65,7 @@ def replaced_by_restarts(
     if not restarts:
         return np.zeros(len(records), np.bool_)
     numbers, first_steps = np.array(sorted(restarts), np.int64).T
-    lowest = np.minimum.accumulate(first_steps[::-1])[::-1]  # Of each restart and those after it.
+    lowest = np.minimum.accumulate(first_steps[::-1])[::-1]  # Among a restart and those after it.
     after = np.searchsorted(numbers, records, side="right")
     return (after < len(numbers)) & (steps >= lowest[np.minimum(after, len(numbers) - 1)])
 

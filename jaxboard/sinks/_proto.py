@@ -43,5 +43,4 @@ audio_data: Any = _module("plugins.audio.plugin_data_pb2")
 mesh_data: Any = _module("plugins.mesh.plugin_data_pb2")
 hparams: Any = _module("plugins.hparams.metadata")
 hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
-DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 hparams_api: Any = _module("plugins.hparams.api_pb2")

@@ -129,7 +129,7 @@ def test_a_run_that_continues_from_a_state(logdir) -> None:
 
 
 def test_the_last_of_several_points_with_one_step(logdir) -> None:
-    """Of several points of a tag with one step, the last written is kept, and steps are in order."""
+    """The last written of several points with one tag and step is kept, and steps are in order."""
     write(logdir, column("loss", [0, 2, 1, 2], [0, 1, 2, 3]), column("other", [5], [5]))
     write(logdir, column("loss", [1, 7], [4, 5]))
     table = jb.read(logdir, tags="loss")
