@@ -33,10 +33,12 @@ def is_remote(path: str) -> bool:
 
 
 def below(directory: str, name: str) -> str:
-    """Return the directory ``name``, with ``/`` between its parts, below another one."""
-    return (
-        f"{directory}/{name}" if is_remote(directory) else os.path.join(directory, *name.split("/"))
-    )
+    """Return the directory ``name``, with ``/`` between its parts, below another one; "" is that one itself."""
+    if not name:
+        return directory
+    if is_remote(directory):
+        return f"{directory.rstrip('/')}/{name}"
+    return os.path.join(directory, *name.split("/"))
 
 
 def problem_below(name: str) -> str | None:

@@ -48,6 +48,7 @@ SLOW = {
     "run/test_resume.py",
     "run/test_run.py::test_no_permission",
     "run/test_run.py::test_one_writer_per_directory",
+    "run/test_state.py",
     "sinks/test_contract.py::test_its_own_fault",
     "sinks/test_dashboards.py",
     "sinks/test_object_store.py",

@@ -16,7 +16,7 @@ from jaxboard._read import run_files
 from jaxboard._read.event_columns import EventReader, Points
 from jaxboard._read.framing import Block, Damage, Fault, read_blocks
 from jaxboard._read.run_files import EventFile
-from jaxboard._read.visible_points import in_order_of_writing, replaced_by_restarts
+from jaxboard._read.visible_points import in_order_of_writing, replaced_by_marks
 from jaxboard.sinks import _live_writers
 
 _OVERLAP_SECS = 1.0
@@ -228,7 +228,7 @@ class RunFiles:
         points = self.points
         order = np.argsort(points.tags, kind="stable")
         starts = np.searchsorted(points.tags[order], np.arange(len(self._contents.tags) + 1))
-        replaced = replaced_by_restarts(self._contents.restarts, points.records, points.steps)
+        replaced = replaced_by_marks(self._contents, points)
         for number, tag in enumerate(self._contents.tags):
             rows = order[starts[number] : starts[number + 1]]
             yield from self._value_problems(tag, Points(*(column[rows] for column in points)))
