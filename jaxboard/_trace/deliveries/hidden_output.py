@@ -21,6 +21,7 @@ from jaxboard._trace.windows import (
     Carried,
     MissingAccumulators,
     accumulator_sharding,
+    continued,
     empty_accumulators,
 )
 from jaxboard._types import Array, PyTree
@@ -138,11 +139,17 @@ class HiddenOutput(Delivery):
             if not_due in compiled or self._gates_all:
                 return
 
-    @staticmethod
     def _continue(
-        window: Window | None, channel: Channel, step: int, windows: _Windows, cadences: Cadences
+        self,
+        window: Window | None,
+        channel: Channel,
+        step: int,
+        windows: _Windows,
+        cadences: Cadences,
     ) -> Window:
         """Return the accumulators for a call: those of the last call, if their windows go on, or empty ones."""
+        if window is None and channel.restored:
+            window = continued(windows.plan, windows.empty, self._name, channel)
         if window is not None:
             plan, _, last_step = window
             is_next = last_step == step or not cadences.skip_due(last_step, step)
