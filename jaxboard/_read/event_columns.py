@@ -244,14 +244,9 @@ class EventReader:
             if not math.isfinite(event.wall_time):
                 self.contents.wrong_times.append(record)
             for value in event.summary.value:
-<<<<<<< HEAD
                 if value.WhichOneof("value") == _proto.HIDING:
                     self.contents.hidden.setdefault(value.tag, []).append((record, event.step))
                     continue
-=======
-                if value.WhichOneof("value") == "obsolete_old_style_histogram":
-                    continue  # Part of a restart, for readers that ignore the mark.
->>>>>>> readverify
                 try:
                     tag, content = self._read_value(value, record)
                 except UnreadableValue:
