@@ -3,9 +3,12 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxboard._emit import confusion_matrix as confusion_matrix
 from jaxboard._emit import figure as figure
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
+from jaxboard._emit import pr_curve as pr_curve
+from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
@@ -48,13 +51,16 @@ __all__ = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "confusion_matrix",
     "current_run",
     "figure",
     "histogram",
     "image",
     "instrument",
     "memory_snapshot",
+    "pr_curve",
     "profile",
+    "roc_curve",
     "scalar",
     "scalars",
     "scope",

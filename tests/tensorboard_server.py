@@ -113,6 +113,14 @@ class Server:
             entry["file"] = self.read("data/plugin/images/individualImage?" + entry["query"])
         return entries
 
+    def pr_curves(self, run: str, tag: str, *, count: int = 1) -> list[Any]:
+        """Return the entries of a tag, once there are ``count``."""
+        response = self.until(
+            lambda: self.get("data/plugin/pr_curves/pr_curves", run=run, tag=tag),
+            lambda response: len(response[run]) >= count,
+        )
+        return response[run]
+
     def text(self, run: str, tag: str, *, count: int = 1) -> list[Any]:
         """Return the entries of a tag with their HTML, once there are ``count``."""
         return self._wait("text/text", run, tag, count)

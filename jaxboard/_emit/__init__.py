@@ -2,6 +2,9 @@
 
 from jaxboard._emit.array import histogram as histogram
 from jaxboard._emit.array import image as image
+from jaxboard._emit.classification import confusion_matrix as confusion_matrix
+from jaxboard._emit.classification import pr_curve as pr_curve
+from jaxboard._emit.classification import roc_curve as roc_curve
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
 from jaxboard._emit.methods import VERBS as VERBS

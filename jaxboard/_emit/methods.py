@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
 from jaxboard._emit.array import histogram, image
+from jaxboard._emit.classification import confusion_matrix, pr_curve, roc_curve
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
@@ -50,6 +51,9 @@ class VerbMethods:
     scalars = _Method(scalars)
     histogram = _Method(histogram)
     image = _Method(image)
+    pr_curve = _Method(pr_curve)
+    roc_curve = _Method(roc_curve)
+    confusion_matrix = _Method(confusion_matrix)
     text = _Method(text)
     figure = _Method(figure)
     watch = _Method(watch)

@@ -1,4 +1,4 @@
-"""A warning for images whose floats were clipped, found when the flusher makes their points."""
+"""A warning for values that are not shown as they were reported, found when the flusher makes their points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 from jaxboard._host.complete_points import Point
 from jaxboard._log import logger
 from jaxboard._reduce.image import ClippedImages
-from jaxboard.records import Record
+from jaxboard.records import ConfusionMatrix, Record, ThresholdCounts
 
 CLIPPED = (
     "{}: pixels outside of 0 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Pass "
@@ -27,8 +27,17 @@ class ClippingLog:
         self._logged: set[str] = set()
 
     def plain(self, point: Point) -> Point:
-        """Return a point as sinks receive it, and log that images were clipped."""
-        if not isinstance(point, Record) or not isinstance(point.value, ClippedImages):
+        """Return a point as sinks receive it, and log what it does not show as it was reported."""
+        if not isinstance(point, Record):
+            return point
+        if isinstance(point.value, ThresholdCounts | ConfusionMatrix):
+            problem = _problem(point.value)
+            if problem is not None and point.tag not in self._logged:
+                self._logged.add(point.tag)
+                name = point.kind.value.replace("_", " ")
+                logger.warning("jaxboard, run %s: %s %r: %s", self._name, name, point.tag, problem)
+            return point
+        if not isinstance(point.value, ClippedImages):
             return point
         images = point.value
         if point.tag not in self._logged:
@@ -36,3 +45,22 @@ class ClippingLog:
             text = CLIPPED.format(f"image {point.tag!r}", images.low, images.high)
             logger.warning("jaxboard, run %s: %s", self._name, text)
         return dataclasses.replace(point, value=images.images)
+
+
+def _problem(counts: ThresholdCounts | ConfusionMatrix) -> str | None:
+    """Return why counts do not have all samples as they were reported, or None if they have."""
+    if isinstance(counts, ConfusionMatrix):
+        size = len(counts.classes)
+        return (
+            f"some samples are left out: their label or prediction is not one of the {size} classes, 0 to {size - 1}."
+            if counts.ignored
+            else None
+        )
+    if counts.ignored:
+        return "some samples are left out: their label is not one of the classes, or their prediction is NaN."
+    if counts.clipped:
+        return (
+            "some predictions are outside of 0 to 1 and were clipped. Pass probabilities: jax.nn.sigmoid(logits), or "
+            "jax.nn.softmax(logits) for several classes."
+        )
+    return None

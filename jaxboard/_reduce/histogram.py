@@ -148,8 +148,8 @@ def _bounds(low: Array, high: Array) -> tuple[Array, Array]:
 # --- Passes over the elements.
 
 
-def _scatter_add(counts: Array, places: Array, numbers: Array) -> Array:
-    """Add numbers to the counts at places, which must be in bounds."""
+def scatter_add(counts: Array, places: Array, numbers: Array) -> Array:
+    """Return counts, of rank 1, with numbers added at places, which must be in bounds."""
     if namespace(counts, places) is np:
         added = np.bincount(places.reshape(-1), numbers.reshape(-1), len(counts))
         return counts + added.astype(counts.dtype)
@@ -235,7 +235,7 @@ def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array
 
     def add_elements(counts: Array, *arrays: Array) -> Array:
         index = indices(*arrays)
-        return _scatter_add(counts, index, xp.ones(index.shape, np.int32))
+        return scatter_add(counts, index, xp.ones(index.shape, np.int32))
 
     if arrays[0].size < _MANY or not on_cpu(zero):
         return fold(add_elements, xp.broadcast_to(zero, (width,)), *arrays)[:NUM_COUNTS]
@@ -248,7 +248,7 @@ def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array
             index = jnp.append(index, _IGNORED)
         # A sum over two rows: XLA would compute the sum of two slices element by element.
         rows = index.reshape(2, index.size // 2) * np.array([[width], [1]], np.int32)
-        return _scatter_add(table, rows.sum(0, dtype=np.int32), jnp.ones(rows.shape[1], np.int32))
+        return scatter_add(table, rows.sum(0, dtype=np.int32), jnp.ones(rows.shape[1], np.int32))
 
     table = fold(add_pairs, jnp.broadcast_to(zero, (width * width,)), *arrays)
     table = table.reshape(width, width)
@@ -299,7 +299,7 @@ def _regroup(counts: WideInt, places: Array) -> WideInt:
 
     def add(numbers: Array) -> Array:
         table = xp.zeros(rows * NUM_COUNTS, numbers.dtype)
-        table = _scatter_add(table, places, numbers[:, :BUCKETS]).reshape(rows, NUM_COUNTS)
+        table = scatter_add(table, places, numbers[:, :BUCKETS]).reshape(rows, NUM_COUNTS)
         return xp.where(xp.arange(NUM_COUNTS) < BUCKETS, table, numbers)
 
     if xp is np:

@@ -5,13 +5,24 @@ sinks instead. To write both, pass both: ``sinks=[TensorBoardSink(logdir), MySin
 subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
 """
 
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, records
+from jaxboard.records import (
+    Batch,
+    ConfusionMatrix,
+    EncodedImage,
+    Histogram,
+    Kind,
+    Record,
+    Scalars,
+    ThresholdCounts,
+    records,
+)
 from jaxboard.sinks._protocol import Sink
 from jaxboard.sinks.memory import MemorySink
 from jaxboard.sinks.tensorboard import TensorBoardSink
 
 __all__ = [
     "Batch",
+    "ConfusionMatrix",
     "EncodedImage",
     "Histogram",
     "Kind",
@@ -20,5 +31,6 @@ __all__ = [
     "Scalars",
     "Sink",
     "TensorBoardSink",
+    "ThresholdCounts",
     "records",
 ]

@@ -5,6 +5,7 @@ This module imports ``tensorboard`` (for its messages) and never ``tensorflow``.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
@@ -17,7 +18,17 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from jaxboard._log import describe
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
+from jaxboard.records import (
+    Batch,
+    ConfusionMatrix,
+    EncodedImage,
+    Histogram,
+    Kind,
+    Record,
+    Scalars,
+    ThresholdCounts,
+    flatten,
+)
 from jaxboard.sinks import _columns, _markdown, _proto
 from jaxboard.sinks._lost import Lose
 
@@ -280,11 +291,62 @@ def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
     return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
 
 
-def _value(tag: str, tensor: _proto.Message, plugin: str) -> _proto.Message:
+def _pr_curve(record: Record) -> _proto.Message:
+    """Return float32[6, T] (tensorboard/plugins/pr_curve/summary.py)."""
+    counts: ThresholdCounts = record.value
+    rows = (
+        counts.true_positives,
+        counts.false_positives,
+        counts.true_negatives,
+        counts.false_negatives,
+        counts.precision,
+        counts.recall,
+    )
+    table = np.stack(rows).astype("<f4")
+    tensor = _tensor(_proto.types.DT_FLOAT, table.shape)
+    tensor.tensor_content = table.tobytes()
+    data = _proto.pr_curve.PrCurvePluginData(num_thresholds=table.shape[1])
+    value = _value(record.tag, tensor, "pr_curves", data.SerializeToString())
+    value.metadata.display_name = record.tag  # The title of the card, which would be empty.
+    return value
+
+
+def _roc_curve(record: Record) -> _proto.Message:
+    from jaxboard.sinks import _drawing
+
+    counts: ThresholdCounts = record.value
+    # The curve ends at the origin: above the last threshold, no prediction is positive.
+    drawn = _drawing.curve(
+        np.append(counts.false_positive_rate, 0.0),
+        np.append(counts.recall, 0.0),
+        x_title="false positive rate",
+        y_title="true positive rate",
+        title=f"area under the curve: {counts.auc:.3f}",
+        diagonal=True,
+    )
+    return _image(dataclasses.replace(record, value=drawn))
+
+
+def _confusion_matrix(record: Record) -> _proto.Message:
+    from jaxboard.sinks import _drawing
+
+    matrix: ConfusionMatrix = record.value
+    drawn = _drawing.heat_map(
+        matrix.row_fractions,
+        rows=matrix.classes,
+        columns=matrix.classes,
+        row_title="true class",
+        column_title="predicted class",
+        texts=[[f"{count:.6g}" for count in row] for row in matrix.counts.tolist()],
+    )
+    return _image(dataclasses.replace(record, value=drawn))
+
+
+def _value(tag: str, tensor: _proto.Message, plugin: str, content: bytes = b"") -> Any:
     # Readers use only the metadata of a tag's first value, but which value is the first depends on
     # the files that are left. Every value therefore carries the 14 bytes.
     metadata = _proto.SummaryMetadata(
-        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin)
+        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin, content=content)
     )
     return _proto.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
 
@@ -303,4 +365,7 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.PR_CURVE: _pr_curve,
+    Kind.ROC_CURVE: _roc_curve,
+    Kind.CONFUSION_MATRIX: _confusion_matrix,
 }

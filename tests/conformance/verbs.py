@@ -41,6 +41,11 @@ def report(tag: str, value: Any) -> None:
     jb.histogram(f"{tag}/histogram", both)
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+    # A classifier that predicts whether the value is odd, for a positive and a negative sample.
+    labels, odd = jnp.arange(2) == 0, both % 2 == 1
+    jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
+    jb.roc_curve(f"{tag}/roc_curve", labels, odd, num_thresholds=2)
+    jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
 
 
 def ignore(tag: str, value: Any) -> None:
@@ -50,7 +55,8 @@ def ignore(tag: str, value: Any) -> None:
 def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     """Return records as sorted (tag, step, value).
 
-    The value of a histogram is its exact part, its range and its count; that of an image is one pixel.
+    The value of a histogram is its exact part, its range and its count; that of an image is one pixel; that of
+    classifiers is the number of samples, and of those that are positive.
     """
 
     def observation(record: Record) -> Any:
@@ -59,6 +65,10 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return float(edges[0]), float(edges[-1]), int(counts.sum())
         if record.kind is Kind.IMAGE:
             return int(record.value[0, 0, 0, 0])
+        if record.kind in (Kind.PR_CURVE, Kind.ROC_CURVE):
+            return record.value.positives, int(record.value.true_positives[1])
+        if record.kind is Kind.CONFUSION_MATRIX:
+            return record.value.counts.tolist()
         return float(record.value)
 
     return sorted((record.tag, record.step, observation(record)) for record in records)
@@ -82,6 +92,10 @@ def expected(
             points += [(f"{tag}/watch/{statistic}/{leaf}", step, value) for leaf in LEAVES]
             tree = value * np.sqrt(len(LEAVES)) if statistic == "norm" else value
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
+        odd = sum(value % 2 == 1 for value in values)
+        even = len(values) - odd
+        points += [(f"{tag}/{name}_curve", step, (len(values), odd)) for name in ("pr", "roc")]
+        points.append((f"{tag}/confusion", step, [[even, odd], [even, odd]]))
         # Lanes are a batch of images. jaxboard keeps the first few; `observations` reads the first.
         points.append((f"{tag}/image", step, int(executions[-1][0])))
     return sorted(points)

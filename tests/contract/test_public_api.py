@@ -25,13 +25,16 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "confusion_matrix",
     "current_run",
     "figure",
     "histogram",
     "image",
     "instrument",
     "memory_snapshot",
+    "pr_curve",
     "profile",
+    "roc_curve",
     "scalar",
     "scalars",
     "scope",
@@ -93,11 +96,13 @@ def test_public_records() -> None:
     """The types that a sink receives are exactly these, and each has a docstring with an example."""
     assert records.__all__ == [
         "Batch",
+        "ConfusionMatrix",
         "EncodedImage",
         "Histogram",
         "Kind",
         "Record",
         "Scalars",
+        "ThresholdCounts",
         "records",
     ]
     for name in records.__all__:
@@ -113,4 +118,7 @@ def test_public_kinds() -> None:
         "image",
         "text",
         "hparams",
+        "pr_curve",
+        "roc_curve",
+        "confusion_matrix",
     ]

@@ -40,6 +40,8 @@ NOT_PIXELS = (
     "Convert them first (x.astype(jnp.uint8)), or pass their range=(low, high)."
 )
 NOT_A_REDUCTION = "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'stack', 'std', 'sum', got {}."
+OF_THE_LABELS = "of the shape of the labels, with or without an axis of classes behind"
+NO_WEIGHT = "Samples with weights= of 0 do not count."
 BLANK_TAG = "the tag is empty. Name what is reported, as in 'train/loss'."
 TRACING = (
     "{} is for plain Python, and JAX is tracing here: it would be reported once, while compiling. "
@@ -80,6 +82,13 @@ def test_tags(call, tag, problem):
         (lambda: jb.image("x", image(4, 4, 2)), NOT_AN_IMAGE.format("float32[4,4,2]") + ADD_AN_AXIS),
         (lambda: jb.image("x", image(0, 4, 4, 3)), NOT_AN_IMAGE.format("float32[0,4,4,3]") + OTHER_ARRAYS),
         (lambda: jb.image("x", image(4, 4, 1, dtype=np.int32)), NOT_PIXELS.format("int32[4,4,1]")),
+        (lambda: jb.pr_curve("x", np.ones(3), np.ones(4)), f"expected predictions {OF_THE_LABELS}, got labels float64[3] and predictions float64[4]."),
+        (lambda: jb.pr_curve("x", [0, 2, 1], np.ones(3)), f"expected labels of 0 and 1, got 2. {NO_WEIGHT}"),
+        (lambda: jb.pr_curve("x", [0, 3], np.ones((2, 3))), f"expected labels from 0 to 2, got 3. {NO_WEIGHT}"),
+        (lambda: jb.pr_curve("x", np.ones(2), np.ones((2, 3))), "expected labels to be classes, as integers, got float64[2]."),
+        (lambda: jb.roc_curve("x", np.ones((2, 2)), "high"), "expected numbers, got 'high' (str)."),
+        (lambda: jb.confusion_matrix("x", [0], [0.5], classes=2), "expected predictions to be classes, as integers, got float64[1]. Scores have one axis more than the labels."),
+        (lambda: jb.confusion_matrix("x", [0, -1], [1, 1], classes=2), f"expected labels from 0 to 1, got -1. {NO_WEIGHT}"),
         (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),
         (lambda: jb.figure("x", 5), "expected a matplotlib figure, got 5 (int)."),
     ],
@@ -105,6 +114,15 @@ def test_values(call, problem):
         (lambda: jb.scalar("x", 1.0, weight=-1), "expected weight= to be 0 or more, got -1."),
         (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NOT_A_SCALAR.format("float64[2]")),
         (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NOT_A_MASK.format("bool[2]")),
+        (lambda: jb.pr_curve("x", [0], [0.5], num_thresholds=1), "expected num_thresholds= to be an integer of at least 2, got 1."),
+        (lambda: jb.pr_curve("x", [0], [0.5], weights=[0.5, 1.0]), "expected weights= of the shape of the labels, int64[1], got float64[2]."),
+        (lambda: jb.pr_curve("x", [0], [0.5], classes=["a"]), "classes= needs a prediction for each class, [..., C], got labels and predictions of one shape, float64[1]."),
+        (lambda: jb.pr_curve("x", [0], [[0.5, 0.5]], classes=["a"]), "expected predictions of 1 classes, got float64[1,2]."),
+        (lambda: jb.roc_curve("x", [0], [[0.5, 0.5]], classes=["a", "a"]), "two classes have the name 'a'."),
+        (lambda: jb.confusion_matrix("x", [0], [0]), "pass classes=, the number of classes or their names, or predictions [..., C]."),
+        (lambda: jb.confusion_matrix("x", [0], [0], classes="cat"), "expected classes= to be the names of the classes, got 'cat'."),
+        (lambda: jb.confusion_matrix("x", [0], [0], classes=2000), "expected 1 to 1024 classes, got 2000."),
+        (lambda: jb.confusion_matrix("x", [0], [[0.1, 0.2]], classes=3), "expected scores of 3 classes, got predictions float64[1,2]."),
         (lambda: jb.scalar("x", 1.0, where=0.5), NOT_A_MASK.format("float64[]")),
     ],
 )  # fmt: skip

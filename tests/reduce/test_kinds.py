@@ -9,11 +9,13 @@ import pytest
 from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce import (
     KINDS,
+    ConfusionMatrixOptions,
     ImageOptions,
     LeafHistogramsOptions,
     NormsOptions,
     Reducer,
     StackOptions,
+    ThresholdsOptions,
     reducer,
 )
 from jaxboard.records import Kind
@@ -21,6 +23,9 @@ from jaxboard.records import Kind
 OPTIONS: dict[Kind | Composite, Any] = {
     Kind.HISTOGRAM: None,
     Kind.IMAGE: ImageOptions(3),
+    Kind.PR_CURVE: ThresholdsOptions(127),
+    Kind.ROC_CURVE: ThresholdsOptions(127, ("a", "b")),
+    Kind.CONFUSION_MATRIX: ConfusionMatrixOptions(("a", "b")),
     Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
     Composite.LEAF_HISTOGRAMS: LeafHistogramsOptions(("w",)),
     Composite.STACK: StackOptions(("lane",)),

@@ -7,13 +7,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import (
+    ConfusionMatrix,
+    EncodedImage,
+    Histogram,
+    Kind,
+    Record,
+    Scalars,
+    ThresholdCounts,
+)
 from jaxboard.sinks import TensorBoardSink
 
 STEPS = np.array([0, 1, 2**31, 2**40])
 WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
 LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+COUNTS = ThresholdCounts(np.array([30, 20, 1, 0]), np.array([40, 10, 1, 0]), 30, 40)
+MATRIX = ConfusionMatrix(np.array([[3, 1], [0, 2]]), ("cat", "dog"))
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -42,6 +52,11 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "noise", 1, PIXELS),
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
+            record(Kind.PR_CURVE, "pr", 1, COUNTS),
+            record(Kind.PR_CURVE, "pr", 2, COUNTS),
+            record(Kind.PR_CURVE, "fine", 1, ThresholdCounts(np.ones(500), np.ones(500), 1, 1)),
+            record(Kind.ROC_CURVE, "roc", 1, COUNTS),
+            record(Kind.CONFUSION_MATRIX, "confusion", 1, MATRIX),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -123,6 +138,33 @@ def test_an_encoded_image_is_not_reencoded(server, run):
     for tag, sample in (("figure", 0), ("figures", 0), ("figures", 1)):
         (entry,) = server.images(run, tag, sample=sample)
         assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
+
+
+def test_pr_curves_are_exact(server, run):
+    """TensorBoard shows the counts, the precision and the recall at each threshold that has a positive prediction."""
+    first, second = server.pr_curves(run, "pr", count=2)
+    assert (first["step"], second["step"]) == (1, 2)
+    assert first["true_positives"] == [30, 20, 1]
+    assert first["false_positives"] == [40, 10, 1]
+    assert first["true_negatives"] == [0, 30, 39]
+    assert first["false_negatives"] == [0, 10, 29]
+    assert first["precision"] == pytest.approx([3 / 7, 2 / 3, 1 / 2])
+    assert first["recall"] == pytest.approx([1, 2 / 3, 1 / 30])
+    assert server.tags("pr_curves")[run]["pr"] == {"displayName": "pr", "description": ""}
+
+
+def test_a_pr_curve_may_have_more_than_127_thresholds(server, run):
+    """Numbers of thresholds that take two bytes are read."""
+    (entry,) = server.pr_curves(run, "fine")
+    assert len(entry["thresholds"]) == 500
+
+
+@pytest.mark.parametrize("tag", ["roc", "confusion"])
+def test_drawn_reports_are_images(server, run, tag):
+    """ROC curves and confusion matrices are in the dashboard of images."""
+    (entry,) = server.images(run, tag)
+    image = Image.open(io.BytesIO(entry["file"]))
+    assert (image.format, entry["step"]) == ("PNG", 1)
 
 
 def test_text_is_markdown_or_a_table(server, run):

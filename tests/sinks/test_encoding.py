@@ -9,10 +9,21 @@ import pytest
 from PIL import Image
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
+from tensorboardX.summary import pr_curve
 
-from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
+import jaxboard as jb
+from jaxboard.records import (
+    ConfusionMatrix,
+    EncodedImage,
+    Histogram,
+    Kind,
+    Record,
+    Scalars,
+    ThresholdCounts,
+)
 from jaxboard.sinks import _encoding
 from jaxboard.sinks._proto import Event
+from jaxboard.testing import capture
 
 
 def refuse(tag: object, count: int, reason: str) -> None:
@@ -184,6 +195,36 @@ def test_hparams_are_booleans_numbers_or_text():
     }
     assert field["flag"] == field["np_flag"] == "bool_value"
     assert info.start_time_secs == 12.5
+
+
+COUNTS = ThresholdCounts(np.array([3, 2, 0]), np.array([4, 1, 0]), 3, 4)
+
+
+def test_a_pr_curve_is_that_of_tensorboardx():
+    """Tensor and plugin data are those that tensorboardX writes for the same samples; the card has a title."""
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 2, 100), rng.random(100).astype(np.float32)
+    with capture() as records:
+        jb.pr_curve("tag", labels, predictions, num_thresholds=20)
+    got = value(Kind.PR_CURVE, records[0].value)
+    (expected,) = pr_curve("tag", labels, predictions, num_thresholds=20).value
+    ours, theirs = (tensor_util.make_ndarray(each.tensor) for each in (got, expected))
+    assert ours.dtype == theirs.dtype == np.float32
+    np.testing.assert_array_equal(ours, theirs)
+    plugins = [each.metadata.plugin_data.SerializeToString() for each in (got, expected)]
+    assert plugins[0] == plugins[1]
+    assert got.metadata.display_name == "tag"
+
+
+def test_curves_and_matrices_are_images():
+    """A ROC curve and a confusion matrix are one PNG each."""
+    matrix = ConfusionMatrix(np.array([[3, 1], [0, 2]]), ("cat", "dog"))
+    for kind, content in ((Kind.ROC_CURVE, COUNTS), (Kind.CONFUSION_MATRIX, matrix)):
+        got = value(kind, content)
+        width, height, file = got.tensor.string_val
+        image = Image.open(io.BytesIO(file))
+        assert (image.format, image.size) == ("PNG", (int(width), int(height)))
+        assert got.metadata.plugin_data.plugin_name == "images"
 
 
 BAD_RECORDS = {
