@@ -6,7 +6,9 @@ import typing as _typing
 from jaxboard._emit import confusion_matrix as confusion_matrix
 from jaxboard._emit import figure as figure
 from jaxboard._emit import histogram as histogram
+from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
+from jaxboard._emit import layout as layout
 from jaxboard._emit import pr_curve as pr_curve
 from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
@@ -55,8 +57,10 @@ __all__ = [
     "current_run",
     "figure",
     "histogram",
+    "hparams",
     "image",
     "instrument",
+    "layout",
     "memory_snapshot",
     "pr_curve",
     "profile",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ __all__ = [
     "EncodedImage",
     "Histogram",
     "Kind",
+    "Margin",
+    "MetricGoals",
     "Record",
     "Scalars",
     "ThresholdCounts",
@@ -41,6 +43,9 @@ class Kind(enum.Enum):
         PR_CURVE: the value is a :class:`ThresholdCounts`, shown as precision over recall.
         ROC_CURVE: the value is a :class:`ThresholdCounts`, shown as true over false positive rate.
         CONFUSION_MATRIX: the value is a :class:`ConfusionMatrix`.
+        METRICS: the value is a :class:`MetricGoals`.
+        LAYOUT: the value is a dict of categories, each a dict of charts, each a tuple of regular expressions of
+            tags, or of :class:`Margin`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -56,6 +61,8 @@ class Kind(enum.Enum):
     PR_CURVE = "pr_curve"
     ROC_CURVE = "roc_curve"
     CONFUSION_MATRIX = "confusion_matrix"
+    METRICS = "metrics"
+    LAYOUT = "layout"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -238,6 +245,44 @@ class ConfusionMatrix:
     def nbytes(self) -> int:
         """The size of the counts in bytes."""
         return self.counts.nbytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MetricGoals:
+    """The scalars to compare runs by.
+
+    Attributes:
+        goals: ``"min"`` or ``"max"``, by the tag of the scalar.
+        hparams: the hyperparameters of the run.
+
+    Example:
+        >>> from jaxboard.records import MetricGoals
+        >>> MetricGoals({"test/loss": "min"}, {"lr": 0.1}).goals["test/loss"]
+        'min'
+    """
+
+    goals: Mapping[str, Literal["min", "max"]]
+    hparams: Mapping[str, object]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Margin:
+    """A curve with a band around it, in a chart of a layout.
+
+    Attributes:
+        value: the tag of the curve.
+        lower: the tag of the lower edge of the band.
+        upper: the tag of the upper edge of the band.
+
+    Example:
+        >>> from jaxboard.records import Margin
+        >>> Margin("loss/mean", "loss/min", "loss/max").upper
+        'loss/max'
+    """
+
+    value: str
+    lower: str
+    upper: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

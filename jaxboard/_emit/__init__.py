@@ -7,6 +7,8 @@ from jaxboard._emit.classification import pr_curve as pr_curve
 from jaxboard._emit.classification import roc_curve as roc_curve
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
+from jaxboard._emit.hparams import hparams as hparams
+from jaxboard._emit.layouts import layout as layout
 from jaxboard._emit.methods import VERBS as VERBS
 from jaxboard._emit.methods import VerbMethods as VerbMethods
 from jaxboard._emit.scalar import scalar as scalar

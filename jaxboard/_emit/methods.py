@@ -12,6 +12,8 @@ from typing import Any, Generic, Never, TypeVar, cast
 from jaxboard._emit.array import histogram, image
 from jaxboard._emit.classification import confusion_matrix, pr_curve, roc_curve
 from jaxboard._emit.host_only import figure, text
+from jaxboard._emit.hparams import hparams
+from jaxboard._emit.layouts import layout
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
 from jaxboard._emit.watch import watch
@@ -56,6 +58,8 @@ class VerbMethods:
     confusion_matrix = _Method(confusion_matrix)
     text = _Method(text)
     figure = _Method(figure)
+    hparams = _Method(hparams)
+    layout = _Method(layout)
     watch = _Method(watch)
     tap = _Method(tap)
 

@@ -25,7 +25,7 @@ from jaxboard._trace import context
 from jaxboard._trace.advice import warn_no_run
 from jaxboard._trace.primitives import report
 from jaxboard._types import Array, Reportable, Runs, Step
-from jaxboard.records import EncodedImage, Kind, Record
+from jaxboard.records import Kind, Record
 
 Value = TypeVar("Value")
 
@@ -143,7 +143,7 @@ def report_record(
     verb: str,
     kind: Kind,
     tag: str,
-    make_value: Callable[[], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...]],
+    make_value: Callable[[], object],
     *,
     step: int | None,
     every: int | None,

@@ -189,6 +189,10 @@ class Flusher:
         self._thread.join(timeout)
         self._lost.raise_error()
 
+    def fail(self) -> None:
+        """Note that the program has failed: the sinks get to know before they are closed."""
+        self._outbox.fail()
+
     def await_callbacks(self) -> None:
         """Wait for host callbacks that have not arrived: they put reports too."""
         await_callbacks(self._lost)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
 from jaxboard._emit import VerbMethods
+from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.active_channel import Directed, activate, active, deactivate
 from jaxboard._host.assembler import Assembler
@@ -30,9 +33,9 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.hparams import hparams_record
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
+from jaxboard.records import Kind, Record
 from jaxboard.sinks import Sink, TensorBoardSink
 
 _open: dict[Channel, Run] = {}
@@ -66,7 +69,7 @@ class Run(VerbMethods):
             (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
-            ``/``. Functions and classes are shown by name.
+            ``/``. Functions and classes are shown by name. :func:`hparams` reports them later.
         step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
             reported at this step or later. Without ``step``, opening a run drops nothing.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
@@ -129,7 +132,7 @@ class Run(VerbMethods):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
         first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
-        record = hparams_record(hparams, first)
+        flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
@@ -157,8 +160,9 @@ class Run(VerbMethods):
             is_writer=rank.is_writer,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")
-        if record is not None:
-            self._channel.put(record)
+        if flat_hparams is not None:
+            channel.put(Record(Kind.HPARAMS, "hparams", first, time.time(), flat_hparams))
+            channel.hparams = flat_hparams
         flusher = self._flusher  # A closure over self would be a reference cycle.
         self._telemetry = start_monitor(
             telemetry,
@@ -223,6 +227,8 @@ class Run(VerbMethods):
         self._close(self._timeout if timeout is None else timeout, None)
 
     def _close_at_exit(self, timeout: float | None) -> None:
+        if timeout is not None or _has_uncaught_exception():
+            self._flusher.fail()
         if timeout is None:
             self.close()
         else:
@@ -309,6 +315,8 @@ class Run(VerbMethods):
         if error is None:
             self.close()
             return
+        if not isinstance(error, SystemExit) or error.code:
+            self._flusher.fail()
         try:
             self.close()
         except RunError as fault:
@@ -322,6 +330,12 @@ class Run(VerbMethods):
     def __repr__(self) -> str:
         state = ", closed" if self._closed else ""
         return f"<jaxboard.Run {self._channel.name}, step {self.step}{state}>"
+
+
+def _has_uncaught_exception() -> bool:
+    """Return whether an exception ends the program. Interactive sessions keep the last exception, and go on."""
+    interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
+    return not interactive and getattr(sys, "last_value", None) is not None
 
 
 def channel_of(run: Run | ChildRun) -> Channel:

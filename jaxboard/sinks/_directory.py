@@ -37,11 +37,13 @@ class Directory:
 
     Attributes:
         path: the directory.
+        failed: whether the program has failed, for the HParams dashboard.
         has_pending: True if something was written since the last :meth:`confirm`.
     """
 
     def __init__(self, path: str, start_step: int | None) -> None:
         self.path = path
+        self.failed = False
         self.has_pending = False
         self._writer: Writer | None = None
         self._tags = Tags()
@@ -121,7 +123,7 @@ class Directory:
 
         with self._abandoned_on_error():
             if self._has_hparams:
-                self._writer.write(_encoding.session_end())
+                self._writer.write(_encoding.session_end(failed=self.failed))
             self._writer.flush()
             self._writer.close()
         self._writer = None

@@ -12,7 +12,7 @@ import math
 import numbers
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -24,6 +24,8 @@ from jaxboard.records import (
     EncodedImage,
     Histogram,
     Kind,
+    Margin,
+    MetricGoals,
     Record,
     Scalars,
     ThresholdCounts,
@@ -82,10 +84,11 @@ def restart(step: int) -> Events:
     return Events(2 * mark.data, np.tile(mark.sizes, 2))
 
 
-def session_end() -> Events:
-    """Return the mark of a finished run, for the HParams dashboard."""
+def session_end(*, failed: bool) -> Events:
+    """Return the mark of a run that has ended, for the HParams dashboard."""
+    api = _proto.hparams_api
     info = _proto.hparams_data.SessionEndInfo(
-        status=_proto.hparams_api.STATUS_SUCCESS, end_time_secs=time.time()
+        status=api.STATUS_FAILURE if failed else api.STATUS_SUCCESS, end_time_secs=time.time()
     )
     data = _proto.hparams_data.HParamsPluginData(session_end_info=info)
     value = _hparams_value(_proto.hparams.SESSION_END_INFO_TAG, data)
@@ -265,6 +268,24 @@ def _hparams(record: Record) -> _proto.Message:
     return _hparams_value(_proto.hparams.SESSION_START_INFO_TAG, data)
 
 
+def _metrics(record: Record) -> _proto.Message:
+    """Return the columns of the HParams dashboard. It has no goals, so the descriptions state them."""
+    value: MetricGoals = record.value
+    api = _proto.hparams_api
+    experiment = api.Experiment(time_created_secs=record.wall_time)
+    for name, number in flatten(value.hparams).items():
+        start = _proto.hparams_data.SessionStartInfo()
+        _set_hparam(start.hparams[name], number)
+        kind = start.hparams[name].WhichOneof("kind")
+        data_type = {"bool_value": api.DATA_TYPE_BOOL, "number_value": api.DATA_TYPE_FLOAT64}
+        experiment.hparam_infos.add(name=name, type=data_type.get(kind, api.DATA_TYPE_STRING))
+    for tag, goal in value.goals.items():
+        description = {"min": "Smaller is better.", "max": "Larger is better."}[goal]
+        experiment.metric_infos.add(name=api.MetricName(tag=tag), description=description)
+    data = _proto.hparams_data.HParamsPluginData(experiment=experiment)
+    return _hparams_value(_proto.hparams.EXPERIMENT_TAG, data)
+
+
 class _HParam(Protocol):
     """``google.protobuf.Value``, as far as it is used here."""
 
@@ -342,6 +363,24 @@ def _confusion_matrix(record: Record) -> _proto.Message:
     return _image(dataclasses.replace(record, value=drawn))
 
 
+def _layout(record: Record) -> _proto.Message:
+    """Return a serialised layout under the tag that TensorBoard expects (tensorboard/plugins/custom_scalar/summary.py)."""
+    layout = _proto.layout.Layout()
+    categories: Mapping[str, Mapping[str, tuple[str | Margin, ...]]] = record.value
+    for title, charts in categories.items():
+        category = layout.category.add(title=title)
+        for name, parts in charts.items():
+            chart = category.chart.add(title=name)
+            for part in parts:
+                if isinstance(part, Margin):
+                    series = {"value": part.value, "lower": part.lower, "upper": part.upper}
+                    chart.margin.series.add(**series)
+                else:
+                    chart.multiline.tag.append(part)
+    tensor = _tensor(_proto.types.DT_STRING, (), [layout.SerializeToString()])
+    return _value("custom_scalars__config__", tensor, "custom_scalars")
+
+
 def _value(tag: str, tensor: _proto.Message, plugin: str, content: bytes = b"") -> Any:
     # Readers use only the metadata of a tag's first value, but which value is the first depends on
     # the files that are left. Every value therefore carries the 14 bytes.
@@ -365,6 +404,8 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.METRICS: _metrics,
+    Kind.LAYOUT: _layout,
     Kind.PR_CURVE: _pr_curve,
     Kind.ROC_CURVE: _roc_curve,
     Kind.CONFUSION_MATRIX: _confusion_matrix,

@@ -29,8 +29,10 @@ NAMES = [
     "current_run",
     "figure",
     "histogram",
+    "hparams",
     "image",
     "instrument",
+    "layout",
     "memory_snapshot",
     "pr_curve",
     "profile",
@@ -89,7 +91,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
-    assert called == set(_emit.VERBS) - {"figure", "text", "tap"}
+    assert called == set(_emit.VERBS) - {"figure", "hparams", "layout", "text", "tap"}
 
 
 def test_public_records() -> None:
@@ -100,6 +102,8 @@ def test_public_records() -> None:
         "EncodedImage",
         "Histogram",
         "Kind",
+        "Margin",
+        "MetricGoals",
         "Record",
         "Scalars",
         "ThresholdCounts",
@@ -121,4 +125,6 @@ def test_public_kinds() -> None:
         "pr_curve",
         "roc_curve",
         "confusion_matrix",
+        "metrics",
+        "layout",
     ]

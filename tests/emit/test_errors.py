@@ -42,6 +42,7 @@ NOT_PIXELS = (
 NOT_A_REDUCTION = "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'stack', 'std', 'sum', got {}."
 OF_THE_LABELS = "of the shape of the labels, with or without an axis of classes behind"
 NO_WEIGHT = "Samples with weights= of 0 do not count."
+A_CHART = "to be regular expressions of tags, or ('margin', value, lower, upper)"
 BLANK_TAG = "the tag is empty. Name what is reported, as in 'train/loss'."
 TRACING = (
     "{} is for plain Python, and JAX is tracing here: it would be reported once, while compiling. "
@@ -53,6 +54,12 @@ NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
 @pytest.mark.parametrize(
     ("call", "tag", "problem"),
     [
+        (lambda: jb.layout(["loss"]), "layout", "expected categories to be a dict that is not empty, got ['loss'] (list)."),
+        (lambda: jb.layout({"a": {}}), "layout", "expected category 'a' to be a dict that is not empty, got {} (dict)."),
+        (lambda: jb.layout({"a": {"b": []}}), "layout", f"expected chart 'b' {A_CHART}, got []."),
+        (lambda: jb.layout({"a": {"b": ("margin", "x", "y")}}), "layout", f"expected chart 'b' {A_CHART}, got ('margin', 'x', 'y')."),
+        (lambda: jb.layout({"a": {"b": [1]}}), "layout", f"expected chart 'b' {A_CHART}, got [1]."),
+        (lambda: jb.layout({"a": {"b": "("}}), "layout", "chart 'b': '(' is not a regular expression: missing ), unterminated subpattern at position 0. re.escape(tag) matches a tag exactly."),
         (lambda: jb.scalar("", 1.0), "", BLANK_TAG),
         (lambda: jb.histogram(" ", np.ones(3)), " ", BLANK_TAG),
         (lambda: jb.image("", image(2, 2, 1)), "", BLANK_TAG),
@@ -61,7 +68,7 @@ NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
         (lambda: jb.scalar(3, 1.0), 3, "expected a string as the tag, got 3 (int)."),
         (lambda: jb.scalars(None, {}), None, "expected a string as the tag, got None (NoneType)."),
     ],
-)
+)  # fmt: skip
 def test_tags(call, tag, problem):
     """A blank tag and a tag that is not a string raise."""
     text, place = message(call)

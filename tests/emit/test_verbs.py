@@ -11,7 +11,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import jaxboard as jb
-from jaxboard.records import EncodedImage, Histogram, Kind
+from jaxboard.records import EncodedImage, Histogram, Kind, Margin
 from jaxboard.testing import capture
 
 
@@ -70,6 +70,23 @@ def test_non_finite_scalars_are_reported():
     assert points(records) == [("host", 0, np.inf), ("device", 0, np.inf)]
     assert np.isnan(reported(jb.scalar, float("nan")))
     assert np.isnan(reported(jb.scalar, jnp.float32(jnp.nan)))
+
+
+def test_a_layout_has_charts_of_tags_and_of_margins():
+    """A chart is one or several regular expressions, or one or several margins."""
+    margin = ("margin", "mean", "min", "max")
+    charts = {"one": "loss", "two": ["loss", "a/.*"], "margin": margin, "margins": [margin, margin]}
+    with capture(step=3) as records:
+        jb.layout({"category": charts})
+    record = only(records)
+    band = Margin("mean", "min", "max")
+    expected = {
+        "one": ("loss",),
+        "two": ("loss", "a/.*"),
+        "margin": (band,),
+        "margins": (band, band),
+    }
+    assert (record.kind, record.step, record.value) == (Kind.LAYOUT, 3, {"category": expected})
 
 
 def test_scalars_of_a_pytree():

@@ -12,6 +12,8 @@ from jaxboard.records import (
     EncodedImage,
     Histogram,
     Kind,
+    Margin,
+    MetricGoals,
     Record,
     Scalars,
     ThresholdCounts,
@@ -24,6 +26,7 @@ LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
 COUNTS = ThresholdCounts(np.array([30, 20, 1, 0]), np.array([40, 10, 1, 0]), 30, 40)
 MATRIX = ConfusionMatrix(np.array([[3, 1], [0, 2]]), ("cat", "dog"))
+LAYOUT = {"losses": {"all": ("loss", "nan"), "band": (Margin("loss", "nan", "negative"),)}}
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -57,6 +60,8 @@ def logdir(tmp_path_factory):
             record(Kind.PR_CURVE, "fine", 1, ThresholdCounts(np.ones(500), np.ones(500), 1, 1)),
             record(Kind.ROC_CURVE, "roc", 1, COUNTS),
             record(Kind.CONFUSION_MATRIX, "confusion", 1, MATRIX),
+            record(Kind.LAYOUT, "layout", 1, {"old": {"chart": ("loss",)}}),
+            record(Kind.LAYOUT, "layout", 2, LAYOUT),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -73,6 +78,12 @@ def logdir(tmp_path_factory):
     )
     tuned.flush()
     tuned.close()
+    failed = TensorBoardSink(logdir / "failed")
+    goals = MetricGoals({"loss": "min"}, hparams)
+    failed.write([record(Kind.HPARAMS, "", 0, hparams), record(Kind.METRICS, "", 0, goals)])
+    failed.fail()
+    failed.flush()
+    failed.close()
     return logdir
 
 
@@ -167,6 +178,20 @@ def test_drawn_reports_are_images(server, run, tag):
     assert (image.format, entry["step"]) == ("PNG", 1)
 
 
+def test_the_last_layout_is_shown(server, run):
+    """TensorBoard shows the categories and charts of the last layout, and draws the tags that match."""
+    response = server.until(lambda: server.get("data/plugin/custom_scalars/layout"))
+    (category,) = response["category"]
+    charts = {chart.pop("title"): chart for chart in category["chart"]}
+    assert category["title"] == "losses"
+    assert charts["all"] == {"multiline": {"tag": ["loss", "nan"]}}
+    series = [{"value": "loss", "lower": "nan", "upper": "negative"}]
+    assert charts["band"] == {"margin": {"series": series}}
+    drawn = server.get("data/plugin/custom_scalars/scalars", run=run, tag="loss")
+    assert drawn["regex_valid"]
+    assert len(drawn["tag_to_events"]["loss"]) == 4
+
+
 def test_text_is_markdown_or_a_table(server, run):
     """TensorBoard renders Markdown and tables as HTML, the first row of a table as its header."""
     assert "<strong>bold</strong> ü" in server.text(run, "note")[0]["text"]
@@ -187,3 +212,13 @@ def test_hparams_are_one_session(server, run):
     assert (session["startTimeSecs"], os.path.basename(session["name"])) == (1.7e9, "tuned")
     (metric,) = session["metricValues"]
     assert (metric["name"]["tag"], metric["trainingStep"], metric["value"]) == ("loss", 7, 0.5)
+
+
+def test_a_failed_session_and_its_metrics(server, run):
+    """The session of a run that failed is a failure, and the columns are those of the run that names its metrics."""
+    failed = f"{run.removesuffix('run')}failed"
+    (group,) = (g for g in server.hparams(count=2) if g["sessions"][0]["name"].endswith(failed))
+    assert group["sessions"][0]["status"] == "STATUS_FAILURE"
+    experiment = server.get("data/plugin/hparams/experiment", post={"includeMetrics": True})
+    assert [info["name"]["tag"] for info in experiment["metricInfos"]] == ["loss"]
+    assert {info["name"] for info in experiment["hparamInfos"]} == {"lr", "flag", "sizes", "none"}

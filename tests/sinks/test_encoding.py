@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
-from tensorboardX.summary import pr_curve
+from tensorboardX import summary as tensorboardx
 
 import jaxboard as jb
 from jaxboard.records import (
@@ -17,11 +17,13 @@ from jaxboard.records import (
     EncodedImage,
     Histogram,
     Kind,
+    Margin,
+    MetricGoals,
     Record,
     Scalars,
     ThresholdCounts,
 )
-from jaxboard.sinks import _encoding
+from jaxboard.sinks import _encoding, _proto
 from jaxboard.sinks._proto import Event
 from jaxboard.testing import capture
 
@@ -197,6 +199,44 @@ def test_hparams_are_booleans_numbers_or_text():
     assert info.start_time_secs == 12.5
 
 
+def test_metrics_are_the_columns_of_an_experiment():
+    """Hyperparameters have their types, as tensorboardX writes them, and metrics a description."""
+    hparams = {"lr": 0.1, "flag": True, "name": "adam", "sizes": [1, 2]}
+    got = value(Kind.METRICS, MetricGoals({"test/loss": "min"}, hparams), "_hparams_/experiment")
+    experiment = hparams_metadata.parse_experiment_plugin_data(got.metadata.plugin_data.content)
+    reference = tensorboardx.hparams({**hparams, "sizes": "[1, 2]"}, {"test/loss": 1.0})[0].value[0]
+    expected = hparams_metadata.parse_experiment_plugin_data(reference.metadata.plugin_data.content)
+    types = [
+        {info.name: info.type for info in each.hparam_infos} for each in (experiment, expected)
+    ]
+    assert types[0] == types[1]
+    metrics = [[info.name.tag for info in each.metric_infos] for each in (experiment, expected)]
+    assert metrics[0] == metrics[1] == ["test/loss"]
+    assert experiment.metric_infos[0].description == "Smaller is better."
+    assert got.tag == reference.tag
+
+
+def test_a_layout_is_that_of_tensorboardx():
+    """Tag, tensor and plugin are those that tensorboardX writes for the same layout."""
+    charts = {"loss": ("loss/.*", "error"), "band": (Margin("mean", "min", "max"),)}
+    got = value(Kind.LAYOUT, {"category": charts}, "custom_scalars__config__")
+    layout = {
+        "category": {
+            "loss": ["Multiline", ["loss/.*", "error"]],
+            "band": ["Margin", ["mean", "min", "max"]],
+        }
+    }
+    (expected,) = tensorboardx.custom_scalars(layout).value
+    assert got.tag == expected.tag
+    assert got.metadata.SerializeToString() == expected.metadata.SerializeToString()
+    parsed = [
+        _proto.layout.Layout.FromString(each.tensor.string_val[0]) for each in (got, expected)
+    ]
+    for each in parsed:
+        each.version = 0
+    assert parsed[0] == parsed[1]
+
+
 COUNTS = ThresholdCounts(np.array([3, 2, 0]), np.array([4, 1, 0]), 3, 4)
 
 
@@ -207,7 +247,7 @@ def test_a_pr_curve_is_that_of_tensorboardx():
     with capture() as records:
         jb.pr_curve("tag", labels, predictions, num_thresholds=20)
     got = value(Kind.PR_CURVE, records[0].value)
-    (expected,) = pr_curve("tag", labels, predictions, num_thresholds=20).value
+    (expected,) = tensorboardx.pr_curve("tag", labels, predictions, num_thresholds=20).value
     ours, theirs = (tensor_util.make_ndarray(each.tensor) for each in (got, expected))
     assert ours.dtype == theirs.dtype == np.float32
     np.testing.assert_array_equal(ours, theirs)
