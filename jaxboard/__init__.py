@@ -4,6 +4,7 @@ import importlib as _importlib
 import typing as _typing
 
 from jaxboard._emit import confusion_matrix as confusion_matrix
+from jaxboard._emit import embedding as embedding
 from jaxboard._emit import figure as figure
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import hparams as hparams
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "confusion_matrix",
     "current_run",
+    "embedding",
     "figure",
     "histogram",
     "hparams",

@@ -12,13 +12,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+
+from jaxboard._values import ConfusionMatrix, Embedding, Margin, MetricGoals, ThresholdCounts
 
 __all__ = [
     "Batch",
     "ConfusionMatrix",
+    "Embedding",
     "EncodedImage",
     "Histogram",
     "Kind",
@@ -46,6 +49,7 @@ class Kind(enum.Enum):
         METRICS: the value is a :class:`MetricGoals`.
         LAYOUT: the value is a dict of categories, each a dict of charts, each a tuple of regular expressions of
             tags, or of :class:`Margin`.
+        EMBEDDING: the value is an :class:`Embedding`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -63,6 +67,7 @@ class Kind(enum.Enum):
     CONFUSION_MATRIX = "confusion_matrix"
     METRICS = "metrics"
     LAYOUT = "layout"
+    EMBEDDING = "embedding"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,155 +139,6 @@ class EncodedImage:
     def nbytes(self) -> int:
         """The size of the file in bytes."""
         return len(self.data)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class ThresholdCounts:
-    """The right and wrong predictions of a binary classifier, for each of T thresholds.
-
-    The thresholds are evenly spaced from 0 to 1. A prediction at or above the threshold is positive.
-
-    Attributes:
-        true_positives: [T], int64, or float64 if the samples have weights: the positive predictions of samples
-            that are positive.
-        false_positives: [T], the positive predictions of samples that are negative.
-        positives: the number of samples that are positive, or the sum of their weights.
-        negatives: the number of samples that are negative, or the sum of their weights.
-        ignored: the number of samples that are left out: their label is not one of the classes, or their prediction is NaN.
-        clipped: the number of predictions below 0 or above 1, which count as 0 or 1.
-
-    Example:
-        >>> import numpy as np
-        >>> from jaxboard.records import ThresholdCounts
-        >>> counts = ThresholdCounts(np.array([2, 2, 1]), np.array([3, 1, 0]), 2, 3)
-        >>> counts.recall.tolist(), counts.false_negatives.tolist()
-        ([1.0, 1.0, 0.5], [0, 0, 1])
-    """
-
-    true_positives: np.ndarray
-    false_positives: np.ndarray
-    positives: float
-    negatives: float
-    ignored: float = 0
-    clipped: float = 0
-
-    @property
-    def thresholds(self) -> np.ndarray:
-        """The thresholds: float64[T], ascending."""
-        return np.linspace(0, 1, len(self.true_positives))
-
-    @property
-    def false_negatives(self) -> np.ndarray:
-        """The negative predictions of samples that are positive: [T]."""
-        return self.positives - self.true_positives
-
-    @property
-    def true_negatives(self) -> np.ndarray:
-        """The negative predictions of samples that are negative: [T]."""
-        return self.negatives - self.false_positives
-
-    @property
-    def precision(self) -> np.ndarray:
-        """The fraction of the positive predictions that are right: float64[T]; 0 where there is none."""
-        return _ratio(self.true_positives, self.true_positives + self.false_positives)
-
-    @property
-    def recall(self) -> np.ndarray:
-        """The fraction of the positive samples that are predicted, the true positive rate: float64[T]."""
-        return _ratio(self.true_positives, self.positives)
-
-    @property
-    def false_positive_rate(self) -> np.ndarray:
-        """The fraction of the negative samples that are predicted to be positive: float64[T]."""
-        return _ratio(self.false_positives, self.negatives)
-
-    @property
-    def auc(self) -> float:
-        """The area under the curve of the true over the false positive rate, by trapezoids; NaN if a class is empty."""
-        if not (self.positives and self.negatives):
-            return float("nan")
-        x, y = (np.append(rate, 0.0) for rate in (self.false_positive_rate, self.recall))
-        return float(((x[:-1] - x[1:]) * (y[:-1] + y[1:])).sum() / 2)
-
-    @property
-    def nbytes(self) -> int:
-        """The size of the counts in bytes."""
-        return self.true_positives.nbytes + self.false_positives.nbytes
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray | float) -> np.ndarray:
-    """Return a quotient, 0 where the whole is 0."""
-    return part / np.where(np.equal(whole, 0), 1, whole)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class ConfusionMatrix:
-    """The number of samples for each pair of a true class and a predicted one.
-
-    Attributes:
-        counts: [C, C], int64, or float64 if the samples have weights. Rows are the true classes, columns the predictions.
-        classes: the names of the C classes.
-        ignored: the number of samples that are left out: their label or their prediction is not one of the classes.
-
-    Example:
-        >>> import numpy as np
-        >>> from jaxboard.records import ConfusionMatrix
-        >>> matrix = ConfusionMatrix(np.array([[3, 1], [0, 0]]), ("cat", "dog"))
-        >>> matrix.row_fractions.tolist()
-        [[0.75, 0.25], [0.0, 0.0]]
-    """
-
-    counts: np.ndarray
-    classes: tuple[str, ...]
-    ignored: float = 0
-
-    @property
-    def row_fractions(self) -> np.ndarray:
-        """The counts divided by the number of samples of the true class: float64[C, C]; 0 where there is none."""
-        return _ratio(self.counts, self.counts.sum(1, keepdims=True))
-
-    @property
-    def nbytes(self) -> int:
-        """The size of the counts in bytes."""
-        return self.counts.nbytes
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MetricGoals:
-    """The scalars to compare runs by.
-
-    Attributes:
-        goals: ``"min"`` or ``"max"``, by the tag of the scalar.
-        hparams: the hyperparameters of the run.
-
-    Example:
-        >>> from jaxboard.records import MetricGoals
-        >>> MetricGoals({"test/loss": "min"}, {"lr": 0.1}).goals["test/loss"]
-        'min'
-    """
-
-    goals: Mapping[str, Literal["min", "max"]]
-    hparams: Mapping[str, object]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Margin:
-    """A curve with a band around it, in a chart of a layout.
-
-    Attributes:
-        value: the tag of the curve.
-        lower: the tag of the lower edge of the band.
-        upper: the tag of the upper edge of the band.
-
-    Example:
-        >>> from jaxboard.records import Margin
-        >>> Margin("loss/mean", "loss/min", "loss/max").upper
-        'loss/max'
-    """
-
-    value: str
-    lower: str
-    upper: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any, Generic, Never, TypeVar, cast
 
 from jaxboard._emit.array import histogram, image
 from jaxboard._emit.classification import confusion_matrix, pr_curve, roc_curve
+from jaxboard._emit.embeddings import embedding
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.hparams import hparams
 from jaxboard._emit.layouts import layout
@@ -60,6 +61,7 @@ class VerbMethods:
     figure = _Method(figure)
     hparams = _Method(hparams)
     layout = _Method(layout)
+    embedding = _Method(embedding)
     watch = _Method(watch)
     tap = _Method(tap)
 

@@ -8,6 +8,7 @@ subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
 from jaxboard.records import (
     Batch,
     ConfusionMatrix,
+    Embedding,
     EncodedImage,
     Histogram,
     Kind,
@@ -25,6 +26,7 @@ from jaxboard.sinks.tensorboard import TensorBoardSink
 __all__ = [
     "Batch",
     "ConfusionMatrix",
+    "Embedding",
     "EncodedImage",
     "Histogram",
     "Kind",

@@ -6,12 +6,13 @@ import contextlib
 import os
 import threading
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
+from jaxboard._log import describe
 from jaxboard._process import fork
-from jaxboard.records import Batch, Kind
+from jaxboard.records import Batch, Kind, Record
 from jaxboard.sinks._lost import Lose
 from jaxboard.sinks._tags import Tags
 
@@ -94,6 +95,7 @@ class Directory:
         writer = self.open()
         from jaxboard.sinks import _encoding
 
+        batch = self._write_embeddings(batch, lose)
         selected = self._tags.select(batch, _encoding.encode, lose)
         events = _encoding.encode(selected, lose)
         self.has_pending = True
@@ -101,6 +103,22 @@ class Directory:
             writer.write(events)
         self._written_end = max(self._written_end, events.end_step)
         self._has_hparams |= any(getattr(item, "kind", None) is Kind.HPARAMS for item in selected)
+
+    def _write_embeddings(self, batch: Batch, lose: Lose) -> Batch:
+        """Write embeddings, which have files of their own. Return the other records."""
+        embeddings = [item for item in batch if getattr(item, "kind", None) is Kind.EMBEDDING]
+        if not embeddings:
+            return batch
+        from jaxboard.sinks import _projector
+
+        self.has_pending = True
+        for record in cast("list[Record]", embeddings):
+            with self._abandoned_on_error():
+                try:
+                    _projector.write(self.path, record)
+                except (AttributeError, TypeError, ValueError, UnicodeError) as error:
+                    lose(record.tag, 1, f"it cannot be encoded: {describe(error)}")
+        return [item for item in batch if item not in embeddings]
 
     def flush(self) -> None:
         """Make everything written so far visible to readers."""

@@ -327,7 +327,7 @@ def _pr_curve(record: Record) -> _proto.Message:
     tensor = _tensor(_proto.types.DT_FLOAT, table.shape)
     tensor.tensor_content = table.tobytes()
     data = _proto.pr_curve.PrCurvePluginData(num_thresholds=table.shape[1])
-    value = _value(record.tag, tensor, "pr_curves", data.SerializeToString())
+    value = _value(record.tag, tensor, "pr_curves", data)
     value.metadata.display_name = record.tag  # The title of the card, which would be empty.
     return value
 
@@ -381,11 +381,15 @@ def _layout(record: Record) -> _proto.Message:
     return _value("custom_scalars__config__", tensor, "custom_scalars")
 
 
-def _value(tag: str, tensor: _proto.Message, plugin: str, content: bytes = b"") -> Any:
+def _value(
+    tag: str, tensor: _proto.Message, plugin: str, content: _proto.Message | None = None
+) -> Any:
     # Readers use only the metadata of a tag's first value, but which value is the first depends on
     # the files that are left. Every value therefore carries the 14 bytes.
     metadata = _proto.SummaryMetadata(
-        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin, content=content)
+        plugin_data=_proto.SummaryMetadata.PluginData(
+            plugin_name=plugin, content=b"" if content is None else content.SerializeToString()
+        )
     )
     return _proto.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
 

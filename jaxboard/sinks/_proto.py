@@ -33,6 +33,7 @@ Summary: Any = _summary.Summary
 SummaryMetadata: Any = _summary.SummaryMetadata
 TensorProto: Any = _tensor.TensorProto
 types: Any = _module("compat.proto.types_pb2")
+projector: Any = _module("plugins.projector.projector_config_pb2")
 layout: Any = _module("plugins.custom_scalar.layout_pb2")
 pr_curve: Any = _module("plugins.pr_curve.plugin_data_pb2")
 hparams: Any = _module("plugins.hparams.metadata")

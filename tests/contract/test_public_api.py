@@ -27,6 +27,7 @@ NAMES = [
     "__version__",
     "confusion_matrix",
     "current_run",
+    "embedding",
     "figure",
     "histogram",
     "hparams",
@@ -91,7 +92,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
-    assert called == set(_emit.VERBS) - {"figure", "hparams", "layout", "text", "tap"}
+    assert called == set(_emit.VERBS) - {"embedding", "figure", "hparams", "layout", "text", "tap"}
 
 
 def test_public_records() -> None:
@@ -99,6 +100,7 @@ def test_public_records() -> None:
     assert records.__all__ == [
         "Batch",
         "ConfusionMatrix",
+        "Embedding",
         "EncodedImage",
         "Histogram",
         "Kind",
@@ -127,4 +129,5 @@ def test_public_kinds() -> None:
         "confusion_matrix",
         "metrics",
         "layout",
+        "embedding",
     ]

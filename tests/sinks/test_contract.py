@@ -133,14 +133,19 @@ def test_public_names():
     """jaxboard.sinks exports the sinks and every type that a sink receives, all documented."""
     assert sinks.__all__ == [
         "Batch",
+        "ConfusionMatrix",
+        "Embedding",
         "EncodedImage",
         "Histogram",
         "Kind",
+        "Margin",
         "MemorySink",
+        "MetricGoals",
         "Record",
         "Scalars",
         "Sink",
         "TensorBoardSink",
+        "ThresholdCounts",
         "records",
     ]
     for name in sinks.__all__:
