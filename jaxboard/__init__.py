@@ -6,6 +6,7 @@ import typing as _typing
 from jaxboard._emit import confusion_matrix as confusion_matrix
 from jaxboard._emit import embedding as embedding
 from jaxboard._emit import figure as figure
+from jaxboard._emit import graph as graph
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
@@ -58,6 +59,7 @@ __all__ = [
     "current_run",
     "embedding",
     "figure",
+    "graph",
     "histogram",
     "hparams",
     "image",

@@ -23,6 +23,8 @@ __all__ = [
     "ConfusionMatrix",
     "Embedding",
     "EncodedImage",
+    "Graph",
+    "GraphNode",
     "Histogram",
     "Kind",
     "Margin",
@@ -50,6 +52,7 @@ class Kind(enum.Enum):
         LAYOUT: the value is a dict of categories, each a dict of charts, each a tuple of regular expressions of
             tags, or of :class:`Margin`.
         EMBEDDING: the value is an :class:`Embedding`.
+        GRAPH: the value is a :class:`Graph`. If the tag is empty, it is the graph of the whole run.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -68,6 +71,7 @@ class Kind(enum.Enum):
     METRICS = "metrics"
     LAYOUT = "layout"
     EMBEDDING = "embedding"
+    GRAPH = "graph"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -139,6 +143,60 @@ class EncodedImage:
     def nbytes(self) -> int:
         """The size of the file in bytes."""
         return len(self.data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GraphNode:
+    """An operation of a :class:`Graph`.
+
+    Attributes:
+        name: the unique path of the node: its scopes and its own name, joined by ``/``.
+        op: what the node computes, for example ``dot_general``.
+        inputs: the outputs of other nodes that it reads: ``name`` for the first output of a node, ``name:1`` for the
+            second.
+        outputs: the dtype and the shape of each output. None is a dimension of unknown size.
+        attributes: what else is shown of the node.
+
+    Example:
+        >>> from jaxboard.records import GraphNode
+        >>> node = GraphNode("mlp/add", "add", ("mlp/dot", "b"), (("float32", (8,)),), {"flops": "8"})
+        >>> node.nbytes
+        24
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    attributes: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+    @property
+    def nbytes(self) -> int:
+        """The length of the texts in characters."""
+        texts = (self.name, self.op, *self.inputs, *self.attributes, *self.attributes.values())
+        return sum(map(len, texts))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Graph:
+    """The operations of a function.
+
+    Attributes:
+        nodes: the operations. Each name occurs once.
+
+    Example:
+        >>> from jaxboard.records import Graph, GraphNode
+        >>> graph = Graph((GraphNode("x", "input"), GraphNode("y", "sin", ("x",))))
+        >>> [node.op for node in graph.nodes]
+        ['input', 'sin']
+    """
+
+    nodes: tuple[GraphNode, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all nodes in bytes, approximately."""
+        return sum(node.nbytes for node in self.nodes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

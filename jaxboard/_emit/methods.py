@@ -12,6 +12,7 @@ from typing import Any, Generic, Never, TypeVar, cast
 from jaxboard._emit.array import histogram, image
 from jaxboard._emit.classification import confusion_matrix, pr_curve, roc_curve
 from jaxboard._emit.embeddings import embedding
+from jaxboard._emit.graph import graph
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.hparams import hparams
 from jaxboard._emit.layouts import layout
@@ -62,6 +63,7 @@ class VerbMethods:
     hparams = _Method(hparams)
     layout = _Method(layout)
     embedding = _Method(embedding)
+    graph = _Method(graph)
     watch = _Method(watch)
     tap = _Method(tap)
 

@@ -61,9 +61,7 @@ def _can_stack(a: Frame, b: Frame) -> bool:
 
 def _read(item: Item) -> None:
     if isinstance(item, Frame):
-        arrays = item.arrays
-        for name in arrays:
-            arrays[name] = np.asarray(arrays[name])
+        item.vectors = tuple([np.asarray(vector) for vector in item.vectors])
     elif isinstance(item, Number) and not isinstance(item.value, np.generic):
         item.value = cast("np.generic", np.asarray(item.value)[()])
 
@@ -83,6 +81,6 @@ def _device_arrays(items: list[Item]) -> Iterator[jax.Array]:
             if not isinstance(item.value, np.generic):
                 yield item.value
         elif isinstance(item, Frame):
-            for array in item.arrays.values():
-                if not isinstance(array, np.ndarray):
-                    yield array
+            for vector in item.vectors:
+                if not isinstance(vector, np.ndarray):
+                    yield vector

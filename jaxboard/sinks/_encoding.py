@@ -5,33 +5,33 @@ This module imports ``tensorboard`` (for its messages) and never ``tensorflow``.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import itertools
-import math
-import numbers
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxboard._log import describe
 from jaxboard.records import (
     Batch,
-    ConfusionMatrix,
     EncodedImage,
     Histogram,
     Kind,
-    Margin,
-    MetricGoals,
     Record,
     Scalars,
-    ThresholdCounts,
-    flatten,
 )
-from jaxboard.sinks import _columns, _markdown, _proto
+from jaxboard.sinks import (
+    _chart_messages,
+    _columns,
+    _hparams_messages,
+    _markdown,
+    _messages,
+    _proto,
+)
+from jaxboard.sinks._graph_def import encode_graph, encode_tagged_graph
 from jaxboard.sinks._lost import Lose
 
 
@@ -73,26 +73,41 @@ def encode(batch: Batch, lose: Lose) -> Events:
     )
 
 
-def restart(step: int) -> Events:
+def restart(step: int, tags: Iterable[str] = ()) -> Events:
     """Return the mark of a restart: readers drop what they have read so far from ``step`` on.
 
-    It is written twice: some readers take the first mark that they see for the beginning of the run and drop
-    nothing.
+    TensorBoard's slow loader and EventAccumulator drop it at the mark. The mark is written twice: some readers take
+    the first one that they see for the beginning of the run and drop nothing. The fast loader ignores the mark; it
+    drops the points of a tag at an event with that tag and an earlier step, even if it cannot show the value.
+
+    Args:
+        step: the first step that is dropped.
+        tags: the tags with points at that step or later.
     """
     log = _proto.SessionLog(status=_proto.SessionLog.START)
-    mark = _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
-    return Events(2 * mark.data, np.tile(mark.sizes, 2))
+    mark = _proto.Event(wall_time=time.time(), step=step, session_log=log)
+    return _joined([*_unshown(step, tags), mark, mark])
+
+
+def _unshown(step: int, tags: Iterable[str]) -> Iterator[Any]:
+    """Yield an event with values of an obsolete type, which no reader shows."""
+    values = [_proto.Summary.Value(tag=tag, obsolete_old_style_histogram=b"") for tag in tags]
+    if values:
+        summary = _proto.Summary(value=values)
+        yield _proto.Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def _joined(events: Iterable[Any]) -> Events:
+    """Return events, without counting their steps as those of points."""
+    parts: list[bytes] = [event.SerializeToString() for event in events]
+    return Events(b"".join(parts), np.array([len(part) for part in parts], np.int64))
 
 
 def session_end(*, failed: bool) -> Events:
     """Return the mark of a run that has ended, for the HParams dashboard."""
-    api = _proto.hparams_api
-    info = _proto.hparams_data.SessionEndInfo(
-        status=api.STATUS_FAILURE if failed else api.STATUS_SUCCESS, end_time_secs=time.time()
-    )
-    data = _proto.hparams_data.HParamsPluginData(session_end_info=info)
-    value = _hparams_value(_proto.hparams.SESSION_END_INFO_TAG, data)
-    return _single(_proto.Event(wall_time=time.time(), summary=_proto.Summary(value=[value])))
+    now = time.time()
+    value = _hparams_messages.session_end(now, failed=failed)
+    return _single(_proto.Event(wall_time=now, summary=_proto.Summary(value=[value])))
 
 
 def _single(event: Any) -> Events:
@@ -184,6 +199,10 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
         try:
             step = int(_columns.int64_steps([record.step])[0])
             wall_time = float(_columns.finite_times(np.array(record.wall_time, np.float64)))
+            if record.kind is Kind.GRAPH and not record.tag:  # An event of its own, not a value.
+                graph = encode_graph(record.value)
+                yield _single(_proto.Event(wall_time=wall_time, step=step, graph_def=graph))
+                continue
             value = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))
@@ -219,9 +238,9 @@ def _histogram(record: Record) -> _proto.Message:
         table[:, 1] = value.edges[1:]
         table[:, 2] = value.counts
     table = table[np.isfinite(table).all(axis=1)]  # One infinite edge blanks the whole card.
-    tensor = _tensor(_proto.types.DT_DOUBLE, table.shape)
+    tensor = _messages.tensor(_proto.types.DT_DOUBLE, table.shape)
     tensor.tensor_content = table.tobytes()
-    return _value(record.tag, tensor, "histograms")
+    return _messages.value(record.tag, tensor, "histograms")
 
 
 def _image(record: Record) -> _proto.Message:
@@ -236,9 +255,7 @@ def _image(record: Record) -> _proto.Message:
             max(size) for size in zip(*((i.width, i.height) for i in images), strict=True)
         )
         files = [image.data for image in images]
-    strings = [str(width).encode(), str(height).encode(), *files]
-    tensor = _tensor(_proto.types.DT_STRING, (len(strings),), strings)
-    return _value(record.tag, tensor, "images")
+    return _messages.image_files(record.tag, width, height, files)
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -256,150 +273,14 @@ def _png(pixels: np.ndarray) -> bytes:
 def _text(record: Record) -> _proto.Message:
     """Return a string of Markdown. TensorBoard shows a tensor of strings as a table without a header."""
     text: str = record.value if isinstance(record.value, str) else _markdown.table(record.value)
-    tensor = _tensor(_proto.types.DT_STRING, (), [text.encode()])
-    return _value(record.tag, tensor, "text")
+    tensor = _messages.tensor(_proto.types.DT_STRING, (), [text.encode()])
+    return _messages.value(record.tag, tensor, "text")
 
 
-def _hparams(record: Record) -> _proto.Message:
-    info = _proto.hparams_data.SessionStartInfo(start_time_secs=record.wall_time)
-    for name, value in flatten(record.value).items():
-        _set_hparam(info.hparams[name], value)
-    data = _proto.hparams_data.HParamsPluginData(session_start_info=info)
-    return _hparams_value(_proto.hparams.SESSION_START_INFO_TAG, data)
-
-
-def _metrics(record: Record) -> _proto.Message:
-    """Return the columns of the HParams dashboard. It has no goals, so the descriptions state them."""
-    value: MetricGoals = record.value
-    api = _proto.hparams_api
-    experiment = api.Experiment(time_created_secs=record.wall_time)
-    for name, number in flatten(value.hparams).items():
-        start = _proto.hparams_data.SessionStartInfo()
-        _set_hparam(start.hparams[name], number)
-        kind = start.hparams[name].WhichOneof("kind")
-        data_type = {"bool_value": api.DATA_TYPE_BOOL, "number_value": api.DATA_TYPE_FLOAT64}
-        experiment.hparam_infos.add(name=name, type=data_type.get(kind, api.DATA_TYPE_STRING))
-    for tag, goal in value.goals.items():
-        description = {"min": "Smaller is better.", "max": "Larger is better."}[goal]
-        experiment.metric_infos.add(name=api.MetricName(tag=tag), description=description)
-    data = _proto.hparams_data.HParamsPluginData(experiment=experiment)
-    return _hparams_value(_proto.hparams.EXPERIMENT_TAG, data)
-
-
-class _HParam(Protocol):
-    """``google.protobuf.Value``, as far as it is used here."""
-
-    bool_value: bool
-    number_value: float
-    string_value: str
-
-
-def _set_hparam(field: _HParam, value: object) -> None:
-    """Store booleans and finite numbers as such, everything else as text, the dashboard's third type."""
-    number: object = (
-        cast("np.generic[object]", value).item() if isinstance(value, np.generic) else value
-    )
-    if isinstance(number, bool):  # Before the numbers: a bool is an int.
-        field.bool_value = number
-    elif isinstance(number, numbers.Real) and math.isfinite(number):
-        field.number_value = float(number)
-    else:
-        field.string_value = str(number)
-
-
-def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
-    metadata = _proto.hparams.create_summary_metadata(data)
-    return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
-
-
-def _pr_curve(record: Record) -> _proto.Message:
-    """Return float32[6, T] (tensorboard/plugins/pr_curve/summary.py)."""
-    counts: ThresholdCounts = record.value
-    rows = (
-        counts.true_positives,
-        counts.false_positives,
-        counts.true_negatives,
-        counts.false_negatives,
-        counts.precision,
-        counts.recall,
-    )
-    table = np.stack(rows).astype("<f4")
-    tensor = _tensor(_proto.types.DT_FLOAT, table.shape)
-    tensor.tensor_content = table.tobytes()
-    data = _proto.pr_curve.PrCurvePluginData(num_thresholds=table.shape[1])
-    value = _value(record.tag, tensor, "pr_curves", data)
-    value.metadata.display_name = record.tag  # The title of the card, which would be empty.
-    return value
-
-
-def _roc_curve(record: Record) -> _proto.Message:
-    from jaxboard.sinks import _drawing
-
-    counts: ThresholdCounts = record.value
-    # The curve ends at the origin: above the last threshold, no prediction is positive.
-    drawn = _drawing.curve(
-        np.append(counts.false_positive_rate, 0.0),
-        np.append(counts.recall, 0.0),
-        x_title="false positive rate",
-        y_title="true positive rate",
-        title=f"area under the curve: {counts.auc:.3f}",
-        diagonal=True,
-    )
-    return _image(dataclasses.replace(record, value=drawn))
-
-
-def _confusion_matrix(record: Record) -> _proto.Message:
-    from jaxboard.sinks import _drawing
-
-    matrix: ConfusionMatrix = record.value
-    drawn = _drawing.heat_map(
-        matrix.row_fractions,
-        rows=matrix.classes,
-        columns=matrix.classes,
-        row_title="true class",
-        column_title="predicted class",
-        texts=[[f"{count:.6g}" for count in row] for row in matrix.counts.tolist()],
-    )
-    return _image(dataclasses.replace(record, value=drawn))
-
-
-def _layout(record: Record) -> _proto.Message:
-    """Return a serialised layout under the tag that TensorBoard expects (tensorboard/plugins/custom_scalar/summary.py)."""
-    layout = _proto.layout.Layout()
-    categories: Mapping[str, Mapping[str, tuple[str | Margin, ...]]] = record.value
-    for title, charts in categories.items():
-        category = layout.category.add(title=title)
-        for name, parts in charts.items():
-            chart = category.chart.add(title=name)
-            for part in parts:
-                if isinstance(part, Margin):
-                    series = {"value": part.value, "lower": part.lower, "upper": part.upper}
-                    chart.margin.series.add(**series)
-                else:
-                    chart.multiline.tag.append(part)
-    tensor = _tensor(_proto.types.DT_STRING, (), [layout.SerializeToString()])
-    return _value("custom_scalars__config__", tensor, "custom_scalars")
-
-
-def _value(
-    tag: str, tensor: _proto.Message, plugin: str, content: _proto.Message | None = None
-) -> Any:
-    # Readers use only the metadata of a tag's first value, but which value is the first depends on
-    # the files that are left. Every value therefore carries the 14 bytes.
-    metadata = _proto.SummaryMetadata(
-        plugin_data=_proto.SummaryMetadata.PluginData(
-            plugin_name=plugin, content=b"" if content is None else content.SerializeToString()
-        )
-    )
-    return _proto.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
-
-
-def _tensor(dtype: int, shape: tuple[int, ...], strings: list[bytes] | None = None) -> Any:
-    tensor = _proto.TensorProto(dtype=dtype, string_val=strings or [])
-    tensor.tensor_shape.SetInParent()
-    for size in shape:
-        tensor.tensor_shape.dim.add(size=size)
-    return tensor
+def _graph(record: Record) -> _proto.Message:
+    """Return a graph with a tag: tensorflow/python/ops/summary_ops_v2.py, ``run_metadata_graphs``."""
+    tensor = _messages.tensor(_proto.types.DT_STRING, (), [encode_tagged_graph(record.value)])
+    return _messages.value(record.tag, tensor, "graph_run_metadata_graph", content=b"1")
 
 
 # Scalars are encoded in columns, above.
@@ -407,10 +288,11 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.HISTOGRAM: _histogram,
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
-    Kind.HPARAMS: _hparams,
-    Kind.METRICS: _metrics,
-    Kind.LAYOUT: _layout,
-    Kind.PR_CURVE: _pr_curve,
-    Kind.ROC_CURVE: _roc_curve,
-    Kind.CONFUSION_MATRIX: _confusion_matrix,
+    Kind.HPARAMS: _hparams_messages.session_start,
+    Kind.METRICS: _hparams_messages.metrics,
+    Kind.LAYOUT: _chart_messages.layout,
+    Kind.PR_CURVE: _chart_messages.pr_curve,
+    Kind.ROC_CURVE: _chart_messages.roc_curve,
+    Kind.CONFUSION_MATRIX: _chart_messages.confusion_matrix,
+    Kind.GRAPH: _graph,
 }

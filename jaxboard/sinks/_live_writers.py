@@ -23,7 +23,9 @@ try:
 except ImportError:  # Windows.
     fcntl = None
 
-_HOST_AND_PROCESS = re.compile(r"\.tfevents\.\d+\.(?P<host>.+)\.(?P<process>\d+)\.\d+$")
+_HOST_AND_PROCESS = re.compile(
+    r"\.tfevents\.\d+\.(?P<host>.+)\.(?P<process>\d+)\.\d+(\.child\d+)?$"
+)
 """The end of the name that jaxboard gives to an event file."""
 
 
@@ -41,7 +43,11 @@ def warn_of_others(logdir: str, names: Iterable[str]) -> None:
     for name in names:
         match = _HOST_AND_PROCESS.search(name)
         # A process does not see its own locks, and closing a file releases all of them.
-        if match is None or match.groups() == own or not _is_locked(os.path.join(logdir, name)):
+        if (
+            match is None
+            or match.group("host", "process") == own
+            or not _is_locked(os.path.join(logdir, name))
+        ):
             continue
         log_once(
             ("two writers", logdir),

@@ -19,7 +19,7 @@ from PIL import Image
 from jaxboard import _paths
 from jaxboard._errors import RunError
 from jaxboard.records import Embedding, Record
-from jaxboard.sinks import _proto, _tensorflow
+from jaxboard.sinks import _file_systems, _proto, _tensorflow
 
 _CONFIG = "projector_config.pbtxt"
 
@@ -131,38 +131,47 @@ def _add(path: str, info: Any) -> None:
 
 def _read(path: str) -> bytes | None:
     """Return the content of a file, or None if there is no such file."""
-    if _paths.is_remote(path):
-        gfile = _gfile(path)
-        if not gfile.exists(path):
+    if not _paths.is_remote(path):
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
             return None
-        with gfile.GFile(path, "rb") as file:
-            return file.read()
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
+    located = _file_systems.locate(path)
+    if located is not None:
+        system, name = located
+        return system.cat_file(name) if system.exists(name) else None
+    gfile = _gfile(path)
+    if not gfile.exists(path):
         return None
+    with gfile.GFile(path, "rb") as file:
+        return file.read()
 
 
 def _write(path: str, content: bytes) -> None:
     """Write a file. Readers see the old content or the new one."""
-    folder, _, _ = path.rpartition("/")
-    if _paths.is_remote(path):
-        gfile = _gfile(path)
-        gfile.makedirs(folder)
-        with gfile.GFile(path, "wb") as file:
+    if not _paths.is_remote(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        partial = f"{path}.{os.getpid()}"
+        with open(partial, "wb") as file:
             file.write(content)
+        os.replace(partial, path)
         return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    partial = f"{path}.{os.getpid()}"
-    with open(partial, "wb") as file:
+    located = _file_systems.locate(path)
+    if located is not None:
+        system, name = located
+        system.makedirs(name.rpartition("/")[0], exist_ok=True)
+        system.pipe_file(name, content)
+        return
+    gfile = _gfile(path)
+    gfile.makedirs(path.rpartition("/")[0])
+    with gfile.GFile(path, "wb") as file:
         file.write(content)
-    os.replace(partial, path)
 
 
 def _gfile(path: str) -> Any:
     """Return the functions of TensorFlow for remote files."""
     tf = _tensorflow.tensorflow()
     if isinstance(tf, str):
-        raise RunError(f"cannot write {path!r}: remote directories need TensorFlow, and {tf}.")
+        raise RunError(f"cannot write {path!r}: it needs fsspec or TensorFlow, and of that {tf}.")
     return tf.io.gfile

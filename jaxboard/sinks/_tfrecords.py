@@ -16,6 +16,9 @@ import numpy as np
 
 from jaxboard.sinks._encoding import Events
 
+FRAME_BYTES = 16
+"""What a record has beside its data."""
+
 
 def frame(events: Events) -> bytes:
     """Return events as records, concatenated.

@@ -30,6 +30,7 @@ LAYERS = (
     ("sinks",),
     ("_host",),
     ("_trace",),
+    ("_graph",),
     ("_emit",),
     ("_telemetry",),
     ("_run",),

@@ -29,6 +29,7 @@ NAMES = [
     "current_run",
     "embedding",
     "figure",
+    "graph",
     "histogram",
     "hparams",
     "image",
@@ -92,7 +93,15 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
-    assert called == set(_emit.VERBS) - {"embedding", "figure", "hparams", "layout", "text", "tap"}
+    assert called == set(_emit.VERBS) - {
+        "embedding",
+        "figure",
+        "graph",
+        "hparams",
+        "layout",
+        "text",
+        "tap",
+    }
 
 
 def test_public_records() -> None:
@@ -102,6 +111,8 @@ def test_public_records() -> None:
         "ConfusionMatrix",
         "Embedding",
         "EncodedImage",
+        "Graph",
+        "GraphNode",
         "Histogram",
         "Kind",
         "Margin",
@@ -130,4 +141,5 @@ def test_public_kinds() -> None:
         "metrics",
         "layout",
         "embedding",
+        "graph",
     ]

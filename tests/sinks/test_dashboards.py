@@ -5,11 +5,15 @@ import os
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from PIL import Image
+from tensorboard.compat.proto import graph_pb2
 
 from jaxboard.records import (
     ConfusionMatrix,
     EncodedImage,
+    Graph,
+    GraphNode,
     Histogram,
     Kind,
     Margin,
@@ -27,6 +31,13 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
 COUNTS = ThresholdCounts(np.array([30, 20, 1, 0]), np.array([40, 10, 1, 0]), 30, 40)
 MATRIX = ConfusionMatrix(np.array([[3, 1], [0, 2]]), ("cat", "dog"))
 LAYOUT = {"losses": {"all": ("loss", "nan"), "band": (Margin("loss", "nan", "negative"),)}}
+GRAPH = Graph(
+    (
+        GraphNode("inputs/x", "input", (), (("float32", (3,)),)),
+        GraphNode("mlp/sin", "sin", ("inputs/x",), (("float32", (3,)),), {"flops": "3"}),
+        GraphNode("outputs/y", "output", ("mlp/sin",), (("float32", (3,)),)),
+    )
+)
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -62,6 +73,8 @@ def logdir(tmp_path_factory):
             record(Kind.CONFUSION_MATRIX, "confusion", 1, MATRIX),
             record(Kind.LAYOUT, "layout", 1, {"old": {"chart": ("loss",)}}),
             record(Kind.LAYOUT, "layout", 2, LAYOUT),
+            record(Kind.GRAPH, "", 0, GRAPH),
+            record(Kind.GRAPH, "forward", 0, Graph(GRAPH.nodes[:2])),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -222,3 +235,20 @@ def test_a_failed_session_and_its_metrics(server, run):
     experiment = server.get("data/plugin/hparams/experiment", post={"includeMetrics": True})
     assert [info["name"]["tag"] for info in experiment["metricInfos"]] == ["loss"]
     assert {info["name"] for info in experiment["hparamInfos"]} == {"lr", "flag", "sizes", "none"}
+
+
+@pytest.mark.parametrize(("query", "count"), [({}, 3), ({"tag": "forward"}, 2)], ids=["run", "tag"])
+def test_graphs_are_shown(server, run, query, count):
+    """The graph of a run and a graph with a tag are shown, with inputs, shapes and attributes."""
+    info = server.until(lambda: server.get("data/plugin/graphs/info"), lambda runs: run in runs)[
+        run
+    ]
+    assert (info["run_graph"], list(info["tags"])) == (True, ["forward"])
+    graph = server.read("data/plugin/graphs/graph", run=run, **query)
+    nodes = text_format.Parse(graph.decode(), graph_pb2.GraphDef()).node
+    assert [(node.name, node.op) for node in nodes] == [
+        (node.name, node.op) for node in GRAPH.nodes[:count]
+    ]
+    assert list(nodes[1].input) == ["inputs/x"]
+    assert nodes[1].attr["flops"].s == b"3"
+    assert nodes[1].attr["_output_shapes"].list.shape[0].dim[0].size == 3

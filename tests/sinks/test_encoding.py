@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.compat.proto import config_pb2, graph_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 from tensorboardX import summary as tensorboardx
@@ -15,6 +16,8 @@ import jaxboard as jb
 from jaxboard.records import (
     ConfusionMatrix,
     EncodedImage,
+    Graph,
+    GraphNode,
     Histogram,
     Kind,
     Margin,
@@ -357,3 +360,50 @@ def test_a_restart_is_marked_twice():
     for half in data[: len(data) // 2], data[len(data) // 2 :]:
         event = Event.FromString(half)
         assert (event.step, event.session_log.status) == (17, 1)
+
+
+GRAPH = Graph(
+    (
+        GraphNode("inputs/x", "input", (), (("float32", (3, None)),)),
+        GraphNode(
+            "a/top_k", "top_k", ("inputs/x",), (("float32", ()), ("int32", (2,))), {"k": "2"}
+        ),
+        GraphNode("y", "output", ("a/top_k:1",)),
+    )
+)
+
+
+def graph_def(data: bytes) -> dict[str, Any]:
+    nodes = graph_pb2.GraphDef.FromString(data).node
+    return {node.name: node for node in nodes}
+
+
+def test_the_graph_of_a_run() -> None:
+    """The graph of a run is an event of its own: names, inputs, shapes of all outputs, and attributes."""
+    (event,) = events(Record(Kind.GRAPH, "", 3, 12.5, GRAPH))
+    assert (event.step, event.wall_time, event.WhichOneof("what")) == (3, 12.5, "graph_def")
+    nodes = graph_def(event.graph_def)
+    assert [(node.op, list(node.input)) for node in nodes.values()] == [
+        ("input", []),
+        ("top_k", ["inputs/x"]),
+        ("output", ["a/top_k:1"]),
+    ]
+    shapes = [
+        [[dim.size for dim in shape.dim] for shape in node.attr["_output_shapes"].list.shape]
+        for node in nodes.values()
+    ]
+    assert shapes == [[[3, -1]], [[], [2]], []]
+    texts = {name: attr.s for name, attr in nodes["a/top_k"].attr.items() if attr.s}
+    assert texts == {"dtype": b"float32, int32", "k": b"2"}
+
+
+def test_a_graph_with_a_tag() -> None:
+    """A graph with a tag is the one function of a RunMetadata, as TensorFlow exports traces."""
+    message = value(Kind.GRAPH, GRAPH)
+    plugin = message.metadata.plugin_data
+    assert (plugin.plugin_name, plugin.content) == ("graph_run_metadata_graph", b"1")
+    (data,) = message.tensor.string_val
+    (function,) = config_pb2.RunMetadata.FromString(data).function_graphs
+    assert {node.name for node in function.pre_optimization_graph.node} == {
+        node.name for node in GRAPH.nodes
+    }
