@@ -3,6 +3,7 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxboard._emit import audio as audio
 from jaxboard._emit import confusion_matrix as confusion_matrix
 from jaxboard._emit import embedding as embedding
 from jaxboard._emit import figure as figure
@@ -11,6 +12,7 @@ from jaxboard._emit import histogram as histogram
 from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
 from jaxboard._emit import layout as layout
+from jaxboard._emit import mesh as mesh
 from jaxboard._emit import pr_curve as pr_curve
 from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
@@ -18,6 +20,7 @@ from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
 from jaxboard._emit import tap as tap
 from jaxboard._emit import text as text
+from jaxboard._emit import video as video
 from jaxboard._emit import watch as watch
 from jaxboard._errors import JaxboardError as JaxboardError
 from jaxboard._errors import JaxboardWarning as JaxboardWarning
@@ -36,6 +39,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
+    from jaxboard._read.read import read as read
     from jaxboard._run import ChildRun as ChildRun
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
@@ -55,6 +59,7 @@ __all__ = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "confusion_matrix",
     "current_run",
     "embedding",
@@ -66,8 +71,10 @@ __all__ = [
     "instrument",
     "layout",
     "memory_snapshot",
+    "mesh",
     "pr_curve",
     "profile",
+    "read",
     "roc_curve",
     "scalar",
     "scalars",
@@ -75,6 +82,7 @@ __all__ = [
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 
@@ -84,6 +92,7 @@ _LAZY = {
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",
+    "read": "jaxboard._read.read",
     "ChildRun": "jaxboard._run",
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",

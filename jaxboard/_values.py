@@ -1,4 +1,4 @@
-"""The values of the records of single dashboards: classifiers, hyperparameters, layouts, the projector.
+"""The values of the records of single dashboards: classifiers, hyperparameters, layouts, meshes, the projector.
 
 :mod:`jaxboard.records` has them too: use that.
 """
@@ -187,3 +187,32 @@ class Margin:
     value: str
     lower: str
     upper: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mesh:
+    """Meshes, or point clouds, with the same numbers of vertices and faces.
+
+    Attributes:
+        vertices: float32[N, V, 3]: the coordinates of N meshes' V vertices.
+        faces: int32[N, F, 3]: the indices of the vertices of each triangle; None for a point cloud.
+        colors: uint8[N, V, 3]: red, green and blue of each vertex; None for one colour.
+        config: classes of three.js and their parameters, as JSON.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Mesh
+        >>> Mesh(np.zeros((1, 8, 3), np.float32), None, None).nbytes
+        96
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray | None
+    colors: np.ndarray | None
+    config: str = "{}"
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
+        parts = (self.vertices, self.faces, self.colors)
+        return sum(part.nbytes for part in parts if part is not None)

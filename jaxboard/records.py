@@ -16,9 +16,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from jaxboard._values import ConfusionMatrix, Embedding, Margin, MetricGoals, ThresholdCounts
+from jaxboard._values import (
+    ConfusionMatrix,
+    Embedding,
+    Margin,
+    Mesh,
+    MetricGoals,
+    ThresholdCounts,
+)
 
 __all__ = [
+    "Audio",
     "Batch",
     "ConfusionMatrix",
     "Embedding",
@@ -28,10 +36,12 @@ __all__ = [
     "Histogram",
     "Kind",
     "Margin",
+    "Mesh",
     "MetricGoals",
     "Record",
     "Scalars",
     "ThresholdCounts",
+    "Video",
     "records",
 ]
 
@@ -53,6 +63,9 @@ class Kind(enum.Enum):
             tags, or of :class:`Margin`.
         EMBEDDING: the value is an :class:`Embedding`.
         GRAPH: the value is a :class:`Graph`. If the tag is empty, it is the graph of the whole run.
+        AUDIO: the value is an :class:`Audio`.
+        VIDEO: the value is a :class:`Video`.
+        MESH: the value is a :class:`Mesh`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -72,6 +85,38 @@ class Kind(enum.Enum):
     LAYOUT = "layout"
     EMBEDDING = "embedding"
     GRAPH = "graph"
+    AUDIO = "audio"
+    VIDEO = "video"
+    MESH = "mesh"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audio:
+    """Sounds of one length.
+
+    Attributes:
+        samples: int16[N, T, C]: N sounds of T samples in C channels.
+        sample_rate: how many samples are one second, in Hz.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Audio
+        >>> Audio(np.zeros((1, 16000, 2), np.int16), sample_rate=16000).seconds
+        1.0
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """The length of each sound in seconds."""
+        return self.samples.shape[1] / self.sample_rate
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the samples in bytes."""
+        return self.samples.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -197,6 +242,35 @@ class Graph:
     def nbytes(self) -> int:
         """The size of all nodes in bytes, approximately."""
         return sum(node.nbytes for node in self.nodes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Video:
+    """Videos of one size and length.
+
+    Attributes:
+        frames: uint8[N, T, H, W, C]: N videos of T frames with 1 or 3 channels.
+        fps: frames per second.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Video
+        >>> Video(np.zeros((1, 8, 32, 32, 3), np.uint8), fps=4.0).seconds
+        2.0
+    """
+
+    frames: np.ndarray
+    fps: float
+
+    @property
+    def seconds(self) -> float:
+        """The length of each video in seconds."""
+        return self.frames.shape[1] / self.fps
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the frames in bytes."""
+        return self.frames.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
+from jaxboard._emit.media_arrays import as_images
 from jaxboard._emit.reporting import report_record
 from jaxboard._log import warn_once
 from jaxboard._types import Reportable
@@ -60,7 +61,7 @@ def embedding(
         )
     count = array.shape[0]
     rows, header = _rows(tag, labels, metadata_header, count)
-    pictures = None if images is None else conversion.as_images(tag, images)
+    pictures = None if images is None else as_images(tag, images)
     if pictures is not None and (pictures.ndim != 4 or pictures.shape[0] != count):
         raise arguments.report_error(
             tag,

@@ -6,6 +6,7 @@ subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
 """
 
 from jaxboard.records import (
+    Audio,
     Batch,
     ConfusionMatrix,
     Embedding,
@@ -15,10 +16,12 @@ from jaxboard.records import (
     Histogram,
     Kind,
     Margin,
+    Mesh,
     MetricGoals,
     Record,
     Scalars,
     ThresholdCounts,
+    Video,
     records,
 )
 from jaxboard.sinks._protocol import Sink
@@ -26,6 +29,7 @@ from jaxboard.sinks.memory import MemorySink
 from jaxboard.sinks.tensorboard import TensorBoardSink
 
 __all__ = [
+    "Audio",
     "Batch",
     "ConfusionMatrix",
     "Embedding",
@@ -36,11 +40,13 @@ __all__ = [
     "Kind",
     "Margin",
     "MemorySink",
+    "Mesh",
     "MetricGoals",
     "Record",
     "Scalars",
     "Sink",
     "TensorBoardSink",
     "ThresholdCounts",
+    "Video",
     "records",
 ]

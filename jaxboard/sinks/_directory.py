@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -210,10 +209,9 @@ def directory_of(logdir: str, run: str) -> str:
     Raises:
         ValueError: ``run`` is not a relative path, with ``/`` between its parts.
     """
-    if run and not all(0 < len(part.encode()) < 256 for part in run.split("/")):
-        raise ValueError("the parts of a run's name have 1 to 255 bytes")
-    if "\0" in run or ".." in run.split("/") or (os.sep != "/" and os.path.isabs(run)):
-        raise ValueError("the name of a run is a path below the log directory")
+    problem = _paths.problem_below(run) if run else None
+    if problem is not None:
+        raise ValueError(problem)
     return _paths.below(logdir, run)
 
 

@@ -5,7 +5,6 @@ This module imports ``tensorboard`` (for its messages) and never ``tensorflow``.
 
 from __future__ import annotations
 
-import io
 import itertools
 import operator
 import time
@@ -16,16 +15,20 @@ import numpy as np
 
 from jaxboard._log import describe
 from jaxboard.records import (
+    Audio,
     Batch,
     EncodedImage,
     Histogram,
     Kind,
+    Mesh,
     Record,
     Scalars,
+    Video,
 )
 from jaxboard.sinks import (
     _chart_messages,
     _columns,
+    _files,
     _hparams_messages,
     _markdown,
     _messages,
@@ -203,11 +206,12 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
                 graph = encode_graph(record.value)
                 yield _single(_proto.Event(wall_time=wall_time, step=step, graph_def=graph))
                 continue
-            value = _ENCODERS[record.kind](record)
+            values = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))
         else:
-            encoded.append(_Encoded(step, wall_time, record.tag, value))
+            values = values if isinstance(values, list) else [values]
+            encoded += [_Encoded(step, wall_time, record.tag, value) for value in values]
     for _, group in itertools.groupby(encoded, operator.attrgetter("step", "wall_time")):
         yield from _event(list(group), lose)
 
@@ -248,7 +252,7 @@ def _image(record: Record) -> _proto.Message:
     images: EncodedImage | tuple[EncodedImage, ...] | np.ndarray = record.value
     if isinstance(images, np.ndarray):
         _, height, width, _ = images.shape
-        files = [_png(sample) for sample in images]
+        files = [_files.png(sample) for sample in images]
     else:
         images = (images,) if isinstance(images, EncodedImage) else images
         width, height = (
@@ -258,16 +262,53 @@ def _image(record: Record) -> _proto.Message:
     return _messages.image_files(record.tag, width, height, files)
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
+def _video(record: Record) -> _proto.Message:
+    """Return animated images."""
+    video: Video = record.value
+    *_, height, width, _ = video.frames.shape
+    files = [_files.gif(frames, video.fps) for frames in video.frames]
+    return _messages.image_files(record.tag, width, height, files)
 
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"expected a uint8 image, got {pixels.dtype}{list(pixels.shape)}")
-    file = io.BytesIO()
-    grey = pixels.shape[-1] == 1
-    # Level 1 takes a third of the default's time, and the files are a few per cent larger.
-    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "png", compress_level=1)
-    return file.getvalue()
+
+def _audio(record: Record) -> _proto.Message:
+    """Return string[N, 2]: a file and an empty label each (tensorboard/plugins/audio/summary_v2.py)."""
+    audio: Audio = record.value
+    files = [_files.wav(sound, audio.sample_rate) for sound in audio.samples]
+    strings = [string for file in files for string in (file, b"")]
+    tensor = _messages.tensor(_proto.types.DT_STRING, (len(files), 2), strings)
+    content = _proto.audio_data.AudioPluginData(encoding=_proto.audio_data.AudioPluginData.WAV)
+    return _messages.value(record.tag, tensor, "audio", content.SerializeToString())
+
+
+def _mesh(record: Record) -> list[_proto.Message]:
+    """Return a tensor for each part, with a tag of its own (tensorboard/plugins/mesh/summary_v2.py)."""
+    mesh: Mesh = record.value
+    data = _proto.mesh_data.MeshPluginData
+    parts = [
+        ("VERTEX", mesh.vertices, np.float32, _proto.types.DT_FLOAT),
+        ("FACE", mesh.faces, np.int32, _proto.types.DT_INT32),
+        ("COLOR", mesh.colors, np.uint8, _proto.types.DT_UINT8),
+    ]
+    components = sum(1 << data.ContentType.Value(part[0]) for part in parts if part[1] is not None)
+    values: list[_proto.Message] = []
+    for name, array, dtype, number in parts:
+        if array is None:
+            continue
+        if array.dtype != dtype:
+            raise TypeError(f"expected {name} as {np.dtype(dtype)}, got {array.dtype}")
+        tensor = _messages.tensor(number, array.shape)
+        tensor.tensor_content = array.tobytes()
+        content = data(
+            name=record.tag,
+            content_type=data.ContentType.Value(name),
+            components=components,
+            shape=array.shape,
+            json_config=mesh.config,
+        )
+        values.append(
+            _messages.value(f"{record.tag}_{name}", tensor, "mesh", content.SerializeToString())
+        )
+    return values
 
 
 def _text(record: Record) -> _proto.Message:
@@ -284,7 +325,8 @@ def _graph(record: Record) -> _proto.Message:
 
 
 # Scalars are encoded in columns, above.
-_ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
+_ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]] = {
+    Kind.AUDIO: _audio,
     Kind.HISTOGRAM: _histogram,
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
@@ -295,4 +337,6 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
     Kind.ROC_CURVE: _chart_messages.roc_curve,
     Kind.CONFUSION_MATRIX: _chart_messages.confusion_matrix,
     Kind.GRAPH: _graph,
+    Kind.MESH: _mesh,
+    Kind.VIDEO: _video,
 }

@@ -25,9 +25,12 @@ def next_name(names: Iterable[str]) -> str:
     whose clock is behind.
     """
     second = max(int(time.time()), newest_time(names) + 1)
-    return (
-        f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-    )
+    return f"events.out.tfevents.{second:010d}.{host()}.{os.getpid()}.{next(_numbers)}"
+
+
+def host() -> str:
+    """Return the name of this host as part of a file name: any character may be in it."""
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 
 def is_event_file(name: str) -> bool:

@@ -26,6 +26,7 @@ _event = _module("compat.proto.event_pb2")
 _summary = _module("compat.proto.summary_pb2")
 _tensor = _module("compat.proto.tensor_pb2")
 
+DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 Event: Any = _event.Event
 SessionLog: Any = _event.SessionLog
 SourceMetadata: Any = _event.SourceMetadata
@@ -38,6 +39,8 @@ types: Any = _module("compat.proto.types_pb2")
 projector: Any = _module("plugins.projector.projector_config_pb2")
 layout: Any = _module("plugins.custom_scalar.layout_pb2")
 pr_curve: Any = _module("plugins.pr_curve.plugin_data_pb2")
+audio_data: Any = _module("plugins.audio.plugin_data_pb2")
+mesh_data: Any = _module("plugins.mesh.plugin_data_pb2")
 hparams: Any = _module("plugins.hparams.metadata")
 hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
 DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError

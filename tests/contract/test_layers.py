@@ -28,6 +28,7 @@ LAYERS = (
     ("_values", "records"),
     ("_frame", "_reduce"),
     ("sinks",),
+    ("_read",),
     ("_host",),
     ("_trace",),
     ("_graph",),

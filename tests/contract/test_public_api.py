@@ -25,6 +25,7 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "confusion_matrix",
     "current_run",
     "embedding",
@@ -36,8 +37,10 @@ NAMES = [
     "instrument",
     "layout",
     "memory_snapshot",
+    "mesh",
     "pr_curve",
     "profile",
+    "read",
     "roc_curve",
     "scalar",
     "scalars",
@@ -45,6 +48,7 @@ NAMES = [
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 
@@ -107,6 +111,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
 def test_public_records() -> None:
     """The types that a sink receives are exactly these, and each has a docstring with an example."""
     assert records.__all__ == [
+        "Audio",
         "Batch",
         "ConfusionMatrix",
         "Embedding",
@@ -116,10 +121,12 @@ def test_public_records() -> None:
         "Histogram",
         "Kind",
         "Margin",
+        "Mesh",
         "MetricGoals",
         "Record",
         "Scalars",
         "ThresholdCounts",
+        "Video",
         "records",
     ]
     for name in records.__all__:
@@ -142,4 +149,7 @@ def test_public_kinds() -> None:
         "layout",
         "embedding",
         "graph",
+        "audio",
+        "video",
+        "mesh",
     ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 from tensorboard.compat.proto import config_pb2, graph_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
@@ -14,6 +14,7 @@ from tensorboardX import summary as tensorboardx
 
 import jaxboard as jb
 from jaxboard.records import (
+    Audio,
     ConfusionMatrix,
     EncodedImage,
     Graph,
@@ -25,6 +26,7 @@ from jaxboard.records import (
     Record,
     Scalars,
     ThresholdCounts,
+    Video,
 )
 from jaxboard.sinks import _encoding, _proto
 from jaxboard.sinks._proto import Event
@@ -120,6 +122,25 @@ def test_an_encoded_image_is_not_reencoded():
     assert list(got.tensor.string_val) == [b"30", b"20", b"a file"]
     pair = EncodedImage(b"one", width=30, height=20), EncodedImage(b"two", width=10, height=50)
     assert list(value(Kind.IMAGE, pair).tensor.string_val) == [b"30", b"50", b"one", b"two"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fps", [4, 30, 50])
+def test_videos_are_animated(channels, fps):
+    """A video is a GIF for each sample, with exact pixels of up to 256 colours, that repeats at its rate."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 12, channels), np.uint8)
+    got = value(Kind.VIDEO, Video(frames, fps))
+    width, height, *files = got.tensor.string_val
+    assert (width, height, got.metadata.plugin_data.plugin_name) == (b"12", b"8", "images")
+    for file, expected in zip(files, frames, strict=True):
+        animation = Image.open(io.BytesIO(file))
+        assert (animation.format, animation.info["loop"]) == ("GIF", 0)
+        seen, milliseconds = [], 0
+        for frame in ImageSequence.Iterator(animation):
+            seen.append(np.asarray(frame.convert("RGB"))[..., :channels])
+            milliseconds += frame.info["duration"]
+        np.testing.assert_array_equal(np.stack(seen), expected)
+        assert milliseconds == round(6 / fps * 100) * 10
 
 
 @pytest.mark.parametrize(
@@ -272,6 +293,8 @@ def test_curves_and_matrices_are_images():
 
 BAD_RECORDS = {
     "float image": Record(Kind.IMAGE, "bad", 1, 1.0, np.zeros((1, 2, 2, 3), np.float32)),
+    "float sound": Record(Kind.AUDIO, "bad", 1, 1.0, Audio(np.zeros((1, 2, 1)), 8000)),
+    "float video": Record(Kind.VIDEO, "bad", 1, 1.0, Video(np.zeros((1, 2, 2, 2, 3)), 4)),
     "no image": Record(Kind.IMAGE, "bad", 1, 1.0, None),
     "text that is not UTF-8": Record(Kind.TEXT, "bad", 1, 1.0, "\udce9"),
     "hparams that are a list": Record(Kind.HPARAMS, "bad", 1, 1.0, [1]),
