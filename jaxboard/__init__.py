@@ -19,6 +19,7 @@ from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
 from jaxboard._emit import tap as tap
+from jaxboard._emit import tensor as tensor
 from jaxboard._emit import text as text
 from jaxboard._emit import video as video
 from jaxboard._emit import watch as watch
@@ -80,6 +81,7 @@ __all__ = [
     "scalars",
     "scope",
     "tap",
+    "tensor",
     "text",
     "trace",
     "video",

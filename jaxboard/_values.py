@@ -169,6 +169,39 @@ class Embedding:
         return self.vectors.nbytes + (0 if self.images is None else self.images.nbytes)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class PluginTensor:
+    """A tensor for any plugin of TensorBoard.
+
+    Attributes:
+        array: numbers, or bytes as an array of dtype object.
+        plugin: the name of the plugin.
+        content: what the plugin needs to know of the tag.
+        data_class: how TensorBoard stores the data.
+        display_name: the title, if not the tag.
+        description: Markdown.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import PluginTensor
+        >>> PluginTensor(np.zeros(3, np.float32), "my_plugin").nbytes
+        12
+    """
+
+    array: np.ndarray
+    plugin: str
+    content: bytes = b""
+    data_class: Literal["tensor", "scalar", "blob_sequence"] = "tensor"
+    display_name: str = ""
+    description: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the array in bytes."""
+        is_text = self.array.dtype == object
+        return sum(map(len, self.array.flat)) if is_text else self.array.nbytes
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Margin:
     """A curve with a band around it, in a chart of a layout.

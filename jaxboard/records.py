@@ -22,6 +22,7 @@ from jaxboard._values import (
     Margin,
     Mesh,
     MetricGoals,
+    PluginTensor,
     ThresholdCounts,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "Margin",
     "Mesh",
     "MetricGoals",
+    "PluginTensor",
     "Record",
     "Scalars",
     "ThresholdCounts",
@@ -62,6 +64,7 @@ class Kind(enum.Enum):
         LAYOUT: the value is a dict of categories, each a dict of charts, each a tuple of regular expressions of
             tags, or of :class:`Margin`.
         EMBEDDING: the value is an :class:`Embedding`.
+        TENSOR: the value is a :class:`PluginTensor`.
         GRAPH: the value is a :class:`Graph`. If the tag is empty, it is the graph of the whole run.
         AUDIO: the value is an :class:`Audio`.
         VIDEO: the value is a :class:`Video`.
@@ -84,6 +87,7 @@ class Kind(enum.Enum):
     METRICS = "metrics"
     LAYOUT = "layout"
     EMBEDDING = "embedding"
+    TENSOR = "tensor"
     GRAPH = "graph"
     AUDIO = "audio"
     VIDEO = "video"

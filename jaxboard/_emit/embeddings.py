@@ -24,6 +24,7 @@ def embedding(
     images: Reportable | None = None,
     step: int | None = None,
     every: int | None = None,
+    walltime: float | None = None,
 ) -> None:
     """Report vectors, which the projector shows in two or three dimensions. Only for plain Python.
 
@@ -39,6 +40,7 @@ def embedding(
         images: a thumbnail for each point, [N, H, W, C] with 1, 3 or 4 channels, as uint8, bool, or floats from 0 to 1.
         step: the step of the vectors, instead of the last step taken.
         every: report only at steps that are multiples of this.
+        walltime: the time of the report, in seconds since the epoch, instead of now.
 
     Raises:
         ReportError: JAX is tracing, ``vectors`` have another rank, the numbers of vectors, labels and images differ, or an
@@ -81,7 +83,9 @@ def embedding(
         pixels = None if pictures is None else _as_bytes(np.asarray(pictures))
         return Embedding(numbers, rows, header, pixels)
 
-    report_record("embedding", Kind.EMBEDDING, tag, make_value, step=step, every=every)
+    report_record(
+        "embedding", Kind.EMBEDDING, tag, make_value, step=step, every=every, walltime=walltime
+    )
 
 
 def _rows(

@@ -20,6 +20,7 @@ from jaxboard._emit.media import audio, image, video
 from jaxboard._emit.meshes import mesh
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
+from jaxboard._emit.tensors import tensor
 from jaxboard._emit.watch import watch
 
 V = TypeVar("V", bound=Callable[..., object])
@@ -69,6 +70,7 @@ class VerbMethods:
     layout = _Method(layout)
     embedding = _Method(embedding)
     graph = _Method(graph)
+    tensor = _Method(tensor)
     watch = _Method(watch)
     tap = _Method(tap)
 

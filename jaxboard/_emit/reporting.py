@@ -149,6 +149,7 @@ def report_record(
     *,
     step: int | None,
     every: int | None,
+    walltime: float | None = None,
 ) -> None:
     """Report a value that is not reduced, from plain Python only.
 
@@ -159,11 +160,13 @@ def report_record(
         make_value: returns the value; called only if the report is due.
         step: see :func:`jaxboard.scalar`.
         every: see :func:`jaxboard.scalar`.
+        walltime: the time of the report, in seconds since the epoch; None for now.
 
     Raises:
-        ReportError: JAX is tracing.
+        ReportError: JAX is tracing, or an argument is invalid.
     """
     every = arguments.check_every(tag, every)
+    arguments.check_walltime(tag, walltime)
     own_step = None if step is None else arguments.as_host_step(tag, step)
     if not _compat.at_top_level():
         raise arguments.report_error(
@@ -179,7 +182,8 @@ def report_record(
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
     elif is_due(channel, own_step, surroundings.every if every is None else every):
         at = channel.current if own_step is None else own_step
-        channel.put(Record(kind, surroundings.scope + tag, at, time.time(), make_value()))
+        now = time.time() if walltime is None else float(walltime)
+        channel.put(Record(kind, surroundings.scope + tag, at, now, make_value()))
 
 
 def is_due(channel: Channel, step: Step | None, every: int) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import pathlib
+import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import SupportsIndex, cast
 
@@ -85,6 +88,13 @@ def step_number(expression: str, step: SupportsIndex) -> int:
     if not fits_64_bits(number):
         raise UsageError(f"{expression}: the step does not fit in 64 bits.")
     return number
+
+
+def default_logdir() -> str:
+    """Return the directory of a run for which the user names none: a new one below ``runs``."""
+    name = f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{socket.gethostname()}"
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(path for path in itertools.chain([name], numbered) if not os.path.exists(path))
 
 
 def parse_logdir(logdir: object) -> pathlib.Path | str | None:

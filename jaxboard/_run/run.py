@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
@@ -67,7 +67,8 @@ class Run(VerbMethods):
 
     Args:
         logdir: the directory of this run, created if it does not exist; ``~`` is expanded. Or a URL
-            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory.
+            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory. By default
+            ``runs/<date>_<host>``, or None if there are ``sinks``.
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
             ``/``. Functions and classes are shown by name. :func:`hparams` reports them later.
@@ -119,7 +120,7 @@ class Run(VerbMethods):
 
     def __init__(
         self,
-        logdir: str | os.PathLike[str] | None,
+        logdir: str | os.PathLike[str] | EllipsisType | None = ...,
         *,
         hparams: object = None,
         resume: Resume = False,
@@ -142,6 +143,8 @@ class Run(VerbMethods):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
         flat_hparams = hparams_of_run(hparams)
+        if isinstance(logdir, EllipsisType):
+            logdir = options.default_logdir() if sinks is None else None
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")

@@ -1,4 +1,4 @@
-"""The messages of curves over thresholds, confusion matrices and layouts."""
+"""The messages of curves over thresholds, confusion matrices, layouts, and tensors of other plugins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxboard.records import ConfusionMatrix, Margin, Record, ThresholdCounts
+from jaxboard.records import ConfusionMatrix, Margin, PluginTensor, Record, ThresholdCounts
 from jaxboard.sinks import _proto
 from jaxboard.sinks._messages import image_files, tensor, value
 
@@ -62,6 +62,21 @@ def confusion_matrix(record: Record) -> _proto.Message:
         texts=[[f"{count:.6g}" for count in row] for row in matrix.counts.tolist()],
     )
     return image_files(record.tag, drawn.width, drawn.height, [drawn.data])
+
+
+def plugin_tensor(record: Record) -> _proto.Message:
+    """Return a tensor of any type."""
+    given: PluginTensor = record.value
+    array = given.array
+    if array.dtype == object:
+        data = tensor(_proto.types.DT_STRING, array.shape, array.reshape(-1).tolist())
+    else:
+        data = _proto.make_tensor(array)
+    message = value(record.tag, data, given.plugin, given.content)
+    message.metadata.data_class = _proto.DATA_CLASSES[given.data_class]
+    message.metadata.display_name = given.display_name
+    message.metadata.summary_description = given.description
+    return message
 
 
 def layout(record: Record) -> _proto.Message:

@@ -332,6 +332,7 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]]
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams_messages.session_start,
     Kind.METRICS: _hparams_messages.metrics,
+    Kind.TENSOR: _chart_messages.plugin_tensor,
     Kind.LAYOUT: _chart_messages.layout,
     Kind.PR_CURVE: _chart_messages.pr_curve,
     Kind.ROC_CURVE: _chart_messages.roc_curve,

@@ -21,6 +21,7 @@ from jaxboard.records import (
     Margin,
     Mesh,
     MetricGoals,
+    PluginTensor,
     Record,
     Scalars,
     ThresholdCounts,
@@ -80,6 +81,13 @@ def logdir(tmp_path_factory):
             record(Kind.PR_CURVE, "fine", 1, ThresholdCounts(np.ones(500), np.ones(500), 1, 1)),
             record(Kind.ROC_CURVE, "roc", 1, COUNTS),
             record(Kind.CONFUSION_MATRIX, "confusion", 1, MATRIX),
+            record(
+                Kind.TENSOR,
+                "raw/scalar",
+                1,
+                PluginTensor(np.float32(2.5), "scalars", b"", "scalar"),
+            ),
+            record(Kind.TENSOR, "raw/text", 1, PluginTensor(np.array(b"**raw**", object), "text")),
             record(Kind.LAYOUT, "layout", 1, {"old": {"chart": ("loss",)}}),
             record(Kind.LAYOUT, "layout", 2, LAYOUT),
             record(Kind.GRAPH, "", 0, GRAPH),
@@ -203,6 +211,12 @@ def test_drawn_reports_are_images(server, run, tag):
     (entry,) = server.images(run, tag)
     image = Image.open(io.BytesIO(entry["file"]))
     assert (image.format, entry["step"]) == ("PNG", 1)
+
+
+def test_tensors_of_any_plugin(server, run):
+    """Tensors with the data of a dashboard are shown there."""
+    assert server.scalars(run, "raw/scalar") == [(1.7e9 + 1, 1, 2.5)]
+    assert "<strong>raw</strong>" in server.text(run, "raw/text")[0]["text"]
 
 
 def test_the_last_layout_is_shown(server, run):
