@@ -17,5 +17,6 @@ from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer
 from jaxboard._reduce.reducers import State as State
 from jaxboard._reduce.reducers import is_positive as is_positive
+from jaxboard._reduce.reducers import replicated as replicated
 from jaxboard._reduce.wide import WideInt as WideInt
 from jaxboard._reduce.wide import floats as floats
