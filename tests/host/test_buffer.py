@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from by_hand import DEADLINE, LOSS, Pending, Started, frame, plan, record
 
 from jaxboard._errors import RunError
+from jaxboard._frame import Frame
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.lost import LostReports
 
@@ -47,18 +49,21 @@ def test_the_frame_of_a_call():
     lost, slow = LostReports(), Pending()
     buffer = Buffer(4, LARGE, "drop", lost=lost)
     for step in range(3):
-        buffer.put_call(LOSS, (slow if step == 2 else np.float32([step]),), step, step == 1)
+        vector: Any = slow if step == 2 else np.full(1, step, np.float32)
+        buffer.put_call(LOSS, (vector,), step, step == 1)
     first, second = buffer.take_ready()
+    assert isinstance(first, Frame)
+    assert isinstance(second, Frame)
     assert (first.plan, first.step, first.open) == (LOSS, 0, False)
-    assert (second.vectors, second.step, second.open) == ((np.float32([1]),), 1, True)
+    assert (second.vectors, second.step, second.open) == ((np.full(1, 1, np.float32),), 1, True)
     for step in range(3, 8):
-        buffer.put_call(LOSS, (np.float32([step]),), step, False)
+        buffer.put_call(LOSS, (np.full(1, step, np.float32),), step, False)
     assert (len(buffer), lost.count) == (4, 2)
     slow.done.set()
     assert steps(buffer.take_ready()) == [2, 3, 4, 5]
     limited = Buffer(100, 3 * 1028, "drop", lost=lost)
     for step in range(4):
-        limited.put_call(LOSS, (np.float32([step]),), step, False)
+        limited.put_call(LOSS, (np.full(1, step, np.float32),), step, False)
     assert (len(limited), lost.count) == (3, 3)
 
 
