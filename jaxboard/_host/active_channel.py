@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from types import FrameType
 
 from jaxboard._blocks import OpenBlock, current_generator
-from jaxboard._frame import Frame, Number, Observation, Target
+from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host.channel import Channel, open_channels, set_open
 from jaxboard._host.lost import await_callbacks
 from jaxboard._process.fork import Stage, on_fork
+from jaxboard._types import Array
 from jaxboard.records import Record
 
 
@@ -78,6 +79,10 @@ class _Nowhere:
     """A destination that takes nothing."""
 
     def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None: ...
+
+    def put_call(
+        self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
+    ) -> None: ...
 
 
 _UNSETTLED = Channel(_Nowhere())

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jaxboard._check import positive_number
 from jaxboard._errors import UsageError
-from jaxboard._paths import absolute
+from jaxboard._paths import absolute, problem_below
 from jaxboard._profile.step_range import Steps, parse_steps
 
 
@@ -28,6 +28,10 @@ class ProfileSettings:
     sync: bool | Literal["auto"]
     max_seconds: float
     on_error: Literal["warn", "raise"]
+
+
+_SESSION_BYTES = 240
+"""The longest name of a session: a number may be appended."""
 
 
 def check_settings(
@@ -53,8 +57,8 @@ def check_settings(
 
     if logdir is not None and (not isinstance(logdir, str | os.PathLike) or not os.fspath(logdir)):
         raise invalid("logdir", logdir, "a path")
-    if name is not None and (not isinstance(name, str) or not name.strip() or {*name} & {*"/\\"}):
-        raise invalid("name", name, "the name of a directory")
+    if name is not None and not _is_session(name):
+        raise invalid("name", name, f"the name of a directory, of at most {_SESSION_BYTES} bytes")
     if isinstance(host_level, bool) or host_level not in (0, 1, 2, 3):
         raise invalid("host_level", host_level, "0, 1, 2 or 3")
     if sync not in (True, False, "auto"):
@@ -71,4 +75,14 @@ def check_settings(
         sync=sync,
         max_seconds=float(positive_number("profile", "max_seconds", max_seconds)),
         on_error=on_error,
+    )
+
+
+def _is_session(name: object) -> bool:
+    """Return whether a profile can have this name."""
+    return (
+        isinstance(name, str)
+        and "/" not in name
+        and problem_below(name) is None
+        and len(name.encode()) <= _SESSION_BYTES
     )

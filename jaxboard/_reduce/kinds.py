@@ -21,21 +21,14 @@ from types import NoneType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jaxboard._frame import Composite, ReportSpec
+from jaxboard._reduce.media_options import (
+    AudioOptions,
+    ImageOptions,
+    MeshOptions,
+    VideoOptions,
+)
 from jaxboard._reduce.reducers import REDUCTIONS, Reducer
 from jaxboard.records import Kind
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ImageOptions:
-    """The options of an image report.
-
-    Attributes:
-        max_images: how many images of a batch are kept.
-        range: the values that become black and white; None for 0 and 1, with a notice if values are outside.
-    """
-
-    max_images: int
-    range: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,6 +84,12 @@ class KindEntry(NamedTuple):
     make_reducer: Callable[[Any], Reducer]
 
 
+def _audio(options: AudioOptions) -> Reducer:
+    from jaxboard._reduce.audio import AudioReducer
+
+    return AudioReducer(options.sample_rate, options.max_sounds)
+
+
 def _histogram(_: None) -> Reducer:
     from jaxboard._reduce.histogram import HistogramReducer
 
@@ -100,7 +99,19 @@ def _histogram(_: None) -> Reducer:
 def _image(options: ImageOptions) -> Reducer:
     from jaxboard._reduce.image import ImageReducer
 
-    return ImageReducer(options.max_images, options.range)
+    return ImageReducer(options)
+
+
+def _mesh(options: MeshOptions) -> Reducer:
+    from jaxboard._reduce.mesh import MeshReducer
+
+    return MeshReducer(options)
+
+
+def _video(options: VideoOptions) -> Reducer:
+    from jaxboard._reduce.video import VideoReducer
+
+    return VideoReducer(options)
 
 
 def _norms(options: NormsOptions) -> Reducer:
@@ -122,8 +133,11 @@ def _stack(options: StackOptions) -> Reducer:
 
 
 KINDS: dict[Kind | Composite, KindEntry] = {
+    Kind.AUDIO: KindEntry(AudioOptions, _audio),
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
+    Kind.MESH: KindEntry(MeshOptions, _mesh),
+    Kind.VIDEO: KindEntry(VideoOptions, _video),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.STACK: KindEntry(StackOptions, _stack),

@@ -23,6 +23,7 @@ from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._host.outbox import Outbox
+from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
@@ -31,6 +32,7 @@ from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
+from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.sinks import Sink, TensorBoardSink
@@ -62,22 +64,28 @@ class Run(VerbMethods):
     reports are discarded. Call ``jax.distributed.initialize`` before opening a run.
 
     Args:
-        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. A URL
-            (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
+        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. Or a URL
+            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory.
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
             ``/``. Functions and classes are shown by name.
-        step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
-            reported at this step or later. Without ``step``, opening a run drops nothing.
+        resume: whether the run continues an earlier one in ``logdir`` after its last step. ``"auto"`` starts at
+            step 0 if there is none, True raises then. By default the run starts at ``step``.
+        step: the first step, for example that of a checkpoint; 0 by default. If ``logdir`` holds an earlier run,
+            TensorBoard no longer shows what it reported at this step or later, in runs below it either. Without
+            ``step``, opening a run hides nothing.
+        state: the result of :meth:`state`, from a checkpoint. The run goes on exactly where that run was.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
-            the reports of that time.
+            the reports of that time. By default 1 s, and 30 s if event files are written to a URL.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
             ``sinks=[TensorBoardSink(logdir), MySink()]`` (:mod:`jaxboard.sinks`).
+        max_file_bytes: the size at which a new event file begins; see
+            :class:`~jaxboard.sinks.TensorBoardSink`, which takes it if you pass ``sinks``.
         overflow: what happens if reports arrive faster than the sinks write them. ``"wait"`` blocks the
             training loop until there is space, but never inside a host callback and never for long if a
             sink writes nothing. ``"drop"`` drops reports and counts them.
         max_frames: how many calls may be pending, waiting to be written.
-        max_bytes: how many bytes may be pending.
+        max_bytes: how many bytes may be pending in the buffer, and how many at the sinks.
         timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
         telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
             watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
@@ -96,7 +104,8 @@ class Run(VerbMethods):
 
     Raises:
         UsageError: an argument is invalid.
-        RunError: ``logdir`` cannot be written to, or an open run, or a child of one, already writes there.
+        RunError: ``logdir`` cannot be written to, or an open run, or a child of one, already writes there, or
+            ``resume`` is True and no earlier run did.
 
     Example:
         >>> import tempfile
@@ -112,9 +121,12 @@ class Run(VerbMethods):
         logdir: str | os.PathLike[str] | None,
         *,
         hparams: object = None,
+        resume: Resume = False,
         step: int | None = None,
-        flush_secs: float = 1.0,
+        state: SavedState | None = None,
+        flush_secs: float | None = None,
         sinks: Sequence[Sink] | None = None,
+        max_file_bytes: int | None = None,
         overflow: Overflow = "wait",
         max_frames: int = 200_000,
         max_bytes: int = 256 * 2**20,
@@ -122,21 +134,23 @@ class Run(VerbMethods):
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
     ):
-        options.check_positive(
-            flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
-        )
+        options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
+        if flush_secs is not None:
+            options.check_positive(flush_secs=flush_secs)
+        options.check_file_size(max_file_bytes, sinks)
         if overflow not in ("wait", "drop"):
             raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
-        first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
-        record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
+        start = first_state(resume, step, state, self.logdir)
+        record = hparams_record(hparams, start.step)
         if sinks is None:
             _paths.check_writable(str(self.logdir), RunError)
-            start_step = None if step is None else first
-            sinks = [TensorBoardSink(str(self.logdir), start_step=start_step)]
+            restarts = step is not None or state is not None
+            hiding = hiding_options(start if restarts else None)
+            sinks = [TensorBoardSink(str(self.logdir), max_file_bytes=max_file_bytes, **hiding)]
         self._writes_files = self.logdir is not None and (
             any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
@@ -146,14 +160,20 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        channel = self._channel = Channel(buffer, first, lost.name, lost)
+        channel = self._channel = Channel(buffer, start.step, lost.name, lost)
+        channel.resume(start)
         self._flusher = Flusher(
             buffer,
-            Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
-            Outbox(sinks, lost),
-            flush_secs=float(flush_secs),
+            Assembler(
+                MissingSteps(lost.name, lambda: channel.has_steps),
+                ClippingLog(lost.name),
+                start,
+                channel.restored,
+            ),
+            Outbox(sinks, lost, max_bytes=max_bytes),
+            flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
-            monitor=make_monitor(on_nonfinite, lost),
+            monitor=make_monitor(on_nonfinite, lost, start.found),
             is_writer=rank.is_writer,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")
@@ -165,6 +185,7 @@ class Run(VerbMethods):
             self._channel,
             logdir=self.logdir,
             flusher_seconds=lambda: flusher.cpu_seconds,
+            earlier_totals=start.totals,
         )
         self._flusher.start()
         _open[self._channel] = self
@@ -206,6 +227,40 @@ class Run(VerbMethods):
         if self._closed or self._process != os.getpid():
             return
         self._flusher.flush(options.wait_seconds(self._timeout if timeout is None else timeout))
+
+    def state(self, timeout: float | None = None) -> SavedState:
+        """Return what a run needs to go on exactly here: the step, and the values of incomplete points.
+
+        Store it with the state of the training and pass it to ``Run(state=...)``. The curves are then the same, bit for
+        bit, as if the program had not been interrupted. It is a dict of two NumPy arrays, at least 4 KiB:
+        ``step``, int64[], and ``contents``, uint8[N].
+
+        It waits until the device has computed what was reported, and until complete points are on disk. Sinks that fail
+        do not raise here: their points stay pending, and :meth:`flush` and :meth:`close` raise.
+
+        Args:
+            timeout: how many seconds to wait for the sinks; by default the ``timeout`` of the run.
+
+        Raises:
+            RunError: the run is closed, the sinks did not finish in time, or this process is a fork.
+
+        Example:
+            >>> import tempfile, jaxboard as jb
+            >>> with tempfile.TemporaryDirectory() as logdir:
+            ...     with jb.Run(logdir) as run:
+            ...         run.step = 100
+            ...         state = run.state()
+            ...     with jb.Run(logdir, state=state) as run:
+            ...         run.step
+            100
+        """
+        _check_open(self)
+        if self._process != os.getpid():
+            raise RunError(f"run {self._channel.name} belongs to the parent of this process.")
+        timeout = self._timeout if timeout is None else timeout
+        host = self._flusher.save(self._channel.step, options.wait_seconds(timeout))
+        totals = {} if self._telemetry is None else self._telemetry.totals()
+        return encode(self._channel.saved(host)._replace(totals=totals))
 
     def close(self, timeout: float | None = None) -> None:
         """Write all pending reports, close the sinks, and stop being the active run.

@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._frame import Entry, Plan, ReportSpec, Slot
+from jaxboard._host.channel import Channel, Window
+from jaxboard._host.run_state import portable
 from jaxboard._reduce import State, reducer
 from jaxboard._trace.failures import OtherProgram
 from jaxboard._trace.pack import Harvested, join, pack, packed_dtype
@@ -65,7 +67,7 @@ def is_windowed(report: Harvested) -> bool:
 
 def accumulate(
     plan: Plan, carried: Carried, reports: Iterable[Harvested], is_due: IsDue
-) -> tuple[tuple[Plan, dict[str, Array]] | None, Carried]:
+) -> tuple[Plan | None, tuple[Array, ...], Carried]:
     """Merge the reports of a call into the accumulators that it was given.
 
     Args:
@@ -75,15 +77,15 @@ def accumulate(
         is_due: whether a cadence is due.
 
     Returns:
-        The plan and the arrays of the call's frame, None if nothing leaves; and the accumulators for the next call. Plain
-        tuples are the fastest trees for JAX to build.
+        The plan of the call's frame, None if nothing leaves; its vectors; and the accumulators for the next call.
+        Tuples that are not nested are the fastest trees for JAX to build.
 
     Raises:
         MissingAccumulators: a windowed report has no accumulator.
     """
     at_once = [report for report in reports if not is_windowed(report)]
     new = {_key(report): report for report in map(_as_accumulated, filter(is_windowed, reports))}
-    arrays = dict(zip(sorted(plan.vector_names), carried, strict=True))
+    arrays = dict(zip(plan.vector_names, carried, strict=True))
     old = list(map(_template, plan.entries))
     known = set(map(_key, old))
     missing = [report for key, report in new.items() if key not in known]
@@ -104,8 +106,8 @@ def accumulate(
             leaving.append(_select(due, merged, empty))
     frame = pack(at_once)
     left = Plan((*frame.plan.entries, *_plan(due_groups, _LEAVING).entries))
-    vectors = {**frame.arrays, **_vectors(leaving, _LEAVING)}
-    return (left, vectors) if left.entries else None, _carried(_vectors(staying))
+    vectors = left.vectors({**frame.arrays, **_vectors(leaving, _LEAVING)})
+    return left if left.entries else None, vectors, _carried(_vectors(staying))
 
 
 def empty_accumulators(
@@ -120,6 +122,44 @@ def empty_accumulators(
     groups = _groups(templates)
     empty = jax.jit(lambda: _carried(_vectors(list(map(_empty, groups)))))()
     return _plan(groups), empty if sharding is None else jax.device_put(empty, sharding)
+
+
+def continued(plan: Plan, empty: Carried, function: str, channel: Channel) -> Window | None:
+    """Return accumulators with what they held when the state of the run was saved; None if it held nothing for them.
+
+    Args:
+        plan: the plan of the accumulators.
+        empty: accumulators that hold no values.
+        function: the name of the function.
+        channel: the channel of its calls.
+    """
+    saved = {each.point.spec: each for each in channel.restored.of(function, channel.target.run)}
+    names = sorted(plan.vector_names)
+    with jax.transfer_guard_device_to_host("allow"):
+        vectors = {name: np.array(vector) for name, vector in zip(names, empty, strict=True)}
+    last_step = None
+    for entry in plan.entries:
+        window = saved.get(portable(entry.spec, channel.root.target))
+        if (
+            window is None
+            or not _fits(window.point.state, entry)
+            or not channel.restored.claim(window)
+        ):
+            continue
+        last_step = window.point.newest_step
+        for slot, leaf in zip(
+            jax.tree.leaves(_slots(entry)), jax.tree.leaves(window.point.state), strict=True
+        ):
+            vector = vectors[slot.dtype]
+            bits = np.asarray(leaf).reshape(-1).view(vector.dtype)
+            vector[slot.offset : slot.offset + bits.size] = bits
+    if last_step is None:
+        return None
+    carried = tuple(
+        jax.device_put(vectors[name], like.sharding if like.committed else None)
+        for name, like in zip(names, empty, strict=True)
+    )
+    return plan, carried, last_step
 
 
 def accumulator_sharding(shardings: Iterable[object]) -> jax.sharding.Sharding | None:
@@ -220,6 +260,14 @@ def _template(entry: Entry) -> Harvested:
         return jax.ShapeDtypeStruct(slot.shape, slot.view or slot.dtype)
 
     return Harvested(entry.spec, jax.tree.map(leaf, _slots(entry)))
+
+
+def _fits(state: State, entry: Entry) -> bool:
+    """Return whether an accumulator that was saved has the arrays that a program needs."""
+    expected = _template(entry).state
+    same = jax.tree.structure(state) == jax.tree.structure(expected)
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=same)
+    return same and all((a.shape, str(a.dtype)) == (b.shape, str(b.dtype)) for a, b in pairs)
 
 
 def _read(first: Entry, count: int, arrays: Mapping[str, Array]) -> State:

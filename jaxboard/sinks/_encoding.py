@@ -5,21 +5,22 @@ This module imports ``tensorboard`` (for its messages) and never ``tensorflow``.
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import numbers
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
 from jaxboard._log import describe
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
-from jaxboard.sinks import _columns, _markdown, _proto
+from jaxboard.records import Batch, Histogram, Kind, Record, Scalars, flatten
+from jaxboard.sinks import _columns, _markdown, _media, _proto
+from jaxboard.sinks._graph_def import encode_graph, encode_tagged_graph
 from jaxboard.sinks._lost import Lose
+from jaxboard.sinks._values import make_tensor, make_value
 
 
 class Events(NamedTuple):
@@ -60,15 +61,57 @@ def encode(batch: Batch, lose: Lose) -> Events:
     )
 
 
-def restart(step: int) -> Events:
+def restart(step: int, tags: Iterable[str] = ()) -> Events:
     """Return the mark of a restart: readers drop what they have read so far from ``step`` on.
 
-    It is written twice: some readers take the first mark that they see for the beginning of the run and drop
-    nothing.
+    TensorBoard's slow loader and EventAccumulator drop it at the mark. The mark is written twice: some readers take
+    the first one that they see for the beginning of the run and drop nothing. The fast loader ignores the mark; it
+    drops the points of a tag at an event with that tag and an earlier step, even if it cannot show the value.
+
+    Args:
+        step: the first step that is dropped.
+        tags: the tags with points at that step or later.
     """
     log = _proto.SessionLog(status=_proto.SessionLog.START)
-    mark = _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
-    return Events(2 * mark.data, np.tile(mark.sizes, 2))
+    mark = _proto.Event(wall_time=time.time(), step=step, session_log=log)
+    return _joined([*_unshown(step, tags), mark, mark])
+
+
+def hide(first_steps: Mapping[str, int]) -> Events:
+    """Return marks that hide the points of single tags.
+
+    Readers that know no other mark than a restart, which is one of all tags, drop the points of an event's tags from its
+    step on if the step goes back and the file is of version 1.
+
+    Args:
+        first_steps: by tag, the first step that readers drop.
+    """
+    if not first_steps:
+        return _joined([])
+    tags: dict[int, list[str]] = {}
+    for tag, step in first_steps.items():
+        tags.setdefault(step, []).append(tag)
+    later = _proto.Event(wall_time=time.time(), step=max(tags) + 1, summary=_proto.Summary())
+    back = [event for step in sorted(tags, reverse=True) for event in _unshown(step, tags[step])]
+    return _joined([_version(1), later, *back, _version(2)])
+
+
+def _version(number: int) -> Any:
+    return _proto.Event(wall_time=time.time(), file_version=f"brain.Event:{number}")
+
+
+def _unshown(step: int, tags: Iterable[str]) -> Iterator[Any]:
+    """Yield an event with values of an obsolete type, which no reader shows."""
+    values = [_proto.Summary.Value(tag=tag, **{_proto.HIDING: b""}) for tag in tags]
+    if values:
+        summary = _proto.Summary(value=values)
+        yield _proto.Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def _joined(events: Iterable[Any]) -> Events:
+    """Return events, without counting their steps as those of points."""
+    parts: list[bytes] = [event.SerializeToString() for event in events]
+    return Events(b"".join(parts), np.array([len(part) for part in parts], np.int64))
 
 
 def session_end() -> Events:
@@ -170,11 +213,16 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
         try:
             step = int(_columns.int64_steps([record.step])[0])
             wall_time = float(_columns.finite_times(np.array(record.wall_time, np.float64)))
-            value = _ENCODERS[record.kind](record)
+            if record.kind is Kind.GRAPH and not record.tag:  # An event of its own, not a value.
+                graph = encode_graph(record.value)
+                yield _single(_proto.Event(wall_time=wall_time, step=step, graph_def=graph))
+                continue
+            values = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))
         else:
-            encoded.append(_Encoded(step, wall_time, record.tag, value))
+            values = values if isinstance(values, list) else [values]
+            encoded += [_Encoded(step, wall_time, record.tag, value) for value in values]
     for _, group in itertools.groupby(encoded, operator.attrgetter("step", "wall_time")):
         yield from _event(list(group), lose)
 
@@ -205,45 +253,16 @@ def _histogram(record: Record) -> _proto.Message:
         table[:, 1] = value.edges[1:]
         table[:, 2] = value.counts
     table = table[np.isfinite(table).all(axis=1)]  # One infinite edge blanks the whole card.
-    tensor = _tensor(_proto.types.DT_DOUBLE, table.shape)
+    tensor = make_tensor(_proto.types.DT_DOUBLE, table.shape)
     tensor.tensor_content = table.tobytes()
-    return _value(record.tag, tensor, "histograms")
-
-
-def _image(record: Record) -> _proto.Message:
-    """Return string[2 + N]: width, height, then N files (tensorboard/plugins/image/summary_v2.py)."""
-    images: EncodedImage | tuple[EncodedImage, ...] | np.ndarray = record.value
-    if isinstance(images, np.ndarray):
-        _, height, width, _ = images.shape
-        files = [_png(sample) for sample in images]
-    else:
-        images = (images,) if isinstance(images, EncodedImage) else images
-        width, height = (
-            max(size) for size in zip(*((i.width, i.height) for i in images), strict=True)
-        )
-        files = [image.data for image in images]
-    strings = [str(width).encode(), str(height).encode(), *files]
-    tensor = _tensor(_proto.types.DT_STRING, (len(strings),), strings)
-    return _value(record.tag, tensor, "images")
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"expected a uint8 image, got {pixels.dtype}{list(pixels.shape)}")
-    file = io.BytesIO()
-    grey = pixels.shape[-1] == 1
-    # Level 1 takes a third of the default's time, and the files are a few per cent larger.
-    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "png", compress_level=1)
-    return file.getvalue()
+    return make_value(record.tag, tensor, "histograms")
 
 
 def _text(record: Record) -> _proto.Message:
     """Return a string of Markdown. TensorBoard shows a tensor of strings as a table without a header."""
     text: str = record.value if isinstance(record.value, str) else _markdown.table(record.value)
-    tensor = _tensor(_proto.types.DT_STRING, (), [text.encode()])
-    return _value(record.tag, tensor, "text")
+    tensor = make_tensor(_proto.types.DT_STRING, (), [text.encode()])
+    return make_value(record.tag, tensor, "text")
 
 
 def _hparams(record: Record) -> _proto.Message:
@@ -275,32 +294,25 @@ def _set_hparam(field: _HParam, value: object) -> None:
         field.string_value = str(number)
 
 
+def _graph(record: Record) -> _proto.Message:
+    """Return a graph with a tag: tensorflow/python/ops/summary_ops_v2.py, ``run_metadata_graphs``."""
+    tensor = make_tensor(_proto.types.DT_STRING, (), [encode_tagged_graph(record.value)])
+    return make_value(record.tag, tensor, "graph_run_metadata_graph", content=b"1")
+
+
 def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
     metadata = _proto.hparams.create_summary_metadata(data)
     return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
 
 
-def _value(tag: str, tensor: _proto.Message, plugin: str) -> _proto.Message:
-    # Readers use only the metadata of a tag's first value, but which value is the first depends on
-    # the files that are left. Every value therefore carries the 14 bytes.
-    metadata = _proto.SummaryMetadata(
-        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin)
-    )
-    return _proto.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
-
-
-def _tensor(dtype: int, shape: tuple[int, ...], strings: list[bytes] | None = None) -> Any:
-    tensor = _proto.TensorProto(dtype=dtype, string_val=strings or [])
-    tensor.tensor_shape.SetInParent()
-    for size in shape:
-        tensor.tensor_shape.dim.add(size=size)
-    return tensor
-
-
 # Scalars are encoded in columns, above.
-_ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
+_ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]] = {
+    Kind.AUDIO: _media.audio,
     Kind.HISTOGRAM: _histogram,
-    Kind.IMAGE: _image,
+    Kind.IMAGE: _media.image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.GRAPH: _graph,
+    Kind.MESH: _media.mesh,
+    Kind.VIDEO: _media.video,
 }

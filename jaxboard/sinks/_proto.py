@@ -26,13 +26,21 @@ _event = _module("compat.proto.event_pb2")
 _summary = _module("compat.proto.summary_pb2")
 _tensor = _module("compat.proto.tensor_pb2")
 
+HIDING = "obsolete_old_style_histogram"
+"""The type of the values that hide points of their tag; see :func:`jaxboard.sinks._encoding.restart`. No reader shows them."""
+
 Event: Any = _event.Event
 SessionLog: Any = _event.SessionLog
 SourceMetadata: Any = _event.SourceMetadata
 Summary: Any = _summary.Summary
 SummaryMetadata: Any = _summary.SummaryMetadata
 TensorProto: Any = _tensor.TensorProto
+GraphDef: Any = _module("compat.proto.graph_pb2").GraphDef
+RunMetadata: Any = _module("compat.proto.config_pb2").RunMetadata
 types: Any = _module("compat.proto.types_pb2")
+audio_data: Any = _module("plugins.audio.plugin_data_pb2")
+mesh_data: Any = _module("plugins.mesh.plugin_data_pb2")
 hparams: Any = _module("plugins.hparams.metadata")
 hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
+DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 hparams_api: Any = _module("plugins.hparams.api_pb2")
