@@ -37,6 +37,7 @@ SLOW = {
     "real/test_training_libraries.py",
     "reduce/test_histograms.py::test_64_bits",
     "reduce/test_histograms.py::test_merged_in_any_order",
+    "reduce/test_joined_leaves.py",
     "reduce/test_lanes.py",
     "reduce/test_large_counts.py",
     "reduce/test_reducers.py::test_merged_in_any_order",

@@ -15,7 +15,7 @@ from jaxboard._reduce.leaves import measure
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e30, -1e-30, 3.0]
 
 
-def arrays(dtype=np.float32):
+def arrays(dtype: type[np.floating] = np.float32) -> list[np.ndarray]:
     """Return arrays of one and of several rows, with and without a rest, and with numbers of all kinds."""
     random = np.random.default_rng(0)
     made = [
