@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jaxboard.sinks._quiet_import import quiet_import
+
 BASE = "tensorboardX"
 
 
@@ -155,11 +157,15 @@ def open_ways(folder: str) -> dict[str, Peer]:
 
 
 def open_peers(folder: str) -> dict[str, Peer]:
-    """Open every writer that is installed, each in a folder of its own, and print which are not."""
+    """Open every writer that is installed, each in a folder of its own, and print which are not.
+
+    What TensorFlow logs when a writer imports it does not appear, as with jaxboard.
+    """
     peers: dict[str, Peer] = {}
     for name, make in PEERS.items():
         try:
-            peers[name] = make(os.path.join(folder, name))
+            with quiet_import():
+                peers[name] = make(os.path.join(folder, name))
         except ImportError as error:
             print(f"{name} is left out: {error}")
     return peers

@@ -29,7 +29,6 @@ _tensor = _module("compat.proto.tensor_pb2")
 HIDING = "obsolete_old_style_histogram"
 """The type of the values that hide points of their tag; see :func:`jaxboard.sinks._encoding.restart`. No reader shows them."""
 
-DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 Event: Any = _event.Event
 SessionLog: Any = _event.SessionLog
 SourceMetadata: Any = _event.SourceMetadata
@@ -43,4 +42,5 @@ audio_data: Any = _module("plugins.audio.plugin_data_pb2")
 mesh_data: Any = _module("plugins.mesh.plugin_data_pb2")
 hparams: Any = _module("plugins.hparams.metadata")
 hparams_data: Any = _module("plugins.hparams.plugin_data_pb2")
+DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
 hparams_api: Any = _module("plugins.hparams.api_pb2")

@@ -157,7 +157,7 @@ def test_other_kinds(logdir) -> None:
     """Histograms, images, text and hyperparameters are objects of the documented types."""
     with jb.Run(logdir, hparams={"lr": 0.5, "name": "x", "nested": {"on": True}}):
         jb.histogram("h", np.array([1.0, 2.0, 2.0]), step=1)
-        jb.image("i", np.zeros((2, 3, 4, 3)), step=1)
+        jb.image("i", np.zeros((2, 6, 8, 3)), step=1)
         jb.text("t", "# Title", step=1)
         jb.scalar("s", 1.0, step=1)
 
@@ -173,7 +173,7 @@ def test_other_kinds(logdir) -> None:
     assert histogram[[0, -1], [0, 1]].tolist() == [1, 2]
     images = value("image")
     assert [(type(image), image.width, image.height) for image in images] == 2 * [
-        (EncodedImage, 4, 3)
+        (EncodedImage, 8, 6)
     ]
     assert images[0].data.startswith(b"\x89PNG")
     assert value("text") == "# Title"

@@ -110,7 +110,10 @@ class HiddenOutput(Delivery):
                 if channel.windows.setdefault(self, new) is not new:
                     channel.put_window(new)  # a concurrent call was faster
             if plan is not None:
-                self._put(channel, plan, vectors, step)
+                if plan.has_targets or self._gates_all:
+                    self._put(channel, plan, vectors, step)
+                else:
+                    channel.put_call(plan, vectors, step, self._shares_steps)
             return out, program, leading, seconds
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
