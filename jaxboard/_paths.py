@@ -9,13 +9,36 @@ import shutil
 import sys
 import tempfile
 
-from jaxboard._errors import JaxboardError
+from jaxboard._errors import JaxboardError, UsageError
+from jaxboard._safe_repr import safe_repr
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """Return a path as an absolute one, with ``~`` expanded. URLs stay unchanged."""
     name = os.fspath(path)
     return name if is_remote(name) else os.path.abspath(os.path.expanduser(name))
+
+
+def checked(call: str, path: object) -> str:
+    """Return a path that a user passed as text, not yet absolute.
+
+    Args:
+        call: the call with the argument, for the message: ``"Run({})"``.
+        path: what was passed.
+
+    Raises:
+        UsageError: it is not a path, or is empty.
+    """
+    try:
+        name: object = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    except Exception:
+        name = None
+    shown = call.format(safe_repr(path))
+    if not isinstance(name, str):
+        raise UsageError(f"{shown}: expected a path, got {type(path).__name__}.")
+    if not name:
+        raise UsageError(f"{shown}: expected a path, got an empty text.")
+    return name
 
 
 def is_remote(path: str) -> bool:
@@ -47,9 +70,10 @@ def check_writable(logdir: str, error: type[JaxboardError], *subdirectory: str) 
         os.makedirs(directory, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
-    except OSError as fault:
+    except (OSError, ValueError) as fault:  # ValueError: a name that no file can have.
+        reason = getattr(fault, "strerror", None) or fault
         raise error(
-            f"cannot write to the log directory {logdir!r}: {fault.strerror or fault}. Choose another "
+            f"cannot write to the log directory {safe_repr(logdir)}: {reason}. Choose another "
             "directory, or make this one writable."
         ) from fault
 

@@ -9,6 +9,7 @@ from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
 from jaxboard._emit.trees import tagged_arrays
 from jaxboard._reduce import ImageOptions
+from jaxboard._safe_repr import safe_repr
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Kind
 
@@ -104,7 +105,7 @@ def image(
     count = as_positive_int(max_images)
     if count is None:
         raise arguments.report_error(
-            tag, f"expected max_images= to be a positive integer, got {max_images!r}."
+            tag, f"expected max_images= to be a positive integer, got {safe_repr(max_images)}."
         )
     limits = arguments.check_range(tag, range)
     report_array(

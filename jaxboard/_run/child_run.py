@@ -18,6 +18,7 @@ from jaxboard._host.channel import Channel
 from jaxboard._host.channel_below import channel_below
 from jaxboard._host.seed_runs import SUMMARIES
 from jaxboard._run import directories, options
+from jaxboard._safe_repr import safe_repr
 from jaxboard._trace import context
 from jaxboard._trace.tag_prefix import OpenScope
 
@@ -80,7 +81,7 @@ class ChildRun(VerbMethods):
 
     @step.setter
     def step(self, step: int) -> None:
-        self._channel.step = options.step_number(f"run.step = {step!r}", step)
+        self._channel.step = options.step_number(f"run.step = {safe_repr(step)}", step)
 
     @property
     def closed(self) -> bool:
@@ -168,19 +169,21 @@ def _check_name(name: str) -> str:
         not part.strip() or part in (".", "..") or "\\" in part or "\0" in part for part in parts
     ):
         raise UsageError(
-            f"run.child({name!r}): expected a name, or a relative path such as 'eval/ood'."
+            f"run.child({safe_repr(name)}): expected a name, or a relative path such as 'eval/ood'."
         )
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"run.child({name!r}): the name cannot be stored as UTF-8.") from None
+        raise UsageError(
+            f"run.child({safe_repr(name)}): the name cannot be stored as UTF-8."
+        ) from None
     if _compat.mentions_tracer(name):
         raise UsageError(
-            f"run.child({name!r}): the name contains a traced value, which is not known while JAX traces. Use "
+            f"run.child({safe_repr(name)}): the name contains a traced value, which is not known while JAX traces. Use "
             "reduce='stack' to keep iterations or lanes separate, or a Python loop for its index."
         )
     if any(map(_RESERVED.fullmatch, parts)):
         raise UsageError(
-            f"run.child({name!r}): seed runs and their summaries have that name. Choose another one."
+            f"run.child({safe_repr(name)}): seed runs and their summaries have that name. Choose another one."
         )
     return name

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._errors import UsageError
+from jaxboard._log import describe
+from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Kind, Record, flatten
 
 
@@ -32,6 +34,23 @@ def hparams_record(hparams: object, step: int) -> Record | None:
     """
     if hparams is None:
         return None
+    try:
+        flat = _flat(hparams)
+    except UsageError:
+        raise
+    except (
+        Exception
+    ) as error:  # A name or a value of the user raises, or the configuration contains itself.
+        raise UsageError(f"Run(hparams=...): cannot read them: {describe(error)}") from error
+    return Record(Kind.HPARAMS, "hparams", step, time.time(), flat)
+
+
+def _flat(hparams: object) -> dict[str, object]:
+    """Return a configuration as one flat dict.
+
+    Raises:
+        UsageError: it is none, contains a PRNG key, or has two values of one name.
+    """
     fields = _fields(hparams)
     if fields is None:
         raise UsageError(
@@ -44,7 +63,7 @@ def hparams_record(hparams: object, step: int) -> Record | None:
         raise UsageError(
             "Run(hparams=...): two hyperparameters have the same name, as in {'a/b': 1, 'a': {'b': 2}}."
         )
-    return Record(Kind.HPARAMS, "hparams", step, time.time(), flat)
+    return flat
 
 
 def _fields(value: object) -> Mapping[object, object] | None:
@@ -81,7 +100,11 @@ def _shown(name: str, value: object) -> object:
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise UsageError(
-            f"Run(hparams=...): {name!r} is a PRNG key, {value.dtype}. Report the seed that it was made of."
+            f"Run(hparams=...): {safe_repr(name)} is a PRNG key, {value.dtype}. Report the seed that it was made of."
+        )
+    if isinstance(value, jax.Array) and value.is_deleted():
+        raise UsageError(
+            f"Run(hparams=...): {safe_repr(name)} is an array that was deleted, or donated to a jitted function."
         )
     if isinstance(value, str):
         return _text(value)

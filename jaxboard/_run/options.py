@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import operator
-import os
+import math
 import pathlib
+import sys
 import threading
-from typing import SupportsIndex, cast
+from typing import SupportsIndex
 
 from jaxboard import _paths
-from jaxboard._check import fits_64_bits, positive_number
+from jaxboard._check import as_int, as_number, fits_64_bits, positive_number
 from jaxboard._errors import UsageError
+from jaxboard._safe_repr import safe_repr
 
 
 def check_positive(**options: float) -> None:
@@ -19,9 +20,25 @@ def check_positive(**options: float) -> None:
         positive_number("Run", name, value)
 
 
-def wait_seconds(timeout: float) -> float:
-    """Return a timeout that a lock accepts: an infinite one becomes 292 years."""
-    return min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+def limit(number: float) -> int:
+    """Return a limit that is above 0 as an int: at least 1, and at most what a list can hold."""
+    return max(1, int(min(number, sys.maxsize)))
+
+
+def wait_seconds(call: str, timeout: float) -> float:
+    """Return a timeout that a lock accepts: an infinite one becomes 292 years, a negative one 0.
+
+    Args:
+        call: what was called, for the message: ``"run.flush"``.
+        timeout: how many seconds to wait.
+
+    Raises:
+        UsageError: ``timeout`` is not a number.
+    """
+    seconds = as_number(timeout)
+    if math.isnan(seconds):
+        raise UsageError(f"{call}(timeout={safe_repr(timeout)}): expected a number of seconds.")
+    return min(max(seconds, 0.0), threading.TIMEOUT_MAX)
 
 
 def step_number(expression: str, step: SupportsIndex) -> int:
@@ -34,11 +51,8 @@ def step_number(expression: str, step: SupportsIndex) -> int:
     Raises:
         UsageError: ``step`` is not an integer of at least 0.
     """
-    try:
-        number = operator.index(step)
-    except TypeError:
-        number = -1
-    if isinstance(step, bool) or number < 0:
+    number = as_int(step)
+    if number is None or number < 0:
         raise UsageError(f"{expression}: expected an integer, 0 or more.")
     if not fits_64_bits(number):
         raise UsageError(f"{expression}: the step does not fit in 64 bits.")
@@ -53,9 +67,5 @@ def parse_logdir(logdir: object) -> pathlib.Path | str | None:
     """
     if logdir is None:
         return None
-    if not isinstance(logdir, str | os.PathLike):
-        raise UsageError(f"Run({logdir!r}): expected a path, got {type(logdir).__name__}.")
-    if not os.fspath(logdir):
-        raise UsageError("Run(''): the log directory is empty. Pass a path.")
-    path = _paths.absolute(cast("str | os.PathLike[str]", logdir))
+    path = _paths.absolute(_paths.checked("Run({})", logdir))
     return path if _paths.is_remote(path) else pathlib.Path(path)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
+from jaxboard._check import is_one_of
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.active_channel import Directed, activate, active, deactivate
@@ -22,7 +23,7 @@ from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
-from jaxboard._host.outbox import Outbox
+from jaxboard._host.outbox import Outbox, checked_sinks
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget
@@ -31,6 +32,7 @@ from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
+from jaxboard._safe_repr import safe_repr
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.sinks import Sink, TensorBoardSink
@@ -125,10 +127,10 @@ class Run(VerbMethods):
         options.check_positive(
             flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
         )
-        if overflow not in ("wait", "drop"):
-            raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
+        if not is_one_of(overflow, ("wait", "drop")):
+            raise UsageError(f"Run(overflow={safe_repr(overflow)}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
-        first = 0 if step is None else options.step_number(f"Run(step={step!r})", step)
+        first = 0 if step is None else options.step_number(f"Run(step={safe_repr(step)})", step)
         record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
@@ -137,6 +139,7 @@ class Run(VerbMethods):
             _paths.check_writable(str(self.logdir), RunError)
             start_step = None if step is None else first
             sinks = [TensorBoardSink(str(self.logdir), start_step=start_step)]
+        sinks = checked_sinks(sinks)
         self._writes_files = self.logdir is not None and (
             any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
@@ -145,7 +148,7 @@ class Run(VerbMethods):
         self._closing = threading.Lock()
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
-        buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
+        buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
         channel = self._channel = Channel(buffer, first, lost.name, lost)
         self._flusher = Flusher(
             buffer,
@@ -181,7 +184,7 @@ class Run(VerbMethods):
 
     @step.setter
     def step(self, step: int) -> None:
-        number = options.step_number(f"run.step = {step!r}", step)
+        number = options.step_number(f"run.step = {safe_repr(step)}", step)
         callbacks.wait()
         self._channel.step = number
 
@@ -205,7 +208,9 @@ class Run(VerbMethods):
         """
         if self._closed or self._process != os.getpid():
             return
-        self._flusher.flush(options.wait_seconds(self._timeout if timeout is None else timeout))
+        self._flusher.flush(
+            options.wait_seconds("run.flush", self._timeout if timeout is None else timeout)
+        )
 
     def close(self, timeout: float | None = None) -> None:
         """Write all pending reports, close the sinks, and stop being the active run.
@@ -229,7 +234,7 @@ class Run(VerbMethods):
             self._close(min(timeout, self._timeout), timeout / 2)
 
     def _close(self, timeout: float, device_timeout: float | None) -> None:
-        timeout = options.wait_seconds(timeout)
+        timeout = options.wait_seconds("run.close", timeout)
         if self._process != os.getpid() or not self._closing.acquire(timeout=timeout):
             return
         try:

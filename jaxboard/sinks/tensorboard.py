@@ -7,8 +7,10 @@ import os
 from collections.abc import Generator, Mapping
 
 from jaxboard import _paths
-from jaxboard._errors import RunError
+from jaxboard._check import as_int, fits_64_bits
+from jaxboard._errors import RunError, UsageError
 from jaxboard._log import describe
+from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Batch, size_of
 from jaxboard.sinks._directory import Directory, directory_of
 from jaxboard.sinks._lost import LostRecords
@@ -43,6 +45,9 @@ class TensorBoardSink(Sink):
         start_step: the first step that will be written. Readers drop everything that an earlier sink wrote
             into the directory at this step or later. None keeps all of it.
 
+    Raises:
+        UsageError: ``logdir`` is not a path, or ``start_step`` is not an integer.
+
     Example:
         >>> import tempfile
         >>> import numpy as np
@@ -56,7 +61,8 @@ class TensorBoardSink(Sink):
 
     def __init__(self, logdir: str | os.PathLike[str], *, start_step: int | None = None) -> None:
         # Absolute: the file is opened later, when the working directory may have changed.
-        self.logdir = _paths.absolute(logdir)
+        self.logdir = _paths.absolute(_paths.checked("TensorBoardSink({})", logdir))
+        start_step = None if start_step is None else _checked_step(start_step)
         self._start_step = start_step
         # By the name of the run; "" is this run itself.
         self._directories = {"": Directory(self.logdir, start_step)}
@@ -161,3 +167,12 @@ class TensorBoardSink(Sink):
                     if directory.has_pending:
                         directory.abandon()
             raise
+
+
+def _checked_step(step: object) -> int:
+    number = as_int(step)
+    if number is None or not fits_64_bits(number):
+        raise UsageError(
+            f"TensorBoardSink(start_step={safe_repr(step)}): expected an integer of 64 bits."
+        )
+    return number
