@@ -3,14 +3,18 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxboard._emit import audio as audio
 from jaxboard._emit import figure as figure
+from jaxboard._emit import graph as graph
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import image as image
+from jaxboard._emit import mesh as mesh
 from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
 from jaxboard._emit import tap as tap
 from jaxboard._emit import text as text
+from jaxboard._emit import video as video
 from jaxboard._emit import watch as watch
 from jaxboard._errors import JaxboardError as JaxboardError
 from jaxboard._errors import JaxboardWarning as JaxboardWarning
@@ -29,6 +33,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
+    from jaxboard._read.read import read as read
     from jaxboard._run import ChildRun as ChildRun
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
@@ -48,19 +53,24 @@ __all__ = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "current_run",
     "figure",
+    "graph",
     "histogram",
     "image",
     "instrument",
     "memory_snapshot",
+    "mesh",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 
@@ -70,6 +80,7 @@ _LAZY = {
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",
+    "read": "jaxboard._read.read",
     "ChildRun": "jaxboard._run",
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",

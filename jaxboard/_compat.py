@@ -70,8 +70,7 @@ def jit_is_disabled() -> bool:
 def results_are_checked() -> bool:
     """Return whether JAX raises if a jitted function returns NaN or infinity, in a hidden output too.
 
-    All versions: neither ``value`` nor the attribute of ``jax.config``, which is at best as fast, is documented.
-    Remove when JAX documents how to read the option.
+    All versions: neither ``value`` nor the attribute of ``jax.config`` is documented. Remove when one is.
     """
     return bool(_debug_nans.value or _debug_infs.value)
 
@@ -188,19 +187,20 @@ def context_of(eqn: jex.JaxprEqn) -> Iterator[None]:
 def hidden_jaxprs(eqn: jex.JaxprEqn) -> list[jex.Jaxpr | jex.ClosedJaxpr]:
     """Return the jaxprs in the primitive object of a "hijax" equation.
 
-    From JAX 0.12 some of JAX's functions (``lax.custom_root``) are such equations, and their jaxprs are
-    attributes of the object instead of parameters. Remove when they are parameters.
+    From JAX 0.12 some of JAX's functions (``lax.custom_root``) are such equations; the object has their jaxprs.
+    Remove when they are parameters.
     """
     hidden = eqn.params.get("_prim")
     candidates = [getattr(hidden, "jaxpr", None), *(getattr(hidden, "params", None) or {}).values()]
     return [jaxpr for jaxpr in candidates if isinstance(jaxpr, JAXPR_TYPES)]
 
 
-def expanded(eqn: jex.JaxprEqn, operands: Sequence[Array]) -> jex.ClosedJaxpr | None:
+def expanded(
+    eqn: jex.JaxprEqn, operands: Sequence[Array | jax.ShapeDtypeStruct]
+) -> jex.ClosedJaxpr | None:
     """Return the function that a "hijax" equation represents, or None if the equation must stay.
 
-    From JAX 0.12, see :func:`hidden_jaxprs`; ``expand`` is not documented. Remove when the function is a
-    parameter of the equation.
+    From JAX 0.12, see :func:`hidden_jaxprs`; ``expand`` is not documented. Remove when it is a parameter.
     """
     hidden = eqn.params["_prim"]
     # One with a jaxpr is a checkpoint (`jax_remat3`), which must keep its values separate.

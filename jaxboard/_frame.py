@@ -169,6 +169,7 @@ class Plan:
         chunk: the chunk of a loop that the frame holds, if it holds one.
         steps_taken: how many steps the call took, if not one.
         has_targets: whether any report names its run, so that the frame must be split.
+        vector_names: the names of the packed vectors that hold the step and the entries, sorted.
     """
 
     entries: tuple[Entry, ...]
@@ -176,10 +177,15 @@ class Plan:
     chunk: LoopChunk | None = None
     steps_taken: int | None = None
     has_targets: bool = dataclasses.field(init=False, compare=False)
+    vector_names: tuple[str, ...] = dataclasses.field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         has_targets = any(entry.spec.target is not None for entry in self.entries)
-        object.__setattr__(self, "has_targets", has_targets)  # a frozen class allows no assignment
+        slots = jax.tree.leaves([self.step, *((e.slots, e.weight, e.step) for e in self.entries)])
+        names = {slot.dtype for slot in slots if isinstance(slot, Slot)}
+        # A frozen class allows no assignment.
+        object.__setattr__(self, "has_targets", has_targets)
+        object.__setattr__(self, "vector_names", tuple(sorted(names)))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -187,16 +193,15 @@ class Plan:
         return tuple(entry.spec.tag for entry in self.entries)
 
     @property
-    def vector_names(self) -> frozenset[str]:
-        """The names of the packed vectors that hold the step and the entries."""
-        slots = jax.tree.leaves([self.step, *((e.slots, e.weight, e.step) for e in self.entries)])
-        return frozenset(slot.dtype for slot in slots if isinstance(slot, Slot))
-
-    @property
-    def array_names(self) -> frozenset[str]:
-        """The names of all arrays of a frame with this plan, those from before a loop included."""
+    def array_names(self) -> tuple[str, ...]:
+        """The names of all arrays that leave with this plan, sorted, those from before a loop included."""
         before = None if self.chunk is None else self.chunk.before
-        return self.vector_names if before is None else self.vector_names | before.array_names
+        names = self.vector_names
+        return names if before is None else tuple(sorted({*names, *before.array_names}))
+
+    def vectors(self, arrays: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Return the packed vectors, without other arrays, in the order of ``vector_names``."""
+        return tuple([arrays[name] for name in self.vector_names])
 
 
 class Packed(NamedTuple):
@@ -218,34 +223,35 @@ class Frame:
     """The reports of one call, on their way to the flusher.
 
     Attributes:
-        plan: the contents of ``arrays``.
-        arrays: dtype name -> vector: device arrays, which may not be computed yet, or NumPy arrays.
+        plan: the contents of ``vectors``.
+        vectors: the packed vectors, in the order of :attr:`Plan.vector_names`: device arrays, which may not be
+            computed yet, or NumPy arrays. A tuple, as each call makes one.
         step: the step of the call; None if the program computed it (see :attr:`Plan.step`).
         wall_time: the time of the call, in seconds since the epoch.
         open: whether the step may receive more values, as the step of an evaluation may, or one that the user
             computes.
     """
 
-    __slots__ = ("arrays", "open", "plan", "step", "wall_time")
+    __slots__ = ("open", "plan", "step", "vectors", "wall_time")
 
     def __init__(
         self,
         plan: Plan,
-        arrays: dict[str, Any],
+        vectors: tuple[Any, ...],
         step: int | None,
         wall_time: float,
         open: bool = False,  # noqa: A002 (a step is open, like a file)
     ):
         self.plan = plan
-        self.arrays = arrays
+        self.vectors = vectors
         self.step = step
         self.wall_time = wall_time
         self.open = open
 
     @property
     def nbytes(self) -> int:
-        """The size of the arrays in bytes."""
-        return sum(array.nbytes for array in self.arrays.values())
+        """The size of the vectors in bytes."""
+        return sum(vector.nbytes for vector in self.vectors)
 
     @property
     def count(self) -> int:
@@ -255,7 +261,7 @@ class Frame:
 
     def wait(self) -> None:
         """Wait for the device, and raise what the computation raised."""
-        jax.block_until_ready(self.arrays)
+        jax.block_until_ready(self.vectors)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -288,13 +294,17 @@ class FrameBatch:
 
     @classmethod
     def stack(cls, frames: list[Frame]) -> FrameBatch:
-        """Stack frames of one plan whose arrays are NumPy arrays."""
+        """Stack frames of one plan whose vectors are NumPy arrays."""
         first = frames[0]
         # This takes a quarter of the time of np.stack.
         count = len(frames)
         arrays = {
-            name: np.concatenate([frame.arrays[name] for frame in frames]).reshape(count, *x.shape)
-            for name, x in first.arrays.items()
+            name: np.concatenate(vectors).reshape(count, *vectors[0].shape)
+            for name, vectors in zip(
+                first.plan.vector_names,
+                zip(*[frame.vectors for frame in frames], strict=True),
+                strict=True,
+            )
         }
         if first.plan.step is None:
             steps = np.array([frame.step for frame in frames], np.int64)
@@ -326,18 +336,19 @@ class FrameBatch:
         """Return the iterations of a loop chunk, or None if none of them ran.
 
         Args:
-            frame: a frame with a :class:`LoopChunk`, whose arrays are NumPy arrays.
+            frame: a frame with a :class:`LoopChunk`, whose vectors are NumPy arrays.
             slot: the position of the steps.
             since: when the first iteration began, in seconds since the epoch. The iterations get wall
                 times evenly spaced from then to the frame's own.
         """
-        steps = slot.read(frame.arrays).astype(np.int64)
+        vectors = dict(zip(frame.plan.vector_names, frame.vectors, strict=True))
+        steps = slot.read(vectors).astype(np.int64)
         order = np.argsort(steps, kind="stable")  # the last row of a reversed loop ran first
         order = order[steps[order] >= 0]
         if not len(order):
             return None
         walls = np.linspace(since, frame.wall_time, len(order) + 1)[1:]
-        arrays = {name: array[order] for name, array in frame.arrays.items()}
+        arrays = {name: vector[order] for name, vector in vectors.items()}
         return cls(frame.plan, arrays, steps[order], walls, frame.open)
 
 

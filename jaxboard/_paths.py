@@ -12,10 +12,19 @@ import tempfile
 from jaxboard._errors import JaxboardError, UsageError
 from jaxboard._safe_repr import safe_repr
 
+_PART_BYTES = 255
+"""The longest name of a file or a directory."""
+
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return a path as an absolute one, with ``~`` expanded. URLs stay unchanged."""
+    """Return a path as an absolute one, with ``~`` expanded. URLs stay unchanged.
+
+    Raises:
+        UsageError: it contains a NUL character.
+    """
     name = os.fspath(path)
+    if "\0" in name:
+        raise UsageError(f"the path {name!r} contains a NUL character. Choose another one.")
     return name if is_remote(name) else os.path.abspath(os.path.expanduser(name))
 
 
@@ -51,6 +60,28 @@ def below(directory: str, name: str) -> str:
     return (
         f"{directory}/{name}" if is_remote(directory) else os.path.join(directory, *name.split("/"))
     )
+
+
+def problem_below(name: str) -> str | None:
+    """Return why ``name`` is not a path below a log directory, with ``/`` between its parts; None if it is one.
+
+    What is created there can therefore not be elsewhere, on any platform.
+
+    Example:
+        >>> problem_below("eval/ood")
+        >>> problem_below("../eval")
+        'it is not a relative path below the log directory'
+    """
+    try:
+        longest = max(len(part.encode()) for part in name.split("/"))
+    except UnicodeEncodeError:
+        return "it cannot be stored as UTF-8"
+    if os.path.splitdrive(name)[0] or any(
+        not part.strip() or part in (".", "..") or {*part} & {"\\", "\0"}
+        for part in name.split("/")
+    ):
+        return "it is not a relative path below the log directory"
+    return f"a part of it has more than {_PART_BYTES} bytes" if longest > _PART_BYTES else None
 
 
 def check_writable(logdir: str, error: type[JaxboardError], *subdirectory: str) -> None:

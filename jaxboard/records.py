@@ -16,7 +16,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["Batch", "EncodedImage", "Histogram", "Kind", "Record", "Scalars", "records"]
+__all__ = [
+    "Audio",
+    "Batch",
+    "EncodedImage",
+    "Graph",
+    "GraphNode",
+    "Histogram",
+    "Kind",
+    "Mesh",
+    "Record",
+    "Scalars",
+    "Video",
+    "records",
+]
 
 
 class Kind(enum.Enum):
@@ -28,6 +41,10 @@ class Kind(enum.Enum):
         IMAGE: the value is uint8[N, H, W, C] with 1, 3 or 4 channels, an :class:`EncodedImage`, or a tuple of those.
         TEXT: the value is a str (Markdown), or a list of rows of str (a table, header first).
         HPARAMS: the value is a dict of hyperparameters.
+        GRAPH: the value is a :class:`Graph`. If the tag is empty, it is the graph of the whole run.
+        AUDIO: the value is an :class:`Audio`.
+        VIDEO: the value is a :class:`Video`.
+        MESH: the value is a :class:`Mesh`.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -40,6 +57,39 @@ class Kind(enum.Enum):
     IMAGE = "image"
     TEXT = "text"
     HPARAMS = "hparams"
+    GRAPH = "graph"
+    AUDIO = "audio"
+    VIDEO = "video"
+    MESH = "mesh"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Audio:
+    """Sounds of one length.
+
+    Attributes:
+        samples: int16[N, T, C]: N sounds of T samples in C channels.
+        sample_rate: how many samples are one second, in Hz.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Audio
+        >>> Audio(np.zeros((1, 16000, 2), np.int16), sample_rate=16000).seconds
+        1.0
+    """
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """The length of each sound in seconds."""
+        return self.samples.shape[1] / self.sample_rate
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the samples in bytes."""
+        return self.samples.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +161,118 @@ class EncodedImage:
     def nbytes(self) -> int:
         """The size of the file in bytes."""
         return len(self.data)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GraphNode:
+    """An operation of a :class:`Graph`.
+
+    Attributes:
+        name: the unique path of the node: its scopes and its own name, joined by ``/``.
+        op: what the node computes, for example ``dot_general``.
+        inputs: the outputs of other nodes that it reads: ``name`` for the first output of a node, ``name:1`` for the
+            second.
+        outputs: the dtype and the shape of each output. None is a dimension of unknown size.
+        attributes: what else is shown of the node.
+
+    Example:
+        >>> from jaxboard.records import GraphNode
+        >>> node = GraphNode("mlp/add", "add", ("mlp/dot", "b"), (("float32", (8,)),), {"flops": "8"})
+        >>> node.nbytes
+        24
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[tuple[str, tuple[int | None, ...]], ...] = ()
+    attributes: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+
+    @property
+    def nbytes(self) -> int:
+        """The length of the texts in characters."""
+        texts = (self.name, self.op, *self.inputs, *self.attributes, *self.attributes.values())
+        return sum(map(len, texts))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Graph:
+    """The operations of a function.
+
+    Attributes:
+        nodes: the operations. Each name occurs once.
+
+    Example:
+        >>> from jaxboard.records import Graph, GraphNode
+        >>> graph = Graph((GraphNode("x", "input"), GraphNode("y", "sin", ("x",))))
+        >>> [node.op for node in graph.nodes]
+        ['input', 'sin']
+    """
+
+    nodes: tuple[GraphNode, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all nodes in bytes, approximately."""
+        return sum(node.nbytes for node in self.nodes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mesh:
+    """Meshes, or point clouds, with the same numbers of vertices and faces.
+
+    Attributes:
+        vertices: float32[N, V, 3]: the coordinates of N meshes' V vertices.
+        faces: int32[N, F, 3]: the indices of the vertices of each triangle; None for a point cloud.
+        colors: uint8[N, V, 3]: red, green and blue of each vertex; None for one colour.
+        config: classes of three.js and their parameters, as JSON.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Mesh
+        >>> Mesh(np.zeros((1, 8, 3), np.float32), None, None).nbytes
+        96
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray | None
+    colors: np.ndarray | None
+    config: str = "{}"
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the arrays in bytes."""
+        parts = (self.vertices, self.faces, self.colors)
+        return sum(part.nbytes for part in parts if part is not None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Video:
+    """Videos of one size and length.
+
+    Attributes:
+        frames: uint8[N, T, H, W, C]: N videos of T frames with 1 or 3 channels.
+        fps: frames per second.
+
+    Example:
+        >>> import numpy as np
+        >>> from jaxboard.records import Video
+        >>> Video(np.zeros((1, 8, 32, 32, 3), np.uint8), fps=4.0).seconds
+        2.0
+    """
+
+    frames: np.ndarray
+    fps: float
+
+    @property
+    def seconds(self) -> float:
+        """The length of each video in seconds."""
+        return self.frames.shape[1] / self.fps
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the frames in bytes."""
+        return self.frames.nbytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

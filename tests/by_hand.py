@@ -33,7 +33,7 @@ LOSS = plan("loss")
 
 def frame(step=0, array=None, of=LOSS):
     array = np.full(len(of.entries), step, np.float32) if array is None else array
-    return Frame(of, {"float32": array}, step, 1000.0)
+    return Frame(of, (array,), step, 1000.0)
 
 
 class Pending:

@@ -52,13 +52,17 @@ if __name__ == "__main__":
 class Child:
     """A process that runs PRELUDE and then ``body``.
 
-    ``command`` precedes the interpreter: a program that starts it in another environment.
+    ``command`` precedes the interpreter: a program that starts it in another environment. Without ``indented``, the
+    body is at the level of the module, where other processes find its functions.
     """
 
-    def __init__(self, tmp_path, body, command=()):
+    def __init__(self, tmp_path, body, command=(), indented=True):
         self.logdir = tmp_path / "run"
         program = tmp_path / "program.py"
-        program.write_text(PRELUDE + textwrap.indent(textwrap.dedent(body), "    "))
+        body = textwrap.dedent(body)
+        program.write_text(
+            PRELUDE + (textwrap.indent(body, "    ") if indented else f"    pass\n{body}")
+        )
         self.process = subprocess.Popen(
             [*command, sys.executable, str(program), str(self.logdir)],
             stdin=subprocess.PIPE,

@@ -113,6 +113,27 @@ class Server:
             entry["file"] = self.read("data/plugin/images/individualImage?" + entry["query"])
         return entries
 
+    def sounds(self, run: str, tag: str, *, sample: int = 0, count: int = 1) -> list[Any]:
+        """Return the entries of one sound of a tag with their files, once there are ``count``."""
+        entries = self._wait("audio/audio", run, tag, count, sample=sample)
+        for entry in entries:
+            entry["file"] = self.read("data/plugin/audio/individualAudio?" + entry["query"])
+        return entries
+
+    def mesh(
+        self, run: str, tag: str, *, sample: int = 0, count: int = 1
+    ) -> dict[tuple[str, int], Any]:
+        """Return the parts of a mesh, once there are ``count``: (name, step) -> metadata with its numbers."""
+        entries = self._wait("mesh/meshes", run, tag, count, sample=sample)
+        parts = {}
+        for entry in entries:
+            kind, step = entry["content_type"], entry["step"]
+            query = {"run": run, "tag": tag, "sample": sample, "step": step}
+            name = {1: "VERTEX", 2: "FACE", 3: "COLOR"}[kind]
+            data = self.read("data/plugin/mesh/data", content_type=name, **query)
+            parts[name, step] = {**entry, "data": data}
+        return parts
+
     def text(self, run: str, tag: str, *, count: int = 1) -> list[Any]:
         """Return the entries of a tag with their HTML, once there are ``count``."""
         return self._wait("text/text", run, tag, count)

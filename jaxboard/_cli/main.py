@@ -17,7 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, or 1 if the command failed and printed the reason.
+        The exit status: 0, or 1 if the command failed and printed the reason. ``verify`` has 2 for that, and 1 for
+        problems that it found.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
     commands = parser.add_subparsers(title="commands", required=True)
@@ -41,6 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
     )
     doctor.set_defaults(command=_doctor)
+
+    verify = commands.add_parser(
+        "verify",
+        help="check event files: damage, steps that go back, several writers, NaN",
+        description=(
+            "Check all event files below a directory, of any writer: damaged and cut off records, steps that go back "
+            "without a restart, several writers at the same time, tags that change their kind, NaN and infinite values, wall times that "
+            "are not finite, empty files. Each line names the file and the place in it. The exit status is 0 if there "
+            "is no error and no warning, 1 if there is one, and 2 if nothing was checked."
+        ),
+    )
+    verify.add_argument("logdir", help="a directory, an event file, or a URL")
+    verify.add_argument("--json", action="store_true", help="print one JSON object")
+    verify.set_defaults(command=_verify)
 
     options = parser.parse_args(argv)
     return options.command(options)
@@ -75,3 +90,9 @@ def _doctor(_: argparse.Namespace) -> int:
     from jaxboard._cli import doctor
 
     return doctor.main()
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from jaxboard._cli import verify
+
+    return verify.main(options.logdir, as_json=options.json)

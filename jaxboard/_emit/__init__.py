@@ -1,9 +1,13 @@
 """The verbs, and the checks of their arguments."""
 
 from jaxboard._emit.array import histogram as histogram
-from jaxboard._emit.array import image as image
+from jaxboard._emit.graph import graph as graph
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
+from jaxboard._emit.media import audio as audio
+from jaxboard._emit.media import image as image
+from jaxboard._emit.media import video as video
+from jaxboard._emit.meshes import mesh as mesh
 from jaxboard._emit.methods import VERBS as VERBS
 from jaxboard._emit.methods import VerbMethods as VerbMethods
 from jaxboard._emit.scalar import scalar as scalar

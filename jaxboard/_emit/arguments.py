@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterable
 from types import CodeType
-from typing import cast
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,19 @@ from jaxboard._check import as_bool, as_int, as_positive_int, fits_64_bits, is_o
 from jaxboard._errors import ReportError
 from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
+from jaxboard._reduce.color_maps import COLOR_MAPS
 from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
+
+_MOST_HERTZ = 1_000_000
+"""Above this, browsers play no sound."""
+
+_MOST_GRID_CELLS = 10_000
+"""Most images of a grid."""
+
+_MOST_FRAMES = 50
+"""Above this, browsers play a GIF slowly."""
 
 
 def call_site() -> str:
@@ -96,10 +106,47 @@ def check_bool(tag: str, name: str, value: object) -> bool:
     return truth
 
 
-def check_range(tag: str, limits: object) -> tuple[float, float] | None:
-    """Return ``range=`` of an image as floats. Raise unless it is two finite numbers in ascending order."""
+def check_positive(tag: str, name: str, value: object) -> int:
+    """Return an argument as an int. Raise unless it is positive."""
+    number = as_positive_int(value)
+    if number is None:
+        raise report_error(
+            tag, f"expected {name}= to be a positive integer, got {safe_repr(value)}."
+        )
+    return number
+
+
+def check_sample_rate(tag: str, rate: object) -> int:
+    """Return ``sample_rate=`` as an int. Raise unless a WAV file can have it."""
+    number = as_positive_int(rate)
+    if number is None or number > _MOST_HERTZ:
+        raise report_error(
+            tag,
+            f"expected sample_rate= to be an integer from 1 to {_MOST_HERTZ} (Hz), got {safe_repr(rate)}.",
+        )
+    return number
+
+
+def check_fps(tag: str, fps: object) -> float:
+    """Return ``fps=`` as a float. Raise unless a GIF file can have it."""
+    try:
+        number = float(cast(float, fps))
+    except Exception:
+        number = math.nan
+    if not 0 < number <= _MOST_FRAMES:
+        raise report_error(
+            tag,
+            f"expected fps= to be above 0 and at most {_MOST_FRAMES} (frames per second), got {safe_repr(fps)}.",
+        )
+    return number
+
+
+def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto"] | None:
+    """Return ``range=`` of an image, numbers as floats. Raise unless these are finite and in ascending order."""
     if limits is None:
         return None
+    if isinstance(limits, str) and limits == "auto":
+        return "auto"
     try:
         low, high = (float(limit) for limit in cast(Iterable[float], limits))
     except Exception:
@@ -107,9 +154,35 @@ def check_range(tag: str, limits: object) -> tuple[float, float] | None:
     if not (low < high and math.isfinite(low) and math.isfinite(high)):
         raise report_error(
             tag,
-            f"expected range= to be two numbers (low, high) in ascending order, got {safe_repr(limits)}.",
+            f"expected range= to be two numbers (low, high) in ascending order, or 'auto', got {safe_repr(limits)}.",
         )
     return low, high
+
+
+def check_color_map(tag: str, name: object) -> str | None:
+    """Return ``cmap=``. Raise unless it is the name of a colour map, or None."""
+    if name is not None and not is_one_of(name, COLOR_MAPS):
+        names = ", ".join(map(repr, COLOR_MAPS))
+        raise report_error(tag, f"expected cmap= to be one of {names}, got {safe_repr(name)}.")
+    return cast("str | None", name)
+
+
+def check_grid(tag: str, grid: object) -> tuple[int | None, int | None] | None:
+    """Return the rows and columns of ``grid=``, either of which may be None; None for no grid."""
+    if isinstance(grid, bool):
+        return (None, None) if grid else None
+    if isinstance(grid, tuple | list) and len(grid) == 2:
+        rows, columns = map(as_positive_int, grid)
+        if rows is not None and columns is not None and rows * columns <= _MOST_GRID_CELLS:
+            return rows, columns
+    columns = as_positive_int(grid)
+    if columns is None or columns > _MOST_GRID_CELLS:
+        raise report_error(
+            tag,
+            "expected grid= to be True, a number of columns, or (rows, columns), with at most "
+            f"{_MOST_GRID_CELLS} images, got {safe_repr(grid)}.",
+        )
+    return None, columns
 
 
 def check_reduce(tag: str, reduce: str) -> None:

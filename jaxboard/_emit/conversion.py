@@ -157,47 +157,6 @@ def as_scalar(tag: str, value: Reportable) -> Array:
     return array
 
 
-def as_images(tag: str, value: Reportable, *, any_dtype: bool = False) -> Array:
-    """Return ``value`` as images: [H, W, C] or [N, H, W, C].
-
-    Args:
-        tag: the tag, for the message.
-        value: what the user passed.
-        any_dtype: accept all real dtypes, not only uint8, bool, and floats.
-    """
-    array = as_array(tag, value)
-    if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3, 4) or 0 in array.shape:
-        raise report_error(
-            tag,
-            f"expected an image [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, "
-            f"got {describe_array(array)}. {_advice_on_axes(array.shape)}",
-        )
-    floating = jnp.issubdtype(array.dtype, np.floating)
-    if not (any_dtype or floating or array.dtype in (np.uint8, np.bool_)):
-        raise report_error(
-            tag,
-            f"expected pixels as uint8, or as floats from 0 to 1, got {describe_array(array)}. "
-            "Convert them first (x.astype(jnp.uint8)), or pass their range=(low, high).",
-        )
-    return array
-
-
-def _advice_on_axes(shape: tuple[int, ...]) -> str:
-    """Return what to do with an array whose axes are not those of images."""
-    if len(shape) == 4 and shape[1] in (1, 3, 4) and shape[-1] not in (1, 3, 4):
-        return "Put the channels last with x.transpose(0, 2, 3, 1)."
-    if len(shape) == 3 and shape[0] in (1, 3, 4) and shape[0] <= min(shape[1:]):
-        return (
-            "Put the channels last with x.transpose(1, 2, 0); of a batch of gray images, add the channel "
-            "axis with x[..., None]."
-        )
-    if len(shape) in (2, 3) and 0 not in shape:
-        return "Add the channel axis with x[..., None]."
-    if len(shape) == 4 and 0 not in shape:
-        return "Choose the channels to show, such as the first with x[..., :1]."
-    return "jaxboard.histogram reports other arrays."
-
-
 def as_weight(tag: str, weight: Reportable | None, where: Reportable | None) -> Array | None:
     """Return the weight of a value as an array of rank 0: numbers, bools, or None for a weight of 1."""
     if weight is None and where is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
+import math
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
 from jaxboard._errors import ReportError
+from jaxboard._host.drawings import Drawing, drawing
 from jaxboard._safe_repr import describe_object
 from jaxboard.records import EncodedImage, Kind
 
@@ -136,10 +139,12 @@ def figure(
     Args:
         tag: the name.
         value: the figure, or an object with a ``figure`` (axes, a grid of seaborn), or a list or tuple of them, or a
-            function that returns any of these. The function is called only if the report is due.
+            function that returns any of these. The function is called immediately, but only if the report is due.
+            Another thread renders the figures that it returns, so it must make new ones in each call.
         step: the step of the figure, instead of the last step taken.
         every: report only at steps that are multiples of this.
-        close: close the figures afterwards, also if the report is not due. Otherwise pyplot keeps them open.
+        close: close the figures afterwards, also if the report is not due. Otherwise pyplot keeps them open, and
+            they are rendered before the call returns.
 
     Raises:
         ReportError: JAX is tracing, ``value`` is or contains no figure, or an argument is invalid.
@@ -157,19 +162,30 @@ def figure(
     closes = arguments.check_bool(tag, "close", close)
     figures = [] if callable(value) else _figures_of(tag, value)
 
-    def render() -> EncodedImage | tuple[EncodedImage, ...]:
-        figures[:] = figures or _figures_of(tag, cast("Callable[[], Figures]", value)())
-        images = list(map(_encoded, figures))
-        return images[0] if len(images) == 1 else tuple(images)
+    def images() -> EncodedImage | tuple[EncodedImage, ...] | Drawing:
+        with drawing():
+            if callable(value):
+                figures.extend(_figures_of(tag, value()))
+                if closes:
+                    _close(figures)
+                    size = sum(4 * math.prod(fig.canvas.get_width_height()) for fig in figures)
+                    return Drawing(functools.partial(_rendered, tuple(figures)), size)
+            return _rendered(figures)
 
     try:
-        report_record("figure", Kind.IMAGE, tag, render, step=step, every=every)
+        report_record("figure", Kind.IMAGE, tag, images, step=step, every=every)
     finally:
-        if closes and figures and "matplotlib.pyplot" in sys.modules:
-            from matplotlib import pyplot as plt
+        if closes:
+            _close(figures)
 
-            for fig in figures:
-                plt.close(fig)
+
+def _close(figures: Sequence[Figure]) -> None:
+    """Remove figures from those that pyplot keeps open. They can still be rendered."""
+    if figures and "matplotlib.pyplot" in sys.modules:
+        from matplotlib import pyplot as plt
+
+        for fig in figures:
+            plt.close(fig)
 
 
 def _figures_of(tag: str, value: object) -> list[Figure]:
@@ -195,6 +211,11 @@ def _figure_of(tag: str, value: object) -> Figure:
                 return cast("Figure", candidate)
     got = describe_object(value)
     raise arguments.report_error(tag, f"expected a matplotlib figure, got {got}.")
+
+
+def _rendered(figures: Sequence[Figure]) -> EncodedImage | tuple[EncodedImage, ...]:
+    images = [_encoded(fig) for fig in figures]
+    return images[0] if len(images) == 1 else tuple(images)
 
 
 def _encoded(fig: Figure) -> EncodedImage:

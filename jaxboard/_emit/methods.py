@@ -9,8 +9,11 @@ import types
 from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
-from jaxboard._emit.array import histogram, image
+from jaxboard._emit.array import histogram
+from jaxboard._emit.graph import graph
 from jaxboard._emit.host_only import figure, text
+from jaxboard._emit.media import audio, image, video
+from jaxboard._emit.meshes import mesh
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
 from jaxboard._emit.watch import watch
@@ -49,9 +52,13 @@ class VerbMethods:
     scalar = _Method(scalar)
     scalars = _Method(scalars)
     histogram = _Method(histogram)
+    audio = _Method(audio)
     image = _Method(image)
+    video = _Method(video)
+    mesh = _Method(mesh)
     text = _Method(text)
     figure = _Method(figure)
+    graph = _Method(graph)
     watch = _Method(watch)
     tap = _Method(tap)
 

@@ -16,10 +16,11 @@ from jaxboard._emit import arguments, conversion, device_numbers
 from jaxboard._frame import Composite, Number, Observation, ReportSpec
 from jaxboard._host.active_channel import active, named_target
 from jaxboard._host.channel import Channel
-from jaxboard._host.clipping import CLIPPED
+from jaxboard._host.clipping import clipping_notice
+from jaxboard._host.drawings import Drawing
 from jaxboard._log import warn
 from jaxboard._reduce import reducer
-from jaxboard._reduce.image import Pixels
+from jaxboard._reduce.first_items import Items
 from jaxboard._trace import context
 from jaxboard._trace.advice import warn_no_run
 from jaxboard._trace.primitives import report
@@ -125,27 +126,31 @@ def _report_to_run(
         report(spec, *map(_on_device, (array, count, step)))
         return
     state = reducer(spec).start(array, None if count is None else np.asarray(count), spec.rank)
-    if isinstance(state.value, Pixels):
-        state = state._replace(value=_images(channel, tag, state.value))
+    if isinstance(state.value, Items):
+        state = state._replace(value=_checked_items(channel, tag, spec, state.value))
     at = channel.current if step is None else int(step)
     channel.put(Observation(spec, state, at, time.time(), explicit_step=step is not None))
 
 
-def _images(channel: Channel, tag: str, pixels: Pixels) -> Array:
-    """Return images from plain Python, and warn once if floats were clipped."""
-    low, high = np.asarray(pixels.limits).tolist()
-    if (low, high) != (0, 1) and ("clipped", tag) not in channel.warned:
+def _checked_items(channel: Channel, tag: str, spec: ReportSpec, items: Items) -> Items:
+    """Return items from plain Python as not clipped, and warn once if they were."""
+    if items.limits is None:
+        return items
+    low, high = np.asarray(items.limits).tolist()
+    if (low, high) != (0, 0) and ("clipped", tag) not in channel.warned:
         channel.warned.add(("clipped", tag))
-        text = CLIPPED.format(f"report {tag!r} ({arguments.call_site()})", low, high)
-        warn(text)
-    return pixels.images
+        notice = clipping_notice(spec.kind, low, high)
+        warn(f"report {tag!r} ({arguments.call_site()}): {notice}")
+    return items._replace(limits=np.zeros_like(items.limits))
 
 
 def report_record(
     verb: str,
     kind: Kind,
     tag: str,
-    make_value: Callable[[], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...]],
+    make_value: Callable[
+        [], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...] | Drawing
+    ],
     *,
     step: int | None,
     every: int | None,

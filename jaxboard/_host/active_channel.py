@@ -12,8 +12,10 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
+import jax
+
 from jaxboard._blocks import OpenBlock, current_generator
-from jaxboard._frame import Frame, Number, Observation, Target
+from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host.channel import Channel, open_channels, set_open
 from jaxboard._host.lost import await_callbacks
 from jaxboard._process.fork import Stage, on_fork
@@ -78,6 +80,10 @@ class _Nowhere:
     """A destination that takes nothing."""
 
     def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None: ...
+
+    def put_call(
+        self, plan: Plan, vectors: tuple[jax.Array, ...], step: int | None, is_open: bool
+    ) -> None: ...
 
 
 _UNSETTLED = Channel(_Nowhere())

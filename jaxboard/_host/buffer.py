@@ -18,6 +18,8 @@ from jaxboard._host.lost import LostReports
 from jaxboard.records import Record
 
 Item: TypeAlias = Frame | Number | Observation | Record
+_Call: TypeAlias = tuple[Plan, tuple[Any, ...], int | None, float, bool]
+"""The arguments of a frame. A plain tuple takes a tenth of the time of an object."""
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
@@ -54,7 +56,7 @@ class Buffer:
         stall_secs: float = 10.0,
     ):
         self.wake = threading.Event()
-        self._items: deque[Item] = deque()
+        self._items: deque[Item | _Call] = deque()
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._overflow = overflow
@@ -87,17 +89,35 @@ class Buffer:
             may_wait: whether the caller may wait for space. Host callbacks may not: the device waits for
                 them.
         """
-        if isinstance(item, Frame):
-            known = self._sizes.get(id(item.plan))
-            size = known[0] if known is not None else self._measure(item)
-        else:
-            size = item.nbytes + _OVERHEAD
+        size = self._size_of(item)
         nbytes = self._bytes + size
         if nbytes > self._fast_bytes or len(self._items) >= self._fast_frames:
             self._put_checked(item, size, may_wait)
         else:
             self._bytes = nbytes
             self._items.append(item)
+
+    def put_call(
+        self, plan: Plan, vectors: tuple[Any, ...], step: int | None, is_open: bool
+    ) -> None:
+        """Append the frame of a call that is made now, as ``put(Frame(...))`` does in twice the time.
+
+        Args:
+            plan: see :class:`Frame`.
+            vectors: see :class:`Frame`.
+            step: see :class:`Frame`.
+            is_open: see :attr:`Frame.open`.
+        """
+        known = self._sizes.get(id(plan))
+        if known is None or len(self._items) >= self._fast_frames:
+            self.put(Frame(plan, vectors, step, time.time(), is_open))
+            return
+        nbytes = self._bytes + known[0]
+        if nbytes > self._fast_bytes:
+            self.put(Frame(plan, vectors, step, time.time(), is_open))
+            return
+        self._bytes = nbytes
+        self._items.append((plan, vectors, step, time.time(), is_open))
 
     def take_ready(self, most: int | None = None) -> list[Item]:
         """Take out the items up to the first one that the device has not computed yet.
@@ -110,12 +130,16 @@ class Buffer:
         taken: list[Item] = []
         with self._room:
             items = self._items
-            while items and len(taken) != most and _is_ready(items[0]):
-                taken.append(items.popleft())
+            while items and len(taken) != most:
+                item = _as_item(items[0])
+                if not _is_ready(item):
+                    break
+                items.popleft()
+                taken.append(item)
             if len(taken) == most:
                 self._bytes -= sum(map(self._size_of, taken))
             else:
-                self._bytes = sum(map(self._size_of, items.copy()))
+                self._bytes = sum(map(self._size_of, map(_as_item, items.copy())))
             if taken:
                 self._taken += len(taken)
                 self._woken = False
@@ -135,7 +159,7 @@ class Buffer:
         with self._room:
             items = self._items.copy()  # Other threads append without the lock.
         pause = _POLL_SECS / 64
-        for item in items:
+        for item in map(_as_item, items):
             while not _is_ready(item):
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
@@ -203,7 +227,7 @@ class Buffer:
 
     def _unready_head(self) -> Frame | Number | None:
         with self._room:
-            head = self._items[0] if self._items else None
+            head = _as_item(self._items[0]) if self._items else None
         return head if isinstance(head, Frame | Number) and not _is_ready(head) else None
 
     def _drop(self, item: Item) -> None:
@@ -228,6 +252,10 @@ class Buffer:
         return size
 
 
+def _as_item(item: Item | _Call) -> Item:
+    return Frame(*item) if type(item) is tuple else item
+
+
 def count_reports(item: Item | FrameBatch) -> int:
     """Return the number of reports in an item."""
     return item.count if isinstance(item, Frame | FrameBatch) else 1
@@ -237,8 +265,8 @@ def _is_ready(item: Item) -> bool:
     if isinstance(item, Number):
         return _is_computed(item.value)
     if isinstance(item, Frame):
-        for array in item.arrays.values():
-            if not _is_computed(array):
+        for vector in item.vectors:
+            if not _is_computed(vector):
                 return False
     return True
 

@@ -16,7 +16,7 @@ from jaxboard._host.lost import LostReports
 from jaxboard.records import Record
 
 Window: TypeAlias = tuple[Plan, tuple[jax.Array, ...], int]
-"""The plan of a function's windows, its vectors in the order of their names, and the last step that is in them."""
+"""The plan of a function's windows, its vectors, and the last step that is in them."""
 
 _keys = itertools.count()
 
@@ -26,6 +26,12 @@ class Destination(Protocol):
 
     def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None:
         """Append an item; see :meth:`Buffer.put`."""
+        ...
+
+    def put_call(
+        self, plan: Plan, vectors: tuple[jax.Array, ...], step: int | None, is_open: bool
+    ) -> None:
+        """Append the frame of a call; see :meth:`Buffer.put_call`."""
         ...
 
 
@@ -40,6 +46,7 @@ class Channel:
 
     Attributes:
         put: ``put(item, may_wait=True)`` of the buffer; see :meth:`Buffer.put`.
+        put_call: the same of the buffer; see :meth:`Buffer.put_call`.
         name: the run, for messages.
         lost: see above.
         target: what identifies the run in compiled programs.
@@ -66,6 +73,7 @@ class Channel:
         "lost",
         "name",
         "put",
+        "put_call",
         "settled",
         "target",
         "warned",
@@ -94,8 +102,8 @@ class Channel:
         self.windows: dict[Hashable, Window] = {}
         self.settled: dict[object, int] = {}
         self.before_close: list[Callable[[], object]] = []
-        # The buffer's method itself, as this is on the training loop's path.
-        self.put = buffer.put
+        # The buffer's methods themselves, as they are on the training loop's path.
+        self.put, self.put_call = buffer.put, buffer.put_call
 
     @property
     def root(self) -> Channel:
@@ -118,10 +126,12 @@ class Channel:
         if not advance:
             self._evaluated = True
             return self._current
-        with self._lock:
-            step = self._next
-            self._current = step
+        self._lock.acquire()  # a with statement takes twice as long
+        try:
+            self._current = step = self._next
             self._next = step + 1
+        finally:
+            self._lock.release()
         return step
 
     def advance_to(self, step: int) -> None:
@@ -145,16 +155,16 @@ class Channel:
         if not frame.plan.has_targets:
             self.put(frame, may_wait)
             return
-        for target, plan, vectors in frame_parts.split(frame.plan):
+        for target, plan, positions in frame_parts.split(frame.plan):
             receiver = self if target is None else open_channel(target)
-            arrays = {name: frame.arrays[name] for name in vectors}
+            vectors = tuple([frame.vectors[position] for position in positions])
             step = frame.step
             if receiver is not None and receiver.root is not self.root and step is not None:
                 if not is_call:
                     step = receiver.current
                 elif advance:
                     receiver.advance_to(step)
-            part = Frame(plan, arrays, step, frame.wall_time, open=frame.open)
+            part = Frame(plan, vectors, step, frame.wall_time, open=frame.open)
             if receiver is not None:
                 receiver.put(part, may_wait)
             elif target is not None:
@@ -174,8 +184,7 @@ class Channel:
         """Put an incomplete window, if there is one. The host merges it with the rest of it."""
         if window is not None:
             plan, vectors, step = window
-            arrays = dict(zip(sorted(plan.vector_names), vectors, strict=True))
-            self.send(Frame(plan, arrays, step, time.time(), open=True))
+            self.send(Frame(plan, vectors, step, time.time(), open=True))
 
     def end_windows(self) -> None:
         """Put the accumulators of every incomplete window, also those of the runs below."""

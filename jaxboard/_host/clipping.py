@@ -1,18 +1,39 @@
-"""A warning for images whose floats were clipped, found when the flusher makes their points."""
+"""A warning for floats that were clipped, found when the flusher makes their points."""
 
 from __future__ import annotations
 
 import dataclasses
 
+from jaxboard._frame import Composite
 from jaxboard._host.complete_points import Point
 from jaxboard._log import logger
-from jaxboard._reduce.image import ClippedImages
-from jaxboard.records import Record
+from jaxboard._reduce.first_items import Clipped
+from jaxboard.records import Kind, Record
 
-CLIPPED = (
-    "{}: pixels outside of 0 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Pass "
+_PIXELS = (
+    "pixels outside of 0 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Pass "
     "range=(low, high) to show all of them, or range=(0, 1) if clipping is intended."
 )
+_SAMPLES = (
+    "samples outside of -1 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Scale them, as in "
+    "x / abs(x).max(), or clip them if that is intended."
+)
+_COLORS = (
+    "colors outside of 0 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Scale them, or clip them if that "
+    "is intended."
+)
+_NOTICES: dict[Kind | Composite, str] = {Kind.AUDIO: _SAMPLES, Kind.MESH: _COLORS}
+
+
+def clipping_notice(kind: Kind | Composite, low: float, high: float) -> str:
+    """Return what was clipped, and what to do.
+
+    Args:
+        kind: the kind of the report.
+        low: the smallest value before clipping.
+        high: the largest value before clipping.
+    """
+    return _NOTICES.get(kind, _PIXELS).format(low, high)
 
 
 class ClippingLog:
@@ -27,12 +48,13 @@ class ClippingLog:
         self._logged: set[str] = set()
 
     def plain(self, point: Point) -> Point:
-        """Return a point as sinks receive it, and log that images were clipped."""
-        if not isinstance(point, Record) or not isinstance(point.value, ClippedImages):
+        """Return a point as sinks receive it, and log that its floats were clipped."""
+        if not isinstance(point, Record) or not isinstance(point.value, Clipped):
             return point
-        images = point.value
+        clipped = point.value
         if point.tag not in self._logged:
             self._logged.add(point.tag)
-            text = CLIPPED.format(f"image {point.tag!r}", images.low, images.high)
-            logger.warning("jaxboard, run %s: %s", self._name, text)
-        return dataclasses.replace(point, value=images.images)
+            notice = clipping_notice(point.kind, clipped.low, clipped.high)
+            kind = point.kind.value
+            logger.warning("jaxboard, run %s: %s %r: %s", self._name, kind, point.tag, notice)
+        return dataclasses.replace(point, value=clipped.value)

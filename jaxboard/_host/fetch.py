@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from jaxboard._frame import Frame, FrameBatch, Number, Observation
 from jaxboard._host.buffer import Item
+from jaxboard._host.drawings import Drawing
 from jaxboard.records import Record
 
 Fetched: TypeAlias = FrameBatch | Frame | Number | Observation | Record
@@ -35,21 +37,21 @@ def fetch(items: list[Item], on_failure: Callable[[Item, Exception], None]) -> l
         _start_copies(items)
         for item in items:
             try:
-                _read(item)
+                read = _read(item)
             except Exception as fault:
                 on_failure(item, fault)
                 continue
-            if isinstance(item, Frame) and item.plan.chunk is None:
-                if frames and not _can_stack(frames[0], item):
+            if isinstance(read, Frame) and read.plan.chunk is None:
+                if frames and not _can_stack(frames[0], read):
                     fetched.append(FrameBatch.stack(frames))
                     frames = []
-                frames.append(item)
+                frames.append(read)
                 continue
             # A number that a loop reports beside each step must not divide the frames.
-            if frames and not isinstance(item, Number):
+            if frames and not isinstance(read, Number):
                 fetched.append(FrameBatch.stack(frames))
                 frames = []
-            fetched.append(item)
+            fetched.append(read)
     if frames:
         fetched.append(FrameBatch.stack(frames))
     return fetched
@@ -59,13 +61,16 @@ def _can_stack(a: Frame, b: Frame) -> bool:
     return a.plan is b.plan and a.open == b.open
 
 
-def _read(item: Item) -> None:
+def _read(item: Item) -> Item:
+    """Return an item with its arrays on the host, and with a drawing as an image."""
+    if isinstance(item, Record):
+        value = cast("object", item.value)
+        return replace(item, value=value.render()) if isinstance(value, Drawing) else item
     if isinstance(item, Frame):
-        arrays = item.arrays
-        for name in arrays:
-            arrays[name] = np.asarray(arrays[name])
+        item.vectors = tuple([np.asarray(vector) for vector in item.vectors])
     elif isinstance(item, Number) and not isinstance(item.value, np.generic):
         item.value = cast("np.generic", np.asarray(item.value)[()])
+    return item
 
 
 def _start_copies(items: list[Item]) -> None:
@@ -83,6 +88,6 @@ def _device_arrays(items: list[Item]) -> Iterator[jax.Array]:
             if not isinstance(item.value, np.generic):
                 yield item.value
         elif isinstance(item, Frame):
-            for array in item.arrays.values():
-                if not isinstance(array, np.ndarray):
-                    yield array
+            for vector in item.vectors:
+                if not isinstance(vector, np.ndarray):
+                    yield vector

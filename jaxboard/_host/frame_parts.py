@@ -17,12 +17,12 @@ class FramePart(NamedTuple):
     Attributes:
         target: the run; None for the run of the call.
         plan: the reports, which name no target.
-        vectors: the names of the arrays that hold them.
+        positions: the positions of its vectors among those of the frame.
     """
 
     target: Target | None
     plan: Plan
-    vectors: frozenset[str]
+    positions: tuple[int, ...]
 
 
 # By identity, as hashing a plan takes microseconds. The plan is kept so that its id is not used again.
@@ -44,7 +44,8 @@ def split(plan: Plan) -> list[FramePart]:
     parts: list[FramePart] = []
     for key, entries in by_key.items():
         part = dataclasses.replace(plan, entries=tuple(entries))
-        parts.append(FramePart(targets[key], part, part.vector_names))
+        positions = tuple(map(plan.vector_names.index, part.vector_names))
+        parts.append(FramePart(targets[key], part, positions))
     if len(_parts) >= _MOST_PLANS:
         _parts.clear()
     _parts[id(plan)] = plan, parts

@@ -51,7 +51,7 @@ class Call:
         kwargs: its keyword arguments.
         program: the jitted program that ran; None for a call without a hidden output.
         leading: the arguments that jaxboard passed to the program before those of the call.
-        dispatch_seconds: the time that JAX took to dispatch the program.
+        dispatch_seconds: the time that JAX took to dispatch the program, if every call is observed.
         since: the number of events before the call; see :attr:`Registry.events`.
     """
 

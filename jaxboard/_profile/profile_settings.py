@@ -8,7 +8,7 @@ from typing import Literal
 
 from jaxboard._check import as_int, checked_bool, is_one_of, positive_number
 from jaxboard._errors import UsageError
-from jaxboard._paths import absolute, checked
+from jaxboard._paths import absolute, checked, problem_below
 from jaxboard._profile.step_range import Steps, parse_steps
 from jaxboard._safe_repr import safe_repr
 
@@ -29,6 +29,10 @@ class ProfileSettings:
     sync: bool | Literal["auto"]
     max_seconds: float
     on_error: Literal["warn", "raise"]
+
+
+_SESSION_BYTES = 240
+"""The longest name of a session: a number may be appended."""
 
 
 def check_settings(
@@ -52,8 +56,8 @@ def check_settings(
     def invalid(argument: str, value: object, expected: str) -> UsageError:
         return UsageError(f"profile({argument}={safe_repr(value)}): expected {expected}.")
 
-    if name is not None and (not isinstance(name, str) or not name.strip() or {*name} & {*"/\\"}):
-        raise invalid("name", name, "the name of a directory")
+    if name is not None and not _is_session(name):
+        raise invalid("name", name, f"the name of a directory, of at most {_SESSION_BYTES} bytes")
     if as_int(host_level) not in (0, 1, 2, 3):
         raise invalid("host_level", host_level, "0, 1, 2 or 3")
     if not (isinstance(sync, bool) or is_one_of(sync, ("auto",))):
@@ -70,4 +74,14 @@ def check_settings(
         sync=sync,
         max_seconds=float(positive_number("profile", "max_seconds", max_seconds)),
         on_error=on_error,
+    )
+
+
+def _is_session(name: object) -> bool:
+    """Return whether a profile can have this name."""
+    return (
+        isinstance(name, str)
+        and "/" not in name
+        and problem_below(name) is None
+        and len(name.encode()) <= _SESSION_BYTES
     )

@@ -14,6 +14,7 @@ import jax
 from jaxboard import _paths
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
+from jaxboard.sinks._file_systems import locate
 
 _SUFFIX = ".xplane.pb"
 
@@ -90,6 +91,13 @@ def _copy(file: str, directory: str, name: str, *, shared: bool) -> str:
 
 
 def _upload(file: str, directory: str, name: str) -> str:
+    located = locate(f"{directory}/{name}")
+    if located is not None:
+        file_system, path = located
+        if file_system.exists(path):
+            raise FileExistsError(path)
+        file_system.put_file(file, path)
+        return f"{directory}/{name}"
     gfile: Any = importlib.import_module("tensorflow").io.gfile
     path = f"{directory}/{name}"
     if gfile.exists(path):

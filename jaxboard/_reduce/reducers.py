@@ -176,14 +176,17 @@ def count_positive(weight: Array) -> WideInt:
 
 
 class _Summing(Reducer):
-    """Base class of reducers whose value is a weighted sum of the observations."""
+    """Base class of reducers whose value is a weighted sum of the observations.
+
+    A sum in two words, or one array of floats as long as the second word would be zero: a frame is half as large.
+    """
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:
-            return State(as_wide(values), 1)
-        values, count = flatten_lanes(at_least_32_bits(values), rank)
+            return State(_unmerged(values), 1)
+        values, _ = flatten_lanes(at_least_32_bits(values), rank)
         if weight is None:
-            return State(as_wide(values).sum(), count)
+            return self.collapse(State(_unmerged(values), 1))
         is_mask = weight.dtype == np.bool_
         weight = flatten_weight(weight)
         xp = namespace(values, weight)
@@ -196,11 +199,21 @@ class _Summing(Reducer):
         return State(total.sum(), factor.sum())
 
     def merge(self, a: State, b: State) -> State:
-        return State(a.value + b.value, a.weight + b.weight)
+        return State(self.widen(a).value + self.widen(b).value, a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
-        count = state.value.high.shape[0]
-        return State(state.value.sum(), collapsed_weight(state.weight, count))
+        value, weight = state
+        total = value.sum() if isinstance(value, Wide) else value.sum(0)
+        return State(total, collapsed_weight(weight, jax.tree.leaves(value)[0].shape[0]))
+
+    def widen(self, state: State) -> State:
+        value, weight = state
+        return State(value if isinstance(value, Wide) else as_wide(value), weight)
+
+
+def _unmerged(values: Array) -> PyTree:
+    """Return the sum of one observation: an array of floats, or a number in two words."""
+    return floats(values) if jnp.issubdtype(values.dtype, jnp.floating) else as_wide(values)
 
 
 def product(a: Wide, b: Wide) -> Wide:
@@ -218,7 +231,7 @@ class Mean(_Summing):
     name = "mean"
 
     def finish(self, state: State) -> Any:
-        total, weight = state
+        total, weight = self.widen(state)
         if isinstance(total, WideInt):
             return np.asarray(total) / _divisor(weight, total.high)
         if is_static(weight) and weight == 1:
@@ -239,9 +252,10 @@ class Sum(_Summing):
     name = "sum"
 
     def finish(self, state: State) -> Any:
-        if isinstance(state.value, WideInt):
-            return np.asarray(state.value)
-        return state.value.high + state.value.low
+        value = state.value
+        if isinstance(value, WideInt):
+            return np.asarray(value)
+        return value.high + value.low if isinstance(value, WideFloat) else value
 
 
 class Count(Reducer):

@@ -9,7 +9,7 @@ import re
 from types import TracebackType
 from typing import Never, Protocol, Self, SupportsIndex
 
-from jaxboard import _compat
+from jaxboard import _compat, _paths
 from jaxboard._blocks import current_generator
 from jaxboard._emit import VerbMethods
 from jaxboard._errors import RunError, UsageError
@@ -161,28 +161,23 @@ def _check_name(name: str) -> str:
     """Return the name of a child.
 
     Raises:
-        UsageError: it is not a relative path in UTF-8, contains a traced value, or a part of it is the name of a seed
-            run.
+        UsageError: it is not a path below the run, contains a traced value, or a part of it is the name of a seed run.
     """
-    parts = name.split("/") if isinstance(name, str) else [""]  # pyright: ignore[reportUnnecessaryIsInstance] (users)
-    if any(
-        not part.strip() or part in (".", "..") or "\\" in part or "\0" in part for part in parts
-    ):
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (users)
         raise UsageError(
-            f"run.child({safe_repr(name)}): expected a name, or a relative path such as 'eval/ood'."
+            f"run.child({safe_repr(name)}): expected a str, got {type(name).__name__}."
         )
-    try:
-        name.encode()
-    except UnicodeEncodeError:
+    problem = _paths.problem_below(name)
+    if problem is not None:
         raise UsageError(
-            f"run.child({safe_repr(name)}): the name cannot be stored as UTF-8."
-        ) from None
+            f"run.child({safe_repr(name)}): {problem}. Pass a name, or a relative path such as 'eval/ood'."
+        )
     if _compat.mentions_tracer(name):
         raise UsageError(
             f"run.child({safe_repr(name)}): the name contains a traced value, which is not known while JAX traces. Use "
             "reduce='stack' to keep iterations or lanes separate, or a Python loop for its index."
         )
-    if any(map(_RESERVED.fullmatch, parts)):
+    if any(map(_RESERVED.fullmatch, name.split("/"))):
         raise UsageError(
             f"run.child({safe_repr(name)}): seed runs and their summaries have that name. Choose another one."
         )

@@ -6,18 +6,60 @@ import math
 import pathlib
 import sys
 import threading
+from collections.abc import Sequence
 from typing import SupportsIndex
 
 from jaxboard import _paths
 from jaxboard._check import as_int, as_number, fits_64_bits, positive_number
 from jaxboard._errors import UsageError
+from jaxboard._log import is_first, logger
 from jaxboard._safe_repr import safe_repr
+from jaxboard.sinks import Sink, TensorBoardSink
+
+_FLUSH_SECS = 1.0
+_REMOTE_FLUSH_SECS = 30.0
 
 
 def check_positive(**options: float) -> None:
     """Raise :class:`UsageError` unless every option is a number above 0."""
     for name, value in options.items():
         positive_number("Run", name, value)
+
+
+def check_file_size(max_file_bytes: int | None, sinks: Sequence[Sink] | None) -> None:
+    """Check the size at which event files are finished.
+
+    Raises:
+        UsageError: it is not a number above 0, or the run does not make the sink that needs it.
+    """
+    if max_file_bytes is None:
+        return
+    check_positive(max_file_bytes=max_file_bytes)
+    if sinks is not None:
+        raise UsageError(
+            f"Run(max_file_bytes={max_file_bytes}, sinks=[...]): pass max_file_bytes to the TensorBoardSink."
+        )
+
+
+def flush_seconds(flush_secs: float | None, sinks: Sequence[Sink]) -> float:
+    """Return the ``flush_secs`` of a run; the default depends on where its event files are.
+
+    An object store cannot append: each flush uploads the open event file again.
+    """
+    if flush_secs is not None:
+        return float(flush_secs)
+    logdirs = [sink.logdir for sink in sinks if isinstance(sink, TensorBoardSink)]
+    remote = next(filter(_paths.is_remote, logdirs), None)
+    if remote is None:
+        return _FLUSH_SECS
+    if is_first(("remote", remote)):
+        logger.info(
+            "%s is a URL, where each flush uploads the open event file again. Reports are written every %g s; "
+            "Run(flush_secs=) changes that.",
+            remote,
+            _REMOTE_FLUSH_SECS,
+        )
+    return _REMOTE_FLUSH_SECS
 
 
 def limit(number: float) -> int:

@@ -32,6 +32,7 @@ from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.hparams import hparams_record
+from jaxboard._run.resume import Resume, first_step
 from jaxboard._safe_repr import safe_repr
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -64,22 +65,27 @@ class Run(VerbMethods):
     reports are discarded. Call ``jax.distributed.initialize`` before opening a run.
 
     Args:
-        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. A URL
-            (``gs://…``) is passed to TensorFlow. None if ``sinks`` need no directory.
+        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. Or a URL
+            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory.
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
             ``/``. Functions and classes are shown by name.
-        step: the first step; 0 by default. If ``logdir`` holds an earlier run, TensorBoard drops what it
-            reported at this step or later. Without ``step``, opening a run drops nothing.
+        resume: whether the run continues an earlier one in ``logdir`` after its last step. ``"auto"`` starts at
+            step 0 if there is none, True raises then. By default the run starts at ``step``.
+        step: the first step, for example that of a checkpoint; 0 by default. If ``logdir`` holds an earlier run,
+            TensorBoard no longer shows what it reported at this step or later, in runs below it either. Without
+            ``step``, opening a run hides nothing.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
-            the reports of that time.
+            the reports of that time. By default 1 s, and 30 s if event files are written to a URL.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
             ``sinks=[TensorBoardSink(logdir), MySink()]`` (:mod:`jaxboard.sinks`).
+        max_file_bytes: the size at which a new event file begins; see
+            :class:`~jaxboard.sinks.TensorBoardSink`, which takes it if you pass ``sinks``.
         overflow: what happens if reports arrive faster than the sinks write them. ``"wait"`` blocks the
             training loop until there is space, but never inside a host callback and never for long if a
             sink writes nothing. ``"drop"`` drops reports and counts them.
         max_frames: how many calls may be pending, waiting to be written.
-        max_bytes: how many bytes may be pending.
+        max_bytes: how many bytes may be pending in the buffer, and how many at the sinks.
         timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
         telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
             watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
@@ -98,7 +104,8 @@ class Run(VerbMethods):
 
     Raises:
         UsageError: an argument is invalid.
-        RunError: ``logdir`` cannot be written to, or an open run, or a child of one, already writes there.
+        RunError: ``logdir`` cannot be written to, or an open run, or a child of one, already writes there, or
+            ``resume`` is True and no earlier run did.
 
     Example:
         >>> import tempfile
@@ -114,9 +121,11 @@ class Run(VerbMethods):
         logdir: str | os.PathLike[str] | None,
         *,
         hparams: object = None,
+        resume: Resume = False,
         step: int | None = None,
-        flush_secs: float = 1.0,
+        flush_secs: float | None = None,
         sinks: Sequence[Sink] | None = None,
+        max_file_bytes: int | None = None,
         overflow: Overflow = "wait",
         max_frames: int = 200_000,
         max_bytes: int = 256 * 2**20,
@@ -124,21 +133,26 @@ class Run(VerbMethods):
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
     ):
-        options.check_positive(
-            flush_secs=flush_secs, max_frames=max_frames, max_bytes=max_bytes, timeout=timeout
-        )
+        options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
+        if flush_secs is not None:
+            options.check_positive(flush_secs=flush_secs)
+        options.check_file_size(max_file_bytes, sinks)
         if not is_one_of(overflow, ("wait", "drop")):
             raise UsageError(f"Run(overflow={safe_repr(overflow)}): expected 'wait' or 'drop'.")
         check_telemetry(telemetry)
-        first = 0 if step is None else options.step_number(f"Run(step={safe_repr(step)})", step)
-        record = hparams_record(hparams, first)
         self.logdir = options.parse_logdir(logdir)
         if self.logdir is None and sinks is None:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
+        first = first_step(resume, step, self.logdir)
+        record = hparams_record(hparams, first)
         if sinks is None:
             _paths.check_writable(str(self.logdir), RunError)
             start_step = None if step is None else first
-            sinks = [TensorBoardSink(str(self.logdir), start_step=start_step)]
+            sinks = [
+                TensorBoardSink(
+                    str(self.logdir), start_step=start_step, max_file_bytes=max_file_bytes
+                )
+            ]
         sinks = checked_sinks(sinks)
         self._writes_files = self.logdir is not None and (
             any(isinstance(sink, TensorBoardSink) for sink in sinks)
@@ -153,8 +167,8 @@ class Run(VerbMethods):
         self._flusher = Flusher(
             buffer,
             Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
-            Outbox(sinks, lost),
-            flush_secs=float(flush_secs),
+            Outbox(sinks, lost, max_bytes=max_bytes),
+            flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
             monitor=make_monitor(on_nonfinite, lost),
             is_writer=rank.is_writer,

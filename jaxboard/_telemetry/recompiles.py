@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import NamedTuple
 
-from jaxboard._host.observers import Call
+from jaxboard._host.observers import Call, registry
 from jaxboard._log import logger
 from jaxboard._telemetry.collector import CompilationEvent
 from jaxboard._telemetry.compilations import Compilation, of_function
@@ -67,8 +66,8 @@ class _History:
     Attributes:
         known: the latest calls with different signatures.
         compiled_names: the names of the programs that were compiled.
-        variants: the compiled pairs of a known call's number and one of jaxboard's programs, each with the time
-            at which it was noted.
+        variants: the compiled pairs of a known call's number and one of jaxboard's programs, each with the number
+            of events (:attr:`Registry.events`) when it was noted.
         logged_causes: the causes that were logged.
         count: the number of different signatures so far.
         alarms: the number of alarms so far.
@@ -76,7 +75,7 @@ class _History:
 
     known: list[_KnownCall] = dataclasses.field(default_factory=list)
     compiled_names: set[str] = dataclasses.field(default_factory=set)
-    variants: dict[tuple[int, int], float] = dataclasses.field(default_factory=dict)
+    variants: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)
     logged_causes: set[frozenset[tuple[str, tuple[str, ...]]]] = dataclasses.field(
         default_factory=set
     )
@@ -176,11 +175,10 @@ class RecompileDetector:
         if call.program is None:
             return False
         variant = (number, id(call.program))
-        now = time.perf_counter()
-        is_known = history.variants.get(variant, now) < now - call.dispatch_seconds
-        if compiled:
-            history.variants.setdefault(variant, now)
-        return is_known
+        noted = history.variants.get(variant)
+        if noted is None and compiled:
+            history.variants[variant] = registry.events
+        return noted is not None and noted <= call.since
 
     def _alarm(
         self, name: str, step: int, headline: str, changes: list[Change], history: _History

@@ -113,13 +113,9 @@ def arrive(
     if channel is None:
         return
     before = None if plan.chunk is None else plan.chunk.before
-    if before is not None:
-        names = before.array_names
-        own = {name: array for name, array in arrays.items() if name in names}
-        arrays = {name: array for name, array in arrays.items() if name not in names}
-        if not _is_known_to_be_empty(before, own):
-            first = Frame(before, own, None, time.time())
-            channel.send(first, may_wait=False, is_call=advance is not None)
+    if before is not None and not _is_known_to_be_empty(before, arrays):
+        first = Frame(before, before.vectors(arrays), None, time.time())
+        channel.send(first, may_wait=False, is_call=advance is not None)
     counts = advance is not None and plan.chunk is None
     if not advance and plan.chunk is None and plan.entries:
         callbacks.note_arrival(plan.entries[0].spec.tag)
@@ -127,7 +123,7 @@ def arrive(
     has_own_step = plan.step is not None and plan.chunk is None  # it may be that of other calls too
     frame = Frame(
         plan,
-        arrays,
+        plan.vectors(arrays),
         None if plan.step else step,
         time.time(),
         open=not advance or has_own_step,

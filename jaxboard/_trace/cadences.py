@@ -11,13 +11,14 @@ class Cadences:
 
     Attributes:
         all: the cadences.
+        divisor: their greatest common divisor; 0 without cadences. Nothing is due at a step that it does not divide.
     """
 
-    __slots__ = ("_divisor", "all")
+    __slots__ = ("all", "divisor")
 
     def __init__(self, cadences: frozenset[int] = frozenset()):
         self.all = cadences
-        self._divisor = math.gcd(*cadences)
+        self.divisor = math.gcd(*cadences)
 
     def including(self, cadences: AbstractSet[int]) -> Cadences:
         """Return these cadences and some more."""
@@ -26,7 +27,7 @@ class Cadences:
     def not_due(self, step: int) -> frozenset[int]:
         """Return the cadences that are not due at a step."""
         # Nearly always decided here: at a step that the common divisor does not divide, nothing is due.
-        if not self.all or step % self._divisor:
+        if not self.all or step % self.divisor:
             return self.all
         return frozenset([n for n in self.all if step % n])
 

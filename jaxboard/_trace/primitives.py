@@ -89,7 +89,8 @@ def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bo
         with context.outside():
             packed = _pack_report(operands, spec=untagged, weighted=weighted, stepped=stepped)
         plan = _with_tag(packed.plan, spec.tag, target)
-        channel.send(Frame(plan, packed.arrays, channel.current, time.time(), open=True))
+        vectors = plan.vectors(packed.arrays)
+        channel.send(Frame(plan, vectors, channel.current, time.time(), open=True))
     return []
 
 
@@ -226,7 +227,7 @@ def unpack_operands(operands: Sequence[Array], plan: Plan) -> list[Harvested]:
 
 
 def _by_dtype(operands: Sequence[Array | np.ndarray], plan: Plan) -> dict[str, Any]:
-    return dict(zip(sorted(plan.array_names), operands, strict=True))
+    return dict(zip(plan.array_names, operands, strict=True))
 
 
 @deliver_p.def_impl

@@ -34,9 +34,9 @@ _ALL_DUE = frozenset[int]()
 
 Args: TypeAlias = tuple[Any, ...]
 Kwargs: TypeAlias = dict[str, Any]
-_Arrays: TypeAlias = dict[str, Array]
-_Outputs: TypeAlias = tuple[PyTree, tuple[Plan, _Arrays] | None, windows.Carried]
-"""The results of the function, the frame if anything leaves, and the accumulators."""
+_Vectors: TypeAlias = tuple[Array, ...]
+_Outputs: TypeAlias = tuple[PyTree, Plan | None, _Vectors, windows.Carried]
+"""The results of the function, the plan of the frame if anything leaves, its vectors, and the accumulators."""
 
 
 class ProgramKey(NamedTuple):
@@ -96,7 +96,7 @@ class Programs:
         self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
-        """Return the program without windows: arguments -> (results, frame, ()).
+        """Return the program without windows: arguments -> (results, plan, vectors, ()).
 
         Tracing it raises :class:`windows.MissingAccumulators` if the function reports windows, and
         :class:`OtherProgram` if the steps need the gated program.
@@ -108,7 +108,7 @@ class Programs:
         return self._programs.get(key) or self._make_plain(key)
 
     def windowed(self, plan: Plan, not_due: frozenset[int], num_args: int) -> jax.stages.Wrapped:
-        """Return the program with windows: (accumulators, *arguments) -> (results, frame, accumulators).
+        """Return the program with windows: (accumulators, *arguments) -> (results, plan, vectors, accumulators).
 
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator, and
         :class:`OtherProgram` if the steps need the gated program.
@@ -124,7 +124,7 @@ class Programs:
     def gated(self, plan: Plan, num_args: int) -> jax.stages.Wrapped:
         """Return the program for all steps, which computes what is due: a branch for each sampled report.
 
-        It maps ((step, accumulators), *arguments) to (results, frame, accumulators).
+        It maps ((step, accumulators), *arguments) to (results, plan, vectors, accumulators).
         Tracing it raises :class:`windows.MissingAccumulators` if a windowed report has no accumulator.
 
         Args:
@@ -135,7 +135,7 @@ class Programs:
         return self._programs.get(key) or self._make_gated(key)
 
     def device_step(self) -> jax.stages.Wrapped:
-        """Return the program that computes its step: arguments -> (results, plan of the frame, its arrays).
+        """Return the program that computes its step: arguments -> (results, plan, vectors).
 
         The frame holds every report, due or not, and the step.
         """
@@ -143,7 +143,7 @@ class Programs:
         return self._programs.get(key) or self._make_device_step(key)
 
     def streamed(self, num_args: int, caller: Caller, *, checked: bool) -> jax.stages.Wrapped:
-        """Return the program that streams its loops: (first step, *arguments) -> (results, plan, arrays).
+        """Return the program that streams its loops: (first step, *arguments) -> (results, plan, vectors).
 
         Args:
             num_args: the number of positional arguments of the call.
@@ -192,7 +192,7 @@ class Programs:
                 key.windows, (), reports, lambda n: n not in key.not_due
             )
 
-        return self._add(key, self._jit(plain, num_hidden=2))
+        return self._add(key, self._jit(plain, num_hidden=3))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
         def windowed(carried: windows.Carried, /, *args: object, **kwargs: object) -> _Outputs:
@@ -201,7 +201,7 @@ class Programs:
                 key.windows, carried, reports, lambda n: n not in key.not_due
             )
 
-        return self._add(key, self._jit(windowed, num_hidden=2, num_args=key.num_args))
+        return self._add(key, self._jit(windowed, num_hidden=3, num_args=key.num_args))
 
     def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
         def gated(
@@ -212,14 +212,14 @@ class Programs:
             out, reports = self._collect_final(args, kwargs, step=step)
             return out, *windows.accumulate(key.windows, carried, reports, lambda n: step % n == 0)
 
-        return self._add(key, self._jit(gated, num_hidden=2, num_args=key.num_args))
+        return self._add(key, self._jit(gated, num_hidden=3, num_args=key.num_args))
 
     def _make_device_step(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Plan, _Arrays]:
+        def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Plan, _Vectors]:
             step = self._step_of(args, kwargs)
             out, reports = self._collect_final(args, kwargs, step=step)
             plan, arrays = pack(reports, step if reports else None)
-            return out, plan, arrays
+            return out, plan, plan.vectors(arrays)
 
         return self._add(key, self._jit(device_step, num_hidden=2))
 
@@ -229,7 +229,7 @@ class Programs:
 
         def streamed(
             words: jax.Array, /, *args: object, **kwargs: object
-        ) -> tuple[PyTree, Plan, _Arrays]:
+        ) -> tuple[PyTree, Plan, _Vectors]:
             stream = Stream(size, WideInt(*words), bar, key.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
@@ -241,7 +241,11 @@ class Programs:
                 deliver(pack(reports, stream.last), advance=None, caller=key.caller)
                 reports = []
             plan, arrays = pack(reports, stream.last if needs_step else None)
-            return out, dataclasses.replace(plan, steps_taken=stream.steps_taken), arrays
+            return (
+                out,
+                dataclasses.replace(plan, steps_taken=stream.steps_taken),
+                plan.vectors(arrays),
+            )
 
         return self._add(key, self._jit(streamed, num_hidden=2, num_args=key.num_args))
 

@@ -65,7 +65,7 @@ def is_windowed(report: Harvested) -> bool:
 
 def accumulate(
     plan: Plan, carried: Carried, reports: Iterable[Harvested], is_due: IsDue
-) -> tuple[tuple[Plan, dict[str, Array]] | None, Carried]:
+) -> tuple[Plan | None, tuple[Array, ...], Carried]:
     """Merge the reports of a call into the accumulators that it was given.
 
     Args:
@@ -75,15 +75,15 @@ def accumulate(
         is_due: whether a cadence is due.
 
     Returns:
-        The plan and the arrays of the call's frame, None if nothing leaves; and the accumulators for the next call. Plain
-        tuples are the fastest trees for JAX to build.
+        The plan of the call's frame, None if nothing leaves; its vectors; and the accumulators for the next call.
+        Tuples that are not nested are the fastest trees for JAX to build.
 
     Raises:
         MissingAccumulators: a windowed report has no accumulator.
     """
     at_once = [report for report in reports if not is_windowed(report)]
     new = {_key(report): report for report in map(_as_accumulated, filter(is_windowed, reports))}
-    arrays = dict(zip(sorted(plan.vector_names), carried, strict=True))
+    arrays = dict(zip(plan.vector_names, carried, strict=True))
     old = list(map(_template, plan.entries))
     known = set(map(_key, old))
     missing = [report for key, report in new.items() if key not in known]
@@ -104,8 +104,8 @@ def accumulate(
             leaving.append(_select(due, merged, empty))
     frame = pack(at_once)
     left = Plan((*frame.plan.entries, *_plan(due_groups, _LEAVING).entries))
-    vectors = {**frame.arrays, **_vectors(leaving, _LEAVING)}
-    return (left, vectors) if left.entries else None, _carried(_vectors(staying))
+    vectors = left.vectors({**frame.arrays, **_vectors(leaving, _LEAVING)})
+    return left if left.entries else None, vectors, _carried(_vectors(staying))
 
 
 def empty_accumulators(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import jax
 
 from jaxboard import _compat
+from jaxboard._compat import at_top_level, jit_is_usual, trace_is_on
 from jaxboard._errors import UsageError
 from jaxboard._host import observers
 from jaxboard._host.active_channel import active
@@ -136,17 +137,18 @@ class Instrumented:
         """
         if step_is_taken() and self._options.advance and self._options.stream is None:
             return self._within_a_step()(*args, **kwargs)
-        if not _compat.at_top_level():
+        if not at_top_level():
             return self._call_in_trace(args, kwargs)
         if tag_prefix.usage.any:
             context.current()  # Another task may have left its scope in JAX's context.
         channel = active()
-        if registry.of_every_call or _compat.trace_is_on():
+        if registry.of_every_call or trace_is_on():
             return self._call_observed(channel, args, kwargs)
         if channel is None:
             return self._call_without_run(args, kwargs)
         since = registry.events
-        delivery, step = self._delivery().begin(channel, args, kwargs)
+        delivery = self._usual if jit_is_usual() else self._delivery()
+        delivery, step = delivery.begin(channel, args, kwargs)
         try:
             executed = delivery.call(channel, step, args, kwargs)
         except ProgramFailed as failed:

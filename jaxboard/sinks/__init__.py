@@ -5,20 +5,38 @@ sinks instead. To write both, pass both: ``sinks=[TensorBoardSink(logdir), MySin
 subclass of :class:`Sink` and needs no import from elsewhere in jaxboard.
 """
 
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, records
+from jaxboard.records import (
+    Audio,
+    Batch,
+    EncodedImage,
+    Graph,
+    GraphNode,
+    Histogram,
+    Kind,
+    Mesh,
+    Record,
+    Scalars,
+    Video,
+    records,
+)
 from jaxboard.sinks._protocol import Sink
 from jaxboard.sinks.memory import MemorySink
 from jaxboard.sinks.tensorboard import TensorBoardSink
 
 __all__ = [
+    "Audio",
     "Batch",
     "EncodedImage",
+    "Graph",
+    "GraphNode",
     "Histogram",
     "Kind",
     "MemorySink",
+    "Mesh",
     "Record",
     "Scalars",
     "Sink",
     "TensorBoardSink",
+    "Video",
     "records",
 ]

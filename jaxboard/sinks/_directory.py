@@ -1,11 +1,11 @@
-"""The event file of one run directory."""
+"""The event files of one run directory, one of which is open."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from jaxboard import _paths
@@ -13,6 +13,7 @@ from jaxboard._errors import RunError
 from jaxboard._process import fork
 from jaxboard.records import Batch, Kind
 from jaxboard.sinks._lost import Lose
+from jaxboard.sinks._rolling import Rolling
 from jaxboard.sinks._tags import Tags
 
 if TYPE_CHECKING:
@@ -28,25 +29,43 @@ _PATIENCE_SECS = 30.0
 
 
 class Directory:
-    """A writer of one directory. After an error it abandons its file, and the next write opens another.
+    """A writer of one directory.
+
+    If its file is finished, as :class:`Rolling` decides, the next write opens another one. After an error it
+    abandons its file, and the next write opens another one, too.
 
     Args:
         path: the directory, created if it does not exist.
         start_step: the first step that will be written: readers drop what the directory holds from this
             step on. None to drop nothing.
+        max_file_bytes: the size at which a file is finished; None for the default of :class:`Rolling`.
+        suffix: the end of the names of its files.
+        clock: returns seconds.
 
     Attributes:
         path: the directory.
         has_pending: True if something was written since the last :meth:`confirm`.
     """
 
-    def __init__(self, path: str, start_step: int | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        start_step: int | None,
+        max_file_bytes: int | None = None,
+        suffix: str = "",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path
+        self._suffix = suffix
         self.has_pending = False
         self._writer: Writer | None = None
+        self._rolling = Rolling(max_file_bytes, is_remote=_paths.is_remote(path), clock=clock)
         self._tags = Tags()
         # The step from which readers shall drop what other files hold, or None.
         self._restart = start_step
+        # The tags that have points there; None if the files were not read yet.
+        self._dropped_tags: list[str] | None = None if start_step is not None else []
         # True if no points of an earlier run are hidden by a restart after the confirmed ones.
         self._owns_later_steps = start_step is not None
         self._confirmed_end = start_step or 0  # One more than the largest confirmed step.
@@ -63,23 +82,27 @@ class Directory:
             # Imported late: these import tensorboard, and opening a remote file imports tensorflow.
             acquired = _importing.acquire(timeout=_PATIENCE_SECS)
             try:
-                from jaxboard.sinks import _encoding, _event_files, _writers
+                from jaxboard.sinks import _earlier_events, _encoding, _writers
             finally:
                 if acquired:
                     _importing.release()
 
             try:
-                if not _event_files.has_event_files(self.path):
+                if not self._owns_later_steps and not _writers.has_event_files(self.path):
                     self._owns_later_steps = True
-                self._writer = _writers.open_writer(self.path)
+                if self._dropped_tags is None and self._restart is not None:
+                    self._dropped_tags = _earlier_events.tags_since(self.path, self._restart)
+                self._writer = _writers.open_writer(self.path, self._suffix)
             except RunError:
                 raise
             except Exception as error:
                 raise RunError(f"cannot write to {self.path!r}: {_reason(error)}") from error
             self._written_end = self._confirmed_end
+            self._rolling.begin()
             if self._restart is not None:
+                self.has_pending = True
                 with self._abandoned_on_error():
-                    self._writer.write(_encoding.restart(self._restart))
+                    self._writer.write(_encoding.restart(self._restart, self._dropped_tags or ()))
         return self._writer
 
     def write(self, batch: Batch, lose: Lose) -> None:
@@ -89,6 +112,8 @@ class Directory:
             batch: the records.
             lose: called for each record that an event file cannot hold.
         """
+        if self._writer is not None and not self.has_pending and self._rolling.is_finished():
+            self._finish(self._writer)
         writer = self.open()
         from jaxboard.sinks import _encoding
 
@@ -105,10 +130,12 @@ class Directory:
         writer = self.open()
         with self._abandoned_on_error():
             writer.flush()
+        self._rolling.flushed(writer.size)
 
     def confirm(self) -> None:
         """Note that flushed records will not be written again."""
         self.has_pending = False
+        self._dropped_tags = []
         self._confirmed_end = self._written_end
         if self._writer is not None:
             self._writer.confirm()
@@ -129,7 +156,7 @@ class Directory:
     def abandon(self) -> None:
         """Close the file after an error: its unconfirmed records will be written to another file.
 
-        They are removed from this one if it is local. A file without any confirmed record is removed.
+        They are removed from this one, unless TensorFlow writes it. A file without any confirmed record is removed.
         """
         self.has_pending = False
         writer, self._writer = self._writer, None
@@ -138,6 +165,14 @@ class Directory:
         writer.abandon()
         if self._owns_later_steps:
             self._restart = self._confirmed_end
+
+    def _finish(self, writer: Writer) -> None:
+        """Close a file, all of which is confirmed."""
+        with self._abandoned_on_error():
+            writer.close()
+        self._writer = None
+        # Its own restart has been confirmed; in the next file it would drop what this one holds.
+        self._restart = None
 
     @contextlib.contextmanager
     def _abandoned_on_error(self) -> Generator[None]:
@@ -154,10 +189,9 @@ def directory_of(logdir: str, run: str) -> str:
     Raises:
         ValueError: ``run`` is not a relative path, with ``/`` between its parts.
     """
-    if run and not all(0 < len(part.encode()) < 256 for part in run.split("/")):
-        raise ValueError("the parts of a run's name have 1 to 255 bytes")
-    if "\0" in run or ".." in run.split("/") or (os.sep != "/" and os.path.isabs(run)):
-        raise ValueError("the name of a run is a path below the log directory")
+    problem = _paths.problem_below(run) if run else None
+    if problem is not None:
+        raise ValueError(problem)
     return _paths.below(logdir, run)
 
 

@@ -5,7 +5,6 @@ This module imports ``tensorboard`` (for its messages) and never ``tensorflow``.
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 import numbers
@@ -17,8 +16,20 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from jaxboard._log import describe
-from jaxboard.records import Batch, EncodedImage, Histogram, Kind, Record, Scalars, flatten
-from jaxboard.sinks import _columns, _markdown, _proto
+from jaxboard.records import (
+    Audio,
+    Batch,
+    EncodedImage,
+    Histogram,
+    Kind,
+    Mesh,
+    Record,
+    Scalars,
+    Video,
+    flatten,
+)
+from jaxboard.sinks import _columns, _files, _markdown, _proto
+from jaxboard.sinks._graph_def import encode_graph, encode_tagged_graph
 from jaxboard.sinks._lost import Lose
 
 
@@ -60,15 +71,34 @@ def encode(batch: Batch, lose: Lose) -> Events:
     )
 
 
-def restart(step: int) -> Events:
+def restart(step: int, tags: Iterable[str] = ()) -> Events:
     """Return the mark of a restart: readers drop what they have read so far from ``step`` on.
 
-    It is written twice: some readers take the first mark that they see for the beginning of the run and drop
-    nothing.
+    TensorBoard's slow loader and EventAccumulator drop it at the mark. The mark is written twice: some readers take
+    the first one that they see for the beginning of the run and drop nothing. The fast loader ignores the mark; it
+    drops the points of a tag at an event with that tag and an earlier step, even if it cannot show the value.
+
+    Args:
+        step: the first step that is dropped.
+        tags: the tags with points at that step or later.
     """
     log = _proto.SessionLog(status=_proto.SessionLog.START)
-    mark = _single(_proto.Event(wall_time=time.time(), step=step, session_log=log))
-    return Events(2 * mark.data, np.tile(mark.sizes, 2))
+    mark = _proto.Event(wall_time=time.time(), step=step, session_log=log)
+    return _joined([*_unshown(step, tags), mark, mark])
+
+
+def _unshown(step: int, tags: Iterable[str]) -> Iterator[Any]:
+    """Yield an event with values of an obsolete type, which no reader shows."""
+    values = [_proto.Summary.Value(tag=tag, obsolete_old_style_histogram=b"") for tag in tags]
+    if values:
+        summary = _proto.Summary(value=values)
+        yield _proto.Event(wall_time=time.time(), step=step, summary=summary)
+
+
+def _joined(events: Iterable[Any]) -> Events:
+    """Return events, without counting their steps as those of points."""
+    parts: list[bytes] = [event.SerializeToString() for event in events]
+    return Events(b"".join(parts), np.array([len(part) for part in parts], np.int64))
 
 
 def session_end() -> Events:
@@ -170,11 +200,16 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
         try:
             step = int(_columns.int64_steps([record.step])[0])
             wall_time = float(_columns.finite_times(np.array(record.wall_time, np.float64)))
-            value = _ENCODERS[record.kind](record)
+            if record.kind is Kind.GRAPH and not record.tag:  # An event of its own, not a value.
+                graph = encode_graph(record.value)
+                yield _single(_proto.Event(wall_time=wall_time, step=step, graph_def=graph))
+                continue
+            values = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))
         else:
-            encoded.append(_Encoded(step, wall_time, record.tag, value))
+            values = values if isinstance(values, list) else [values]
+            encoded += [_Encoded(step, wall_time, record.tag, value) for value in values]
     for _, group in itertools.groupby(encoded, operator.attrgetter("step", "wall_time")):
         yield from _event(list(group), lose)
 
@@ -215,28 +250,67 @@ def _image(record: Record) -> _proto.Message:
     images: EncodedImage | tuple[EncodedImage, ...] | np.ndarray = record.value
     if isinstance(images, np.ndarray):
         _, height, width, _ = images.shape
-        files = [_png(sample) for sample in images]
+        files = [_files.png(sample) for sample in images]
     else:
         images = (images,) if isinstance(images, EncodedImage) else images
         width, height = (
             max(size) for size in zip(*((i.width, i.height) for i in images), strict=True)
         )
         files = [image.data for image in images]
+    return _image_files(record.tag, width, height, files)
+
+
+def _video(record: Record) -> _proto.Message:
+    """Return animated images."""
+    video: Video = record.value
+    *_, height, width, _ = video.frames.shape
+    files = [_files.gif(frames, video.fps) for frames in video.frames]
+    return _image_files(record.tag, width, height, files)
+
+
+def _image_files(tag: str, width: int, height: int, files: list[bytes]) -> _proto.Message:
     strings = [str(width).encode(), str(height).encode(), *files]
     tensor = _tensor(_proto.types.DT_STRING, (len(strings),), strings)
-    return _value(record.tag, tensor, "images")
+    return _value(tag, tensor, "images")
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
+def _audio(record: Record) -> _proto.Message:
+    """Return string[N, 2]: a file and an empty label each (tensorboard/plugins/audio/summary_v2.py)."""
+    audio: Audio = record.value
+    files = [_files.wav(sound, audio.sample_rate) for sound in audio.samples]
+    strings = [string for file in files for string in (file, b"")]
+    tensor = _tensor(_proto.types.DT_STRING, (len(files), 2), strings)
+    content = _proto.audio_data.AudioPluginData(encoding=_proto.audio_data.AudioPluginData.WAV)
+    return _value(record.tag, tensor, "audio", content.SerializeToString())
 
-    if pixels.dtype != np.uint8:
-        raise TypeError(f"expected a uint8 image, got {pixels.dtype}{list(pixels.shape)}")
-    file = io.BytesIO()
-    grey = pixels.shape[-1] == 1
-    # Level 1 takes a third of the default's time, and the files are a few per cent larger.
-    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "png", compress_level=1)
-    return file.getvalue()
+
+def _mesh(record: Record) -> list[_proto.Message]:
+    """Return a tensor for each part, with a tag of its own (tensorboard/plugins/mesh/summary_v2.py)."""
+    mesh: Mesh = record.value
+    data = _proto.mesh_data.MeshPluginData
+    parts = [
+        ("VERTEX", mesh.vertices, np.float32, _proto.types.DT_FLOAT),
+        ("FACE", mesh.faces, np.int32, _proto.types.DT_INT32),
+        ("COLOR", mesh.colors, np.uint8, _proto.types.DT_UINT8),
+    ]
+    components = sum(1 << data.ContentType.Value(part[0]) for part in parts if part[1] is not None)
+    values: list[_proto.Message] = []
+    for name, array, dtype, number in parts:
+        if array is None:
+            continue
+        if array.dtype != dtype:
+            raise TypeError(f"expected {name} as {np.dtype(dtype)}, got {array.dtype}")
+        tensor = _tensor(number, array.shape)
+        tensor.tensor_content = array.tobytes()
+        content = data(
+            name=record.tag,
+            content_type=data.ContentType.Value(name),
+            components=components,
+            shape=array.shape,
+            json_config=mesh.config,
+        )
+        values.append(_value(f"{record.tag}_{name}", tensor, "mesh", content.SerializeToString()))
+    return values
 
 
 def _text(record: Record) -> _proto.Message:
@@ -275,17 +349,22 @@ def _set_hparam(field: _HParam, value: object) -> None:
         field.string_value = str(number)
 
 
+def _graph(record: Record) -> _proto.Message:
+    """Return a graph with a tag: tensorflow/python/ops/summary_ops_v2.py, ``run_metadata_graphs``."""
+    tensor = _tensor(_proto.types.DT_STRING, (), [encode_tagged_graph(record.value)])
+    return _value(record.tag, tensor, "graph_run_metadata_graph", content=b"1")
+
+
 def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
     metadata = _proto.hparams.create_summary_metadata(data)
     return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
 
 
-def _value(tag: str, tensor: _proto.Message, plugin: str) -> _proto.Message:
+def _value(tag: str, tensor: _proto.Message, plugin: str, content: bytes = b"") -> _proto.Message:
     # Readers use only the metadata of a tag's first value, but which value is the first depends on
-    # the files that are left. Every value therefore carries the 14 bytes.
-    metadata = _proto.SummaryMetadata(
-        plugin_data=_proto.SummaryMetadata.PluginData(plugin_name=plugin)
-    )
+    # the files that are left. Every value therefore carries the 14 bytes and the content.
+    data = _proto.SummaryMetadata.PluginData(plugin_name=plugin, content=content)
+    metadata = _proto.SummaryMetadata(plugin_data=data)
     return _proto.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
 
 
@@ -298,9 +377,13 @@ def _tensor(dtype: int, shape: tuple[int, ...], strings: list[bytes] | None = No
 
 
 # Scalars are encoded in columns, above.
-_ENCODERS: dict[Kind, Callable[[Record], _proto.Message]] = {
+_ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]] = {
+    Kind.AUDIO: _audio,
     Kind.HISTOGRAM: _histogram,
     Kind.IMAGE: _image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams,
+    Kind.GRAPH: _graph,
+    Kind.MESH: _mesh,
+    Kind.VIDEO: _video,
 }

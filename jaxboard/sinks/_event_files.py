@@ -1,22 +1,15 @@
-"""Event files of a local directory: their names, and the writer that appends to one of them."""
+"""Event files of a local directory, and the writer that appends to one of them."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import re
-import socket
 import time
-from collections.abc import Iterable
 
 import numpy as np
 
-from jaxboard import _paths
-from jaxboard.sinks import _live_writers, _proto, _tfrecords
+from jaxboard.sinks import _file_names, _live_writers, _proto, _tfrecords
 from jaxboard.sinks._encoding import Events
-
-_numbers = itertools.count()
 
 
 class LocalWriter:
@@ -24,19 +17,26 @@ class LocalWriter:
 
     Each write goes to the operating system immediately and survives a SIGKILL. There is no queue that a forked
     child, or a ``close`` after an error, could write again.
+
+    Args:
+        logdir: the directory, created if it does not exist.
+        suffix: the end of the file's name.
+
+    Attributes:
+        size: the size of the file in bytes.
     """
 
-    def __init__(self, logdir: str) -> None:
+    def __init__(self, logdir: str, suffix: str = "") -> None:
         os.makedirs(logdir, exist_ok=True)
-        names = [name for name in os.listdir(logdir) if _is_event_file(name)]
+        names = [name for name in os.listdir(logdir) if _file_names.is_event_file(name)]
         _live_writers.warn_of_others(logdir, names)
-        self._path = os.path.join(logdir, _next_name(names))
+        self._path = os.path.join(logdir, _file_names.next_name(names) + suffix)
         self._file = open(self._path, "xb", buffering=0)  # noqa: SIM115 (closed by close())
         _live_writers.mark(self._file)
-        self._size = 0
+        self.size = 0
         self._confirmed_size = 0
         try:
-            self.write(_version())
+            self.write(version())
         except BaseException:
             self.abandon()
             raise
@@ -46,7 +46,7 @@ class LocalWriter:
         rest = memoryview(_tfrecords.frame(events))
         while rest:  # A nearly full disk takes a part of the data without an error.
             written = self._file.write(rest)
-            self._size += written
+            self.size += written
             rest = rest[written:]
 
     def flush(self) -> None:
@@ -60,15 +60,15 @@ class LocalWriter:
             raise FileNotFoundError(
                 f"the event file {self._path!r} was removed while it was written to"
             )
-        if found.st_size < self._size:
+        if found.st_size < self.size:
             raise OSError(
                 f"the event file {self._path!r} was truncated while it was written to: it has {found.st_size} of "
-                f"{self._size} bytes, and the reports in the others are lost"
+                f"{self.size} bytes, and the reports in the others are lost"
             )
 
     def confirm(self) -> None:
         """Note that what was written so far will not be written again."""
-        self._confirmed_size = self._size
+        self._confirmed_size = self.size
 
     def abandon(self) -> None:
         """Close the file without what is not confirmed, if that is possible. An empty file is removed."""
@@ -87,38 +87,7 @@ class LocalWriter:
         self._file.close()
 
 
-def has_event_files(logdir: str) -> bool:
-    """Return whether a directory may hold event files: False only if it is local and holds none."""
-    if _paths.is_remote(logdir):
-        return True
-    with contextlib.suppress(FileNotFoundError):
-        return any(map(_is_event_file, os.listdir(logdir)))
-    return False
-
-
-def newest_time(names: Iterable[str]) -> int:
-    """Return the latest second that the name of an event file holds; 0 if there is none."""
-    matches = (re.search(r"\.tfevents\.(\d{10})\b", name) for name in names)
-    return max((int(match[1]) for match in matches if match), default=0)
-
-
-def _next_name(names: Iterable[str]) -> str:
-    """Return the name of a new file, which sorts after the others: readers read files in the order of names.
-
-    A name holds the second, followed by host and process. The second is one that no other name has, also on a host
-    whose clock is behind.
-    """
-    second = max(int(time.time()), newest_time(names) + 1)
-    return (
-        f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-    )
-
-
-def _is_event_file(name: str) -> bool:
-    return ".tfevents." in name
-
-
-def _version() -> Events:
+def version() -> Events:
     """Return the first event of a file."""
     data = _proto.Event(
         wall_time=time.time(),

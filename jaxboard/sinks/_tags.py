@@ -59,8 +59,11 @@ class Tags:
     def _is_known(self, item: Record | Scalars) -> bool:
         try:
             if isinstance(item, Record):
-                # TensorBoard does not show the tag of hyperparameters.
-                return item.kind is Kind.HPARAMS or self._kinds.get(item.tag) is item.kind
+                # TensorBoard does not show the tags of hyperparameters, and the graph of a run has none.
+                return (
+                    item.kind in (Kind.HPARAMS, Kind.GRAPH)
+                    or self._kinds.get(item.tag) is item.kind
+                )
             if item.tags in self._scalar_sets:
                 return True
             if any(self._kinds.get(tag) is not Kind.SCALAR for tag in item.tags):

@@ -19,7 +19,7 @@ from jaxboard import _compat
 from jaxboard._errors import RunError
 from jaxboard._log import describe, log_once
 from jaxboard._process.fork import Stage, on_fork, was_imported_before_fork
-from jaxboard.sinks import _event_files, _proto
+from jaxboard.sinks import _file_names, _file_systems, _proto, _tfrecords
 from jaxboard.sinks._encoding import Events
 from jaxboard.sinks._quiet_import import quiet_import
 
@@ -31,20 +31,39 @@ _FORK_SECS = 1.0
 """The longest time that a fork waits for one writer."""
 
 
-def open_writer(logdir: str) -> TensorFlowWriter:
+def open_writer(logdir: str, suffix: str = "") -> TensorFlowWriter:
     """Open a new event file in a remote directory.
+
+    Args:
+        logdir: the directory.
+        suffix: the end of the file's name.
 
     Raises:
         RunError: TensorFlow does not work in this process, or has no file system for this URL.
         Exception: an error of the file system, or of TensorFlow.
     """
+    return TensorFlowWriter(usable_tensorflow("write to", logdir), logdir, suffix)
+
+
+def usable_tensorflow(task: str, logdir: str) -> ModuleType:
+    """Return TensorFlow, which works in this process.
+
+    Args:
+        task: what it is needed for, for the message.
+        logdir: the URL.
+
+    Raises:
+        RunError: TensorFlow does not work in this process.
+    """
     tf = _usable_tensorflow()
     if isinstance(tf, str):
+        package = _file_systems.package_for(logdir)
+        without, install = (f"without {package}, ", f"{package}, ") if package else ("", "")
         raise RunError(
-            f"cannot write to {logdir!r}: remote directories need TensorFlow, and {tf}. Install tensorflow or "
-            "tensorflow-cpu, or log to a local directory."
+            f"cannot {task} {logdir!r}: {without}remote directories need TensorFlow, and {tf}. Install "
+            f"{install}tensorflow or tensorflow-cpu, or log to a local directory."
         )
-    return TensorFlowWriter(tf, logdir)
+    return tf
 
 
 def _usable_tensorflow() -> ModuleType | str:
@@ -113,31 +132,39 @@ def _execution_problem(tf: ModuleType) -> str | None:
 
 
 class TensorFlowWriter:
-    """A writer that uses ``tf.summary``. It holds the interpreter lock for one call per batch only."""
+    """A writer that uses ``tf.summary``. It holds the interpreter lock for one call per batch only.
 
-    def __init__(self, tf: ModuleType, logdir: str) -> None:
+    Attributes:
+        size: the size of the file in bytes, without the first event.
+    """
+
+    def __init__(self, tf: ModuleType, logdir: str, suffix: str = "") -> None:
         self._tf = tf
         try:
             _await_later_name(
                 logdir, tf.io.gfile.listdir(logdir) if tf.io.gfile.isdir(logdir) else []
             )
             # A queue this long never flushes by itself; flush() does.
-            self._writer = tf.summary.create_file_writer(logdir, max_queue=1 << 20)
+            self._writer = tf.summary.create_file_writer(
+                logdir, max_queue=1 << 20, filename_suffix=suffix or None
+            )
         except tf.errors.UnimplementedError as error:
             scheme = logdir.partition("://")[0]
+            package = _file_systems.package_for(logdir) or "the package that adds it to fsspec"
             raise RunError(
                 f"cannot write to {logdir!r}: TensorFlow has no file system for '{scheme}://'. "
-                "Import a package that provides one before the run is opened (tensorflow-io for s3, "
-                "hdfs and az), or log to a local directory and copy it."
+                f"Install {package}, or log to a local directory and copy it."
             ) from error
         # Private, but the only way to the op that keeps an event's own wall time.
         self._resource: object | None = getattr(self._writer, "_resource", None)
         self._fault: Exception | None = None
+        self.size = 0
         _flushed_before_fork.add(self)
 
     def write(self, events: Events) -> None:
         """Queue events."""
         self._raise_fault()
+        self.size += len(events.data) + _tfrecords.FRAME_BYTES * len(events.sizes)
         if self._resource is None:
             self._write_summaries(events)
             return
@@ -207,7 +234,7 @@ def _await_later_name(logdir: str, names: Iterable[str]) -> None:
     Readers read the files of a directory in the order of their names and never go back. TensorFlow chooses the name:
     the second, followed by host and process. Two files of one second may sort either way.
     """
-    newest = _event_files.newest_time(names)
+    newest = _file_names.newest_time(names)
     if newest - time.time() > 1:
         log_once(
             ("future", logdir),

@@ -7,12 +7,14 @@ import os
 from collections.abc import Generator, Mapping
 
 from jaxboard import _paths
-from jaxboard._check import as_int, fits_64_bits
+from jaxboard._check import as_int, fits_64_bits, positive_number
 from jaxboard._errors import RunError, UsageError
 from jaxboard._log import describe
 from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Batch, size_of
 from jaxboard.sinks._directory import Directory, directory_of
+from jaxboard.sinks._file_names import file_suffix
+from jaxboard.sinks._file_systems import locate
 from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
 
@@ -20,7 +22,9 @@ from jaxboard.sinks._protocol import Sink
 class TensorBoardSink(Sink):
     """A sink that writes event files into a directory.
 
-    A remote directory needs TensorFlow, whose ``tf.summary`` writes the files there.
+    The logdir may be a URL. fsspec writes there if it is installed with the package for the scheme (s3fs, gcsfs,
+    adlfs), and otherwise TensorFlow. An object store cannot append: each ``flush`` uploads the open file again. The
+    sink begins a new file before more than twice the written bytes are uploaded, and never changes the older ones.
 
     Use one such sink per directory: TensorBoard stops reading the older of two. A sink that finds an open file of
     another process logs a warning that names it. Records of a run below this one (:attr:`Record.run`) go to an event
@@ -28,8 +32,8 @@ class TensorBoardSink(Sink):
 
     After any error the sink abandons its file (and removes it, if no ``flush`` has succeeded on it). The next
     ``write`` opens a new file beside it, which readers read after it. The caller writes again everything that
-    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as in a
-    remote directory, points may appear twice. An error in one directory also abandons the
+    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as where
+    TensorFlow writes, points may appear twice. An error in one directory also abandons the
     files of all other directories that hold unconfirmed records.
 
     Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and infinities
@@ -41,12 +45,15 @@ class TensorBoardSink(Sink):
     :meth:`take_lost` counts it.
 
     Args:
-        logdir: the directory of this run, created if it does not exist, or a URL (``gs://…``) for TensorFlow.
-        start_step: the first step that will be written. Readers drop everything that an earlier sink wrote
-            into the directory at this step or later. None keeps all of it.
+        logdir: the directory of this run, created if it does not exist, or a URL (``s3://…``).
+        start_step: the first step that will be written. TensorBoard then shows nothing that earlier sinks wrote
+            at this step or later, in the directory and in those of the runs below. None keeps all of it.
+        max_file_bytes: begin a new event file when the open one has this size. TensorBoard shows the points of all of
+            them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
 
     Raises:
-        UsageError: ``logdir`` is not a path, or ``start_step`` is not an integer.
+        UsageError: ``logdir`` is not a path, ``start_step`` is not an integer, or ``max_file_bytes`` is not a number
+            above 0.
 
     Example:
         >>> import tempfile
@@ -59,15 +66,32 @@ class TensorBoardSink(Sink):
         ...     sink.close()
     """
 
-    def __init__(self, logdir: str | os.PathLike[str], *, start_step: int | None = None) -> None:
+    def __init__(
+        self,
+        logdir: str | os.PathLike[str],
+        *,
+        start_step: int | None = None,
+        max_file_bytes: int | None = None,
+    ) -> None:
+        if max_file_bytes is not None:
+            positive_number("TensorBoardSink", "max_file_bytes", max_file_bytes)
         # Absolute: the file is opened later, when the working directory may have changed.
         self.logdir = _paths.absolute(_paths.checked("TensorBoardSink({})", logdir))
+        if _paths.is_remote(self.logdir):
+            with contextlib.suppress(Exception):  # Raised when the file is opened.
+                # Here: while a short program already ends, its imports could not start their threads.
+                locate(self.logdir)
         start_step = None if start_step is None else _checked_step(start_step)
         self._start_step = start_step
+        self._max_file_bytes = max_file_bytes
+        # True until readers drop what earlier sinks wrote at the first step or later.
+        self._restarts = start_step is not None
         # By the name of the run; "" is this run itself.
-        self._directories = {"": Directory(self.logdir, start_step)}
+        self._directories: dict[str, Directory] = {}
+        self._directory("")
         self._lost = LostRecords()
         self._process: int | None = None
+        self._has_flushed = False
         self._closed = False
 
     def __repr__(self) -> str:
@@ -77,7 +101,7 @@ class TensorBoardSink(Sink):
         """Import the event writer and open the event file. A second call does nothing.
 
         ``write`` and ``flush`` call this themselves. For a remote directory, call it early, on a thread that can
-        spend the seconds of TensorFlow's import before there is anything to write.
+        spend the seconds of the imports before there is anything to write.
 
         Raises:
             RunError: the directory cannot be written to, the sink is closed, or this process is a
@@ -92,6 +116,8 @@ class TensorBoardSink(Sink):
             )
         self._directories[""].open()
         self._process = os.getpid()
+        if self._restarts and self._start_step is not None:
+            self._restart(self._start_step)
 
     def write(self, batch: Batch) -> None:
         """Write a batch.
@@ -118,6 +144,7 @@ class TensorBoardSink(Sink):
                 directory.flush()
         for directory in flushed:
             directory.confirm()
+        self._has_flushed = True
         self._lost.confirm()
 
     def take_lost(self) -> Mapping[str, int]:
@@ -139,14 +166,32 @@ class TensorBoardSink(Sink):
             for directory in self._directories.values():
                 stack.callback(directory.close)
 
+    def _restart(self, step: int) -> None:
+        """Hide what earlier sinks wrote from ``step`` on, also in runs below to which nothing is written now."""
+        from jaxboard.sinks import _earlier_events, _trace_sessions
+
+        for run in _earlier_events.runs_below(self.logdir):
+            if _earlier_events.tags_since(directory_of(self.logdir, run), step):
+                self._directory(run).open()
+        if not _paths.is_remote(self.logdir):
+            _trace_sessions.set_aside(self.logdir, step)
+        self._restarts = False
+
+    def _directory(self, run: str) -> Directory:
+        """Return the directory of a run below; the same one each time."""
+        if run not in self._directories:
+            path = directory_of(self.logdir, run)
+            self._directories[run] = Directory(
+                path, self._start_step, self._max_file_bytes, file_suffix(run)
+            )
+        return self._directories[run]
+
     def _by_run(self, batch: Batch) -> dict[str, Batch]:
         parts: dict[str, Batch] = {}
         for item in batch:
             try:
                 run = item.run
-                if run not in self._directories:
-                    path = directory_of(self.logdir, run)
-                    self._directories[run] = Directory(path, self._start_step)
+                self._directory(run)
             except Exception as error:
                 tag = getattr(item, "tag", None) or getattr(item, "tags", None)
                 self._lost.add(tag, size_of([item]), f"its run is invalid: {describe(error)}")
@@ -162,6 +207,7 @@ class TensorBoardSink(Sink):
             yield
         except BaseException:
             self._lost.discard()
+            self._restarts = self._start_step is not None and not self._has_flushed
             if self._process == os.getpid():
                 for directory in self._directories.values():
                     if directory.has_pending:

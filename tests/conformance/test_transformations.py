@@ -22,7 +22,7 @@ def assert_points_equal(ours, theirs, *, ordered=True):
     """Compare points; without ``ordered``, the callbacks' order leaves the last value open."""
     assert [point[:2] for point in ours] == [point[:2] for point in theirs]
     for (tag, _, a), (_, _, b) in zip(ours, theirs, strict=True):
-        if not ordered and tag.endswith(("/last", "/image")):
+        if not ordered and tag.endswith(verbs.LAST):
             continue
         expected = pytest.approx(b, rel=1e-6) if tag.endswith(verbs.ROUNDED) else b
         assert a == expected, f"{tag}: {a}, expected {b}"

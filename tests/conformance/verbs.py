@@ -28,6 +28,10 @@ WATCHED = {
     "nonfinite": lambda values: 0,
 }
 LEAVES = ("w", "b")
+ITEMS = ("image", "audio", "video", "mesh")
+"""The verbs whose point is the first items of the batch that was reported last."""
+LAST = ("/last", *(f"/{name}" for name in ITEMS))
+"""Ends of the tags whose point is the value that was reported last."""
 ROUNDED = ("/std", "/norm", "/rms", *(f"/{leaf}" for leaf in LEAVES))
 """Ends of the tags whose values are square roots, which are not exact."""
 
@@ -41,6 +45,9 @@ def report(tag: str, value: Any) -> None:
     jb.histogram(f"{tag}/histogram", both)
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+    jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
+    jb.video(f"{tag}/video", jnp.full((1, 1, 1), value).astype(jnp.uint8))
 
 
 def ignore(tag: str, value: Any) -> None:
@@ -50,7 +57,8 @@ def ignore(tag: str, value: Any) -> None:
 def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     """Return records as sorted (tag, step, value).
 
-    The value of a histogram is its exact part, its range and its count; that of an image is one pixel.
+    The value of a histogram is its exact part, its range and its count; that of an image or a video is one pixel,
+    that of a sound one sample, that of a mesh one coordinate.
     """
 
     def observation(record: Record) -> Any:
@@ -59,6 +67,12 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return float(edges[0]), float(edges[-1]), int(counts.sum())
         if record.kind is Kind.IMAGE:
             return int(record.value[0, 0, 0, 0])
+        if record.kind is Kind.AUDIO:
+            return int(record.value.samples[0, 0, 0])
+        if record.kind is Kind.MESH:
+            return float(record.value.vertices[0, 0, 0])
+        if record.kind is Kind.VIDEO:
+            return int(record.value.frames[0, 0, 0, 0, 0])
         return float(record.value)
 
     return sorted((record.tag, record.step, observation(record)) for record in records)
@@ -82,6 +96,6 @@ def expected(
             points += [(f"{tag}/watch/{statistic}/{leaf}", step, value) for leaf in LEAVES]
             tree = value * np.sqrt(len(LEAVES)) if statistic == "norm" else value
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
-        # Lanes are a batch of images. jaxboard keeps the first few; `observations` reads the first.
-        points.append((f"{tag}/image", step, int(executions[-1][0])))
+        # Lanes are a batch of images, sounds, …. jaxboard keeps the first few; `observations` reads the first.
+        points += [(f"{tag}/{name}", step, int(executions[-1][0])) for name in ITEMS]
     return sorted(points)

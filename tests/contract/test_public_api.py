@@ -25,19 +25,24 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "audio",
     "current_run",
     "figure",
+    "graph",
     "histogram",
     "image",
     "instrument",
     "memory_snapshot",
+    "mesh",
     "profile",
+    "read",
     "scalar",
     "scalars",
     "scope",
     "tap",
     "text",
     "trace",
+    "video",
     "watch",
 ]
 
@@ -86,18 +91,23 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     """The conformance suite reports with every verb for traced code; tap has a suite of its own."""
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
-    assert called == set(_emit.VERBS) - {"figure", "text", "tap"}
+    assert called == set(_emit.VERBS) - {"figure", "graph", "text", "tap"}
 
 
 def test_public_records() -> None:
     """The types that a sink receives are exactly these, and each has a docstring with an example."""
     assert records.__all__ == [
+        "Audio",
         "Batch",
         "EncodedImage",
+        "Graph",
+        "GraphNode",
         "Histogram",
         "Kind",
+        "Mesh",
         "Record",
         "Scalars",
+        "Video",
         "records",
     ]
     for name in records.__all__:
@@ -113,4 +123,8 @@ def test_public_kinds() -> None:
         "image",
         "text",
         "hparams",
+        "graph",
+        "audio",
+        "video",
+        "mesh",
     ]

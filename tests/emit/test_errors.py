@@ -30,8 +30,9 @@ def image(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
 
 
-NOT_AN_IMAGE = "expected an image [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, got {}. "
-ADD_AN_AXIS = "Add the channel axis with x[..., None]."
+NOT_AN_IMAGE = (
+    "expected an image [H, W], [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, got {}. "
+)
 OTHER_ARRAYS = "jaxboard.histogram reports other arrays."
 NOT_A_MASK = "expected where= to be a bool scalar, got {}."
 NOT_A_SCALAR = "expected a scalar, got {}. Reduce it first (jnp.mean(x)) or use jaxboard.histogram."
@@ -76,8 +77,6 @@ def test_tags(call, tag, problem):
         (lambda: jb.scalar("x", None), "expected numbers, got None (NoneType)."),
         (lambda: jb.scalar("x", jnp.complex64(1j)), "got complex64[]. Report its real part, or abs(x)."),
         (lambda: jb.histogram("x", np.ones(4, complex)), "got complex128[4]. Report its real part, or abs(x)."),
-        (lambda: jb.image("x", image(4, 4)), NOT_AN_IMAGE.format("float32[4,4]") + ADD_AN_AXIS),
-        (lambda: jb.image("x", image(4, 4, 2)), NOT_AN_IMAGE.format("float32[4,4,2]") + ADD_AN_AXIS),
         (lambda: jb.image("x", image(0, 4, 4, 3)), NOT_AN_IMAGE.format("float32[0,4,4,3]") + OTHER_ARRAYS),
         (lambda: jb.image("x", image(4, 4, 1, dtype=np.int32)), NOT_PIXELS.format("int32[4,4,1]")),
         (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),

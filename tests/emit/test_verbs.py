@@ -1,7 +1,9 @@
 """The verbs in plain Python: the records of each call, with their values and steps."""
 
 import struct
+import threading
 import zlib
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -357,6 +359,76 @@ def test_a_figure_is_drawn_only_when_due():
             jb.figure("x", draw, step=i, every=2)
     assert [record.step for record in records] == [0, 2, 4]
     assert drawn == [0, 1, 2]
+
+
+class Watched(matplotlib.figure.Figure):
+    """A figure that notes the thread that renders it."""
+
+    threads: ClassVar[list[str]] = []
+
+    def savefig(self, *args, **options):
+        self.threads.append(threading.current_thread().name)
+        super().savefig(*args, **options)
+
+
+def watched():
+    fig, axes = plt.subplots(FigureClass=Watched, figsize=(2, 1), dpi=50)
+    axes.plot([1, 10, 100])
+    axes.set_yscale("log")  # Its labels are parsed as mathematics.
+    return fig
+
+
+def test_the_figures_of_a_function_are_rendered_by_the_flusher():
+    """They are the same images, and closed; a figure itself, or one that stays open, is rendered in the call."""
+    plt.close("all")
+    Watched.threads.clear()
+    mine = threading.current_thread().name
+    immediate = reported(jb.figure, watched())
+    assert Watched.threads == [mine]
+    late = reported(jb.figure, watched)
+    assert Watched.threads == [mine, "jaxboard flusher (in memory)"]
+    assert late == immediate
+    pair = reported(jb.figure, lambda: [watched(), watched()])
+    assert pair == (immediate, immediate)
+    assert plt.get_fignums() == []
+    assert reported(jb.figure, watched, close=False) == immediate
+    assert Watched.threads[-1] == mine
+    plt.close("all")
+
+
+def test_a_figure_that_cannot_be_rendered():
+    """A fault of the flusher's rendering costs that report, and the end of the run raises it."""
+
+    class Broken(matplotlib.figure.Figure):
+        def savefig(self, *args, **options):
+            raise ValueError("no ink")
+
+    records = []
+
+    def report():
+        with capture() as captured:
+            jb.figure("bad", Broken)
+            jb.figure("good", watched)
+            records.append(captured)
+
+    with pytest.raises(jb.RunError, match="1: computing them failed: ValueError: no ink"):
+        report()
+    assert [record.tag for record in records[0]] == ["good"]
+
+
+def test_a_function_of_a_figure_that_waits_for_the_flusher():
+    """A function that waits for the flusher, which is about to render another figure, does not wait forever."""
+
+    def waits():
+        run = jb.current_run()
+        assert run is not None
+        run.flush()
+        return watched()
+
+    with capture() as records:
+        jb.figure("first", watched)
+        jb.figure("second", waits)
+    assert [record.tag for record in records] == ["first", "second"]
 
 
 def test_a_reported_array_may_be_donated():

@@ -25,6 +25,7 @@ from fuzz.values import Value
 from hypothesis import strategies as st
 
 import jaxboard as jb
+from jaxboard import _emit
 
 EXAMPLES = int(os.environ.get("JAXBOARD_FUZZ", "0"))
 settings = hypothesis.settings(
@@ -37,7 +38,7 @@ settings = hypothesis.settings(
 )
 
 FUNCTIONS = {function.name: function for function in calls.public_functions()}
-VERBS = ("scalar", "scalars", "histogram", "image", "text", "figure", "watch", "tap")
+VERBS = tuple(name for name in _emit.VERBS if name not in calls.EXEMPT)
 CONTEXTS = ("plain", "traced", "instrumented")
 
 

@@ -43,7 +43,7 @@ def test_everything_that_is_ready_is_read():
 
 def test_consecutive_frames_are_stacked():
     """Frames of one plan become a batch; another plan, a record, an open step or a new piece begins a new one."""
-    opened = Frame(AUX, {"float32": np.zeros(1, np.float32)}, 7, 1000.0, open=True)
+    opened = Frame(AUX, (np.zeros(1, np.float32),), 7, 1000.0, open=True)
     items = [frame(0), frame(1), frame(2, of=AUX), record(3), *map(frame, (4, 5))]
     reader, _, _ = make_reader(*items, frame(6, of=AUX), opened)
     reader.read(pause_until=0.0)
@@ -64,12 +64,12 @@ def test_consecutive_frames_are_stacked():
 def test_a_chunk_of_a_loop_stays_a_frame():
     """A frame that is a chunk of a loop is not stacked."""
     rows = Plan(AUX.entries, Slot("int32", 0, ()), LoopChunk(2, 2, None))
-    arrays = {"float32": jnp.zeros((2, 1)), "int32": jnp.zeros((2, 1), jnp.int32)}
-    reader, _, _ = make_reader(Frame(rows, arrays, None, 1000.0))
+    vectors = jnp.zeros((2, 1)), jnp.zeros((2, 1), jnp.int32)
+    reader, _, _ = make_reader(Frame(rows, vectors, None, 1000.0))
     reader.read(pause_until=0.0)
     (chunk,) = reader.take_items()
     assert isinstance(chunk, Frame)
-    assert {type(array) for array in chunk.arrays.values()} == {np.ndarray}
+    assert set(map(type, chunk.vectors)) == {np.ndarray}
 
 
 def test_a_frame_that_cannot_be_read_is_left_out_and_counted():

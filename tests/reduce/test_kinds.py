@@ -9,18 +9,24 @@ import pytest
 from jaxboard._frame import Composite, ReportSpec
 from jaxboard._reduce import (
     KINDS,
+    AudioOptions,
     ImageOptions,
     LeafHistogramsOptions,
+    MeshOptions,
     NormsOptions,
     Reducer,
     StackOptions,
+    VideoOptions,
     reducer,
 )
 from jaxboard.records import Kind
 
 OPTIONS: dict[Kind | Composite, Any] = {
     Kind.HISTOGRAM: None,
+    Kind.AUDIO: AudioOptions(16000, 3),
     Kind.IMAGE: ImageOptions(3),
+    Kind.MESH: MeshOptions(3, 4, 0, 0, "uint8", "{}"),
+    Kind.VIDEO: VideoOptions(4, 3),
     Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
     Composite.LEAF_HISTOGRAMS: LeafHistogramsOptions(("w",)),
     Composite.STACK: StackOptions(("lane",)),

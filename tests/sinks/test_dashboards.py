@@ -2,18 +2,44 @@
 
 import io
 import os
+import wave
 
 import numpy as np
 import pytest
-from PIL import Image
+from google.protobuf import text_format
+from PIL import Image, ImageSequence
+from tensorboard.compat.proto import graph_pb2
 
-from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import (
+    Audio,
+    EncodedImage,
+    Graph,
+    GraphNode,
+    Histogram,
+    Kind,
+    Mesh,
+    Record,
+    Scalars,
+    Video,
+)
 from jaxboard.sinks import TensorBoardSink
 
 STEPS = np.array([0, 1, 2**31, 2**40])
 WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
 LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+GRAPH = Graph(
+    (
+        GraphNode("inputs/x", "input", (), (("float32", (3,)),)),
+        GraphNode("mlp/sin", "sin", ("inputs/x",), (("float32", (3,)),), {"flops": "3"}),
+        GraphNode("outputs/y", "output", ("mlp/sin",), (("float32", (3,)),)),
+    )
+)
+SAMPLES = np.random.default_rng(1).integers(-(2**15), 2**15, (2, 800, 2), np.int16)
+VERTICES = np.random.default_rng(2).normal(size=(2, 4, 3)).astype(np.float32)
+FACES = np.tile(np.array([[0, 2, 1], [0, 1, 3]], np.int32), (2, 1, 1))
+COLORS = np.random.default_rng(3).integers(0, 256, (2, 4, 3), np.uint8)
+CAMERA = '{"camera": {"cls": "PerspectiveCamera", "fov": 75}}'
 LONG = "deep/" * 300 + "日本 //x"
 
 
@@ -42,6 +68,13 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "noise", 1, PIXELS),
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
+            record(Kind.GRAPH, "", 0, GRAPH),
+            record(Kind.GRAPH, "forward", 0, Graph(GRAPH.nodes[:2])),
+            record(Kind.AUDIO, "sounds", 1, Audio(SAMPLES, 8000)),
+            record(Kind.VIDEO, "video", 1, Video(np.stack([PIXELS, 255 - PIXELS], axis=1), 4)),
+            record(Kind.MESH, "mesh", 1, Mesh(VERTICES, FACES, COLORS, CAMERA)),
+            record(Kind.MESH, "mesh", 2, Mesh(VERTICES + 1, FACES, COLORS, CAMERA)),
+            record(Kind.MESH, "points", 1, Mesh(VERTICES, None, None, CAMERA)),
             record(Kind.TEXT, "note", 1, "**bold** ü"),
             record(Kind.TEXT, "table", 1, [["name", "value"], ["lr", "0.1"]]),
         ]
@@ -125,6 +158,45 @@ def test_an_encoded_image_is_not_reencoded(server, run):
         assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
 
 
+def test_videos_are_animations(server, run):
+    """TensorBoard serves a video as a GIF with its frames, labelled as one so that browsers play it."""
+    (entry,) = server.images(run, "video", sample=1)
+    frames = list(ImageSequence.Iterator(Image.open(io.BytesIO(entry["file"]))))
+    assert [("GIF", frame.size) for frame in frames] == 2 * [("GIF", (32, 24))]
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+def test_sounds_are_lossless(server, run, sample):
+    """TensorBoard returns each sound of a batch with its exact samples and its rate."""
+    (entry,) = server.sounds(run, "sounds", sample=sample)
+    assert (entry["step"], entry["wall_time"], entry["contentType"]) == (1, 1.7e9 + 1, "audio/wav")
+    with wave.open(io.BytesIO(entry["file"])) as sound:
+        assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (8000, 2, 2)
+        frames = np.frombuffer(sound.readframes(800), "<i2").reshape(800, 2)
+    np.testing.assert_array_equal(frames, SAMPLES[sample])
+    tags = server.tags("audio")
+    assert tags[run]["sounds"]["samples"] == 2
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+def test_meshes_are_exact(server, run, sample):
+    """TensorBoard returns the vertices, faces and colours of each mesh at each step, with the camera."""
+    parts = server.mesh(run, "mesh", sample=sample, count=6)
+    expected = {}
+    for step in (1, 2):
+        expected["VERTEX", step] = VERTICES[sample] + np.float32(step - 1)
+        expected["FACE", step], expected["COLOR", step] = FACES[sample], COLORS[sample]
+    assert parts.keys() == expected.keys()
+    for part, array in expected.items():
+        assert parts[part]["data"] == array.tobytes()
+        assert parts[part]["config"] == CAMERA
+    points = server.mesh(run, "points", sample=sample)
+    assert {part: entry["data"] for part, entry in points.items()} == {
+        ("VERTEX", 1): VERTICES[sample].tobytes()
+    }
+    assert server.tags("mesh")[run] == {"mesh": {"samples": 2}, "points": {"samples": 2}}
+
+
 def test_text_is_markdown_or_a_table(server, run):
     """TensorBoard renders Markdown and tables as HTML, the first row of a table as its header."""
     assert "<strong>bold</strong> ü" in server.text(run, "note")[0]["text"]
@@ -145,3 +217,20 @@ def test_hparams_are_one_session(server, run):
     assert (session["startTimeSecs"], os.path.basename(session["name"])) == (1.7e9, "tuned")
     (metric,) = session["metricValues"]
     assert (metric["name"]["tag"], metric["trainingStep"], metric["value"]) == ("loss", 7, 0.5)
+
+
+@pytest.mark.parametrize(("query", "count"), [({}, 3), ({"tag": "forward"}, 2)], ids=["run", "tag"])
+def test_graphs_are_shown(server, run, query, count):
+    """The graph of a run and a graph with a tag are shown, with inputs, shapes and attributes."""
+    info = server.until(lambda: server.get("data/plugin/graphs/info"), lambda runs: run in runs)[
+        run
+    ]
+    assert (info["run_graph"], list(info["tags"])) == (True, ["forward"])
+    graph = server.read("data/plugin/graphs/graph", run=run, **query)
+    nodes = text_format.Parse(graph.decode(), graph_pb2.GraphDef()).node
+    assert [(node.name, node.op) for node in nodes] == [
+        (node.name, node.op) for node in GRAPH.nodes[:count]
+    ]
+    assert list(nodes[1].input) == ["inputs/x"]
+    assert nodes[1].attr["flops"].s == b"3"
+    assert nodes[1].attr["_output_shapes"].list.shape[0].dim[0].size == 3

@@ -6,11 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
+from tensorboard.compat.proto import config_pb2, graph_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 
-from jaxboard.records import EncodedImage, Histogram, Kind, Record, Scalars
+from jaxboard.records import (
+    Audio,
+    EncodedImage,
+    Graph,
+    GraphNode,
+    Histogram,
+    Kind,
+    Record,
+    Scalars,
+    Video,
+)
 from jaxboard.sinks import _encoding
 from jaxboard.sinks._proto import Event
 
@@ -106,6 +117,25 @@ def test_an_encoded_image_is_not_reencoded():
     assert list(value(Kind.IMAGE, pair).tensor.string_val) == [b"30", b"50", b"one", b"two"]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fps", [4, 30, 50])
+def test_videos_are_animated(channels, fps):
+    """A video is a GIF for each sample, with exact pixels of up to 256 colours, that repeats at its rate."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 12, channels), np.uint8)
+    got = value(Kind.VIDEO, Video(frames, fps))
+    width, height, *files = got.tensor.string_val
+    assert (width, height, got.metadata.plugin_data.plugin_name) == (b"12", b"8", "images")
+    for file, expected in zip(files, frames, strict=True):
+        animation = Image.open(io.BytesIO(file))
+        assert (animation.format, animation.info["loop"]) == ("GIF", 0)
+        seen, milliseconds = [], 0
+        for frame in ImageSequence.Iterator(animation):
+            seen.append(np.asarray(frame.convert("RGB"))[..., :channels])
+            milliseconds += frame.info["duration"]
+        np.testing.assert_array_equal(np.stack(seen), expected)
+        assert milliseconds == round(6 / fps * 100) * 10
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
@@ -188,6 +218,8 @@ def test_hparams_are_booleans_numbers_or_text():
 
 BAD_RECORDS = {
     "float image": Record(Kind.IMAGE, "bad", 1, 1.0, np.zeros((1, 2, 2, 3), np.float32)),
+    "float sound": Record(Kind.AUDIO, "bad", 1, 1.0, Audio(np.zeros((1, 2, 1)), 8000)),
+    "float video": Record(Kind.VIDEO, "bad", 1, 1.0, Video(np.zeros((1, 2, 2, 2, 3)), 4)),
     "no image": Record(Kind.IMAGE, "bad", 1, 1.0, None),
     "text that is not UTF-8": Record(Kind.TEXT, "bad", 1, 1.0, "\udce9"),
     "hparams that are a list": Record(Kind.HPARAMS, "bad", 1, 1.0, [1]),
@@ -276,3 +308,50 @@ def test_a_restart_is_marked_twice():
     for half in data[: len(data) // 2], data[len(data) // 2 :]:
         event = Event.FromString(half)
         assert (event.step, event.session_log.status) == (17, 1)
+
+
+GRAPH = Graph(
+    (
+        GraphNode("inputs/x", "input", (), (("float32", (3, None)),)),
+        GraphNode(
+            "a/top_k", "top_k", ("inputs/x",), (("float32", ()), ("int32", (2,))), {"k": "2"}
+        ),
+        GraphNode("y", "output", ("a/top_k:1",)),
+    )
+)
+
+
+def graph_def(data: bytes) -> dict[str, Any]:
+    nodes = graph_pb2.GraphDef.FromString(data).node
+    return {node.name: node for node in nodes}
+
+
+def test_the_graph_of_a_run() -> None:
+    """The graph of a run is an event of its own: names, inputs, shapes of all outputs, and attributes."""
+    (event,) = events(Record(Kind.GRAPH, "", 3, 12.5, GRAPH))
+    assert (event.step, event.wall_time, event.WhichOneof("what")) == (3, 12.5, "graph_def")
+    nodes = graph_def(event.graph_def)
+    assert [(node.op, list(node.input)) for node in nodes.values()] == [
+        ("input", []),
+        ("top_k", ["inputs/x"]),
+        ("output", ["a/top_k:1"]),
+    ]
+    shapes = [
+        [[dim.size for dim in shape.dim] for shape in node.attr["_output_shapes"].list.shape]
+        for node in nodes.values()
+    ]
+    assert shapes == [[[3, -1]], [[], [2]], []]
+    texts = {name: attr.s for name, attr in nodes["a/top_k"].attr.items() if attr.s}
+    assert texts == {"dtype": b"float32, int32", "k": b"2"}
+
+
+def test_a_graph_with_a_tag() -> None:
+    """A graph with a tag is the one function of a RunMetadata, as TensorFlow exports traces."""
+    message = value(Kind.GRAPH, GRAPH)
+    plugin = message.metadata.plugin_data
+    assert (plugin.plugin_name, plugin.content) == ("graph_run_metadata_graph", b"1")
+    (data,) = message.tensor.string_val
+    (function,) = config_pb2.RunMetadata.FromString(data).function_graphs
+    assert {node.name for node in function.pre_optimization_graph.node} == {
+        node.name for node in GRAPH.nodes
+    }

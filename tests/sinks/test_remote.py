@@ -1,4 +1,4 @@
-"""Remote directories need a working TensorFlow; local ones need none."""
+"""Remote directories that TensorFlow writes to need a working one; local ones need none."""
 
 import json
 import os
@@ -66,7 +66,7 @@ PACKAGES = {
 
 
 def test_broken_builds_of_tensorflow(tmp_path):
-    """A remote directory names the reason why TensorFlow cannot be imported."""
+    """Without fsspec's package, a remote directory names the reason why TensorFlow cannot be imported."""
     for name, (content, _) in PACKAGES.items():
         (tmp_path / name / "tensorflow").mkdir(parents=True)
         (tmp_path / name / "tensorflow" / "__init__.py").write_text(content)
@@ -74,6 +74,7 @@ def test_broken_builds_of_tensorflow(tmp_path):
     import json, sys
     from jaxboard import RunError
     from jaxboard.sinks import TensorBoardSink, _tensorflow
+    sys.modules["gcsfs"] = None
     reasons = {}
     for name in json.loads(sys.argv[1]):
         sys.path.insert(0, name)
@@ -91,7 +92,7 @@ def test_broken_builds_of_tensorflow(tmp_path):
     reasons = json.loads(subprocess.check_output(command, text=True))
     for name, (_, reason) in PACKAGES.items():
         assert reasons[str(tmp_path / name)].startswith(
-            f"cannot write to 'gs://bucket/run': remote directories need TensorFlow, and {reason}"
+            f"cannot write to 'gs://bucket/run': without gcsfs, remote directories need TensorFlow, and {reason}"
         )
 
 

@@ -207,20 +207,24 @@ def test_a_directory_that_is_a_file(tmp_path, located):
         TensorBoardSink(path).open()
 
 
-def test_a_scheme_that_tensorflow_lacks():
-    """A URL without a file system raises RunError with the packages that provide one."""
+def test_a_scheme_that_tensorflow_lacks(monkeypatch):
+    """A URL without a file system raises RunError with the package that provides one."""
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(_errors.RunError) as caught:
         TensorBoardSink("s3://bucket/run").write([])
     assert str(caught.value) == (
-        "cannot write to 's3://bucket/run': TensorFlow has no file system for 's3://'. Import a "
-        "package that provides one before the run is opened (tensorflow-io for s3, hdfs and az), or "
+        "cannot write to 's3://bucket/run': TensorFlow has no file system for 's3://'. Install s3fs, or "
         "log to a local directory and copy it."
     )
 
 
-def test_a_remote_directory_without_tensorflow(no_tensorflow):
-    """A URL without TensorFlow raises RunError."""
-    with pytest.raises(_errors.RunError, match="^cannot write to 'gs://b/run': remote directories"):
+def test_a_remote_directory_without_tensorflow(no_tensorflow, monkeypatch):
+    """A URL without TensorFlow, and without fsspec's package for it, raises RunError."""
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    message = (
+        "^cannot write to 'gs://b/run': without gcsfs, remote directories need TensorFlow, and "
+    )
+    with pytest.raises(_errors.RunError, match=message):
         TensorBoardSink("gs://b/run").open()
 
 

@@ -12,7 +12,7 @@ from by_hand import Started
 from flax import nnx
 
 import jaxboard as jb
-from jaxboard._host.observers import Call
+from jaxboard._host.observers import Call, registry
 from jaxboard._telemetry.compilations import Compilation
 from jaxboard._telemetry.recompiles import RecompileDetector
 from jaxboard.sinks import MemorySink
@@ -102,7 +102,7 @@ def test_two_threads_that_compile_the_same_program():
     detector = RecompileDetector(texts)  # type: ignore[arg-type] (all that it uses)
     compilations = [Compilation(function.__name__, 0.0, 0.0, 0.0, cached=False)]  # type: ignore[attr-defined]
 
-    def examine(seconds):
+    def examine(since):
         call = Call(
             function,  # type: ignore[arg-type]
             "step",
@@ -111,14 +111,15 @@ def test_two_threads_that_compile_the_same_program():
             args=(jnp.ones(2),),
             kwargs={},
             program=function._fn,  # type: ignore[attr-defined]
-            dispatch_seconds=seconds,
+            since=since,
         )
         detector.examine(call, 0, compilations)
 
-    examine(60.0)
-    examine(60.0)
+    before = registry.note_compilation() - 1
+    examine(before)
+    examine(before)
     assert texts.tags == []
-    examine(0.0)
+    examine(registry.events)
     assert texts.tags == ["recompiles/step"]
 
 

@@ -121,10 +121,11 @@ def test_one_frame_per_window():
         step(1.0)
         for not_due, leaves in ((frozenset({100}), 0), (frozenset(), 1)):
             windows = step._usual._windows
-            _, frame, kept = windows.program(not_due, 1)(windows.empty, 1.0)
+            _, plan, vectors, kept = windows.program(not_due, 1)(windows.empty, 1.0)
             assert len(kept) == 1
-            assert (frame is None) == (leaves == 0)
-            assert frame is None or len(frame[0].entries) == leaves
+            assert (plan is None) == (leaves == 0)
+            assert len(vectors) == leaves
+            assert plan is None or len(plan.entries) == leaves
 
 
 def test_two_programs_per_window():
@@ -411,6 +412,6 @@ def test_one_vector_for_all_windows():
     with capture(step=1):
         step(1.0)
         windows = step._usual._windows
-        _, _, kept = windows.program(frozenset({4}), 1)(windows.empty, 1.0)
+        *_, kept = windows.program(frozenset({4}), 1)(windows.empty, 1.0)
     for carried in (windows.empty, kept):
         assert [(x.dtype, x.ndim) for x in carried] == [(jnp.int32, 1)]

@@ -21,7 +21,7 @@ from jaxboard._types import Array, PyTree
 
 Executed: TypeAlias = tuple[PyTree, jax.stages.Wrapped | None, tuple[PyTree, ...], float]
 """The results of a call; and, if its frame was a hidden output, the program that ran, its arguments before those of the
-call, and the seconds that JAX took to dispatch it. A plain tuple, as each call makes one."""
+call, and, if every call is observed, the seconds that JAX took to dispatch it. A plain tuple, as each call makes one."""
 
 if TYPE_CHECKING:
     # Imported only when a function is instrumented: all rules come with it.
@@ -88,13 +88,13 @@ class Delivery:
             raise
 
     def _put(
-        self, channel: Channel, plan: Plan, arrays: dict[str, Array], step: int | None
+        self, channel: Channel, plan: Plan, vectors: tuple[Array, ...], step: int | None
     ) -> None:
-        frame = Frame(plan, arrays, step, time.time(), self._shares_steps)
         if plan.has_targets:
+            frame = Frame(plan, vectors, step, time.time(), self._shares_steps)
             channel.send(frame, advance=self._advance)
         else:
-            channel.put(frame)
+            channel.put_call(plan, vectors, step, self._shares_steps)
 
 
 def as_int(name: str, step: object) -> int:

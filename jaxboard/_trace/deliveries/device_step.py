@@ -95,9 +95,9 @@ class DeviceStep(Delivery):
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program and put the frame."""
-        out, plan, arrays = self._execute(self._programs.device_step(), (), args, kwargs)
-        if arrays:
-            self._put(channel, plan, arrays, None)
+        out, plan, vectors = self._execute(self._programs.device_step(), (), args, kwargs)
+        if vectors:
+            self._put(channel, plan, vectors, None)
         return out, None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:

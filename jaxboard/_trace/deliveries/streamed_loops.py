@@ -40,19 +40,19 @@ class StreamedLoops(Delivery):
             progress.close(self._name)
         caller = self._programs.callers.begin(channel)
         program = self._program(len(args), caller)
-        out, plan, arrays = self._execute(program, (put_on_device(step),), args, kwargs)
+        out, plan, vectors = self._execute(program, (put_on_device(step),), args, kwargs)
         steps_taken, last_step = plan.steps_taken, plan.step
         if steps_taken is not None:
             channel.advance_to(step + max(steps_taken, 1) - 1)
         elif last_step is not None:
             # A while_loop: the next call needs its first step, so this one waits for the device.
             with jax.transfer_guard_device_to_host("allow"):
-                on_host = {name: np.asarray(array) for name, array in arrays.items()}
+                on_host = dict(zip(plan.vector_names, map(np.asarray, vectors), strict=True))
             channel.advance_to(int(last_step.read(on_host)))
         if steps_taken == 0:
             warn_no_loop(self._name)
         if plan.entries:
-            self._put(channel, plan, arrays, None if last_step else step)
+            self._put(channel, plan, vectors, None if last_step else step)
         return out, None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
