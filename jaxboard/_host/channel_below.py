@@ -8,6 +8,7 @@ import functools
 from jaxboard._frame import Frame, Number, Observation, Plan, ReportSpec, Target
 from jaxboard._host.channel import Channel, Destination
 from jaxboard._host.complete_points import join_runs
+from jaxboard._types import Array
 from jaxboard.records import Record
 
 _MOST_PLANS = 1024
@@ -30,6 +31,7 @@ class ChannelBelow(Channel):
         self._root = root
         self.is_open = root.is_open
         self.before_close = root.before_close
+        self.restored = root.restored
         self.target = Target(root.target.key, run, name)
 
     @property
@@ -69,7 +71,7 @@ class _PathPrefix:
     """Puts items in the buffer of a run, as reports of a run below it."""
 
     def __init__(self, destination: Destination, run: str):
-        self._put = destination.put
+        self._put, self._put_call = destination.put, destination.put_call
         self._run = run
         self._plans: dict[int, tuple[Plan, Plan]] = {}
 
@@ -84,6 +86,12 @@ class _PathPrefix:
         else:
             item = dataclasses.replace(item, run=join_runs(self._run, item.run))
         self._put(item, may_wait)
+
+    def put_call(
+        self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
+    ) -> None:
+        """Append the frame of a call; see :meth:`Buffer.put_call`."""
+        self._put_call(self._plan_below(plan), vectors, step, is_open)
 
     def _plan_below(self, plan: Plan) -> Plan:
         known = self._plans.get(id(plan))

@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import TypeAlias
@@ -86,6 +87,9 @@ def _close_at_exit() -> None:
             return
 
 
+# weakref registers its own function with the first finalizer, and the last function registered is called first. Now
+# it is called after this one: finalizers close the connections of file systems, which runs need until they are closed.
+weakref.finalize(_state, int)
 atexit.register(_close_at_exit)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Mapping
+from typing import TypeAlias, cast
 
 from jaxboard import _paths
 from jaxboard._check import as_int, fits_64_bits, positive_number
@@ -17,6 +18,8 @@ from jaxboard.sinks._file_names import file_suffix
 from jaxboard.sinks._file_systems import locate
 from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
+
+_Hidden: TypeAlias = Mapping[str, Mapping[str, int]]
 
 
 class TensorBoardSink(Sink):
@@ -48,12 +51,14 @@ class TensorBoardSink(Sink):
         logdir: the directory of this run, created if it does not exist, or a URL (``s3://…``).
         start_step: the first step that will be written. TensorBoard then shows nothing that earlier sinks wrote
             at this step or later, in the directory and in those of the runs below. None keeps all of it.
+        hidden: exceptions from ``start_step``: by run (:attr:`Record.run`) and tag, the step from which TensorBoard
+            shows no points that earlier sinks wrote. With None, all tags have ``start_step``.
         max_file_bytes: begin a new event file when the open one has this size. TensorBoard shows the points of all of
             them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
 
     Raises:
-        UsageError: ``logdir`` is not a path, ``start_step`` is not an integer, or ``max_file_bytes`` is not a number
-            above 0.
+        UsageError: ``logdir`` is not a path, ``start_step`` is not an integer, ``hidden`` does not map runs to tags and
+            steps, or ``max_file_bytes`` is not a number above 0.
 
     Example:
         >>> import tempfile
@@ -71,6 +76,7 @@ class TensorBoardSink(Sink):
         logdir: str | os.PathLike[str],
         *,
         start_step: int | None = None,
+        hidden: Mapping[str, Mapping[str, int]] | None = None,
         max_file_bytes: int | None = None,
     ) -> None:
         if max_file_bytes is not None:
@@ -83,6 +89,7 @@ class TensorBoardSink(Sink):
                 locate(self.logdir)
         start_step = None if start_step is None else _checked_step(start_step)
         self._start_step = start_step
+        self._hidden = None if hidden is None else _checked_hidden(hidden)
         self._max_file_bytes = max_file_bytes
         # True until readers drop what earlier sinks wrote at the first step or later.
         self._restarts = start_step is not None
@@ -114,7 +121,7 @@ class TensorBoardSink(Sink):
                 f"{self!r} was opened by process {self._process}, and this process is a fork of it: "
                 "two processes cannot write to one run directory. Open another sink in this process."
             )
-        self._directories[""].open()
+        self._directory("").open()
         self._process = os.getpid()
         if self._restarts and self._start_step is not None:
             self._restart(self._start_step)
@@ -171,20 +178,29 @@ class TensorBoardSink(Sink):
         from jaxboard.sinks import _earlier_events, _trace_sessions
 
         for run in _earlier_events.runs_below(self.logdir):
-            if _earlier_events.tags_since(directory_of(self.logdir, run), step):
+            steps = _earlier_events.last_steps(directory_of(self.logdir, run))
+            first = self._hidden_of(run) or {}
+            if any(last >= first.get(tag, step) for tag, last in steps.items()):
                 self._directory(run).open()
         if not _paths.is_remote(self.logdir):
             _trace_sessions.set_aside(self.logdir, step)
         self._restarts = False
 
     def _directory(self, run: str) -> Directory:
-        """Return the directory of a run below; the same one each time."""
+        """Return the directory of a run; the same one each time. "" is the run itself."""
         if run not in self._directories:
             path = directory_of(self.logdir, run)
             self._directories[run] = Directory(
-                path, self._start_step, self._max_file_bytes, file_suffix(run)
+                path,
+                self._start_step,
+                self._max_file_bytes,
+                file_suffix(run),
+                hidden=self._hidden_of(run),
             )
         return self._directories[run]
+
+    def _hidden_of(self, run: str) -> Mapping[str, int] | None:
+        return None if self._hidden is None else self._hidden.get(run, {})
 
     def _by_run(self, batch: Batch) -> dict[str, Batch]:
         parts: dict[str, Batch] = {}
@@ -222,3 +238,15 @@ def _checked_step(step: object) -> int:
             f"TensorBoardSink(start_step={safe_repr(step)}): expected an integer of 64 bits."
         )
     return number
+
+
+def _checked_hidden(hidden: object) -> dict[str, dict[str, int]]:
+    try:
+        runs = {run: dict(tags) for run, tags in dict(cast("_Hidden", hidden)).items()}
+        if all(as_int(step) is not None for tags in runs.values() for step in tags.values()):
+            return runs
+    except Exception:
+        runs = None
+    raise UsageError(
+        f"TensorBoardSink(hidden={safe_repr(hidden)}): expected the steps of tags, by run: {{'': {{'loss': 7}}}}."
+    )

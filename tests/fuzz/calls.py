@@ -112,6 +112,8 @@ GOOD: dict[str, list[Value]] = {
     "max_meshes": _good(two=lambda x: 2),
     "resume": _good(automatic=lambda x: "auto", no=lambda x: False),
     "max_file_bytes": _good(megabyte=lambda x: 2**20),
+    "state": _good(none=lambda x: None),
+    "hidden": _good(nothing=lambda x: {}),
     "tags": _good(loss=lambda x: "loss", several=lambda x: ["loss", "train/*"]),
     "kind": _good(scalar=lambda x: "scalar"),
     "keep": _good(all=lambda x: "all"),

@@ -72,7 +72,7 @@ def test_interrupt_and_restart(tmp_path, kernel):
     assert kernel.run(opening) == ""
     report = "for step in range(200, 300): jb.scalar('loss', step, step=step)"
     assert kernel.run(report) == ""
-    # Opening it a second time raises and says what to do. That needs no restart.
+    # Opening it a second time raises, and closing the first helps: no restart is needed.
     assert "Close that run first" in kernel.run(opening)
     assert kernel.run(f"run.close(); {opening}") == ""
     assert kernel.run(report.replace("200, 300", "300, 400")) == ""

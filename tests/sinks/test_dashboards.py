@@ -159,7 +159,7 @@ def test_an_encoded_image_is_not_reencoded(server, run):
 
 
 def test_videos_are_animations(server, run):
-    """TensorBoard serves a video as a GIF with its frames, labelled as one so that browsers play it."""
+    """TensorBoard serves a video as a GIF file with its frames, which browsers play."""
     (entry,) = server.images(run, "video", sample=1)
     frames = list(ImageSequence.Iterator(Image.open(io.BytesIO(entry["file"]))))
     assert [("GIF", frame.size) for frame in frames] == 2 * [("GIF", (32, 24))]
