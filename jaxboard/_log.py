@@ -27,7 +27,10 @@ _warned: set[Hashable] = set()
 
 def describe(fault: BaseException) -> str:
     """Return a fault as one line: its type and its message."""
-    text = str(fault).strip()
+    try:
+        text = str(fault).strip()
+    except Exception:  # An exception of the user, whose text raises.
+        text = ""
     return f"{type(fault).__name__}: {text}" if text else type(fault).__name__
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 
 from jaxboard._errors import JaxboardError, UsageError
+from jaxboard._safe_repr import safe_repr
 
 _PART_BYTES = 255
 """The longest name of a file or a directory."""
@@ -25,6 +26,28 @@ def absolute(path: str | os.PathLike[str]) -> str:
     if "\0" in name:
         raise UsageError(f"the path {name!r} contains a NUL character. Choose another one.")
     return name if is_remote(name) else os.path.abspath(os.path.expanduser(name))
+
+
+def checked(call: str, path: object) -> str:
+    """Return a path that a user passed as text, not yet absolute.
+
+    Args:
+        call: the call with the argument, for the message: ``"Run({})"``.
+        path: what was passed.
+
+    Raises:
+        UsageError: it is not a path, or is empty.
+    """
+    try:
+        name: object = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    except Exception:
+        name = None
+    shown = call.format(safe_repr(path))
+    if not isinstance(name, str):
+        raise UsageError(f"{shown}: expected a path, got {type(path).__name__}.")
+    if not name:
+        raise UsageError(f"{shown}: expected a path, got an empty text.")
+    return name
 
 
 def is_remote(path: str) -> bool:
@@ -80,9 +103,10 @@ def check_writable(logdir: str, error: type[JaxboardError], *subdirectory: str) 
         os.makedirs(directory, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
             pass
-    except OSError as fault:
+    except (OSError, ValueError) as fault:  # ValueError: a name that no file can have.
+        reason = getattr(fault, "strerror", None) or fault
         raise error(
-            f"cannot write to the log directory {logdir!r}: {fault.strerror or fault}. Choose another "
+            f"cannot write to the log directory {safe_repr(logdir)}: {reason}. Choose another "
             "directory, or make this one writable."
         ) from fault
 

@@ -5,29 +5,32 @@ from __future__ import annotations
 import dis
 import functools
 import math
-import operator
 import os
-import reprlib
 import sys
 from collections.abc import Iterable
 from types import CodeType
-from typing import Literal, SupportsIndex, cast
+from typing import Literal, cast
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _compat
-from jaxboard._check import as_positive_int, fits_64_bits
+from jaxboard._check import as_bool, as_int, as_positive_int, fits_64_bits, is_one_of
 from jaxboard._errors import ReportError
 from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
 from jaxboard._reduce.color_maps import COLOR_MAPS
+from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
 
 _MOST_HERTZ = 1_000_000
 """Above this, browsers play no sound."""
+
+_MOST_GRID_CELLS = 10_000
+"""Most images of a grid."""
 
 _MOST_FRAMES = 50
 """Above this, browsers play a GIF slowly."""
@@ -59,7 +62,7 @@ def _discards(code: CodeType, offset: int) -> bool:
 
 def report_error(tag: object, problem: str) -> ReportError:
     """Return the exception for an invalid report."""
-    return ReportError(f"report {tag!r} ({call_site()}): {problem}")
+    return ReportError(f"report {safe_repr(tag)} ({call_site()}): {problem}")
 
 
 def check_tag(tag: object) -> None:
@@ -91,15 +94,27 @@ def check_every(tag: str, every: object) -> int | None:
         return None
     steps = as_positive_int(every)
     if steps is None:
-        raise report_error(tag, f"expected every= to be a positive integer (steps), got {every!r}.")
+        raise report_error(
+            tag, f"expected every= to be a positive integer (steps), got {safe_repr(every)}."
+        )
     return steps
+
+
+def check_bool(tag: str, name: str, value: object) -> bool:
+    """Return an option that is on or off. Raise unless it is true or false."""
+    truth = as_bool(value)
+    if truth is None:
+        raise report_error(tag, f"expected {name}= to be True or False, got {safe_repr(value)}.")
+    return truth
 
 
 def check_positive(tag: str, name: str, value: object) -> int:
     """Return an argument as an int. Raise unless it is positive."""
     number = as_positive_int(value)
     if number is None:
-        raise report_error(tag, f"expected {name}= to be a positive integer, got {value!r}.")
+        raise report_error(
+            tag, f"expected {name}= to be a positive integer, got {safe_repr(value)}."
+        )
     return number
 
 
@@ -109,7 +124,7 @@ def check_sample_rate(tag: str, rate: object) -> int:
     if number is None or number > _MOST_HERTZ:
         raise report_error(
             tag,
-            f"expected sample_rate= to be an integer from 1 to {_MOST_HERTZ} (Hz), got {rate!r}.",
+            f"expected sample_rate= to be an integer from 1 to {_MOST_HERTZ} (Hz), got {safe_repr(rate)}.",
         )
     return number
 
@@ -118,12 +133,12 @@ def check_fps(tag: str, fps: object) -> float:
     """Return ``fps=`` as a float. Raise unless a GIF file can have it."""
     try:
         number = float(cast(float, fps))
-    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
+    except Exception:
         number = math.nan
     if not 0 < number <= _MOST_FRAMES:
         raise report_error(
             tag,
-            f"expected fps= to be above 0 and at most {_MOST_FRAMES} (frames per second), got {fps!r}.",
+            f"expected fps= to be above 0 and at most {_MOST_FRAMES} (frames per second), got {safe_repr(fps)}.",
         )
     return number
 
@@ -146,21 +161,21 @@ def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto
         return "auto"
     try:
         low, high = (float(limit) for limit in cast(Iterable[float], limits))
-    except (TypeError, ValueError, jax.errors.ConcretizationTypeError):
+    except Exception:
         low = high = math.nan
     if not (low < high and math.isfinite(low) and math.isfinite(high)):
         raise report_error(
             tag,
-            f"expected range= to be two numbers (low, high) in ascending order, or 'auto', got {limits!r}.",
+            f"expected range= to be two numbers (low, high) in ascending order, or 'auto', got {safe_repr(limits)}.",
         )
     return low, high
 
 
 def check_color_map(tag: str, name: object) -> str | None:
     """Return ``cmap=``. Raise unless it is the name of a colour map, or None."""
-    if name is not None and name not in COLOR_MAPS:
+    if name is not None and not is_one_of(name, COLOR_MAPS):
         names = ", ".join(map(repr, COLOR_MAPS))
-        raise report_error(tag, f"expected cmap= to be one of {names}, got {name!r}.")
+        raise report_error(tag, f"expected cmap= to be one of {names}, got {safe_repr(name)}.")
     return cast("str | None", name)
 
 
@@ -170,36 +185,54 @@ def check_grid(tag: str, grid: object) -> tuple[int | None, int | None] | None:
         return (None, None) if grid else None
     if isinstance(grid, tuple | list) and len(grid) == 2:
         rows, columns = map(as_positive_int, grid)
-        if rows is not None and columns is not None:
+        if rows is not None and columns is not None and rows * columns <= _MOST_GRID_CELLS:
             return rows, columns
     columns = as_positive_int(grid)
-    if columns is None:
+    if columns is None or columns > _MOST_GRID_CELLS:
         raise report_error(
             tag,
-            f"expected grid= to be True, a number of columns, or (rows, columns), got {grid!r}.",
+            "expected grid= to be True, a number of columns, or (rows, columns), with at most "
+            f"{_MOST_GRID_CELLS} images, got {safe_repr(grid)}.",
         )
     return None, columns
 
 
 def check_reduce(tag: str, reduce: str) -> None:
     """Raise unless ``reduce`` is the name of a reduction."""
-    if reduce not in REDUCTIONS and reduce != "stack":
+    if not is_one_of(reduce, (*REDUCTIONS, "stack")):
         names = ", ".join(map(repr, sorted((*REDUCTIONS, "stack"))))
-        raise report_error(tag, f"expected reduce= to be one of {names}, got {reduce!r}.")
+        raise report_error(tag, f"expected reduce= to be one of {names}, got {safe_repr(reduce)}.")
 
 
 def initial_lanes(tag: str, runs: Runs, surroundings: TraceContext) -> int | None:
     """Return :attr:`ReportSpec.lanes` of a new report: 0 if lanes become seed runs, None if they merge."""
     if runs is None:
         return 0 if surroundings.runs else None
-    if runs is not False and runs != "vmap":
-        raise report_error(tag, f"expected runs= to be 'vmap', False or None, got {runs!r}.")
+    if runs is not False and not is_one_of(runs, ("vmap",)):
+        raise report_error(
+            tag, f"expected runs= to be 'vmap', False or None, got {safe_repr(runs)}."
+        )
     return 0 if runs else None
 
 
-def describe_object(value: object) -> str:
-    """Return a shortened value and its type, for a value of a wrong type."""
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
+def check_usable(tag: object, value: jax.Array) -> None:
+    """Raise for an array whose buffer is gone, and for a tracer outside of the function in which JAX made it."""
+    if isinstance(value, jax.core.Tracer):
+        if _compat.at_top_level():
+            raise escaped_tracer(tag)
+    elif value.is_deleted():
+        raise report_error(
+            tag,
+            f"got {describe_array(value)} that was deleted, or donated to a jitted function. Report it before that.",
+        )
+
+
+def escaped_tracer(tag: object) -> ReportError:
+    """Return the exception for a tracer outside of the function in which JAX made it."""
+    return report_error(
+        tag,
+        "got a traced value outside of the function that JAX traced. Report it there, or return it from the function.",
+    )
 
 
 def describe_array(value: Array) -> str:
@@ -211,17 +244,15 @@ def as_step(tag: object, step: object) -> int | jax.Array:
     """Return ``step`` as an int of 64 bits, or as an integer array of rank 0 on a device."""
     if type(step) is not int and isinstance(step, jax.Array):
         if step.ndim == 0 and jnp.issubdtype(step.dtype, jnp.integer):
+            check_usable(tag, step)
             return step
-    elif not isinstance(step, bool):
-        try:
-            number = operator.index(cast(SupportsIndex, step))
-        except TypeError:
-            pass
-        else:
-            if not fits_64_bits(number):
-                raise report_error(tag, f"step={number} does not fit in 64 bits.")
+    else:
+        number = as_int(step)
+        if number is not None and not fits_64_bits(number):
+            raise report_error(tag, f"step={safe_repr(number)} does not fit in 64 bits.")
+        if number is not None:
             return number
-    raise report_error(tag, f"expected step= to be an integer, got {step!r}.")
+    raise report_error(tag, f"expected step= to be an integer, got {safe_repr(step)}.")
 
 
 def as_host_step(tag: str, step: object) -> int:

@@ -11,7 +11,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._emit.arguments import describe_array, describe_object, report_error
+from jaxboard._emit.arguments import check_usable, describe_array, report_error
+from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._types import Array, Reportable
 
 _PLAIN = (float, int, np.generic)
@@ -28,6 +29,7 @@ def as_array(tag: str, value: Reportable) -> Array:
     if isinstance(value, _PLAIN):
         array = np.array(value)
     elif isinstance(value, jax.Array) and not _is_traced_ref(value):
+        check_usable(tag, value)
         array = value
     else:
         array = _converted(tag, value)
@@ -40,6 +42,8 @@ def _checked(tag: str, value: object, array: Array) -> Array:
     if isinstance(array, np.ndarray):
         if dtype.kind == "O":
             return _as_floats(tag, value, array)
+        array = as_native(array)
+        dtype = array.dtype
         if dtype == np.uint64:
             fits = not array.size or array.max() <= np.iinfo(np.int64).max
             return array if fits else array.astype(np.float64)
@@ -52,7 +56,7 @@ def _checked(tag: str, value: object, array: Array) -> Array:
         raise report_error(tag, f"expected numbers, got {got}.{advice}")
     if jnp.issubdtype(dtype, np.complexfloating):
         raise report_error(tag, f"got {describe_array(array)}. Report its real part, or abs(x).")
-    return array.astype(np.float64) if dtype.kind == "f" and dtype.itemsize > 8 else array
+    return array
 
 
 def _is_traced_ref(value: jax.Array) -> bool:
@@ -62,16 +66,16 @@ def _is_traced_ref(value: jax.Array) -> bool:
 
 def _converted(tag: str, value: object) -> Array:
     """Return an object that is neither a number nor a JAX array as an array of any dtype, a copy of its data."""
-    if isinstance(value, jax.Ref):
-        return value[...]  # NumPy takes it for a sequence without an end
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise report_error(
             tag, "expected numbers, got masked elements. Report the others only (x.compressed())."
         )
     try:
+        if isinstance(value, jax.Ref):
+            return value[...]  # NumPy takes it for a sequence without an end
         convert = getattr(value, "__jax_array__", None)
         if convert is not None:
-            return convert()
+            return _own_conversion(convert())
         if hasattr(value, "__dlpack__") and hasattr(value, "detach"):  # a tensor of PyTorch
             return _of_tensor(cast("_Tensor", value))
         # A copy, because users may write into their array afterwards. ``copy=`` of np.array would
@@ -79,6 +83,12 @@ def _converted(tag: str, value: object) -> Array:
         return np.array(np.asarray(value))
     except Exception as error:
         raise report_error(tag, f"expected numbers, got {describe_object(value)}.") from error
+
+
+def _own_conversion(array: object) -> Array:
+    if not isinstance(array, jax.Array | np.ndarray):
+        raise TypeError(f"__jax_array__ returned {describe_object(array)}")
+    return array
 
 
 class _Tensor(Protocol):
@@ -102,12 +112,27 @@ def _as_floats(tag: str, value: object, array: np.ndarray) -> np.ndarray:
     if all(isinstance(x, real) for x in array.flat):
         try:
             return array.astype(np.float64)
-        except OverflowError as error:
+        except (OverflowError, ValueError) as error:  # Beyond 1e308; a signalling NaN.
             raise report_error(
                 tag, f"expected numbers that a float can hold, got {describe_object(value)}."
             ) from error
     got = describe_array(array) if array.ndim else describe_object(value)
     raise report_error(tag, f"expected numbers, got {got}.")
+
+
+def as_native(array: np.ndarray) -> np.ndarray:
+    """Return an array in the byte order of the machine, with floats of at most 64 bits, as JAX requires."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.char in "gG":  # longdouble, clongdouble
+        dtype = np.dtype(np.float64 if dtype.char == "g" else np.complex128)
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, copy=False)
+
+
+def as_jax(array: Array | int) -> jax.Array:
+    """Return an array as one of JAX. Numbers beyond the largest float32 become infinite."""
+    with np.errstate(over="ignore"):
+        return jnp.asarray(array)
 
 
 def widened(array: Array) -> Array:
@@ -142,7 +167,7 @@ def as_weight(tag: str, weight: Reportable | None, where: Reportable | None) -> 
     if weight is None:
         return mask
     if isinstance(weight, int | float | np.number) and weight < 0:
-        raise report_error(tag, f"expected weight= to be 0 or more, got {weight!r}.")
+        raise report_error(tag, f"expected weight= to be 0 or more, got {safe_repr(weight)}.")
     array = widened(as_scalar(tag, weight))
     if mask is None:
         return array

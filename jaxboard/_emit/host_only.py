@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import itertools
 import math
 import sys
 import types
@@ -12,7 +14,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
+from jaxboard._errors import ReportError
 from jaxboard._host.drawings import Drawing, drawing
+from jaxboard._safe_repr import describe_object
 from jaxboard.records import EncodedImage, Kind
 
 if TYPE_CHECKING:
@@ -31,6 +35,12 @@ FigureLike: TypeAlias = "Figure | HasFigure"
 
 Figures: TypeAlias = "FigureLike | list[FigureLike] | tuple[FigureLike, ...]"
 """The values that :func:`figure` accepts."""
+
+
+_EXPECTED = "expected a string or rows of strings"
+
+_MOST_CELLS = 1_000_000
+"""Most cells of a table. No browser shows more."""
 
 
 def text(
@@ -72,31 +82,47 @@ def text(
 
 def _table(tag: str, value: object) -> list[list[str]]:
     """Return the rows of a table as strings."""
-    expected = "expected a string or rows of strings"
     if isinstance(value, Mapping):
         raise arguments.report_error(
             tag,
-            f"{expected}, got a {type(value).__name__}. "
+            f"{_EXPECTED}, got a {type(value).__name__}. "
             "Make rows of it: [['name', 'value'], *config.items()].",
         )
+    table: list[list[str]] = []
+    room = _MOST_CELLS
     try:
-        rows = list(cast(Iterable[Iterable[object]], value))
-        if any(isinstance(row, str | bytes) for row in rows):
-            raise arguments.report_error(
-                tag,
-                f"{expected}, got a {type(value).__name__} of strings. Join them, as in "
-                "'\\n\\n'.join(lines), or make each one a row, as in [[line] for line in lines].",
-            )
-        if any(isinstance(row, Mapping) for row in rows):
-            raise arguments.report_error(
-                tag,
-                f"{expected}, got rows that are dicts. Make lists of them: "
-                "[list(rows[0]), *(list(row.values()) for row in rows)].",
-            )
-        return [[_escaped(str(cell)) for cell in row] for row in rows]
-    except TypeError as error:
-        got = arguments.describe_object(value)
-        raise arguments.report_error(tag, f"{expected}, got {got}.") from error
+        for row in cast(Iterable[Iterable[object]], value):
+            _check_row(tag, value, row)
+            table.append([_escaped(str(cell)) for cell in itertools.islice(row, room + 1)])
+            room -= max(len(table[-1]), 1)
+            if room < 0:
+                break
+    except ReportError:
+        raise
+    except Exception as error:
+        got = describe_object(value)
+        raise arguments.report_error(tag, f"{_EXPECTED}, got {got}.") from error
+    if room < 0:
+        raise arguments.report_error(
+            tag, f"{_EXPECTED}, got more than {_MOST_CELLS} cells. Report a part of the table."
+        )
+    return table
+
+
+def _check_row(tag: str, value: object, row: object) -> None:
+    """Raise for a row that is a text or a mapping: its cells would be letters or names."""
+    if isinstance(row, str | bytes):
+        raise arguments.report_error(
+            tag,
+            f"{_EXPECTED}, got a {type(value).__name__} of strings. Join them, as in "
+            "'\\n\\n'.join(lines), or make each one a row, as in [[line] for line in lines].",
+        )
+    if isinstance(row, Mapping):
+        raise arguments.report_error(
+            tag,
+            f"{_EXPECTED}, got rows that are dicts. Make lists of them: "
+            "[list(rows[0]), *(list(row.values()) for row in rows)].",
+        )
 
 
 def _escaped(text: str) -> str:
@@ -139,13 +165,14 @@ def figure(
         (200, 100)
     """
     arguments.check_tag(tag)
+    closes = arguments.check_bool(tag, "close", close)
     figures = [] if callable(value) else _figures_of(tag, value)
 
     def images() -> EncodedImage | tuple[EncodedImage, ...] | Drawing:
         with drawing():
             if callable(value):
                 figures.extend(_figures_of(tag, value()))
-                if close:
+                if closes:
                     _close(figures)
                     size = sum(4 * math.prod(fig.canvas.get_width_height()) for fig in figures)
                     return Drawing(functools.partial(_rendered, tuple(figures)), size)
@@ -154,7 +181,7 @@ def figure(
     try:
         report_record("figure", Kind.IMAGE, tag, images, step=step, every=every, walltime=walltime)
     finally:
-        if close:
+        if closes:
             _close(figures)
 
 
@@ -181,13 +208,14 @@ def _figure_of(tag: str, value: object) -> Figure:
         raise arguments.report_error(
             tag, f"expected a matplotlib figure, got the module {value.__name__}. Pass plt.gcf()."
         )
-    inner = getattr(value, "figure", None)
-    # The figure of axes may be a part of a figure, which has one too.
-    outer = getattr(inner, "figure", None)
-    for candidate in (value, inner, outer, getattr(value, "fig", None)):
-        if hasattr(candidate, "savefig") and hasattr(candidate, "dpi"):
-            return cast("Figure", candidate)
-    got = arguments.describe_object(value)
+    with contextlib.suppress(Exception):  # An attribute of the object raises.
+        inner = getattr(value, "figure", None)
+        # The figure of axes may be a part of a figure, which has one too.
+        outer = getattr(inner, "figure", None)
+        for candidate in (value, inner, outer, getattr(value, "fig", None)):
+            if hasattr(candidate, "savefig") and hasattr(candidate, "dpi"):
+                return cast("Figure", candidate)
+    got = describe_object(value)
     raise arguments.report_error(tag, f"expected a matplotlib figure, got {got}.")
 
 

@@ -19,6 +19,8 @@ from jaxboard._emit.reporting import report_record
 from jaxboard._emit.scalar import scalar
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import active
+from jaxboard._log import describe
+from jaxboard._safe_repr import safe_repr
 from jaxboard._trace import context
 from jaxboard.records import Kind, MetricGoals, flatten
 
@@ -136,12 +138,17 @@ def flat_hparams(hparams: object) -> dict[str, object]:
     Raises:
         _CannotStoreError: ``hparams`` is something else, contains a PRNG key, or has two values of one name.
     """
-    fields = _fields(hparams)
-    if fields is None:
+    try:
+        fields = _fields(hparams)
+        nested = None if fields is None else _nested("", fields)
+    except _CannotStoreError:
+        raise
+    except Exception as error:  # A name or a value raises, or the configuration contains itself.
+        raise _CannotStoreError(f"cannot read them: {describe(error)}") from error
+    if nested is None:
         raise _CannotStoreError(
             f"expected a dict, a dataclass or a configuration object, got {type(hparams).__name__}."
         )
-    nested = _nested("", fields)
     flat = flatten(nested)
     if len(flat) < _size(nested):
         raise _CannotStoreError(
@@ -184,7 +191,11 @@ def _shown(name: str, value: object) -> object:
         return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         raise _CannotStoreError(
-            f"{name!r} is a PRNG key, {value.dtype}. Report the seed that it was made of."
+            f"{safe_repr(name)} is a PRNG key, {value.dtype}. Report the seed that it was made of."
+        )
+    if isinstance(value, jax.Array) and value.is_deleted():
+        raise _CannotStoreError(
+            f"{safe_repr(name)} is an array that was deleted, or donated to a jitted function."
         )
     if isinstance(value, str):
         return _text(value)

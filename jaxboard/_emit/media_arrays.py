@@ -7,8 +7,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxboard._check import is_one_of
 from jaxboard._emit.arguments import describe_array, report_error
 from jaxboard._emit.conversion import as_array
+from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Array, Reportable
 
 _MOST_CHANNELS = 8
@@ -131,12 +133,13 @@ def _check_pixels(tag: str, array: Array, *, any_dtype: bool = False) -> None:
 
 def _check_layout(tag: str, layout: object, layouts: tuple[str, ...], array: Array) -> None:
     """Raise unless ``layout`` is one of some layouts and has as many axes as the array."""
-    if layout not in layouts:
+    if not is_one_of(layout, layouts):
         names = ", ".join(map(repr, layouts))
-        raise report_error(tag, f"expected layout= to be one of {names}, got {layout!r}.")
+        raise report_error(tag, f"expected layout= to be one of {names}, got {safe_repr(layout)}.")
     if len(str(layout)) != array.ndim:
         raise report_error(
-            tag, f"layout={layout!r} has {len(str(layout))} axes, got {describe_array(array)}."
+            tag,
+            f"layout={safe_repr(layout)} has {len(str(layout))} axes, got {describe_array(array)}.",
         )
 
 
@@ -176,7 +179,7 @@ def _check_unambiguous(tag: str, array: Array, layout: str, accepted: _Accepted)
             raise report_error(
                 tag,
                 f"{describe_array(array)} may have its channels last or first. Pass "
-                f"layout={layout!r} or layout={first!r}.",
+                f"layout={safe_repr(layout)} or layout={first!r}.",
             )
 
 

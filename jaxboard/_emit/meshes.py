@@ -13,6 +13,7 @@ from jaxboard._emit.arguments import describe_array, report_error
 from jaxboard._emit.joined import Part, joined
 from jaxboard._emit.reporting import report_array
 from jaxboard._reduce import MeshOptions
+from jaxboard._safe_repr import describe_object
 from jaxboard._types import Array, Reportable, Runs, Step
 from jaxboard.records import Kind
 
@@ -133,8 +134,8 @@ def _check_faces(tag: str, faces: Array, size: int) -> None:
 def _as_json(tag: str, config: Mapping[str, object] | None) -> str:
     try:
         return json.dumps(_CAMERA if config is None else dict(config), sort_keys=True)
-    except (TypeError, ValueError) as error:
-        got = arguments.describe_object(config)
+    except Exception as error:
+        got = describe_object(config)
         raise report_error(
             tag, f"expected config= to be a dict that JSON can hold, got {got}."
         ) from error

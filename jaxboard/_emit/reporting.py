@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _compat
@@ -81,7 +80,10 @@ def report_array(
         )
     spec = dataclasses.replace(spec, target=named_target() or surroundings.target)
     operands = (array, count, own_step)
-    report(spec, *(x if x is None else jnp.asarray(_fit_64_bits(x)) for x in operands))
+    try:
+        report(spec, *(x if x is None else conversion.as_jax(_fit_64_bits(x)) for x in operands))
+    except jax.errors.UnexpectedTracerError as error:
+        raise arguments.escaped_tracer(tag) from error
 
 
 @functools.lru_cache(maxsize=4096)
@@ -197,7 +199,8 @@ def _on_device(x: Array | int | None) -> jax.Array | None:
     """Return ``x`` on the device, by an explicit transfer that a transfer guard permits."""
     if x is None or isinstance(x, jax.Array):
         return x
-    return jax.device_put(_fit_64_bits(np.asarray(x)))
+    with np.errstate(over="ignore"):
+        return jax.device_put(_fit_64_bits(np.asarray(x)))
 
 
 def _fit_64_bits(x: Array | int) -> Array | int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -63,8 +63,8 @@ def tap(
     kind = Composite.STACK if is_stack else Kind.SCALAR
     options = StackOptions() if is_stack else None
     target = named_target() or surroundings.target
-    leaves, structure = jax.tree.flatten(x)
     named = named_leaves(tag, x)
+    leaves, structure = jax.tree.flatten(x)
     tapped = []
     for (name, _), leaf in zip(named, leaves, strict=True):
         leaf_tag = f"{surroundings.scope}{tag}/{name}" if name else surroundings.scope + tag
@@ -72,10 +72,22 @@ def tap(
             kind, leaf_tag, reduce, cadence, options=options, lanes=lanes, target=target
         )
         is_tapped = _has_gradient(leaf) and not surroundings.silent
-        tapped.append(tap_array(spec, leaf) if is_tapped else leaf)
+        tapped.append(_tapped(tag, spec, leaf) if is_tapped else leaf)
     if arguments.result_is_discarded():
         _warn_of_no_effect(tag)
     return jax.tree.unflatten(structure, tapped)
+
+
+def _tapped(tag: str, spec: ReportSpec, leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array):
+        arguments.check_usable(tag, leaf)
+    try:
+        with np.errstate(
+            over="ignore"
+        ):  # JAX turns numbers beyond the largest float32 into infinity.
+            return tap_array(spec, leaf)
+    except jax.errors.UnexpectedTracerError as error:
+        raise arguments.escaped_tracer(tag) from error
 
 
 def _warn_of_no_effect(tag: str) -> None:
@@ -91,6 +103,11 @@ def _has_gradient(leaf: object) -> bool:
     """Return whether a leaf is an array of floats, or a float. Others, such as functions, texts and Refs, are not."""
     if isinstance(leaf, jax.Ref):  # A traced one may be an instance of jax.Array, too.
         return False
+    if isinstance(leaf, np.ndarray | np.generic):
+        # JAX takes neither masked arrays, nor foreign byte orders, nor floats beyond 64 bits.
+        dtype = leaf.dtype
+        if isinstance(leaf, np.ma.MaskedArray) or not dtype.isnative or dtype.char in "gG":
+            return False
     if isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return jnp.issubdtype(leaf.dtype, jnp.inexact)
     return isinstance(leaf, float | complex)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
+from jaxboard._errors import ReportError
+from jaxboard._log import describe
 from jaxboard._types import PyTree
+
+Flat = TypeVar("Flat")
+
+_DEEPEST = 200
+"""Most containers around a leaf."""
 
 
 def named_leaves(tag: str, tree: PyTree) -> list[tuple[str, Any]]:
@@ -22,7 +29,8 @@ def named_leaves(tag: str, tree: PyTree) -> list[tuple[str, Any]]:
         ReportError: two leaves have the same name, or the name of a leaf is invalid in a tag.
     """
     arguments.check_tag(tag)
-    named = list(_leaves(tree, ()))
+    _check_nesting(tag, tree)
+    named = _flattened(tag, lambda tree: list(_leaves(tree, ())), tree)
     names = {name for name, _ in named}
     if len(names) < len(named):
         _raise_collision(tag, [name for name, _ in named])
@@ -41,12 +49,16 @@ def tagged_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
 def tagged_arrays(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
     """Yield each array of a pytree with its tag. A list or tuple of numbers, nested or not, is one array."""
     arguments.check_tag(tag)
-    joined = jax.tree.map(
-        lambda node: _joined(tag, node) if _is_sequence(node) else node,
-        tree,
-        is_leaf=lambda node: _is_sequence(node) and _holds_numbers(node),
-    )
-    return tagged_leaves(tag, joined)
+    _check_nesting(tag, tree)
+
+    def join(tree: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda node: _joined(tag, node) if _is_sequence(node) else node,
+            tree,
+            is_leaf=lambda node: _is_sequence(node) and _holds_numbers(node),
+        )
+
+    return tagged_leaves(tag, _flattened(tag, join, tree))
 
 
 def _leaves(tree: PyTree, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -59,6 +71,39 @@ def _leaves(tree: PyTree, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for inner, value in jax.tree_util.tree_leaves_with_path(leaf):
             rest = (jax.tree_util.keystr((key,), simple=True) for key in inner[1:])
             yield "/".join((*names, *rest)), value
+
+
+def _flattened(tag: str, flatten: Callable[[PyTree], Flat], tree: PyTree) -> Flat:
+    """Return ``flatten(tree)``. Raise a :class:`ReportError` for what the nodes and keys of the user raise."""
+    try:
+        return flatten(tree)
+    except ReportError:
+        raise
+    except Exception as error:
+        raise arguments.report_error(
+            tag, f"JAX cannot flatten the tree: {describe(error)}"
+        ) from error
+
+
+def _check_nesting(tag: str, tree: PyTree) -> None:
+    """Raise if containers are nested too deeply, or contain themselves: JAX cannot flatten these.
+
+    Its attempt leaves an error pending in the interpreter, so that later calls of any function fail.
+    """
+    seen: set[int] = set()
+
+    def check(node: object, depth: int) -> None:
+        if not isinstance(node, dict | list | tuple) or id(node) in seen:
+            return
+        if depth > _DEEPEST:
+            raise arguments.report_error(
+                tag, "the tree contains itself, or is nested too deeply. Report its leaves."
+            )
+        for child in node.values() if isinstance(node, dict) else node:
+            check(child, depth + 1)
+        seen.add(id(node))
+
+    check(tree, 0)
 
 
 def _is_box(node: object) -> bool:

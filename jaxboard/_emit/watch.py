@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 import jax
@@ -11,15 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _compat
+from jaxboard._check import is_one_of
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
 from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
 from jaxboard._host.active_channel import active
+from jaxboard._log import describe
 from jaxboard._reduce import LeafHistogramsOptions, NormsOptions
+from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._trace import context
-from jaxboard._types import PyTree, Reportable, Runs, Step
+from jaxboard._types import Array, PyTree, Reportable, Runs, Step
 
 if TYPE_CHECKING:
     from jaxboard._reduce.leaves import Measurements
@@ -115,11 +119,21 @@ def watch(
 
 def _requested(tag: str, what: str | Sequence[str]) -> tuple[str, ...]:
     """Return the requested statistics, in the order of display."""
-    requested = (what,) if isinstance(what, str) else tuple(what)
-    if not requested or any(name not in STATISTICS for name in requested):
+    requested = (what,) if isinstance(what, str) else _as_tuple(what)
+    if not requested or not all(is_one_of(name, STATISTICS) for name in requested):
         names = ", ".join(map(repr, STATISTICS))
-        raise arguments.report_error(tag, f"expected what= to be some of {names}, got {what!r}.")
+        raise arguments.report_error(
+            tag, f"expected what= to be some of {names}, got {safe_repr(what)}."
+        )
     return tuple(name for name in STATISTICS if name in requested)
+
+
+def _as_tuple(what: object) -> tuple[object, ...]:
+    """Return the items of a sequence, or none of anything else."""
+    try:
+        return tuple(itertools.islice(cast("Iterable[object]", what), 100))
+    except Exception:
+        return ()
 
 
 def _may_be_due(step: Step | None, cadence: int) -> bool:
@@ -140,6 +154,18 @@ def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
 
 def _as_floats(tag: str, leaf: object) -> jax.Array | None:
     """Return a leaf as an array of floats or complex numbers, or None if it holds something else."""
+    try:
+        array = _float_array(tag, leaf)
+        return None if array is None else conversion.as_jax(array)
+    except ReportError:
+        raise
+    except Exception as error:  # An attribute of the leaf raises, or there is no memory for a copy.
+        raise arguments.report_error(
+            tag, f"cannot read {describe_object(leaf)}: {describe(error)}"
+        ) from error
+
+
+def _float_array(tag: str, leaf: object) -> Array | None:
     if isinstance(leaf, jax.Ref):
         leaf = leaf[...]
     dtype = float if isinstance(leaf, float) else getattr(leaf, "dtype", None)
@@ -152,15 +178,24 @@ def _as_floats(tag: str, leaf: object) -> jax.Array | None:
                 raise
             return None
         dtype = leaf.dtype
-    try:
-        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-            return None
-    except TypeError:  # not a dtype
+    if not _is_inexact(dtype):
         return None
-    is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic | float)
-    if isinstance(leaf, np.ma.MaskedArray) or not (is_array or hasattr(leaf, "__jax_array__")):
+    if isinstance(leaf, jax.Array):
+        arguments.check_usable(tag, leaf)
+    if isinstance(leaf, np.ma.MaskedArray):
+        leaf = conversion.as_array(tag, leaf)
+    elif isinstance(leaf, np.ndarray | np.generic):
+        leaf = conversion.as_native(np.asarray(leaf))
+    elif not (isinstance(leaf, jax.Array | float) or hasattr(leaf, "__jax_array__")):
         leaf = conversion.as_array(tag, cast("Reportable", leaf))  # raises for abstract arrays
-    return jnp.asarray(conversion.widened(jnp.asarray(leaf)))
+    return conversion.widened(conversion.as_jax(cast("Array", leaf)))
+
+
+def _is_inexact(dtype: object) -> bool:
+    try:
+        return dtype is not None and jnp.issubdtype(cast("np.dtype", dtype), jnp.inexact)
+    except (TypeError, ValueError):  # not a dtype
+        return False
 
 
 def _matching_leaves(

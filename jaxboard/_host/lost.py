@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 
 import jax
 
@@ -30,17 +31,18 @@ class LostReports:
     def __init__(self, name: str = "run"):
         self.name = name
         self._lock = threading.Lock()
-        self._logged: set[str] = set()
+        self._logged: set[Hashable] = set()
         self._counts: dict[str, int] = {}
         self._cause: BaseException | None = None
         self._error: RunError | None = None
 
-    def log_once(self, text: str, consequence: str) -> None:
-        """Log a fault and its consequence, once for each ``text``."""
+    def log_once(self, text: str, consequence: str, key: Hashable = None) -> None:
+        """Log a fault and its consequence, once for each ``key``; by default, once for each ``text``."""
+        key = text if key is None else key
         with self._lock:
-            if text in self._logged or len(self._logged) == _MAX_MESSAGES:
+            if key in self._logged or len(self._logged) == _MAX_MESSAGES:
                 return
-            self._logged.add(text)
+            self._logged.add(key)
         logger.error("jaxboard, run %s: %s\n    %s", self.name, text, consequence)
 
     def resolve(self, text: str) -> None:

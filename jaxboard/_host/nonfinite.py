@@ -13,11 +13,13 @@ from typing import Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 
+from jaxboard._check import is_one_of
 from jaxboard._errors import NonFiniteError, UsageError
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Assembled, NormsPoint
 from jaxboard._host.lost import LostReports
 from jaxboard._log import describe, logger
+from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Histogram, Kind, Record, Scalars
 
 TAG = "jaxboard/nonfinite"
@@ -201,23 +203,21 @@ def make_monitor(
     Raises:
         UsageError: ``on_nonfinite`` is neither one of the three names nor a function.
     """
-    match on_nonfinite:
-        case "warn":
-            return NonFiniteMonitor(
-                lambda text: logger.warning("jaxboard, run %s: %s", lost.name, text), found
-            )
-        case "raise":
-            return NonFiniteMonitor(
-                lambda text: lost.raise_later(NonFiniteError(f"run {lost.name}: {text}")), found
-            )
-        case "ignore":
-            return None
-        case _:
-            function = on_nonfinite
-    if not callable(function):
-        raise UsageError(
-            f"Run(on_nonfinite={on_nonfinite!r}): expected 'warn', 'raise', 'ignore' or a function."
+    if is_one_of(on_nonfinite, ("warn",)):
+        return NonFiniteMonitor(
+            lambda text: logger.warning("jaxboard, run %s: %s", lost.name, text), found
         )
+    if is_one_of(on_nonfinite, ("raise",)):
+        return NonFiniteMonitor(
+            lambda text: lost.raise_later(NonFiniteError(f"run {lost.name}: {text}")), found
+        )
+    if is_one_of(on_nonfinite, ("ignore",)):
+        return None
+    if not callable(on_nonfinite):
+        raise UsageError(
+            f"Run(on_nonfinite={safe_repr(on_nonfinite)}): expected 'warn', 'raise', 'ignore' or a function."
+        )
+    function = on_nonfinite
 
     def call(text: str) -> None:
         try:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from jaxboard._errors import UsageError
 from jaxboard._host.lost import LostReports
 from jaxboard._log import describe
 from jaxboard._process import fork
+from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Batch, size_of
 from jaxboard.sinks import Sink
 
@@ -37,6 +38,15 @@ class SinkFault(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.sink} failed: {describe(self.fault)}"
+
+    @property
+    def kind(self) -> Hashable:
+        """The part that faults of one cause share: each retry may name another file."""
+        cause = self.fault
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        number = cause.errno if isinstance(cause, OSError) else None
+        return str(self) if number is None else (self.sink, number)
 
 
 class Outbox:
@@ -66,7 +76,7 @@ class Outbox:
     """
 
     def __init__(self, sinks: Iterable[Sink], lost: LostReports, *, max_bytes: int = 2**28) -> None:
-        self._queues = [_SinkQueue(_checked(sink)) for sink in sinks]
+        self._queues = [_SinkQueue(sink) for sink in checked_sinks(sinks)]
         self._lost = lost
         self._max_bytes = max_bytes
         self._busy: str | None = None
@@ -208,7 +218,8 @@ class Outbox:
             self._log(queue, fault, "It may have lost reports.")
 
     def _log(self, queue: _SinkQueue, fault: BaseException, consequence: str) -> None:
-        self._lost.log_once(str(SinkFault(queue.name, fault)), consequence)
+        sink_fault = SinkFault(queue.name, fault)
+        self._lost.log_once(str(sink_fault), consequence, sink_fault.kind)
 
     def _pending_batches(self) -> set[_PendingBatch]:
         return {batch for queue in self._queues for batch in queue.pending}
@@ -307,12 +318,33 @@ class _SinkQueue:
             self._unflushed = []
 
 
-def _checked(sink: Sink) -> Sink:
+def checked_sinks(sinks: Iterable[Sink]) -> list[Sink]:
+    """Return the sinks of a run as a list.
+
+    Raises:
+        UsageError: one of ``sinks`` is not a sink, or ``sinks`` is not a sequence of sinks.
+    """
+    checked: list[Sink] = []
+    try:
+        for sink in sinks:
+            if not _is_sink(sink):
+                break
+            checked.append(sink)
+        else:
+            return checked
+    except Exception:
+        raise UsageError(
+            f"Run(sinks={safe_repr(sinks)}): expected a list of sinks (jaxboard.sinks.Sink)."
+        ) from None
+    raise UsageError(
+        f"Run(sinks=[...]): expected instances of jaxboard.sinks.Sink, got {safe_repr(sink)}, which has not all "
+        "of the methods write, flush and close."
+    )
+
+
+def _is_sink(sink: object) -> bool:
     # A sink that is not a subclass of Sink has only what it needs.
     needed = ("write", "flush", "close")
-    if isinstance(sink, type) or not all(callable(getattr(sink, name, None)) for name in needed):
-        raise UsageError(
-            f"Run(sinks=[...]): expected instances of jaxboard.sinks.Sink, got {sink!r}, which has not all "
-            "of the methods write, flush and close."
-        )
-    return sink
+    return not isinstance(sink, type) and all(
+        callable(getattr(sink, name, None)) for name in needed
+    )

@@ -21,6 +21,7 @@ from jaxboard._errors import UsageError
 from jaxboard._frame import ReportSpec
 from jaxboard._host.run_state import RunState, SavedPoint, SavedWindow
 from jaxboard._log import describe, log_once
+from jaxboard._safe_repr import safe_repr
 
 SavedState: TypeAlias = dict[str, np.ndarray]
 """``step``: int64[]; ``contents``: uint8[N]."""
@@ -111,7 +112,7 @@ def _incompatible(description: dict[str, Any], reason: str) -> UsageError:
 def _outline(value: object) -> str:
     if isinstance(value, Mapping):
         keys = cast("Mapping[object, object]", value).keys()
-        return f"a dict with the keys {sorted(map(repr, keys))}"
+        return f"a dict with the keys {sorted(map(safe_repr, keys))}"
     return type(value).__name__
 
 

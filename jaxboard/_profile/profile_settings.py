@@ -6,10 +6,11 @@ import dataclasses
 import os
 from typing import Literal
 
-from jaxboard._check import positive_number
+from jaxboard._check import as_int, checked_bool, is_one_of, positive_number
 from jaxboard._errors import UsageError
-from jaxboard._paths import absolute, problem_below
+from jaxboard._paths import absolute, checked, problem_below
 from jaxboard._profile.step_range import Steps, parse_steps
+from jaxboard._safe_repr import safe_repr
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,25 +54,23 @@ def check_settings(
     """
 
     def invalid(argument: str, value: object, expected: str) -> UsageError:
-        return UsageError(f"profile({argument}={value!r}): expected {expected}.")
+        return UsageError(f"profile({argument}={safe_repr(value)}): expected {expected}.")
 
-    if logdir is not None and (not isinstance(logdir, str | os.PathLike) or not os.fspath(logdir)):
-        raise invalid("logdir", logdir, "a path")
     if name is not None and not _is_session(name):
         raise invalid("name", name, f"the name of a directory, of at most {_SESSION_BYTES} bytes")
-    if isinstance(host_level, bool) or host_level not in (0, 1, 2, 3):
+    if as_int(host_level) not in (0, 1, 2, 3):
         raise invalid("host_level", host_level, "0, 1, 2 or 3")
-    if sync not in (True, False, "auto"):
+    if not (isinstance(sync, bool) or is_one_of(sync, ("auto",))):
         raise invalid("sync", sync, "True, False or 'auto'")
-    if on_error not in ("warn", "raise"):
+    if not is_one_of(on_error, ("warn", "raise")):
         raise invalid("on_error", on_error, "'warn' or 'raise'")
     return ProfileSettings(
         steps=parse_steps(steps),
-        logdir=None if logdir is None else absolute(logdir),
+        logdir=None if logdir is None else absolute(checked("profile(logdir={})", logdir)),
         name=name,
         host_level=host_level,
-        python=bool(python),
-        hlo=bool(hlo),
+        python=checked_bool("profile", "python", python),
+        hlo=checked_bool("profile", "hlo", hlo),
         sync=sync,
         max_seconds=float(positive_number("profile", "max_seconds", max_seconds)),
         on_error=on_error,

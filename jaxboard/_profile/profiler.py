@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, SupportsIndex
 
+from jaxboard._check import as_int, fits_64_bits
 from jaxboard._errors import ProfileError, UsageError
 from jaxboard._profile.profile_settings import check_settings
 from jaxboard._profile.step_range import Steps
 from jaxboard._profile.trainer_callback import ProfilingConfig, TrainerCallback
+from jaxboard._safe_repr import safe_repr
 
 if TYPE_CHECKING:
     from jaxboard._profile.recorder import Recorder
@@ -244,7 +245,7 @@ class JAXProfiler(TrainerCallback):
 
 
 def _integer(number: SupportsIndex) -> int:
-    try:
-        return operator.index(number)
-    except TypeError as error:
-        raise UsageError(f"profiler.step({number!r}): expected an integer.") from error
+    checked = as_int(number)
+    if checked is None or not fits_64_bits(checked):
+        raise UsageError(f"profiler.step({safe_repr(number)}): expected an integer.")
+    return checked

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import jax
 
 from jaxboard._errors import UsageError
+from jaxboard._safe_repr import safe_repr
 
 
 @contextlib.contextmanager
@@ -36,6 +37,6 @@ def trace(name: str) -> Iterator[None]:
         True
     """
     if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"trace({name!r}): expected a string, the name of the block.")
+        raise UsageError(f"trace({safe_repr(name)}): expected a string, the name of the block.")
     with jax.profiler.TraceAnnotation(name), jax.named_scope(name):
         yield

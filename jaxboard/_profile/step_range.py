@@ -7,6 +7,7 @@ import re
 from typing import SupportsIndex, TypeAlias
 
 from jaxboard._errors import UsageError
+from jaxboard._safe_repr import safe_repr
 
 Steps: TypeAlias = range | slice | tuple[int, int] | str | None
 """The forms of a range of steps. None means every step."""
@@ -28,19 +29,19 @@ def parse_steps(steps: Steps) -> range | None:
         return None
     try:
         start, stop, stride = (operator.index(number) for number in _bounds(steps))
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise UsageError(
-            f"profile(steps={steps!r}): expected a range of steps. {_FORMS}"
+            f"profile(steps={safe_repr(steps)}): expected a range of steps. {_FORMS}"
         ) from error
     if stride != 1:
         raise UsageError(
-            f"profile(steps={steps!r}): a trace covers consecutive steps, so a stride is not possible. "
+            f"profile(steps={safe_repr(steps)}): a trace covers consecutive steps, so a stride is not possible. "
             f"{_FORMS}"
         )
     if start < 0:
-        raise UsageError(f"profile(steps={steps!r}): steps count from 0. {_FORMS}")
+        raise UsageError(f"profile(steps={safe_repr(steps)}): steps count from 0. {_FORMS}")
     if stop <= start:
-        raise UsageError(f"profile(steps={steps!r}): the range is empty. {_FORMS}")
+        raise UsageError(f"profile(steps={safe_repr(steps)}): the range is empty. {_FORMS}")
     return range(start, stop)
 
 

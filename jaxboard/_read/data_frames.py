@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxboard._check import is_one_of
 from jaxboard._errors import UsageError
+from jaxboard._safe_repr import safe_repr
 
 
 class Rows(NamedTuple):
@@ -38,8 +40,8 @@ def frame_maker(library: str) -> Callable[[Sequence[Rows]], Any]:
     Raises:
         UsageError: there is no such library, or it is not installed.
     """
-    if library not in _MAKERS:
-        raise UsageError(f"read(frame={library!r}): expected 'pandas' or 'polars'.")
+    if not is_one_of(library, _MAKERS):
+        raise UsageError(f"read(frame={safe_repr(library)}): expected 'pandas' or 'polars'.")
     try:
         module = importlib.import_module(library)
     except ModuleNotFoundError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from jaxboard._check import is_one_of
 from jaxboard._errors import UsageError
 from jaxboard._log import warn
 from jaxboard._read import run_files
@@ -18,6 +19,7 @@ from jaxboard._read.event_columns import Contents, EventReader
 from jaxboard._read.framing import Block, Damage, Fault, read_blocks
 from jaxboard._read.summary_values import UNKNOWN, UnreadableValue, decode
 from jaxboard._read.visible_points import in_order_of_writing, visible
+from jaxboard._safe_repr import safe_repr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,10 +106,12 @@ def read(
         >>> table["value"].min().round(3)
         np.float64(0.333)
     """
-    if keep not in ("last", "all"):
-        raise UsageError(f"read(keep={keep!r}): expected 'last' or 'all'.")
+    if not is_one_of(keep, ("last", "all")):
+        raise UsageError(f"read(keep={safe_repr(keep)}): expected 'last' or 'all'.")
     if not isinstance(kind, str) or not kind:
-        raise UsageError(f"read(kind={kind!r}): expected the name of a kind, such as 'scalar'.")
+        raise UsageError(
+            f"read(kind={safe_repr(kind)}): expected the name of a kind, such as 'scalar'."
+        )
     wants_tag, wants_run = _pattern("tags", tags), _pattern("runs", runs)
     make_frame = frame_maker(frame)
     kinds: set[str] = set()
@@ -120,7 +124,7 @@ def read(
     if kind not in {*_KINDS, *kinds}:
         known = ", ".join(map(repr, sorted(kinds))) or "none"
         raise UsageError(
-            f"read(kind={kind!r}): no tag has this kind. The kinds in the files: {known}."
+            f"read(kind={safe_repr(kind)}): no tag has this kind. The kinds in the files: {known}."
         )
     return make_frame(rows)
 
@@ -159,7 +163,9 @@ def _pattern(argument: str, patterns: str | Sequence[str] | None) -> Callable[[s
         return lambda _: True
     several = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(several, Sequence) or not all(isinstance(each, str) for each in several):
-        raise UsageError(f"read({argument}={patterns!r}): expected a name, or a list of names.")
+        raise UsageError(
+            f"read({argument}={safe_repr(patterns)}): expected a name, or a list of names."
+        )
     exact = frozenset(several)
 
     @functools.cache

@@ -12,6 +12,7 @@ from jaxboard import _paths
 from jaxboard._errors import RunError, UsageError
 from jaxboard._log import describe
 from jaxboard._read.framing import File
+from jaxboard._safe_repr import safe_repr
 from jaxboard.sinks import _file_systems, _live_writers, _tensorflow
 
 
@@ -60,9 +61,7 @@ def find_runs(logdir: str | os.PathLike[str], call: str) -> dict[str, list[Event
         UsageError: there is no such directory or file.
         RunError: TensorFlow, which a URL needs, does not work or has no file system for it.
     """
-    if not isinstance(logdir, str | os.PathLike) or not os.fspath(logdir):
-        raise UsageError(f"{call}({logdir!r}): expected the path of a log directory.")
-    path = _paths.absolute(logdir)
+    path = _paths.absolute(_paths.checked(f"{call}({{}})", logdir))
     runs: dict[str, list[EventFile]] = {}
     try:
         for directory, name, size in _files(path):
@@ -70,14 +69,14 @@ def find_runs(logdir: str | os.PathLike[str], call: str) -> dict[str, list[Event
             file = EventFile(_paths.below(path.rstrip("/"), below) if below else path, size)
             runs.setdefault(directory or ".", []).append(file)
     except FileNotFoundError:
-        raise UsageError(f"{call}({path!r}): there is no such directory.") from None
+        raise UsageError(f"{call}({safe_repr(path)}): there is no such directory.") from None
     except RunError:
         raise
     except Exception as error:
         if not _paths.is_remote(path):
             raise
         raise RunError(
-            f"{call}({path!r}): the files cannot be listed: {describe(error)}"
+            f"{call}({safe_repr(path)}): the files cannot be listed: {describe(error)}"
         ) from error
     return {run: sorted(runs[run]) for run in sorted(runs)}
 

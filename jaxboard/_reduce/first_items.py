@@ -114,7 +114,8 @@ def limits(values: Array, low: float, high: float) -> Array:
     def compute(values: Array) -> Array:
         xp = namespace(values)
         finite = xp.where(xp.isfinite(values), values, 0)
-        smallest, largest = finite.min().astype(np.float32), finite.max().astype(np.float32)
+        with np.errstate(over="ignore"):  # A value beyond the largest float32 is clipped, too.
+            smallest, largest = finite.min().astype(np.float32), finite.max().astype(np.float32)
         inside = (smallest >= low - _ROUNDING) & (largest <= high + _ROUNDING)
         return xp.where(inside, np.float32(0), xp.stack([smallest, largest]))
 

@@ -4,9 +4,8 @@ A reducer works on states. A state is a pair of a value (a pytree of arrays) and
 observations the value holds. States merge in pairs (the trips of a loop, the steps of a window) or along a
 leading axis (the iterations of a scan, the devices of a mesh). The weight is a Python int if it is static,
 known while tracing, which is nearly always; only masks (a branch not taken, ``where=``) and ``weight=`` make it
-a number in two words (``wide.py``), which does not overflow.
-
-The same code runs on the device (``jax.numpy``, traced) and on the host (NumPy).
+a number in two words (``wide.py``), which does not overflow. The same code runs on the device (``jax.numpy``,
+traced) and on the host (NumPy).
 """
 
 from __future__ import annotations
@@ -176,10 +175,7 @@ def count_positive(weight: Array) -> WideInt:
 
 
 class _Summing(Reducer):
-    """Base class of reducers whose value is a weighted sum of the observations.
-
-    A sum in two words, or one array of floats as long as the second word would be zero: a frame is half as large.
-    """
+    """Base class of sums: in two words, or in one word of floats, half as large, while the second word is zero."""
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:

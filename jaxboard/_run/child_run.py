@@ -18,6 +18,7 @@ from jaxboard._host.channel import Channel
 from jaxboard._host.channel_below import channel_below
 from jaxboard._host.seed_runs import SUMMARIES
 from jaxboard._run import directories, options
+from jaxboard._safe_repr import safe_repr
 from jaxboard._trace import context
 from jaxboard._trace.tag_prefix import OpenScope
 
@@ -80,7 +81,7 @@ class ChildRun(VerbMethods):
 
     @step.setter
     def step(self, step: int) -> None:
-        self._channel.step = options.step_number(f"run.step = {step!r}", step)
+        self._channel.step = options.step_number("run.step = {}", step)
 
     @property
     def closed(self) -> bool:
@@ -163,19 +164,21 @@ def _check_name(name: str) -> str:
         UsageError: it is not a path below the run, contains a traced value, or a part of it is the name of a seed run.
     """
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] (users)
-        raise UsageError(f"run.child({name!r}): expected a str, got {type(name).__name__}.")
+        raise UsageError(
+            f"run.child({safe_repr(name)}): expected a str, got {type(name).__name__}."
+        )
     problem = _paths.problem_below(name)
     if problem is not None:
         raise UsageError(
-            f"run.child({name!r}): {problem}. Pass a name, or a relative path such as 'eval/ood'."
+            f"run.child({safe_repr(name)}): {problem}. Pass a name, or a relative path such as 'eval/ood'."
         )
     if _compat.mentions_tracer(name):
         raise UsageError(
-            f"run.child({name!r}): the name contains a traced value, which is not known while JAX traces. Use "
+            f"run.child({safe_repr(name)}): the name contains a traced value, which is not known while JAX traces. Use "
             "reduce='stack' to keep iterations or lanes separate, or a Python loop for its index."
         )
     if any(map(_RESERVED.fullmatch, name.split("/"))):
         raise UsageError(
-            f"run.child({name!r}): seed runs and their summaries have that name. Choose another one."
+            f"run.child({safe_repr(name)}): seed runs and their summaries have that name. Choose another one."
         )
     return name

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import operator
+import math
 import os
 import pathlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import SupportsIndex, cast
+from typing import SupportsIndex
 
 from jaxboard import _paths
-from jaxboard._check import fits_64_bits, positive_number
+from jaxboard._check import as_int, as_number, fits_64_bits, is_one_of, positive_number
 from jaxboard._errors import UsageError
 from jaxboard._log import is_first, logger
+from jaxboard._safe_repr import safe_repr
 from jaxboard.sinks import Sink, TensorBoardSink
 
 _FLUSH_SECS = 1.0
@@ -28,10 +30,16 @@ def check_positive(**options: float) -> None:
         positive_number("Run", name, value)
 
 
+def check_flush_seconds(flush_secs: float | None) -> None:
+    """Raise :class:`UsageError` unless ``flush_secs`` is None or a number above 0."""
+    if flush_secs is not None:
+        check_positive(flush_secs=flush_secs)
+
+
 def check_overflow(overflow: object) -> None:
     """Raise :class:`UsageError` unless it is one of the ways to deal with a full buffer."""
-    if overflow not in ("wait", "drop"):
-        raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
+    if not is_one_of(overflow, ("wait", "drop")):
+        raise UsageError(f"Run(overflow={safe_repr(overflow)}): expected 'wait' or 'drop'.")
 
 
 def check_file_size(max_file_bytes: int | None, sinks: Sequence[Sink] | None) -> None:
@@ -70,29 +78,42 @@ def flush_seconds(flush_secs: float | None, sinks: Sequence[Sink]) -> float:
     return _REMOTE_FLUSH_SECS
 
 
-def wait_seconds(timeout: float) -> float:
-    """Return a timeout that a lock accepts: an infinite one becomes 292 years."""
-    return min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+def limit(number: float) -> int:
+    """Return a limit that is above 0 as an int: at least 1, and at most what a list can hold."""
+    return max(1, int(min(number, sys.maxsize)))
 
 
-def step_number(expression: str, step: SupportsIndex) -> int:
+def wait_seconds(call: str, timeout: float) -> float:
+    """Return a timeout that a lock accepts: an infinite one becomes 292 years, a negative one 0.
+
+    Args:
+        call: what was called, for the message: ``"run.flush"``.
+        timeout: how many seconds to wait.
+
+    Raises:
+        UsageError: ``timeout`` is not a number.
+    """
+    seconds = as_number(timeout)
+    if math.isnan(seconds):
+        raise UsageError(f"{call}(timeout={safe_repr(timeout)}): expected a number of seconds.")
+    return min(max(seconds, 0.0), threading.TIMEOUT_MAX)
+
+
+def step_number(form: str, step: SupportsIndex) -> int:
     """Return a step as an int.
 
     Args:
-        expression: what the user wrote, for the message: ``"Run(step=-1)"``.
+        form: what the user wrote, for the message, with ``{}`` for the step: ``"Run(step={})"``.
         step: the step.
 
     Raises:
         UsageError: ``step`` is not an integer of at least 0.
     """
-    try:
-        number = operator.index(step)
-    except TypeError:
-        number = -1
-    if isinstance(step, bool) or number < 0:
-        raise UsageError(f"{expression}: expected an integer, 0 or more.")
+    number = as_int(step)
+    if number is None or number < 0:
+        raise UsageError(f"{form.format(safe_repr(step))}: expected an integer, 0 or more.")
     if not fits_64_bits(number):
-        raise UsageError(f"{expression}: the step does not fit in 64 bits.")
+        raise UsageError(f"{form.format(safe_repr(step))}: the step does not fit in 64 bits.")
     return number
 
 
@@ -119,9 +140,5 @@ def parse_logdir(logdir: object, *, needed: bool) -> pathlib.Path | str | None:
         if needed:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
         return None
-    if not isinstance(logdir, str | os.PathLike):
-        raise UsageError(f"Run({logdir!r}): expected a path, got {type(logdir).__name__}.")
-    if not os.fspath(logdir):
-        raise UsageError("Run(''): the log directory is empty. Pass a path.")
-    path = _paths.absolute(cast("str | os.PathLike[str]", logdir))
+    path = _paths.absolute(_paths.checked("Run({})", logdir))
     return path if _paths.is_remote(path) else pathlib.Path(path)

@@ -8,6 +8,7 @@ from typing import Literal, SupportsIndex, TypeAlias, TypedDict
 
 import jax
 
+from jaxboard._check import as_int, is_one_of
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.complete_points import NormsPoint
 from jaxboard._host.points import finish_state
@@ -15,6 +16,7 @@ from jaxboard._host.run_state import RunState
 from jaxboard._host.state_arrays import decode
 from jaxboard._log import logger
 from jaxboard._run import options
+from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Scalars
 
 Resume: TypeAlias = bool | Literal["auto"]
@@ -42,9 +44,9 @@ def first_state(
     if state is None:
         first = _first_step(resume, step, logdir)
         return RunState(first, first)
-    if step is not None and step != state.step:
+    if step is not None and as_int(step) != state.step:
         raise UsageError(
-            f"Run(step={step!r}, state=...): the state continues at step {state.step}. Leave out step=."
+            f"Run(step={safe_repr(step)}, state=...): the state continues at step {state.step}. Leave out step=."
         )
     _first_step(resume, state.step, logdir)
     return state
@@ -59,9 +61,9 @@ def _first_step(
         UsageError: an argument is invalid, or the directory cannot be the same for all processes of a job.
         RunError: ``resume`` is True and the directory has no event files, or it cannot be read.
     """
-    if not isinstance(resume, bool) and resume != "auto":
-        raise UsageError(f"Run(resume={resume!r}): expected True, False or 'auto'.")
-    first = None if step is None else options.step_number(f"Run(step={step!r})", step)
+    if not isinstance(resume, bool) and not is_one_of(resume, ("auto",)):
+        raise UsageError(f"Run(resume={safe_repr(resume)}): expected True, False or 'auto'.")
+    first = None if step is None else options.step_number("Run(step={})", step)
     if not resume:
         return first or 0
     if logdir is None:
@@ -129,7 +131,7 @@ def _check_one_process(resume: Resume) -> None:
     count: int = jax.process_count() if jax.distributed.is_initialized() else 1  # pyright: ignore[reportUnknownMemberType]
     if count > 1:
         raise UsageError(
-            f"Run(resume={resume!r}) in a job of {count} processes: process 0 may already write to the "
+            f"Run(resume={safe_repr(resume)}) in a job of {count} processes: process 0 may already write to the "
             "directory while others look for its last step. Pass step=N, the same in all processes, for example from "
             "the checkpoint."
         )

@@ -24,7 +24,7 @@ from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
-from jaxboard._host.outbox import Outbox
+from jaxboard._host.outbox import Outbox, checked_sinks
 from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._log import logger
 from jaxboard._process import rank
@@ -66,9 +66,8 @@ class Run(VerbMethods):
     reports are discarded. Call ``jax.distributed.initialize`` before opening a run.
 
     Args:
-        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. Or a URL
-            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory. By default
-            ``runs/<date>_<host>``, or None if there are ``sinks``.
+        logdir: the directory of this run, created if it does not exist; ``~`` is expanded. Or a URL (``s3://…``).
+            None if ``sinks`` need none. By default ``runs/<date>_<host>``, or None if there are ``sinks``.
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
             ``/``. Functions and classes are shown by name. :func:`hparams` reports them later.
@@ -138,7 +137,7 @@ class Run(VerbMethods):
         on_nonfinite: Policy = "warn",
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
-        options.check_positive(**({} if flush_secs is None else {"flush_secs": flush_secs}))
+        options.check_flush_seconds(flush_secs)
         options.check_file_size(max_file_bytes, sinks)
         options.check_overflow(overflow)
         check_telemetry(telemetry)
@@ -150,15 +149,15 @@ class Run(VerbMethods):
             restarts = step is not None or state is not None
             hiding = hiding_options(start if restarts else None)
             sinks = [TensorBoardSink(str(self.logdir), max_file_bytes=max_file_bytes, **hiding)]
-        self._writes_files = self.logdir is not None and (
-            any(isinstance(sink, TensorBoardSink) for sink in sinks)
-        )
+        sinks = checked_sinks(sinks)
+        writers = [sink for sink in sinks if isinstance(sink, TensorBoardSink)]
+        self._writes_files = self.logdir is not None and bool(writers)
         self._timeout = float(timeout)
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
-        buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
+        buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
         channel = self._channel = Channel(buffer, start.step, lost.name, lost)
         channel.resume(start)
         self._flusher = Flusher(
@@ -202,7 +201,7 @@ class Run(VerbMethods):
 
     @step.setter
     def step(self, step: int) -> None:
-        number = options.step_number(f"run.step = {step!r}", step)
+        number = options.step_number("run.step = {}", step)
         callbacks.wait()
         self._channel.step = number
 
@@ -226,7 +225,9 @@ class Run(VerbMethods):
         """
         if self._closed or self._process != os.getpid():
             return
-        self._flusher.flush(options.wait_seconds(self._timeout if timeout is None else timeout))
+        self._flusher.flush(
+            options.wait_seconds("run.flush", self._timeout if timeout is None else timeout)
+        )
 
     def state(self, timeout: float | None = None) -> SavedState:
         """Return what a run needs to go on exactly here: the step, and the values of incomplete points.
@@ -258,7 +259,7 @@ class Run(VerbMethods):
         if self._process != os.getpid():
             raise RunError(f"run {self._channel.name} belongs to the parent of this process.")
         timeout = self._timeout if timeout is None else timeout
-        host = self._flusher.save(self._channel.step, options.wait_seconds(timeout))
+        host = self._flusher.save(self._channel.step, options.wait_seconds("run.state", timeout))
         totals = {} if self._telemetry is None else self._telemetry.totals()
         return encode(self._channel.saved(host)._replace(totals=totals))
 
@@ -286,7 +287,7 @@ class Run(VerbMethods):
             self._close(min(timeout, self._timeout), timeout / 2)
 
     def _close(self, timeout: float, device_timeout: float | None) -> None:
-        timeout = options.wait_seconds(timeout)
+        timeout = options.wait_seconds("run.close", timeout)
         if self._process != os.getpid() or not self._closing.acquire(timeout=timeout):
             return
         try:

@@ -46,9 +46,9 @@ def memory_snapshot(path: str | os.PathLike[str] | None = None) -> pathlib.Path 
                 "memory_snapshot('memory.prof')."
             )
         path = run.logdir / f"memory_{channel_of(run).current}.prof"
-    file = pathlib.Path(_paths.absolute(path))
-    part = file.with_name(file.name + ".part")
+    file = pathlib.Path(_paths.absolute(_paths.checked("memory_snapshot({})", path)))
     try:
+        part = file.with_name(file.name + ".part")
         file.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(jax.profiler.device_memory_profile())
         part.replace(file)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from jaxboard._check import positive_number
 from jaxboard._errors import UsageError
+from jaxboard._safe_repr import safe_repr
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,13 +76,15 @@ class Telemetry:
             isinstance(counts, Mapping) for counts in self.per_call.values()
         ):
             raise UsageError(
-                f"Telemetry(per_call={self.per_call!r}): expected counts by function, as in "
+                f"Telemetry(per_call={safe_repr(self.per_call)}): expected counts by function, as in "
                 "{'train_step': {'examples': 32}}."
             )
         for function, counts in self.per_call.items():
             for unit, count in counts.items():
                 if not callable(count):
-                    positive_number("Telemetry", f"per_call[{function!r}][{unit!r}]", count)
+                    positive_number(
+                        "Telemetry", f"per_call[{safe_repr(function)}][{safe_repr(unit)}]", count
+                    )
 
 
 def check_telemetry(telemetry: object) -> None:
@@ -91,4 +94,6 @@ def check_telemetry(telemetry: object) -> None:
         UsageError: it is neither a bool, nor None, nor a :class:`Telemetry`.
     """
     if not isinstance(telemetry, bool | Telemetry | None):
-        raise UsageError(f"Run(telemetry={telemetry!r}): expected a bool or a jaxboard.Telemetry.")
+        raise UsageError(
+            f"Run(telemetry={safe_repr(telemetry)}): expected a bool or a jaxboard.Telemetry."
+        )

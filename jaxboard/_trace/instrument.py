@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from jaxboard import _compat
-from jaxboard._check import positive_int
+from jaxboard._check import checked_bool, is_one_of, positive_int
 from jaxboard._errors import UsageError
 from jaxboard._log import warn
+from jaxboard._safe_repr import safe_repr
 from jaxboard._trace.adapters.nnx_jit import instrument_nnx_jit
 from jaxboard._trace.adapters.wrappers import bind, bound_arguments, substitute, wrapped_by
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -130,43 +131,45 @@ def instrument(
         [('x', 0, 3.0)]
     """
     cadence = positive_int("instrument", "every", every, "steps")
-    if step != "auto" and not callable(step):
+    if not is_one_of(step, ("auto",)) and not callable(step):
         raise UsageError(
-            f"instrument(step={step!r}): expected 'auto' or a function of the arguments."
+            f"instrument(step={safe_repr(step)}): expected 'auto' or a function of the arguments."
         )
-    if delivery not in ("auto", "output", "callback"):
+    if not is_one_of(delivery, ("auto", "output", "callback")):
         raise UsageError(
-            f"instrument(delivery={delivery!r}): expected 'auto', 'output' or 'callback'."
+            f"instrument(delivery={safe_repr(delivery)}): expected 'auto', 'output' or 'callback'."
         )
-    if gate not in ("compile", "cond"):
-        raise UsageError(f"instrument(gate={gate!r}): expected 'compile' or 'cond'.")
-    if runs not in (None, "vmap"):
-        raise UsageError(f"instrument(runs={runs!r}): expected 'vmap' or None.")
+    if not is_one_of(gate, ("compile", "cond")):
+        raise UsageError(f"instrument(gate={safe_repr(gate)}): expected 'compile' or 'cond'.")
+    if runs is not None and not is_one_of(runs, ("vmap",)):
+        raise UsageError(f"instrument(runs={safe_repr(runs)}): expected 'vmap' or None.")
+    advances = checked_bool("instrument", "advance", advance)
     chunk = None
     if stream is not None:
         chunk = positive_int("instrument", "stream", stream, "iterations")
-        if step != "auto" or delivery != "auto" or not advance:
+        if step != "auto" or delivery != "auto" or not advances:
             raise UsageError(
                 "instrument(stream=...): step=, delivery= and advance= cannot be combined with stream=, where "
                 "each iteration is a step of the run and leaves by callback."
             )
-    if exact and (stream is not None or delivery != "auto"):
+    is_exact = checked_bool("instrument", "exact", exact)
+    if is_exact and (stream is not None or delivery != "auto"):
         raise UsageError(
             "instrument(exact=True): stream= and delivery= cannot be combined with exact=True, which runs two "
             "programs."
         )
-    if progress:
+    if checked_bool("instrument", "progress", progress):
         _check_progress(chunk)
     options = InstrumentOptions(
         every=cadence,
         step=None if step == "auto" else step,
-        advance=advance,
+        advance=advances,
         delivery=delivery,
         gate=gate,
         stream=chunk,
-        progress=progress,
+        progress=bool(progress),
         seed_runs=runs == "vmap",
-        exact=bool(exact),
+        exact=is_exact,
         name=name,
     )
     if fn is None:
@@ -185,10 +188,10 @@ def _check_progress(chunk: int | None) -> None:
 
 def _instrument(fn: Any, options: InstrumentOptions) -> object:
     if not callable(fn):
-        raise UsageError(f"instrument({fn!r}): expected a function.")
+        raise UsageError(f"instrument({safe_repr(fn)}): expected a function.")
     if _is_instrumented(fn):
         raise UsageError(
-            f"{fn!r} is already instrumented; instrumenting it twice would count every call as two steps."
+            f"{safe_repr(fn)} is already instrumented; instrumenting it twice would count every call as two steps."
         )
     jitted = _instrument_jitted(fn, options)
     if jitted is not None:

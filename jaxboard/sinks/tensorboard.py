@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Mapping
+from typing import TypeAlias, cast
 
 from jaxboard import _paths
-from jaxboard._check import positive_number
-from jaxboard._errors import RunError
+from jaxboard._check import as_int, fits_64_bits, positive_number
+from jaxboard._errors import RunError, UsageError
 from jaxboard._log import describe
+from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Batch, size_of
 from jaxboard.sinks._directory import Directory, directory_of
 from jaxboard.sinks._file_names import file_suffix
 from jaxboard.sinks._file_systems import locate
 from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
+
+_Hidden: TypeAlias = Mapping[str, Mapping[str, int]]
 
 
 class TensorBoardSink(Sink):
@@ -53,7 +57,8 @@ class TensorBoardSink(Sink):
             them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
 
     Raises:
-        UsageError: ``max_file_bytes`` is not a number above 0.
+        UsageError: ``logdir`` is not a path, ``start_step`` is not an integer, ``hidden`` does not map runs to tags and
+            steps, or ``max_file_bytes`` is not a number above 0.
 
     Example:
         >>> import tempfile
@@ -77,13 +82,14 @@ class TensorBoardSink(Sink):
         if max_file_bytes is not None:
             positive_number("TensorBoardSink", "max_file_bytes", max_file_bytes)
         # Absolute: the file is opened later, when the working directory may have changed.
-        self.logdir = _paths.absolute(logdir)
+        self.logdir = _paths.absolute(_paths.checked("TensorBoardSink({})", logdir))
         if _paths.is_remote(self.logdir):
             with contextlib.suppress(Exception):  # Raised when the file is opened.
                 # Here: while a short program already ends, its imports could not start their threads.
                 locate(self.logdir)
+        start_step = None if start_step is None else _checked_step(start_step)
         self._start_step = start_step
-        self._hidden = hidden
+        self._hidden = None if hidden is None else _checked_hidden(hidden)
         self._max_file_bytes = max_file_bytes
         # True until readers drop what earlier sinks wrote at the first step or later.
         self._restarts = start_step is not None
@@ -228,3 +234,24 @@ class TensorBoardSink(Sink):
                     if directory.has_pending:
                         directory.abandon()
             raise
+
+
+def _checked_step(step: object) -> int:
+    number = as_int(step)
+    if number is None or not fits_64_bits(number):
+        raise UsageError(
+            f"TensorBoardSink(start_step={safe_repr(step)}): expected an integer of 64 bits."
+        )
+    return number
+
+
+def _checked_hidden(hidden: object) -> dict[str, dict[str, int]]:
+    try:
+        runs = {run: dict(tags) for run, tags in dict(cast("_Hidden", hidden)).items()}
+        if all(as_int(step) is not None for tags in runs.values() for step in tags.values()):
+            return runs
+    except Exception:
+        runs = None
+    raise UsageError(
+        f"TensorBoardSink(hidden={safe_repr(hidden)}): expected the steps of tags, by run: {{'': {{'loss': 7}}}}."
+    )

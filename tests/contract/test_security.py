@@ -145,7 +145,7 @@ def test_runs_below_a_run(tmp_path, name) -> None:
         for parent in (run, run.child("eval")):
             with pytest.raises(jb.UsageError, match=r"run\.child\(") as caught:
                 parent.child(name)
-            assert repr(name) in str(caught.value)
+            assert repr(name)[:100] in str(caught.value)
     assert files_below(tmp_path) == {"logs"}
 
 

@@ -1,101 +1,13 @@
 """The ends of processes with an open run. Each test starts a real process."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
 import pytest
-from by_hand import DEADLINE
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from child_process import Child
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are POSIX's")
-
-PRELUDE = """
-import json, os, resource, signal, sys, threading, time
-import numpy as np
-from jaxboard._errors import RunError
-from jaxboard.records import Kind, Record, records
-from jaxboard._run import Run, channel_of, current_run
-from jaxboard.sinks import Sink
-
-LOGDIR = sys.argv[1]
-forever = threading.Event().wait
-
-class Lines(Sink):
-    '''A sink that writes JSON lines to a file.'''
-    def __init__(self):
-        self.file = open(os.path.join(LOGDIR, "lines"), "a")
-    def write(self, batch):
-        for r in records(batch):
-            self.file.write(json.dumps([r.step, r.wall_time]) + "\\n")
-    def flush(self):
-        self.file.flush()
-    def close(self):
-        self.file.write('"closed"\\n')
-        self.file.close()
-
-class Hung(Lines):
-    def write(self, batch):
-        forever()
-
-def put(first, count=1):
-    for step in range(first, first + count):
-        channel_of(current_run()).put(Record(Kind.SCALAR, "loss", step, time.time(), np.float32(step)))
-
-def announce(word):
-    print(word, flush=True)
-
-if __name__ == "__main__":
-    os.makedirs(LOGDIR, exist_ok=True)
-"""
-
-
-class Child:
-    """A process that runs PRELUDE and then ``body``."""
-
-    def __init__(self, tmp_path, body):
-        self.logdir = tmp_path / "run"
-        program = tmp_path / "program.py"
-        program.write_text(PRELUDE + textwrap.indent(textwrap.dedent(body), "    "))
-        self.process = subprocess.Popen(
-            [sys.executable, str(program), str(self.logdir)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-
-    def expect(self, word):
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if line != word + "\n":
-            self.process.kill()
-            raise AssertionError(line + self.process.communicate()[1])
-
-    def exit_status(self):
-        """Wait for the end; keep the output in ``out`` and ``err``."""
-        try:
-            self.out, self.err = self.process.communicate(timeout=DEADLINE)
-        finally:
-            self.process.kill()
-        return self.process.returncode
-
-    def lines(self):
-        return [json.loads(line) for line in (self.logdir / "lines").read_text().splitlines()]
-
-    def steps(self):
-        return [line if line == "closed" else line[0] for line in self.lines()]
-
-    def points(self):
-        events = EventAccumulator(str(self.logdir), size_guidance={"scalars": 0})
-        events.Reload()
-        return [(point.step, point.value) for point in events.Scalars("loss")]
-
 
 COMPLETE = [*range(1000), "closed"]
 

@@ -231,7 +231,7 @@ def test_invalid_arguments(options, message):
 @pytest.mark.parametrize(
     ("logdir", "message"),
     [
-        ("", "Run(''): the log directory is empty. Pass a path."),
+        ("", "Run(''): expected a path, got an empty text."),
         (7, "Run(7): expected a path, got int."),
     ],
 )

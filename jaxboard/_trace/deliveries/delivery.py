@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import operator
 import time
-from typing import TYPE_CHECKING, ClassVar, SupportsIndex, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import jax
 import numpy as np
 
-from jaxboard._check import fits_64_bits
+from jaxboard import _check
 from jaxboard._errors import UsageError
 from jaxboard._frame import Frame, Plan
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
 from jaxboard._reduce import WideInt
+from jaxboard._safe_repr import safe_repr
 from jaxboard._trace.failures import check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import Array, PyTree
@@ -112,15 +112,14 @@ def as_int(name: str, step: object) -> int:
     Raises:
         UsageError: it is not an integer of 64 bits.
     """
-    try:
-        number = operator.index(cast(SupportsIndex, step))
-    except TypeError:
+    number = _check.as_int(step)
+    if number is None:
         raise UsageError(
-            f"{name}: instrument(step=...) returned {step!r}, expected an integer."
-        ) from None
-    if not fits_64_bits(number):
+            f"{name}: instrument(step=...) returned {safe_repr(step)}, expected an integer."
+        )
+    if not _check.fits_64_bits(number):
         raise UsageError(
-            f"{name}: instrument(step=...) returned {step}, which does not fit in 64 bits."
+            f"{name}: instrument(step=...) returned {safe_repr(step)}, which does not fit in 64 bits."
         )
     return number
 

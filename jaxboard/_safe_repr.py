@@ -1,0 +1,31 @@
+"""The text of a value in a message, whatever the value is."""
+
+from __future__ import annotations
+
+import reprlib
+
+_MOST = 200
+"""Most characters of a value in a message."""
+
+
+def safe_repr(value: object) -> str:
+    """Return ``repr(value)``, shortened, or the type of a value whose ``repr`` raises.
+
+    Example:
+        >>> safe_repr("text"), safe_repr(10**5000)
+        ("'text'", '<int object>')
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        return f"<{type(value).__name__} object>"
+    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
+
+
+def describe_object(value: object) -> str:
+    """Return a much shortened value and its type, for a value of a wrong type."""
+    try:
+        text = reprlib.repr(value)
+    except Exception:
+        text = safe_repr(value)
+    return f"{text} ({type(value).__name__})"

@@ -1,0 +1,245 @@
+"""Every public function and method, and what a correct program passes for each parameter."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+from fuzz.values import ANYTHING, Value
+
+import jaxboard
+import jaxboard as jb
+import jaxboard.sinks
+import jaxboard.testing
+
+EXEMPT = {
+    "__version__": "a text",
+    "graph": "it traces a function of the user with any arguments: tests/graph/test_graph.py",
+    "Run.graph": "as above",
+    "ChildRun.graph": "as above",
+    "sinks.Batch": "a type alias",
+    "sinks.Kind": "an enumeration",
+    "sinks.records": "an iteration over plain records",
+    "sinks.Sink": "an interface",
+}
+"""Public names without a test here, and the reason. Exceptions take any arguments, and records check none."""
+
+
+def _good(**makers: Callable[[Any], Any]) -> list[Value]:
+    return [Value(name, make) for name, make in makers.items()]
+
+
+def _step_function(*args: object) -> int:
+    return 7
+
+
+GOOD: dict[str, list[Value]] = {
+    "tag": _good(loss=lambda x: "loss", unicode_tag=lambda x: "é/⊕"),
+    "prefix": _good(losses=lambda x: "losses"),
+    "value": _good(number=lambda x: 0.5, traced_value=lambda x: x, text_value=lambda x: "text"),
+    "values": _good(array=lambda x: np.arange(5.0), traced_values=lambda x: jnp.ones(3) * x),
+    "x": _good(traced_x=lambda x: x, array_x=lambda x: jnp.ones(2)),
+    "tree": _good(params=lambda x: {"w": jnp.ones((2, 2)), "b": jnp.ones(2) * x}),
+    "relative_to": _good(params=lambda x: {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}),
+    "what": _good(norm=lambda x: "norm", two=lambda x: ["norm", "histogram"]),
+    "step": _good(five=lambda x: 5, numpy_five=lambda x: np.int32(5)),
+    "start_step": _good(three=lambda x: 3),
+    "every": _good(once=lambda x: 1, every_two=lambda x: 2),
+    "reduce": _good(mean=lambda x: "mean", last=lambda x: "last", stack=lambda x: "stack"),
+    "weight": _good(two=lambda x: 2.0),
+    "where": _good(yes=lambda x: True, no=lambda x: np.bool_(False)),
+    "runs": _good(vmap=lambda x: "vmap", no=lambda x: False),
+    "max_images": _good(two=lambda x: 2),
+    "range": _good(signed=lambda x: (-1, 1)),
+    "close": _good(no=lambda x: False),
+    "name": _good(encoder=lambda x: "encoder"),
+    "fn": _good(jitted=lambda x: jax.jit(lambda y: y * 2), plain=lambda x: lambda y: y * 2),
+    "advance": _good(no=lambda x: False),
+    "delivery": _good(callback=lambda x: "callback", output=lambda x: "output"),
+    "gate": _good(cond=lambda x: "cond"),
+    "stream": _good(ten=lambda x: 10),
+    "progress": _good(no=lambda x: False),
+    "exact": _good(yes=lambda x: True),
+    "hparams": _good(lr=lambda x: {"lr": 0.1, "layers": [1, 2]}),
+    "flush_secs": _good(hour=lambda x: 3600.0),
+    "overflow": _good(drop=lambda x: "drop"),
+    "max_frames": _good(thousand=lambda x: 1000),
+    "max_bytes": _good(megabyte=lambda x: 2**20),
+    "timeout": _good(ten=lambda x: 10.0, now=lambda x: 0),
+    "telemetry": _good(on=lambda x: True, off=lambda x: False),
+    "on_nonfinite": _good(ignore=lambda x: "ignore", function=lambda x: print),
+    "path": _good(file=lambda x: "snapshot.prof"),
+    "window": _good(second=lambda x: 1.0),
+    "per_call": _good(examples=lambda x: {"step": {"examples": 32}}),
+    "peak_flops": _good(tera=lambda x: 1e12),
+    "steps": _good(range=lambda x: range(10**6, 10**6 + 2), text=lambda x: "10..20"),
+    "host_level": _good(one=lambda x: 1),
+    "python": _good(yes=lambda x: True),
+    "hlo": _good(no=lambda x: False),
+    "sync": _good(auto=lambda x: "auto"),
+    "max_seconds": _good(two=lambda x: 2.0),
+    "on_error": _good(warn=lambda x: "warn"),
+    "number": _good(three=lambda x: 3),
+    "trainer": _good(any=lambda x: object()),
+    "batch": _good(three=lambda x: 3),
+    "epoch": _good(three=lambda x: 3),
+    "samples": _good(
+        mono=lambda x: np.zeros(8, np.float32), traced_samples=lambda x: jnp.ones(8) * x
+    ),
+    "sample_rate": _good(telephone=lambda x: 8000),
+    "max_sounds": _good(two=lambda x: 2),
+    "frames": _good(clip=lambda x: np.zeros((2, 4, 4, 3), np.uint8)),
+    "fps": _good(four=lambda x: 4),
+    "max_videos": _good(two=lambda x: 2),
+    "layout": _good(automatic=lambda x: None),
+    "cmap": _good(viridis=lambda x: "viridis"),
+    "grid": _good(yes=lambda x: True),
+    "boxes": _good(one=lambda x: np.array([[0.0, 0.0, 2.0, 2.0]])),
+    "labels": _good(one=lambda x: ["cat"]),
+    "class_names": _good(two=lambda x: ["cat", "dog"]),
+    "vertices": _good(triangle=lambda x: np.zeros((3, 3), np.float32)),
+    "faces": _good(one=lambda x: np.array([[0, 1, 2]])),
+    "colors": _good(red=lambda x: np.full((3, 3), 255, np.uint8)),
+    "config": _good(camera=lambda x: {"camera": {"cls": "PerspectiveCamera"}}),
+    "max_meshes": _good(two=lambda x: 2),
+    "resume": _good(automatic=lambda x: "auto", no=lambda x: False),
+    "max_file_bytes": _good(megabyte=lambda x: 2**20),
+    "state": _good(none=lambda x: None),
+    "hidden": _good(nothing=lambda x: {}),
+    "tags": _good(loss=lambda x: "loss", several=lambda x: ["loss", "train/*"]),
+    "kind": _good(scalar=lambda x: "scalar"),
+    "keep": _good(all=lambda x: "all"),
+    "frame": _good(pandas=lambda x: "pandas"),
+    "logs": _good(loss=lambda x: {"loss": 1.0}),
+}
+"""Correct values of each parameter, by its name. Directories, sinks and figures are in ``good_values``."""
+
+
+def good_values(function: str, parameter: str, directory: str) -> list[Value]:
+    """Return correct values of a parameter of a public function. A new parameter needs an entry."""
+    match function, parameter:
+        case "figure" | "Run.figure" | "ChildRun.figure", "value":
+            return _good(figure=lambda x: matplotlib.figure.Figure((1, 1)))
+        case "Run", "sinks":
+            return _good(memory=lambda x: [jb.sinks.MemorySink()], none=lambda x: [])
+        case "instrument", "step":
+            return _good(function=lambda x: _step_function)
+        case "read", "logdir":
+            return _good(directory=lambda x: directory)
+        case "image", "value":
+            return _good(
+                image=lambda x: np.zeros((4, 4, 1)), traced_image=lambda x: jnp.ones((4, 4, 3)) * x
+            )
+        case "Run" | "sinks.TensorBoardSink" | "profile" | "JAXProfiler", "logdir":
+            return _good(directory=lambda x: os.path.join(directory, "logs"))
+        case "memory_snapshot", "path":
+            return _good(file=lambda x: os.path.join(directory, "memory.prof"))
+        case _:
+            return GOOD[parameter]
+
+
+def any_values(function: str, parameter: str) -> list[Value]:
+    """Return the values that a wrong program may pass, except functions that raise errors of their own."""
+    if function.endswith("figure") and parameter == "value":
+        own = ("a_function", "failing_function", "hostile")
+        return [value for value in ANYTHING if value.name not in own]
+    if (function, parameter) == (
+        "read",
+        "logdir",
+    ):  # It searches a directory: not the whole machine.
+        return [value for value in ANYTHING if value.name != "slashes"]
+    if (function, parameter) == ("instrument", "step"):
+        own = ("a_function", "a_type", "failing_function", "hostile", "any_attribute")
+        return [value for value in ANYTHING if value.name not in own]
+    return ANYTHING
+
+
+def arguments_of_a_program() -> list[Value]:
+    """Return the values that a jitted function may be called with, except those with which JAX breaks the process."""
+    broken = ("cycle", "cyclic_dict", "deep", "petabytes", "more_than_possible")
+    return [value for value in ANYTHING if value.name not in broken]
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """A public function, method, constructor or settable property.
+
+    ``of`` makes the callable from an instance for a method, and ignores its argument otherwise.
+    """
+
+    name: str
+    owner: str
+    of: Callable[[Any], Callable[..., Any]]
+    parameters: tuple[inspect.Parameter, ...]
+
+
+def public_functions() -> list[Function]:
+    """Return everything that a user can call, by the public names of the package."""
+    found = [each for name in jb.__all__ for each in _functions(name, getattr(jb, name))]
+    found += [
+        each
+        for name, value in vars(jaxboard.testing).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == "jaxboard.testing"
+        for each in _functions(f"testing.{name}", value)
+    ]
+    for name in jaxboard.sinks.__all__:
+        found += _functions(f"sinks.{name}", getattr(jaxboard.sinks, name))
+    return found
+
+
+def _is_exempt(name: str, value: Any) -> bool:
+    is_exception = isinstance(value, type) and issubclass(value, BaseException)
+    is_record = name.startswith("sinks.") and value.__module__ == "jaxboard.records"
+    return name in EXEMPT or is_exception or is_record
+
+
+def _functions(name: str, value: Any) -> Iterator[Function]:
+    if _is_exempt(name, value):
+        return
+    if not isinstance(value, type):
+        yield _function(name, "", lambda _: value, value)
+        return
+    if name != "ChildRun":  # made by run.child()
+        yield _function(name, "", lambda _: value, value)
+    if name.startswith(
+        "sinks."
+    ):  # The flusher calls its methods: tests/sinks/test_lost_records.py.
+        return
+    for attribute in dir(value):
+        if attribute.startswith("_") or f"{name}.{attribute}" in EXEMPT:
+            continue
+        static = inspect.getattr_static(value, attribute)
+        if isinstance(static, property):
+            if static.fset is not None:
+                yield _setter(f"{name}.{attribute}", name, attribute)
+        elif callable(getattr(value, attribute)):
+            bound = getattr(value, attribute)
+            is_verb = not isinstance(static, types.FunctionType)
+            yield _function(
+                f"{name}.{attribute}",
+                name,
+                lambda owner, attribute=attribute: getattr(owner, attribute),
+                bound,
+                skip=0 if is_verb else 1,
+            )
+
+
+def _function(name, owner, of, value, skip=0) -> Function:
+    parameters = tuple(inspect.signature(value).parameters.values())[skip:]
+    return Function(name, owner, of, parameters)
+
+
+def _setter(name, owner, attribute) -> Function:
+    parameter = inspect.Parameter("step", inspect.Parameter.POSITIONAL_ONLY)
+    assert attribute == "step", f"add a strategy for {name}"
+    return Function(
+        name, owner, lambda run: lambda value: setattr(run, attribute, value), (parameter,)
+    )
