@@ -121,7 +121,7 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
-        self._last_steps.has_own_steps(_with_own_steps(items, batches))
+        self._last_steps.have_own_steps(_with_own_steps(items, batches))
         reached = max([reached, *(int(batch.steps.max()) for _, batch in batches)])
         others = (*(value.observation for value in values), *(number for _, number in numbers))
         batches = close_single_steps(batches, others, reached, self._points.open_step)
@@ -198,11 +198,15 @@ def _with_own_steps(
     items: Iterable[Fetched], batches: Iterable[tuple[int, FrameBatch]]
 ) -> Iterator[tuple[str, str]]:
     """Yield run and tag of the reports whose steps the run does not count."""
+    specs: dict[int, ReportSpec] = {}  # By identity, as in find_series.
     for item in items:
-        if isinstance(item, Record):
+        if isinstance(item, Number | Observation):
+            if item.explicit_step:
+                specs[id(item.spec)] = item.spec
+        elif isinstance(item, Record):
             yield item.run, item.tag
-        elif isinstance(item, Observation | Number) and item.explicit_step:
-            yield item.spec.run, item.spec.tag
+    for spec in specs.values():
+        yield spec.run, spec.tag
     for _, batch in batches:
         for entry in batch.plan.entries:
             if entry.step is not None:

@@ -38,7 +38,7 @@ class LastSteps:
                 key, step = (item.run, tuple(item.tags)), int(item.steps.max(initial=-1))
             self._steps[key] = max(self._steps.get(key, step), step)
 
-    def has_own_steps(self, tags: Iterable[tuple[str, str]]) -> None:
+    def have_own_steps(self, tags: Iterable[tuple[str, str]]) -> None:
         """Note that reports, by run and tag, have steps of their own, which the run does not count."""
         self._own_steps.update(tags)
 

@@ -6,7 +6,7 @@ A row has the 132 counts of a histogram (see :class:`Buckets`), then the bits of
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import lax
 
 from jaxboard._reduce.histogram import NUM_COUNTS, Buckets, HistogramReducer, limits, merge_pair
 from jaxboard._reduce.lanes import map_lanes
+from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
@@ -26,26 +27,14 @@ from jaxboard._reduce.reducers import (
 )
 from jaxboard._reduce.wide import namespace
 from jaxboard._types import Array
-from jaxboard.records import Histogram
-
-
-class NamedHistogram(NamedTuple):
-    """The histogram of a leaf.
-
-    Attributes:
-        name: the name of the leaf, the last part of the tag.
-        histogram: its histogram.
-    """
-
-    name: str
-    histogram: Histogram
+from jaxboard.records import Kind
 
 
 def encode(buckets: Buckets) -> jax.Array:
-    """Return one histogram as int32[136], or int32[140] of 64-bit floats."""
+    """Return histograms as int32[..., 136], or int32[..., 140] of 64-bit floats."""
     low, high, counts, sum_, squares = buckets
-    bits = lax.bitcast_convert_type(jnp.stack([low, high, sum_, squares]), np.int32)
-    return jnp.concatenate([cast("Array", counts), bits.reshape(-1)])
+    bits = lax.bitcast_convert_type(jnp.stack([low, high, sum_, squares], -1), np.int32)
+    return jnp.concatenate([cast("Array", counts), bits.reshape(*low.shape, -1)], -1)
 
 
 def decode(rows: Array) -> Buckets:
@@ -110,10 +99,11 @@ class LeafHistogramsReducer(Reducer):
         value = jax.vmap(lambda x: self._leaf.empty(State(x)).value)(like.value)
         return State(value, self._no_weight(like))
 
-    def finish(self, state: State) -> tuple[NamedHistogram, ...]:
-        return tuple(
-            NamedHistogram(
-                name, self._leaf.finish(State(jax.tree.map(lambda x, n=n: x[n], state.value)))
-            )
-            for n, name in enumerate(self.names)
+    def finish(self, state: State) -> NamedValues:
+        return NamedValues(
+            Kind.HISTOGRAM,
+            tuple(
+                (name, self._leaf.finish(State(jax.tree.map(lambda x, n=n: x[n], state.value))))
+                for n, name in enumerate(self.names)
+            ),
         )

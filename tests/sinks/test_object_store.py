@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,11 +142,12 @@ def test_a_run_in_an_object_store(tmp_path, caplog):
 def test_a_resumed_run(tmp_path, slash):
     """``Run(step=)`` hides the points from that step on, in all files, also of a run below; ``resume`` goes on."""
     scheme, store = new_store()
-    for options, first, last in (
+    parts: list[tuple[dict[str, Any], int, int]] = [
         ({}, 0, 100),
         ({"step": 50}, 50, 80),
         ({"resume": "auto"}, 80, 90),
-    ):
+    ]
+    for options, first, last in parts:
         with jb.Run(f"{scheme}://bucket/run{slash}", max_file_bytes=1000, **options) as run:
             assert run.step == first
             for step in range(first, last):
