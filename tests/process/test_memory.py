@@ -1,6 +1,7 @@
 """The memory of a run is bounded: over many steps, with a sink that is stuck, and over many runs."""
 
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -44,7 +45,7 @@ def test_a_long_run_in_flat_memory():
     command += ["--tags", "300", "--steps", "3000"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     lines = done.stdout.splitlines()
-    memory = [int(line.split("|")[2]) for line in lines if line[2:3].isdigit()]
+    memory = [int(line.split("|")[2]) for line in lines if re.match(r"\| \d", line)]
     assert len(memory) == 10
     assert memory[-1] - memory[1] < 16
     file, computed = (
