@@ -176,10 +176,7 @@ def count_positive(weight: Array) -> WideInt:
 
 
 class _Summing(Reducer):
-    """Base class of reducers whose value is a weighted sum of the observations.
-
-    A sum in two words, or one array of floats as long as the second word would be zero: a frame is half as large.
-    """
+    """Base class of weighted sums: in two words, or one array of floats as long as the second word would be zero."""
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:
@@ -252,10 +249,8 @@ class Sum(_Summing):
     name = "sum"
 
     def finish(self, state: State) -> Any:
-        value = state.value
-        if isinstance(value, WideInt):
-            return np.asarray(value)
-        return value.high + value.low if isinstance(value, WideFloat) else value
+        value = self.widen(state).value
+        return np.asarray(value) if isinstance(value, WideInt) else value.high + value.low
 
 
 class Count(Reducer):
