@@ -159,7 +159,7 @@ def open_ways(folder: str) -> dict[str, Peer]:
 def open_peers(folder: str) -> dict[str, Peer]:
     """Open every writer that is installed, each in a folder of its own, and print which are not.
 
-    Messages of TensorFlow, which some writers import, do not appear, as with jaxboard.
+    Messages that TensorFlow logs when a writer imports it do not appear, as with jaxboard.
     """
     peers: dict[str, Peer] = {}
     for name, make in PEERS.items():

@@ -106,6 +106,41 @@ def test_a_run_that_was_killed(tmp_path, whole, shared_tensorboard):
         server.until(lambda: shown("killed", run, tag, plugin), lambda rows: rows == values)  # noqa: B023
 
 
+def in_windows(x, n):
+    for reduce in ("mean", "sum", "std", "min"):
+        jb.scalar(reduce, jnp.sin(x), every=7, reduce=reduce)
+    return x * 1.01
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gate": "cond"},
+        {"step": lambda x, n: n},
+        {"delivery": "callback"},
+        {"exact": True},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_every_delivery(options):
+    """Windows are continued to the last bit, whether the device or the host merges them."""
+
+    def train(x, first, last, **of_run):
+        run, records = in_memory(**of_run)
+        step = jb.instrument(jax.jit(in_windows), **options)
+        with run:
+            for n in range(first, last):
+                x = step(x, jnp.int32(n))
+            state = run.state()
+        return x, state, {(r.tag, r.step): r.value.tobytes() for r in records}
+
+    *_, whole = train(jnp.float32(0.3), 0, 30)
+    x, state, first = train(jnp.float32(0.3), 0, 17)
+    *_, second = train(x, 17, 30, state=state)
+    complete = {key: value for key, value in first.items() if key[1] <= 14}
+    assert complete | second == whole
+
+
 # --- A state. -------------------------------------------------------------------------------------
 
 
