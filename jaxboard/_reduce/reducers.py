@@ -4,8 +4,9 @@ A reducer works on states. A state is a pair of a value (a pytree of arrays) and
 observations the value holds. States merge in pairs (the trips of a loop, the steps of a window) or along a
 leading axis (the iterations of a scan, the devices of a mesh). The weight is a Python int if it is static,
 known while tracing, which is nearly always; only masks (a branch not taken, ``where=``) and ``weight=`` make it
-a number in two words (``wide.py``), which does not overflow. The same code runs on the device (``jax.numpy``,
-traced) and on the host (NumPy).
+a number in two words (``wide.py``), which does not overflow.
+
+The same code runs on the device (``jax.numpy``, traced) and on the host (NumPy).
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ def count_positive(weight: Array) -> WideInt:
 
 
 class _Summing(Reducer):
-    """Base class of sums: in two words, or in one word of floats, half as large, while the second word is zero."""
+    """Base class of weighted sums: in two words, or one array of floats as long as the second word would be zero."""
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         if weight is None and values.ndim == rank:
@@ -248,10 +249,8 @@ class Sum(_Summing):
     name = "sum"
 
     def finish(self, state: State) -> Any:
-        value = state.value
-        if isinstance(value, WideInt):
-            return np.asarray(value)
-        return value.high + value.low if isinstance(value, WideFloat) else value
+        value = self.widen(state).value
+        return np.asarray(value) if isinstance(value, WideInt) else value.high + value.low
 
 
 class Count(Reducer):
