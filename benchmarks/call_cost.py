@@ -26,9 +26,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tensorboardX
 from environment import environment
 from jax.experimental import io_callback
+from peers import Peer, open_ways, read_first, tensorboardx
 
 import jaxboard as jb
 
@@ -104,28 +104,8 @@ def wrapped_by_hand(x: jax.Array, count: int) -> Method:
     return calls_of(wrapper, x)
 
 
-def one_step_late(x: jax.Array, count: int, writer: tensorboardX.SummaryWriter) -> Method:
-    """Return the values in a dict, and write those of the step before while the device is busy."""
-
-    @jax.jit
-    def step(x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return x + 1, compute(x, count)
-
-    def run(calls: int) -> None:
-        y, previous = x, None
-        for number in range(calls):
-            y, values = step(y)
-            if previous is not None:
-                for tag, value in previous.items():
-                    writer.add_scalar(tag, float(value), number - 1)
-            previous = values
-
-    run(3)
-    return run
-
-
-def float_and_tensorboardx(x: jax.Array, count: int, writer: tensorboardX.SummaryWriter) -> Method:
-    """Read and write each value after each step."""
+def returned_and_logged(x: jax.Array, count: int, peer: Peer) -> Method:
+    """Return the values in a dict, and log it after each step."""
 
     @jax.jit
     def step(x: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -135,8 +115,32 @@ def float_and_tensorboardx(x: jax.Array, count: int, writer: tensorboardX.Summar
         y = x
         for number in range(calls):
             y, values = step(y)
-            for tag, value in values.items():
-                writer.add_scalar(tag, float(value), number)
+            peer.log(number, values)
+
+    run(3)
+    return run
+
+
+def merged_on_device(x: jax.Array, count: int, every: int, peer: Peer) -> Method:
+    """Merge metrics in the step, as programs do with CLU's and metrax's, and write their means every few steps.
+
+    A metric is a total and a count; the step takes all of them and returns them.
+    """
+    empty = {tag: (jnp.float32(0), jnp.int32(0)) for tag in compute(x, count)}
+
+    @jax.jit
+    def step(x: jax.Array, metrics: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+        values = compute(x, count)
+        return x + 1, {tag: (metrics[tag][0] + values[tag], metrics[tag][1] + 1) for tag in metrics}
+
+    def run(calls: int) -> None:
+        y, metrics = x, empty
+        for number in range(calls):
+            y, metrics = step(y, metrics)
+            if number % every == every - 1:
+                means = {tag: float(total) / float(n) for tag, (total, n) in metrics.items()}
+                peer.log(number, means)
+                metrics = empty
 
     run(3)
     return run
@@ -173,13 +177,13 @@ def table(
         for name in names[first:] + names[:first]:
             times[name].append(seconds_per_call(methods[name], calls))
             settle()
-    print(f"\n| {'':28} | µs per call | to bare | quartiles |")
+    print(f"\n| {'':30} | µs per call | to bare | quartiles |")
     print("| --- | ---: | ---: | ---: |")
     for name, seconds in times.items():
         ratios = [t / b for t, b in zip(seconds, times[names[0]], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         print(
-            f"| {name:28} | {statistics.median(seconds) * 1e6:11.1f} | {middle:7.2f} "
+            f"| {name:30} | {statistics.median(seconds) * 1e6:11.1f} | {middle:7.2f} "
             f"| {low:.2f} to {high:.2f} |"
         )
 
@@ -193,7 +197,7 @@ def main() -> None:
     rounds, calls = options.rounds, options.calls
     small, large = jnp.zeros(8), jnp.zeros(2000)
     with tempfile.TemporaryDirectory() as folder:
-        writer = tensorboardX.SummaryWriter(os.path.join(folder, "tensorboardX"))
+        peer, ways = tensorboardx(os.path.join(folder, "tensorboardX")), open_ways(folder)
         with jb.Run(os.path.join(folder, "jaxboard")) as run:
             print("\nComputed within the call")
             methods = {
@@ -220,12 +224,20 @@ def main() -> None:
             print("\nOther methods, computed within the call")
             methods = {
                 "bare": bare(small),
+                "merged (CLU, metrax), 10": merged_on_device(small, 10, 100, peer),
+                **{
+                    f"{name}, 10": returned_and_logged(small, 10, way) for name, way in ways.items()
+                },
                 "one io_callback, 10": one_io_callback(small, 10),
-                "one step late, 10": one_step_late(small, 10, writer),
-                "float(), tensorboardX, 10": float_and_tensorboardx(small, 10, writer),
+                "float(), tensorboardX, 10": returned_and_logged(small, 10, read_first(peer)),
             }
-            table(methods, max(3, rounds // 20), calls, jax.effects_barrier)
-        writer.close()
+
+            def settle() -> None:
+                jax.effects_barrier()
+                for way in ways.values():
+                    way.flush()
+
+            table(methods, max(3, rounds // 20), calls, settle)
     print("\nNo run is open")
     with warnings.catch_warnings(action="ignore", category=jb.JaxboardWarning):
         methods = {"bare": bare(small), "jaxboard, 10": jaxboard(small, 10, 1)}

@@ -5,6 +5,9 @@ machine affects all of them. The clock runs during the calls only: imports, para
 not counted. The tables show medians over the rounds, and the medians of the ratios to the bare step of the same round.
 With --cpu, the seconds are those of all processors together, which other load affects less.
 
+The rows "by hand" are steps without jaxboard that return the same values as additional outputs: what their computation
+takes, however they leave the program. The histograms of "watch by hand" are the simplest, with a scatter for each leaf.
+
     python benchmarks/compile_time.py --rounds 5
 """
 
@@ -24,6 +27,9 @@ import jax.numpy as jnp
 from environment import environment
 
 import jaxboard as jb
+
+BY_HAND = " by hand"
+"""The end of the names of variants that return the same values by hand, at every step."""
 
 LAYERS, WIDTH, HEADS, LENGTH, VOCABULARY = 12, 256, 4, 64, 512
 
@@ -55,7 +61,9 @@ def new_params() -> dict[str, dict[str, jax.Array]]:
 
 
 def loss_of(
-    params: dict[str, dict[str, jax.Array]], tokens: jax.Array, *, scalars: bool
+    params: dict[str, dict[str, jax.Array]],
+    tokens: jax.Array,
+    report: Callable[[str, jax.Array], object] | None,
 ) -> jax.Array:
     """Return the loss of the transformer, and report it and 24 other scalars."""
     x = params["tokens"]["embedding"][tokens]
@@ -69,14 +77,28 @@ def loss_of(
         attended = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
         x = x + attended @ layer["out"]
         x = x + jax.nn.gelu(_normalized(x, layer["norm_2"]) @ layer["up"]) @ layer["down"]
-        if scalars:
-            jb.scalar(f"layer_{n}/attention", jnp.abs(attended).mean())
-            jb.scalar(f"layer_{n}/output", jnp.abs(x).mean())
+        if report is not None:
+            report(f"layer_{n}/attention", jnp.abs(attended).mean())
+            report(f"layer_{n}/output", jnp.abs(x).mean())
     logits = x[:, :-1] @ params["tokens"]["embedding"].T
     losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, 1:, None], -1)
-    if scalars:
-        jb.scalar("loss", losses.mean())
+    if report is not None:
+        report("loss", losses.mean())
     return losses.mean()
+
+
+def loss_and_scalars(params: Any, tokens: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    """Return the loss, and by hand what :func:`loss_of` reports."""
+    scalars: dict[str, Any] = {}
+    return loss_of(params, tokens, scalars.__setitem__), scalars
+
+
+def measured_by_hand(x: jax.Array) -> tuple[jax.Array, ...]:
+    """Return the statistics that ``watch`` reports of one leaf, in the simplest way."""
+    low, high = x.min(), x.max()
+    buckets = ((x - low) / (high - low) * 64).astype(jnp.int32).clip(0, 63)
+    counts = jnp.zeros(64, jnp.int32).at[buckets].add(1)
+    return (x * x).sum(), jnp.abs(x).max(), (~jnp.isfinite(x)).sum(), counts, low, high
 
 
 def _normalized(x: jax.Array, scale: jax.Array) -> jax.Array:
@@ -85,14 +107,23 @@ def _normalized(x: jax.Array, scale: jax.Array) -> jax.Array:
 
 def transformer(variant: str) -> tuple[Step, tuple[Any, ...]]:
     """Return a step of the transformer, which maps its state to the next one, and the state."""
+    by_hand = variant.endswith(BY_HAND)
 
     def step(params: Any, momentum: Any, tokens: jax.Array) -> tuple[Any, ...]:
-        grads = jax.grad(loss_of)(params, tokens, scalars=variant != "bare")
-        if variant == "watch":
+        returned: dict[str, Any] = {}
+        if by_hand:
+            grads, returned = jax.grad(loss_and_scalars, has_aux=True)(params, tokens)
+        else:
+            grads = jax.grad(loss_of)(params, tokens, None if variant == "bare" else jb.scalar)
+        if variant.startswith("watch"):
             layers = {name: layer for name, layer in grads.items() if name != "tokens"}
-            jb.watch("gradients", layers, every=100)
+            if by_hand:
+                returned["gradients"] = jax.tree.map(measured_by_hand, layers)
+            else:
+                jb.watch("gradients", layers, every=100)
         momentum = jax.tree.map(lambda m, g: 0.9 * m + g, momentum, grads)
-        return jax.tree.map(lambda p, m: p - 1e-3 * m, params, momentum), momentum, tokens
+        params = jax.tree.map(lambda p, m: p - 1e-3 * m, params, momentum)
+        return params, momentum, tokens, *([returned] if by_hand else [])
 
     params = new_params()
     tokens = jnp.arange(4 * LENGTH, dtype=jnp.int32).reshape(4, LENGTH) % VOCABULARY
@@ -143,7 +174,11 @@ def network(variant: str) -> tuple[Step, tuple[Any, ...]]:
 # --- Measurement.
 
 MODELS = {
-    "transformer": (transformer, ("bare", "scalars", "watch"), range(2)),
+    "transformer": (
+        transformer,
+        ("bare", f"scalars{BY_HAND}", "scalars", f"watch{BY_HAND}", "watch"),
+        range(2),
+    ),
     "network": (network, ("bare", "reports", 'gate="cond"'), (0, 1, 10, 25)),
 }
 """Each model with its variants, the first without reports, and the steps that are measured."""
@@ -153,7 +188,7 @@ def seconds_of_steps(model: str, variant: str, clock: Callable[[], float]) -> li
     """Return the seconds of the measured steps, in this process. Steps between them are skipped."""
     make, _, steps = MODELS[model]
     step, state = make(variant)
-    if variant != "bare":
+    if variant != "bare" and not variant.endswith(BY_HAND):
         gate = "cond" if variant.startswith("gate") else "compile"
         step = jb.instrument(step, gate=gate)
     jax.block_until_ready(jax.tree.leaves(state))
@@ -167,7 +202,7 @@ def seconds_of_steps(model: str, variant: str, clock: Callable[[], float]) -> li
             results = step(*state)
             jax.block_until_ready(jax.tree.leaves(state if results is None else results))
             seconds.append(clock() - began)
-            state = state if results is None else results
+            state = state if results is None else results[: len(state)]
     return seconds
 
 

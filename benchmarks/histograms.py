@@ -16,16 +16,17 @@ import statistics
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorboardX
-import tensorflow as tf
 from environment import environment
 
 from jaxboard._reduce.histogram import HistogramReducer
+from jaxboard.sinks._quiet_import import quiet_import
+
+with quiet_import():
+    import tensorflow as tf
 
 BASELINE, JAXBOARD = "min, max, sum", "jaxboard"
 

@@ -11,6 +11,8 @@ alternate; the table shows medians.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import itertools
 import pathlib
 import statistics
@@ -94,19 +96,18 @@ def event_file_loader(logdir: str) -> int:
 
 
 def tbparse(logdir: str) -> int:
-    from tbparse import SummaryReader  # pyright: ignore[reportMissingImports]
-
-    reader = SummaryReader(logdir)
+    reader = importlib.import_module("tbparse").SummaryReader(logdir)
     return len(reader.scalars) + len(reader.tensors)
 
 
 def peers() -> dict[str, Reader]:
-    readers = {"EventFileLoader": event_file_loader, "EventAccumulator": event_accumulator}
-    try:
-        import tbparse as _  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return readers
-    return {**readers, "tbparse": tbparse}
+    readers: dict[str, Reader] = {
+        "EventFileLoader": event_file_loader,
+        "EventAccumulator": event_accumulator,
+    }
+    if importlib.util.find_spec("tbparse") is not None:
+        readers["tbparse"] = tbparse
+    return readers
 
 
 def write(folder: pathlib.Path, events: _encoding.Events) -> str:

@@ -33,16 +33,18 @@ def is_remote(path: str) -> bool:
 
 
 def below(directory: str, name: str) -> str:
-    """Return the directory ``name``, with ``/`` between its parts, below another one."""
-    return (
-        f"{directory}/{name}" if is_remote(directory) else os.path.join(directory, *name.split("/"))
-    )
+    """Return the directory ``name``, with ``/`` between its parts, below another one; "" is that one itself."""
+    if not name:
+        return directory
+    if is_remote(directory):
+        return f"{directory.rstrip('/')}/{name}"
+    return os.path.join(directory, *name.split("/"))
 
 
 def problem_below(name: str) -> str | None:
     """Return why ``name`` is not a path below a log directory, with ``/`` between its parts; None if it is one.
 
-    What is created there can therefore not be elsewhere, on any platform.
+    A file that is created there can therefore not be elsewhere, on any platform.
 
     Example:
         >>> problem_below("eval/ood")

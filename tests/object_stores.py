@@ -12,7 +12,7 @@ _numbers = itertools.count()
 
 
 class Store(MemoryFileSystem):
-    """An object store that lists its uploads, and fails if it is told to.
+    """An object store that lists its uploads and has faults on request.
 
     Attributes:
         uploads: the path and the size of each upload that succeeded, in order.

@@ -114,7 +114,7 @@ def draw_test_sheet(images: np.ndarray, predictions: np.ndarray, labels: np.ndar
 
 def main(logdir: str, steps: int) -> None:
     """Train for ``steps`` steps in a new run under ``logdir``, and print what was written."""
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     images = np.float32(pixels).reshape(-1, 8, 8) / 16
     shuffle = np.random.default_rng(SEED)
     test, train = np.split(shuffle.permutation(len(images)), [450])

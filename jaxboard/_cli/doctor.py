@@ -283,7 +283,7 @@ def check_features(installed: InstalledPackages) -> Iterator[CheckResult]:
     else:
         yield CheckResult(
             Status.MISSING,
-            "no TensorFlow: local log directories do not need it; gs:// and other URLs do.",
+            "no TensorFlow: only URLs need it, without s3fs, gcsfs or another package of fsspec.",
             f"{_PIP} install tensorflow-cpu",
         )
     if not installed.among(_TENSORBOARDS):

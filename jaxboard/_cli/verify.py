@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -70,7 +71,8 @@ def _as_json(logdir: str, result: Verification, *, is_good: bool) -> dict[str, A
             for run, files in result.files.items()
         ],
         "problems": [
-            {**problem._asdict(), "severity": problem.severity.value} for problem in result.problems
+            {**dataclasses.asdict(problem), "severity": problem.severity.value}
+            for problem in result.problems
         ],
     }
 

@@ -49,8 +49,9 @@ def watch(
     ``tag/norm`` is the norm of the whole tree and ``tag/norm/path/of/leaf`` the norm of a leaf, if there are
     several; other statistics are named alike. Leaves that are not floats (counters, random keys, functions)
     are left out. Complex numbers are measured by their magnitudes. Leaves are measured one after the other, in one
-    pass, and the program has one copy of the code for all leaves of the same shape and dtype. The program for
-    steps that are not due measures nothing.
+    pass, and the program has at most one copy of the code for all leaves of the same shape and dtype. On a single
+    CPU, the smallest leaves, up to 256 MB of them in float32, are copied to one array and share one copy. The program
+    for steps that are not due measures nothing.
 
     Several measurements of one step (lanes, iterations) make one point: the root mean square of norms, the
     largest of the magnitudes, the sum of the counts.

@@ -12,13 +12,12 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-import jax
-
 from jaxboard._blocks import OpenBlock, current_generator
 from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host.channel import Channel, open_channels, set_open
 from jaxboard._host.lost import await_callbacks
 from jaxboard._process.fork import Stage, on_fork
+from jaxboard._types import Array
 from jaxboard.records import Record
 
 
@@ -82,7 +81,7 @@ class _Nowhere:
     def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None: ...
 
     def put_call(
-        self, plan: Plan, vectors: tuple[jax.Array, ...], step: int | None, is_open: bool
+        self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
     ) -> None: ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -18,20 +19,22 @@ from jaxboard._frame import (
     Number,
     Observation,
     ReportSpec,
-    Slot,
 )
 from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_points
 from jaxboard._host.fetch import Fetched
+from jaxboard._host.last_steps import LastSteps
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.point_order import in_order
 from jaxboard._host.points import Points
+from jaxboard._host.restored_windows import RestoredWindows
+from jaxboard._host.run_state import HostState, RunState, SavedPoint, read_state
 from jaxboard._host.seed_runs import RunColumn
 from jaxboard._host.series import as_observation, find_series
 from jaxboard._host.shared_steps import close_single_steps
 from jaxboard._reduce import State, WideInt, is_positive, reducer
-from jaxboard.records import Kind, Scalars
+from jaxboard.records import Kind, Record, Scalars
 
 
 class _LoopProgress(NamedTuple):
@@ -66,14 +69,22 @@ class Assembler:
     Args:
         missing_steps: warns if many values have no step of their own. By default nothing does.
         clipping: warns if images were clipped.
+        state: the state that the run continues; None for a new run.
+        windows: the windows of that state, as long as no function continues them.
     """
 
     def __init__(
-        self, missing_steps: MissingSteps | None = None, clipping: ClippingLog | None = None
+        self,
+        missing_steps: MissingSteps | None = None,
+        clipping: ClippingLog | None = None,
+        state: RunState | None = None,
+        windows: RestoredWindows | None = None,
     ) -> None:
         self._missing_steps = missing_steps
         self._clipping = clipping or ClippingLog()
-        self._points = Points()
+        self._points = Points(state.points if state else ())
+        self._last_steps = LastSteps(state.last_steps if state else None)
+        self._windows = RestoredWindows() if windows is None else windows
         self._loops: dict[tuple[tuple[Entry, ...], int | None], _LoopProgress] = {}
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:
@@ -110,6 +121,7 @@ class Assembler:
         batches += [
             (position, FrameBatch.concatenate(group)) for position, group in groups.values()
         ]
+        self._last_steps.have_own_steps(_with_own_steps(items, batches))
         reached = max([reached, *(int(batch.steps.max()) for _, batch in batches)])
         others = (*(value.observation for value in values), *(number for _, number in numbers))
         batches = close_single_steps(batches, others, reached, self._points.open_step)
@@ -122,6 +134,7 @@ class Assembler:
             _OpenValue(position, as_observation(number), number.explicit_step)
             for position, number in single
         ]
+        values += self._restored_values(reached, values)
         # In the order of reporting, which matters to some reducers, such as "last".
         values.sort(key=lambda value: (value.observation.wall_time, value.position))
         for value in values:
@@ -137,13 +150,36 @@ class Assembler:
         Args:
             unchanged_since: by the flusher's clock, in seconds.
         """
-        return self._assembled(self._points.partial(unchanged_since))
+        return self._plain(self._points.partial(unchanged_since))
 
     def finish(self) -> Assembled:
         """Return every point that was held back, incomplete windows included."""
-        return self._assembled(self._points.finish())
+        points: list[Point] = []
+        for value in map(_restored_value, self._windows.take(math.inf)):
+            points += self._points.add(value.observation, now=0.0, last=False)
+        return self._assembled([*points, *self._points.finish()])
+
+    def save(self, step: int) -> HostState:
+        """Return what is held back, and the last steps of tags.
+
+        Args:
+            step: the step of the next call.
+        """
+        return HostState(tuple(self._points.saved()), self._last_steps.saved(step))
+
+    def _restored_values(self, reached: int, values: list[_OpenValue]) -> list[_OpenValue]:
+        """Return the values of restored windows that must be merged now."""
+        if not self._windows:
+            return []
+        reported = {value.observation.spec for value in values}
+        return list(map(_restored_value, self._windows.take(reached, reported)))
 
     def _assembled(self, points: Iterable[Point]) -> Assembled:
+        assembled = self._plain(points)
+        self._last_steps.observe(assembled)
+        return assembled
+
+    def _plain(self, points: Iterable[Point]) -> Assembled:
         return Assembled.of(map(self._clipping.plain, points))
 
     def _loop_batch(self, frame: Frame) -> FrameBatch | None:
@@ -156,6 +192,30 @@ class Assembler:
         if _has_more(chunk, iterations):
             self._loops[loop] = _LoopProgress(frame.wall_time, iterations)
         return FrameBatch.from_chunk(frame, slot, progress.wall_time)
+
+
+def _with_own_steps(
+    items: Iterable[Fetched], batches: Iterable[tuple[int, FrameBatch]]
+) -> Iterator[tuple[str, str]]:
+    """Yield run and tag of the reports whose steps the run does not count."""
+    specs: dict[int, ReportSpec] = {}  # By identity, as in find_series.
+    for item in items:
+        if isinstance(item, Number | Observation):
+            if item.explicit_step:
+                specs[id(item.spec)] = item.spec
+        elif isinstance(item, Record):
+            yield item.run, item.tag
+    for spec in specs.values():
+        yield spec.run, spec.tag
+    for _, batch in batches:
+        for entry in batch.plan.entries:
+            if entry.step is not None:
+                yield entry.spec.run, entry.spec.tag
+
+
+def _restored_value(point: SavedPoint) -> _OpenValue:
+    value = Observation(point.spec, point.state, point.newest_step, point.wall_time)
+    return _OpenValue(-1, value, last=False)
 
 
 def _has_more(chunk: LoopChunk, iterations: int) -> bool:
@@ -176,7 +236,7 @@ def _open_values(batch: FrameBatch, position: int) -> Iterator[_OpenValue]:
     for entry in batch.plan.entries:
         if not _needs_merge(entry, batch):
             continue
-        spec, states = entry.spec, _read_state(entry, batch.arrays)
+        spec, states = entry.spec, read_state(entry, batch.arrays)
         own_steps = None if entry.step is None else entry.step.read(batch.arrays).tolist()
         for index, (step, wall_time) in enumerate(
             zip(batch.steps.tolist(), batch.wall_times.tolist(), strict=True)
@@ -202,7 +262,7 @@ def _complete_points(batch: FrameBatch) -> list[Point]:
     for entry in batch.plan.entries:
         if _needs_merge(entry, batch):
             continue
-        spec, state = entry.spec, _read_state(entry, batch.arrays)
+        spec, state = entry.spec, read_state(entry, batch.arrays)
         if entry.step is not None:
             points += _own_step_points(spec, state, entry.step.read(batch.arrays), wall_times)
         elif spec.kind is not Kind.SCALAR:
@@ -314,18 +374,6 @@ def _merge_points(spec: ReportSpec, state: State, places: np.ndarray) -> State:
 
 
 # --- States. --------------------------------------------------------------------------------------
-
-
-def _read_state(entry: Entry, arrays: dict[str, np.ndarray]) -> State:
-    leaves = [slot.read(arrays) for slot in entry.slots]
-    value = jax.tree.unflatten(entry.value, leaves)  # pyright: ignore[reportUnknownMemberType] (JAX's treedef)
-    if isinstance(entry.weight, int):
-        return State(value, entry.weight)
-
-    def read(slot: Slot) -> np.ndarray:
-        return slot.read(arrays)
-
-    return State(value, jax.tree.map(read, entry.weight))
 
 
 def _state_at(state: State, index: int | np.ndarray) -> State:

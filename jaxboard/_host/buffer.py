@@ -6,6 +6,7 @@ Its limits, in calls and in bytes, bound the memory that a slow sink costs. Over
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections import deque
@@ -15,15 +16,19 @@ import numpy as np
 
 from jaxboard._frame import Frame, FrameBatch, Number, Observation, Plan
 from jaxboard._host.lost import LostReports
+from jaxboard._types import Array
 from jaxboard.records import Record
 
 Item: TypeAlias = Frame | Number | Observation | Record
-_Call: TypeAlias = tuple[Plan, tuple[Any, ...], int | None, float, bool]
+_Call: TypeAlias = tuple[Plan, tuple[Array, ...], int | None, float, bool]
 """The arguments of a frame. A plain tuple takes a tenth of the time of an object."""
 Overflow: TypeAlias = Literal["wait", "drop"]
 
 _OVERHEAD = 1024
 """The approximate size in bytes of a jax.Array and a frame, apart from the values."""
+
+_UNKNOWN = sys.maxsize, None
+"""The size of a frame whose plan is new, which takes the slow path."""
 
 _POLL_SECS = 0.002
 
@@ -98,7 +103,7 @@ class Buffer:
             self._items.append(item)
 
     def put_call(
-        self, plan: Plan, vectors: tuple[Any, ...], step: int | None, is_open: bool
+        self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
     ) -> None:
         """Append the frame of a call that is made now, as ``put(Frame(...))`` does in twice the time.
 
@@ -108,16 +113,13 @@ class Buffer:
             step: see :class:`Frame`.
             is_open: see :attr:`Frame.open`.
         """
-        known = self._sizes.get(id(plan))
-        if known is None or len(self._items) >= self._fast_frames:
+        size, _ = self._sizes.get(id(plan), _UNKNOWN)
+        nbytes = self._bytes + size
+        if nbytes > self._fast_bytes or len(self._items) >= self._fast_frames:
             self.put(Frame(plan, vectors, step, time.time(), is_open))
-            return
-        nbytes = self._bytes + known[0]
-        if nbytes > self._fast_bytes:
-            self.put(Frame(plan, vectors, step, time.time(), is_open))
-            return
-        self._bytes = nbytes
-        self._items.append((plan, vectors, step, time.time(), is_open))
+        else:
+            self._bytes = nbytes
+            self._items.append((plan, vectors, step, time.time(), is_open))
 
     def take_ready(self, most: int | None = None) -> list[Item]:
         """Take out the items up to the first one that the device has not computed yet.
@@ -253,7 +255,7 @@ class Buffer:
 
 
 def _as_item(item: Item | _Call) -> Item:
-    return Frame(*item) if type(item) is tuple else item
+    return Frame(*item) if isinstance(item, tuple) else item
 
 
 def count_reports(item: Item | FrameBatch) -> int:

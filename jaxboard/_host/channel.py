@@ -5,20 +5,41 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
 import jax
+import numpy as np
 
 from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host import frame_parts
 from jaxboard._host.lost import LostReports
+from jaxboard._host.restored_windows import RestoredWindows
+from jaxboard._host.run_state import (
+    HostState,
+    RunState,
+    SavedPoint,
+    SavedWindow,
+    portable,
+    read_state,
+)
+from jaxboard._reduce import is_positive
+from jaxboard._types import Array
 from jaxboard.records import Record
 
 Window: TypeAlias = tuple[Plan, tuple[jax.Array, ...], int]
 """The plan of a function's windows, its vectors, and the last step that is in them."""
 
 _keys = itertools.count()
+
+
+class WindowedFunction(Hashable, Protocol):
+    """The owner of windows: the delivery of an instrumented function."""
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        ...
 
 
 class Destination(Protocol):
@@ -29,7 +50,7 @@ class Destination(Protocol):
         ...
 
     def put_call(
-        self, plan: Plan, vectors: tuple[jax.Array, ...], step: int | None, is_open: bool
+        self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
     ) -> None:
         """Append the frame of a call; see :meth:`Buffer.put_call`."""
         ...
@@ -56,6 +77,7 @@ class Channel:
         windows: the windows that instrumented functions accumulate on the device for this run, by function.
         settled: by instrumented function, how many events had happened before its last call
             (:attr:`Registry.events`).
+        restored: the windows of an earlier run that this one continues, as long as no function has continued them.
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
         warned: the keys of the warnings that this run has issued.
@@ -76,6 +98,7 @@ class Channel:
         "name",
         "put",
         "put_call",
+        "restored",
         "settled",
         "target",
         "warned",
@@ -102,7 +125,8 @@ class Channel:
         self.is_open = False
         self.below: dict[str, Channel] = {}
         self.hparams: Mapping[str, object] | None = None
-        self.windows: dict[Hashable, Window] = {}
+        self.windows: dict[WindowedFunction, Window] = {}
+        self.restored = RestoredWindows()
         self.settled: dict[object, int] = {}
         self.before_close: list[Callable[[], object]] = []
         # The buffer's methods themselves, as they are on the training loop's path.
@@ -201,6 +225,35 @@ class Channel:
             targets = {entry.spec.target for entry in plan.entries}
             if any(target is not None and target.key == other.target.key for target in targets):
                 self.put_window(self.windows.pop(function, None))
+
+    def saved(self, host: HostState) -> RunState:
+        """Return the state of the run. This waits for the device.
+
+        Args:
+            host: the part that the flusher knows.
+        """
+        windows = tuple(self._saved_windows())
+        return RunState(self.step, self.current, self.has_steps, host.points, windows, *host[1:])
+
+    def _saved_windows(self) -> Iterator[SavedWindow]:
+        for channel in (self, *self.below.values()):
+            for function, (plan, vectors, step) in list(channel.windows.items()):
+                with jax.transfer_guard_device_to_host("allow"):
+                    on_host = [np.asarray(vector) for vector in vectors]
+                arrays = dict(zip(sorted(plan.vector_names), on_host, strict=True))
+                for entry in plan.entries:
+                    state = read_state(entry, arrays)
+                    if np.any(is_positive(state.weight)):
+                        spec = portable(entry.spec, self.target)
+                        point = SavedPoint(spec, state, step, time.time())
+                        yield SavedWindow(function.name, channel.target.run, point)
+        yield from self.restored.rest
+
+    def resume(self, state: RunState) -> None:
+        """Continue the steps and the windows of an earlier run."""
+        self._current = state.current
+        self._was_given_step = state.has_steps
+        self.restored = RestoredWindows(state.windows)
 
     @property
     def has_steps(self) -> bool:

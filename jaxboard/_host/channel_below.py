@@ -31,6 +31,7 @@ class ChannelBelow(Channel):
         self._root = root
         self.is_open = root.is_open
         self.before_close = root.before_close
+        self.restored = root.restored
         self.target = Target(root.target.key, run, name)
 
     @property

@@ -12,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Set as AbstractSet
+from typing import Literal, Protocol, TypeAlias
 
 from jaxboard._errors import RunError
 from jaxboard._host.buffer import Buffer
@@ -21,6 +22,7 @@ from jaxboard._host.fetch import Fetched
 from jaxboard._host.lost import LostReports, await_callbacks
 from jaxboard._host.outbox import Outbox, SinkFault
 from jaxboard._host.reader import BufferReader
+from jaxboard._host.run_state import HostState
 from jaxboard._log import describe
 from jaxboard.records import Batch, Record
 
@@ -33,6 +35,8 @@ _NOT_IMPORTABLE_AT_EXIT = ("concurrent.futures.thread", "concurrent.futures.proc
 _OPENING_SECS = 60.0
 """Most seconds that interpreter exit waits for sinks that are being opened."""
 
+
+_Task: TypeAlias = Literal["flush", "close", "save"]
 
 _SIGNAL_SECS = 0.5
 """Most seconds by which a caller that waits may notice Ctrl-C late."""
@@ -53,9 +57,19 @@ class BatchAssembler(Protocol):
         """Return every point that was held back."""
         ...
 
+    def save(self, step: int) -> HostState:
+        """Return what is held back, for a state at a step."""
+        ...
+
 
 class BatchMonitor(Protocol):
-    """Looks at everything that is about to be written, and changes none of it."""
+    """Looks at everything that is about to be written, and changes none of it.
+
+    Attributes:
+        found: the tags that it no longer checks.
+    """
+
+    found: set[str]
 
     def observe(self, assembled: Assembled) -> Sequence[Record]:
         """Return records of its own, to be written after what it saw."""
@@ -63,20 +77,24 @@ class BatchMonitor(Protocol):
 
 
 class _Request:
-    """A caller of flush() or close() that waits until everything now in the buffer has been offered.
+    """A caller that waits until everything now in the buffer has been offered.
 
     Attributes:
-        closes: whether the caller closes the run.
+        task: whether the caller flushes the run, closes it, or saves its state.
         done: set when the request has been served.
         pending: how many reports were pending then.
         faults: the sinks that failed then.
+        step: the step of the next call, if the caller saves the state.
+        saved: the state then.
     """
 
-    def __init__(self, closes: bool) -> None:
-        self.closes = closes
+    def __init__(self, task: _Task, step: int = 0) -> None:
+        self.task: _Task = task
+        self.step = step
         self.done = threading.Event()
         self.pending = 0
         self.faults: list[SinkFault] = []
+        self.saved = HostState()
 
     def wait(self, timeout: float) -> bool:
         """Return whether the request has been served within that many seconds."""
@@ -158,7 +176,7 @@ class Flusher:
             RunError: reports are pending because a sink failed, or were lost since the last call.
         """
         self._wait_for_device(None)
-        request = self._submit(closes=False)
+        request = self._submit("flush")
         if not request.wait(timeout):
             raise self._timeout_error(timeout)
         if request.faults:
@@ -184,7 +202,7 @@ class Flusher:
         """
         self._wait_for_device(device_timeout)
         self._buffer.close()
-        if not self._submit(closes=True).wait(timeout):
+        if not self._submit("close").wait(timeout):
             raise self._timeout_error(timeout, self._lost.take_error())
         self._thread.join(timeout)
         self._lost.raise_error()
@@ -192,6 +210,24 @@ class Flusher:
     def fail(self) -> None:
         """Note that the program has failed: the sinks get to know before they are closed."""
         self._outbox.fail()
+
+    def save(self, step: int, timeout: float) -> HostState:
+        """Wait until all complete points put before this call are written; return the others, which are not written.
+
+        A fault of a sink does not raise: the points that it has not written stay pending.
+
+        Args:
+            step: the step of the next call.
+            timeout: how many seconds the sinks may take. The device may take as long as it needs.
+
+        Raises:
+            RunError: the sinks did not finish in time.
+        """
+        self._wait_for_device(None)
+        request = self._submit("save", step)
+        if not request.wait(timeout):
+            raise self._timeout_error(timeout)
+        return request.saved
 
     def await_callbacks(self) -> None:
         """Wait for host callbacks that have not arrived: they put reports too."""
@@ -206,8 +242,8 @@ class Flusher:
         else:
             self._buffer.wait_until_ready(time.monotonic() + timeout)
 
-    def _submit(self, closes: bool) -> _Request:
-        request = _Request(closes)
+    def _submit(self, task: _Task, step: int = 0) -> _Request:
+        request = _Request(task, step)
         self._requests.append(request)
         self._buffer.wake.set()
         if self._ended:
@@ -230,17 +266,18 @@ class Flusher:
 
     def _loop(self) -> None:
         self._open()
-        final = False
-        while not final:
+        tasks: set[_Task] = set()
+        while "close" not in tasks:
             woken = self._buffer.wake.wait(self._pause)
             self._buffer.wake.clear()
             requests = self._take_requests()
-            final = any(request.closes for request in requests)
-            requested = bool(requests)
+            tasks = {request.task for request in requests}
             # A request that arrives between the timeout of wait() and clear() leaves no other trace.
-            self._turn(woken or requested, final, requested)
+            self._turn(woken or bool(tasks), tasks)
             for request in requests:
                 request.pending, request.faults = self._outbox.pending, self._outbox.faults
+                if request.task == "save":
+                    request.saved = self._saved(request.step)
                 request.done.set()
             self.cpu_seconds = time.thread_time()
         # Later requests see this flag; earlier ones are served here.
@@ -262,22 +299,24 @@ class Flusher:
         finally:
             self._opened.set()
 
-    def _turn(self, woken: bool, final: bool, requested: bool) -> None:
+    def _turn(self, woken: bool, tasks: AbstractSet[_Task]) -> None:
         now = time.monotonic()
         pause = self._period
         if not woken and self._outbox.has_room:
             pause = self._reader.read(pause_until=now + self._period / 2)
         if woken or now >= self._due_at or self._reader.nbytes > _MANY_BYTES:
-            self._write(final, requested)
+            self._write(tasks)
             self._due_at = now + self._period
         self._pause = min(pause, max(self._due_at - time.monotonic(), 0.0))
 
-    def _write(self, final: bool, requested: bool) -> None:
+    def _write(self, tasks: AbstractSet[_Task]) -> None:
+        final = "close" in tasks
         if not self._outbox.has_room and not final:
             self._outbox.flush()
-        if self._outbox.has_room or final:
+        # A state must have the values of all reports, also while a sink fails.
+        if self._outbox.has_room or final or "save" in tasks:
             self._reader.read(pause_until=0.0)
-            self._outbox.offer(self._assemble(final, requested))
+            self._outbox.offer(self._assemble(final, "flush" in tasks))
             if final:
                 self._outbox.close()
             else:
@@ -304,6 +343,11 @@ class Flusher:
             for part in parts:
                 batch += self._observe(self._monitor, part)
         return batch
+
+    def _saved(self, step: int) -> HostState:
+        saved = self._assembler.save(step)
+        found = () if self._monitor is None else sorted(self._monitor.found)
+        return saved._replace(found=tuple(found))
 
     def _observe(self, monitor: BatchMonitor, assembled: Assembled) -> Sequence[Record]:
         try:

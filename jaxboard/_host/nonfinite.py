@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
@@ -80,11 +80,15 @@ class NonFiniteMonitor:
 
     Args:
         notify: called with one sentence when there are findings.
+        found: see below.
+
+    Attributes:
+        found: the tags, or leaves, with such a value.
     """
 
-    def __init__(self, notify: Callable[[str], None]):
+    def __init__(self, notify: Callable[[str], None], found: Iterable[str] = ()):
         self._notify = notify
-        self._found: set[str] = set()
+        self.found = set(found)
         self._values: dict[str, _FiniteValue] = {}
         self._rows: dict[tuple[str, ...], _Row] = {}
         self._norms: dict[str, _FiniteNorms] = {}
@@ -126,7 +130,7 @@ class NonFiniteMonitor:
         tag = _with_run(record.tag, record.run)
         if finite:
             self._values[tag] = _FiniteValue(record.step, description)
-        elif tag not in self._found:
+        elif tag not in self.found:
             yield self._finding(tag, record.step, description())
 
     def _check_columns(self, block: Scalars) -> Iterator[Finding]:
@@ -140,14 +144,14 @@ class NonFiniteMonitor:
                     self._values[tag] = _finite_number(
                         int(block.steps[first - 1]), block.values[first - 1, index]
                     )
-                if tag not in self._found:
+                if tag not in self.found:
                     value = _number(block.values[first, index])
                     yield self._finding(tag, int(block.steps[first]), value)
         # A copy, as a view of one row would keep the whole block in memory.
         self._rows[tags] = _Row(int(block.steps[-1]), block.values[-1].copy())
 
     def _finding(self, tag: str, step: int, value: str) -> Finding:
-        self._found.add(tag)
+        self.found.add(tag)
         known = [self._values[tag]] if tag in self._values else []
         for tags, row in self._rows.items():
             if tag in tags:
@@ -168,9 +172,9 @@ class NonFiniteMonitor:
         for leaf in np.flatnonzero(bad):
             name = f"{point.tag}/{norms.names[leaf]}" if norms.names[leaf] else point.tag
             name = _with_run(name, point.run)
-            if name in self._found:
+            if name in self.found:
                 continue
-            self._found.add(name)
+            self.found.add(name)
             count = int(norms.nonfinite[leaf])
             counted = f" in {count} of {norms.sizes[leaf]} elements" if count else ""
             value = f"not finite{counted}"
@@ -184,8 +188,15 @@ class NonFiniteMonitor:
             self._norms[tag] = _FiniteNorms(point.step, norms.norms)
 
 
-def make_monitor(on_nonfinite: Policy, lost: LostReports) -> NonFiniteMonitor | None:
+def make_monitor(
+    on_nonfinite: Policy, lost: LostReports, found: Iterable[str] = ()
+) -> NonFiniteMonitor | None:
     """Return the monitor that ``Run(on_nonfinite=...)`` asks for.
+
+    Args:
+        on_nonfinite: the reaction.
+        lost: the log of the run.
+        found: the tags that are no longer checked (:attr:`NonFiniteMonitor.found`).
 
     Raises:
         UsageError: ``on_nonfinite`` is neither one of the three names nor a function.
@@ -193,11 +204,11 @@ def make_monitor(on_nonfinite: Policy, lost: LostReports) -> NonFiniteMonitor | 
     match on_nonfinite:
         case "warn":
             return NonFiniteMonitor(
-                lambda text: logger.warning("jaxboard, run %s: %s", lost.name, text)
+                lambda text: logger.warning("jaxboard, run %s: %s", lost.name, text), found
             )
         case "raise":
             return NonFiniteMonitor(
-                lambda text: lost.raise_later(NonFiniteError(f"run {lost.name}: {text}"))
+                lambda text: lost.raise_later(NonFiniteError(f"run {lost.name}: {text}")), found
             )
         case "ignore":
             return None
@@ -214,7 +225,7 @@ def make_monitor(on_nonfinite: Policy, lost: LostReports) -> NonFiniteMonitor | 
         except Exception as fault:
             lost.log_once(f"on_nonfinite raised {describe(fault)}", "The run continues.")
 
-    return NonFiniteMonitor(call)
+    return NonFiniteMonitor(call, found)
 
 
 def _finite_number(step: int, number: SupportsFloat) -> _FiniteValue:

@@ -8,7 +8,7 @@ immediately.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Point, make_points
+from jaxboard._host.run_state import SavedPoint, point_step
 from jaxboard._host.series import Series, as_observation
 from jaxboard._reduce import State, is_positive, reducer
 
@@ -57,10 +58,24 @@ class _OpenPoint:
 
 
 class Points:
-    """The points that are not complete. Used by one thread, the flusher."""
+    """The points that are not complete. Used by one thread, the flusher.
 
-    def __init__(self) -> None:
+    Args:
+        restored: those of an earlier run that this one continues.
+    """
+
+    def __init__(self, restored: Iterable[SavedPoint] = ()) -> None:
         self._open: dict[ReportSpec, _OpenPoint] = {}
+        for spec, state, step, wall_time, explicit_step in restored:
+            point = self._open[spec] = _OpenPoint(point_step(spec, step), state)
+            point.update(Observation(spec, state, step, wall_time, explicit_step), 0.0)
+
+    def saved(self) -> list[SavedPoint]:
+        """Return the points as a state holds them."""
+        return [
+            SavedPoint(spec, point.state, point.newest_step, point.wall_time, point.explicit_step)
+            for spec, point in self._open.items()
+        ]
 
     def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Point]:
         """Merge a value into its point.
@@ -76,7 +91,7 @@ class Points:
         spec, state, step = value.spec, value.state, value.step
         if not _has_weight(state):
             return
-        end = -(-step // spec.every) * spec.every if spec.windowed else step
+        end = point_step(spec, step)
         point = self._open.get(spec)
         if point is not None and point.step != end:
             yield from self._complete(spec)
@@ -148,10 +163,15 @@ def _has_weight(state: State) -> bool:
 
 
 def _finish(spec: ReportSpec, point: _OpenPoint) -> Iterator[Point]:
+    return finish_state(spec, point.state, point.step, point.wall_time)
+
+
+def finish_state(spec: ReportSpec, state: State, step: int, wall_time: float) -> Iterator[Point]:
+    """Yield the points of a report from its merged values."""
     if spec.lanes:
-        yield from seed_runs.points(spec, point.state, point.step, point.wall_time)
+        yield from seed_runs.points(spec, state, step, wall_time)
         return
-    value: Any = reducer(spec).finish(point.state)
+    value: Any = reducer(spec).finish(state)
     if getattr(value, "ndim", None) == 0:
         value = value[()]
-    yield from make_points(spec, point.step, point.wall_time, value)
+    yield from make_points(spec, step, wall_time, value)

@@ -15,8 +15,10 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import TypeAlias
@@ -86,6 +88,9 @@ def _close_at_exit() -> None:
             return
 
 
+# weakref registers its own function with the first finalizer, and the last function registered is called first. Now
+# it is called after this one: finalizers close the connections of file systems, which runs need until they are closed.
+weakref.finalize(_state, int)
 atexit.register(_close_at_exit)
 
 
@@ -177,3 +182,9 @@ def _reset_in_child() -> None:
 
 
 on_fork(Stage.SIGNALS, before=_block_signals, in_parent=_unblock_signals, in_child=_reset_in_child)
+
+
+def has_uncaught_exception() -> bool:
+    """Return whether an exception ends the program. Interactive sessions keep the last exception, and go on."""
+    interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
+    return not interactive and getattr(sys, "last_value", None) is not None

@@ -24,7 +24,7 @@ _FEW = 4
 _LONG_BYTES = 1 << 16
 """The length of an event from which on it is read alone."""
 _ROWS_BYTES = 1 << 21
-"""How many bytes of events are decoded together, so that they are in a processor's cache."""
+"""The size of the events that are decoded together, so that they are in a processor's cache."""
 _MOST_LAYOUTS = 64
 """Most layouts among events that are decoded together; the others are read one by one."""
 _KNOWN_EVENTS = 1 << 16
@@ -62,6 +62,7 @@ class Contents:
         tags: the tags of the points.
         points: the points of the wanted kind and tags.
         restarts: the records that mark a restart, each with its step.
+        hidden: by tag, the records that hide earlier points of that tag, each with the first step that it hides.
         kinds: the kinds of each tag, each with its first record.
         unreadable: the records that are not events, or have a value that is not of its kind. The second item is a tag
             or None.
@@ -72,6 +73,7 @@ class Contents:
     tags: list[str] = dataclasses.field(default_factory=list)
     points: list[Points] = dataclasses.field(default_factory=list)
     restarts: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+    hidden: dict[str, list[tuple[int, int]]] = dataclasses.field(default_factory=dict)
     kinds: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     unreadable: list[tuple[int, str | None]] = dataclasses.field(default_factory=list)
     wrong_times: list[int] = dataclasses.field(default_factory=list)
@@ -242,6 +244,9 @@ class EventReader:
             if not math.isfinite(event.wall_time):
                 self.contents.wrong_times.append(record)
             for value in event.summary.value:
+                if value.WhichOneof("value") == _proto.HIDING:
+                    self.contents.hidden.setdefault(value.tag, []).append((record, event.step))
+                    continue
                 try:
                     tag, content = self._read_value(value, record)
                 except UnreadableValue:

@@ -48,7 +48,7 @@ def find_layout(event: bytes) -> Layout | None:
         >>> value = _proto.Summary.Value(tag="loss", simple_value=0.5)
         >>> event = _proto.Event(wall_time=1.0, step=3, summary=_proto.Summary(value=[value]))
         >>> find_layout(event.SerializeToString()).values
-        array([[21, 22, 23, 24]])
+        array([[22, 23, 24, 25]])
     """
     parts = _Parts(len(event))
     try:

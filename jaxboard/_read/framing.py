@@ -16,14 +16,12 @@ import numpy as np
 from jaxboard.sinks import _tfrecords
 
 _HEADER_BYTES = 12
-_FRAME_BYTES = 16
-"""The length, its checksum, and the checksum of the data."""
 _WINDOW_BYTES = 1 << 24
-"""How much of a file is in memory, unless a record is longer."""
+"""The size of the part of a file that is in memory, unless a record is longer."""
 _KNOWN_LENGTHS = 1 << 16
 """Most lengths whose headers are remembered."""
 _SEARCH_BYTES = 1 << 12
-"""How many bytes behind damage are searched first."""
+"""The number of bytes behind damage that are searched first."""
 _RUN_RECORDS = 16
 """After so many records of one length, the next ones are compared with it together."""
 
@@ -129,7 +127,7 @@ def read_blocks(file: File, size: int, window: int = _WINDOW_BYTES) -> Iterator[
                 fault, end = Fault.DATA, begin
         found.append((starts[intact], sizes[intact]))
         damaged += [
-            Damage(Fault.DATA, part.offset + start - _HEADER_BYTES, size + _FRAME_BYTES)
+            Damage(Fault.DATA, part.offset + start - _HEADER_BYTES, size + _tfrecords.FRAME_BYTES)
             for start, size in zip(starts[~intact].tolist(), sizes[~intact].tolist(), strict=True)
         ]
         position = end
@@ -224,25 +222,27 @@ class _Headers:
                 if size is None:
                     needed = 0
                     break
-            if position + size + _FRAME_BYTES > limit:
-                needed = size + _FRAME_BYTES
+            if position + size + _tfrecords.FRAME_BYTES > limit:
+                needed = size + _tfrecords.FRAME_BYTES
                 break
             if size != last:
                 if count:
                     runs.append((first, last, count))
                 first, last, count = position + _HEADER_BYTES, size, 0
             count += 1
-            position += size + _FRAME_BYTES
+            position += size + _tfrecords.FRAME_BYTES
             if count % _RUN_RECORDS == 0:
-                equal = _equal_headers(data, position, header, size + _FRAME_BYTES, 4 * count)
+                equal = _equal_headers(
+                    data, position, header, size + _tfrecords.FRAME_BYTES, 4 * count
+                )
                 count += equal
-                position += equal * (size + _FRAME_BYTES)
+                position += equal * (size + _tfrecords.FRAME_BYTES)
         if count:
             runs.append((first, last, count))
         firsts, lengths, counts = np.array(runs, np.int64).reshape(-1, 3).T
         sizes = np.repeat(lengths, counts)
         within = np.arange(len(sizes)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(firsts, counts) + within * (sizes + _FRAME_BYTES), sizes, needed
+        return np.repeat(firsts, counts) + within * (sizes + _tfrecords.FRAME_BYTES), sizes, needed
 
     def search(self, part: _Part, position: int) -> tuple[int, bool]:
         """Return the position of the next record that is not empty and fits into the file, and whether there is one.
@@ -258,7 +258,7 @@ class _Headers:
             places = np.flatnonzero((lengths > 0) & (lengths < rest))
             places = places[_tfrecords.length_checksums(lengths[places]) == stored[places]]
             for place in places.tolist():
-                if place + int(lengths[place]) + _FRAME_BYTES <= rest:
+                if place + int(lengths[place]) + _tfrecords.FRAME_BYTES <= rest:
                     return part.offset + index + place, True
             index, span = index + count, 2 * span  # Most damage is short.
         end = part.offset + len(part.data)

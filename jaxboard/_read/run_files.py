@@ -1,18 +1,18 @@
-"""The event files below a directory, by run: local ones, and those that TensorFlow reaches by a URL."""
+"""The event files below a directory, by run: local ones, and those of URLs, which fsspec or TensorFlow reads."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from jaxboard import _paths
 from jaxboard._errors import RunError, UsageError
+from jaxboard._log import describe
 from jaxboard._read.framing import File
-from jaxboard.sinks import _live_writers, _tensorflow
+from jaxboard.sinks import _file_systems, _live_writers, _tensorflow
 
 
 class EventFile(NamedTuple):
@@ -27,17 +27,23 @@ class EventFile(NamedTuple):
     size: int
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[File]:
+    def open(self) -> Generator[File]:
         """Open the file for reading bytes during a block."""
         if _paths.is_remote(self.path):
-            with _tensorflow_for(self.path).io.gfile.GFile(self.path, "rb") as file:
+            located = _file_systems.locate(self.path)
+            if located is not None:
+                file_system, place = located
+                opened = file_system.open(place, "rb")
+            else:
+                opened = _gfile(self.path).GFile(self.path, "rb")
+            with opened as file:
                 yield file
-        else:
-            try:
-                with open(self.path, "rb") as file:
-                    yield file
-            finally:
-                _live_writers.mark_again()
+            return
+        try:
+            with open(self.path, "rb") as file:
+                yield file
+        finally:
+            _live_writers.mark_again()
 
 
 def find_runs(logdir: str | os.PathLike[str], call: str) -> dict[str, list[EventFile]]:
@@ -57,16 +63,22 @@ def find_runs(logdir: str | os.PathLike[str], call: str) -> dict[str, list[Event
     if not isinstance(logdir, str | os.PathLike) or not os.fspath(logdir):
         raise UsageError(f"{call}({logdir!r}): expected the path of a log directory.")
     path = _paths.absolute(logdir)
-    found = _remote_files(path, call) if _paths.is_remote(path) else _local_files(path, call)
     runs: dict[str, list[EventFile]] = {}
-    for directory, name, size in found:
-        run = directory[len(path) :].replace(os.sep, "/").strip("/") or "."
-        file = (
-            f"{directory.rstrip('/')}/{name}"
-            if _paths.is_remote(path)
-            else os.path.join(directory, name)
-        )
-        runs.setdefault(run, []).append(EventFile(file, size))
+    try:
+        for directory, name, size in _files(path):
+            below = "/".join(filter(None, [directory, name]))
+            file = EventFile(_paths.below(path.rstrip("/"), below) if below else path, size)
+            runs.setdefault(directory or ".", []).append(file)
+    except FileNotFoundError:
+        raise UsageError(f"{call}({path!r}): there is no such directory.") from None
+    except RunError:
+        raise
+    except Exception as error:
+        if not _paths.is_remote(path):
+            raise
+        raise RunError(
+            f"{call}({path!r}): the files cannot be listed: {describe(error)}"
+        ) from error
     return {run: sorted(runs[run]) for run in sorted(runs)}
 
 
@@ -75,13 +87,24 @@ def is_event_file(name: str) -> bool:
     return "tfevents" in name and not name.endswith(".profile-empty")
 
 
-def _local_files(path: str, call: str) -> Iterator[tuple[str, str, int]]:
-    """Yield the directory, the name and the size of each event file."""
+def _files(path: str) -> Iterator[tuple[str, str, int]]:
+    """Yield directory, name and size of each event file; the first two are empty if ``path`` is a single file.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+    """
+    if not _paths.is_remote(path):
+        return _local_files(path)
+    located = _file_systems.locate(path)
+    return _remote_files(path) if located is None else _stored_files(*located)
+
+
+def _local_files(path: str) -> Iterator[tuple[str, str, int]]:
     if os.path.isfile(path):
-        yield *os.path.split(path), os.path.getsize(path)
+        yield "", "", os.path.getsize(path)
         return
     if not os.path.isdir(path):
-        raise UsageError(f"{call}({path!r}): there is no such directory.")
+        raise FileNotFoundError(path)
     seen: set[tuple[int, int]] = set()  # Links may lead back.
     for directory, subdirectories, names in os.walk(path, followlinks=True):
         with contextlib.suppress(OSError):  # Removed meanwhile.
@@ -90,39 +113,39 @@ def _local_files(path: str, call: str) -> Iterator[tuple[str, str, int]]:
                 subdirectories.clear()
                 continue
             seen.add((found.st_dev, found.st_ino))
+        relative = directory[len(path) :].replace(os.sep, "/").strip("/")
         for name in filter(is_event_file, names):
             with contextlib.suppress(OSError):
                 found = os.stat(os.path.join(directory, name))
                 if stat.S_ISREG(found.st_mode):  # Opening a pipe would wait.
-                    yield directory, name, found.st_size
+                    yield relative, name, found.st_size
 
 
-def _remote_files(url: str, call: str) -> Iterator[tuple[str, str, int]]:
-    tf = _tensorflow_for(url)
-    gfile: Any = tf.io.gfile
-    try:
-        if not gfile.exists(url):
-            raise UsageError(f"{call}({url!r}): there is no such directory.")
-        if not gfile.isdir(url):
-            directory, _, name = url.rpartition("/")
-            yield directory, name, gfile.stat(url).length
-            return
-        for directory, _, names in gfile.walk(url):
-            for name in filter(is_event_file, names):
-                yield directory, name, gfile.stat(f"{directory.rstrip('/')}/{name}").length
-    except tf.errors.UnimplementedError as error:
-        scheme = url.partition("://")[0]
-        raise RunError(
-            f"{call}({url!r}): TensorFlow has no file system for '{scheme}://'. Import a package that provides one "
-            "before (tensorflow-io for s3, hdfs and az), or copy the directory."
-        ) from error
+def _stored_files(file_system: Any, root: str) -> Iterator[tuple[str, str, int]]:
+    file_system.invalidate_cache()
+    if file_system.isfile(root):
+        yield "", "", file_system.size(root)
+        return
+    if not file_system.isdir(root):
+        raise FileNotFoundError(root)
+    for path, entry in file_system.find(root, detail=True).items():
+        directory, _, name = path[len(root) :].strip("/").rpartition("/")
+        if is_event_file(name):
+            yield directory, name, entry["size"]
 
 
-def _tensorflow_for(url: str) -> ModuleType:
-    tf = _tensorflow.tensorflow()
-    if isinstance(tf, str):
-        raise RunError(
-            f"cannot read {url!r}: URLs need TensorFlow, and {tf}. Install tensorflow or tensorflow-cpu, or copy the "
-            "directory."
-        )
-    return tf
+def _remote_files(url: str) -> Iterator[tuple[str, str, int]]:
+    gfile = _gfile(url)
+    if not gfile.exists(url):
+        raise FileNotFoundError(url)
+    if not gfile.isdir(url):
+        yield "", "", gfile.stat(url).length
+        return
+    for directory, _, names in gfile.walk(url):
+        for name in filter(is_event_file, names):
+            path = f"{directory.rstrip('/')}/{name}"
+            yield directory[len(url) :].strip("/"), name, gfile.stat(path).length
+
+
+def _gfile(url: str) -> Any:
+    return _tensorflow.usable_tensorflow("read", url).io.gfile

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import enum
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from jaxboard._read import run_files
 from jaxboard._read.event_columns import EventReader, Points
 from jaxboard._read.framing import Block, Damage, Fault, read_blocks
 from jaxboard._read.run_files import EventFile
-from jaxboard._read.visible_points import in_order_of_writing, replaced_by_restarts
+from jaxboard._read.visible_points import in_order_of_writing, replaced_by_marks
 from jaxboard.sinks import _live_writers
 
 _OVERLAP_SECS = 1.0
@@ -31,7 +31,8 @@ class Severity(enum.Enum):
     NOTE = "note"  # worth knowing
 
 
-class Problem(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
     """Something that is wrong with an event file, or worth knowing.
 
     Attributes:
@@ -57,7 +58,8 @@ class Problem(NamedTuple):
     text: str
 
 
-class Verification(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verification:
     """The result of checking a directory.
 
     Attributes:
@@ -106,7 +108,7 @@ class RunFiles:
     def __init__(self, name: str, files: list[EventFile]) -> None:
         self._name = name
         self._files = files
-        self._first_records: list[int] = []  # Of each file.
+        self._first_records: list[int] = []  # One for each file.
         self._damage: list[list[Damage]] = []
         self._faults: dict[int, str] = {}
         offsets: list[np.ndarray] = [np.zeros(0, np.int64)]
@@ -151,12 +153,12 @@ class RunFiles:
     def _file_problems(self, index: int, file: EventFile) -> Iterator[Problem]:
         if index in self._faults:
             text = f"the file cannot be read: {self._faults[index]}"
-            yield self._of_file(Severity.ERROR, "unreadable-file", file, None, 1, text)
+            yield self._of_file(Severity.ERROR, "unreadable-file", file, text)
         elif not file.size:
             text = (
                 "the file is empty: its writer has ended before the first flush, or is still open"
             )
-            yield self._of_file(Severity.WARNING, "empty-file", file, None, 1, text)
+            yield self._of_file(Severity.WARNING, "empty-file", file, text)
         by_fault: dict[Fault, list[Damage]] = {}
         for damage in self._damage[index]:
             by_fault.setdefault(damage.fault, []).append(damage)
@@ -165,7 +167,9 @@ class RunFiles:
             severity, text = Severity.ERROR, f"{_FAULTS[fault]} ({size:,} bytes)"
             if fault is Fault.TRUNCATED and self._is_being_written(file):
                 severity, text = Severity.NOTE, "the last record is being written"
-            yield self._of_file(severity, fault.value, file, damages[0].offset, len(damages), text)
+            yield self._of_file(
+                severity, fault.value, file, text, offset=damages[0].offset, count=len(damages)
+            )
 
     def _record_problems(self) -> Iterator[Problem]:
         unreadable: dict[tuple[int, str | None], list[int]] = {}
@@ -176,13 +180,15 @@ class RunFiles:
                 code, text = "not-an-event", "an intact record is not an event"
             else:
                 code, text = "not-a-number", f"tag {tag!r}: a scalar is not a single number"
-            yield self._of_record(Severity.ERROR, code, min(records), len(records), text, tag)
+            count = len(records)
+            yield self._of_record(Severity.ERROR, code, min(records), text, count=count, tag=tag)
         by_file: dict[int, list[int]] = {}
         for record in self._contents.wrong_times:
             by_file.setdefault(self._file_of(record), []).append(record)
         for records in by_file.values():
             text = "the wall time of an event is not finite: TensorBoard's default loader reads nothing from there on"
-            yield self._of_record(Severity.ERROR, "wall-time", min(records), len(records), text)
+            count = len(records)
+            yield self._of_record(Severity.ERROR, "wall-time", min(records), text, count=count)
 
     def _writer_problems(self) -> Iterator[Problem]:
         spans: list[tuple[float, float, EventFile]] = []
@@ -200,13 +206,13 @@ class RunFiles:
                     f"its points overlap with those of {os.path.basename(before.path)!r} by {overlap:,.0f} s: two "
                     "writers in one directory. TensorBoard's slow loader reads one of them"
                 )
-                yield self._of_file(Severity.WARNING, "two-writers", file, None, 1, text)
+                yield self._of_file(Severity.WARNING, "two-writers", file, text)
             if last > latest:
                 latest, before = last, file
         writing = [file for file in self._files if self._is_being_written(file)]
         if len(writing) > 1:
             text = f"{len(writing)} processes are writing into this directory now"
-            yield self._of_file(Severity.WARNING, "two-writers", writing[-1], None, 1, text)
+            yield self._of_file(Severity.WARNING, "two-writers", writing[-1], text)
 
     # --- Tags -------------------------------------------------------------------------------------
 
@@ -217,11 +223,12 @@ class RunFiles:
                 names = " and ".join(others)
                 text = f"tag {tag!r} is a {first}, and later a {names}: TensorBoard shows one kind for each tag"
                 record = kinds[others[0]]
-                yield self._of_record(Severity.WARNING, "kind", record, len(others), text, tag)
+                count = len(others)
+                yield self._of_record(Severity.WARNING, "kind", record, text, count=count, tag=tag)
         points = self.points
         order = np.argsort(points.tags, kind="stable")
         starts = np.searchsorted(points.tags[order], np.arange(len(self._contents.tags) + 1))
-        replaced = replaced_by_restarts(self._contents.restarts, points.records, points.steps)
+        replaced = replaced_by_marks(self._contents, points)
         for number, tag in enumerate(self._contents.tags):
             rows = order[starts[number] : starts[number + 1]]
             yield from self._value_problems(tag, Points(*(column[rows] for column in points)))
@@ -238,8 +245,9 @@ class RunFiles:
                 first = int(np.argmax(wrong))
                 text = f"tag {tag!r}: a value is {_NOT_FINITE[code]}"
                 step = int(points.steps[first])
+                record = int(points.records[first])
                 yield self._of_record(
-                    Severity.NOTE, code, int(points.records[first]), count, text, tag, step
+                    Severity.NOTE, code, record, text, count=count, tag=tag, step=step
                 )
 
     def _step_problems(self, tag: str, points: Points) -> Iterator[Problem]:
@@ -261,7 +269,7 @@ class RunFiles:
                     "TensorBoard's default loader hides the earlier points from there on"
                 )
             record = int(points.records[place])
-            yield self._of_record(severity, code, record, count, text, tag, step)
+            yield self._of_record(severity, code, record, text, count=count, tag=tag, step=step)
 
     # --- Places -----------------------------------------------------------------------------------
 
@@ -273,8 +281,9 @@ class RunFiles:
         severity: Severity,
         code: str,
         record: int,
-        count: int,
         text: str,
+        *,
+        count: int,
         tag: str | None = None,
         step: int | None = None,
     ) -> Problem:
@@ -287,9 +296,10 @@ class RunFiles:
         severity: Severity,
         code: str,
         file: EventFile,
-        offset: int | None,
-        count: int,
         text: str,
+        *,
+        offset: int | None = None,
+        count: int = 1,
     ) -> Problem:
         return Problem(severity, code, self._name, file.path, offset, None, None, count, text)
 

@@ -10,11 +10,11 @@ from jaxboard._read.event_columns import Contents, Points
 def visible(contents: Contents) -> Points:
     """Return the points of a run in the order of tags and steps, without those that later ones replace.
 
-    A restart at step N replaces everything that was written before it from step N on. Without a restart, a point
-    replaces an earlier one of its tag and step.
+    A restart at step N replaces everything that was written before it from step N on, and a mark of a single tag what
+    was written of that tag. Without one, a point replaces an earlier one of its tag and step.
     """
     points = contents.all_points()
-    replaced = replaced_by_restarts(contents.restarts, points.records, points.steps)
+    replaced = replaced_by_marks(contents, points)
     if replaced.any():
         points = Points(*(column[~replaced] for column in points))
     names = np.array(contents.tags, np.object_)
@@ -38,6 +38,21 @@ def in_order_of_writing(contents: Contents) -> Points:
     return Points(*(column[order] for column in points))
 
 
+def replaced_by_marks(contents: Contents, points: Points) -> np.ndarray:
+    """Return whether a restart, or a mark of its tag, replaces each point: bool[N]."""
+    replaced = replaced_by_restarts(contents.restarts, points.records, points.steps)
+    numbers = [n for n, tag in enumerate(contents.tags) if tag in contents.hidden]
+    if not numbers:
+        return replaced
+    order = np.argsort(points.tags, kind="stable")
+    starts = np.searchsorted(points.tags[order], np.arange(len(contents.tags) + 1))
+    for number in numbers:
+        rows = order[starts[number] : starts[number + 1]]
+        marks = contents.hidden[contents.tags[number]]
+        replaced[rows] |= replaced_by_restarts(marks, points.records[rows], points.steps[rows])
+    return replaced
+
+
 def replaced_by_restarts(
     restarts: list[tuple[int, int]], records: np.ndarray, steps: np.ndarray
 ) -> np.ndarray:
@@ -50,7 +65,7 @@ def replaced_by_restarts(
     if not restarts:
         return np.zeros(len(records), np.bool_)
     numbers, first_steps = np.array(sorted(restarts), np.int64).T
-    lowest = np.minimum.accumulate(first_steps[::-1])[::-1]  # Of each restart and those after it.
+    lowest = np.minimum.accumulate(first_steps[::-1])[::-1]  # Among a restart and those after it.
     after = np.searchsorted(numbers, records, side="right")
     return (after < len(numbers)) & (steps >= lowest[np.minimum(after, len(numbers) - 1)])
 

@@ -65,7 +65,7 @@ class Buckets(NamedTuple):
 _Range: TypeAlias = tuple[Array, Array, Array, Array]
 """The result of the first pass: ``low``, ``high``, ``sum`` and ``squares`` of :class:`Buckets`."""
 
-_POSINF, _ZERO, _NAN, _NEGINF, NUM_COUNTS = range(BUCKETS, BUCKETS + 5)
+_POSINF, _ZERO, NAN, _NEGINF, NUM_COUNTS = range(BUCKETS, BUCKETS + 5)
 """The indices in ``counts`` behind those of the buckets, and the length of ``counts``."""
 
 _IGNORED = NUM_COUNTS
@@ -158,7 +158,7 @@ def scatter_add(counts: Array, places: Array, numbers: Array) -> Array:
     return lax.scatter_add(counts, places[..., None], numbers, dimensions, mode="promise_in_bounds")
 
 
-def _add_range(state: _Range, values: Array, counted: Array | None = None) -> _Range:
+def add_range(state: _Range, values: Array, counted: Array | None = None) -> _Range:
     """Add values to the first pass: minimum, maximum, sum and sum of squares of the finite elements."""
     xp = namespace(values)
     finite = xp.isfinite(values)
@@ -203,18 +203,27 @@ def limits(dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(info.max, dtype), np.asarray(info.min, dtype)
 
 
-def _indexer(low: Array, high: Array) -> Callable[..., Array]:
-    """Return a function from elements in a range, and a mask of those that count, to indices in ``counts``."""
+def grid_of(low: Array, high: Array) -> tuple[Array, Array]:
+    """Return the exponent of the bucket width for a range, and the number of its first bucket."""
     low, high = _bounds(low, high)
     exponent = _width_exponent(low, high)
-    first = _bucket_numbers(low, exponent)
+    return exponent, _bucket_numbers(low, exponent)
+
+
+def indexer(exponent: Array, first: Array) -> Callable[..., Array]:
+    """Return a function from elements in a range, and a mask of those that count, to indices in ``counts``.
+
+    Args:
+        exponent: that of :func:`grid_of`.
+        first: likewise.
+    """
 
     def indices(values: Array, counted: Array | None = None) -> Array:
         xp = namespace(values, first)
         with np.errstate(invalid="ignore"):
             index = _bucket_numbers(values, exponent) - first
         # Both comparisons are false for NaN.
-        negative_or_nan = xp.where(index < 0, _NEGINF, _NAN)
+        negative_or_nan = xp.where(index < 0, _NEGINF, NAN)
         index = xp.where(index >= 0, xp.where(index < _POSINF, index, _POSINF), negative_or_nan)
         index = xp.where(values == 0, _ZERO, index).astype(np.int32)
         return index if counted is None else xp.where(counted, index, _IGNORED)
@@ -226,7 +235,7 @@ def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array
     """Return the result of the second pass: how many elements have each index, int32, as unsigned numbers.
 
     Args:
-        indices: maps elements to indices (see :func:`_indexer`).
+        indices: maps elements to indices (see :func:`indexer`).
         zero: an int32 zero that varies over the same mesh axes as the elements.
         arrays: the elements, and the mask of those that count if there is one.
     """
@@ -261,22 +270,22 @@ def count_elements(values: Array, *counted: Array) -> Buckets:
     zero_sum = xp.zeros((), _as_float(values).dtype)
     start = (*limits(values.dtype), zero_sum, zero_sum)
     if counted or not values.size or not on_cpu(values):
-        low, high, sum_, squares = fold(_add_range, start, values, *counted)
+        low, high, sum_, squares = fold(add_range, start, values, *counted)
     else:
         fast = _range_of_finite(values)
         low, high, sum_, squares = lax.cond(
-            jnp.isfinite(fast[-1]), lambda: fast, lambda: fold(_add_range, start, values)
+            jnp.isfinite(fast[-1]), lambda: fast, lambda: fold(add_range, start, values)
         )
     # A zero that varies over the mesh axes of the elements: a loop could not carry a constant.
     zero = (low != low).astype(np.int32)  # noqa: PLR0124
-    counts = _counts(_indexer(low, high), zero, values, *counted)
+    counts = _counts(indexer(*grid_of(low, high)), zero, values, *counted)
     return Buckets(low, high, counts, sum_, squares)
 
 
 def count_nonfinite(buckets: Buckets) -> tuple[Array, Array]:
     """Return the numbers of NaN and of infinite elements of one or several arrays, before any merging."""
     counts = cast("Array", buckets.counts)
-    return counts[..., _NAN], counts[..., _POSINF] + counts[..., _NEGINF]
+    return counts[..., NAN], counts[..., _POSINF] + counts[..., _NEGINF]
 
 
 def _as_wide_counts(counts: Array | WideInt) -> WideInt:

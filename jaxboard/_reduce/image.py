@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._reduce.first_items import FirstItems, limits
+from jaxboard._reduce.media_options import BoxOptions, ImageOptions
 from jaxboard._reduce.wide import floats, namespace
 from jaxboard._types import Array
-
-if TYPE_CHECKING:
-    from jaxboard._reduce.kinds import BoxOptions, ImageOptions
 
 
 class ImageReducer(FirstItems):

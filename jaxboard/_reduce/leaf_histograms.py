@@ -31,10 +31,10 @@ from jaxboard.records import Kind
 
 
 def encode(buckets: Buckets) -> jax.Array:
-    """Return one histogram as int32[136], or int32[140] of 64-bit floats."""
+    """Return histograms as int32[..., 136], or int32[..., 140] of 64-bit floats."""
     low, high, counts, sum_, squares = buckets
-    bits = lax.bitcast_convert_type(jnp.stack([low, high, sum_, squares]), np.int32)
-    return jnp.concatenate([cast("Array", counts), bits.reshape(-1)])
+    bits = lax.bitcast_convert_type(jnp.stack([low, high, sum_, squares], -1), np.int32)
+    return jnp.concatenate([cast("Array", counts), bits.reshape(*low.shape, -1)], -1)
 
 
 def decode(rows: Array) -> Buckets:

@@ -1,7 +1,8 @@
 """Measurements of the leaves of a pytree, in one pass over each leaf.
 
 Compilers take a few tens of milliseconds for the code that measures one leaf, and a model has hundreds of leaves of a
-few shapes. Leaves of the same shape therefore share one copy of the code: a loop that selects one leaf after the other.
+few shapes. On a single CPU, small leaves are joined and share one copy of the code for histograms, whatever their shapes.
+Other leaves share it if they have the same shape: a loop selects one leaf after the other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from jaxboard._reduce.histogram import Buckets, count_elements, count_nonfinite
+from jaxboard._reduce.joined_leaves import count_joined, joinable
 from jaxboard._reduce.leaf_histograms import decode, encode
 from jaxboard._reduce.norms import halves
 from jaxboard._reduce.pieces import fold
@@ -67,9 +69,13 @@ def measure(
 
 def group_by_dtype(leaves: Sequence[Array]) -> list[list[int]]:
     """Return the positions of the leaves whose magnitudes have the same dtype, for each dtype."""
+    dtypes = {
+        dtype: jax.eval_shape(_magnitudes, jax.ShapeDtypeStruct((), dtype)).dtype
+        for dtype in {leaf.dtype for leaf in leaves}
+    }
     groups: dict[np.dtype, list[int]] = {}
     for position, leaf in enumerate(leaves):
-        groups.setdefault(jax.eval_shape(_magnitudes, leaf).dtype, []).append(position)
+        groups.setdefault(dtypes[leaf.dtype], []).append(position)
     return list(groups.values())
 
 
@@ -79,12 +85,7 @@ def _measure(
     histograms = []
     if "histogram" in statistics:
         groups = group_by_dtype(leaves)
-        histograms = [
-            _map_leaves(
-                lambda x: encode(count_elements(_magnitudes(x))), [leaves[n] for n in group]
-            )
-            for group in groups
-        ]
+        histograms = [_histograms([_magnitudes(leaves[n]) for n in group]) for group in groups]
         columns = jnp.concatenate([_norms_of(decode(rows)) for rows in histograms], 1)
         squares, largest, *nonfinite = columns[:, np.argsort(np.concatenate(groups))]
     else:
@@ -96,13 +97,34 @@ def _measure(
     return Measurements(jnp.stack([squares, compared, largest, *nonfinite]), histograms)
 
 
+def _histograms(leaves: list[Array]) -> jax.Array:
+    """Return the encoded histograms of leaves of one dtype: a row for each."""
+    # With several devices, leaves may be sharded: to join them would gather them.
+    may_join = on_cpu(*leaves) and jax.device_count() == 1
+    joined = joinable([leaf.size for leaf in leaves]) if may_join else []
+    others = [n for n in range(len(leaves)) if n not in joined]
+    rows = []
+    if joined:
+        rows.append(encode(count_joined([leaves[n] for n in joined])))
+    if others:
+        rows.append(_map_leaves(lambda x: encode(count_elements(x)), [leaves[n] for n in others]))
+    return _concatenated(rows, joined + others)
+
+
 def _map_leaves(function: Callable[[Array], jax.Array], leaves: Sequence[Array]) -> jax.Array:
     """Return the results of a function for all leaves, stacked, with one copy of its code for leaves of one type."""
     groups: dict[object, list[int]] = {}
     for position, leaf in enumerate(leaves):
         groups.setdefault(jax.typeof(leaf), []).append(position)
     stacked = [_map_equal(function, [leaves[n] for n in group]) for group in groups.values()]
-    return jnp.concatenate(stacked)[np.argsort(np.concatenate(list(groups.values())))]
+    return _concatenated(stacked, [n for group in groups.values() for n in group])
+
+
+def _concatenated(parts: list[jax.Array], positions: list[int]) -> jax.Array:
+    """Return the rows of all parts, each at its position."""
+    rows = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+    in_order = positions == sorted(positions)
+    return rows if in_order else rows[np.argsort(positions)]
 
 
 def _map_equal(function: Callable[[Array], jax.Array], leaves: list[Array]) -> jax.Array:

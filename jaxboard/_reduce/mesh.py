@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._reduce.first_items import FirstItems
 from jaxboard._reduce.image import as_bytes
+from jaxboard._reduce.media_options import MeshOptions
 from jaxboard._reduce.wide import namespace
 from jaxboard._types import Array
 from jaxboard.records import Mesh
-
-if TYPE_CHECKING:
-    from jaxboard._reduce.kinds import MeshOptions
 
 
 class MeshReducer(FirstItems):

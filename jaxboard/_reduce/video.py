@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from jaxboard._reduce.first_items import FirstItems
 from jaxboard._reduce.image import as_bytes
+from jaxboard._reduce.media_options import VideoOptions
 from jaxboard._types import Array
 from jaxboard.records import Video
-
-if TYPE_CHECKING:
-    from jaxboard._reduce.kinds import VideoOptions
 
 
 class VideoReducer(FirstItems):

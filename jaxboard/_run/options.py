@@ -28,6 +28,12 @@ def check_positive(**options: float) -> None:
         positive_number("Run", name, value)
 
 
+def check_overflow(overflow: object) -> None:
+    """Raise :class:`UsageError` unless it is one of the ways to deal with a full buffer."""
+    if overflow not in ("wait", "drop"):
+        raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
+
+
 def check_file_size(max_file_bytes: int | None, sinks: Sequence[Sink] | None) -> None:
     """Check the size at which event files are finished.
 
@@ -90,20 +96,28 @@ def step_number(expression: str, step: SupportsIndex) -> int:
     return number
 
 
-def default_logdir() -> str:
-    """Return the directory of a run for which the user names none: a new one below ``runs``."""
+def _default_logdir() -> str:
+    """Return a new directory below ``runs``."""
     name = f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{socket.gethostname()}"
     numbered = (f"{name}_{number}" for number in itertools.count(2))
     return next(path for path in itertools.chain([name], numbered) if not os.path.exists(path))
 
 
-def parse_logdir(logdir: object) -> pathlib.Path | str | None:
+def parse_logdir(logdir: object, *, needed: bool) -> pathlib.Path | str | None:
     """Return the log directory of a run: an absolute path, a URL, or None.
 
+    Args:
+        logdir: the path; the default is a new directory if the run needs one, otherwise None.
+        needed: whether the run cannot be opened without a directory.
+
     Raises:
-        UsageError: ``logdir`` is not a path, or is empty.
+        UsageError: ``logdir`` is not a path, is empty, or is None and needed.
     """
+    if logdir is ...:
+        logdir = _default_logdir() if needed else None
     if logdir is None:
+        if needed:
+            raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
         return None
     if not isinstance(logdir, str | os.PathLike):
         raise UsageError(f"Run({logdir!r}): expected a path, got {type(logdir).__name__}.")

@@ -1,28 +1,59 @@
-"""The first step of a run that may continue an earlier one in the same directory."""
+"""The start of a run that continues an earlier one in the same directory."""
 
 from __future__ import annotations
 
 import pathlib
-from typing import Literal, SupportsIndex, TypeAlias
+from collections.abc import Mapping
+from typing import Literal, SupportsIndex, TypeAlias, TypedDict
 
 import jax
 
 from jaxboard._errors import RunError, UsageError
+from jaxboard._host.complete_points import NormsPoint
+from jaxboard._host.points import finish_state
+from jaxboard._host.run_state import RunState
+from jaxboard._host.state_arrays import decode
 from jaxboard._log import logger
 from jaxboard._run import options
+from jaxboard.records import Scalars
 
 Resume: TypeAlias = bool | Literal["auto"]
 
 
-def first_step(
-    resume: Resume, step: SupportsIndex | None, logdir: pathlib.Path | str | None
-) -> int:
-    """Return the first step of a run.
+def first_state(
+    resume: Resume,
+    step: SupportsIndex | None,
+    saved: object,
+    logdir: pathlib.Path | str | None,
+) -> RunState:
+    """Return the state in which a run starts.
 
     Args:
         resume: whether the run continues after the last step in its directory; see :class:`jaxboard.Run`.
         step: the first step, if the user passed one.
+        saved: the state of an earlier run, if the user passed one.
         logdir: the directory of the run.
+
+    Raises:
+        UsageError: an argument is invalid, or the directory cannot be the same for all processes of a job.
+        RunError: ``resume`` is True and the directory has no event files, or it cannot be read.
+    """
+    state = None if saved is None else decode(saved)
+    if state is None:
+        first = _first_step(resume, step, logdir)
+        return RunState(first, first)
+    if step is not None and step != state.step:
+        raise UsageError(
+            f"Run(step={step!r}, state=...): the state continues at step {state.step}. Leave out step=."
+        )
+    _first_step(resume, state.step, logdir)
+    return state
+
+
+def _first_step(
+    resume: Resume, step: SupportsIndex | None, logdir: pathlib.Path | str | None
+) -> int:
+    """Return the first step of a run without a state; see :func:`first_state`.
 
     Raises:
         UsageError: an argument is invalid, or the directory cannot be the same for all processes of a job.
@@ -58,6 +89,39 @@ def first_step(
         return 0
     logger.info("jaxboard: the run in %s continues at step %s.", logdir, last + 1)
     return last + 1
+
+
+class _Hiding(TypedDict, total=False):
+    """The options of a :class:`TensorBoardSink` that hide points of earlier runs."""
+
+    start_step: int
+    hidden: Mapping[str, Mapping[str, int]] | None
+
+
+def hiding_options(start: RunState | None) -> _Hiding:
+    """Return the options of the sink of a run that starts in a state or at a step; None hides nothing."""
+    if start is None:
+        return {}
+    return {"start_step": start.step, "hidden": _hidden_points(start) if start.is_saved else None}
+
+
+def _hidden_points(state: RunState) -> dict[str, dict[str, int]]:
+    """Return the first step, by run and tag, at which an earlier run reported nothing before its state was saved.
+
+    Tags without an entry have that of the state. Points that were incomplete are hidden too, as the earlier run may have
+    written them when it ended, and this one writes them again.
+    """
+    first_steps = {
+        run: {tag: last + 1 for tag, last in tags.items()} for run, tags in state.last_steps.items()
+    }
+    for point in state.all_points:
+        for finished in finish_state(point.spec, point.state, point.end, point.wall_time):
+            item = finished.scalars() if isinstance(finished, NormsPoint) else finished
+            tags = item.tags if isinstance(item, Scalars) else (item.tag,)
+            known = first_steps.setdefault(item.run, {})
+            for tag in tags:
+                known[tag] = min(known.get(tag, point.first_step), point.first_step)
+    return first_steps
 
 
 def _check_one_process(resume: Resume) -> None:

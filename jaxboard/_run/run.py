@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Never, Self, SupportsIndex
 from jaxboard import _compat, _paths
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
-from jaxboard._errors import RunError, UsageError
+from jaxboard._errors import RunError
 from jaxboard._host.active_channel import Directed, activate, active, deactivate
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
@@ -26,14 +25,15 @@ from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.nonfinite import Policy, make_monitor
 from jaxboard._host.outbox import Outbox
+from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._log import logger
 from jaxboard._process import rank
-from jaxboard._process.exit import close_at_exit, forget
+from jaxboard._process.exit import close_at_exit, forget, has_uncaught_exception
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.resume import Resume, first_step
+from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.records import Kind, Record
@@ -77,6 +77,7 @@ class Run(VerbMethods):
         step: the first step, for example that of a checkpoint; 0 by default. If ``logdir`` holds an earlier run,
             TensorBoard no longer shows what it reported at this step or later, in runs below it either. Without
             ``step``, opening a run hides nothing.
+        state: the result of :meth:`state`, from a checkpoint. The run goes on exactly where that run was.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time. By default 1 s, and 30 s if event files are written to a URL.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -125,6 +126,7 @@ class Run(VerbMethods):
         hparams: object = None,
         resume: Resume = False,
         step: int | None = None,
+        state: SavedState | None = None,
         flush_secs: float | None = None,
         sinks: Sequence[Sink] | None = None,
         max_file_bytes: int | None = None,
@@ -136,27 +138,18 @@ class Run(VerbMethods):
         on_nonfinite: Policy = "warn",
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
-        if flush_secs is not None:
-            options.check_positive(flush_secs=flush_secs)
+        options.check_positive(**({} if flush_secs is None else {"flush_secs": flush_secs}))
         options.check_file_size(max_file_bytes, sinks)
-        if overflow not in ("wait", "drop"):
-            raise UsageError(f"Run(overflow={overflow!r}): expected 'wait' or 'drop'.")
+        options.check_overflow(overflow)
         check_telemetry(telemetry)
         flat_hparams = hparams_of_run(hparams)
-        if isinstance(logdir, EllipsisType):
-            logdir = options.default_logdir() if sinks is None else None
-        self.logdir = options.parse_logdir(logdir)
-        if self.logdir is None and sinks is None:
-            raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
-        first = first_step(resume, step, self.logdir)
+        self.logdir = options.parse_logdir(logdir, needed=sinks is None)
+        start = first_state(resume, step, state, self.logdir)
         if sinks is None:
             _paths.check_writable(str(self.logdir), RunError)
-            start_step = None if step is None else first
-            sinks = [
-                TensorBoardSink(
-                    str(self.logdir), start_step=start_step, max_file_bytes=max_file_bytes
-                )
-            ]
+            restarts = step is not None or state is not None
+            hiding = hiding_options(start if restarts else None)
+            sinks = [TensorBoardSink(str(self.logdir), max_file_bytes=max_file_bytes, **hiding)]
         self._writes_files = self.logdir is not None and (
             any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
@@ -166,19 +159,25 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(max_frames, max_bytes, overflow, lost=lost)
-        channel = self._channel = Channel(buffer, first, lost.name, lost)
+        channel = self._channel = Channel(buffer, start.step, lost.name, lost)
+        channel.resume(start)
         self._flusher = Flusher(
             buffer,
-            Assembler(MissingSteps(lost.name, lambda: channel.has_steps), ClippingLog(lost.name)),
+            Assembler(
+                MissingSteps(lost.name, lambda: channel.has_steps),
+                ClippingLog(lost.name),
+                start,
+                channel.restored,
+            ),
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
-            monitor=make_monitor(on_nonfinite, lost),
+            monitor=make_monitor(on_nonfinite, lost, start.found),
             is_writer=rank.is_writer,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")
         if flat_hparams is not None:
-            channel.put(Record(Kind.HPARAMS, "hparams", first, time.time(), flat_hparams))
+            channel.put(Record(Kind.HPARAMS, "hparams", start.step, time.time(), flat_hparams))
             channel.hparams = flat_hparams
         flusher = self._flusher  # A closure over self would be a reference cycle.
         self._telemetry = start_monitor(
@@ -186,6 +185,7 @@ class Run(VerbMethods):
             self._channel,
             logdir=self.logdir,
             flusher_seconds=lambda: flusher.cpu_seconds,
+            earlier_totals=start.totals,
         )
         self._flusher.start()
         _open[self._channel] = self
@@ -228,6 +228,40 @@ class Run(VerbMethods):
             return
         self._flusher.flush(options.wait_seconds(self._timeout if timeout is None else timeout))
 
+    def state(self, timeout: float | None = None) -> SavedState:
+        """Return what a run needs to go on exactly here: the step, and the values of incomplete points.
+
+        Store it with the state of the training and pass it to ``Run(state=...)``. The curves are then the same, bit for
+        bit, as if the program had not been interrupted. It is a dict of two NumPy arrays, at least 4 KiB:
+        ``step``, int64[], and ``contents``, uint8[N].
+
+        It waits until the device has computed what was reported, and until complete points are on disk. Sinks that fail
+        do not raise here: their points stay pending, and :meth:`flush` and :meth:`close` raise.
+
+        Args:
+            timeout: how many seconds to wait for the sinks; by default the ``timeout`` of the run.
+
+        Raises:
+            RunError: the run is closed, the sinks did not finish in time, or this process is a fork.
+
+        Example:
+            >>> import tempfile, jaxboard as jb
+            >>> with tempfile.TemporaryDirectory() as logdir:
+            ...     with jb.Run(logdir) as run:
+            ...         run.step = 100
+            ...         state = run.state()
+            ...     with jb.Run(logdir, state=state) as run:
+            ...         run.step
+            100
+        """
+        _check_open(self)
+        if self._process != os.getpid():
+            raise RunError(f"run {self._channel.name} belongs to the parent of this process.")
+        timeout = self._timeout if timeout is None else timeout
+        host = self._flusher.save(self._channel.step, options.wait_seconds(timeout))
+        totals = {} if self._telemetry is None else self._telemetry.totals()
+        return encode(self._channel.saved(host)._replace(totals=totals))
+
     def close(self, timeout: float | None = None) -> None:
         """Write all pending reports, close the sinks, and stop being the active run.
 
@@ -244,7 +278,7 @@ class Run(VerbMethods):
         self._close(self._timeout if timeout is None else timeout, None)
 
     def _close_at_exit(self, timeout: float | None) -> None:
-        if timeout is not None or _has_uncaught_exception():
+        if timeout is not None or has_uncaught_exception():
             self._flusher.fail()
         if timeout is None:
             self.close()
@@ -349,12 +383,6 @@ class Run(VerbMethods):
         return f"<jaxboard.Run {self._channel.name}, step {self.step}{state}>"
 
 
-def _has_uncaught_exception() -> bool:
-    """Return whether an exception ends the program. Interactive sessions keep the last exception, and go on."""
-    interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
-    return not interactive and getattr(sys, "last_value", None) is not None
-
-
 def channel_of(run: Run | ChildRun) -> Channel:
     """Return the channel that takes the reports of ``run``, for other parts of jaxboard."""
     return run._channel  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
@@ -387,10 +415,5 @@ def current_root() -> Run | None:
     return None if channel is None else _open.get(channel.root)
 
 
-def _forget_all() -> None:
-    # In a forked child, the parent's runs have no flusher thread.
-    _open.clear()
-    directories.forget_claims()
-
-
-on_fork(Stage.STATE, in_child=_forget_all)
+# In a forked child, the parent's runs have no flusher thread.
+on_fork(Stage.STATE, in_child=_open.clear)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from jaxboard._host.observers import Call
 from jaxboard._telemetry.compilations import Compilation
@@ -51,6 +52,10 @@ class Collector:
 
     def sample(self, step: int) -> None:
         """Write measurements that do not belong to one function."""
+
+    def totals(self) -> Mapping[str, float]:
+        """Return what a run that continues this one adds its own measurements to, by name."""
+        return {}
 
     def finish(self) -> None:
         """Write what is left when the run closes."""

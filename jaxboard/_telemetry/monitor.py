@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jaxboard._host import observers
 from jaxboard._host.channel import Channel
@@ -70,6 +70,13 @@ class TelemetryMonitor:
             except Exception as fault:  # the run still has to close
                 logger.error("jaxboard: the last telemetry is missing: %s", describe(fault))
 
+    def totals(self) -> dict[str, float]:
+        """Return the totals of all collectors; see :meth:`Collector.totals`."""
+        totals: dict[str, float] = {}
+        for collector in self._collectors:
+            totals |= collector.totals()
+        return totals
+
     def begin(self, call: Call) -> None:
         """See :class:`jaxboard._host.observers.Observer`."""
         for begin_call in self._begin_hooks:
@@ -98,6 +105,7 @@ def start_monitor(
     *,
     logdir: pathlib.Path | str | None,
     flusher_seconds: Callable[[], float],
+    earlier_totals: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> TelemetryMonitor | None:
     """Start the telemetry of a run.
@@ -107,6 +115,7 @@ def start_monitor(
         channel: the channel of the run.
         logdir: the directory of the event files; a path if it is local.
         flusher_seconds: returns the CPU seconds of the run's flusher.
+        earlier_totals: the totals of a run that this one continues.
         clock: returns seconds.
     """
     if telemetry is False:
@@ -118,7 +127,7 @@ def start_monitor(
         local_dir = logdir if isinstance(logdir, pathlib.Path) else None
         costs = ProgramCosts(reporter, listener, settings.peak_flops)
         memory = DeviceMemory(reporter)
-        overhead = Overhead(reporter, local_dir, flusher_seconds, clock)
+        overhead = Overhead(reporter, local_dir, flusher_seconds, clock, earlier_totals or {})
         step_times = StepTimes(reporter, settings, clock, followers=[costs, memory, overhead])
         collectors = [step_times, memory, costs, CompileTable(reporter), overhead]
     monitor = TelemetryMonitor(reporter, listener, collectors)

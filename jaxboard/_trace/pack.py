@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxboard import _compat
@@ -282,8 +283,10 @@ def join(parts: Sequence[Array], dtype: jnp.dtype) -> Array:
             starts = range(0, len(parts), _MOST_SELECTED)
             chunks = [join(parts[i : i + _MOST_SELECTED], dtype) for i in starts]
         return jnp.concatenate([chunk.astype(dtype).reshape(-1) for chunk in chunks])
-    position = lax.iota(jnp.int32, len(parts))
+    position = lax.iota(np.int32, len(parts))
     vector = jnp.zeros(len(parts), dtype)
     for number, part in enumerate(parts):
-        vector = jnp.where(position == number, part.astype(dtype).reshape(()), vector)
+        # Not jnp.where, which takes several times as long to trace.
+        repeated = lax.broadcast(part.astype(dtype).reshape(()), (len(parts),))
+        vector = lax.select(lax.eq(position, np.int32(number)), repeated, vector)
     return vector

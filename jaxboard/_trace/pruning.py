@@ -30,6 +30,8 @@ def prune(jaxpr: _AnyJaxpr, not_due: frozenset[int]) -> _AnyJaxpr:
         jaxpr: the jaxpr.
         not_due: the cadences.
     """
+    if not not_due:
+        return jaxpr
 
     # Cached: a body that is called several times stays one object, which JAX lowers once.
     @functools.cache

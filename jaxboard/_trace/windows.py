@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._frame import Entry, Plan, ReportSpec, Slot
+from jaxboard._host.channel import Channel, Window
+from jaxboard._host.run_state import portable
 from jaxboard._reduce import State, reducer
 from jaxboard._trace.failures import OtherProgram
 from jaxboard._trace.pack import Harvested, join, pack, packed_dtype
@@ -122,6 +124,44 @@ def empty_accumulators(
     return _plan(groups), empty if sharding is None else jax.device_put(empty, sharding)
 
 
+def continued(plan: Plan, empty: Carried, function: str, channel: Channel) -> Window | None:
+    """Return accumulators with what they held when the state of the run was saved; None if it held nothing for them.
+
+    Args:
+        plan: the plan of the accumulators.
+        empty: accumulators that hold no values.
+        function: the name of the function.
+        channel: the channel of its calls.
+    """
+    saved = {each.point.spec: each for each in channel.restored.of(function, channel.target.run)}
+    names = sorted(plan.vector_names)
+    with jax.transfer_guard_device_to_host("allow"):
+        vectors = {name: np.array(vector) for name, vector in zip(names, empty, strict=True)}
+    last_step = None
+    for entry in plan.entries:
+        window = saved.get(portable(entry.spec, channel.root.target))
+        if (
+            window is None
+            or not _fits(window.point.state, entry)
+            or not channel.restored.claim(window)
+        ):
+            continue
+        last_step = window.point.newest_step
+        for slot, leaf in zip(
+            jax.tree.leaves(_slots(entry)), jax.tree.leaves(window.point.state), strict=True
+        ):
+            vector = vectors[slot.dtype]
+            bits = np.asarray(leaf).reshape(-1).view(vector.dtype)
+            vector[slot.offset : slot.offset + bits.size] = bits
+    if last_step is None:
+        return None
+    carried = tuple(
+        jax.device_put(vectors[name], like.sharding if like.committed else None)
+        for name, like in zip(names, empty, strict=True)
+    )
+    return plan, carried, last_step
+
+
 def accumulator_sharding(shardings: Iterable[object]) -> jax.sharding.Sharding | None:
     """Return the sharding that a program's new accumulators will have, so that it compiles only once.
 
@@ -220,6 +260,14 @@ def _template(entry: Entry) -> Harvested:
         return jax.ShapeDtypeStruct(slot.shape, slot.view or slot.dtype)
 
     return Harvested(entry.spec, jax.tree.map(leaf, _slots(entry)))
+
+
+def _fits(state: State, entry: Entry) -> bool:
+    """Return whether an accumulator that was saved has the arrays that a program needs."""
+    expected = _template(entry).state
+    same = jax.tree.structure(state) == jax.tree.structure(expected)
+    pairs = zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=same)
+    return same and all((a.shape, str(a.dtype)) == (b.shape, str(b.dtype)) for a, b in pairs)
 
 
 def _read(first: Entry, count: int, arrays: Mapping[str, Array]) -> State:

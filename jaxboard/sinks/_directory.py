@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, cast
 
 from jaxboard import _paths
@@ -41,6 +41,7 @@ class Directory:
             step on. None to drop nothing.
         max_file_bytes: the size at which a file is finished; None for the default of :class:`Rolling`.
         suffix: the end of the names of its files.
+        hidden: by tag, the step from which readers drop its points instead; None if all tags have ``start_step``.
         clock: returns seconds.
 
     Attributes:
@@ -56,21 +57,23 @@ class Directory:
         max_file_bytes: int | None = None,
         suffix: str = "",
         *,
+        hidden: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
         self.failed = False
         self._suffix = suffix
+        self._hidden = hidden
         self.has_pending = False
         self._writer: Writer | None = None
         self._rolling = Rolling(max_file_bytes, is_remote=_paths.is_remote(path), clock=clock)
         self._tags = Tags()
         # The step from which readers shall drop what other files hold, or None.
         self._restart = start_step
-        # The tags that have points there; None if the files were not read yet.
-        self._dropped_tags: list[str] | None = None if start_step is not None else []
+        # The tags that other files hold, with their last steps; None if the files were not read yet.
+        self._earlier: Mapping[str, int] | None = None if start_step is not None else {}
         # True if no points of an earlier run are hidden by a restart after the confirmed ones.
-        self._owns_later_steps = start_step is not None
+        self._owns_later_steps = start_step is not None and hidden is None
         self._confirmed_end = start_step or 0  # One more than the largest confirmed step.
         self._written_end = self._confirmed_end  # One more than the largest step written.
         self._has_hparams = False
@@ -85,7 +88,7 @@ class Directory:
             # Imported late: these import tensorboard, and opening a remote file imports tensorflow.
             acquired = _importing.acquire(timeout=_PATIENCE_SECS)
             try:
-                from jaxboard.sinks import _earlier_events, _encoding, _writers
+                from jaxboard.sinks import _earlier_events, _writers
             finally:
                 if acquired:
                     _importing.release()
@@ -93,8 +96,8 @@ class Directory:
             try:
                 if not self._owns_later_steps and not _writers.has_event_files(self.path):
                     self._owns_later_steps = True
-                if self._dropped_tags is None and self._restart is not None:
-                    self._dropped_tags = _earlier_events.tags_since(self.path, self._restart)
+                if self._earlier is None:
+                    self._earlier = _earlier_events.last_steps(self.path)
                 self._writer = _writers.open_writer(self.path, self._suffix)
             except RunError:
                 raise
@@ -105,8 +108,25 @@ class Directory:
             if self._restart is not None:
                 self.has_pending = True
                 with self._abandoned_on_error():
-                    self._writer.write(_encoding.restart(self._restart, self._dropped_tags or ()))
+                    self._write_marks(self._writer, self._restart, self._earlier or {})
         return self._writer
+
+    def _write_marks(self, writer: Writer, step: int, earlier: Mapping[str, int]) -> None:
+        """Make readers drop points of other files.
+
+        Args:
+            writer: the writer.
+            step: the step from which they drop all points.
+            earlier: the tags of those files, with their last steps.
+        """
+        from jaxboard.sinks import _encoding
+
+        if self._hidden is None:
+            tags = [tag for tag, last in earlier.items() if last >= step]
+            writer.write(_encoding.restart(step, tags))
+            return
+        first_steps = {tag: self._hidden.get(tag, step) for tag in earlier}
+        writer.write(_encoding.hide({t: n for t, n in first_steps.items() if earlier[t] >= n}))
 
     def write(self, batch: Batch, lose: Lose) -> None:
         """Write a batch, all of which belongs to this directory.
@@ -155,7 +175,7 @@ class Directory:
     def confirm(self) -> None:
         """Note that flushed records will not be written again."""
         self.has_pending = False
-        self._dropped_tags = []
+        self._earlier = {}
         self._confirmed_end = self._written_end
         if self._writer is not None:
             self._writer.confirm()

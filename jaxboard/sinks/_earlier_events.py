@@ -35,34 +35,26 @@ def has_events(logdir: str) -> bool:
 def last_step(logdir: str) -> int | None:
     """Return the last step with a point, of a run and the runs below it; None if there is no point.
 
-    A restart at step N ends what was written before it at step N - 1.
+    A run that was to continue at step N, and reported nothing, ends at step N - 1.
     """
-    last = -1
-    for run in ("", *runs_below(logdir)):
-        end = -1
-        for event in _events(_paths.below(logdir, run) if run else logdir):
-            if event.session_log.status == _proto.SessionLog.START:
-                end = min(end, event.step - 1)
-            elif any(map(_is_of_a_step, event.summary.value)):
-                end = max(end, event.step)
-        last = max(last, end)
+    directories = (logdir, *(_paths.below(logdir, run) for run in runs_below(logdir)))
+    last = max((n for path in directories for n in last_steps(path).values()), default=-1)
     return None if last < 0 else last
 
 
-def tags_since(directory: str, step: int) -> list[str]:
-    """Return the tags in the event files of one directory that have a point at ``step`` or later."""
-    tags = {
-        value.tag
-        for event in _events(directory)
-        if event.step >= step
-        for value in event.summary.value
-        if _is_of_a_step(value)
-    }
-    return sorted(tags)
-
-
-def _is_of_a_step(value: Any) -> bool:
-    return not value.tag.startswith(_HPARAMS)
+def last_steps(directory: str) -> dict[str, int]:
+    """Return the tags in the event files of one directory, with the last step of each that is not hidden."""
+    steps: dict[str, int] = {}
+    for event in _events(directory):
+        if event.session_log.status == _proto.SessionLog.START:
+            steps = {tag: min(step, event.step - 1) for tag, step in steps.items()}
+        for value in event.summary.value:
+            last = steps.get(value.tag, -1)
+            if value.WhichOneof("value") == _proto.HIDING:
+                steps[value.tag] = min(last, event.step - 1)
+            elif not value.tag.startswith(_HPARAMS):
+                steps[value.tag] = max(last, event.step)
+    return steps
 
 
 def runs_below(logdir: str) -> list[str]:

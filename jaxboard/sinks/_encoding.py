@@ -8,29 +8,19 @@ from __future__ import annotations
 import itertools
 import operator
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxboard._log import describe
-from jaxboard.records import (
-    Audio,
-    Batch,
-    EncodedImage,
-    Histogram,
-    Kind,
-    Mesh,
-    Record,
-    Scalars,
-    Video,
-)
+from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import (
     _chart_messages,
     _columns,
-    _files,
     _hparams_messages,
     _markdown,
+    _media,
     _messages,
     _proto,
 )
@@ -92,9 +82,32 @@ def restart(step: int, tags: Iterable[str] = ()) -> Events:
     return _joined([*_unshown(step, tags), mark, mark])
 
 
+def hide(first_steps: Mapping[str, int]) -> Events:
+    """Return marks that hide the points of single tags.
+
+    Readers that know no other mark than a restart, which is one of all tags, drop the points of an event's tags from its
+    step on if the step goes back and the file is of version 1.
+
+    Args:
+        first_steps: by tag, the first step that readers drop.
+    """
+    if not first_steps:
+        return _joined([])
+    tags: dict[int, list[str]] = {}
+    for tag, step in first_steps.items():
+        tags.setdefault(step, []).append(tag)
+    later = _proto.Event(wall_time=time.time(), step=max(tags) + 1, summary=_proto.Summary())
+    back = [event for step in sorted(tags, reverse=True) for event in _unshown(step, tags[step])]
+    return _joined([_version(1), later, *back, _version(2)])
+
+
+def _version(number: int) -> Any:
+    return _proto.Event(wall_time=time.time(), file_version=f"brain.Event:{number}")
+
+
 def _unshown(step: int, tags: Iterable[str]) -> Iterator[Any]:
     """Yield an event with values of an obsolete type, which no reader shows."""
-    values = [_proto.Summary.Value(tag=tag, obsolete_old_style_histogram=b"") for tag in tags]
+    values = [_proto.Summary.Value(tag=tag, **{_proto.HIDING: b""}) for tag in tags]
     if values:
         summary = _proto.Summary(value=values)
         yield _proto.Event(wall_time=time.time(), step=step, summary=summary)
@@ -247,70 +260,6 @@ def _histogram(record: Record) -> _proto.Message:
     return _messages.value(record.tag, tensor, "histograms")
 
 
-def _image(record: Record) -> _proto.Message:
-    """Return string[2 + N]: width, height, then N files (tensorboard/plugins/image/summary_v2.py)."""
-    images: EncodedImage | tuple[EncodedImage, ...] | np.ndarray = record.value
-    if isinstance(images, np.ndarray):
-        _, height, width, _ = images.shape
-        files = [_files.png(sample) for sample in images]
-    else:
-        images = (images,) if isinstance(images, EncodedImage) else images
-        width, height = (
-            max(size) for size in zip(*((i.width, i.height) for i in images), strict=True)
-        )
-        files = [image.data for image in images]
-    return _messages.image_files(record.tag, width, height, files)
-
-
-def _video(record: Record) -> _proto.Message:
-    """Return animated images."""
-    video: Video = record.value
-    *_, height, width, _ = video.frames.shape
-    files = [_files.gif(frames, video.fps) for frames in video.frames]
-    return _messages.image_files(record.tag, width, height, files)
-
-
-def _audio(record: Record) -> _proto.Message:
-    """Return string[N, 2]: a file and an empty label each (tensorboard/plugins/audio/summary_v2.py)."""
-    audio: Audio = record.value
-    files = [_files.wav(sound, audio.sample_rate) for sound in audio.samples]
-    strings = [string for file in files for string in (file, b"")]
-    tensor = _messages.tensor(_proto.types.DT_STRING, (len(files), 2), strings)
-    content = _proto.audio_data.AudioPluginData(encoding=_proto.audio_data.AudioPluginData.WAV)
-    return _messages.value(record.tag, tensor, "audio", content.SerializeToString())
-
-
-def _mesh(record: Record) -> list[_proto.Message]:
-    """Return a tensor for each part, with a tag of its own (tensorboard/plugins/mesh/summary_v2.py)."""
-    mesh: Mesh = record.value
-    data = _proto.mesh_data.MeshPluginData
-    parts = [
-        ("VERTEX", mesh.vertices, np.float32, _proto.types.DT_FLOAT),
-        ("FACE", mesh.faces, np.int32, _proto.types.DT_INT32),
-        ("COLOR", mesh.colors, np.uint8, _proto.types.DT_UINT8),
-    ]
-    components = sum(1 << data.ContentType.Value(part[0]) for part in parts if part[1] is not None)
-    values: list[_proto.Message] = []
-    for name, array, dtype, number in parts:
-        if array is None:
-            continue
-        if array.dtype != dtype:
-            raise TypeError(f"expected {name} as {np.dtype(dtype)}, got {array.dtype}")
-        tensor = _messages.tensor(number, array.shape)
-        tensor.tensor_content = array.tobytes()
-        content = data(
-            name=record.tag,
-            content_type=data.ContentType.Value(name),
-            components=components,
-            shape=array.shape,
-            json_config=mesh.config,
-        )
-        values.append(
-            _messages.value(f"{record.tag}_{name}", tensor, "mesh", content.SerializeToString())
-        )
-    return values
-
-
 def _text(record: Record) -> _proto.Message:
     """Return a string of Markdown. TensorBoard shows a tensor of strings as a table without a header."""
     text: str = record.value if isinstance(record.value, str) else _markdown.table(record.value)
@@ -326,9 +275,9 @@ def _graph(record: Record) -> _proto.Message:
 
 # Scalars are encoded in columns, above.
 _ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]] = {
-    Kind.AUDIO: _audio,
+    Kind.AUDIO: _media.audio,
     Kind.HISTOGRAM: _histogram,
-    Kind.IMAGE: _image,
+    Kind.IMAGE: _media.image,
     Kind.TEXT: _text,
     Kind.HPARAMS: _hparams_messages.session_start,
     Kind.METRICS: _hparams_messages.metrics,
@@ -338,6 +287,6 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]]
     Kind.ROC_CURVE: _chart_messages.roc_curve,
     Kind.CONFUSION_MATRIX: _chart_messages.confusion_matrix,
     Kind.GRAPH: _graph,
-    Kind.MESH: _mesh,
-    Kind.VIDEO: _video,
+    Kind.MESH: _media.mesh,
+    Kind.VIDEO: _media.video,
 }

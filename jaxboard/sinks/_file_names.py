@@ -29,7 +29,7 @@ def next_name(names: Iterable[str]) -> str:
 
 
 def host() -> str:
-    """Return the name of this host as part of a file name: any character may be in it."""
+    """Return the name of this host as a part of a file name: some characters of it may have a meaning in paths."""
     return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 

@@ -42,7 +42,7 @@ def mark(file: FileIO) -> None:
 
 def mark_again() -> None:
     """Lock the event files of this process again: closing a file that was opened for reading releases its locks."""
-    for reference in _marked:
+    for reference in _marked.copy():
         file = reference()
         if file is not None and not file.closed:
             _lock(file)
@@ -60,7 +60,7 @@ def warn_of_others(logdir: str, names: Iterable[str]) -> None:
     own = (_file_names.host(), str(os.getpid()))
     for name in names:
         match = _HOST_AND_PROCESS.search(name)
-        # A process does not see its own locks, and closing a file releases all of them.
+        # A process does not see its own locks.
         if (
             match is None
             or match.group("host", "process") == own

@@ -27,7 +27,9 @@ _event = _module("compat.proto.event_pb2")
 _summary = _module("compat.proto.summary_pb2")
 _tensor = _module("compat.proto.tensor_pb2")
 
-DecodeError: Any = importlib.import_module("google.protobuf.message").DecodeError
+HIDING = "obsolete_old_style_histogram"
+"""The type of the values that hide points of their tag; see :func:`jaxboard.sinks._encoding.restart`. No reader shows them."""
+
 Event: Any = _event.Event
 SessionLog: Any = _event.SessionLog
 SourceMetadata: Any = _event.SourceMetadata

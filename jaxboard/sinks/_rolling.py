@@ -14,13 +14,13 @@ _MAX_REMOTE_BYTES = 64 * 2**20
 """Most bytes of a remote file, which is in memory until it is finished."""
 
 _UPLOADS = 2
-"""How often each byte may be uploaded, on average."""
+"""The most uploads of a byte, on average."""
 
 _SMALL_BYTES = 2048
 """A file of this size is not finished: its upload costs no more than the request itself."""
 
 _MIN_SECS = 20.0
-"""How long a remote file is used at least: with a short ``flush_secs``, there would be too many files otherwise."""
+"""The shortest use of a remote file, which limits the number of files if ``flush_secs`` is short."""
 
 
 class Rolling:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxboard.sinks._encoding import Events
 
 FRAME_BYTES = 16
-"""What a record has beside its data."""
+"""The bytes of a record beside its data."""
 
 
 def frame(events: Events) -> bytes:

@@ -47,6 +47,8 @@ class TensorBoardSink(Sink):
         logdir: the directory of this run, created if it does not exist, or a URL (``s3://…``).
         start_step: the first step that will be written. TensorBoard then shows nothing that earlier sinks wrote
             at this step or later, in the directory and in those of the runs below. None keeps all of it.
+        hidden: exceptions from ``start_step``: by run (:attr:`Record.run`) and tag, the step from which TensorBoard
+            shows no points that earlier sinks wrote. With None, all tags have ``start_step``.
         max_file_bytes: begin a new event file when the open one has this size. TensorBoard shows the points of all of
             them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
 
@@ -69,6 +71,7 @@ class TensorBoardSink(Sink):
         logdir: str | os.PathLike[str],
         *,
         start_step: int | None = None,
+        hidden: Mapping[str, Mapping[str, int]] | None = None,
         max_file_bytes: int | None = None,
     ) -> None:
         if max_file_bytes is not None:
@@ -80,6 +83,7 @@ class TensorBoardSink(Sink):
                 # Here: while a short program already ends, its imports could not start their threads.
                 locate(self.logdir)
         self._start_step = start_step
+        self._hidden = hidden
         self._max_file_bytes = max_file_bytes
         # True until readers drop what earlier sinks wrote at the first step or later.
         self._restarts = start_step is not None
@@ -111,7 +115,7 @@ class TensorBoardSink(Sink):
                 f"{self!r} was opened by process {self._process}, and this process is a fork of it: "
                 "two processes cannot write to one run directory. Open another sink in this process."
             )
-        self._directories[""].open()
+        self._directory("").open()
         self._process = os.getpid()
         if self._restarts and self._start_step is not None:
             self._restart(self._start_step)
@@ -173,20 +177,29 @@ class TensorBoardSink(Sink):
         from jaxboard.sinks import _earlier_events, _trace_sessions
 
         for run in _earlier_events.runs_below(self.logdir):
-            if _earlier_events.tags_since(directory_of(self.logdir, run), step):
+            steps = _earlier_events.last_steps(directory_of(self.logdir, run))
+            first = self._hidden_of(run) or {}
+            if any(last >= first.get(tag, step) for tag, last in steps.items()):
                 self._directory(run).open()
         if not _paths.is_remote(self.logdir):
             _trace_sessions.set_aside(self.logdir, step)
         self._restarts = False
 
     def _directory(self, run: str) -> Directory:
-        """Return the directory of a run below; the same one each time."""
+        """Return the directory of a run; the same one each time. "" is the run itself."""
         if run not in self._directories:
             path = directory_of(self.logdir, run)
             self._directories[run] = Directory(
-                path, self._start_step, self._max_file_bytes, file_suffix(run)
+                path,
+                self._start_step,
+                self._max_file_bytes,
+                file_suffix(run),
+                hidden=self._hidden_of(run),
             )
         return self._directories[run]
+
+    def _hidden_of(self, run: str) -> Mapping[str, int] | None:
+        return None if self._hidden is None else self._hidden.get(run, {})
 
     def _by_run(self, batch: Batch) -> dict[str, Batch]:
         parts: dict[str, Batch] = {}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from listening import LOOPBACK, run_watched
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 from tensorboard_server import Server, tensorboard
@@ -60,13 +61,10 @@ for arguments in [[], ["--steps", "1"]]:
 def process(*command: str, **options: str) -> subprocess.CompletedProcess[str]:
     # On one device, as in a user's shell.
     flags = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "").strip()
-    return subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"XLA_FLAGS": flags} | options,
-    )
+    environment = os.environ | {"XLA_FLAGS": flags} | options
+    done, addresses = run_watched([sys.executable, *command], env=environment)
+    assert addresses <= LOOPBACK
+    return done
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import subprocess
 import sys
 
 import pytest
+from listening import LOOPBACK, run_watched
 
 from jaxboard._cli import doctor
 from jaxboard._cli.doctor import CheckResult, InstalledPackages, Status, check_packages, versions
@@ -37,13 +37,11 @@ def results(folder):
 
 
 def run_doctor(**environment):
-    return subprocess.run(
-        [sys.executable, "-m", "jaxboard", "doctor"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    """Return the finished process; none of its processes may accept connections from other hosts."""
+    command = [sys.executable, "-m", "jaxboard", "doctor"]
+    done, addresses = run_watched(command, env={**os.environ, **environment})
+    assert addresses <= LOOPBACK
+    return done
 
 
 def test_a_good_installation(tmp_path):

@@ -2,13 +2,15 @@
 
 import sys
 import threading
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import DEADLINE, Pending, Started, frame, plan, record
+from by_hand import DEADLINE, LOSS, Pending, Started, frame, plan, record
 
 from jaxboard._errors import RunError
+from jaxboard._frame import Frame
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.lost import LostReports
 
@@ -40,6 +42,29 @@ def test_a_frame_that_is_not_computed_stays():
     assert steps(buffer.take_ready()) == []
     slow[0].done.set()
     assert steps(buffer.take_ready()) == [1, 2, 3, 4]
+
+
+def test_the_frame_of_a_call():
+    """The frame of a call is a frame like others: ordered, kept until it is computed, within both limits."""
+    lost, slow = LostReports(), Pending()
+    buffer = Buffer(4, LARGE, "drop", lost=lost)
+    for step in range(3):
+        vector: Any = slow if step == 2 else np.full(1, step, np.float32)
+        buffer.put_call(LOSS, (vector,), step, step == 1)
+    first, second = buffer.take_ready()
+    assert isinstance(first, Frame)
+    assert isinstance(second, Frame)
+    assert (first.plan, first.step, first.open) == (LOSS, 0, False)
+    assert (second.vectors, second.step, second.open) == ((np.full(1, 1, np.float32),), 1, True)
+    for step in range(3, 8):
+        buffer.put_call(LOSS, (np.full(1, step, np.float32),), step, False)
+    assert (len(buffer), lost.count) == (4, 2)
+    slow.done.set()
+    assert steps(buffer.take_ready()) == [2, 3, 4, 5]
+    limited = Buffer(100, 3 * 1028, "drop", lost=lost)
+    for step in range(4):
+        limited.put_call(LOSS, (np.full(1, step, np.float32),), step, False)
+    assert (len(limited), lost.count) == (3, 3)
 
 
 def test_a_frame_that_cannot_be_read_is_taken():

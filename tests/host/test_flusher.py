@@ -149,11 +149,11 @@ def test_many_bytes_are_written_early():
     buffer = Buffer(1000, 2**40)
     flusher = Flusher(buffer, Plain(), Outbox([sink], LostReports()), flush_secs=NEVER)
     buffer.put(record(0))
-    flusher._turn(woken=False, final=False, requested=False)
+    flusher._turn(woken=False, tasks=set())
     assert len(buffer) == 0
     assert sink.calls == []
     buffer.put(record(1, value=np.zeros(2**24, np.uint8)))
-    flusher._turn(woken=False, final=False, requested=False)
+    flusher._turn(woken=False, tasks=set())
     assert sink.calls == ["write", "flush"]
     assert [item.step for item in sink.records] == [0, 1]
 

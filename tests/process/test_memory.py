@@ -1,4 +1,4 @@
-"""What a run costs stays bounded: over a long run, with a sink that is stuck, and over many runs."""
+"""The memory of a run is bounded: over many steps, with a sink that is stuck, and over many runs."""
 
 import pathlib
 import subprocess

@@ -170,7 +170,7 @@ def test_memory(tmp_path, size) -> None:
 
 
 def test_memory_of_a_large_file(tmp_path) -> None:
-    """Of a file with large values, only a part is in memory."""
+    """Only a part of a file with large values is in memory."""
     event = _proto.Event(wall_time=1.0)
     value = event.summary.value.add(tag="x")
     value.tensor.tensor_content = bytes(1 << 20)

@@ -17,7 +17,7 @@ from jaxboard.sinks._tfrecords import frame, header
 
 
 class Found(NamedTuple):
-    """What was found in a file: the data of records, where they begin, and the damage."""
+    """The content of a file: the data of records, where they begin, and the damage."""
 
     records: list[bytes]
     offsets: list[int]

@@ -16,15 +16,16 @@ import polars as pl
 import pytest
 
 import jaxboard as jb
+from jaxboard._read.verification import verify
 from jaxboard.records import EncodedImage, Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
 
 COLUMNS = ["run", "tag", "step", "wall_time", "value"]
 
 
-def write(logdir, *batch, start_step: int | None = None) -> None:
+def write(logdir, *batch, **options) -> None:
     """Write records into an event file of their own."""
-    sink = TensorBoardSink(logdir, start_step=start_step)
+    sink = TensorBoardSink(logdir, **options)
     sink.write(list(batch))
     sink.close()
 
@@ -116,8 +117,19 @@ def test_a_resumed_run(logdir) -> None:
     assert jb.read(logdir, keep="all", tags="loss")["step"].tolist() == [*range(9), 4, 5]
 
 
+def test_a_run_that_continues_from_a_state(logdir) -> None:
+    """Points that a state does not have are left out, of each tag from its own step on."""
+    write(logdir, column("loss", range(6), [1] * 6), column("other", range(6), [1] * 6))
+    hidden = {"": {"other": 2, "loss": 7}}
+    write(logdir, column("loss", [6], [2]), start_step=4, hidden=hidden)
+    assert jb.read(logdir, tags="loss")["step"].tolist() == [*range(7)]
+    assert jb.read(logdir, tags="other")["step"].tolist() == [0, 1]
+    assert jb.read(logdir, keep="all", tags="other")["step"].tolist() == [*range(6)]
+    assert [problem.code for problem in verify(logdir).problems] == []
+
+
 def test_the_last_of_several_points_with_one_step(logdir) -> None:
-    """Of several points of a tag with one step, the last written is kept, and steps are in order."""
+    """The last written of several points with one tag and step is kept, and steps are in order."""
     write(logdir, column("loss", [0, 2, 1, 2], [0, 1, 2, 3]), column("other", [5], [5]))
     write(logdir, column("loss", [1, 7], [4, 5]))
     table = jb.read(logdir, tags="loss")
@@ -145,7 +157,7 @@ def test_other_kinds(logdir) -> None:
     """Histograms, images, text and hyperparameters are objects of the documented types."""
     with jb.Run(logdir, hparams={"lr": 0.5, "name": "x", "nested": {"on": True}}):
         jb.histogram("h", np.array([1.0, 2.0, 2.0]), step=1)
-        jb.image("i", np.zeros((2, 3, 4, 3)), step=1)
+        jb.image("i", np.zeros((2, 6, 8, 3)), step=1)
         jb.text("t", "# Title", step=1)
         jb.scalar("s", 1.0, step=1)
 
@@ -161,7 +173,7 @@ def test_other_kinds(logdir) -> None:
     assert histogram[[0, -1], [0, 1]].tolist() == [1, 2]
     images = value("image")
     assert [(type(image), image.width, image.height) for image in images] == 2 * [
-        (EncodedImage, 4, 3)
+        (EncodedImage, 8, 6)
     ]
     assert images[0].data.startswith(b"\x89PNG")
     assert value("text") == "# Title"

@@ -1,4 +1,4 @@
-"""What the verification of event files finds."""
+"""The problems that the verification of event files finds."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_good_run(logdir) -> None:
             jb.scalar("loss", 0.5)
     result = verify(logdir)
     assert result.problems == []
-    assert {run: len(files) for run, files in result.files.items()} == {".": 2, "eval": 1}
+    assert {run: len(files) for run, files in result.files.items()} == {".": 2, "eval": 2}
     assert result.points == 10 + 10 + 7
 
 
@@ -216,12 +216,12 @@ def test_the_lines(logdir, capsys, monkeypatch) -> None:
     monkeypatch.chdir(logdir)
     assert main(["verify", logdir]) == 1
     name = file_in(logdir).name
-    assert capsys.readouterr().out.splitlines() == [
-        f"note     {name}, byte {offsets[40]:,}: tag 'loss\\x1b[2J': a value is NaN.",
+    assert capsys.readouterr().out == (
+        f"note     {name}, byte {offsets[40]:,}: tag 'loss\\x1b[2J': a value is NaN.\n"
         f"warning  {name}, byte {offsets[41]:,}: tag 'loss': the step goes back from 19 to 3 without a restart: "
-        "TensorBoard's default loader hides the earlier points from there on.",
-        f"1 run, 1 file, {offsets[-1]:,} bytes, 42 records, 42 scalars: 0 errors, 1 warning, 1 note.",
-    ]
+        "TensorBoard's default loader hides the earlier points from there on.\n"
+        f"1 run, 1 file, {offsets[-1]:,} bytes, 42 records, 42 scalars: 0 errors, 1 warning, 1 note.\n"
+    )
 
 
 def test_json(logdir, capsys) -> None:

@@ -234,7 +234,7 @@ def test_the_last_layout_is_shown(server, run):
 
 
 def test_videos_are_animations(server, run):
-    """TensorBoard serves a video as a GIF with its frames, labelled as one so that browsers play it."""
+    """TensorBoard serves a video as a GIF file with its frames, which browsers play."""
     (entry,) = server.images(run, "video", sample=1)
     frames = list(ImageSequence.Iterator(Image.open(io.BytesIO(entry["file"]))))
     assert [("GIF", frame.size) for frame in frames] == 2 * [("GIF", (32, 24))]

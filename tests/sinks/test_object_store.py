@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_a_failed_upload_loses_and_repeats_nothing(tmp_path, faults):
 
 
 def test_a_run_in_an_object_store(tmp_path, caplog):
-    """A run writes to a URL without TensorFlow, flushes every 30 s by default, and says so in the log once."""
+    """A run writes to a URL without TensorFlow, flushes every 30 s by default, and logs that once."""
     caplog.set_level(logging.INFO, logger="jaxboard")
     scheme, store = new_store()
     for first in (0, 5):
@@ -135,6 +136,29 @@ def test_a_run_in_an_object_store(tmp_path, caplog):
     assert logged[0].startswith(f"{scheme}://bucket/run is a URL")
     store.copy_to(tmp_path)
     assert steps(tmp_path / "bucket" / "run") == list(range(10))
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_resumed_run(tmp_path, slash):
+    """``Run(step=)`` hides the points from that step on, in all files, also of a run below; ``resume`` goes on."""
+    scheme, store = new_store()
+    parts: list[tuple[dict[str, Any], int, int]] = [
+        ({}, 0, 100),
+        ({"step": 50}, 50, 80),
+        ({"resume": "auto"}, 80, 90),
+    ]
+    for options, first, last in parts:
+        with jb.Run(f"{scheme}://bucket/run{slash}", max_file_bytes=1000, **options) as run:
+            assert run.step == first
+            for step in range(first, last):
+                jb.scalar("a", 0.5 * step, step=step)
+                run.child("eval").scalar("a", 0.5 * step, step=step)
+                if step % 10 == 9:
+                    run.flush()
+    assert not [path for path in store.store if "//" in path]
+    store.copy_to(tmp_path)
+    assert steps(tmp_path / "bucket" / "run") == list(range(90))
+    assert steps(tmp_path / "bucket" / "run" / "eval") == list(range(90))
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_one_restart_mark(tmp_path):
 
 
 def test_a_fault_after_a_finished_file(tmp_path):
-    """What is written again after a fault drops no point of a finished file."""
+    """Writing again after a fault drops no point of a finished file."""
     sink = TensorBoardSink(tmp_path / "run", max_file_bytes=LIMIT)
     deliver(sink, batch(0, 100))
     deliver(sink, batch(100, 10))

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ def scalars(first: int, count: int, tag: str = "a", run: str = "") -> Scalars:
     return Scalars((tag,), steps, 1000.0 + steps, steps[:, None] * 0.5, run)
 
 
-def write(logdir: str | pathlib.Path, *batches: Batch, **options: int) -> None:
+def write(logdir: str | pathlib.Path, *batches: Batch, **options: Any) -> None:
     sink = TensorBoardSink(logdir, **options)
     for batch in batches:
         sink.write(batch)

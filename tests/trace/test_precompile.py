@@ -65,6 +65,8 @@ DELIVERIES = {
     "gate": ({"gate": "cond"}, 1),
     "callback": ({"delivery": "callback"}, 1),
     "stream": ({"stream": 2}, 1),
+    # the same, and the program without reports
+    "exact": ({"exact": True}, 3),
 }
 
 
@@ -140,6 +142,32 @@ def test_under_nnx_jit():
     assert seen == []
     np.testing.assert_array_equal(model.kernel[...], before * 32)
     assert [r.step for r in records] == [0, 3, 4]
+
+
+def test_three_cadences_under_nnx_jit():
+    """A network that is watched, with histograms and images of another cadence, has one program besides the quiet one."""
+
+    @jb.instrument
+    @nnx.jit
+    def train(model, images):
+        def loss_fn(model):
+            loss = model(images).mean()
+            jb.scalar("loss", loss)
+            jb.histogram("images", images, every=10)
+            jb.image("image", images, every=25)
+            return loss
+
+        grads = nnx.grad(loss_fn)(model)
+        jb.watch("gradients", grads, every=10)
+        model.bias[...] -= grads["bias"][...]
+
+    model = nnx.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0))
+    with compilations_of("train") as seen, capture() as records:
+        for _ in range(51):
+            train(model, jnp.ones((1, 4, 4, 1)))
+    assert len(seen) == 2
+    points = {tag: [r.step for r in records if r.tag == tag] for tag in ("image", "images")}
+    assert points == {"image": [0, 25, 50], "images": [0, 10, 20, 30, 40, 50]}
 
 
 def test_a_plain_function():

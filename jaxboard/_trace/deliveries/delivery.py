@@ -47,6 +47,11 @@ class Delivery:
         # Calls of an evaluation share a step, as do calls for which step= returns the same one.
         self._shares_steps = not options.advance or options.step is not None
 
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self._name
+
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the call's delivery, this one unless the arguments decide, and the call's step."""
         if callbacks.expected and self._advance:

@@ -21,6 +21,7 @@ from jaxboard._trace.windows import (
     Carried,
     MissingAccumulators,
     accumulator_sharding,
+    continued,
     empty_accumulators,
 )
 from jaxboard._types import Array, PyTree
@@ -66,7 +67,9 @@ class HiddenOutput(Delivery):
             [jit_options.get(name) for name in ("in_shardings", "out_shardings")]
         )
 
-    def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
+    def call(  # noqa: C901, PLR0912 (each call runs this; a method call would be 2 % of a fast step)
+        self, channel: Channel, step: int, args: Args, kwargs: Kwargs
+    ) -> Executed:
         """Run the program for ``step``; keep the new accumulators and put the frame."""
         program, leading, window = None, (), None
         while True:
@@ -83,7 +86,7 @@ class HiddenOutput(Delivery):
                     and step % cadences.divisor
                     and not self._gates_all
                 ):
-                    # Nothing is due, as on most steps: without a method call, which would be 2 % of a fast step.
+                    # Nothing is due, as on most steps.
                     program, leading = windows.program(cadences.all, len(args)), (window[1],)
                 elif cadences.all or self._gates_all:
                     not_due = cadences.not_due(step)
@@ -93,19 +96,12 @@ class HiddenOutput(Delivery):
                 began = time.perf_counter() if registry.of_every_call else 0.0
                 if leading:
                     out, plan, vectors, kept = program(*leading, *args, **kwargs)
-                else:  # Joining arguments is another 2 %.
+                else:  # This is faster, and the usual case.
                     out, plan, vectors, kept = program(*args, **kwargs)
                 seconds = time.perf_counter() - began if began else 0.0
-            except MissingAccumulators as missing:
-                self._add_accumulators(missing, args, kwargs)
-                channel.put_window(window)
-                continue
-            except OtherProgram:
-                channel.put_window(window)
-                continue
             except BaseException as error:
                 channel.put_window(window)
-                if isinstance(error, ValueError) and self._move(windows, window, args, kwargs):
+                if self._is_retried(error, windows, window, args, kwargs):
                     continue
                 check_program(error, program, leading, args, kwargs)
                 raise
@@ -114,7 +110,10 @@ class HiddenOutput(Delivery):
                 if channel.windows.setdefault(self, new) is not new:
                     channel.put_window(new)  # a concurrent call was faster
             if plan is not None:
-                self._put(channel, plan, vectors, step)
+                if plan.has_targets or self._gates_all:
+                    self._put(channel, plan, vectors, step)
+                else:
+                    channel.put_call(plan, vectors, step, self._shares_steps)
             return out, program, leading, seconds
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
@@ -140,11 +139,17 @@ class HiddenOutput(Delivery):
             if not_due in compiled or self._gates_all:
                 return
 
-    @staticmethod
     def _continue(
-        window: Window | None, channel: Channel, step: int, windows: _Windows, cadences: Cadences
+        self,
+        window: Window | None,
+        channel: Channel,
+        step: int,
+        windows: _Windows,
+        cadences: Cadences,
     ) -> Window:
         """Return the accumulators for a call: those of the last call, if their windows go on, or empty ones."""
+        if window is None and channel.restored:
+            window = continued(windows.plan, windows.empty, self._name, channel)
         if window is not None:
             plan, _, last_step = window
             is_next = last_step == step or not cadences.skip_due(last_step, step)
@@ -171,6 +176,22 @@ class HiddenOutput(Delivery):
         if windows is None or window is None:
             return self._plain(not_due), ()
         return windows.program(not_due, num_args), (window[1],)
+
+    def _is_retried(
+        self,
+        error: BaseException,
+        windows: _Windows | None,
+        window: Window | None,
+        args: Args,
+        kwargs: Kwargs,
+    ) -> bool:
+        """Return whether a call that raised this runs again, with another program or other accumulators."""
+        if isinstance(error, MissingAccumulators):
+            self._add_accumulators(error, args, kwargs)
+            return True
+        if isinstance(error, OtherProgram):
+            return True
+        return isinstance(error, ValueError) and self._move(windows, window, args, kwargs)
 
     def _bind(self, plan: Plan) -> Callable[[frozenset[int], int], jax.stages.Wrapped]:
         """Return the function that returns the programs with these windows."""
