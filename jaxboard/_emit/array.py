@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
@@ -15,8 +18,8 @@ def histogram(
     tag: str,
     values: PyTree = None,
     *,
-    counts: Reportable | None = None,
-    edges: Reportable | None = None,
+    counts: Reportable | Sequence[float] | None = None,
+    edges: Reportable | Sequence[float] | None = None,
     step: Step | None = None,
     every: int | None = None,
     where: Reportable | None = None,
@@ -82,12 +85,12 @@ def histogram(
         )
 
 
-def _counted(tag: str, counts: Reportable | None, edges: Reportable | None) -> Histogram:
+def _counted(tag: str, counts: object, edges: object) -> Histogram:
     """Return a histogram that the user has counted."""
     if counts is None or edges is None:
         raise arguments.report_error(tag, "counts= and edges= belong together: pass both.")
-    numbers = np.asarray(conversion.as_array(tag, counts))
-    bounds = np.asarray(conversion.as_array(tag, edges), np.float64)
+    numbers = np.asarray(conversion.as_array(tag, cast("Reportable", counts)))
+    bounds = np.asarray(conversion.as_array(tag, cast("Reportable", edges)), np.float64)
     if numbers.ndim != 1 or bounds.shape != (len(numbers) + 1,):
         raise arguments.report_error(
             tag,

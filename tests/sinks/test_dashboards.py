@@ -85,7 +85,7 @@ def logdir(tmp_path_factory):
                 Kind.TENSOR,
                 "raw/scalar",
                 1,
-                PluginTensor(np.float32(2.5), "scalars", b"", "scalar"),
+                PluginTensor(np.array(2.5, np.float32), "scalars", b"", "scalar"),
             ),
             record(Kind.TENSOR, "raw/text", 1, PluginTensor(np.array(b"**raw**", object), "text")),
             record(Kind.LAYOUT, "layout", 1, {"old": {"chart": ("loss",)}}),
