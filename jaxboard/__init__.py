@@ -4,15 +4,22 @@ import importlib as _importlib
 import typing as _typing
 
 from jaxboard._emit import audio as audio
+from jaxboard._emit import confusion_matrix as confusion_matrix
+from jaxboard._emit import embedding as embedding
 from jaxboard._emit import figure as figure
 from jaxboard._emit import graph as graph
 from jaxboard._emit import histogram as histogram
+from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
+from jaxboard._emit import layout as layout
 from jaxboard._emit import mesh as mesh
+from jaxboard._emit import pr_curve as pr_curve
+from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
 from jaxboard._emit import tap as tap
+from jaxboard._emit import tensor as tensor
 from jaxboard._emit import text as text
 from jaxboard._emit import video as video
 from jaxboard._emit import watch as watch
@@ -54,20 +61,27 @@ __all__ = [
     "UsageError",
     "__version__",
     "audio",
+    "confusion_matrix",
     "current_run",
+    "embedding",
     "figure",
     "graph",
     "histogram",
+    "hparams",
     "image",
     "instrument",
+    "layout",
     "memory_snapshot",
     "mesh",
+    "pr_curve",
     "profile",
     "read",
+    "roc_curve",
     "scalar",
     "scalars",
     "scope",
     "tap",
+    "tensor",
     "text",
     "trace",
     "video",

@@ -35,6 +35,10 @@ class Composite(enum.Enum):
     STACK = "stack"
 
 
+_MERGED_KINDS = frozenset((Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX))
+"""The kinds whose reports with ``every=N`` merge N steps: values that are small and merge exactly."""
+
+
 class Target(NamedTuple):
     """The run that a report in traced code names. It refers to the run by a number and does not keep it alive.
 
@@ -81,7 +85,7 @@ class ReportSpec:
     @property
     def windowed(self) -> bool:
         """True if a point merges the values of ``every`` steps, instead of taking one step in ``every``."""
-        return self.every > 1 and self.kind is Kind.SCALAR and self.reduce != "last"
+        return self.every > 1 and self.kind in _MERGED_KINDS and self.reduce != "last"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,17 +16,33 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from jaxboard._values import (
+    ConfusionMatrix,
+    Embedding,
+    Margin,
+    Mesh,
+    MetricGoals,
+    PluginTensor,
+    ThresholdCounts,
+)
+
 __all__ = [
     "Audio",
     "Batch",
+    "ConfusionMatrix",
+    "Embedding",
     "EncodedImage",
     "Graph",
     "GraphNode",
     "Histogram",
     "Kind",
+    "Margin",
     "Mesh",
+    "MetricGoals",
+    "PluginTensor",
     "Record",
     "Scalars",
+    "ThresholdCounts",
     "Video",
     "records",
 ]
@@ -41,6 +57,14 @@ class Kind(enum.Enum):
         IMAGE: the value is uint8[N, H, W, C] with 1, 3 or 4 channels, an :class:`EncodedImage`, or a tuple of those.
         TEXT: the value is a str (Markdown), or a list of rows of str (a table, header first).
         HPARAMS: the value is a dict of hyperparameters.
+        PR_CURVE: the value is a :class:`ThresholdCounts`, shown as precision over recall.
+        ROC_CURVE: the value is a :class:`ThresholdCounts`, shown as true over false positive rate.
+        CONFUSION_MATRIX: the value is a :class:`ConfusionMatrix`.
+        METRICS: the value is a :class:`MetricGoals`.
+        LAYOUT: the value is a dict of categories, each a dict of charts, each a tuple of regular expressions of
+            tags, or of :class:`Margin`.
+        EMBEDDING: the value is an :class:`Embedding`.
+        TENSOR: the value is a :class:`PluginTensor`.
         GRAPH: the value is a :class:`Graph`. If the tag is empty, it is the graph of the whole run.
         AUDIO: the value is an :class:`Audio`.
         VIDEO: the value is a :class:`Video`.
@@ -57,6 +81,13 @@ class Kind(enum.Enum):
     IMAGE = "image"
     TEXT = "text"
     HPARAMS = "hparams"
+    PR_CURVE = "pr_curve"
+    ROC_CURVE = "roc_curve"
+    CONFUSION_MATRIX = "confusion_matrix"
+    METRICS = "metrics"
+    LAYOUT = "layout"
+    EMBEDDING = "embedding"
+    TENSOR = "tensor"
     GRAPH = "graph"
     AUDIO = "audio"
     VIDEO = "video"
@@ -215,35 +246,6 @@ class Graph:
     def nbytes(self) -> int:
         """The size of all nodes in bytes, approximately."""
         return sum(node.nbytes for node in self.nodes)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Mesh:
-    """Meshes, or point clouds, with the same numbers of vertices and faces.
-
-    Attributes:
-        vertices: float32[N, V, 3]: the coordinates of N meshes' V vertices.
-        faces: int32[N, F, 3]: the indices of the vertices of each triangle; None for a point cloud.
-        colors: uint8[N, V, 3]: red, green and blue of each vertex; None for one colour.
-        config: classes of three.js and their parameters, as JSON.
-
-    Example:
-        >>> import numpy as np
-        >>> from jaxboard.records import Mesh
-        >>> Mesh(np.zeros((1, 8, 3), np.float32), None, None).nbytes
-        96
-    """
-
-    vertices: np.ndarray
-    faces: np.ndarray | None
-    colors: np.ndarray | None
-    config: str = "{}"
-
-    @property
-    def nbytes(self) -> int:
-        """The size of the arrays in bytes."""
-        parts = (self.vertices, self.faces, self.colors)
-        return sum(part.nbytes for part in parts if part is not None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ SLOW = {
     "run/test_announcement.py::test_a_terminal_shows_it_once",
     "run/test_announcement.py::test_runs_without_files",
     "run/test_announcement.py::test_settings_of_logging",
+    "run/test_hparams.py::test_the_status_of_a_program",
     "run/test_reopen.py",
     "run/test_resume.py",
     "run/test_run.py::test_no_permission",

@@ -113,6 +113,14 @@ class Server:
             entry["file"] = self.read("data/plugin/images/individualImage?" + entry["query"])
         return entries
 
+    def pr_curves(self, run: str, tag: str, *, count: int = 1) -> list[Any]:
+        """Return the entries of a tag, once there are ``count``."""
+        response = self.until(
+            lambda: self.get("data/plugin/pr_curves/pr_curves", run=run, tag=tag),
+            lambda response: len(response[run]) >= count,
+        )
+        return response[run]
+
     def sounds(self, run: str, tag: str, *, sample: int = 0, count: int = 1) -> list[Any]:
         """Return the entries of one sound of a tag with their files, once there are ``count``."""
         entries = self._wait("audio/audio", run, tag, count, sample=sample)
@@ -147,7 +155,12 @@ class Server:
         query = {
             "startIndex": 0,
             "sliceSize": 100,
-            "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
+            "allowedStatuses": [
+                "STATUS_UNKNOWN",
+                "STATUS_SUCCESS",
+                "STATUS_FAILURE",
+                "STATUS_RUNNING",
+            ],
             "colParams": [],
         }
         response = self.until(

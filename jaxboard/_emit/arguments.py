@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxboard import _compat
 from jaxboard._check import as_bool, as_int, as_positive_int, fits_64_bits, is_one_of
@@ -139,6 +140,16 @@ def check_fps(tag: str, fps: object) -> float:
             f"expected fps= to be above 0 and at most {_MOST_FRAMES} (frames per second), got {safe_repr(fps)}.",
         )
     return number
+
+
+def check_walltime(tag: str, walltime: object) -> None:
+    """Raise unless ``walltime`` is None or a finite number."""
+    is_number = isinstance(walltime, int | float | np.integer | np.floating)
+    if walltime is not None and not (is_number and math.isfinite(cast("float", walltime))):
+        raise report_error(
+            tag,
+            f"expected walltime= to be seconds since the epoch, got {describe_object(walltime)}.",
+        )
 
 
 def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto"] | None:

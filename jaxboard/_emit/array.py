@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from jaxboard._emit import arguments, conversion
-from jaxboard._emit.reporting import report_array
+from jaxboard._emit.reporting import report_array, report_record
 from jaxboard._emit.trees import tagged_arrays
 from jaxboard._types import PyTree, Reportable, Runs, Step
-from jaxboard.records import Kind
+from jaxboard.records import Histogram, Kind
 
 
 def histogram(
     tag: str,
-    values: PyTree,
+    values: PyTree = None,
     *,
+    counts: Reportable | None = None,
+    edges: Reportable | None = None,
     step: Step | None = None,
     every: int | None = None,
     where: Reportable | None = None,
@@ -28,6 +32,9 @@ def histogram(
         tag: the name; for a pytree, the first part of the names.
         values: an array of any shape and any real dtype, or a pytree of arrays. A list or a tuple of numbers,
             nested or not, is one array.
+        counts: the numbers of elements in k buckets, instead of ``values``. Only for plain Python, with ``edges``, and
+            without ``where`` and ``runs``.
+        edges: k + 1 ascending numbers, the edges of the buckets.
         step: see :func:`scalar`.
         every: report only at steps that are multiples of this. The program for other steps does not contain
             the histogram.
@@ -46,6 +53,22 @@ def histogram(
         10
     """
     arguments.check_every(tag, every)
+    if counts is not None or edges is not None:
+        if values is not None or where is not None or runs is not None:
+            raise arguments.report_error(
+                tag,
+                "counts= and edges= need no values, where= or runs=. Pass either values or counts.",
+            )
+        counted = _counted(tag, counts, edges)
+        report_record(
+            "histogram of counts=",
+            Kind.HISTOGRAM,
+            tag,
+            lambda: counted,
+            step=None if step is None else arguments.as_host_step(tag, step),
+            every=every,
+        )
+        return
     for leaf_tag, leaf in tagged_arrays(tag, values):
         report_array(
             Kind.HISTOGRAM,
@@ -57,3 +80,24 @@ def histogram(
             where=where,
             runs=runs,
         )
+
+
+def _counted(tag: str, counts: Reportable | None, edges: Reportable | None) -> Histogram:
+    """Return a histogram that the user has counted."""
+    if counts is None or edges is None:
+        raise arguments.report_error(tag, "counts= and edges= belong together: pass both.")
+    numbers = np.asarray(conversion.as_array(tag, counts))
+    bounds = np.asarray(conversion.as_array(tag, edges), np.float64)
+    if numbers.ndim != 1 or bounds.shape != (len(numbers) + 1,):
+        raise arguments.report_error(
+            tag,
+            "expected counts= [k] and edges= [k + 1], got "
+            f"{arguments.describe_array(numbers)} and {arguments.describe_array(bounds)}.",
+        )
+    if not np.isfinite(bounds).all() or (np.diff(bounds) < 0).any():
+        raise arguments.report_error(
+            tag, f"expected edges= to be finite and ascending, got {edges!r}."
+        )
+    if not np.isfinite(numbers).all() or (numbers < 0).any():
+        raise arguments.report_error(tag, f"expected counts= to be 0 or more, got {counts!r}.")
+    return Histogram(bounds, numbers)

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxboard._emit.arguments import describe_array, describe_object, report_error
 from jaxboard._emit.conversion import as_array
-from jaxboard._reduce import BoxOptions, floats
+from jaxboard._emit.joined import Part, joined
+from jaxboard._reduce import BoxOptions
 from jaxboard._types import Array, Reportable
 
 
@@ -56,13 +57,11 @@ def with_boxes(
                 tag, "class_names= needs labels= with the class of each box, as integers."
             )
         names = _strings(tag, "class_names", class_names)
-    parts = [images, corners] if classes is None else [images, corners, classes]
-    on_host = all(isinstance(part, np.ndarray) for part in parts)
-    flat = [floats(part).reshape(*batch, -1).astype(np.float32) for part in parts]
-    joined = (np if on_host else jnp).concatenate(flat, axis=-1)
+    parts = [Part(images, 3), Part(corners, 2)]
+    parts += [] if classes is None else [Part(classes, 1)]
     floating = jnp.issubdtype(images.dtype, np.floating)
     dtype = "float32" if floating else str(images.dtype)
-    return joined, BoxOptions((height, width, channels), dtype, count, names)
+    return joined(tuple(batch), *parts), BoxOptions((height, width, channels), dtype, count, names)
 
 
 def _labels(

@@ -49,6 +49,7 @@ def text(
     *,
     step: int | None = None,
     every: int | None = None,
+    walltime: float | None = None,
 ) -> None:
     """Report text or a table. Only for plain Python.
 
@@ -58,6 +59,7 @@ def text(
             strings is neither.
         step: the step of the text, instead of the last step taken.
         every: report only at steps that are multiples of this.
+        walltime: the time of the report, in seconds since the epoch, instead of now.
 
     Raises:
         ReportError: JAX is tracing, or an argument is invalid.
@@ -73,7 +75,9 @@ def text(
     """
     arguments.check_tag(tag)
     content = _escaped(value) if isinstance(value, str) else _table(tag, value)
-    report_record("text", Kind.TEXT, tag, lambda: content, step=step, every=every)
+    report_record(
+        "text", Kind.TEXT, tag, lambda: content, step=step, every=every, walltime=walltime
+    )
 
 
 def _table(tag: str, value: object) -> list[list[str]]:
@@ -132,6 +136,7 @@ def figure(
     *,
     step: int | None = None,
     every: int | None = None,
+    walltime: float | None = None,
     close: bool = True,
 ) -> None:
     """Report a matplotlib figure as an image, or several figures as the images of one card. Only for plain Python.
@@ -143,6 +148,7 @@ def figure(
             Another thread renders the figures that it returns, so it must make new ones in each call.
         step: the step of the figure, instead of the last step taken.
         every: report only at steps that are multiples of this.
+        walltime: the time of the report, in seconds since the epoch, instead of now.
         close: close the figures afterwards, also if the report is not due. Otherwise pyplot keeps them open, and
             they are rendered before the call returns.
 
@@ -173,7 +179,7 @@ def figure(
             return _rendered(figures)
 
     try:
-        report_record("figure", Kind.IMAGE, tag, images, step=step, every=every)
+        report_record("figure", Kind.IMAGE, tag, images, step=step, every=every, walltime=walltime)
     finally:
         if closes:
             _close(figures)

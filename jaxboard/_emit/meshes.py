@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.arguments import describe_array, report_error
+from jaxboard._emit.joined import Part, joined
 from jaxboard._emit.reporting import report_array
 from jaxboard._reduce import MeshOptions
 from jaxboard._safe_repr import describe_object
@@ -81,7 +82,7 @@ def mesh(
     report_array(
         Kind.MESH,
         tag,
-        _joined([x for x in (points, triangles, shades) if x is not None], batch),
+        joined(batch, *(Part(x, 2) for x in (points, triangles, shades) if x is not None)),
         conversion.as_array,
         step=step,
         every=every,
@@ -128,14 +129,6 @@ def _check_faces(tag: str, faces: Array, size: int) -> None:
         raise report_error(
             tag, f"expected faces= with indices from 0 to {size - 1}, the vertices, got {wrong}."
         )
-
-
-def _joined(parts: list[Array], batch: tuple[int, ...]) -> Array:
-    """Return the parts of each mesh as one vector, float32[..., L]: a report has one value."""
-    xp = np if all(isinstance(part, np.ndarray) for part in parts) else jnp
-    same = (xp.broadcast_to(xp.asarray(part), (*batch, *part.shape[-2:])) for part in parts)
-    flat = [part.reshape(*batch, -1).astype(np.float32) for part in same]
-    return xp.concatenate(flat, axis=-1)
 
 
 def _as_json(tag: str, config: Mapping[str, object] | None) -> str:

@@ -10,12 +10,17 @@ from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
 from jaxboard._emit.array import histogram
+from jaxboard._emit.classification import confusion_matrix, pr_curve, roc_curve
+from jaxboard._emit.embeddings import embedding
 from jaxboard._emit.graph import graph
 from jaxboard._emit.host_only import figure, text
+from jaxboard._emit.hparams import hparams
+from jaxboard._emit.layouts import layout
 from jaxboard._emit.media import audio, image, video
 from jaxboard._emit.meshes import mesh
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
+from jaxboard._emit.tensors import tensor
 from jaxboard._emit.watch import watch
 
 V = TypeVar("V", bound=Callable[..., object])
@@ -56,9 +61,16 @@ class VerbMethods:
     image = _Method(image)
     video = _Method(video)
     mesh = _Method(mesh)
+    pr_curve = _Method(pr_curve)
+    roc_curve = _Method(roc_curve)
+    confusion_matrix = _Method(confusion_matrix)
     text = _Method(text)
     figure = _Method(figure)
+    hparams = _Method(hparams)
+    layout = _Method(layout)
+    embedding = _Method(embedding)
     graph = _Method(graph)
+    tensor = _Method(tensor)
     watch = _Method(watch)
     tap = _Method(tap)
 

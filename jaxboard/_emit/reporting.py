@@ -17,7 +17,6 @@ from jaxboard._frame import Composite, Number, Observation, ReportSpec
 from jaxboard._host.active_channel import active, named_target
 from jaxboard._host.channel import Channel
 from jaxboard._host.clipping import clipping_notice
-from jaxboard._host.drawings import Drawing
 from jaxboard._log import warn
 from jaxboard._reduce import reducer
 from jaxboard._reduce.first_items import Items
@@ -25,7 +24,7 @@ from jaxboard._trace import context
 from jaxboard._trace.advice import warn_no_run
 from jaxboard._trace.primitives import report
 from jaxboard._types import Array, Reportable, Runs, Step
-from jaxboard.records import EncodedImage, Kind, Record
+from jaxboard.records import Kind, Record
 
 Value = TypeVar("Value")
 
@@ -148,12 +147,11 @@ def report_record(
     verb: str,
     kind: Kind,
     tag: str,
-    make_value: Callable[
-        [], str | list[list[str]] | EncodedImage | tuple[EncodedImage, ...] | Drawing
-    ],
+    make_value: Callable[[], object],
     *,
     step: int | None,
     every: int | None,
+    walltime: float | None = None,
 ) -> None:
     """Report a value that is not reduced, from plain Python only.
 
@@ -164,11 +162,13 @@ def report_record(
         make_value: returns the value; called only if the report is due.
         step: see :func:`jaxboard.scalar`.
         every: see :func:`jaxboard.scalar`.
+        walltime: the time of the report, in seconds since the epoch; None for now.
 
     Raises:
-        ReportError: JAX is tracing.
+        ReportError: JAX is tracing, or an argument is invalid.
     """
     every = arguments.check_every(tag, every)
+    arguments.check_walltime(tag, walltime)
     own_step = None if step is None else arguments.as_host_step(tag, step)
     if not _compat.at_top_level():
         raise arguments.report_error(
@@ -184,7 +184,8 @@ def report_record(
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
     elif is_due(channel, own_step, surroundings.every if every is None else every):
         at = channel.current if own_step is None else own_step
-        channel.put(Record(kind, surroundings.scope + tag, at, time.time(), make_value()))
+        now = time.time() if walltime is None else float(walltime)
+        channel.put(Record(kind, surroundings.scope + tag, at, now, make_value()))
 
 
 def is_due(channel: Channel, step: Step | None, every: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
 import jax
@@ -73,6 +73,7 @@ class Channel:
         target: what identifies the run in compiled programs.
         is_open: whether the channel was activated, and not deactivated since.
         below: the channels of the runs below this one, by their relative paths.
+        hparams: the hyperparameters that were reported, None for none.
         windows: the windows that instrumented functions accumulate on the device for this run, by function.
         settled: by instrumented function, how many events had happened before its last call
             (:attr:`Registry.events`).
@@ -91,6 +92,7 @@ class Channel:
         "_was_given_step",
         "before_close",
         "below",
+        "hparams",
         "is_open",
         "lost",
         "name",
@@ -122,6 +124,7 @@ class Channel:
         self.target = Target(next(_keys), "", name)
         self.is_open = False
         self.below: dict[str, Channel] = {}
+        self.hparams: Mapping[str, object] | None = None
         self.windows: dict[WindowedFunction, Window] = {}
         self.restored = RestoredWindows()
         self.settled: dict[object, int] = {}

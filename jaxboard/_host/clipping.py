@@ -1,4 +1,4 @@
-"""A warning for floats that were clipped, found when the flusher makes their points."""
+"""A warning for values that are not shown as they were reported, found when the flusher makes their points."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxboard._frame import Composite
 from jaxboard._host.complete_points import Point
 from jaxboard._log import logger
 from jaxboard._reduce.first_items import Clipped
-from jaxboard.records import Kind, Record
+from jaxboard.records import ConfusionMatrix, Kind, Record, ThresholdCounts
 
 _PIXELS = (
     "pixels outside of 0 to 1 were clipped; the values reach from {:.4g} to {:.4g}. Pass "
@@ -48,8 +48,17 @@ class ClippingLog:
         self._logged: set[str] = set()
 
     def plain(self, point: Point) -> Point:
-        """Return a point as sinks receive it, and log that its floats were clipped."""
-        if not isinstance(point, Record) or not isinstance(point.value, Clipped):
+        """Return a point as sinks receive it, and log what it does not show as it was reported."""
+        if not isinstance(point, Record):
+            return point
+        if isinstance(point.value, ThresholdCounts | ConfusionMatrix):
+            problem = _problem(point.value)
+            if problem is not None and point.tag not in self._logged:
+                self._logged.add(point.tag)
+                name = point.kind.value.replace("_", " ")
+                logger.warning("jaxboard, run %s: %s %r: %s", self._name, name, point.tag, problem)
+            return point
+        if not isinstance(point.value, Clipped):
             return point
         clipped = point.value
         if point.tag not in self._logged:
@@ -58,3 +67,22 @@ class ClippingLog:
             kind = point.kind.value
             logger.warning("jaxboard, run %s: %s %r: %s", self._name, kind, point.tag, notice)
         return dataclasses.replace(point, value=clipped.value)
+
+
+def _problem(counts: ThresholdCounts | ConfusionMatrix) -> str | None:
+    """Return why counts do not have all samples as they were reported, or None if they have."""
+    if isinstance(counts, ConfusionMatrix):
+        size = len(counts.classes)
+        return (
+            f"some samples are left out: their label or prediction is not one of the {size} classes, 0 to {size - 1}."
+            if counts.ignored
+            else None
+        )
+    if counts.ignored:
+        return "some samples are left out: their label is not one of the classes, or their prediction is NaN."
+    if counts.clipped:
+        return (
+            "some predictions are outside of 0 to 1 and were clipped. Pass probabilities: jax.nn.sigmoid(logits), or "
+            "jax.nn.softmax(logits) for several classes."
+        )
+    return None

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import NamedTuple, TypeAlias, cast
 
-from jaxboard._frame import Composite, ReportSpec
+from jaxboard._frame import ReportSpec
+from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
 from jaxboard.records import Batch, Kind, Record, Scalars
-
-if TYPE_CHECKING:
-    from jaxboard._reduce.leaf_histograms import NamedHistogram
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +82,9 @@ def make_points(
         lane: the name of the seed run; "" for points of the report's run.
     """
     run = join_runs(spec.run, lane)
-    if spec.kind is Composite.LEAF_HISTOGRAMS:
-        for name, histogram in cast("tuple[NamedHistogram, ...]", value):
-            yield Record(Kind.HISTOGRAM, f"{spec.tag}/{name}", step, wall_time, histogram, run)
+    if isinstance(value, NamedValues):
+        for name, each in value.items:
+            yield Record(value.kind, f"{spec.tag}/{name}", step, wall_time, each, run)
     elif isinstance(value, Norms):
         yield NormsPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, Stack):

@@ -207,6 +207,10 @@ class Flusher:
         self._thread.join(timeout)
         self._lost.raise_error()
 
+    def fail(self) -> None:
+        """Note that the program has failed: the sinks get to know before they are closed."""
+        self._outbox.fail()
+
     def save(self, step: int, timeout: float) -> HostState:
         """Wait until all complete points put before this call are written; return the others, which are not written.
 

@@ -80,6 +80,7 @@ class Outbox:
         self._lost = lost
         self._max_bytes = max_bytes
         self._busy: str | None = None
+        self._failed = False
         # Held while a sink may have unflushed data: a forked child would write a copy of it.
         self._writing = threading.Lock()
         fork.wait_for(self._writing)
@@ -136,6 +137,10 @@ class Outbox:
         if failing and not self.faults:
             self._lost.resolve("earlier write failures have been resolved.")
 
+    def fail(self) -> None:
+        """Note that the program has failed, for the sinks. Another thread may call this, before the last batch is due."""
+        self._failed = True
+
     def close(self) -> None:
         """Write what is pending, count what is lost, and close every sink.
 
@@ -143,6 +148,8 @@ class Outbox:
         file. A batch that fails twice is lost, and the ones after it are still written, unless the next one
         fails twice too: then all of them are lost.
         """
+        if self._failed:
+            self._pass_failure()
         self.flush()
         lost: set[_PendingBatch] = set()
         # Working sinks first: the retries of a broken one may take longer than the caller waits.
@@ -183,6 +190,13 @@ class Outbox:
         if queue.fault is not None:
             reason = str(SinkFault(queue.name, queue.fault))
             self._lost.add(sum(batch.count for batch in new), reason, queue.fault)
+
+    def _pass_failure(self) -> None:
+        for queue in self._queues:
+            try:
+                queue.fail()
+            except BaseException as fault:
+                self._log(queue, fault, "It may show the run as a success.")
 
     def _close_sink(self, queue: _SinkQueue) -> None:
         self._busy = queue.name
@@ -258,6 +272,11 @@ class _SinkQueue:
     def take_lost(self) -> Mapping[str, int]:
         """Return how many records the sink could not write, by reason."""
         return self.sink.take_lost() if hasattr(self.sink, "take_lost") else {}
+
+    def fail(self) -> None:
+        """Note that the program has failed."""
+        if hasattr(self.sink, "fail"):
+            self.sink.fail()
 
     def append(self, batch: _PendingBatch) -> None:
         """Add a batch at the end."""

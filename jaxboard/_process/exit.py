@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -181,3 +182,9 @@ def _reset_in_child() -> None:
 
 
 on_fork(Stage.SIGNALS, before=_block_signals, in_parent=_unblock_signals, in_child=_reset_in_child)
+
+
+def has_uncaught_exception() -> bool:
+    """Return whether an exception ends the program. Interactive sessions keep the last exception, and go on."""
+    interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
+    return not interactive and getattr(sys, "last_value", None) is not None

@@ -1,10 +1,12 @@
 """Reducers: how several values of one tag become one."""
 
 from jaxboard._reduce.kinds import KINDS as KINDS
+from jaxboard._reduce.kinds import ConfusionMatrixOptions as ConfusionMatrixOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import StackAxis as StackAxis
 from jaxboard._reduce.kinds import StackOptions as StackOptions
+from jaxboard._reduce.kinds import ThresholdsOptions as ThresholdsOptions
 from jaxboard._reduce.kinds import reducer as reducer
 from jaxboard._reduce.media_options import AudioOptions as AudioOptions
 from jaxboard._reduce.media_options import BoxOptions as BoxOptions
@@ -15,5 +17,6 @@ from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer
 from jaxboard._reduce.reducers import State as State
 from jaxboard._reduce.reducers import is_positive as is_positive
+from jaxboard._reduce.reducers import replicated as replicated
 from jaxboard._reduce.wide import WideInt as WideInt
 from jaxboard._reduce.wide import floats as floats

@@ -149,7 +149,7 @@ def _bounds(low: Array, high: Array) -> tuple[Array, Array]:
 
 
 def scatter_add(counts: Array, places: Array, numbers: Array) -> Array:
-    """Add numbers to the counts at places, which must be in bounds."""
+    """Return counts, of rank 1, with numbers added at places, which must be in bounds."""
     if namespace(counts, places) is np:
         added = np.bincount(places.reshape(-1), numbers.reshape(-1), len(counts))
         return counts + added.astype(counts.dtype)

@@ -55,6 +55,30 @@ class LeafHistogramsOptions:
     names: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ThresholdsOptions:
+    """The options of a report of a curve over thresholds.
+
+    Attributes:
+        num_thresholds: the number of thresholds.
+        classes: the names of the classes, each with a curve of its own; none if labels are 0 or 1.
+    """
+
+    num_thresholds: int
+    classes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConfusionMatrixOptions:
+    """The options of a report of a confusion matrix.
+
+    Attributes:
+        classes: the names of the classes.
+    """
+
+    classes: tuple[str, ...]
+
+
 StackAxis: TypeAlias = Literal["device", "iteration", "lane"]
 """An axis along which values stay separate: the devices of a mesh, the iterations of a scan, the lanes of a vmap."""
 
@@ -132,10 +156,33 @@ def _stack(options: StackOptions) -> Reducer:
     return StackReducer(options.axes)
 
 
+def _pr_curve(options: ThresholdsOptions) -> Reducer:
+    return _thresholds(Kind.PR_CURVE, options)
+
+
+def _roc_curve(options: ThresholdsOptions) -> Reducer:
+    return _thresholds(Kind.ROC_CURVE, options)
+
+
+def _thresholds(kind: Kind, options: ThresholdsOptions) -> Reducer:
+    from jaxboard._reduce.confusion import ThresholdsReducer
+
+    return ThresholdsReducer(kind, options.num_thresholds, options.classes)
+
+
+def _confusion_matrix(options: ConfusionMatrixOptions) -> Reducer:
+    from jaxboard._reduce.confusion import ConfusionMatrixReducer
+
+    return ConfusionMatrixReducer(options.classes)
+
+
 KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.AUDIO: KindEntry(AudioOptions, _audio),
     Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
+    Kind.PR_CURVE: KindEntry(ThresholdsOptions, _pr_curve),
+    Kind.ROC_CURVE: KindEntry(ThresholdsOptions, _roc_curve),
+    Kind.CONFUSION_MATRIX: KindEntry(ConfusionMatrixOptions, _confusion_matrix),
     Kind.MESH: KindEntry(MeshOptions, _mesh),
     Kind.VIDEO: KindEntry(VideoOptions, _video),
     Composite.NORMS: KindEntry(NormsOptions, _norms),

@@ -6,7 +6,7 @@ A row has the 132 counts of a histogram (see :class:`Buckets`), then the bits of
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import lax
 
 from jaxboard._reduce.histogram import NUM_COUNTS, Buckets, HistogramReducer, limits, merge_pair
 from jaxboard._reduce.lanes import map_lanes
+from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
@@ -26,19 +27,7 @@ from jaxboard._reduce.reducers import (
 )
 from jaxboard._reduce.wide import namespace
 from jaxboard._types import Array
-from jaxboard.records import Histogram
-
-
-class NamedHistogram(NamedTuple):
-    """The histogram of a leaf.
-
-    Attributes:
-        name: the name of the leaf, the last part of the tag.
-        histogram: its histogram.
-    """
-
-    name: str
-    histogram: Histogram
+from jaxboard.records import Kind
 
 
 def encode(buckets: Buckets) -> jax.Array:
@@ -110,10 +99,11 @@ class LeafHistogramsReducer(Reducer):
         value = jax.vmap(lambda x: self._leaf.empty(State(x)).value)(like.value)
         return State(value, self._no_weight(like))
 
-    def finish(self, state: State) -> tuple[NamedHistogram, ...]:
-        return tuple(
-            NamedHistogram(
-                name, self._leaf.finish(State(jax.tree.map(lambda x, n=n: x[n], state.value)))
-            )
-            for n, name in enumerate(self.names)
+    def finish(self, state: State) -> NamedValues:
+        return NamedValues(
+            Kind.HISTOGRAM,
+            tuple(
+                (name, self._leaf.finish(State(jax.tree.map(lambda x, n=n: x[n], state.value))))
+                for n, name in enumerate(self.names)
+            ),
         )

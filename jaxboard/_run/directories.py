@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from jaxboard import _paths
 from jaxboard._errors import RunError
 from jaxboard._host.channel import Channel
+from jaxboard._process.fork import Stage, on_fork
 from jaxboard.sinks import Sink, TensorBoardSink
 
 _lock = threading.Lock()
@@ -53,13 +54,6 @@ def release(channel: Channel) -> None:
     _claimed.pop(channel, None)
 
 
-def forget_claims() -> None:
-    """Forget all claims. For a forked child, where the parent's runs do not write."""
-    global _lock  # noqa: PLW0603 (a thread that is gone may hold it)
-    _lock = threading.Lock()
-    _claimed.clear()
-
-
 def _refuse(directory: str, call: str, channel: Channel, advice: str) -> None:
     """Raise if a run other than that of ``channel`` writes to a directory."""
     for other in list(_claimed):
@@ -82,3 +76,13 @@ def _writers(channel: Channel) -> Iterator[tuple[Channel, str]]:
 def _resolved(directory: str) -> str:
     """Return one name for each directory."""
     return directory.rstrip("/") if _paths.is_remote(directory) else os.path.realpath(directory)
+
+
+def _forget_claims() -> None:
+    # In a forked child, where the parent's runs do not write, and a thread that is gone may hold the lock.
+    global _lock  # noqa: PLW0603 (it is replaced)
+    _lock = threading.Lock()
+    _claimed.clear()
+
+
+on_fork(Stage.STATE, in_child=_forget_claims)

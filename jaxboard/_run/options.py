@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import pathlib
+import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import SupportsIndex
 
 from jaxboard import _paths
-from jaxboard._check import as_int, as_number, fits_64_bits, positive_number
+from jaxboard._check import as_int, as_number, fits_64_bits, is_one_of, positive_number
 from jaxboard._errors import UsageError
 from jaxboard._log import is_first, logger
 from jaxboard._safe_repr import safe_repr
@@ -24,6 +28,12 @@ def check_positive(**options: float) -> None:
     """Raise :class:`UsageError` unless every option is a number above 0."""
     for name, value in options.items():
         positive_number("Run", name, value)
+
+
+def check_overflow(overflow: object) -> None:
+    """Raise :class:`UsageError` unless it is one of the ways to deal with a full buffer."""
+    if not is_one_of(overflow, ("wait", "drop")):
+        raise UsageError(f"Run(overflow={safe_repr(overflow)}): expected 'wait' or 'drop'.")
 
 
 def check_file_size(max_file_bytes: int | None, sinks: Sequence[Sink] | None) -> None:
@@ -101,13 +111,28 @@ def step_number(expression: str, step: SupportsIndex) -> int:
     return number
 
 
-def parse_logdir(logdir: object) -> pathlib.Path | str | None:
+def _default_logdir() -> str:
+    """Return a new directory below ``runs``."""
+    name = f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{socket.gethostname()}"
+    numbered = (f"{name}_{number}" for number in itertools.count(2))
+    return next(path for path in itertools.chain([name], numbered) if not os.path.exists(path))
+
+
+def parse_logdir(logdir: object, *, needed: bool) -> pathlib.Path | str | None:
     """Return the log directory of a run: an absolute path, a URL, or None.
 
+    Args:
+        logdir: the path; the default is a new directory if the run needs one, otherwise None.
+        needed: whether the run cannot be opened without a directory.
+
     Raises:
-        UsageError: ``logdir`` is not a path, or is empty.
+        UsageError: ``logdir`` is not a path, is empty, or is None and needed.
     """
+    if logdir is ...:
+        logdir = _default_logdir() if needed else None
     if logdir is None:
+        if needed:
+            raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
         return None
     path = _paths.absolute(_paths.checked("Run({})", logdir))
     return path if _paths.is_remote(path) else pathlib.Path(path)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Sequence
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
-from jaxboard._check import is_one_of
 from jaxboard._emit import VerbMethods
-from jaxboard._errors import RunError, UsageError
+from jaxboard._emit.hparams import hparams_of_run
+from jaxboard._errors import RunError
 from jaxboard._host.active_channel import Directed, activate, active, deactivate
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
@@ -27,16 +28,16 @@ from jaxboard._host.outbox import Outbox, checked_sinks
 from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._log import logger
 from jaxboard._process import rank
-from jaxboard._process.exit import close_at_exit, forget
+from jaxboard._process.exit import close_at_exit, forget, has_uncaught_exception
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.hparams import hparams_record
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._safe_repr import safe_repr
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
+from jaxboard.records import Kind, Record
 from jaxboard.sinks import Sink, TensorBoardSink
 
 _open: dict[Channel, Run] = {}
@@ -67,10 +68,11 @@ class Run(VerbMethods):
 
     Args:
         logdir: the directory of this run, created if it does not exist; ``~`` is expanded. Or a URL
-            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory.
+            (``s3://…``), for fsspec or TensorFlow. None if ``sinks`` need no directory. By default
+            ``runs/<date>_<host>``, or None if there are ``sinks``.
         hparams: the hyperparameters, shown in the HParams dashboard: a dict, a dataclass, parsed arguments, or
             a configuration object such as a ``ConfigDict``. Nested ones are flattened, their names joined by
-            ``/``. Functions and classes are shown by name.
+            ``/``. Functions and classes are shown by name. :func:`hparams` reports them later.
         resume: whether the run continues an earlier one in ``logdir`` after its last step. ``"auto"`` starts at
             step 0 if there is none, True raises then. By default the run starts at ``step``.
         step: the first step, for example that of a checkpoint; 0 by default. If ``logdir`` holds an earlier run,
@@ -120,7 +122,7 @@ class Run(VerbMethods):
 
     def __init__(
         self,
-        logdir: str | os.PathLike[str] | None,
+        logdir: str | os.PathLike[str] | EllipsisType | None = ...,
         *,
         hparams: object = None,
         resume: Resume = False,
@@ -137,17 +139,13 @@ class Run(VerbMethods):
         on_nonfinite: Policy = "warn",
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
-        if flush_secs is not None:
-            options.check_positive(flush_secs=flush_secs)
+        options.check_positive(**({} if flush_secs is None else {"flush_secs": flush_secs}))
         options.check_file_size(max_file_bytes, sinks)
-        if not is_one_of(overflow, ("wait", "drop")):
-            raise UsageError(f"Run(overflow={safe_repr(overflow)}): expected 'wait' or 'drop'.")
+        options.check_overflow(overflow)
         check_telemetry(telemetry)
-        self.logdir = options.parse_logdir(logdir)
-        if self.logdir is None and sinks is None:
-            raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")
+        flat_hparams = hparams_of_run(hparams)
+        self.logdir = options.parse_logdir(logdir, needed=sinks is None)
         start = first_state(resume, step, state, self.logdir)
-        record = hparams_record(hparams, start.step)
         if sinks is None:
             _paths.check_writable(str(self.logdir), RunError)
             restarts = step is not None or state is not None
@@ -157,10 +155,8 @@ class Run(VerbMethods):
         self._writes_files = self.logdir is not None and (
             any(isinstance(sink, TensorBoardSink) for sink in sinks)
         )
-        self._timeout = float(timeout)
-        self._process = os.getpid()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._timeout, self._process = float(timeout), os.getpid()
+        self._closing, self._closed = threading.Lock(), False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
         channel = self._channel = Channel(buffer, start.step, lost.name, lost)
@@ -180,8 +176,9 @@ class Run(VerbMethods):
             is_writer=rank.is_writer,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")
-        if record is not None:
-            self._channel.put(record)
+        if flat_hparams is not None:
+            channel.put(Record(Kind.HPARAMS, "hparams", start.step, time.time(), flat_hparams))
+            channel.hparams = flat_hparams
         flusher = self._flusher  # A closure over self would be a reference cycle.
         self._telemetry = start_monitor(
             telemetry,
@@ -205,9 +202,9 @@ class Run(VerbMethods):
 
     @step.setter
     def step(self, step: int) -> None:
-        number = options.step_number(f"run.step = {safe_repr(step)}", step)
+        step = options.step_number(f"run.step = {safe_repr(step)}", step)
         callbacks.wait()
-        self._channel.step = number
+        self._channel.step = step
 
     @property
     def closed(self) -> bool:
@@ -229,9 +226,8 @@ class Run(VerbMethods):
         """
         if self._closed or self._process != os.getpid():
             return
-        self._flusher.flush(
-            options.wait_seconds("run.flush", self._timeout if timeout is None else timeout)
-        )
+        timeout = self._timeout if timeout is None else timeout
+        self._flusher.flush(options.wait_seconds("run.flush", timeout))
 
     def state(self, timeout: float | None = None) -> SavedState:
         """Return what a run needs to go on exactly here: the step, and the values of incomplete points.
@@ -283,6 +279,8 @@ class Run(VerbMethods):
         self._close(self._timeout if timeout is None else timeout, None)
 
     def _close_at_exit(self, timeout: float | None) -> None:
+        if timeout is not None or has_uncaught_exception():
+            self._flusher.fail()
         if timeout is None:
             self.close()
         else:
@@ -369,6 +367,8 @@ class Run(VerbMethods):
         if error is None:
             self.close()
             return
+        if not isinstance(error, SystemExit) or error.code:
+            self._flusher.fail()
         try:
             self.close()
         except RunError as fault:
@@ -416,10 +416,5 @@ def current_root() -> Run | None:
     return None if channel is None else _open.get(channel.root)
 
 
-def _forget_all() -> None:
-    # In a forked child, the parent's runs have no flusher thread.
-    _open.clear()
-    directories.forget_claims()
-
-
-on_fork(Stage.STATE, in_child=_forget_all)
+# In a forked child, the parent's runs have no flusher thread.
+on_fork(Stage.STATE, in_child=_open.clear)

@@ -6,12 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
+from jaxboard._log import describe
 from jaxboard._process import fork
-from jaxboard.records import Batch, Kind
+from jaxboard.records import Batch, Kind, Record
 from jaxboard.sinks._lost import Lose
 from jaxboard.sinks._rolling import Rolling
 from jaxboard.sinks._tags import Tags
@@ -45,6 +46,7 @@ class Directory:
 
     Attributes:
         path: the directory.
+        failed: whether the program has failed, for the HParams dashboard.
         has_pending: True if something was written since the last :meth:`confirm`.
     """
 
@@ -59,6 +61,7 @@ class Directory:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = path
+        self.failed = False
         self._suffix = suffix
         self._hidden = hidden
         self.has_pending = False
@@ -137,6 +140,7 @@ class Directory:
         writer = self.open()
         from jaxboard.sinks import _encoding
 
+        batch = self._write_embeddings(batch, lose)
         selected = self._tags.select(batch, _encoding.encode, lose)
         events = _encoding.encode(selected, lose)
         self.has_pending = True
@@ -144,6 +148,22 @@ class Directory:
             writer.write(events)
         self._written_end = max(self._written_end, events.end_step)
         self._has_hparams |= any(getattr(item, "kind", None) is Kind.HPARAMS for item in selected)
+
+    def _write_embeddings(self, batch: Batch, lose: Lose) -> Batch:
+        """Write embeddings, which have files of their own. Return the other records."""
+        embeddings = [item for item in batch if getattr(item, "kind", None) is Kind.EMBEDDING]
+        if not embeddings:
+            return batch
+        from jaxboard.sinks import _projector
+
+        self.has_pending = True
+        for record in cast("list[Record]", embeddings):
+            with self._abandoned_on_error():
+                try:
+                    _projector.write(self.path, record)
+                except (AttributeError, TypeError, ValueError, UnicodeError) as error:
+                    lose(record.tag, 1, f"it cannot be encoded: {describe(error)}")
+        return [item for item in batch if item not in embeddings]
 
     def flush(self) -> None:
         """Make everything written so far visible to readers."""
@@ -168,7 +188,7 @@ class Directory:
 
         with self._abandoned_on_error():
             if self._has_hparams:
-                self._writer.write(_encoding.session_end())
+                self._writer.write(_encoding.session_end(failed=self.failed))
             self._writer.flush()
             self._writer.close()
         self._writer = None

@@ -6,21 +6,26 @@ This module imports ``tensorboard`` (for its messages) and never ``tensorflow``.
 from __future__ import annotations
 
 import itertools
-import math
-import numbers
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxboard._log import describe
-from jaxboard.records import Batch, Histogram, Kind, Record, Scalars, flatten
-from jaxboard.sinks import _columns, _markdown, _media, _proto
+from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
+from jaxboard.sinks import (
+    _chart_messages,
+    _columns,
+    _hparams_messages,
+    _markdown,
+    _media,
+    _messages,
+    _proto,
+)
 from jaxboard.sinks._graph_def import encode_graph, encode_tagged_graph
 from jaxboard.sinks._lost import Lose
-from jaxboard.sinks._values import make_tensor, make_value
 
 
 class Events(NamedTuple):
@@ -114,14 +119,11 @@ def _joined(events: Iterable[Any]) -> Events:
     return Events(b"".join(parts), np.array([len(part) for part in parts], np.int64))
 
 
-def session_end() -> Events:
-    """Return the mark of a finished run, for the HParams dashboard."""
-    info = _proto.hparams_data.SessionEndInfo(
-        status=_proto.hparams_api.STATUS_SUCCESS, end_time_secs=time.time()
-    )
-    data = _proto.hparams_data.HParamsPluginData(session_end_info=info)
-    value = _hparams_value(_proto.hparams.SESSION_END_INFO_TAG, data)
-    return _single(_proto.Event(wall_time=time.time(), summary=_proto.Summary(value=[value])))
+def session_end(*, failed: bool) -> Events:
+    """Return the mark of a run that has ended, for the HParams dashboard."""
+    now = time.time()
+    value = _hparams_messages.session_end(now, failed=failed)
+    return _single(_proto.Event(wall_time=now, summary=_proto.Summary(value=[value])))
 
 
 def _single(event: Any) -> Events:
@@ -253,56 +255,22 @@ def _histogram(record: Record) -> _proto.Message:
         table[:, 1] = value.edges[1:]
         table[:, 2] = value.counts
     table = table[np.isfinite(table).all(axis=1)]  # One infinite edge blanks the whole card.
-    tensor = make_tensor(_proto.types.DT_DOUBLE, table.shape)
+    tensor = _messages.tensor(_proto.types.DT_DOUBLE, table.shape)
     tensor.tensor_content = table.tobytes()
-    return make_value(record.tag, tensor, "histograms")
+    return _messages.value(record.tag, tensor, "histograms")
 
 
 def _text(record: Record) -> _proto.Message:
     """Return a string of Markdown. TensorBoard shows a tensor of strings as a table without a header."""
     text: str = record.value if isinstance(record.value, str) else _markdown.table(record.value)
-    tensor = make_tensor(_proto.types.DT_STRING, (), [text.encode()])
-    return make_value(record.tag, tensor, "text")
-
-
-def _hparams(record: Record) -> _proto.Message:
-    info = _proto.hparams_data.SessionStartInfo(start_time_secs=record.wall_time)
-    for name, value in flatten(record.value).items():
-        _set_hparam(info.hparams[name], value)
-    data = _proto.hparams_data.HParamsPluginData(session_start_info=info)
-    return _hparams_value(_proto.hparams.SESSION_START_INFO_TAG, data)
-
-
-class _HParam(Protocol):
-    """``google.protobuf.Value``, as far as it is used here."""
-
-    bool_value: bool
-    number_value: float
-    string_value: str
-
-
-def _set_hparam(field: _HParam, value: object) -> None:
-    """Store booleans and finite numbers as such, everything else as text, the dashboard's third type."""
-    number: object = (
-        cast("np.generic[object]", value).item() if isinstance(value, np.generic) else value
-    )
-    if isinstance(number, bool):  # Before the numbers: a bool is an int.
-        field.bool_value = number
-    elif isinstance(number, numbers.Real) and math.isfinite(number):
-        field.number_value = float(number)
-    else:
-        field.string_value = str(number)
+    tensor = _messages.tensor(_proto.types.DT_STRING, (), [text.encode()])
+    return _messages.value(record.tag, tensor, "text")
 
 
 def _graph(record: Record) -> _proto.Message:
     """Return a graph with a tag: tensorflow/python/ops/summary_ops_v2.py, ``run_metadata_graphs``."""
-    tensor = make_tensor(_proto.types.DT_STRING, (), [encode_tagged_graph(record.value)])
-    return make_value(record.tag, tensor, "graph_run_metadata_graph", content=b"1")
-
-
-def _hparams_value(tag: str, data: _proto.Message) -> _proto.Message:
-    metadata = _proto.hparams.create_summary_metadata(data)
-    return _proto.Summary.Value(tag=tag, metadata=metadata, tensor=_proto.hparams.NULL_TENSOR)
+    tensor = _messages.tensor(_proto.types.DT_STRING, (), [encode_tagged_graph(record.value)])
+    return _messages.value(record.tag, tensor, "graph_run_metadata_graph", content=b"1")
 
 
 # Scalars are encoded in columns, above.
@@ -311,7 +279,13 @@ _ENCODERS: dict[Kind, Callable[[Record], _proto.Message | list[_proto.Message]]]
     Kind.HISTOGRAM: _histogram,
     Kind.IMAGE: _media.image,
     Kind.TEXT: _text,
-    Kind.HPARAMS: _hparams,
+    Kind.HPARAMS: _hparams_messages.session_start,
+    Kind.METRICS: _hparams_messages.metrics,
+    Kind.TENSOR: _chart_messages.plugin_tensor,
+    Kind.LAYOUT: _chart_messages.layout,
+    Kind.PR_CURVE: _chart_messages.pr_curve,
+    Kind.ROC_CURVE: _chart_messages.roc_curve,
+    Kind.CONFUSION_MATRIX: _chart_messages.confusion_matrix,
     Kind.GRAPH: _graph,
     Kind.MESH: _media.mesh,
     Kind.VIDEO: _media.video,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from jaxboard.records import Audio, EncodedImage, Mesh, Record, Video
-from jaxboard.sinks import _files, _proto
-from jaxboard.sinks._values import make_tensor, make_value
+from jaxboard.sinks import _files, _messages, _proto
 
 
 def image(record: Record) -> _proto.Message:
-    """Return string[2 + N]: width, height, then N files (tensorboard/plugins/image/summary_v2.py)."""
+    """Return images."""
     images: EncodedImage | tuple[EncodedImage, ...] | np.ndarray = record.value
     if isinstance(images, np.ndarray):
         _, height, width, _ = images.shape
@@ -21,7 +20,7 @@ def image(record: Record) -> _proto.Message:
             max(size) for size in zip(*((i.width, i.height) for i in images), strict=True)
         )
         files = [image.data for image in images]
-    return _image_files(record.tag, width, height, files)
+    return _messages.image_files(record.tag, width, height, files)
 
 
 def video(record: Record) -> _proto.Message:
@@ -29,13 +28,7 @@ def video(record: Record) -> _proto.Message:
     videos: Video = record.value
     *_, height, width, _ = videos.frames.shape
     files = [_files.gif(frames, videos.fps) for frames in videos.frames]
-    return _image_files(record.tag, width, height, files)
-
-
-def _image_files(tag: str, width: int, height: int, files: list[bytes]) -> _proto.Message:
-    strings = [str(width).encode(), str(height).encode(), *files]
-    tensor = make_tensor(_proto.types.DT_STRING, (len(strings),), strings)
-    return make_value(tag, tensor, "images")
+    return _messages.image_files(record.tag, width, height, files)
 
 
 def audio(record: Record) -> _proto.Message:
@@ -43,9 +36,9 @@ def audio(record: Record) -> _proto.Message:
     sounds: Audio = record.value
     files = [_files.wav(sound, sounds.sample_rate) for sound in sounds.samples]
     strings = [string for file in files for string in (file, b"")]
-    tensor = make_tensor(_proto.types.DT_STRING, (len(files), 2), strings)
+    tensor = _messages.tensor(_proto.types.DT_STRING, (len(files), 2), strings)
     content = _proto.audio_data.AudioPluginData(encoding=_proto.audio_data.AudioPluginData.WAV)
-    return make_value(record.tag, tensor, "audio", content.SerializeToString())
+    return _messages.value(record.tag, tensor, "audio", content.SerializeToString())
 
 
 def mesh(record: Record) -> list[_proto.Message]:
@@ -64,7 +57,7 @@ def mesh(record: Record) -> list[_proto.Message]:
             continue
         if array.dtype != dtype:
             raise TypeError(f"expected {name} as {np.dtype(dtype)}, got {array.dtype}")
-        numbers = make_tensor(number, array.shape)
+        numbers = _messages.tensor(number, array.shape)
         numbers.tensor_content = array.tobytes()
         content = data(
             name=record.tag,
@@ -74,5 +67,5 @@ def mesh(record: Record) -> list[_proto.Message]:
             json_config=meshes.config,
         )
         tag = f"{record.tag}_{name}"
-        values.append(make_value(tag, numbers, "mesh", content.SerializeToString()))
+        values.append(_messages.value(tag, numbers, "mesh", content.SerializeToString()))
     return values

@@ -63,6 +63,12 @@ class Sink(Protocol):
         """Make everything written so far visible to readers, and safe if the process is killed."""
         ...
 
+    def fail(self) -> None:
+        """Note that the program has failed: an exception ends it, or the ``with`` block of the run.
+
+        Called at most once, before the last ``flush`` and :meth:`close`. The default does nothing.
+        """
+
     def close(self) -> None:
         """Flush, and release files and connections. Called once, last."""
         ...

@@ -21,6 +21,10 @@ _MAX_TAG_SETS = 4096
 """Most sets of tags that are remembered as valid. A program that computes its tags may have many."""
 
 
+_WITHOUT_TAG = (Kind.HPARAMS, Kind.METRICS, Kind.LAYOUT, Kind.GRAPH)
+"""The kinds whose tags TensorBoard does not show, or that may have none."""
+
+
 class Tags:
     """The tags of one run, each with the kind of its first record that can be written."""
 
@@ -59,11 +63,7 @@ class Tags:
     def _is_known(self, item: Record | Scalars) -> bool:
         try:
             if isinstance(item, Record):
-                # TensorBoard does not show the tags of hyperparameters, and the graph of a run has none.
-                return (
-                    item.kind in (Kind.HPARAMS, Kind.GRAPH)
-                    or self._kinds.get(item.tag) is item.kind
-                )
+                return item.kind in _WITHOUT_TAG or self._kinds.get(item.tag) is item.kind
             if item.tags in self._scalar_sets:
                 return True
             if any(self._kinds.get(tag) is not Kind.SCALAR for tag in item.tags):

@@ -158,6 +158,11 @@ class TensorBoardSink(Sink):
         """Return how many records were lost since the last call, by reason; see :class:`TensorBoardSink`."""
         return self._lost.take()
 
+    def fail(self) -> None:
+        """Mark the sessions of the HParams dashboard as failures when the sink is closed."""
+        for directory in self._directories.values():
+            directory.failed = True
+
     def close(self) -> None:
         """Flush and close the files. A second call, or a call in a forked process, does nothing.
 

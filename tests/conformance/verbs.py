@@ -48,6 +48,11 @@ def report(tag: str, value: Any) -> None:
     jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
     jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
     jb.video(f"{tag}/video", jnp.full((1, 1, 1), value).astype(jnp.uint8))
+    # A classifier that predicts whether the value is odd, for a positive and a negative sample.
+    labels, odd = jnp.arange(2) == 0, both % 2 == 1
+    jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
+    jb.roc_curve(f"{tag}/roc_curve", labels, odd, num_thresholds=2)
+    jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
 
 
 def ignore(tag: str, value: Any) -> None:
@@ -58,7 +63,8 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     """Return records as sorted (tag, step, value).
 
     The value of a histogram is its exact part, its range and its count; that of an image or a video is one pixel,
-    that of a sound one sample, that of a mesh one coordinate.
+    that of a sound one sample, that of a mesh one coordinate; that of classifiers is the number of samples, and of those
+    that are positive.
     """
 
     def observation(record: Record) -> Any:
@@ -73,6 +79,10 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return float(record.value.vertices[0, 0, 0])
         if record.kind is Kind.VIDEO:
             return int(record.value.frames[0, 0, 0, 0, 0])
+        if record.kind in (Kind.PR_CURVE, Kind.ROC_CURVE):
+            return record.value.positives, int(record.value.true_positives[1])
+        if record.kind is Kind.CONFUSION_MATRIX:
+            return record.value.counts.tolist()
         return float(record.value)
 
     return sorted((record.tag, record.step, observation(record)) for record in records)
@@ -96,6 +106,10 @@ def expected(
             points += [(f"{tag}/watch/{statistic}/{leaf}", step, value) for leaf in LEAVES]
             tree = value * np.sqrt(len(LEAVES)) if statistic == "norm" else value
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
+        odd = sum(value % 2 == 1 for value in values)
+        even = len(values) - odd
+        points += [(f"{tag}/{name}_curve", step, (len(values), odd)) for name in ("pr", "roc")]
+        points.append((f"{tag}/confusion", step, [[even, odd], [even, odd]]))
         # Lanes are a batch of images, sounds, …. jaxboard keeps the first few; `observations` reads the first.
         points += [(f"{tag}/{name}", step, int(executions[-1][0])) for name in ITEMS]
     return sorted(points)

@@ -25,7 +25,7 @@ LAYERS = (
     ("_log", "_check", "_paths", "_blocks"),
     ("_compat",),
     ("_process",),
-    ("records",),
+    ("_values", "records"),
     ("_frame", "_reduce"),
     ("sinks",),
     ("_read",),

@@ -41,6 +41,9 @@ NOT_PIXELS = (
     "Convert them first (x.astype(jnp.uint8)), or pass their range=(low, high)."
 )
 NOT_A_REDUCTION = "expected reduce= to be one of 'count', 'last', 'max', 'mean', 'min', 'stack', 'std', 'sum', got {}."
+OF_THE_LABELS = "of the shape of the labels, with or without an axis of classes behind"
+NO_WEIGHT = "Samples with weights= of 0 do not count."
+A_CHART = "to be regular expressions of tags, or ('margin', value, lower, upper)"
 BLANK_TAG = "the tag is empty. Name what is reported, as in 'train/loss'."
 TRACING = (
     "{} is for plain Python, and JAX is tracing here: it would be reported once, while compiling. "
@@ -52,6 +55,12 @@ NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
 @pytest.mark.parametrize(
     ("call", "tag", "problem"),
     [
+        (lambda: jb.layout(["loss"]), "layout", "expected categories to be a dict that is not empty, got ['loss'] (list)."),
+        (lambda: jb.layout({"a": {}}), "layout", "expected category 'a' to be a dict that is not empty, got {} (dict)."),
+        (lambda: jb.layout({"a": {"b": []}}), "layout", f"expected chart 'b' {A_CHART}, got []."),
+        (lambda: jb.layout({"a": {"b": ("margin", "x", "y")}}), "layout", f"expected chart 'b' {A_CHART}, got ('margin', 'x', 'y')."),
+        (lambda: jb.layout({"a": {"b": [1]}}), "layout", f"expected chart 'b' {A_CHART}, got [1]."),
+        (lambda: jb.layout({"a": {"b": "("}}), "layout", "chart 'b': '(' is not a regular expression: missing ), unterminated subpattern at position 0. re.escape(tag) matches a tag exactly."),
         (lambda: jb.scalar("", 1.0), "", BLANK_TAG),
         (lambda: jb.histogram(" ", np.ones(3)), " ", BLANK_TAG),
         (lambda: jb.image("", image(2, 2, 1)), "", BLANK_TAG),
@@ -60,7 +69,7 @@ NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
         (lambda: jb.scalar(3, 1.0), 3, "expected a string as the tag, got 3 (int)."),
         (lambda: jb.scalars(None, {}), None, "expected a string as the tag, got None (NoneType)."),
     ],
-)
+)  # fmt: skip
 def test_tags(call, tag, problem):
     """A blank tag and a tag that is not a string raise."""
     text, place = message(call)
@@ -79,6 +88,21 @@ def test_tags(call, tag, problem):
         (lambda: jb.histogram("x", np.ones(4, complex)), "got complex128[4]. Report its real part, or abs(x)."),
         (lambda: jb.image("x", image(0, 4, 4, 3)), NOT_AN_IMAGE.format("float32[0,4,4,3]") + OTHER_ARRAYS),
         (lambda: jb.image("x", image(4, 4, 1, dtype=np.int32)), NOT_PIXELS.format("int32[4,4,1]")),
+        (lambda: jb.pr_curve("x", np.ones(3), np.ones(4)), f"expected predictions {OF_THE_LABELS}, got labels float64[3] and predictions float64[4]."),
+        (lambda: jb.pr_curve("x", [0, 2, 1], np.ones(3)), f"expected labels of 0 and 1, got 2. {NO_WEIGHT}"),
+        (lambda: jb.pr_curve("x", [0, 3], np.ones((2, 3))), f"expected labels from 0 to 2, got 3. {NO_WEIGHT}"),
+        (lambda: jb.pr_curve("x", np.ones(2), np.ones((2, 3))), "expected labels to be classes, as integers, got float64[2]."),
+        (lambda: jb.roc_curve("x", np.ones((2, 2)), "high"), "expected numbers, got 'high' (str)."),
+        (lambda: jb.confusion_matrix("x", [0], [0.5], classes=2), "expected predictions to be classes, as integers, got float64[1]. Scores have one axis more than the labels."),
+        (lambda: jb.confusion_matrix("x", [0, -1], [1, 1], classes=2), f"expected labels from 0 to 1, got -1. {NO_WEIGHT}"),
+        (lambda: jb.histogram("x", counts=[1]), "counts= and edges= belong together: pass both."),
+        (lambda: jb.histogram("x", [1.0], counts=[1], edges=[0, 1]), "counts= and edges= need no values, where= or runs=. Pass either values or counts."),
+        (lambda: jb.histogram("x", counts=[1, 2], edges=[0, 1]), "expected counts= [k] and edges= [k + 1], got int64[2] and float64[2]."),
+        (lambda: jb.histogram("x", counts=[1], edges=[1, 0]), "expected edges= to be finite and ascending, got [1, 0]."),
+        (lambda: jb.histogram("x", counts=[-1], edges=[0, 1]), "expected counts= to be 0 or more, got [-1]."),
+        (lambda: jb.tensor("x", np.eye(2), ""), "expected plugin= to be the name of a plugin, got '' (str)."),
+        (lambda: jb.tensor("x", np.eye(2), "p", content="a"), "expected content= to be bytes, got 'a' (str). Serialise a message first."),
+        (lambda: jb.tensor("x", np.eye(2), "p", data_class="image"), "expected data_class= to be one of 'tensor', 'scalar', 'blob_sequence', got 'image'."),
         (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),
         (lambda: jb.figure("x", 5), "expected a matplotlib figure, got 5 (int)."),
     ],
@@ -104,6 +128,15 @@ def test_values(call, problem):
         (lambda: jb.scalar("x", 1.0, weight=-1), "expected weight= to be 0 or more, got -1."),
         (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NOT_A_SCALAR.format("float64[2]")),
         (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NOT_A_MASK.format("bool[2]")),
+        (lambda: jb.pr_curve("x", [0], [0.5], num_thresholds=1), "expected num_thresholds= to be an integer of at least 2, got 1."),
+        (lambda: jb.pr_curve("x", [0], [0.5], weights=[0.5, 1.0]), "expected weights= of the shape of the labels, int64[1], got float64[2]."),
+        (lambda: jb.pr_curve("x", [0], [0.5], classes=["a"]), "classes= needs a prediction for each class, [..., C], got labels and predictions of one shape, float64[1]."),
+        (lambda: jb.pr_curve("x", [0], [[0.5, 0.5]], classes=["a"]), "expected predictions of 1 classes, got float64[1,2]."),
+        (lambda: jb.roc_curve("x", [0], [[0.5, 0.5]], classes=["a", "a"]), "two classes have the name 'a'."),
+        (lambda: jb.confusion_matrix("x", [0], [0]), "pass classes=, the number of classes or their names, or predictions [..., C]."),
+        (lambda: jb.confusion_matrix("x", [0], [0], classes="cat"), "expected classes= to be the names of the classes, got 'cat'."),
+        (lambda: jb.confusion_matrix("x", [0], [0], classes=2000), "expected 1 to 1024 classes, got 2000."),
+        (lambda: jb.confusion_matrix("x", [0], [[0.1, 0.2]], classes=3), "expected scores of 3 classes, got predictions float64[1,2]."),
         (lambda: jb.scalar("x", 1.0, where=0.5), NOT_A_MASK.format("float64[]")),
     ],
 )  # fmt: skip

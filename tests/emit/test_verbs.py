@@ -13,7 +13,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import jaxboard as jb
-from jaxboard.records import EncodedImage, Histogram, Kind
+from jaxboard.records import EncodedImage, Histogram, Kind, Margin
 from jaxboard.testing import capture
 
 
@@ -72,6 +72,61 @@ def test_non_finite_scalars_are_reported():
     assert points(records) == [("host", 0, np.inf), ("device", 0, np.inf)]
     assert np.isnan(reported(jb.scalar, float("nan")))
     assert np.isnan(reported(jb.scalar, jnp.float32(jnp.nan)))
+
+
+def test_a_layout_has_charts_of_tags_and_of_margins():
+    """A chart is one or several regular expressions, or one or several margins."""
+    margin = ("margin", "mean", "min", "max")
+    charts = {"one": "loss", "two": ["loss", "a/.*"], "margin": margin, "margins": [margin, margin]}
+    with capture(step=3) as records:
+        jb.layout({"category": charts})
+    record = only(records)
+    band = Margin("mean", "min", "max")
+    expected = {
+        "one": ("loss",),
+        "two": ("loss", "a/.*"),
+        "margin": (band,),
+        "margins": (band, band),
+    }
+    assert (record.kind, record.step, record.value) == (Kind.LAYOUT, 3, {"category": expected})
+
+
+def test_a_histogram_of_counts():
+    """Counts of the user's own buckets are the histogram, in plain Python only."""
+    value = reported(jb.histogram, counts=[3, 0, 5], edges=[0.0, 1.0, 2.0, 4.0])
+    assert (value.counts.tolist(), value.edges.tolist()) == ([3, 0, 5], [0, 1, 2, 4])
+    with capture(), pytest.raises(jb.ReportError, match="counts= is for plain Python"):
+        jax.jit(lambda: jb.histogram("x", counts=[1], edges=[0.0, 1.0]))()
+
+
+@pytest.mark.parametrize("verb", ["text", "figure", "embedding", "tensor"])
+def test_the_wall_time(verb):
+    """A verb for plain Python may have a wall time of its own; others raise."""
+    value = {"text": ["x"], "figure": [matplotlib.figure.Figure()], "embedding": [np.eye(2)]}
+    args = value.get(verb, [np.eye(2), "plugin"])
+    with capture() as records:
+        getattr(jb, verb)("x", *args, walltime=12.5)
+    assert only(records).wall_time == 12.5
+    with capture(), pytest.raises(jb.ReportError, match="expected walltime= to be seconds"):
+        getattr(jb, verb)("x", *args, walltime="now")
+
+
+@pytest.mark.parametrize(
+    ("value", "array"),
+    [
+        (np.arange(3), [0, 1, 2]),
+        (jnp.ones(2, jnp.bfloat16), [1, 1]),
+        ("wört", "wört".encode()),
+        (b"a\0", b"a\0"),
+        (["a", "b"], [b"a", b"b"]),
+        ([b"a\0"], [b"a\0"]),
+    ],
+)
+def test_tensors_are_numbers_or_bytes(value, array):
+    """A tensor holds numbers, or texts as bytes."""
+    tensor = reported(jb.tensor, value, "plugin", content=b"settings", data_class="tensor")
+    assert tensor.array.tolist() == array
+    assert (tensor.plugin, tensor.content, tensor.data_class) == ("plugin", b"settings", "tensor")
 
 
 def test_scalars_of_a_pytree():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import enum
 import functools
+import subprocess
+import sys
 import types
 import typing
 
@@ -14,10 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import metadata
 
 import jaxboard as jb
-from jaxboard.records import Kind
-from jaxboard.sinks import MemorySink
+from jaxboard.records import Kind, MetricGoals
+from jaxboard.sinks import MemorySink, _proto
+from jaxboard.testing import capture
 
 
 def hparams(config):
@@ -133,3 +139,119 @@ def test_what_is_no_configuration(config, problem, logdir):
     with pytest.raises(jb.UsageError, match=problem):
         jb.Run(logdir, hparams=config)
     assert jb.current_run() is None
+
+
+def reported(*args, **options):
+    """Return the records of one call of the verb, by kind."""
+    with capture() as records:
+        jb.hparams(*args, **options)
+    return {record.kind: record for record in records}
+
+
+def test_the_verb_is_the_argument_of_the_run():
+    """``jb.hparams`` reports what ``Run(hparams=...)`` does, at the current step."""
+    record = reported(Config(), step=7)[Kind.HPARAMS]
+    assert (record.value, record.step, record.tag) == (hparams(Config()), 7, "hparams")
+
+
+def test_metrics_are_scalars_or_goals():
+    """A number is a scalar, and a goal is stored with the hyperparameters; scopes apply to both."""
+    with jb.scope("test"):
+        records = reported({"lr": 0.1}, metrics={"loss": "min", "accuracy": np.float32(0.5)})
+    scalar = records[Kind.SCALAR]
+    assert (scalar.tag, float(scalar.value)) == ("test/accuracy", 0.5)
+    assert records[Kind.METRICS].value == MetricGoals({"test/loss": "min"}, {"lr": 0.1})
+
+
+def test_a_run_has_one_set_of_hyperparameters():
+    """The same ones may be reported again, and others raise; a run below has its own."""
+    sink = MemorySink()
+    with jb.Run(None, hparams={"lr": 0.1}, sinks=[sink], telemetry=False) as run:
+        run.hparams({"lr": np.float64(0.1)})
+        with pytest.raises(jb.ReportError, match="has other hyperparameters"):
+            jb.hparams({"lr": 0.2})
+        run.child("other").hparams({"lr": 0.2})
+    assert [(r.run, r.value) for r in sink.records] == [("", {"lr": 0.1}), ("other", {"lr": 0.2})]
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "problem"),
+    [
+        ([3], {}, "expected a dict, a dataclass or a configuration object, got int."),
+        ([{"a/b": 1, "a": {"b": 2}}], {}, "two hyperparameters have the same name"),
+        ([{"key": jax.random.key(0)}], {}, "'key' is a PRNG key"),
+        ([{}], {"metrics": ["loss"]}, "expected metrics= to be a dict of tags, such as"),
+        ([{}], {"metrics": {"loss": "low"}}, "expected metric 'loss' to be a number, 'min' or 'max', got 'low'."),
+    ],
+)  # fmt: skip
+def test_what_the_verb_refuses(args, options, problem):
+    """The message names the line of the call, and nothing is reported."""
+    with capture() as records, pytest.raises(jb.ReportError) as raised:
+        jb.hparams(*args, **options)
+    assert records == []
+    assert "report 'hparams' (test_hparams.py:" in str(raised.value)
+    assert problem in str(raised.value)
+
+
+def test_tracing():
+    """Under a transformation the verb raises."""
+    with capture(), pytest.raises(jb.ReportError, match="hparams is for plain Python"):
+        jax.jit(lambda x: jb.hparams({"x": 1}))(1.0)
+
+
+class StatusSink(MemorySink):
+    """A sink that notes whether the run has failed, before it is closed."""
+
+    status = "open"
+
+    def fail(self) -> None:
+        assert self.status == "open"
+        self.status = "failed"
+
+    def close(self) -> None:
+        self.status = "closed" if self.status == "open" else f"{self.status}, closed"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "closed"),
+        (ValueError(), "failed, closed"),
+        (KeyboardInterrupt(), "failed, closed"),
+        (SystemExit(), "closed"),
+        (SystemExit(1), "failed, closed"),
+    ],
+    ids=["none", "exception", "ctrl-c", "exit", "exit 1"],
+)
+def test_the_exception_that_ends_a_run(error, status):
+    """A sink gets to know that an exception ended the block of the run."""
+    sink = StatusSink()
+    with contextlib.suppress(BaseException), jb.Run(None, sinks=[sink], telemetry=False):
+        if error is not None:
+            raise error
+    assert sink.status == status
+
+
+@pytest.mark.parametrize(
+    "end", ["", "raise SystemExit", "raise ValueError", "os.kill(os.getpid(), 15)"]
+)
+def test_the_status_of_a_program(end, tmp_path):
+    """The session of a program that ends with an exception or by SIGTERM is a failure."""
+    program = f"import os, jaxboard as jb\njb.Run({str(tmp_path)!r}, hparams={{'lr': 0.1}})\n{end}"
+    subprocess.run(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, check=False, timeout=120
+    )
+    (path,) = tmp_path.glob("*.tfevents.*")
+    contents = [
+        value.metadata.plugin_data.content
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.tag == metadata.SESSION_END_INFO_TAG
+    ]
+    (info,) = map(metadata.parse_session_end_info_plugin_data, contents)
+    expected = (
+        "STATUS_FAILURE"
+        if end in ("raise ValueError", "os.kill(os.getpid(), 15)")
+        else "STATUS_SUCCESS"
+    )
+    assert _proto.hparams_api.Status.Name(info.status) == expected

@@ -5,6 +5,7 @@ import gc
 import inspect
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import textwrap
@@ -423,3 +424,19 @@ def test_no_backend_is_started():
         check=True,
     )
     assert done.stdout == "no backend yet\n"
+
+
+def test_the_default_directory(tmp_path, monkeypatch):
+    """Without a directory, each run has a new one below runs; with sinks there is none."""
+    monkeypatch.chdir(tmp_path)
+    runs = []
+    for _ in range(2):
+        with Run(telemetry=False) as run:
+            runs.append(run.logdir)
+    assert len(set(runs)) == 2
+    for path in runs:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_.+", path.name)
+        assert path.parent == tmp_path / "runs"
+        assert list(path.glob("*.tfevents.*"))
+    with Run(sinks=[MemorySink()], telemetry=False) as run:
+        assert run.logdir is None

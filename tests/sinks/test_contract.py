@@ -132,15 +132,26 @@ def points(*steps: int) -> list[tuple[int, float]]:
 def test_public_names():
     """jaxboard.sinks exports the sinks and every type that a sink receives, all documented."""
     assert sinks.__all__ == [
+        "Audio",
         "Batch",
+        "ConfusionMatrix",
+        "Embedding",
         "EncodedImage",
+        "Graph",
+        "GraphNode",
         "Histogram",
         "Kind",
+        "Margin",
         "MemorySink",
+        "Mesh",
+        "MetricGoals",
+        "PluginTensor",
         "Record",
         "Scalars",
         "Sink",
         "TensorBoardSink",
+        "ThresholdCounts",
+        "Video",
         "records",
     ]
     for name in sinks.__all__:

@@ -12,14 +12,19 @@ from tensorboard.compat.proto import graph_pb2
 
 from jaxboard.records import (
     Audio,
+    ConfusionMatrix,
     EncodedImage,
     Graph,
     GraphNode,
     Histogram,
     Kind,
+    Margin,
     Mesh,
+    MetricGoals,
+    PluginTensor,
     Record,
     Scalars,
+    ThresholdCounts,
     Video,
 )
 from jaxboard.sinks import TensorBoardSink
@@ -28,6 +33,9 @@ STEPS = np.array([0, 1, 2**31, 2**40])
 WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
 LOSS = np.array([2.5, 0.1, 3e-42, -7.0], np.float32)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+COUNTS = ThresholdCounts(np.array([30, 20, 1, 0]), np.array([40, 10, 1, 0]), 30, 40)
+MATRIX = ConfusionMatrix(np.array([[3, 1], [0, 2]]), ("cat", "dog"))
+LAYOUT = {"losses": {"all": ("loss", "nan"), "band": (Margin("loss", "nan", "negative"),)}}
 GRAPH = Graph(
     (
         GraphNode("inputs/x", "input", (), (("float32", (3,)),)),
@@ -68,6 +76,20 @@ def logdir(tmp_path_factory):
             record(Kind.IMAGE, "noise", 1, PIXELS),
             record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
             record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
+            record(Kind.PR_CURVE, "pr", 1, COUNTS),
+            record(Kind.PR_CURVE, "pr", 2, COUNTS),
+            record(Kind.PR_CURVE, "fine", 1, ThresholdCounts(np.ones(500), np.ones(500), 1, 1)),
+            record(Kind.ROC_CURVE, "roc", 1, COUNTS),
+            record(Kind.CONFUSION_MATRIX, "confusion", 1, MATRIX),
+            record(
+                Kind.TENSOR,
+                "raw/scalar",
+                1,
+                PluginTensor(np.float32(2.5), "scalars", b"", "scalar"),
+            ),
+            record(Kind.TENSOR, "raw/text", 1, PluginTensor(np.array(b"**raw**", object), "text")),
+            record(Kind.LAYOUT, "layout", 1, {"old": {"chart": ("loss",)}}),
+            record(Kind.LAYOUT, "layout", 2, LAYOUT),
             record(Kind.GRAPH, "", 0, GRAPH),
             record(Kind.GRAPH, "forward", 0, Graph(GRAPH.nodes[:2])),
             record(Kind.AUDIO, "sounds", 1, Audio(SAMPLES, 8000)),
@@ -91,6 +113,12 @@ def logdir(tmp_path_factory):
     )
     tuned.flush()
     tuned.close()
+    failed = TensorBoardSink(logdir / "failed")
+    goals = MetricGoals({"loss": "min"}, hparams)
+    failed.write([record(Kind.HPARAMS, "", 0, hparams), record(Kind.METRICS, "", 0, goals)])
+    failed.fail()
+    failed.flush()
+    failed.close()
     return logdir
 
 
@@ -158,6 +186,53 @@ def test_an_encoded_image_is_not_reencoded(server, run):
         assert Image.open(io.BytesIO(entry["file"])).format == "JPEG"
 
 
+def test_pr_curves_are_exact(server, run):
+    """TensorBoard shows the counts, the precision and the recall at each threshold that has a positive prediction."""
+    first, second = server.pr_curves(run, "pr", count=2)
+    assert (first["step"], second["step"]) == (1, 2)
+    assert first["true_positives"] == [30, 20, 1]
+    assert first["false_positives"] == [40, 10, 1]
+    assert first["true_negatives"] == [0, 30, 39]
+    assert first["false_negatives"] == [0, 10, 29]
+    assert first["precision"] == pytest.approx([3 / 7, 2 / 3, 1 / 2])
+    assert first["recall"] == pytest.approx([1, 2 / 3, 1 / 30])
+    assert server.tags("pr_curves")[run]["pr"] == {"displayName": "pr", "description": ""}
+
+
+def test_a_pr_curve_may_have_more_than_127_thresholds(server, run):
+    """Numbers of thresholds that take two bytes are read."""
+    (entry,) = server.pr_curves(run, "fine")
+    assert len(entry["thresholds"]) == 500
+
+
+@pytest.mark.parametrize("tag", ["roc", "confusion"])
+def test_drawn_reports_are_images(server, run, tag):
+    """ROC curves and confusion matrices are in the dashboard of images."""
+    (entry,) = server.images(run, tag)
+    image = Image.open(io.BytesIO(entry["file"]))
+    assert (image.format, entry["step"]) == ("PNG", 1)
+
+
+def test_tensors_of_any_plugin(server, run):
+    """Tensors with the data of a dashboard are shown there."""
+    assert server.scalars(run, "raw/scalar") == [(1.7e9 + 1, 1, 2.5)]
+    assert "<strong>raw</strong>" in server.text(run, "raw/text")[0]["text"]
+
+
+def test_the_last_layout_is_shown(server, run):
+    """TensorBoard shows the categories and charts of the last layout, and draws the tags that match."""
+    response = server.until(lambda: server.get("data/plugin/custom_scalars/layout"))
+    (category,) = response["category"]
+    charts = {chart.pop("title"): chart for chart in category["chart"]}
+    assert category["title"] == "losses"
+    assert charts["all"] == {"multiline": {"tag": ["loss", "nan"]}}
+    series = [{"value": "loss", "lower": "nan", "upper": "negative"}]
+    assert charts["band"] == {"margin": {"series": series}}
+    drawn = server.get("data/plugin/custom_scalars/scalars", run=run, tag="loss")
+    assert drawn["regex_valid"]
+    assert len(drawn["tag_to_events"]["loss"]) == 4
+
+
 def test_videos_are_animations(server, run):
     """TensorBoard serves a video as a GIF file with its frames, which browsers play."""
     (entry,) = server.images(run, "video", sample=1)
@@ -217,6 +292,16 @@ def test_hparams_are_one_session(server, run):
     assert (session["startTimeSecs"], os.path.basename(session["name"])) == (1.7e9, "tuned")
     (metric,) = session["metricValues"]
     assert (metric["name"]["tag"], metric["trainingStep"], metric["value"]) == ("loss", 7, 0.5)
+
+
+def test_a_failed_session_and_its_metrics(server, run):
+    """The session of a run that failed is a failure, and the columns are those of the run that names its metrics."""
+    failed = f"{run.removesuffix('run')}failed"
+    (group,) = (g for g in server.hparams(count=2) if g["sessions"][0]["name"].endswith(failed))
+    assert group["sessions"][0]["status"] == "STATUS_FAILURE"
+    experiment = server.get("data/plugin/hparams/experiment", post={"includeMetrics": True})
+    assert [info["name"]["tag"] for info in experiment["metricInfos"]] == ["loss"]
+    assert {info["name"] for info in experiment["hparamInfos"]} == {"lr", "flag", "sizes", "none"}
 
 
 @pytest.mark.parametrize(("query", "count"), [({}, 3), ({"tag": "forward"}, 2)], ids=["run", "tag"])

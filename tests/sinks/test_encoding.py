@@ -10,20 +10,27 @@ from PIL import Image, ImageSequence
 from tensorboard.compat.proto import config_pb2, graph_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
+from tensorboardX import summary as tensorboardx
 
+import jaxboard as jb
 from jaxboard.records import (
     Audio,
+    ConfusionMatrix,
     EncodedImage,
     Graph,
     GraphNode,
     Histogram,
     Kind,
+    Margin,
+    MetricGoals,
     Record,
     Scalars,
+    ThresholdCounts,
     Video,
 )
-from jaxboard.sinks import _encoding
+from jaxboard.sinks import _encoding, _proto
 from jaxboard.sinks._proto import Event
+from jaxboard.testing import capture
 
 
 def refuse(tag: object, count: int, reason: str) -> None:
@@ -45,8 +52,8 @@ def value(kind: Kind, content, tag: str = "tag"):
 
 
 def test_every_kind_has_an_encoding():
-    """Every kind has an encoder, except scalars, which are encoded in columns."""
-    assert {Kind.SCALAR, *_encoding._ENCODERS} == set(Kind)
+    """Every kind has an encoder, except scalars, encoded in columns, and embeddings, which have files of their own."""
+    assert {Kind.SCALAR, Kind.EMBEDDING, *_encoding._ENCODERS} == set(Kind)
 
 
 def test_scalars_of_one_tag_keep_their_order():
@@ -214,6 +221,74 @@ def test_hparams_are_booleans_numbers_or_text():
     }
     assert field["flag"] == field["np_flag"] == "bool_value"
     assert info.start_time_secs == 12.5
+
+
+def test_metrics_are_the_columns_of_an_experiment():
+    """Hyperparameters have their types, as tensorboardX writes them, and metrics a description."""
+    hparams = {"lr": 0.1, "flag": True, "name": "adam", "sizes": [1, 2]}
+    got = value(Kind.METRICS, MetricGoals({"test/loss": "min"}, hparams), "_hparams_/experiment")
+    experiment = hparams_metadata.parse_experiment_plugin_data(got.metadata.plugin_data.content)
+    reference = tensorboardx.hparams({**hparams, "sizes": "[1, 2]"}, {"test/loss": 1.0})[0].value[0]
+    expected = hparams_metadata.parse_experiment_plugin_data(reference.metadata.plugin_data.content)
+    types = [
+        {info.name: info.type for info in each.hparam_infos} for each in (experiment, expected)
+    ]
+    assert types[0] == types[1]
+    metrics = [[info.name.tag for info in each.metric_infos] for each in (experiment, expected)]
+    assert metrics[0] == metrics[1] == ["test/loss"]
+    assert experiment.metric_infos[0].description == "Smaller is better."
+    assert got.tag == reference.tag
+
+
+def test_a_layout_is_that_of_tensorboardx():
+    """Tag, tensor and plugin are those that tensorboardX writes for the same layout."""
+    charts = {"loss": ("loss/.*", "error"), "band": (Margin("mean", "min", "max"),)}
+    got = value(Kind.LAYOUT, {"category": charts}, "custom_scalars__config__")
+    layout = {
+        "category": {
+            "loss": ["Multiline", ["loss/.*", "error"]],
+            "band": ["Margin", ["mean", "min", "max"]],
+        }
+    }
+    (expected,) = tensorboardx.custom_scalars(layout).value
+    assert got.tag == expected.tag
+    assert got.metadata.SerializeToString() == expected.metadata.SerializeToString()
+    parsed = [
+        _proto.layout.Layout.FromString(each.tensor.string_val[0]) for each in (got, expected)
+    ]
+    for each in parsed:
+        each.version = 0
+    assert parsed[0] == parsed[1]
+
+
+COUNTS = ThresholdCounts(np.array([3, 2, 0]), np.array([4, 1, 0]), 3, 4)
+
+
+def test_a_pr_curve_is_that_of_tensorboardx():
+    """Tensor and plugin data are those that tensorboardX writes for the same samples; the card has a title."""
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 2, 100), rng.random(100).astype(np.float32)
+    with capture() as records:
+        jb.pr_curve("tag", labels, predictions, num_thresholds=20)
+    got = value(Kind.PR_CURVE, records[0].value)
+    (expected,) = tensorboardx.pr_curve("tag", labels, predictions, num_thresholds=20).value
+    ours, theirs = (tensor_util.make_ndarray(each.tensor) for each in (got, expected))
+    assert ours.dtype == theirs.dtype == np.float32
+    np.testing.assert_array_equal(ours, theirs)
+    plugins = [each.metadata.plugin_data.SerializeToString() for each in (got, expected)]
+    assert plugins[0] == plugins[1]
+    assert got.metadata.display_name == "tag"
+
+
+def test_curves_and_matrices_are_images():
+    """A ROC curve and a confusion matrix are one PNG each."""
+    matrix = ConfusionMatrix(np.array([[3, 1], [0, 2]]), ("cat", "dog"))
+    for kind, content in ((Kind.ROC_CURVE, COUNTS), (Kind.CONFUSION_MATRIX, matrix)):
+        got = value(kind, content)
+        width, height, file = got.tensor.string_val
+        image = Image.open(io.BytesIO(file))
+        assert (image.format, image.size) == ("PNG", (int(width), int(height)))
+        assert got.metadata.plugin_data.plugin_name == "images"
 
 
 BAD_RECORDS = {

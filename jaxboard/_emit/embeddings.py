@@ -1,0 +1,143 @@
+"""``embedding``: points with many coordinates, for the projector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from jaxboard._emit import arguments, conversion
+from jaxboard._emit.media_arrays import as_images
+from jaxboard._emit.reporting import report_record
+from jaxboard._log import warn_once
+from jaxboard._types import Reportable
+from jaxboard.records import Embedding, Kind
+
+
+def embedding(
+    tag: str,
+    vectors: Reportable,
+    *,
+    labels: Iterable[object] | Mapping[str, Iterable[object]] | None = None,
+    metadata_header: Sequence[str] | None = None,
+    images: Reportable | None = None,
+    step: int | None = None,
+    every: int | None = None,
+    walltime: float | None = None,
+) -> None:
+    """Report vectors, which the projector shows in two or three dimensions. Only for plain Python.
+
+    Each tag and step is an entry of its own. The files are stored beside the run's event files. TensorBoard looks for them when
+    it starts, and when a run appears. This waits for arrays that are on a device.
+
+    Args:
+        tag: the name.
+        vectors: numbers [N, D], one row for each point. NaN and infinity are shown as 0, with one warning.
+        labels: a label for each point; or a row of labels for each, with ``metadata_header``; or a dict from the name of
+            a column to its N labels. Labels are converted with ``str``.
+        metadata_header: the names of the columns, if ``labels`` are rows.
+        images: a thumbnail for each point, [N, H, W, C] with 1, 3 or 4 channels, as uint8, bool, or floats from 0 to 1.
+        step: the step of the vectors, instead of the last step taken.
+        every: report only at steps that are multiples of this.
+        walltime: the time of the report, in seconds since the epoch, instead of now.
+
+    Raises:
+        ReportError: JAX is tracing, ``vectors`` have another rank, the numbers of vectors, labels and images differ, or an
+            argument is invalid.
+
+    Example:
+        >>> import numpy as np, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> with capture() as records:
+        ...     jb.embedding("words", np.eye(3), labels={"word": ["a", "b", "c"], "count": [3, 2, 1]})
+        >>> records[0].value.header, records[0].value.labels[0]
+        (('word', 'count'), ('a', '3'))
+    """
+    arguments.check_tag(tag)
+    array = conversion.as_array(tag, vectors)
+    if array.ndim != 2 or 0 in array.shape:
+        raise arguments.report_error(
+            tag,
+            f"expected vectors [N, D], got {arguments.describe_array(array)}. Flatten others: x.reshape(len(x), -1).",
+        )
+    count = array.shape[0]
+    rows, header = _rows(tag, labels, metadata_header, count)
+    pictures = None if images is None else as_images(tag, images)
+    if pictures is not None and (pictures.ndim != 4 or pictures.shape[0] != count):
+        raise arguments.report_error(
+            tag,
+            f"expected {count} images [{count}, H, W, C], one for each vector, got "
+            f"{arguments.describe_array(pictures)}.",
+        )
+
+    def make_value() -> Embedding:
+        numbers = np.asarray(array).astype(np.float32)
+        finite = np.isfinite(numbers)
+        if not finite.all():
+            problem = (
+                f"embedding {tag!r}: vectors with NaN or infinity are shown with 0 in their place."
+            )
+            warn_once(("embedding", tag), problem)
+            numbers = np.where(finite, numbers, np.float32(0))
+        pixels = None if pictures is None else _as_bytes(np.asarray(pictures))
+        return Embedding(numbers, rows, header, pixels)
+
+    report_record(
+        "embedding", Kind.EMBEDDING, tag, make_value, step=step, every=every, walltime=walltime
+    )
+
+
+def _rows(
+    tag: str, labels: object, header: Sequence[str] | None, count: int
+) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    """Return the labels of each point, and the names of the columns."""
+    if labels is None:
+        if header is not None:
+            raise arguments.report_error(tag, "metadata_header= needs labels=.")
+        return (), ()
+    if isinstance(labels, Mapping):
+        columns = cast("Mapping[str, Iterable[object]]", labels)
+        if header is not None:
+            raise arguments.report_error(tag, "the keys of labels= are the metadata_header=.")
+        listed = {str(name): list(map(_text, column)) for name, column in columns.items()}
+        for name, column in listed.items():
+            _check_count(tag, f"labels in column {name!r}", len(column), count)
+        return tuple(zip(*listed.values(), strict=True)), tuple(map(_text, listed))
+    if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
+        raise arguments.report_error(
+            tag, f"expected labels= to be a list, got {arguments.describe_object(labels)}."
+        )
+    items = list(cast("Iterable[object]", labels))
+    _check_count(tag, "labels", len(items), count)
+    if header is None:
+        return tuple((_text(item),) for item in items), ("label",)
+    names = tuple(map(_text, header))
+    rows = [tuple(map(_text, cast("Iterable[object]", item))) for item in items]
+    wrong = next((row for row in rows if len(row) != len(names)), None)
+    if wrong is not None:
+        raise arguments.report_error(
+            tag, f"expected rows of {len(names)} labels, as metadata_header= has, got {wrong}."
+        )
+    return tuple(rows), names
+
+
+def _check_count(tag: str, name: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise arguments.report_error(
+            tag, f"expected {expected} {name}, one for each vector, got {found}."
+        )
+
+
+def _text(value: object) -> str:
+    """Return a label as text, with escapes for what UTF-8 cannot hold."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _as_bytes(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8) * np.uint8(255)
+    return (np.nan_to_num(pixels.astype(np.float32)).clip(0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,21 @@
+"""Values of one report that are points of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxboard.records import Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class NamedValues:
+    """Several values of one report. Each is a point with the tag ``tag/name``.
+
+    Attributes:
+        kind: the kind of the points.
+        items: the name and the value of each.
+    """
+
+    kind: Kind
+    items: tuple[tuple[str, Any], ...]
