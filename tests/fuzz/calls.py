@@ -140,7 +140,7 @@ GOOD: dict[str, list[Value]] = {
 """Correct values of each parameter, by its name. Directories, sinks and figures are in ``good_values``."""
 
 
-def good_values(function: str, parameter: str, directory: str) -> list[Value]:
+def good_values(function: str, parameter: str, directory: str) -> list[Value]:  # noqa: C901 (a table)
     """Return correct values of a parameter of a public function. A new parameter needs an entry."""
     match function, parameter:
         case "figure" | "Run.figure" | "ChildRun.figure", "value":
