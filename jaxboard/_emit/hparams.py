@@ -139,16 +139,20 @@ def flat_hparams(hparams: object) -> dict[str, object]:
         _CannotStoreError: ``hparams`` is something else, contains a PRNG key, or has two values of one name.
     """
     try:
-        fields = _fields(hparams)
-        nested = None if fields is None else _nested("", fields)
+        return _flat(hparams)
     except _CannotStoreError:
         raise
     except Exception as error:  # A name or a value raises, or the configuration contains itself.
         raise _CannotStoreError(f"cannot read them: {describe(error)}") from error
-    if nested is None:
+
+
+def _flat(hparams: object) -> dict[str, object]:
+    fields = _fields(hparams)
+    if fields is None:
         raise _CannotStoreError(
             f"expected a dict, a dataclass or a configuration object, got {type(hparams).__name__}."
         )
+    nested = _nested("", fields)
     flat = flatten(nested)
     if len(flat) < _size(nested):
         raise _CannotStoreError(
@@ -194,9 +198,7 @@ def _shown(name: str, value: object) -> object:
             f"{safe_repr(name)} is a PRNG key, {value.dtype}. Report the seed that it was made of."
         )
     if isinstance(value, jax.Array) and value.is_deleted():
-        raise _CannotStoreError(
-            f"{safe_repr(name)} is an array that was deleted, or donated to a jitted function."
-        )
+        raise _CannotStoreError(f"{safe_repr(name)} is an array that was deleted or donated.")
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, enum.Enum):

@@ -6,8 +6,10 @@ from typing import Literal, cast
 
 import numpy as np
 
+from jaxboard._check import is_one_of
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_record
+from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Reportable
 from jaxboard.records import Kind, PluginTensor
 
@@ -67,10 +69,10 @@ def tensor(
             tag,
             f"expected content= to be bytes, got {arguments.describe_object(content)}. Serialise a message first.",
         )
-    if data_class not in _DATA_CLASSES:
+    if not is_one_of(data_class, _DATA_CLASSES):
         names = ", ".join(map(repr, _DATA_CLASSES))
         raise arguments.report_error(
-            tag, f"expected data_class= to be one of {names}, got {data_class!r}."
+            tag, f"expected data_class= to be one of {names}, got {safe_repr(data_class)}."
         )
     array = _as_strings(value)
     if array is None:

@@ -225,9 +225,8 @@ class Run(VerbMethods):
         """
         if self._closed or self._process != os.getpid():
             return
-        self._flusher.flush(
-            options.wait_seconds("run.flush", self._timeout if timeout is None else timeout)
-        )
+        timeout = self._timeout if timeout is None else timeout
+        self._flusher.flush(options.wait_seconds("run.flush", timeout))
 
     def state(self, timeout: float | None = None) -> SavedState:
         """Return what a run needs to go on exactly here: the step, and the values of incomplete points.

@@ -112,6 +112,23 @@ GOOD: dict[str, list[Value]] = {
     "max_meshes": _good(two=lambda x: 2),
     "resume": _good(automatic=lambda x: "auto", no=lambda x: False),
     "max_file_bytes": _good(megabyte=lambda x: 2**20),
+    "predictions": _good(three=lambda x: np.array([0.1, 0.6, 0.8], np.float32)),
+    "classes": _good(automatic=lambda x: None),
+    "weights": _good(three=lambda x: np.array([1.0, 2.0, 0.0], np.float32)),
+    "num_thresholds": _good(ten=lambda x: 10),
+    "vectors": _good(three=lambda x: np.eye(3, dtype=np.float32)),
+    "metadata_header": _good(automatic=lambda x: None),
+    "images": _good(three=lambda x: np.zeros((3, 4, 4, 1), np.float32)),
+    "walltime": _good(then=lambda x: 1700000000.0),
+    "counts": _good(automatic=lambda x: None),
+    "edges": _good(automatic=lambda x: None),
+    "metrics": _good(loss=lambda x: {"loss": "min"}),
+    "categories": _good(losses=lambda x: {"losses": {"all": ["loss.*"]}}),
+    "plugin": _good(mine=lambda x: "mine"),
+    "content": _good(nothing=lambda x: b""),
+    "data_class": _good(tensor=lambda x: "tensor"),
+    "display_name": _good(nothing=lambda x: ""),
+    "description": _good(nothing=lambda x: ""),
     "state": _good(none=lambda x: None),
     "hidden": _good(nothing=lambda x: {}),
     "tags": _good(loss=lambda x: "loss", several=lambda x: ["loss", "train/*"]),
@@ -123,7 +140,7 @@ GOOD: dict[str, list[Value]] = {
 """Correct values of each parameter, by its name. Directories, sinks and figures are in ``good_values``."""
 
 
-def good_values(function: str, parameter: str, directory: str) -> list[Value]:
+def good_values(function: str, parameter: str, directory: str) -> list[Value]:  # noqa: C901 (a table)
     """Return correct values of a parameter of a public function. A new parameter needs an entry."""
     match function, parameter:
         case "figure" | "Run.figure" | "ChildRun.figure", "value":
@@ -132,6 +149,12 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:
             return _good(memory=lambda x: [jb.sinks.MemorySink()], none=lambda x: [])
         case "instrument", "step":
             return _good(function=lambda x: _step_function)
+        case "hparams", "values":
+            return _good(lr=lambda x: {"lr": 0.1})
+        case "pr_curve" | "roc_curve", "labels":
+            return _good(three=lambda x: np.array([0, 1, 1]))
+        case "confusion_matrix", "labels" | "predictions":
+            return _good(three=lambda x: np.array([0, 1, 1]))
         case "read", "logdir":
             return _good(directory=lambda x: directory)
         case "image", "value":
@@ -197,7 +220,7 @@ def public_functions() -> list[Function]:
 
 def _is_exempt(name: str, value: Any) -> bool:
     is_exception = isinstance(value, type) and issubclass(value, BaseException)
-    is_record = name.startswith("sinks.") and value.__module__ == "jaxboard.records"
+    is_record = name.startswith("sinks.") and dataclasses.is_dataclass(value)
     return name in EXEMPT or is_exception or is_record
 
 

@@ -33,7 +33,7 @@ settings = hypothesis.settings(
     derandomize=not EXAMPLES,
     deadline=None,
     database=None,
-    suppress_health_check=tuple(hypothesis.HealthCheck),
+    suppress_health_check=list(hypothesis.HealthCheck),  # pyright: ignore[reportArgumentType] (an enum)
     phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
 )
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +100,7 @@ def test_many_layouts(logdir, monkeypatch) -> None:
         monkeypatch.setattr(framing.read_blocks, "__defaults__", (window,))
         table = jb.read(logdir)
         assert len(table) == 2 * len(steps) * len(expected)
-        for (_, tag), rows in table.groupby(["run", "tag"]):
+        for (_, tag), rows in cast("Any", table).groupby(["run", "tag"]):
             np.testing.assert_array_equal(rows["step"], steps)
             np.testing.assert_array_equal(rows["value"], expected[tag])
             np.testing.assert_array_equal(rows["wall_time"], walls[tag])
@@ -157,11 +158,11 @@ def test_other_kinds(logdir) -> None:
     """Histograms, images, text and hyperparameters are objects of the documented types."""
     with jb.Run(logdir, hparams={"lr": 0.5, "name": "x", "nested": {"on": True}}):
         jb.histogram("h", np.array([1.0, 2.0, 2.0]), step=1)
-        jb.image("i", np.zeros((2, 6, 8, 3)), step=1)
+        jb.image("i", np.zeros((2, 6, 8, 3)), layout="NHWC", step=1)
         jb.text("t", "# Title", step=1)
         jb.scalar("s", 1.0, step=1)
 
-    def value(kind: str):
+    def value(kind: str) -> Any:
         table = jb.read(logdir, kind=kind)
         assert list(table.columns) == COLUMNS
         assert len(table) == 1

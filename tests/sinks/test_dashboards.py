@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 from PIL import Image, ImageSequence
-from tensorboard.compat.proto import graph_pb2
 
 from jaxboard.records import (
     Audio,
@@ -27,7 +26,7 @@ from jaxboard.records import (
     ThresholdCounts,
     Video,
 )
-from jaxboard.sinks import TensorBoardSink
+from jaxboard.sinks import TensorBoardSink, _proto
 
 STEPS = np.array([0, 1, 2**31, 2**40])
 WALLS = 1.7e9 + np.array([0.0, 0.25, 0.5, 0.75])
@@ -312,7 +311,7 @@ def test_graphs_are_shown(server, run, query, count):
     ]
     assert (info["run_graph"], list(info["tags"])) == (True, ["forward"])
     graph = server.read("data/plugin/graphs/graph", run=run, **query)
-    nodes = text_format.Parse(graph.decode(), graph_pb2.GraphDef()).node
+    nodes = text_format.Parse(graph.decode(), _proto.GraphDef()).node
     assert [(node.name, node.op) for node in nodes] == [
         (node.name, node.op) for node in GRAPH.nodes[:count]
     ]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from tensorboard.compat.proto import config_pb2, graph_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util import tensor_util
 from tensorboardX import summary as tensorboardx
@@ -397,7 +396,7 @@ GRAPH = Graph(
 
 
 def graph_def(data: bytes) -> dict[str, Any]:
-    nodes = graph_pb2.GraphDef.FromString(data).node
+    nodes = _proto.GraphDef.FromString(data).node
     return {node.name: node for node in nodes}
 
 
@@ -426,7 +425,7 @@ def test_a_graph_with_a_tag() -> None:
     plugin = message.metadata.plugin_data
     assert (plugin.plugin_name, plugin.content) == ("graph_run_metadata_graph", b"1")
     (data,) = message.tensor.string_val
-    (function,) = config_pb2.RunMetadata.FromString(data).function_graphs
+    (function,) = _proto.RunMetadata.FromString(data).function_graphs
     assert {node.name for node in function.pre_optimization_graph.node} == {
         node.name for node in GRAPH.nodes
     }
