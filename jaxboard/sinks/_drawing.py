@@ -14,15 +14,11 @@ from typing import Protocol, TypeAlias, cast
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxboard._reduce.color_maps import color_map
 from jaxboard.records import EncodedImage
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 """A font of PIL."""
-
-_VIRIDIS = bytes.fromhex(
-    "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725"
-)
-"""Seventeen colors of matplotlib's map viridis, evenly spaced. Between them, colors are interpolated."""
 
 _INK, _GRID, _PAPER = (32, 33, 36), (218, 220, 224), (255, 255, 255)
 _CURVE = (25, 103, 210)
@@ -52,12 +48,8 @@ def colors(values: np.ndarray) -> np.ndarray:
         >>> colors(np.array([0.0, 1.0, np.nan])).tolist()
         [[68, 1, 84], [253, 231, 37], [255, 255, 255]]
     """
-    anchors = np.frombuffer(_VIRIDIS, np.uint8).reshape(-1, 3)
-    positions = np.linspace(0, 1, len(anchors))
-    clipped = np.clip(np.nan_to_num(values), 0, 1)
-    mapped = np.stack([np.interp(clipped, positions, anchor) for anchor in anchors.T], axis=-1)
-    mapped = (mapped + 0.5).astype(np.uint8)
-    return np.where(np.isnan(values)[..., None], np.uint8(255), mapped)
+    places = (255 * np.clip(np.nan_to_num(values), 0, 1)).round().astype(np.uint8)
+    return np.where(np.isnan(values)[..., None], np.uint8(255), color_map("viridis")[places])
 
 
 def heat_map(

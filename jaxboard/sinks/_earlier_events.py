@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from jaxboard import _paths
-from jaxboard.sinks import _file_names, _file_systems, _proto, _tensorflow
+from jaxboard.sinks import _file_names, _file_systems, _live_writers, _proto, _tensorflow
 from jaxboard.sinks._object_store import names_in
 
 _HEADER = struct.Struct("<QI")
@@ -109,12 +109,15 @@ def _names(directory: str) -> list[str]:
 def _opened(directory: str, name: str) -> Generator[bytes | mmap.mmap]:
     path = _paths.below(directory, name)
     if not _paths.is_remote(path):
-        with open(path, "rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                yield b""
-                return
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                yield view
+        try:
+            with open(path, "rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    yield b""
+                    return
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                    yield view
+        finally:
+            _live_writers.mark_again()
         return
     located = _file_systems.locate(path)
     if located is not None:
