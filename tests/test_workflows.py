@@ -229,7 +229,7 @@ def test_generative_trainer(logdir):
                 samples = jnp.stack(
                     [jnp.full((4, 4, 3), -1.0), jnp.full((4, 4, 3), 1.0), target[0]]
                 )
-                jb.image("samples", (samples + 1) / 2, step=epoch)
+                jb.image("samples", (samples + 1) / 2, layout="NHWC", step=epoch)
 
     with jb.Run(logdir):
         Trainer().train(epochs=2, steps=3)

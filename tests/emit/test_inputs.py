@@ -217,24 +217,27 @@ def test_max_images_is_a_positive_integer(most):
 
 
 @pytest.mark.parametrize(
-    ("shape", "advice"),
-    [
-        ((3, 32, 32), "x.transpose(1, 2, 0)"),
-        ((1, 28, 28), "x.transpose(1, 2, 0)"),
-        ((5, 3, 32, 32), "x.transpose(0, 2, 3, 1)"),
-        ((32, 32), "x[..., None]"),
-        ((16, 28, 28), "x[..., None]"),
-        ((2, 2, 32, 32), "x[..., :1]"),
-        ((8, 32, 32, 5), "x[..., :1]"),
-    ],
+    ("shape", "layout"),
+    [((3, 32, 32), "CHW"), ((1, 28, 28), "CHW"), ((5, 3, 32, 32), "NCHW"), ((16, 28, 28), "NHW")],
 )
-def test_advice_on_axes(shape, advice):
-    """The advice for images with channels in another place, or without them, makes images that are accepted."""
+def test_advice_on_axes(shape, layout):
+    """The layout that a message names for channels in another place, or for none, makes images that are accepted."""
     x = np.zeros(shape, np.float32)
-    with capture(), pytest.raises(jb.ReportError, match=re.escape(advice)):
+    with capture(), pytest.raises(jb.ReportError, match=re.escape(f"layout={layout!r}")):
         jb.image("i", x)
     with capture() as records:
-        jb.image("i", eval(advice, {"x": x}))
+        jb.image("i", x, layout=layout)
+    assert [record.tag for record in records] == ["i"]
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 32, 32), (8, 32, 32, 5)])
+def test_advice_on_channels(shape):
+    """The advice for images with too many channels makes images that are accepted."""
+    x = np.zeros(shape, np.float32)
+    with capture(), pytest.raises(jb.ReportError, match=re.escape("x[..., :1]")):
+        jb.image("i", x)
+    with capture() as records:
+        jb.image("i", x[..., :1])
     assert [record.tag for record in records] == ["i"]
 
 

@@ -109,6 +109,7 @@ def test_every_part_with_state_registers_in_its_stage():
         "SIGNALS jaxboard._process.exit",
         "STATE jaxboard._process.fork",
         "STATE jaxboard._host.active_channel",
+        "STATE jaxboard._run.directories",
         "STATE jaxboard._run.run",
         "STATE jaxboard.sinks._quiet_import",
     ]
