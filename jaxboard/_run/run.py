@@ -416,4 +416,4 @@ def current_root() -> Run | None:
 
 
 # In a forked child, the parent's runs have no flusher thread.
-on_fork(Stage.STATE, in_child=_open.clear)
+on_fork(Stage.STATE, in_child=lambda: _open.clear())  # noqa: PLW0108 (a function has a module)
