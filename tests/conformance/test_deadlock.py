@@ -25,7 +25,7 @@ def program(x):
             # Here each device waits for all others and for its own callback.
             return x + lax.psum(x, "d"), None
 
-        return lax.scan(body, x, None, length=125)[0]
+        return lax.scan(body, x, None, length=50)[0]
 
     return jax.shard_map(shard, mesh=mesh, in_specs=P("d"), out_specs=P("d"))(x)
 
@@ -44,10 +44,10 @@ print([(record.tag, record.step, int(record.value)) for record in records])
 """
 
 
-def test_a_hundred_thousand_callbacks():
-    """All 100,000 reports of eight devices arrive while sixteen calls are in flight and the main thread is busy."""
+def test_many_callbacks():
+    """All 40,000 reports of eight devices arrive while sixteen calls are in flight and the main thread is busy."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[('count', 0, 100000)]"
+    assert done.stdout.strip() == "[('count', 0, 40000)]"

@@ -97,9 +97,14 @@ def test_no_instrument(case):
     assert_results_unchanged(results, run_bare_jitted(case))
 
 
+# Eager programs on a mesh take seconds: JAX compiles each operation anew in each call.
+ON_MESHES = {"shard_map", "grad_of_shard_map", "scan_in_shard_map", "pmap", "named_sharding"}
+EAGER = [case for case in CASES if case.family != meshes.FAMILY or case.name in ON_MESHES]
+
+
+@pytest.mark.parametrize("case", EAGER, ids=lambda case: case.name, indirect=True)
 def test_eager(case):
     """A function that is neither jitted nor instrumented reports every execution, in one point."""
-    # Eager programs on a mesh take seconds: JAX compiles each operation anew in each call.
     calls = 1 if case.family == meshes.FAMILY else CALLS
     results, points = run(functools.partial(case.program, verbs.report), case, calls)
     assert_points_equal(points, one_point(case, calls), ordered=not case.unordered)

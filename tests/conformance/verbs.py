@@ -28,7 +28,7 @@ WATCHED = {
     "nonfinite": lambda values: 0,
 }
 LEAVES = ("w", "b")
-ITEMS = ("image", "audio", "video", "mesh")
+ITEMS = ("image", "audio", "mesh")
 """The verbs whose point is the first items of the batch that was reported last."""
 LAST = ("/last", *(f"/{name}" for name in ITEMS))
 """Ends of the tags whose point is the value that was reported last."""
@@ -37,7 +37,10 @@ ROUNDED = ("/std", "/norm", "/rms", *(f"/{leaf}" for leaf in LEAVES))
 
 
 def report(tag: str, value: Any) -> None:
-    """Report a value with every verb that works in traced code."""
+    """Report a value with every verb that works in traced code.
+
+    A video has the reducer of an image, and a ROC curve that of a PR curve.
+    """
     for name in REDUCTIONS:
         jb.scalar(f"{tag}/{name}", value, reduce=name)
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
@@ -47,11 +50,9 @@ def report(tag: str, value: Any) -> None:
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
     jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
     jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
-    jb.video(f"{tag}/video", jnp.full((1, 1, 1), value).astype(jnp.uint8))
     # A classifier that predicts whether the value is odd, for a positive and a negative sample.
     labels, odd = jnp.arange(2) == 0, both % 2 == 1
     jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
-    jb.roc_curve(f"{tag}/roc_curve", labels, odd, num_thresholds=2)
     jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
 
 
@@ -62,7 +63,7 @@ def ignore(tag: str, value: Any) -> None:
 def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     """Return records as sorted (tag, step, value).
 
-    The value of a histogram is its exact part, its range and its count; that of an image or a video is one pixel,
+    The value of a histogram is its exact part, its range and its count; that of an image is one pixel,
     that of a sound one sample, that of a mesh one coordinate; that of classifiers is the number of samples, and of those
     that are positive.
     """
@@ -77,9 +78,7 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return int(record.value.samples[0, 0, 0])
         if record.kind is Kind.MESH:
             return float(record.value.vertices[0, 0, 0])
-        if record.kind is Kind.VIDEO:
-            return int(record.value.frames[0, 0, 0, 0, 0])
-        if record.kind in (Kind.PR_CURVE, Kind.ROC_CURVE):
+        if record.kind is Kind.PR_CURVE:
             return record.value.positives, int(record.value.true_positives[1])
         if record.kind is Kind.CONFUSION_MATRIX:
             return record.value.counts.tolist()
@@ -108,7 +107,7 @@ def expected(
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
         odd = sum(value % 2 == 1 for value in values)
         even = len(values) - odd
-        points += [(f"{tag}/{name}_curve", step, (len(values), odd)) for name in ("pr", "roc")]
+        points.append((f"{tag}/pr_curve", step, (len(values), odd)))
         points.append((f"{tag}/confusion", step, [[even, odd], [even, odd]]))
         # Lanes are a batch of images, sounds, …. jaxboard keeps the first few; `observations` reads the first.
         points += [(f"{tag}/{name}", step, int(executions[-1][0])) for name in ITEMS]
