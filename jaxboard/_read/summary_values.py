@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +84,11 @@ def _array(value: Any) -> np.ndarray:
         if not 0 <= count <= most:
             raise UnreadableValue
     try:
-        return tensor_util.make_ndarray(tensor)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # For float16, TensorBoard does what NumPy 2.5 deprecates.
+            return tensor_util.make_ndarray(tensor)
     except Exception:  # An unknown type, or another number of elements.
         raise UnreadableValue from None
 

@@ -126,9 +126,10 @@ def test_a_daemon_thread_that_still_reports(tmp_path):
         started = threading.Event()
         def report():
             for step in range(10**9):
-                if current_run() is None:
+                run = current_run()
+                if run is None:
                     return
-                put(step)
+                channel_of(run).put(Record(Kind.SCALAR, "loss", step, time.time(), np.float32(step)))
                 if step == 20_000:
                     started.set()
         threading.Thread(target=report, daemon=True).start()

@@ -200,6 +200,7 @@ def test_ctrl_c_during_a_compile(tmp_path):
     )
     child.expect("compiling")
     child.process.send_signal(signal.SIGINT)
-    assert child.exit_status() == -signal.SIGINT, child.err
-    assert child.err.splitlines()[-1] == "KeyboardInterrupt"
+    # Before it compiles, JAX 0.12 calls Python from C++, where a KeyboardInterrupt becomes a RuntimeError.
+    assert child.exit_status() in (-signal.SIGINT, 1), child.err
+    assert "KeyboardInterrupt" in child.err
     assert child.points() == [(step, float(step)) for step in range(1000)]
