@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import jax
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
@@ -89,8 +90,7 @@ def _counted(tag: str, counts: object, edges: object) -> Histogram:
     """Return a histogram that the user has counted."""
     if counts is None or edges is None:
         raise arguments.report_error(tag, "counts= and edges= belong together: pass both.")
-    numbers = np.asarray(conversion.as_array(tag, cast("Reportable", counts)))
-    bounds = np.asarray(conversion.as_array(tag, cast("Reportable", edges)), np.float64)
+    numbers, bounds = _known(tag, counts), _known(tag, edges).astype(np.float64)
     if numbers.ndim != 1 or bounds.shape != (len(numbers) + 1,):
         raise arguments.report_error(
             tag,
@@ -104,3 +104,14 @@ def _counted(tag: str, counts: object, edges: object) -> Histogram:
     if not np.isfinite(numbers).all() or (numbers < 0).any():
         raise arguments.report_error(tag, f"expected counts= to be 0 or more, got {counts!r}.")
     return Histogram(bounds, numbers)
+
+
+def _known(tag: str, values: object) -> np.ndarray:
+    """Return counts or edges as an array of NumPy."""
+    try:
+        return np.asarray(conversion.as_array(tag, cast("Reportable", values)))
+    except jax.errors.TracerArrayConversionError as error:
+        raise arguments.report_error(
+            tag,
+            "counts= and edges= are for plain Python, and got a traced value. Report them outside of the traced function.",
+        ) from error

@@ -65,7 +65,10 @@ def report_array(
     cadence = surroundings.every if every is None else every
     if surroundings.silent:
         return
-    array = check(tag, value)
+    try:
+        array = check(tag, value)
+    except jax.errors.UnexpectedTracerError as error:
+        raise arguments.escaped_tracer(tag) from error
     full_tag = surroundings.scope + tag
     spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
     array = conversion.widened(array)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.extend.core as jex
+import numpy as np
 
 from jaxboard import _compat
 from jaxboard._frame import ReportSpec
@@ -123,7 +124,7 @@ def _add(
     }
     for position, var in enumerate(eqn.invars):
         if isinstance(var, jex.Literal):
-            attributes[f"input {position}"] = _text(var.val)
+            attributes[f"input {position}"] = _text(np.asarray(var.val))
     shardings = [_sharding(var) for var in eqn.outvars]
     if any(shardings):
         attributes["sharding of outputs"] = ", ".join(shardings)
