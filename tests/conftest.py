@@ -44,11 +44,6 @@ TESTS = pathlib.Path(__file__).parent
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return one process more than there are cores: some tests wait for the programs that they start."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark slow tests before pytest applies ``-m``."""
     for item in items:
