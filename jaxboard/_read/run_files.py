@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jaxboard import _paths
@@ -13,7 +13,7 @@ from jaxboard._errors import RunError, UsageError
 from jaxboard._log import describe
 from jaxboard._read.framing import File
 from jaxboard._safe_repr import safe_repr
-from jaxboard.sinks import _file_systems, _live_writers, _tensorflow
+from jaxboard.sinks import _file_systems, _log_files
 
 
 class EventFile(NamedTuple):
@@ -27,24 +27,9 @@ class EventFile(NamedTuple):
     path: str
     size: int
 
-    @contextlib.contextmanager
-    def open(self) -> Generator[File]:
+    def open(self) -> contextlib.AbstractContextManager[File]:
         """Open the file for reading bytes during a block."""
-        if _paths.is_remote(self.path):
-            located = _file_systems.locate(self.path)
-            if located is not None:
-                file_system, place = located
-                opened = file_system.open(place, "rb")
-            else:
-                opened = _gfile(self.path).GFile(self.path, "rb")
-            with opened as file:
-                yield file
-            return
-        try:
-            with open(self.path, "rb") as file:
-                yield file
-        finally:
-            _live_writers.mark_again()
+        return _log_files.opened(self.path)
 
 
 def find_runs(logdir: str | os.PathLike[str], call: str) -> dict[str, list[EventFile]]:
@@ -134,7 +119,7 @@ def _stored_files(file_system: Any, root: str) -> Iterator[tuple[str, str, int]]
 
 
 def _remote_files(url: str) -> Iterator[tuple[str, str, int]]:
-    gfile = _gfile(url)
+    gfile = _log_files.gfile("read", url)
     if not gfile.exists(url):
         raise FileNotFoundError(url)
     if not gfile.isdir(url):
@@ -144,7 +129,3 @@ def _remote_files(url: str) -> Iterator[tuple[str, str, int]]:
         for name in filter(is_event_file, names):
             path = f"{directory.rstrip('/')}/{name}"
             yield directory[len(url) :].strip("/"), name, gfile.stat(path).length
-
-
-def _gfile(url: str) -> Any:
-    return _tensorflow.usable_tensorflow("read", url).io.gfile

@@ -6,7 +6,6 @@ The flusher's thread draws them, so that the training loop never does.
 from __future__ import annotations
 
 import functools
-import io
 import itertools
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias, cast
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jaxboard._reduce.color_maps import color_map
 from jaxboard.records import EncodedImage
+from jaxboard.sinks import _files
 
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 """A font of PIL."""
@@ -212,6 +212,4 @@ def _text_upwards(canvas: Image.Image, start: tuple[float, float], text: str, fo
 
 
 def _encoded(canvas: Image.Image) -> EncodedImage:
-    file = io.BytesIO()
-    canvas.save(file, "png", compress_level=1)
-    return EncodedImage(file.getvalue(), canvas.width, canvas.height)
+    return EncodedImage(_files.png(np.asarray(canvas)), canvas.width, canvas.height)

@@ -14,8 +14,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from jaxboard import _paths
-from jaxboard.sinks import _file_names, _file_systems, _live_writers, _proto, _tensorflow
-from jaxboard.sinks._object_store import names_in
+from jaxboard.sinks import _file_names, _log_files, _proto
 
 _HEADER = struct.Struct("<QI")
 """The length of a record and its checksum; see :mod:`jaxboard.sinks._tfrecords`."""
@@ -63,7 +62,7 @@ def runs_below(logdir: str) -> list[str]:
     Other runs may have directories there, too. The names of their files differ: see :func:`_file_names.file_suffix`.
     """
     found: list[str] = []
-    for directory, names in _walk(logdir):
+    for directory, names in _log_files.walk(logdir):
         run = directory[len(logdir) :].strip("/\\").replace(os.sep, "/")
         suffix = _file_names.file_suffix(run)
         if run and any(_file_names.is_event_file(n) and n.endswith(suffix) for n in names):
@@ -71,61 +70,26 @@ def runs_below(logdir: str) -> list[str]:
     return sorted(found)
 
 
-def _walk(logdir: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield each directory at and below ``logdir`` with the names of its files."""
-    located = _file_systems.locate(logdir) if _paths.is_remote(logdir) else None
-    if located is not None:
-        file_system, root = located
-        file_system.invalidate_cache()
-        for directory, _, names in file_system.walk(root):
-            yield logdir + directory[len(root) :], names
-        return
-    walk: Any = _gfile(logdir).walk if _paths.is_remote(logdir) else os.walk
-    for directory, _, names in walk(logdir):
-        yield directory, names
-
-
 def _events(directory: str) -> Iterator[Any]:
     """Yield the events of a directory's files, in the order in which readers read them."""
-    for name in sorted(filter(_file_names.is_event_file, _names(directory))):
-        with _opened(directory, name) as data:
+    names = _log_files.names_in_directory(directory)
+    for name in sorted(filter(_file_names.is_event_file, names)):
+        with _mapped(_paths.below(directory, name)) as data:
             yield from _records(data)
 
 
-def _names(directory: str) -> list[str]:
-    """Return the names in a directory, none if it does not exist yet."""
-    if not _paths.is_remote(directory):
-        with contextlib.suppress(FileNotFoundError):
-            return os.listdir(directory)
-        return []
-    located = _file_systems.locate(directory)
-    if located is not None:
-        return names_in(*located)
-    gfile = _gfile(directory)
-    return gfile.listdir(directory) if gfile.isdir(directory) else []
-
-
 @contextlib.contextmanager
-def _opened(directory: str, name: str) -> Generator[bytes | mmap.mmap]:
-    path = _paths.below(directory, name)
-    if not _paths.is_remote(path):
-        try:
-            with open(path, "rb") as file:
-                if not os.fstat(file.fileno()).st_size:
-                    yield b""
-                    return
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                    yield view
-        finally:
-            _live_writers.mark_again()
+def _mapped(path: str) -> Generator[bytes | mmap.mmap]:
+    """Map a local file into memory during a block, or load a remote one."""
+    if _paths.is_remote(path):
+        yield _log_files.content(path) or b""
         return
-    located = _file_systems.locate(path)
-    if located is not None:
-        file_system, place = located
-        yield file_system.cat_file(place)
-        return
-    with _gfile(path).GFile(path, "rb") as file:
-        yield file.read()
+    with _log_files.opened(path) as file:
+        if not os.fstat(file.fileno()).st_size:
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            yield view
 
 
 def _records(data: bytes | mmap.mmap) -> Iterator[Any]:
@@ -142,8 +106,3 @@ def _records(data: bytes | mmap.mmap) -> Iterator[Any]:
             return
         yield event
         start = end + _FOOTER + _HEADER.size
-
-
-def _gfile(path: str) -> Any:
-    """Return TensorFlow's file system, which reads directories that fsspec does not know."""
-    return _tensorflow.usable_tensorflow("read", path).io.gfile

@@ -6,9 +6,7 @@ TensorBoard reads them beside the event files of a run: it has no such records i
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import os
 import urllib.parse
 from typing import Any
 
@@ -17,9 +15,8 @@ from google.protobuf import text_format
 from PIL import Image
 
 from jaxboard import _paths
-from jaxboard._errors import RunError
 from jaxboard.records import Embedding, Record
-from jaxboard.sinks import _file_systems, _proto, _tensorflow
+from jaxboard.sinks import _files, _log_files, _proto
 
 _CONFIG = "projector_config.pbtxt"
 
@@ -61,7 +58,7 @@ def write(directory: str, record: Record) -> None:
         info.sprite.single_image_dim.extend([size, size])
         files[info.sprite.image_path] = sprite
     for path, content in files.items():
-        _write(_paths.below(directory, path), content)
+        _log_files.replace(_paths.below(directory, path), content)
     _add(_paths.below(directory, _CONFIG), info)
 
 
@@ -112,66 +109,16 @@ def _sprite(images: np.ndarray) -> tuple[bytes, int]:
         row, column = divmod(index, columns)
         middle = (size - image.width) // 2, (size - image.height) // 2
         sprite.paste(image, (column * size + middle[0], row * size + middle[1]))
-    file = io.BytesIO()
-    sprite.save(file, "png", compress_level=1)
-    return file.getvalue(), size
+    return _files.png(np.asarray(sprite)), size
 
 
 def _add(path: str, info: Any) -> None:
     """Add an embedding to a configuration, in place of one of the same name."""
     config = _proto.projector.ProjectorConfig()
-    content = _read(path)
+    content = _log_files.content(path)
     if content is not None:
         text_format.Parse(content, config)
     others = [each for each in config.embeddings if each.tensor_name != info.tensor_name]
     del config.embeddings[:]
     config.embeddings.extend([*others, info])
-    _write(path, text_format.MessageToString(config).encode())
-
-
-def _read(path: str) -> bytes | None:
-    """Return the content of a file, or None if there is no such file."""
-    if not _paths.is_remote(path):
-        try:
-            with open(path, "rb") as file:
-                return file.read()
-        except FileNotFoundError:
-            return None
-    located = _file_systems.locate(path)
-    if located is not None:
-        system, name = located
-        return system.cat_file(name) if system.exists(name) else None
-    gfile = _gfile(path)
-    if not gfile.exists(path):
-        return None
-    with gfile.GFile(path, "rb") as file:
-        return file.read()
-
-
-def _write(path: str, content: bytes) -> None:
-    """Write a file. Readers see the old content or the new one."""
-    if not _paths.is_remote(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        partial = f"{path}.{os.getpid()}"
-        with open(partial, "wb") as file:
-            file.write(content)
-        os.replace(partial, path)
-        return
-    located = _file_systems.locate(path)
-    if located is not None:
-        system, name = located
-        system.makedirs(name.rpartition("/")[0], exist_ok=True)
-        system.pipe_file(name, content)
-        return
-    gfile = _gfile(path)
-    gfile.makedirs(path.rpartition("/")[0])
-    with gfile.GFile(path, "wb") as file:
-        file.write(content)
-
-
-def _gfile(path: str) -> Any:
-    """Return the functions of TensorFlow for remote files."""
-    tf = _tensorflow.tensorflow()
-    if isinstance(tf, str):
-        raise RunError(f"cannot write {path!r}: it needs fsspec or TensorFlow, and of that {tf}.")
-    return tf.io.gfile
+    _log_files.replace(path, text_format.MessageToString(config).encode())

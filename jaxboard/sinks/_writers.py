@@ -5,16 +5,14 @@ A writer has one file in one directory and is discarded after its first error: r
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import Protocol
 
 from jaxboard import _paths
-from jaxboard.sinks import _file_systems, _tensorflow
+from jaxboard.sinks import _file_systems, _log_files, _tensorflow
 from jaxboard.sinks._encoding import Events
 from jaxboard.sinks._event_files import LocalWriter
 from jaxboard.sinks._file_names import is_event_file
-from jaxboard.sinks._object_store import ObjectWriter, names_in
+from jaxboard.sinks._object_store import ObjectWriter
 
 
 class Writer(Protocol):
@@ -48,16 +46,9 @@ class Writer(Protocol):
 
 def has_event_files(logdir: str) -> bool:
     """Return whether a directory may hold event files: False only if it certainly holds none."""
-    names: list[str] = []
-    if _paths.is_remote(logdir):
-        located = _file_systems.locate(logdir)
-        if located is None:
-            return True
-        names = names_in(*located)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            names = os.listdir(logdir)
-    return any(map(is_event_file, names))
+    if _paths.is_remote(logdir) and _file_systems.locate(logdir) is None:
+        return True  # Finding out would import TensorFlow.
+    return any(map(is_event_file, _log_files.names_in_directory(logdir)))
 
 
 def open_writer(logdir: str, suffix: str = "") -> Writer:
