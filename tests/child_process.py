@@ -33,6 +33,13 @@ class Lines(Sink):
         self.file.write('"closed"\\n')
         self.file.close()
 
+class Waiting(Lines):
+    '''A sink that announces each batch, and writes it when the test sends a line.'''
+    def write(self, batch):
+        announce("writing")
+        sys.stdin.readline()
+        super().write(batch)
+
 class Hung(Lines):
     def write(self, batch):
         forever()

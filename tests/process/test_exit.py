@@ -75,12 +75,7 @@ def test_ctrl_c_again_and_again(tmp_path):
     child = Child(
         tmp_path,
         """
-        class Slow(Lines):
-            def write(self, batch):
-                announce("writing")
-                sys.stdin.readline()
-                super().write(batch)
-        Run(None, sinks=[Slow()], flush_secs=1000)
+        Run(None, sinks=[Waiting()], flush_secs=1000)
         put(0, 1000)
         announce("put")
         forever()

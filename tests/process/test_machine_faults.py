@@ -210,13 +210,8 @@ def test_a_sink_that_is_slow(tmp_path):
     child = Child(
         tmp_path,
         """
-class Slow(Lines):
-    def write(self, batch):
-        announce("writing")
-        sys.stdin.readline()
-        super().write(batch)
 from jaxboard.sinks import TensorBoardSink
-run = Run(LOGDIR, sinks=[TensorBoardSink(LOGDIR), Slow()], flush_secs=0.01, telemetry=False)
+run = Run(LOGDIR, sinks=[TensorBoardSink(LOGDIR), Waiting()], flush_secs=0.01, telemetry=False)
 put(0)
 print(sys.stdin.readline(), end="", flush=True)
 put(1, 999)

@@ -155,12 +155,7 @@ def test_ctrl_c_during_close(tmp_path):
     child = Child(
         tmp_path,
         """
-        class Slow(Lines):
-            def write(self, batch):
-                announce("writing")
-                sys.stdin.readline()
-                super().write(batch)
-        run = Run(None, sinks=[Slow()], flush_secs=1000)
+        run = Run(None, sinks=[Waiting()], flush_secs=1000)
         put(0, 1000)
         try:
             run.close()

@@ -1,4 +1,4 @@
-"""The two kinds of log directories: a local path, and a URL, which TensorFlow writes to."""
+"""Log directories of two kinds, a local path and a URL that TensorFlow writes to, and TensorBoard with two readers."""
 
 import sys
 
@@ -20,3 +20,9 @@ def no_tensorflow(monkeypatch):
 def located(request):
     """Return the function that makes a log directory of a path: the path itself, or a URL."""
     return str if request.param == "local" else "file://{}".format
+
+
+@pytest.fixture(scope="module", params=["rust", "python"])
+def server(request, shared_tensorboard):
+    """Return TensorBoard with each of its readers."""
+    return shared_tensorboard(request.param)

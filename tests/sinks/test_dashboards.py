@@ -121,12 +121,6 @@ def logdir(tmp_path_factory):
     return logdir
 
 
-@pytest.fixture(scope="module", params=["rust", "python"])
-def server(request, shared_tensorboard):
-    """Return TensorBoard with each of its readers."""
-    return shared_tensorboard(request.param)
-
-
 @pytest.fixture(scope="module")
 def run(server, logdir):
     """Show both runs in TensorBoard; return the name of the first."""
