@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-from jaxboard import _compat
 from jaxboard._emit import arguments
-from jaxboard._host.active_channel import active
+from jaxboard._emit.reporting import report_record
 from jaxboard._log import describe, logger
-from jaxboard._trace import context
-from jaxboard._trace.advice import warn_no_run
-from jaxboard.records import Kind, Record
+from jaxboard.records import Graph, Kind
 
 
 def graph(function: Callable[..., Any], /, *args: Any, tag: str = "", **kwargs: Any) -> None:
@@ -53,27 +49,20 @@ def graph(function: Callable[..., Any], /, *args: Any, tag: str = "", **kwargs: 
     if not callable(function):
         got = arguments.describe_object(function)
         raise arguments.report_error(tag, f"expected a function, got {got}.")
-    if not _compat.at_top_level():
-        raise arguments.report_error(
-            tag,
-            "graph is for plain Python, and JAX is tracing here. Call it outside of the traced function.",
-        )
-    surroundings = context.current()
-    channel = active()
-    if surroundings.silent:
-        return
-    if channel is None:
-        warn_no_run(f"graph {tag!r} ({arguments.call_site()})")
-        return
-    # Imported when the first graph is reported, as most programs report none.
-    from jaxboard._graph import graph_of
-
     name = getattr(function, "__name__", type(function).__name__)
-    try:
-        value, left_out = graph_of(function, args, kwargs)
-    except Exception as error:
-        raise arguments.report_error(tag, f"JAX cannot trace {name}: {describe(error)}") from error
-    full_tag = surroundings.scope + tag if tag else ""
-    channel.put(Record(Kind.GRAPH, full_tag, channel.current, time.time(), value))
-    if left_out:
-        logger.warning("jaxboard: graph of %s: %s", name, left_out)
+
+    def make_graph() -> Graph:
+        # Imported when the first graph is reported, as most programs report none.
+        from jaxboard._graph import graph_of
+
+        try:
+            value, left_out = graph_of(function, args, kwargs)
+        except Exception as error:
+            raise arguments.report_error(
+                tag, f"JAX cannot trace {name}: {describe(error)}"
+            ) from error
+        if left_out:
+            logger.warning("jaxboard: graph of %s: %s", name, left_out)
+        return value
+
+    report_record("graph", Kind.GRAPH, tag, make_graph, step=None, every=1)

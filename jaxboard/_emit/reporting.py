@@ -161,7 +161,7 @@ def report_record(
     Args:
         verb: the name of the verb, for the message.
         kind: what is reported.
-        tag: the tag, without the scopes around the call.
+        tag: the tag, without the scopes around the call; "" for a record that has none, in any scope.
         make_value: returns the value; called only if the report is due.
         step: see :func:`jaxboard.scalar`.
         every: see :func:`jaxboard.scalar`.
@@ -188,7 +188,8 @@ def report_record(
     elif is_due(channel, own_step, surroundings.every if every is None else every):
         at = channel.current if own_step is None else own_step
         now = time.time() if walltime is None else float(walltime)
-        channel.put(Record(kind, surroundings.scope + tag, at, now, make_value()))
+        full_tag = surroundings.scope + tag if tag else ""
+        channel.put(Record(kind, full_tag, at, now, make_value()))
 
 
 def is_due(channel: Channel, step: Step | None, every: int) -> bool:

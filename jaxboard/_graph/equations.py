@@ -15,6 +15,7 @@ from jaxboard._frame import ReportSpec
 from jaxboard._graph.flops import flops
 from jaxboard._graph.nested import ArrayType, Output, Scope
 from jaxboard._graph.tracing import TracedFunction
+from jaxboard._trace.inspection import is_jaxpr
 from jaxboard._trace.primitives import report_p
 
 Jaxpr: TypeAlias = jex.Jaxpr | jex.ClosedJaxpr
@@ -223,7 +224,7 @@ def _inner_jaxprs(eqn: jex.JaxprEqn) -> Iterator[tuple[str, Jaxpr]]:
 
 def _jaxprs_in(value: object) -> Iterator[Jaxpr]:
     values: Sequence[object] = value if isinstance(value, tuple | list) else (value,)
-    yield from (each for each in values if isinstance(each, _compat.JAXPR_TYPES))
+    yield from filter(is_jaxpr, values)
 
 
 def _inputs_of(

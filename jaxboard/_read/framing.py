@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxboard.sinks import _tfrecords
+from jaxboard.sinks._tfrecords import FRAME_BYTES, HEADER_BYTES
 
-_HEADER_BYTES = 12
 _WINDOW_BYTES = 1 << 24
 """The size of the part of a file that is in memory, unless a record is longer."""
 _KNOWN_LENGTHS = 1 << 16
@@ -74,7 +74,7 @@ class Block(NamedTuple):
     @property
     def offsets(self) -> np.ndarray:
         """Where each record begins in the file: int64[N]."""
-        return self.starts + (self.offset - _HEADER_BYTES)
+        return self.starts + (self.offset - HEADER_BYTES)
 
 
 def read_blocks(file: File, size: int, window: int = _WINDOW_BYTES) -> Iterator[Block | Damage]:
@@ -99,7 +99,7 @@ def read_blocks(file: File, size: int, window: int = _WINDOW_BYTES) -> Iterator[
     headers = _Headers()
     found: list[tuple[np.ndarray, np.ndarray]] = []
     damaged: list[Damage] = []
-    position, needed = 0, _HEADER_BYTES
+    position, needed = 0, HEADER_BYTES
     searching: tuple[Fault, int] | None = None  # Damage whose end is not found yet.
     while position < part.size:
         if not part.holds(position, needed):
@@ -118,22 +118,22 @@ def read_blocks(file: File, size: int, window: int = _WINDOW_BYTES) -> Iterator[
         fault = Fault.TRUNCATED if needed else Fault.LENGTH
         if len(intact) and not intact[-1]:
             # A record that was cut off and has others behind it has a right length, too. The next header decides.
-            begin = part.offset + int(starts[-1]) - _HEADER_BYTES
-            if not part.holds(end, _HEADER_BYTES):
+            begin = part.offset + int(starts[-1]) - HEADER_BYTES
+            if not part.holds(end, HEADER_BYTES):
                 starts, sizes, intact = starts[:-1], sizes[:-1], intact[:-1]
-                needed, end = min(end + _HEADER_BYTES, part.size) - begin, begin
+                needed, end = min(end + HEADER_BYTES, part.size) - begin, begin
             elif not needed:
                 starts, sizes, intact = starts[:-1], sizes[:-1], intact[:-1]
                 fault, end = Fault.DATA, begin
         found.append((starts[intact], sizes[intact]))
         damaged += [
-            Damage(Fault.DATA, part.offset + start - _HEADER_BYTES, size + _tfrecords.FRAME_BYTES)
+            Damage(Fault.DATA, part.offset + start - HEADER_BYTES, size + FRAME_BYTES)
             for start, size in zip(starts[~intact].tolist(), sizes[~intact].tolist(), strict=True)
         ]
         position = end
         if position < part.size and (not needed or position + needed > part.size):
             searching = fault, position
-            position, needed = position + 1, _HEADER_BYTES
+            position, needed = position + 1, HEADER_BYTES
     if searching is not None:
         damaged.append(Damage(*searching, part.size - searching[1]))
     yield from _take(part, found, damaged)
@@ -211,38 +211,36 @@ class _Headers:
         runs: list[
             tuple[int, int, int]
         ] = []  # The first start, the length and the number of equal records.
-        limit, last, needed = len(data), -1, _HEADER_BYTES
+        limit, last, needed = len(data), -1, HEADER_BYTES
         known = self._sizes
         first = count = 0
-        while position + _HEADER_BYTES <= limit:
-            header = data[position : position + _HEADER_BYTES]
+        while position + HEADER_BYTES <= limit:
+            header = data[position : position + HEADER_BYTES]
             size = known.get(header)
             if size is None:
                 size = self.size(header)
                 if size is None:
                     needed = 0
                     break
-            if position + size + _tfrecords.FRAME_BYTES > limit:
-                needed = size + _tfrecords.FRAME_BYTES
+            if position + size + FRAME_BYTES > limit:
+                needed = size + FRAME_BYTES
                 break
             if size != last:
                 if count:
                     runs.append((first, last, count))
-                first, last, count = position + _HEADER_BYTES, size, 0
+                first, last, count = position + HEADER_BYTES, size, 0
             count += 1
-            position += size + _tfrecords.FRAME_BYTES
+            position += size + FRAME_BYTES
             if count % _RUN_RECORDS == 0:
-                equal = _equal_headers(
-                    data, position, header, size + _tfrecords.FRAME_BYTES, 4 * count
-                )
+                equal = _equal_headers(data, position, header, size + FRAME_BYTES, 4 * count)
                 count += equal
-                position += equal * (size + _tfrecords.FRAME_BYTES)
+                position += equal * (size + FRAME_BYTES)
         if count:
             runs.append((first, last, count))
         firsts, lengths, counts = np.array(runs, np.int64).reshape(-1, 3).T
         sizes = np.repeat(lengths, counts)
         within = np.arange(len(sizes)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.repeat(firsts, counts) + within * (sizes + _tfrecords.FRAME_BYTES), sizes, needed
+        return np.repeat(firsts, counts) + within * (sizes + FRAME_BYTES), sizes, needed
 
     def search(self, part: _Part, position: int) -> tuple[int, bool]:
         """Return the position of the next record that is not empty and fits into the file, and whether there is one.
@@ -250,7 +248,7 @@ class _Headers:
         Without one in memory, the position is that from which to search on.
         """
         index, span = position - part.offset, _SEARCH_BYTES
-        while (count := len(part.data) - _HEADER_BYTES + 1 - index) > 0:
+        while (count := len(part.data) - HEADER_BYTES + 1 - index) > 0:
             count = min(count, span)
             lengths = np.ndarray((count,), "<u8", part.data, index, (1,))
             rest = part.size - part.offset - index
@@ -258,7 +256,7 @@ class _Headers:
             places = np.flatnonzero((lengths > 0) & (lengths < rest))
             places = places[_tfrecords.length_checksums(lengths[places]) == stored[places]]
             for place in places.tolist():
-                if place + int(lengths[place]) + _tfrecords.FRAME_BYTES <= rest:
+                if place + int(lengths[place]) + FRAME_BYTES <= rest:
                     return part.offset + index + place, True
             index, span = index + count, 2 * span  # Most damage is short.
         end = part.offset + len(part.data)
@@ -268,7 +266,7 @@ class _Headers:
 def _equal_headers(data: bytes, position: int, header: bytes, stride: int, most: int) -> int:
     """Return how many complete records of one length begin at ``position``, at most ``most``."""
     count = min(most, (len(data) - position) // stride)
-    headers = np.ndarray((count,), f"V{_HEADER_BYTES}", data, position, (stride,))
+    headers = np.ndarray((count,), f"V{HEADER_BYTES}", data, position, (stride,))
     equal = headers == np.frombuffer(header, headers.dtype)
     return count if equal.all() else int(np.argmin(equal))
 

@@ -9,18 +9,12 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import struct
 from collections.abc import Generator, Iterator
 from typing import Any
 
 from jaxboard import _paths
 from jaxboard.sinks import _file_names, _log_files, _proto
-
-_HEADER = struct.Struct("<QI")
-"""The length of a record and its checksum; see :mod:`jaxboard.sinks._tfrecords`."""
-
-_FOOTER = 4
-"""The length of the checksum of a record's data."""
+from jaxboard.sinks._tfrecords import FRAME_BYTES, HEADER_BYTES
 
 _HPARAMS = "_hparams_/"
 """The prefix of the tags of hyperparameters. They belong to a run as a whole, not to a step."""
@@ -94,15 +88,17 @@ def _mapped(path: str) -> Generator[bytes | mmap.mmap]:
 
 def _records(data: bytes | mmap.mmap) -> Iterator[Any]:
     """Yield the events of a file up to its end, or up to the first that is not whole."""
-    start = _HEADER.size
+    start = HEADER_BYTES
     while start <= len(data):
-        size, _ = _HEADER.unpack_from(data, start - _HEADER.size)
-        end = start + size
-        if end + _FOOTER > len(data):
+        end = start + int.from_bytes(
+            data[start - HEADER_BYTES : start - HEADER_BYTES + 8], "little"
+        )
+        following = end + FRAME_BYTES
+        if following - HEADER_BYTES > len(data):
             return
         try:
             event = _proto.Event.FromString(data[start:end])
         except _proto.DecodeError:
             return
         yield event
-        start = end + _FOOTER + _HEADER.size
+        start = following

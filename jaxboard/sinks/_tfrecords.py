@@ -16,6 +16,9 @@ import numpy as np
 
 from jaxboard.sinks._encoding import Events
 
+HEADER_BYTES = 12
+"""The bytes before the data of a record: its length and the checksum of the length."""
+
 FRAME_BYTES = 16
 """The bytes of a record beside its data."""
 
