@@ -79,6 +79,14 @@ def jit_is_usual() -> bool:
     return not (_debug_nans.value or _debug_infs.value or _config.jax_disable_jit)
 
 
+def scan_is_incomplete() -> bool:
+    """Return whether ``scan`` is the primitive of ``jax_scan3``, which cannot be mapped, differentiated or left unread.
+
+    JAX from 0.10, if the flag is set. Remove when its ``Scan3`` has all rules and declares its effects.
+    """
+    return getattr(_config, "jax_scan3", False)
+
+
 def unchecked() -> contextlib.AbstractContextManager[object]:
     """Return a context manager that lets functions return NaN and infinity.
 

@@ -212,7 +212,9 @@ def _inner_jaxprs(eqn: jex.JaxprEqn) -> Iterator[tuple[str, Jaxpr]]:
                 jaxpr,
             )
     if hijax.is_hijax(eqn):
-        body = hijax.params_of(eqn).get("jaxpr")  # A loop and a remat have one, and keep their names.
+        body = hijax.params_of(eqn).get(
+            "jaxpr"
+        )  # A loop and a remat have one, and keep their names.
         avals = map(_compat.aval_of, eqn.invars)
         types = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
         yield "body", hijax.expanded(eqn, types) if body is None else body

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxboard._reduce.scans import map_over
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
@@ -142,7 +143,7 @@ class LanesReducer(Reducer):
 
 def _map_in_loop(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Return ``function`` mapped over the leading axis of its operands, one lane after the other."""
-    return lambda *operands: jax.lax.map(lambda lane: function(*lane), operands)
+    return lambda *operands: map_over(lambda lane: function(*lane), operands)
 
 
 def _start_lanes(

@@ -30,7 +30,9 @@ RULES: dict[str, Rule] = {
     "custom_vjp_call": Rule(calls.custom_derivative(_CALL), streams=True),
     "custom_vmap_call": Rule(calls.custom_derivative(calls.inline("call"))),
     "custom_linear_solve": Rule(calls.custom_derivative(calls.linear_solve)),
-    hijax.CALL: Rule(calls.custom_derivative(calls.expand), streams=True),  # hijax without a rule below
+    hijax.CALL: Rule(
+        calls.custom_derivative(calls.expand), streams=True
+    ),  # hijax without a rule below
     "checkpoint": _REMAT,  # the name up to JAX 0.9
     "remat2": _REMAT,  # the name from JAX 0.10
     # Control flow and meshes
