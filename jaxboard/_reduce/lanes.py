@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._reduce.scans import map_over
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
@@ -17,6 +16,7 @@ from jaxboard._reduce.reducers import (
     is_static,
     replicated,
 )
+from jaxboard._reduce.scans import map_over
 from jaxboard._reduce.wide import Wide, WideInt, namespace
 from jaxboard._types import Array, PyTree
 

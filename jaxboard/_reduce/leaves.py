@@ -19,10 +19,10 @@ from jax import lax
 from jaxboard._reduce.histogram import Buckets, count_elements, count_nonfinite
 from jaxboard._reduce.joined_leaves import count_joined, joinable
 from jaxboard._reduce.leaf_histograms import decode, encode
-from jaxboard._reduce.scans import map_over
 from jaxboard._reduce.norms import halves
 from jaxboard._reduce.pieces import fold
 from jaxboard._reduce.reducers import on_cpu, replicated
+from jaxboard._reduce.scans import map_over
 from jaxboard._reduce.wide import Wide, WideInt, floats
 from jaxboard._types import Array
 

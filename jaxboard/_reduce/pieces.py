@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from jax import lax
 
-from jaxboard._reduce.scans import fori_loop
 from jaxboard._reduce.reducers import on_cpu
+from jaxboard._reduce.scans import fori_loop
 from jaxboard._types import Array, PyTree
 
 Carry = TypeVar("Carry", bound=PyTree)

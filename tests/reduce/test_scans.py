@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxboard._reduce.scans import fori_loop, map_over, scan
 from jaxboard._reduce.pieces import fold
+from jaxboard._reduce.scans import fori_loop, map_over, scan
 
 XS = np.arange(12.0, dtype=np.float32).reshape(3, 4)
 
