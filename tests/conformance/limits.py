@@ -80,7 +80,7 @@ class FlagLimit:
         flag: the flag.
         tests: the tests, or the cases in ``test(case)``, that are not run; none if JAX raises the error.
         reason: what JAX does.
-        error: a part of JAX's message, which tells a test that fails for this reason from others; empty with ``tests``.
+        error: a part of JAX's message, by which a test that fails for this reason is recognised; empty with ``tests``.
     """
 
     flag: str
