@@ -117,6 +117,12 @@ FLAG_LIMITS = (
     FlagLimit(
         "jax_scan3",
         (),
+        "JAX cannot evaluate a scan in a shard_map outside of jit.",
+        "Eager shard_map cannot return a `jax.Ref`",
+    ),
+    FlagLimit(
+        "jax_scan3",
+        (),
         "JAX cannot evaluate a scan of length zero.",
         "index is out of bounds for axis 0 with size 0",
     ),

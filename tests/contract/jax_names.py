@@ -45,6 +45,12 @@ below `jaxboard/` depends on it. Adapt that file, or `_compat.py` if both forms 
 |---|---|---|
 """
 
+TAIL = """\
+
+Other tests check the names of planes, lines and events in a recorded trace (`_profile/trace_reader.py`: `tests/profile/test_spans.py`)
+and the keys of `memory_stats()`, which a CPU does not have (`_telemetry/device_memory.py`).
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Name:
@@ -91,7 +97,7 @@ def needed_by(*files: str, what: str) -> Callable[[Callable[[], None]], Callable
 def text() -> str:
     """Return the page."""
     rows = [f"| `{n.name}` | {', '.join(f'`{f}`' for f in n.files)} | {n.what} |" for n in NAMES]
-    return HEAD + "\n".join(rows) + "\n"
+    return HEAD + "\n".join(rows) + "\n" + TAIL
 
 
 @contextlib.contextmanager
