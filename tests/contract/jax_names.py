@@ -1,4 +1,4 @@
-"""What jaxboard needs of JAX, Flax and Equinox that they may change without notice.
+"""The names that jaxboard needs of JAX, Flax and Equinox, and that these may change without notice.
 
 Each function checks one thing, and fails if it has changed. ``PYTHONPATH=tests python -m contract.jax_names`` writes the
 table in ``docs/jax_names.md``.

@@ -13,7 +13,7 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxboard"
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name.name)
 def test_name(name: Name) -> None:
-    """The installed version has what jaxboard depends on; else the failure says which file to adapt."""
+    """The installed version has what jaxboard depends on; else the failure names the file to adapt."""
     try:
         name.check()
     except Exception as error:
