@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec as P
 from jaxboard import _compat
 from jaxboard._trace import hijax
 from jaxboard._trace.masks import MappedCondTracker
-from jaxboard._trace.rules.table import RULES
+from jaxboard._trace.rules.table import RULES, rule_of
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "jax_names.md"
 
@@ -118,7 +118,7 @@ def equation(function: Callable[..., Any], *args: Any, name: str | None = None) 
     eqns = jax.make_jaxpr(function)(*args).eqns
     found = [eqn for eqn in eqns if name in (None, eqn.primitive.name)]
     assert found, f"there is no equation {name!r} among {[e.primitive.name for e in eqns]}"
-    assert name or hijax.name_of(found[-1]) in RULES, f"{hijax.name_of(found[-1])!r} has no rule"
+    assert name or rule_of(found[-1]), f"{hijax.name_of(found[-1])!r} has no rule"
     return found[-1]
 
 
