@@ -49,6 +49,7 @@ TRACING = (
     "{} is for plain Python, and JAX is tracing here: it would be reported once, while compiling. "
     "Report it outside of the traced function."
 )
+NOT_BINS = "expected bins= to be a number of buckets, or a list of their edges, for 1 to 4096 buckets, got {}."
 NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
 
 
@@ -96,7 +97,7 @@ def test_tags(call, tag, problem):
         (lambda: jb.confusion_matrix("x", [0], [0.5], classes=2), "expected predictions to be classes, as integers, got float64[1]. Scores have one axis more than the labels."),
         (lambda: jb.confusion_matrix("x", [0, -1], [1, 1], classes=2), f"expected labels from 0 to 1, got -1. {NO_WEIGHT}"),
         (lambda: jb.histogram("x", counts=[1]), "counts= and edges= belong together: pass both."),
-        (lambda: jb.histogram("x", [1.0], counts=[1], edges=[0, 1]), "counts= and edges= need no values, where= or runs=. Pass either values or counts."),
+        (lambda: jb.histogram("x", [1.0], counts=[1], edges=[0, 1]), "counts= and edges= need no values, bins=, range=, where= or runs=. Pass either values or counts."),
         (lambda: jb.histogram("x", counts=[1, 2], edges=[0, 1]), "expected counts= [k] and edges= [k + 1], got int64[2] and float64[2]."),
         (lambda: jb.histogram("x", counts=[1], edges=[1, 0]), "expected edges= to be finite and ascending, got [1, 0]."),
         (lambda: jb.histogram("x", counts=[-1], edges=[0, 1]), "expected counts= to be 0 or more, got [-1]."),
@@ -138,6 +139,13 @@ def test_values(call, problem):
         (lambda: jb.confusion_matrix("x", [0], [0], classes=2000), "expected 1 to 1024 classes, got 2000."),
         (lambda: jb.confusion_matrix("x", [0], [[0.1, 0.2]], classes=3), "expected scores of 3 classes, got predictions float64[1,2]."),
         (lambda: jb.scalar("x", 1.0, where=0.5), NOT_A_MASK.format("float64[]")),
+        (lambda: jb.histogram("x", np.ones(3), bins=0), NOT_BINS.format("0")),
+        (lambda: jb.histogram("x", np.ones(3), bins=5000), NOT_BINS.format("5000")),
+        (lambda: jb.histogram("x", np.ones(3), bins="auto"), NOT_BINS.format("'auto'")),
+        (lambda: jb.histogram("x", np.ones(3), bins=[1.0]), NOT_BINS.format("[1.0]")),
+        (lambda: jb.histogram("x", np.ones(3), bins=[1, 0]), "expected bins= to be finite and ascending, got [1, 0]."),
+        (lambda: jb.histogram("x", np.ones(3), bins=[0, np.inf]), "expected bins= to be finite and ascending, got [0, inf]."),
+        (lambda: jb.histogram("x", np.ones(3), range=(0, 1)), "range= needs bins=, a number of buckets from 1 to 4096, got bins=None and range=(0, 1)."),
     ],
 )  # fmt: skip
 def test_options(call, problem):
@@ -152,6 +160,7 @@ def test_options(call, problem):
         (lambda x: jb.scalar("x", x), NOT_A_SCALAR.format("float32[8]")),
         (lambda x: jb.image("x", x), NOT_AN_IMAGE.format("float32[8]") + OTHER_ARRAYS),
         (lambda x: jb.scalar("x", x[0] * 1j), "got complex64[]. Report its real part, or abs(x)."),
+        (lambda x: jb.histogram("x", x, bins=x), "expected bins= to be known while JAX traces, got a traced value. Pass numbers of NumPy or Python."),
         (lambda x: jb.text("x", "hello"), TRACING.format("text")),
         (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("figure")),
     ],
