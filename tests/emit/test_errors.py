@@ -160,7 +160,10 @@ def test_options(call, problem):
         (lambda x: jb.scalar("x", x), NOT_A_SCALAR.format("float32[8]")),
         (lambda x: jb.image("x", x), NOT_AN_IMAGE.format("float32[8]") + OTHER_ARRAYS),
         (lambda x: jb.scalar("x", x[0] * 1j), "got complex64[]. Report its real part, or abs(x)."),
-        (lambda x: jb.histogram("x", x, bins=x), "expected bins= to be known while JAX traces, got a traced value. Pass numbers of NumPy or Python."),
+        (
+            lambda x: jb.histogram("x", x, bins=x),
+            "expected bins= to be known while JAX traces, got a traced value. Pass numbers of NumPy or Python.",
+        ),
         (lambda x: jb.text("x", "hello"), TRACING.format("text")),
         (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("figure")),
     ],
