@@ -14,6 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import jaxboard as jb
+from jaxboard._emit import VerbMethods
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -132,6 +133,17 @@ def test_methods_of_other_loggers() -> None:
     for name, arguments in calls:
         accepted = inspect.signature(getattr(jb, name)).parameters
         assert set(re.findall(r"(\w+)=", arguments)) <= set(accepted), name
+
+
+def test_the_gallery_is_complete() -> None:
+    """The gallery calls every verb, and each of its sections has a picture."""
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    verbs = [name for name in vars(VerbMethods) if not name.startswith("_")]
+    assert [name for name in verbs if f"jb.{name}(" not in page] == []
+    sections = page.split("\n## ")[1:]
+    assert [text.partition("\n")[0] for text in sections if "<img src=" not in text] == []
+    pictures = re.findall(r'<img src="(.*?)"', page)
+    assert [name for name in pictures if not (ROOT / "docs" / name).exists()] == []
 
 
 def test_commands_are_complete() -> None:
