@@ -139,7 +139,7 @@ def test_the_gallery_is_complete() -> None:
     """The gallery calls every verb, and each of its sections has a picture."""
     page = (ROOT / "docs" / "gallery.md").read_text()
     verbs = [name for name in vars(VerbMethods) if not name.startswith("_")]
-    assert [name for name in verbs if f"jb.{name}(" not in page] == []
+    assert [name for name in verbs if f".{name}(" not in page] == []
     sections = page.split("\n## ")[1:]
     assert [text.partition("\n")[0] for text in sections if "<img src=" not in text] == []
     pictures = re.findall(r'<img src="(.*?)"', page)

@@ -26,11 +26,13 @@ FACES = np.array([[[0, 2, 1], [0, 1, 3]]], np.int32)
 COLORS = RANDOM.integers(0, 256, (1, 4, 3), np.uint8)
 LABELS = RANDOM.integers(0, 2, 100)
 PREDICTIONS = (RANDOM.integers(0, 9, 100) / 8).astype(np.float32)
+PERCENTILES = "data/plugin/distributions/distributions"
 ARRAYS = (NUMBERS, PIXELS, BOXES, SAMPLES, VERTICES, FACES, COLORS, LABELS, PREDICTIONS)
 
 
-def report_anywhere(numbers, pixels, boxes, samples, vertices, faces, colors, labels, predictions):
+def report_anywhere(arrays):
     """Call every verb that traced code may call, except tap, which reports a gradient."""
+    numbers, pixels, boxes, samples, vertices, faces, colors, labels, predictions = arrays
     jb.scalar("scalar", numbers[0])
     jb.scalars("scalars", {"a": numbers[1], "b": numbers[2]})
     jb.histogram("histogram", numbers)
@@ -53,8 +55,8 @@ def report_in_python():
     jb.tensor("tensor", np.float32(2.5), "scalars", data_class="scalar")
     jb.layout({"category": {"chart": ["scalar.*"]}})
     jb.hparams({"rate": 0.5, "model": {"name": "mlp"}}, metrics={"scalar": "min"})
-    jb.graph(lambda x: jnp.sin(x), jnp.ones(3))
-    jb.graph(lambda x: jnp.cos(x), jnp.ones(3), tag="forward")
+    jb.graph(jnp.sin, jnp.ones(3))
+    jb.graph(jnp.cos, jnp.ones(3), tag="forward")
     labels = {"name": ["a", "b", "c"], "number": range(3)}
     jb.embedding("embedding", np.eye(3), labels=labels, images=PIXELS[[0, 1, 0]])
 
@@ -64,10 +66,10 @@ def logdir(tmp_path_factory):
     """Write a run from a jitted function, and one from plain Python."""
     logdir = tmp_path_factory.mktemp("verbs")
     with jb.Run(logdir / "traced"):
-        jb.instrument(jax.jit(report_anywhere))(*map(jnp.asarray, ARRAYS))
+        jb.instrument(jax.jit(report_anywhere))(tuple(map(jnp.asarray, ARRAYS)))
         jb.instrument(jax.jit(jax.grad(lambda x: jb.tap("tap", x) * 3)), advance=False)(1.0)
     with jb.Run(logdir / "python"):
-        report_anywhere(*ARRAYS)
+        report_anywhere(ARRAYS)
         report_in_python()
     return logdir
 
@@ -117,8 +119,7 @@ def test_histograms(server, runs):
         edges = np.append(table[:, 0], table[-1, 1])
         np.testing.assert_array_equal(table[:, 2], np.histogram(NUMBERS, edges)[0])
         assert len(table) == 2 or table[:, 2].sum() == 200
-        path = "data/plugin/distributions/distributions"
-        shown = same(lambda run, tag=tag: server.get(path, run=run, tag=tag)[0][1:], runs)
+        shown = same(lambda run, tag=tag: server.get(PERCENTILES, run=run, tag=tag)[0][1:], runs)
         assert shown[0] == 0
         assert len(shown[1]) == 9
 
@@ -168,8 +169,8 @@ def test_pr_curves(server, runs):
     keys = ("thresholds", "true_positives", "false_positives", "true_negatives", "false_negatives")
     entry = same(lambda run: [server.pr_curves(run, "pr_curve")[0][key] for key in keys], runs)
     thresholds, true, false, *_ = entry
-    assert thresholds == [0, 0.25, 0.5, 0.75, 1]
-    above = PREDICTIONS >= np.array(thresholds)[:, None]
+    np.testing.assert_array_equal(thresholds, [0, 0.25, 0.5, 0.75, 1])
+    above = np.array([PREDICTIONS >= threshold for threshold in thresholds])
     assert true == (above & (LABELS == 1)).sum(1).tolist()
     assert false == (above & (LABELS == 0)).sum(1).tolist()
 
