@@ -120,6 +120,7 @@ GOOD: dict[str, list[Value]] = {
     "metadata_header": _good(automatic=lambda x: None),
     "images": _good(three=lambda x: np.zeros((3, 4, 4, 1), np.float32)),
     "walltime": _good(then=lambda x: 1700000000.0),
+    "bins": _good(three=lambda x: 3),
     "counts": _good(automatic=lambda x: None),
     "edges": _good(automatic=lambda x: None),
     "metrics": _good(loss=lambda x: {"loss": "min"}),
