@@ -38,6 +38,18 @@ from jaxboard._trace.masks import (
 )
 from jaxboard._trace.pack import Harvested, pack, start_accumulator, unpack
 
+# --- The effect of both ---------------------------------------------------------------------------
+
+
+class ReportEffect(jax.debug.DebugEffect):
+    """The effect of a report: JAX allows a debug effect in control flow, remat and custom derivatives."""
+
+    def __str__(self) -> str:
+        return "Report"
+
+
+REPORT_EFFECT = ReportEffect()
+
 # --- The report -----------------------------------------------------------------------------------
 
 report_p = Primitive("jaxboard_report")
@@ -114,7 +126,7 @@ def _with_tag(plan: Plan, tag: str, target: Target | None) -> Plan:
 def _report_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
 ) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], set(_compat.report_effects())
+    return [], {REPORT_EFFECT}
 
 
 def _report_jvp(
@@ -242,7 +254,7 @@ def _deliver_impl(
 def _deliver_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
 ) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], set(_compat.report_effects())
+    return [], {REPORT_EFFECT}
 
 
 def _deliver_jvp(
