@@ -63,6 +63,7 @@ def histogram(
                 tag,
                 "counts= and edges= need no values, where= or runs=. Pass either values or counts.",
             )
+        arguments.check_tag(tag)
         counted = _counted(tag, counts, edges)
         report_record(
             "histogram of counts=",

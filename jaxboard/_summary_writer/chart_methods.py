@@ -9,13 +9,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+from jaxboard import _paths
 from jaxboard._emit import arguments
 from jaxboard._emit.events import report_event
 from jaxboard._emit.layouts import Chart, parsed_layout
+from jaxboard._errors import RunError
 from jaxboard._host.active_channel import Directed
 from jaxboard._read.read import read
 from jaxboard._run import ChildRun, Run
 from jaxboard._run.run import channel_of
+from jaxboard._safe_repr import safe_repr
 from jaxboard._summary_writer.dataformats import as_number
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._trace import context
@@ -158,6 +161,8 @@ class ChartMethods(WriterBase):
             >>> with tempfile.TemporaryDirectory() as logdir, jb.SummaryWriter(logdir) as writer:
             ...     writer.add_custom_scalars_multilinechart(["train/loss", "test/loss"], title="loss")
         """
+        arguments.check_tag(category)
+        arguments.check_tag(title)
         self.add_custom_scalars({category: {title: ["Multiline", tags]}})
 
     def add_custom_scalars_marginchart(
@@ -178,6 +183,8 @@ class ChartMethods(WriterBase):
             >>> with tempfile.TemporaryDirectory() as logdir, jb.SummaryWriter(logdir) as writer:
             ...     writer.add_custom_scalars_marginchart(["loss/mean", "loss/min", "loss/max"])
         """
+        arguments.check_tag(category)
+        arguments.check_tag(title)
         self.add_custom_scalars({category: {title: ["Margin", tags]}})
 
     def add_hparams(
@@ -247,8 +254,8 @@ class ChartMethods(WriterBase):
             path: the file.
 
         Raises:
-            RunError: reports are not on disk; see :meth:`flush`.
-            OSError: the file cannot be written.
+            RunError: reports are not on disk (see :meth:`flush`), or the file cannot be written.
+            UsageError: ``path`` is no path.
 
         Example:
             >>> import json, pathlib, tempfile, jaxboard as jb
@@ -260,6 +267,7 @@ class ChartMethods(WriterBase):
             >>> list(points.values())
             [[[1700000000.0, 3, 0.5]]]
         """
+        name = _paths.checked("export_scalars_to_json({})", path)
         self.flush()
         curves: dict[str, list[list[float]]] = {}
         if self._writes:
@@ -268,10 +276,14 @@ class ChartMethods(WriterBase):
                 table[name].tolist() for name in ("run", "tag", "wall_time", "step", "value")
             )
             for run, tag, *point in zip(*columns, strict=True):
-                name = tag if run == "." else f"{run}/{tag}"
-                curves.setdefault(f"{self.logdir}/{name}", []).append(point)
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(curves, file)
+                curve = tag if run == "." else f"{run}/{tag}"
+                curves.setdefault(f"{self.logdir}/{curve}", []).append(point)
+        try:
+            with open(name, "w", encoding="utf-8") as file:
+                json.dump(curves, file)
+        except (OSError, ValueError) as fault:
+            reason = getattr(fault, "strerror", None) or fault
+            raise RunError(f"cannot write scalars to {safe_repr(name)}: {reason}") from fault
 
     def _show_together(self, run: Run, main_tag: str, tags: Mapping[str, object]) -> None:
         """Make one chart of scalars, unless it exists."""

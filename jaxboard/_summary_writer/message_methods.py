@@ -10,6 +10,7 @@ from jaxboard._emit.events import EventMessage, report_event
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import Directed
 from jaxboard._run.run import channel_of
+from jaxboard._safe_repr import safe_repr
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._types import Reportable
 
@@ -58,7 +59,7 @@ class MessageMethods(WriterBase):
             UsageError: always; it names what to use.
         """
         raise UsageError(
-            f"add_onnx_graph({onnx_model_file!r}): jaxboard shows functions of JAX. Use add_graph(function, inputs)."
+            f"add_onnx_graph({safe_repr(onnx_model_file)}): jaxboard shows functions of JAX. Use add_graph(function, inputs)."
         )
 
     def add_openvino_graph(self, xmlname: str) -> Never:
@@ -71,7 +72,7 @@ class MessageMethods(WriterBase):
             UsageError: always; it names what to use.
         """
         raise UsageError(
-            f"add_openvino_graph({xmlname!r}): jaxboard shows functions of JAX. Use add_graph(function, inputs)."
+            f"add_openvino_graph({safe_repr(xmlname)}): jaxboard shows functions of JAX. Use add_graph(function, inputs)."
         )
 
     def add_tensor(

@@ -73,7 +73,6 @@ class ObjectMethods(WriterBase):
             >>> with tempfile.TemporaryDirectory() as logdir, jb.SummaryWriter(logdir) as writer:
             ...     writer.add_text("notes", "**first** try", 0)
         """
-        arguments.check_tag(tag)
         run, step = self._begin(tag, global_step)
         with self._at(tag, walltime):
             run.text(f"{tag}/text_summary", text_string, step=cast("int", step))
@@ -110,7 +109,7 @@ class ObjectMethods(WriterBase):
             run.embedding(
                 tag,
                 mat,
-                labels=None if metadata is None else _as_labels(metadata),
+                labels=None if metadata is None else _as_labels(tag, metadata),
                 metadata_header=metadata_header,
                 images=None if label_img is None else _thumbnails(tag, label_img),
                 step=cast("int", step),
@@ -160,14 +159,18 @@ class ObjectMethods(WriterBase):
             )
 
 
-def _as_labels(metadata: Iterable[object]) -> list[object]:
+def _as_labels(tag: str, metadata: object) -> list[object]:
     """Return labels as a list: the elements of an array as numbers, without their type."""
     if isinstance(metadata, list | tuple):
         return list(cast("Sequence[object]", metadata))
     if hasattr(metadata, "__array__"):
         with jax.transfer_guard_device_to_host("allow"):
             return list(np.asarray(metadata).tolist())
-    return list(metadata)
+    if isinstance(metadata, Iterable):
+        return list(metadata)
+    raise report_error(
+        tag, f"expected metadata= to be a list, got {arguments.describe_object(metadata)}."
+    )
 
 
 def _thumbnails(tag: str, images: Reportable) -> Array:

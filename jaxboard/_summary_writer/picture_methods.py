@@ -121,7 +121,7 @@ class PictureMethods(WriterBase):
         image, layout = arranged(tag, img_tensor, dataformats, "HWC")
         boxes = conversion.as_array(tag, box_tensor)
         names = [labels] if isinstance(labels, str) else labels
-        if names is not None and boxes.ndim and len(names) != boxes.shape[0]:
+        if isinstance(names, list | tuple) and boxes.ndim and len(names) != boxes.shape[0]:
             warn(
                 f"add_image_with_boxes({tag!r}): {boxes.shape[0]} boxes have {len(names)} labels; none is drawn."
             )
@@ -134,7 +134,7 @@ class PictureMethods(WriterBase):
                 layout=cast("Any", layout),
                 range=pixel_range(image),
                 boxes=boxes if rescale == 1 else boxes * rescale,
-                labels=None if names is None else list(names),
+                labels=names,
                 step=step,
             )
 

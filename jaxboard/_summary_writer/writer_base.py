@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from types import TracebackType
 from typing import Never, Self, SupportsIndex, SupportsInt, TypeAlias, cast
 
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard import _paths
+from jaxboard._check import checked_bool
 from jaxboard._emit import arguments
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.given_times import at_walltime
@@ -59,10 +60,13 @@ class WriterBase:
         filename_suffix: str = "",
         write_to_disk: bool = True,
         log_dir: str | os.PathLike[str] | None = None,
-        comet_config: Mapping[str, object] | None = None,
+        comet_config: dict[str, object] | None = None,
     ) -> None:
         del max_queue
-        if comet_config is not None and not comet_config.get("disabled"):
+        if not (
+            comet_config is None
+            or (isinstance(comet_config, dict) and comet_config.get("disabled") is True)
+        ):
             warn("SummaryWriter(comet_config=...): jaxboard does not report to Comet.")
         options.check_flush_seconds(flush_secs)
         self._purge_step = (
@@ -70,14 +74,17 @@ class WriterBase:
             if purge_step is None
             else options.step_number("SummaryWriter(purge_step={})", purge_step)
         )
+        if not isinstance(comment, str):
+            raise UsageError(f"SummaryWriter(comment={safe_repr(comment)}): expected a str.")
         given = log_dir if logdir is None else logdir
-        chosen = given if given and str(given) else options.default_logdir(comment)
-        self.logdir = str(_paths.checked("SummaryWriter({})", chosen))
+        is_default = given is None or (isinstance(given, str) and not given)
+        chosen = options.default_logdir(comment) if is_default else given
+        self.logdir = _paths.checked("SummaryWriter({})", chosen)
         # Absolute: the working directory may change before the writer opens it again.
         self._path = _paths.absolute(self.logdir)
         self._flush_secs = flush_secs
         self._filename_suffix = filename_suffix
-        self._writes = bool(write_to_disk)
+        self._writes = checked_bool("SummaryWriter", "write_to_disk", write_to_disk)
         self._directory = directory_at(self._path) if self._writes else Directory()
         self._default_step: GlobalStep = None
         self._default_walltime: float | None = None
@@ -198,6 +205,7 @@ class WriterBase:
 
     def _begin(self, tag: str, global_step: GlobalStep) -> tuple[Run, Step]:
         """Return the open run, and the step of a report."""
+        arguments.check_tag(tag)
         run = self.run
         step = self._default_step if global_step is None else global_step
         if step is None:
