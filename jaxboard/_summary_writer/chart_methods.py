@@ -19,7 +19,7 @@ from jaxboard._read.read import read
 from jaxboard._run import ChildRun, Run
 from jaxboard._run.run import channel_of
 from jaxboard._safe_repr import safe_repr
-from jaxboard._summary_writer.dataformats import as_number
+from jaxboard._summary_writer.dataformats import one_number
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._trace import context
 from jaxboard._types import Reportable, Step
@@ -68,7 +68,7 @@ class ChartMethods(WriterBase):
         with self._at(tag, walltime):
             if summary_description or (display_name and isinstance(display_name, str)):
                 self._describe(run, tag, step, display_name, summary_description)
-            run.scalar(tag, as_number(tag, scalar_value), step=step)
+            run.scalar(tag, one_number(tag, scalar_value), step=step)
 
     def add_scalars(
         self,
@@ -111,7 +111,7 @@ class ChartMethods(WriterBase):
         run, step = self._begin(main_tag, global_step)
         tagged = {f"{main_tag}/{name}": value for name, value in tag_scalar_dict.items()}
         with self._at(main_tag, walltime):
-            numbers = {tag: as_number(tag, value) for tag, value in tagged.items()}
+            numbers = {tag: one_number(tag, value) for tag, value in tagged.items()}
             self._show_together(run, main_tag, numbers)
             for tag, number in numbers.items():
                 run.scalar(tag, number, step=step)
@@ -239,7 +239,7 @@ class ChartMethods(WriterBase):
         _check_domains(hparam_dict, hparam_domain_discrete)
         run, step = self._begin("hparams", global_step)
         values = {key: value for key, value in hparam_dict.items() if value is not None}
-        metrics = {tag: as_number(tag, value) for tag, value in metric_dict.items()}
+        metrics = {tag: one_number(tag, value) for tag, value in metric_dict.items()}
         target = self._session(run, values, name or run_name)
         with self._at("hparams", walltime):
             target.hparams(values, metrics=metrics, step=step)  # pyright: ignore[reportArgumentType]

@@ -9,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxboard._check import as_number
 from jaxboard._emit import conversion
 from jaxboard._emit.arguments import describe_array, report_error
 from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Array, Reportable
 
+_MOST_PIXELS = 2**14
+"""Most pixels of a side of an image that is enlarged."""
 
-def as_number(tag: str, value: Reportable) -> Reportable:
+
+def one_number(tag: str, value: Reportable) -> Reportable:
     """Return an array with one element as one of rank 0, and other values as they are."""
     if isinstance(value, float | int):
         return value
@@ -81,22 +85,30 @@ def pixel_range(array: Array) -> tuple[float, float] | None:
     return (0.0, 1.0) if is_integer and array.dtype != np.uint8 else None
 
 
-def rescaled(tag: str, image: Array, factor: float) -> Array:
+def checked_factor(tag: str, factor: object, image: Array) -> float:
+    """Return ``rescale=`` as a float. Raise unless it leaves an image [H, W, ...] of a size that can be shown."""
+    number = as_number(factor)
+    sizes = [size * number for size in image.shape[:2]]
+    if not all(1 <= size <= _MOST_PIXELS for size in sizes):  # NaN for what is no number
+        raise report_error(
+            tag,
+            f"expected rescale= to be a factor that leaves an image of at most {_MOST_PIXELS} pixels a side, got "
+            f"{safe_repr(factor)}.",
+        )
+    return number
+
+
+def rescaled(image: Array, factor: float) -> Array:
     """Return an image [H, W, ...] with its height and width multiplied by a factor.
 
     Example:
-        >>> rescaled("tag", np.array([[1, 2]]), 2).tolist()
+        >>> rescaled(np.array([[1, 2]]), 2).tolist()
         [[1, 1, 2, 2], [1, 1, 2, 2]]
     """
     if factor == 1:
         return image
-    sizes = [int(size * factor) for size in image.shape[:2]] if factor > 0 else [0]
-    if 0 in sizes:
-        raise report_error(
-            tag, f"expected rescale= to leave pixels of {describe_array(image)}, got {factor!r}."
-        )
-    for axis, size in enumerate(sizes):
-        places = np.minimum(np.arange(size) / factor, image.shape[axis] - 1).astype(np.int32)
+    for axis, size in enumerate(image.shape[:2]):
+        places = np.minimum(np.arange(int(size * factor)) / factor, size - 1).astype(np.int32)
         if isinstance(image, jax.Array):
             image = jnp.take(image, jax.device_put(places), axis=axis)
         else:

@@ -168,7 +168,7 @@ def _as_labels(tag: str, metadata: object) -> list[object]:
             return list(np.asarray(metadata).tolist())
     if isinstance(metadata, Iterable):
         return list(metadata)
-    raise report_error(
+    raise arguments.report_error(
         tag, f"expected metadata= to be a list, got {arguments.describe_object(metadata)}."
     )
 

@@ -8,7 +8,13 @@ from typing import Any, cast
 from jaxboard._emit import conversion
 from jaxboard._emit.host_only import FigureLike
 from jaxboard._log import warn
-from jaxboard._summary_writer.dataformats import arranged, pixel_range, rescaled, tiled
+from jaxboard._summary_writer.dataformats import (
+    arranged,
+    checked_factor,
+    pixel_range,
+    rescaled,
+    tiled,
+)
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._types import Reportable
 
@@ -126,14 +132,15 @@ class PictureMethods(WriterBase):
                 f"add_image_with_boxes({tag!r}): {boxes.shape[0]} boxes have {len(names)} labels; none is drawn."
             )
             names = None
+        factor = checked_factor(tag, rescale, image)
         run, step = self._begin(tag, global_step)
         with self._at(tag, walltime):
             run.image(
                 tag,
-                rescaled(tag, image, rescale),
+                rescaled(image, factor),
                 layout=cast("Any", layout),
                 range=pixel_range(image),
-                boxes=boxes if rescale == 1 else boxes * rescale,
+                boxes=boxes if factor == 1 else boxes * factor,
                 labels=names,
                 step=step,
             )

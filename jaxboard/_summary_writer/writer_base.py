@@ -85,6 +85,8 @@ class WriterBase:
         self._flush_secs = flush_secs
         self._filename_suffix = filename_suffix
         self._writes = checked_bool("SummaryWriter", "write_to_disk", write_to_disk)
+        if self._writes:
+            _paths.check_writable(self._path, RunError)
         self._directory = directory_at(self._path) if self._writes else Directory()
         self._default_step: GlobalStep = None
         self._default_walltime: float | None = None
@@ -106,7 +108,6 @@ class WriterBase:
         step, self._purge_step = self._purge_step, None
         if not self._writes:
             return Run(None, sinks=[_Discard()], step=step)
-        _paths.check_writable(self._path, RunError)
         sink = TensorBoardSink(self._path, start_step=step, filename_suffix=self._filename_suffix)
         remote = _paths.is_remote(self._path)
         flush_secs = self._flush_secs if remote else min(self._flush_secs, _LOCAL_FLUSH_SECS)
