@@ -112,14 +112,22 @@ def _rows(
     _check_count(tag, "labels", len(items), count)
     if header is None:
         return tuple((_text(item),) for item in items), ("label",)
-    names = tuple(map(_text, header))
-    rows = [tuple(map(_text, cast("Iterable[object]", item))) for item in items]
+    names = _row(tag, "metadata_header=", header)
+    rows = [_row(tag, "a row of labels", item) for item in items]
     wrong = next((row for row in rows if len(row) != len(names)), None)
     if wrong is not None:
         raise arguments.report_error(
             tag, f"expected rows of {len(names)} labels, as metadata_header= has, got {wrong}."
         )
     return tuple(rows), names
+
+
+def _row(tag: str, name: str, values: object) -> tuple[str, ...]:
+    """Return the texts of a row."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        got = arguments.describe_object(values)
+        raise arguments.report_error(tag, f"expected {name} as a list, got {got}.")
+    return tuple(map(_text, cast("Iterable[object]", values)))
 
 
 def _check_count(tag: str, name: str, found: int, expected: int) -> None:
