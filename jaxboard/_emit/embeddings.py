@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
+from jaxboard._emit.media import ImageLayout
 from jaxboard._emit.media_arrays import as_images
 from jaxboard._emit.reporting import report_record
 from jaxboard._log import warn_once
@@ -22,6 +23,7 @@ def embedding(
     labels: Iterable[object] | Mapping[str, Iterable[object]] | None = None,
     metadata_header: Sequence[str] | None = None,
     images: Reportable | None = None,
+    layout: ImageLayout | None = None,
     step: int | None = None,
     every: int | None = None,
     walltime: float | None = None,
@@ -38,6 +40,7 @@ def embedding(
             a column to its N labels. Labels are converted with ``str``.
         metadata_header: the names of the columns, if ``labels`` are rows.
         images: a thumbnail for each point, [N, H, W, C] with 1, 3 or 4 channels, as uint8, bool, or floats from 0 to 1.
+        layout: the meaning of the axes of ``images``: "NHWC", "NCHW" or "NHW"; see :func:`image`.
         step: the step of the vectors, instead of the last step taken.
         every: report only at steps that are multiples of this.
         walltime: the time of the report, in seconds since the epoch, instead of now.
@@ -63,7 +66,7 @@ def embedding(
         )
     count = array.shape[0]
     rows, header = _rows(tag, labels, metadata_header, count)
-    pictures = None if images is None else as_images(tag, images)
+    pictures = None if images is None else as_images(tag, images, layout=layout)
     if pictures is not None and (pictures.ndim != 4 or pictures.shape[0] != count):
         raise arguments.report_error(
             tag,

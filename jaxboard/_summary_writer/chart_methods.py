@@ -66,8 +66,10 @@ class ChartMethods(WriterBase):
         del new_style, double_precision
         run, step = self._begin(tag, global_step)
         with self._at(tag, walltime):
-            if summary_description or (display_name and isinstance(display_name, str)):
-                self._describe(run, tag, step, display_name, summary_description)
+            # In their places, PyTorch has new_style and double_precision.
+            texts = [x if isinstance(x, str) else "" for x in (display_name, summary_description)]
+            if any(texts):
+                self._describe(run, tag, step, *texts)
             run.scalar(tag, one_number(tag, scalar_value), step=step)
 
     def add_scalars(
@@ -325,8 +327,8 @@ class ChartMethods(WriterBase):
         from jaxboard.sinks import _proto
 
         metadata = _proto.SummaryMetadata(
-            display_name=str(display_name),
-            summary_description=str(description),
+            display_name=display_name,
+            summary_description=description,
             plugin_data=_proto.SummaryMetadata.PluginData(plugin_name="scalars"),
             data_class=_proto.DATA_CLASSES["scalar"],
         )

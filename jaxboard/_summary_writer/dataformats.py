@@ -15,6 +15,9 @@ from jaxboard._emit.arguments import describe_array, report_error
 from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Array, Reportable
 
+_CHANNELS = {"HWC": (1, 3, 4), "NHWC": (1, 3, 4), "NTHWC": (1, 3)}
+"""How many channels there may be, by the letters of the axes."""
+
 _MOST_PIXELS = 2**14
 """Most pixels of a side of an image that is enlarged."""
 
@@ -39,7 +42,7 @@ def arranged(
         axes: the letters that there may be: ``NHWC`` or ``NTHWC``.
 
     Raises:
-        ReportError: ``dataformats`` is invalid, or the array has another rank.
+        ReportError: ``dataformats`` is invalid, the array has another rank, is empty, or has another number of channels.
 
     Example:
         >>> array, layout = arranged("tag", np.zeros((3, 4, 5)), "CHW", "NHWC")
@@ -65,6 +68,14 @@ def arranged(
         )
     layout = "".join(letter for letter in axes if letter in letters)
     order = [letters.index(letter) for letter in layout]
+    channels = array.shape[letters.index("C")] if "C" in letters else 1
+    if channels not in _CHANNELS[axes] or 0 in array.shape:
+        *first, last = map(str, _CHANNELS[axes])
+        raise report_error(
+            tag,
+            f"expected {', '.join(first)} or {last} channels, got {describe_array(array)} with "
+            f"dataformats={safe_repr(dataformats)}.",
+        )
     return (array if layout == letters else array.transpose(order)), layout
 
 

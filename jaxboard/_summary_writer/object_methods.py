@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
-from jaxboard._summary_writer.dataformats import arranged, pixel_range
+from jaxboard._emit.media import ImageLayout
+from jaxboard._summary_writer.dataformats import pixel_range
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._types import Array, Reportable
 
@@ -104,6 +105,7 @@ class ObjectMethods(WriterBase):
             >>> with tempfile.TemporaryDirectory() as logdir, jb.SummaryWriter(logdir) as writer:
             ...     writer.add_embedding(np.eye(3), metadata=["a", "b", "c"], tag="letters")
         """
+        images, layout = (None, None) if label_img is None else _thumbnails(tag, label_img)
         run, step = self._begin(tag, global_step)
         with self._at(tag, None):
             run.embedding(
@@ -111,7 +113,8 @@ class ObjectMethods(WriterBase):
                 mat,
                 labels=None if metadata is None else _as_labels(tag, metadata),
                 metadata_header=metadata_header,
-                images=None if label_img is None else _thumbnails(tag, label_img),
+                images=images,
+                layout=layout,
                 step=cast("int", step),
             )
 
@@ -173,14 +176,13 @@ def _as_labels(tag: str, metadata: object) -> list[object]:
     )
 
 
-def _thumbnails(tag: str, images: Reportable) -> Array:
-    """Return images [N, C, H, W], or [N, H, W, C] if only that can be, as [N, H, W, C]."""
+def _thumbnails(tag: str, images: Reportable) -> tuple[Array, ImageLayout]:
+    """Return images and their layout: [N, C, H, W], or [N, H, W, C] if only the last axis can be the channels."""
     array = conversion.as_array(tag, images)
     is_last = array.ndim == 4 and array.shape[1] not in (1, 3, 4) and array.shape[3] in (1, 3, 4)
-    arranged_images, _ = arranged(tag, array, "NHWC" if is_last else "NCHW", "NHWC")
-    if pixel_range(arranged_images) is None:
-        return arranged_images
-    return arranged_images.astype(np.float32)
+    if pixel_range(array) is not None:
+        array = array.astype(np.float32)
+    return array, "NHWC" if is_last else "NCHW"
 
 
 def _as_colors(colors: Array) -> Array:

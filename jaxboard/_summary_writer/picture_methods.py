@@ -204,7 +204,7 @@ class PictureMethods(WriterBase):
         """
         videos, layout = arranged(tag, vid_tensor, dataformats, "NTHWC")
         limits = pixel_range(videos)
-        if layout == "NTHWC" and 0 not in videos.shape:
+        if layout == "NTHWC":
             videos, layout = tiled(videos), "THWC"
         run, step = self._begin(tag, global_step)
         with self._at(tag, walltime):

@@ -223,12 +223,13 @@ class WriterBase:
 
 def _as_step(tag: str, step: object) -> Step:
     """Return ``global_step`` as an integer: on its device if it is an integer there, otherwise truncated."""
-    if isinstance(step, int):
-        return int(step)
+    if isinstance(step, int | float):
+        with contextlib.suppress(OverflowError, ValueError):  # infinity, NaN
+            return int(step)
     if isinstance(step, jax.Array) and jnp.issubdtype(step.dtype, np.integer) and step.size == 1:
         return step.reshape(())
     try:
-        return int(cast("SupportsInt", step))
+        return int(cast("SupportsInt", np.asarray(step).item()))
     except Exception as error:
         raise arguments.report_error(
             tag, f"expected global_step= to be an integer, got {safe_repr(step)}."
