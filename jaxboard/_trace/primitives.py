@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,7 +101,8 @@ def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bo
             packed = _pack_report(operands, spec=untagged, weighted=weighted, stepped=stepped)
         plan = _with_tag(packed.plan, spec.tag, target)
         vectors = plan.vectors(packed.arrays)
-        channel.send(Frame(plan, vectors, channel.current, time.time(), open=True))
+        now = channel.given_times.time_of_report(spec.tag)
+        channel.send(Frame(plan, vectors, channel.current, now, open=True))
     return []
 
 
