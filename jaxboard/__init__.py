@@ -45,6 +45,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
     from jaxboard._run import memory_snapshot as memory_snapshot
+    from jaxboard._summary_writer import SummaryWriter as SummaryWriter
     from jaxboard._telemetry.settings import Telemetry as Telemetry
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "ReportError",
     "Run",
     "RunError",
+    "SummaryWriter",
     "Telemetry",
     "UsageError",
     "__version__",
@@ -99,6 +101,7 @@ _LAZY = {
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",
     "memory_snapshot": "jaxboard._run",
+    "SummaryWriter": "jaxboard._summary_writer",
     "Telemetry": "jaxboard._telemetry.settings",
 }
 _SUBMODULES = ("records", "sinks", "testing")

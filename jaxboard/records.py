@@ -69,6 +69,8 @@ class Kind(enum.Enum):
         AUDIO: the value is an :class:`Audio`.
         VIDEO: the value is a :class:`Video`.
         MESH: the value is a :class:`Mesh`.
+        EVENT: the value is bytes, a serialised ``Event`` of TensorBoard. Its step and wall time are those of the record,
+            and the tag is empty.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -92,6 +94,7 @@ class Kind(enum.Enum):
     AUDIO = "audio"
     VIDEO = "video"
     MESH = "mesh"
+    EVENT = "event"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -310,7 +313,7 @@ class Record:
     @property
     def nbytes(self) -> int:
         """The size of the value in bytes. Tables and mappings count as 0: they are small."""
-        if isinstance(self.value, str):
+        if isinstance(self.value, str | bytes):
             return len(self.value)
         parts: tuple[Any, ...] = self.value if isinstance(self.value, tuple) else (self.value,)
         return sum(getattr(part, "nbytes", 0) for part in parts)

@@ -81,6 +81,7 @@ def histogram(
                 tag,
                 "counts= and edges= need no values, bins=, range=, where= or runs=. Pass either values or counts.",
             )
+        arguments.check_tag(tag)
         counted = _counted(tag, counts, edges)
         report_record(
             "histogram of counts=",
