@@ -27,7 +27,7 @@ from jaxboard.sinks import Kind, MemorySink, TensorBoardSink
 WIDTH, HEADS, LENGTH, VOCABULARY = 256, 4, 64, 512
 
 
-def layer_params(n: int) -> dict[str, jax.ShapeDtypeStruct]:
+def layer_params() -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of the parameters of a layer."""
     shapes = {
         "norm_1": (WIDTH,),
@@ -55,14 +55,13 @@ def attention(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 def loss_of(params: dict[str, Any], tokens: jax.Array) -> jax.Array:
     x = params["embedding"][tokens]
-    for name in params:
-        if name != "embedding":
-            with jax.named_scope(name):
-                with jax.named_scope("attention"):
-                    x = x + attention(params[name], x)
-                with jax.named_scope("mlp"):
-                    hidden = jax.nn.gelu(normalized(x, params[name]["norm_2"]) @ params[name]["up"])
-                    x = x + hidden @ params[name]["down"]
+    for name, layer in params["layers"].items():
+        with jax.named_scope(name):
+            with jax.named_scope("attention"):
+                x = x + attention(layer, x)
+            with jax.named_scope("mlp"):
+                hidden = jax.nn.gelu(normalized(x, layer["norm_2"]) @ layer["up"])
+                x = x + hidden @ layer["down"]
     losses = jax.nn.log_softmax(x[:, :-1] @ params["embedding"].T)
     loss = -jnp.take_along_axis(losses, tokens[:, 1:, None], -1).mean()
     jb.scalar("loss", loss)
@@ -109,8 +108,10 @@ def main() -> None:
 
 def row(count: int, logdir: str) -> None:
     """Print the row of a number of layers."""
-    params: dict[str, Any] = {f"layer_{n}": layer_params(n) for n in range(count)}
-    params["embedding"] = jax.ShapeDtypeStruct((VOCABULARY, WIDTH), jnp.float32)
+    params = {
+        "embedding": jax.ShapeDtypeStruct((VOCABULARY, WIDTH), jnp.float32),
+        "layers": {f"layer_{n}": layer_params() for n in range(count)},
+    }
     tokens = jax.ShapeDtypeStruct((4, LENGTH), jnp.int32)
     arguments = (params, params, tokens)
     start = time.process_time()
