@@ -32,7 +32,8 @@ class Kernel:
 
     def run(self, code):
         """Run a cell. Return its error, or "" if there is none."""
-        cell = self.client.execute(code)
+        # Otherwise the kernel aborts a cell that it receives soon after the error of another.
+        cell = self.client.execute(code, stop_on_error=False)
         while True:
             # Other channels lose messages until the front end and a new kernel are connected.
             reply = self.client.get_shell_msg(timeout=DEADLINE)
