@@ -11,6 +11,7 @@ import numpy as np
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array, report_record
 from jaxboard._emit.trees import tagged_arrays
+from jaxboard._safe_repr import safe_repr
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Histogram, Kind
 
@@ -99,10 +100,12 @@ def _counted(tag: str, counts: object, edges: object) -> Histogram:
         )
     if not np.isfinite(bounds).all() or (np.diff(bounds) < 0).any():
         raise arguments.report_error(
-            tag, f"expected edges= to be finite and ascending, got {edges!r}."
+            tag, f"expected edges= to be finite and ascending, got {safe_repr(edges)}."
         )
     if not np.isfinite(numbers).all() or (numbers < 0).any():
-        raise arguments.report_error(tag, f"expected counts= to be 0 or more, got {counts!r}.")
+        raise arguments.report_error(
+            tag, f"expected counts= to be 0 or more, got {safe_repr(counts)}."
+        )
     return Histogram(bounds, numbers)
 
 
