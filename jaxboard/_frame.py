@@ -70,6 +70,7 @@ class ReportSpec:
             report that would keep them separate but is under no ``vmap``.
         run: "" for the run that receives the report, else the relative path of the run below it.
         target: the run that the report names. None if it goes to the run of the call.
+        finish: the function that the host applies to the reduced value (``_reduce/finishing.py``); None for none.
     """
 
     kind: Kind | Composite
@@ -81,6 +82,7 @@ class ReportSpec:
     lanes: int | None = None
     run: str = ""
     target: Target | None = None
+    finish: Hashable = None
 
     @property
     def windowed(self) -> bool:

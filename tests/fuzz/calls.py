@@ -55,6 +55,7 @@ GOOD: dict[str, list[Value]] = {
     "every": _good(once=lambda x: 1, every_two=lambda x: 2),
     "reduce": _good(mean=lambda x: "mean", last=lambda x: "last", stack=lambda x: "stack"),
     "weight": _good(two=lambda x: 2.0),
+    "finish": _good(exp=lambda x: "exp", function=lambda x: abs),
     "where": _good(yes=lambda x: True, no=lambda x: np.bool_(False)),
     "runs": _good(vmap=lambda x: "vmap", no=lambda x: False),
     "max_images": _good(two=lambda x: 2),
