@@ -26,16 +26,20 @@ class Composite(enum.Enum):
 
     Attributes:
         LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
+        METRIC: the numbers that a metric computes from its merged state.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
     LEAF_HISTOGRAMS = "leaf histograms"
+    METRIC = "metric"
     NORMS = "norms"
     STACK = "stack"
 
 
-_MERGED_KINDS = frozenset((Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX))
+_MERGED_KINDS = frozenset(
+    (Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX, Composite.METRIC)
+)
 """The kinds whose reports with ``every=N`` merge N steps: values that are small and merge exactly."""
 
 
@@ -60,7 +64,8 @@ class ReportSpec:
     Attributes:
         kind: what is reported.
         tag: the full name, scopes included.
-        reduce: the name of the reduction that merges the values of one point, if ``kind`` is SCALAR.
+        reduce: the name of the reduction that merges the values of one point, if ``kind`` is SCALAR; "last" for the
+            other kinds, and "merge" for metrics that are merged.
         every: the cadence in steps.
         rank: how many trailing axes of the reported array belong to one observation. The axes before
             them are lanes of ``vmap``.

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce.finishing import Finish, finish_values
+from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
@@ -122,7 +123,9 @@ def make_points(
             yield Record(value.kind, f"{spec.tag}/{name}", step, wall_time, each, run)
     elif isinstance(value, Norms):
         yield NormsPoint(spec.tag, step, wall_time, value, run)
-    elif isinstance(value, Stack):
+    elif isinstance(value, Exception):
+        yield FailedPoint(spec.tag, step, wall_time, value, run)
+    elif isinstance(value, Stack | MetricValues):
         yield value.scalars(spec.tag, step, wall_time, run)
     else:
         yield Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)

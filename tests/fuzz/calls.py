@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
+from flax import nnx
 from fuzz.values import ANYTHING, Value
 
 import jaxboard
@@ -141,7 +142,7 @@ GOOD: dict[str, list[Value]] = {
 """Correct values of each parameter, by its name. Directories, sinks and figures are in ``good_values``."""
 
 
-def good_values(function: str, parameter: str, directory: str) -> list[Value]:  # noqa: C901 (a table)
+def good_values(function: str, parameter: str, directory: str) -> list[Value]:  # noqa: C901, PLR0912 (a table)
     """Return correct values of a parameter of a public function. A new parameter needs an entry."""
     match function, parameter:
         case "figure" | "Run.figure" | "ChildRun.figure", "value":
@@ -156,6 +157,10 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:  
             return _good(three=lambda x: np.array([0, 1, 1]))
         case "confusion_matrix", "labels" | "predictions":
             return _good(three=lambda x: np.array([0, 1, 1]))
+        case "metric" | "Run.metric" | "ChildRun.metric", "state":
+            return _good(average=lambda x: nnx.metrics.Average())
+        case "metric" | "Run.metric" | "ChildRun.metric", "reduce":
+            return _good(merge=lambda x: "merge", last=lambda x: "last")
         case "read", "logdir":
             return _good(directory=lambda x: directory)
         case "image", "value":
