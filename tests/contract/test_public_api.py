@@ -22,6 +22,7 @@ NAMES = [
     "ReportError",
     "Run",
     "RunError",
+    "SummaryWriter",
     "Telemetry",
     "UsageError",
     "__version__",
@@ -159,4 +160,5 @@ def test_public_kinds() -> None:
         "audio",
         "video",
         "mesh",
+        "event",
     ]

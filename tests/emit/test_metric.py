@@ -19,7 +19,7 @@ from jaxboard.testing import capture
 
 
 class Average(NamedTuple):
-    """A sum and a count, in two dtypes that a report has to keep apart."""
+    """A sum and a count, in two dtypes that a report has to keep separate."""
 
     total: Any
     count: Any
@@ -103,7 +103,7 @@ def test_transformations(wrap):
         step = jb.instrument(step, delivery=wrap)
     with capture(step=4) as records:
         assert float(step(1.0)) == 2.0
-    if wrap is None:  # Lanes of a branch that is not taken cannot be told from others.
+    if wrap is None:  # Lanes of a branch that is not taken count like others.
         records = [record for record in records if record.tag != "mapped cond"]
     expected = {key: value for key, value in EXPECTED.items() if wrap or key != "mapped cond"}
     assert points(records) == {(tag, 4, ""): value for tag, value in expected.items()}
