@@ -39,6 +39,7 @@ NAMES = [
     "layout",
     "memory_snapshot",
     "mesh",
+    "metric",
     "pr_curve",
     "profile",
     "read",
