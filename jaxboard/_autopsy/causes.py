@@ -1,0 +1,327 @@
+"""The way back from results that are not finite to the operations where they began, on the host.
+
+It follows the codes of a finished evaluation. A value that is masked is on no way from a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+from jax.extend.core import JaxprEqn, Literal, Var
+
+from jaxboard._autopsy.bodies import BranchRecord, LoopRecord
+from jaxboard._autopsy.codes import INF, NAN, PLUS_INF, code_of_number
+from jaxboard._autopsy.interpreter import Node, Record, Step
+from jaxboard._trace.rules.loops import scan_counts
+
+_Variable: TypeAlias = Var | Literal
+
+_MOST_VISITS = 100_000
+"""Most variables on the ways back, counted in every iteration."""
+
+_ONLY_FROM_PLUS = ("exp", "exp2", "expm1")
+"""Primitives of which minus infinity has a finite result."""
+
+
+class Frame:
+    """One evaluation of a jaxpr: of a body, in one iteration.
+
+    Args:
+        node: the static part.
+        record: the arrays, NumPy's.
+        parent: the frame of the equation around it; None for the program.
+        step: the step that leads there from the parent.
+        row: the row of its iteration in the record of its loop.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        record: Record,
+        parent: Frame | None = None,
+        step: Step | None = None,
+        row: int = 0,
+    ):
+        self.node, self.record, self.parent, self.row = node, record, parent, row
+        self.step = Step(-1) if step is None else step
+        self._inside: dict[tuple[int, int, int], Frame] = {}
+        self._defined = {
+            var: (position, n)
+            for position, eqn in enumerate(node.jaxpr.eqns)
+            for n, var in enumerate(eqn.outvars)
+        }
+
+    def definition(self, var: Var) -> tuple[int, int] | None:
+        """Return the position of the equation that defines a variable, and which of its results it is; None for an argument."""
+        return self._defined.get(var)
+
+    def code(self, var: _Variable) -> int:
+        """Return the code of a variable."""
+        if isinstance(var, Literal):
+            return code_of_number(var.val)
+        entry = self.node.entries.get(var)
+        return 0 if entry is None else int(self.record.codes[entry])
+
+    def inside(self, position: int, branch: int, row: int, iteration: int, record: Record) -> Frame:
+        """Return the frame of a body of an equation. Of one iteration there is one frame."""
+        key = (position, branch, row)
+        if key not in self._inside:
+            node = self.node.bodies[position][branch]
+            step = Step(position, branch, iteration)
+            self._inside[key] = Frame(node, record, self, step, row)
+        return self._inside[key]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that lead there from the program."""
+        return () if self.parent is None else (*self.parent.steps, self.step)
+
+
+class Event(NamedTuple):
+    """An equation in one iteration, or a source outside of the program.
+
+    Attributes:
+        steps: the way to the equation; () for a source.
+        eqns: the equations at those steps, the last one is the equation itself.
+        argument: the position of the argument; -1 for a constant.
+    """
+
+    steps: tuple[Step, ...]
+    eqns: tuple[JaxprEqn, ...] = ()
+    argument: int = -1
+
+
+class Cause(NamedTuple):
+    """Where a NaN or an infinity began.
+
+    Attributes:
+        event: where.
+        became_nan: where the infinity became NaN, if it did.
+        infinity: the source of the infinity of which the event made NaN.
+    """
+
+    event: Event
+    became_nan: Event | None = None
+    infinity: Event | None = None
+
+
+def first_cause(node: Node, record: Record) -> tuple[Cause, bool] | None:
+    """Return the first cause of the NaN in the results, and whether it is NaN from the start; None if all are finite.
+
+    Without NaN in the results, it is that of their infinity. An infinity that was in an argument or in a constant counts as
+    intended.
+    """
+    program = Frame(node, record)
+    results = dict.fromkeys(v for v in node.jaxpr.outvars)
+    nan = [var for var in results if program.code(var) & NAN]
+    causes: list[Cause] = []
+    for event, infinite in _origins(program, nan, NAN):
+        causes += _causes_of_nan(event, infinite)
+    if not nan:
+        infinite = [var for var in results if program.code(var) & INF]
+        causes = [Cause(event) for event, _ in _origins(program, infinite, INF) if event.steps]
+    if not causes:
+        return None
+    cause = min(causes, key=lambda each: (*each.event.steps,) or (Step(-1),))
+    return cause, bool(nan) and cause.became_nan is None
+
+
+def _causes_of_nan(event: Event, infinite: list[tuple[Frame, _Variable]]) -> Iterator[Cause]:
+    """Return the causes of a NaN.
+
+    Args:
+        event: where it began.
+        infinite: the infinite operands there.
+    """
+    origins = [o for frame, var in infinite for o, _ in _origins(frame, [var], INF)]
+    operations = [origin for origin in origins if origin.steps]
+    if operations:
+        yield from (Cause(origin, became_nan=event) for origin in operations)
+    else:
+        yield Cause(event, infinity=origins[0] if origins else None)
+
+
+_Origin: TypeAlias = tuple[Event, list[tuple[Frame, _Variable]]]
+"""An event, and the infinite operands of its equation."""
+
+
+def _origins(frame: Frame, variables: list[Any], wanted: int) -> list[_Origin]:
+    """Return where the NaN, or the infinities, in variables began."""
+    found: dict[tuple[Any, ...], _Origin] = {}
+    pending: list[tuple[Frame, _Variable, int]] = [(frame, var, wanted) for var in variables]
+    visited: set[tuple[int, int, int]] = set()
+    while pending and len(visited) < _MOST_VISITS:
+        frame, var, wanted = pending.pop()
+        if (id(frame), id(var), wanted) in visited:
+            continue
+        visited.add((id(frame), id(var), wanted))
+        before, event, infinite = _before(frame, var, wanted)
+        pending += [(frame, var, bits) for frame, var, bits in before]
+        if event is not None:
+            found.setdefault((event.steps, event.argument), (event, infinite))
+    return list(found.values())
+
+
+_Before: TypeAlias = tuple[
+    list[tuple[Frame, _Variable, int]], Event | None, list[tuple[Frame, _Variable]]
+]
+
+
+def _before(frame: Frame, var: _Variable, wanted: int) -> _Before:
+    """Return the variables that a value has its NaN or infinity from; or, if it began here, the event and infinite operands."""
+    if isinstance(var, Literal) or var in frame.node.jaxpr.constvars:
+        return [], Event(()), []
+    defined = frame.definition(var)
+    if defined is None:
+        return _before_argument(frame, frame.node.jaxpr.invars.index(var), wanted)
+    position, result = defined
+    eqn = frame.node.jaxpr.eqns[position]
+    if position in frame.node.bodies:
+        inner = _result_of_body(frame, position, result, wanted)
+        if inner is None:
+            return [], _event(frame, position), []
+        return [(*inner, wanted)], None, []
+    operands = [(var, frame.code(var)) for var in eqn.invars]
+    if position in frame.node.cases:
+        recorded = [int(frame.record.codes[entry]) for entry in frame.node.cases[position]]
+        operands = list(zip(eqn.invars[1:], recorded, strict=True))
+    passes = wanted & PLUS_INF if eqn.primitive.name in _ONLY_FROM_PLUS and wanted & INF else wanted
+    before = [(frame, var, wanted) for var, code in operands if code & passes]
+    if before:
+        return before, None, []
+    infinite = [(frame, var) for var, code in operands if code & INF]
+    return [], _event(frame, position), infinite
+
+
+def _before_argument(frame: Frame, argument: int, wanted: int) -> _Before:
+    parent = frame.parent
+    if parent is None:
+        return [], Event((), argument=argument), []
+    position = frame.step.position
+    eqn = parent.node.jaxpr.eqns[position]
+    record = parent.record.inside[position]
+    if isinstance(record, LoopRecord):
+        operand = _operand_of_loop(eqn, argument)
+        carried = argument - _first_of_carry(eqn)
+        if 0 <= carried < _size_of_carry(eqn):
+            earlier = _before_iteration(parent, position, carried, frame.row, wanted)
+            if earlier is not None:
+                return [(*earlier, wanted)], None, []
+    else:
+        operand = frame.node.operands[argument]
+    if operand is None or not parent.code(eqn.invars[operand]) & wanted:
+        return [], _event(parent, position), []
+    return [(parent, eqn.invars[operand], wanted)], None, []
+
+
+def _result_of_body(
+    frame: Frame, position: int, result: int, wanted: int
+) -> tuple[Frame, _Variable] | None:
+    """Return the variable of a body, or the operand, that a result of an equation has its value from."""
+    eqn, record = frame.node.jaxpr.eqns[position], frame.record.inside[position]
+    node = frame.node.bodies[position][0]
+    if isinstance(record, LoopRecord):
+        if result < _size_of_carry(eqn):
+            found = _before_iteration(frame, position, result, len(record.iterations), wanted)
+            operand = eqn.invars[_operand_of_loop(eqn, _first_of_carry(eqn) + result)]
+            return found or ((frame, operand) if frame.code(operand) & wanted else None)
+        order = np.argsort(record.iterations)
+        rows = order[(record.leaving[order, result] & wanted) != 0]
+        return _in_row(frame, position, int(rows[0]), result, wanted) if len(rows) else None
+    if isinstance(record, BranchRecord):
+        taken = int(record.taken)
+        inner = frame.inside(position, taken, 0, 0, record.branches[taken])
+    elif eqn.primitive.name == "shard_map":
+        entry = node.entries.get(node.jaxpr.outvars[result])  # pyright: ignore[reportArgumentType]
+        devices = [] if entry is None else np.flatnonzero(record.codes[:, entry] & wanted)
+        if not len(devices):
+            return None
+        device = int(devices[0])
+        inner = frame.inside(position, 0, device, device, _row(record, device))
+    else:
+        inner = frame.inside(position, 0, 0, 0, record)
+    var = inner.node.jaxpr.outvars[result]
+    return (inner, var) if inner.code(var) & wanted else None
+
+
+def _before_iteration(
+    frame: Frame, position: int, carried: int, row: int, wanted: int
+) -> tuple[Frame, _Variable] | None:
+    """Return the variable where a value of the carry stopped being finite, in the last such iteration before a row."""
+    eqn, record = frame.node.jaxpr.eqns[position], frame.record.inside[position]
+    node = frame.node.bodies[position][0]
+    entry = node.entries.get(node.jaxpr.invars[_first_of_carry(eqn) + carried])
+    if entry is None:
+        return None
+    gained = record.leaving[:, carried] & ~record.body.codes[:, entry] & wanted
+    limit = record.iterations[row] if row < len(record.iterations) else np.inf
+    rows = np.flatnonzero((gained != 0) & (record.iterations >= 0) & (record.iterations < limit))
+    if not len(rows):
+        return None
+    last = rows[np.argmax(record.iterations[rows])]
+    return _in_row(frame, position, int(last), carried, wanted)
+
+
+def _in_row(
+    frame: Frame, position: int, row: int, result: int, wanted: int
+) -> tuple[Frame, _Variable] | None:
+    record = frame.record.inside[position]
+    iteration = int(record.iterations[row])
+    inner = frame.inside(position, 0, row, iteration, _row(record.body, row))
+    var = inner.node.jaxpr.outvars[result]
+    return (inner, var) if inner.code(var) & wanted else None
+
+
+def _row(record: Record, row: int) -> Record:
+    return jax.tree.map(lambda x: x[row], record)
+
+
+def _event(frame: Frame, position: int) -> Event:
+    eqns = [frame.node.jaxpr.eqns[position]]
+    around = frame
+    while around.parent is not None:
+        eqns.append(around.parent.node.jaxpr.eqns[around.step.position])
+        around = around.parent
+    return Event((*frame.steps, Step(position)), tuple(reversed(eqns)))
+
+
+# --- Loops ----------------------------------------------------------------------------------------
+
+
+def _first_of_carry(eqn: JaxprEqn) -> int:
+    """Return the position of the carry in the arguments of the body."""
+    return scan_counts(eqn)[0] if eqn.primitive.name == "scan" else eqn.params["body_nconsts"]
+
+
+def _size_of_carry(eqn: JaxprEqn) -> int:
+    return scan_counts(eqn)[1] if eqn.primitive.name == "scan" else len(eqn.outvars)
+
+
+def _operand_of_loop(eqn: JaxprEqn, argument: int) -> int:
+    """Return which operand of a loop an argument of its body is, or begins with."""
+    return argument if eqn.primitive.name == "scan" else eqn.params["cond_nconsts"] + argument
+
+
+# --- Ranges ---------------------------------------------------------------------------------------
+
+
+def ranges_at(record: Record, steps: tuple[Step, ...]) -> np.ndarray | None:
+    """Return the ranges that were recorded at the end of a way; None if they were not."""
+    for step in steps[:-1]:
+        inside = record.inside.get(step.position)
+        if inside is None:
+            return None
+        if isinstance(inside, LoopRecord):
+            rows = np.flatnonzero(inside.iterations == step.iteration)
+            if not len(rows):
+                return None
+            record = _row(inside.body, int(rows[0]))
+        elif isinstance(inside, BranchRecord):
+            record = inside.branches[step.branch]
+        else:
+            is_sharded = inside.ranges.ndim > record.ranges.ndim
+            record = _row(inside, step.iteration) if is_sharded else inside
+    return record.ranges
