@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax import Array
 from jax.extend.core import ClosedJaxpr
 
@@ -16,11 +15,10 @@ from jaxboard._autopsy import bodies
 from jaxboard._autopsy.causes import Event, first_cause, ranges_at
 from jaxboard._autopsy.descriptions import describe_operands, describe_operation
 from jaxboard._autopsy.findings import Autopsy
-from jaxboard._autopsy.interpreter import Interpreter, Node, Record, Step, codes_of
+from jaxboard._autopsy.interpreter import Interpreter, Node, Record, Step
 from jaxboard._errors import UsageError
 from jaxboard._graph.tracing import input_names, is_array, trace
 from jaxboard._safe_repr import describe_object
-from jaxboard._trace.harvest import harvest
 from jaxboard._types import PyTree
 
 
@@ -69,9 +67,9 @@ class _Traced(NamedTuple):
     """A program to examine.
 
     Attributes:
-        jaxpr: the program, whose results include the values of reports.
-        inputs: the paths of its arguments.
-        outputs: the paths of its results, and the tags of reports.
+        jaxpr: the program. Reports are equations of it.
+        inputs: the names of its arguments.
+        outputs: the names of its results.
     """
 
     jaxpr: ClosedJaxpr
@@ -92,6 +90,7 @@ class Examination:
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ):
         with _compat.unchecked():
+            _arrays(args, kwargs)
             self._traced = _traced(function, args, kwargs)
         self._node: Node | None = None
         self._examine = jax.jit(self._examined)
@@ -106,14 +105,17 @@ class Examination:
             found = first_cause(self._node, record)
             if found is None:
                 return None
-            (event, became_nan, infinity), is_nan = found
-            results = self._bad_results(self._node, record)
+            event, became_nan, infinity = found.cause
+            results = (
+                *(self._traced.outputs[n] for n in found.results),
+                *(f"report {tag!r}" for tag in found.reports),
+            )
             if not event.steps:
                 return Autopsy("NaN", None, self._source(event), results=results)
             describe = jax.jit(functools.partial(self._described, event.steps))
             ranges = ranges_at(jax.device_get(describe(consts, arrays)), event.steps)
         return Autopsy(
-            "NaN" if is_nan else "infinity",
+            "NaN" if found.is_nan else "infinity",
             describe_operation(event),
             operands=describe_operands(event.eqns[-1], ranges),
             became_nan=None if became_nan is None else describe_operation(became_nan),
@@ -137,10 +139,6 @@ class Examination:
     def _source(self, event: Event) -> str:
         return "a constant of the program" if event.argument < 0 else self._traced.inputs[event.argument]
 
-    def _bad_results(self, node: Node, record: Record) -> tuple[str, ...]:
-        codes = codes_of(node, node.jaxpr.outvars, record.codes)
-        return tuple(dict.fromkeys(self._traced.outputs[n] for n in np.flatnonzero(codes)))
-
 
 def _arrays(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Array]:
     arrays = [leaf for leaf in jax.tree.leaves((args, dict(kwargs))) if is_array(leaf)]
@@ -156,8 +154,7 @@ def _arrays(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Array]:
 def _traced(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> _Traced:
-    """Trace a function to a program whose reports are results."""
-    arrays = _arrays(args, kwargs)
+    """Trace a function."""
     names = input_names(function, args, kwargs)
 
     # Modules of Flax NNX are changed in place.
@@ -170,17 +167,17 @@ def _traced(
             return results
         triples = zip(names, before, after, strict=True)
         changed = {name: new for name, old, new in triples if new is not old}
-        return {"results": results, "arguments": changed} if changed else results
+        return {"": results, "changed": changed} if changed else results
 
     traced = trace(with_changes, args, kwargs)
-    tags: list[str] = []
+    inputs = [name for name, _ in traced.inputs]
+    return _Traced(traced.jaxpr, inputs, list(map(_result_name, traced.outputs)))
 
-    def harvested(*arrays: Array) -> tuple[list[Array], list[Array]]:
-        results, reports = harvest(traced.jaxpr, arrays, final=True)
-        values = [(r.spec.tag, x) for r in reports for x in jax.tree.leaves(r.state.value)]
-        tags[:] = [tag for tag, _ in values]
-        return results, [x for _, x in values]
 
-    jaxpr = jax.make_jaxpr(harvested)(*arrays)
-    outputs = [*traced.outputs, *(f"report {tag!r}" for tag in tags)]
-    return _Traced(jaxpr, [name for name, _ in traced.inputs], outputs)
+def _result_name(path: str) -> str:
+    """Return how a message names a result: ``result 0/params``, or ``argument model/bias``, which the call changes."""
+    first, _, rest = path.partition("/")
+    if first == "changed":
+        return f"argument {rest}"
+    path = rest if first == "" else path
+    return "result" if path in ("", "value") else f"result {path}"

@@ -5,7 +5,7 @@ It follows the codes of a finished evaluation. A value that is masked is on no w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -15,7 +15,11 @@ from jax.extend.core import JaxprEqn, Literal, Var
 from jaxboard._autopsy.bodies import BranchRecord, LoopRecord
 from jaxboard._autopsy.codes import INF, NAN, PLUS_INF, code_of_number
 from jaxboard._autopsy.interpreter import Node, Record, Step
+from jaxboard._frame import ReportSpec
+from jaxboard._trace.inspection import eqn_has_reports
+from jaxboard._trace.primitives import report_p
 from jaxboard._trace.rules.loops import scan_counts
+from jaxboard.records import Kind
 
 _Variable: TypeAlias = Var | Literal
 
@@ -108,25 +112,100 @@ class Cause(NamedTuple):
     infinity: Event | None = None
 
 
-def first_cause(node: Node, record: Record) -> tuple[Cause, bool] | None:
-    """Return the first cause of the NaN in the results, and whether it is NaN from the start; None if all are finite.
+class Finding(NamedTuple):
+    """The first cause of values that are not finite, and where they ended up.
 
-    Without NaN in the results, it is that of their infinity. An infinity that was in an argument or in a constant counts as
-    intended.
+    Attributes:
+        cause: the cause.
+        is_nan: whether it made NaN; else an infinity.
+        results: the positions of the results that are not finite.
+        reports: the tags of the reports that are not.
+    """
+
+    cause: Cause
+    is_nan: bool
+    results: list[int]
+    reports: list[str]
+
+
+class _Seen(NamedTuple):
+    """A variable whose value leaves the program: a result, or the value of a report."""
+
+    frame: Frame
+    var: _Variable
+
+
+def first_cause(node: Node, record: Record) -> Finding | None:
+    """Return the first cause of NaN in the results, or else of NaN in reports, or else of infinities; None if there is none.
+
+    An infinity that was in an argument or in a constant counts as intended.
     """
     program = Frame(node, record)
-    results = dict.fromkeys(v for v in node.jaxpr.outvars)
-    nan = [var for var in results if program.code(var) & NAN]
-    causes: list[Cause] = []
-    for event, infinite in _origins(program, nan, NAN):
-        causes += _causes_of_nan(event, infinite)
-    if not nan:
-        infinite = [var for var in results if program.code(var) & INF]
-        causes = [Cause(event) for event, _ in _origins(program, infinite, INF) if event.steps]
-    if not causes:
-        return None
-    cause = min(causes, key=lambda each: (*each.event.steps,) or (Step(-1),))
-    return cause, bool(nan) and cause.became_nan is None
+    results = [_Seen(program, var) for var in node.jaxpr.outvars]
+    reports = list(_reports(program))
+    for values, wanted in (
+        (results, NAN),
+        ([value for _, value in reports], NAN),
+        ([*results, *(value for spec, value in reports if spec.kind is Kind.SCALAR)], INF),
+    ):
+        bad = [value for value in values if value.frame.code(value.var) & wanted]
+        causes: list[Cause] = []
+        for event, infinite in _origins(bad, wanted):
+            if wanted == NAN:
+                causes += _causes_of_nan(event, infinite)
+            elif event.steps:
+                causes.append(Cause(event))
+        if causes:
+            cause = min(causes, key=_order)
+            is_bad = lambda value: value.frame.code(value.var) & wanted  # noqa: E731, B023
+            return Finding(
+                cause,
+                wanted == NAN and cause.became_nan is None,
+                [position for position, value in enumerate(results) if is_bad(value)],
+                sorted({spec.tag for spec, value in reports if is_bad(value)}),
+            )
+    return None
+
+
+def _order(cause: Cause) -> tuple[int, tuple[Step, ...]]:
+    """Return the place of a cause in the order of execution: arguments first, constants last."""
+    event = cause.event
+    return (1 if event.steps else 0 if event.argument >= 0 else 2), event.steps
+
+
+def _reports(frame: Frame) -> Iterator[tuple[ReportSpec, _Seen]]:
+    """Return the reports in a frame, and in those inside, whose values are not finite.
+
+    Those with a mask are left out, as what they mask is not known, and those of measured trees.
+    """
+    for position, eqn in enumerate(frame.node.jaxpr.eqns):
+        if eqn.primitive is report_p:
+            spec: ReportSpec = eqn.params["spec"]
+            is_raw = isinstance(spec.kind, Kind) and not eqn.params["weighted"]
+            if is_raw and frame.code(eqn.invars[0]):
+                yield spec, _Seen(frame, eqn.invars[0])
+        elif eqn_has_reports(eqn):
+            for inner in _frames_inside(frame, position):
+                yield from _reports(inner)
+
+
+def _frames_inside(frame: Frame, position: int) -> Iterator[Frame]:
+    """Return the frames of the bodies of an equation that were recorded."""
+    if position not in frame.node.bodies:
+        return
+    record = frame.record.inside[position]
+    if isinstance(record, LoopRecord):
+        for row in np.argsort(record.iterations):
+            if (iteration := int(record.iterations[row])) >= 0:
+                yield frame.inside(position, 0, int(row), iteration, _row(record.body, int(row)))
+    elif isinstance(record, BranchRecord):
+        taken = int(record.taken)
+        yield frame.inside(position, taken, 0, 0, record.branches[taken])
+    elif frame.node.jaxpr.eqns[position].primitive.name == "shard_map":
+        for device in range(len(record.codes)):
+            yield frame.inside(position, 0, device, device, _row(record, device))
+    else:
+        yield frame.inside(position, 0, 0, 0, record)
 
 
 def _causes_of_nan(event: Event, infinite: list[tuple[Frame, _Variable]]) -> Iterator[Cause]:
@@ -136,7 +215,7 @@ def _causes_of_nan(event: Event, infinite: list[tuple[Frame, _Variable]]) -> Ite
         event: where it began.
         infinite: the infinite operands there.
     """
-    origins = [o for frame, var in infinite for o, _ in _origins(frame, [var], INF)]
+    origins = [o for frame, var in infinite for o, _ in _origins([_Seen(frame, var)], INF)]
     operations = [origin for origin in origins if origin.steps]
     if operations:
         yield from (Cause(origin, became_nan=event) for origin in operations)
@@ -148,10 +227,10 @@ _Origin: TypeAlias = tuple[Event, list[tuple[Frame, _Variable]]]
 """An event, and the infinite operands of its equation."""
 
 
-def _origins(frame: Frame, variables: list[Any], wanted: int) -> list[_Origin]:
-    """Return where the NaN, or the infinities, in variables began."""
+def _origins(values: Sequence[_Seen], wanted: int) -> list[_Origin]:
+    """Return where the NaN, or the infinities, in values began."""
     found: dict[tuple[Any, ...], _Origin] = {}
-    pending: list[tuple[Frame, _Variable, int]] = [(frame, var, wanted) for var in variables]
+    pending: list[tuple[Frame, _Variable, int]] = [(*value, wanted) for value in values]
     visited: set[tuple[int, int, int]] = set()
     while pending and len(visited) < _MOST_VISITS:
         frame, var, wanted = pending.pop()
