@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import Array
 from jax.extend.core import ClosedJaxpr
 
@@ -92,7 +93,7 @@ class Examination:
         with _compat.unchecked():
             _arrays(args, kwargs)
             self._traced = _traced(function, args, kwargs)
-        self._node: Node | None = None
+        self._nodes: list[Node] = []  # The last one is that of the compiled program.
         self._examine = jax.jit(self._examined)
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Autopsy | None:
@@ -101,8 +102,7 @@ class Examination:
         consts = _compat.open_jaxpr(self._traced.jaxpr)[1]
         with _compat.unchecked():
             record = jax.device_get(self._examine(consts, arrays))
-            assert self._node is not None
-            found = first_cause(self._node, record)
+            found = first_cause(self._nodes[-1], record)
             if found is None:
                 return None
             event, became_nan, infinity = found.cause
@@ -112,8 +112,7 @@ class Examination:
             )
             if not event.steps:
                 return Autopsy("NaN", None, self._source(event), results=results)
-            describe = jax.jit(functools.partial(self._described, event.steps))
-            ranges = ranges_at(jax.device_get(describe(consts, arrays)), event.steps)
+            ranges = self._ranges_at(event.steps, consts, arrays)
         return Autopsy(
             "NaN" if found.is_nan else "infinity",
             describe_operation(event),
@@ -126,18 +125,32 @@ class Examination:
     def _examined(self, consts: tuple[Array, ...], arrays: list[Array]) -> Record:
         """Evaluate the program and return the codes of all values."""
         jaxpr, _ = _compat.open_jaxpr(self._traced.jaxpr)
-        _, self._node, record = Interpreter(bodies.RULES).examine(jaxpr, arrays, consts)
+        _, node, record = Interpreter(bodies.RULES).examine(jaxpr, arrays, consts)
+        self._nodes.append(node)
         return record
 
-    def _described(
+    def _ranges_at(
         self, steps: tuple[Step, ...], consts: tuple[Array, ...], arrays: list[Array]
-    ) -> Record:
-        """Evaluate the program and return the ranges of the operands of one equation."""
-        jaxpr, _ = _compat.open_jaxpr(self._traced.jaxpr)
-        return Interpreter(bodies.RULES, steps).examine(jaxpr, arrays, consts).record
+    ) -> np.ndarray | None:
+        """Evaluate the program again, and return the ranges of the operands of one equation; None if it was not reached."""
+        nodes: list[Node] = []
+
+        @jax.jit
+        def describe(consts: tuple[Array, ...], arrays: list[Array]) -> Record:
+            jaxpr, _ = _compat.open_jaxpr(self._traced.jaxpr)
+            _, node, record = Interpreter(bodies.RULES, steps).examine(jaxpr, arrays, consts)
+            nodes.append(node)
+            return record
+
+        record = jax.device_get(describe(consts, arrays))
+        return ranges_at(nodes[0], record, steps)
 
     def _source(self, event: Event) -> str:
-        return "a constant of the program" if event.argument < 0 else self._traced.inputs[event.argument]
+        return (
+            "a constant of the program"
+            if event.argument < 0
+            else self._traced.inputs[event.argument]
+        )
 
 
 def _arrays(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Array]:

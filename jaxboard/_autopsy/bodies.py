@@ -12,7 +12,16 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxboard import _compat
 from jaxboard._autopsy import codes
-from jaxboard._autopsy.interpreter import BodyResult, Examined, Interpreter, Node, Record, Rule, Step, codes_of
+from jaxboard._autopsy.interpreter import (
+    BodyResult,
+    Examined,
+    Interpreter,
+    Node,
+    Record,
+    Rule,
+    Step,
+    codes_of,
+)
 from jaxboard._trace.rules.cond import select_branch
 from jaxboard._trace.rules.loops import WhileLoop, scan_counts, select_lanes
 
@@ -49,9 +58,7 @@ class BranchRecord(NamedTuple):
 # --- Calls ----------------------------------------------------------------------------------------
 
 
-def _remat(
-    inner: Interpreter, eqn: JaxprEqn, operands: list[Array], step: Step | None
-) -> BodyResult:
+def _remat(inner: Interpreter, eqn: JaxprEqn, operands: list[Array], _: Step | None) -> BodyResult:
     """Inline the function behind a barrier, so that XLA does not merge the recomputation with the first one."""
     if eqn.params["differentiated"] and eqn.params["prevent_cse"]:
         operands = lax.optimization_barrier(operands)
@@ -105,9 +112,7 @@ def _cond(
 # --- Loops ----------------------------------------------------------------------------------------
 
 
-def _scan(
-    inner: Interpreter, eqn: JaxprEqn, operands: list[Array], step: Step | None
-) -> BodyResult:
+def _scan(inner: Interpreter, eqn: JaxprEqn, operands: list[Array], _: Step | None) -> BodyResult:
     """Stack the records of all iterations."""
     params = eqn.params
     num_consts, num_carry = scan_counts(eqn)
@@ -191,9 +196,7 @@ def _while_loop(
         return is_running.any() if loop.is_batched else is_running
 
     _, _, shapes = jax.eval_shape(iterate, jnp.int32(0), loop.carry)
-    rows = jax.tree.map(
-        lambda x: inner.vary(jnp.full((_MOST_ROWS, *x.shape), 0, x.dtype)), shapes
-    )
+    rows = jax.tree.map(lambda x: inner.vary(jnp.full((_MOST_ROWS, *x.shape), 0, x.dtype)), shapes)
     rows = rows._replace(iterations=rows.iterations - 1)
     init = _WhileState(jnp.int32(0), loop.carry, inner.vary(jnp.int32(0)), rows)
     final = lax.while_loop(test, body, init)
@@ -204,7 +207,7 @@ def _while_loop(
 
 
 def _shard_map(
-    inner: Interpreter, eqn: JaxprEqn, operands: list[Array], step: Step | None
+    inner: Interpreter, eqn: JaxprEqn, operands: list[Array], _: Step | None
 ) -> BodyResult:
     """Return the records with a leading axis of devices."""
     params = eqn.params

@@ -38,7 +38,6 @@ class Frame:
         record: the arrays, NumPy's.
         parent: the frame of the equation around it; None for the program.
         step: the step that leads there from the parent.
-        row: the row of its iteration in the record of its loop.
     """
 
     def __init__(
@@ -47,11 +46,10 @@ class Frame:
         record: Record,
         parent: Frame | None = None,
         step: Step | None = None,
-        row: int = 0,
     ):
-        self.node, self.record, self.parent, self.row = node, record, parent, row
+        self.node, self.record, self.parent = node, record, parent
         self.step = Step(-1) if step is None else step
-        self._inside: dict[tuple[int, int, int], Frame] = {}
+        self._inside: dict[Step, Frame] = {}
         self._defined = {
             var: (position, n)
             for position, eqn in enumerate(node.jaxpr.eqns)
@@ -69,14 +67,15 @@ class Frame:
         entry = self.node.entries.get(var)
         return 0 if entry is None else int(self.record.codes[entry])
 
-    def inside(self, position: int, branch: int, row: int, iteration: int, record: Record) -> Frame:
-        """Return the frame of a body of an equation. Of one iteration there is one frame."""
-        key = (position, branch, row)
-        if key not in self._inside:
-            node = self.node.bodies[position][branch]
-            step = Step(position, branch, iteration)
-            self._inside[key] = Frame(node, record, self, step, row)
-        return self._inside[key]
+    def inside(self, step: Step) -> Frame | None:
+        """Return the frame of a body of an equation, always the same one; None if it was not recorded."""
+        if step not in self._inside:
+            found = record_inside(self.node, self.record, step)
+            if found is None:
+                return None
+            node = self.node.bodies[step.position][step.branch]
+            self._inside[step] = Frame(node, found, self, step)
+        return self._inside[step]
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -191,21 +190,20 @@ def _reports(frame: Frame) -> Iterator[tuple[ReportSpec, _Seen]]:
 
 def _frames_inside(frame: Frame, position: int) -> Iterator[Frame]:
     """Return the frames of the bodies of an equation that were recorded."""
-    if position not in frame.node.bodies:
+    record = frame.record.inside.get(position)
+    if record is None:
         return
-    record = frame.record.inside[position]
+    branch, iterations = 0, [0]
     if isinstance(record, LoopRecord):
-        for row in np.argsort(record.iterations):
-            if (iteration := int(record.iterations[row])) >= 0:
-                yield frame.inside(position, 0, int(row), iteration, _row(record.body, int(row)))
+        iterations = sorted(n for n in record.iterations.tolist() if n >= 0)
     elif isinstance(record, BranchRecord):
-        taken = int(record.taken)
-        yield frame.inside(position, taken, 0, 0, record.branches[taken])
+        branch = int(record.taken)
     elif frame.node.jaxpr.eqns[position].primitive.name == "shard_map":
-        for device in range(len(record.codes)):
-            yield frame.inside(position, 0, device, device, _row(record, device))
-    else:
-        yield frame.inside(position, 0, 0, 0, record)
+        iterations = range(len(record.codes))
+    for iteration in iterations:
+        inner = frame.inside(Step(position, branch, iteration))
+        if inner is not None:
+            yield inner
 
 
 def _causes_of_nan(event: Event, infinite: list[tuple[Frame, _Variable]]) -> Iterator[Cause]:
@@ -267,10 +265,17 @@ def _before(frame: Frame, var: _Variable, wanted: int) -> _Before:
     if position in frame.node.cases:
         recorded = [int(frame.record.codes[entry]) for entry in frame.node.cases[position]]
         operands = list(zip(eqn.invars[1:], recorded, strict=True))
-    passes = wanted & PLUS_INF if eqn.primitive.name in _ONLY_FROM_PLUS and wanted & INF else wanted
+    passes = wanted
+    if wanted == INF:
+        # The code of a value that has NaN, too, does not show infinities.
+        passes = NAN | (PLUS_INF if eqn.primitive.name in _ONLY_FROM_PLUS else INF)
     before = [(frame, var, wanted) for var, code in operands if code & passes]
     if before:
         return before, None, []
+    if _is_collective(eqn):
+        before = _on_other_devices(frame, position, wanted)
+        if before:
+            return before, None, []
     infinite = [(frame, var) for var, code in operands if code & INF]
     return [], _event(frame, position), infinite
 
@@ -286,7 +291,7 @@ def _before_argument(frame: Frame, argument: int, wanted: int) -> _Before:
         operand = _operand_of_loop(eqn, argument)
         carried = argument - _first_of_carry(eqn)
         if 0 <= carried < _size_of_carry(eqn):
-            earlier = _before_iteration(parent, position, carried, frame.row, wanted)
+            earlier = _before_iteration(parent, position, carried, frame.step.iteration, wanted)
             if earlier is not None:
                 return [(*earlier, wanted)], None, []
     else:
@@ -301,61 +306,73 @@ def _result_of_body(
 ) -> tuple[Frame, _Variable] | None:
     """Return the variable of a body, or the operand, that a result of an equation has its value from."""
     eqn, record = frame.node.jaxpr.eqns[position], frame.record.inside[position]
-    node = frame.node.bodies[position][0]
     if isinstance(record, LoopRecord):
         if result < _size_of_carry(eqn):
-            found = _before_iteration(frame, position, result, len(record.iterations), wanted)
+            found = _before_iteration(frame, position, result, None, wanted)
             operand = eqn.invars[_operand_of_loop(eqn, _first_of_carry(eqn) + result)]
             return found or ((frame, operand) if frame.code(operand) & wanted else None)
-        order = np.argsort(record.iterations)
-        rows = order[(record.leaving[order, result] & wanted) != 0]
-        return _in_row(frame, position, int(rows[0]), result, wanted) if len(rows) else None
-    if isinstance(record, BranchRecord):
-        taken = int(record.taken)
-        inner = frame.inside(position, taken, 0, 0, record.branches[taken])
-    elif eqn.primitive.name == "shard_map":
-        entry = node.entries.get(node.jaxpr.outvars[result])  # pyright: ignore[reportArgumentType]
-        devices = [] if entry is None else np.flatnonzero(record.codes[:, entry] & wanted)
-        if not len(devices):
-            return None
-        device = int(devices[0])
-        inner = frame.inside(position, 0, device, device, _row(record, device))
-    else:
-        inner = frame.inside(position, 0, 0, 0, record)
-    var = inner.node.jaxpr.outvars[result]
-    return (inner, var) if inner.code(var) & wanted else None
+        bad = record.iterations[(record.leaving[:, result] & wanted) != 0]
+        return _in_iteration(frame, position, bad.min(), result, wanted) if len(bad) else None
+    for inner in _frames_inside(frame, position):  # One, or one for each device.
+        var = inner.node.jaxpr.outvars[result]
+        if inner.code(var) & wanted:
+            return inner, var
+    return None
 
 
 def _before_iteration(
-    frame: Frame, position: int, carried: int, row: int, wanted: int
+    frame: Frame, position: int, carried: int, iteration: int | None, wanted: int
 ) -> tuple[Frame, _Variable] | None:
-    """Return the variable where a value of the carry stopped being finite, in the last such iteration before a row."""
+    """Return the variable where a value of the carry stopped being finite: in the last such iteration before one, or of all."""
     eqn, record = frame.node.jaxpr.eqns[position], frame.record.inside[position]
     node = frame.node.bodies[position][0]
     entry = node.entries.get(node.jaxpr.invars[_first_of_carry(eqn) + carried])
     if entry is None:
         return None
     gained = record.leaving[:, carried] & ~record.body.codes[:, entry] & wanted
-    limit = record.iterations[row] if row < len(record.iterations) else np.inf
-    rows = np.flatnonzero((gained != 0) & (record.iterations >= 0) & (record.iterations < limit))
-    if not len(rows):
-        return None
-    last = rows[np.argmax(record.iterations[rows])]
-    return _in_row(frame, position, int(last), carried, wanted)
+    iterations = record.iterations[gained != 0]
+    before = iterations if iteration is None else iterations[iterations < iteration]
+    return _in_iteration(frame, position, before.max(), carried, wanted) if len(before) else None
 
 
-def _in_row(
-    frame: Frame, position: int, row: int, result: int, wanted: int
+def _in_iteration(
+    frame: Frame, position: int, iteration: int, result: int, wanted: int
 ) -> tuple[Frame, _Variable] | None:
-    record = frame.record.inside[position]
-    iteration = int(record.iterations[row])
-    inner = frame.inside(position, 0, row, iteration, _row(record.body, row))
+    inner = frame.inside(Step(position, 0, int(iteration)))
+    if inner is None:
+        return None
     var = inner.node.jaxpr.outvars[result]
     return (inner, var) if inner.code(var) & wanted else None
 
 
-def _row(record: Record, row: int) -> Record:
-    return jax.tree.map(lambda x: x[row], record)
+def _on_other_devices(
+    frame: Frame, position: int, wanted: int
+) -> list[tuple[Frame, _Variable, int]]:
+    """Return the operands of a collective operation on the devices where they are not finite."""
+    steps: list[Step] = []
+    around = frame
+    while around.parent is not None:
+        eqn = around.parent.node.jaxpr.eqns[around.step.position]
+        if eqn.primitive.name == "shard_map":
+            break
+        steps.append(around.step)
+        around = around.parent
+    if around.parent is None:
+        return []
+    found: list[tuple[Frame, _Variable, int]] = []
+    for other in _frames_inside(around.parent, around.step.position):
+        inner: Frame | None = other
+        for step in reversed(steps):
+            inner = None if inner is None else inner.inside(step)
+        if inner is not None:
+            operands = inner.node.jaxpr.eqns[position].invars
+            found += [(inner, var, wanted) for var in operands if inner.code(var) & wanted]
+    return found
+
+
+def _is_collective(eqn: JaxprEqn) -> bool:
+    axes = eqn.params.get("axis_name") or eqn.params.get("axes") or ()
+    return any(isinstance(axis, str) for axis in ([axes] if isinstance(axes, str) else axes))
 
 
 def _event(frame: Frame, position: int) -> Event:
@@ -387,20 +404,31 @@ def _operand_of_loop(eqn: JaxprEqn, argument: int) -> int:
 # --- Ranges ---------------------------------------------------------------------------------------
 
 
-def ranges_at(record: Record, steps: tuple[Step, ...]) -> np.ndarray | None:
+def ranges_at(node: Node, record: Record, steps: tuple[Step, ...]) -> np.ndarray | None:
     """Return the ranges that were recorded at the end of a way; None if they were not."""
     for step in steps[:-1]:
-        inside = record.inside.get(step.position)
-        if inside is None:
+        found = record_inside(node, record, step)
+        if found is None:
             return None
-        if isinstance(inside, LoopRecord):
-            rows = np.flatnonzero(inside.iterations == step.iteration)
-            if not len(rows):
-                return None
-            record = _row(inside.body, int(rows[0]))
-        elif isinstance(inside, BranchRecord):
-            record = inside.branches[step.branch]
-        else:
-            is_sharded = inside.ranges.ndim > record.ranges.ndim
-            record = _row(inside, step.iteration) if is_sharded else inside
+        record = found
+        node = node.bodies[step.position][step.branch]
     return record.ranges
+
+
+def record_inside(node: Node, record: Record, step: Step) -> Record | None:
+    """Return the record of a body; None if there is none."""
+    inside = record.inside.get(step.position)
+    if inside is None:
+        return None
+    if isinstance(inside, BranchRecord):
+        return inside.branches[step.branch]
+    if isinstance(inside, LoopRecord):
+        rows = np.flatnonzero(inside.iterations == step.iteration)
+        return _row(inside.body, int(rows[0])) if len(rows) else None
+    if node.jaxpr.eqns[step.position].primitive.name == "shard_map":
+        return _row(inside, step.iteration)
+    return inside
+
+
+def _row(record: Record, row: int) -> Record:
+    return jax.tree.map(lambda x: x[row], record)

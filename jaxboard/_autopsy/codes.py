@@ -1,4 +1,7 @@
-"""Codes: which kinds of elements that are not finite an array has, as one small integer."""
+"""Codes: the worst kind of element that an array has, as one small integer.
+
+A code is a maximum, which XLA computes over devices on every platform, unlike a bitwise or.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-PLUS_INF, MINUS_INF, NAN = 1, 2, 4
-"""The bits of a code."""
+MINUS_INF, PLUS_INF, NAN = 1, 2, 4
+"""The codes of arrays that are not finite, each worse than the one before; 0 if all elements are finite."""
 
 INF = PLUS_INF | MINUS_INF
 
@@ -21,12 +24,14 @@ FIELDS = 4
 def is_float(value: object) -> bool:
     """Return whether a value, or the type of one, is an array of real or complex floating-point numbers."""
     dtype = getattr(value, "dtype", None)
-    return dtype is not None and not isinstance(value, jax.Ref) and jnp.issubdtype(dtype, jnp.inexact)
+    return (
+        dtype is not None and not isinstance(value, jax.Ref) and jnp.issubdtype(dtype, jnp.inexact)
+    )
 
 
 def code(value: Array) -> Array:
     """Return the code of an array of floating-point numbers, a uint8 scalar."""
-    return _any(_codes(value))
+    return _worst(_codes(value))
 
 
 def codes_of_cases(which: Array, cases: Sequence[Array]) -> list[Array]:
@@ -39,7 +44,7 @@ def codes_of_cases(which: Array, cases: Sequence[Array]) -> list[Array]:
     selected = []
     for position, case in enumerate(cases):
         is_selected = jnp.broadcast_to(which == position, case.shape)
-        selected.append(_any(jnp.where(is_selected, _codes(case), 0)))
+        selected.append(_worst(jnp.where(is_selected, _codes(case), 0)))
     return selected
 
 
@@ -51,7 +56,7 @@ def code_of_number(value: object) -> int:
     number = number.astype(np.complex128)
     parts = np.asarray([number.real, number.imag])
     kinds = ((PLUS_INF, parts == np.inf), (MINUS_INF, parts == -np.inf), (NAN, np.isnan(parts)))
-    return sum(bit for bit, elements in kinds if elements.any())
+    return max([0, *(code for code, elements in kinds if elements.any())])
 
 
 def pack(codes: Sequence[Array]) -> Array:
@@ -67,29 +72,26 @@ def ranges(values: Sequence[Array]) -> Array:
 def has_range(value: object) -> bool:
     """Return whether a value, or the type of one, is an array of numbers or bools."""
     dtype = getattr(value, "dtype", None)
-    return dtype is not None and (dtype == bool or bool(jnp.issubdtype(dtype, jnp.number)))
+    return dtype is not None and any(
+        jnp.issubdtype(dtype, kind) for kind in (jnp.bool_, jnp.number)
+    )
 
 
 def _codes(value: Array) -> Array:
     """Return the code of each element."""
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
-        return _codes(value.real) | _codes(value.imag)
+        return lax.max(_codes(value.real), _codes(value.imag))
     if jnp.finfo(value.dtype).bits < 16:
         value = value.astype(jnp.float32)
     infinity = lax.full_like(value, jnp.inf)
-    bits = (
-        (PLUS_INF, lax.eq(value, infinity)),
-        (MINUS_INF, lax.eq(value, lax.neg(infinity))),
-        (NAN, lax.ne(value, value)),
-    )
     zero = lax.full_like(value, 0, jnp.uint8)
-    parts = [lax.select(holds, lax.full_like(zero, bit), zero) for bit, holds in bits]
-    return lax.bitwise_or(lax.bitwise_or(parts[0], parts[1]), parts[2])
+    codes = lax.select(lax.eq(value, infinity), lax.full_like(zero, PLUS_INF), zero)
+    codes = lax.select(lax.eq(value, lax.neg(infinity)), lax.full_like(zero, MINUS_INF), codes)
+    return lax.select(lax.ne(value, value), lax.full_like(zero, NAN), codes)
 
 
-def _any(codes: Array) -> Array:
-    """Return the bits that any element has."""
-    return lax.reduce_or(codes, tuple(range(codes.ndim)))
+def _worst(codes: Array) -> Array:
+    return lax.reduce_max(codes, tuple(range(codes.ndim)))
 
 
 def _range(value: Array) -> Array:

@@ -53,10 +53,12 @@ def describe_operands(eqn: JaxprEqn, ranges: np.ndarray | None) -> tuple[Operand
         Operand(
             str(aval.dtype),
             tuple(aval.shape),
-            *(float(x) if math.isfinite(x) else None for x in row[:2]),
-            *map(int, row[2:]),
+            float(least) if math.isfinite(least) else None,
+            float(most) if math.isfinite(most) else None,
+            int(nan),
+            int(inf),
         )
-        for aval, row in zip(avals, ranges, strict=True)
+        for aval, (least, most, nan, inf) in zip(avals, ranges, strict=True)
     )
 
 
@@ -65,8 +67,9 @@ def _loop(eqn: JaxprEqn, iteration: int) -> Loop:
     if name == "shard_map":
         sizes = dict(params["mesh"].shape)
         return Loop(name, iteration, math.prod(sizes[axis] for axis in _compat.manual_axes(eqn)))
-    length = params.get("length")
-    return Loop(name, length - 1 - iteration if params.get("reverse") else iteration, length)
+    if params.get("reverse"):
+        iteration = params["length"] - 1 - iteration
+    return Loop(name, iteration, params.get("length"))
 
 
 def _lines(eqn: JaxprEqn) -> list[str]:

@@ -189,9 +189,7 @@ class _Evaluation:
     def run(self, consts: Sequence[Array], operands: Sequence[Array]) -> Examined:
         """Evaluate the jaxpr."""
         jaxpr = self._node.jaxpr
-        for var, value in zip(
-            [*jaxpr.constvars, *jaxpr.invars], [*consts, *operands], strict=True
-        ):
+        for var, value in zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *operands], strict=True):
             self._define(var, _as_array(value))
         read = {v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal)}
         read.update(v for v in jaxpr.outvars if not isinstance(v, Literal))
@@ -201,7 +199,8 @@ class _Evaluation:
                 if value is not None:
                     self._define(var, value)
         results = list(map(self._read, jaxpr.outvars))
-        record = Record(codes.pack(self._codes), self._ranges, self._inside)
+        packed = self._interpreter.vary(codes.pack(self._codes))
+        record = Record(packed, self._ranges, self._inside)
         return Examined(results, self._node, record)
 
     def _define(self, var: Var, value: Array) -> None:
@@ -242,7 +241,7 @@ class _Evaluation:
                 return results
         return self._evaluate_operation(position, eqn, operands, is_read)
 
-    def _evaluate_bodies(  # noqa: PLR0917
+    def _evaluate_bodies(
         self,
         inner: Interpreter,
         position: int,
@@ -260,6 +259,7 @@ class _Evaluation:
             def evaluate(
                 jaxpr: Jaxpr, consts: Sequence[Array], values: Sequence[Array], context: RuleContext
             ) -> Evaluated:
+                del context  # It is the same everywhere.
                 body = _Evaluation(inner, jaxpr, _positions(values, operands), self._known)
                 bodies.append(body.run(consts, values))
                 return Evaluated(bodies[-1].results, [])
@@ -277,22 +277,21 @@ class _Evaluation:
     ) -> Sequence[Array | None]:
         """Evaluate an equation as JAX does, and note what follows for the code of its result."""
         results = self._evaluate_unchanged(eqn, is_read)
-        if self._interpreter.target is not None:
+        result = results[0] if results else None
+        if self._interpreter.target is not None or result is None:
             return results
         if eqn.primitive.name in MOVES and len(operands) == 1:
             known = self._known.get(id(operands[0]))
             if known is not None:
-                self._known[id(results[0])] = results[0], known[1]
-        elif eqn.primitive.name == "select_n" and codes.is_float(results[0]):
+                self._known[id(result)] = result, known[1]
+        elif eqn.primitive.name == "select_n" and codes.is_float(result):
             which, *cases = operands
             selected = list(map(self._interpreter.vary, codes.codes_of_cases(which, cases)))
             self._node.cases[position] = list(map(self._record, selected))
-            self._known[id(results[0])] = results[0], functools.reduce(lax.bitwise_or, selected)
+            self._known[id(result)] = result, functools.reduce(lax.max, selected)
         return results
 
-    def _evaluate_unchanged(
-        self, eqn: JaxprEqn, is_read: list[bool]
-    ) -> Sequence[Array | None]:
+    def _evaluate_unchanged(self, eqn: JaxprEqn, is_read: list[bool]) -> Sequence[Array | None]:
         invars = list(dict.fromkeys(v for v in eqn.invars if not isinstance(v, Literal)))
         outvars = [var for var, is_used in zip(eqn.outvars, is_read, strict=True) if is_used]
         part = _compat.make_jaxpr(invars, outvars, [eqn], self._node.jaxpr)
