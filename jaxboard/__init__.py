@@ -47,6 +47,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._run import Run as Run
     from jaxboard._run import current_run as current_run
     from jaxboard._run import memory_snapshot as memory_snapshot
+    from jaxboard._summary_writer import SummaryWriter as SummaryWriter
     from jaxboard._telemetry.settings import Telemetry as Telemetry
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "ReportError",
     "Run",
     "RunError",
+    "SummaryWriter",
     "Telemetry",
     "UsageError",
     "__version__",
@@ -105,6 +107,7 @@ _LAZY = {
     "Run": "jaxboard._run",
     "current_run": "jaxboard._run",
     "memory_snapshot": "jaxboard._run",
+    "SummaryWriter": "jaxboard._summary_writer",
     "Telemetry": "jaxboard._telemetry.settings",
 }
 _SUBMODULES = ("records", "sinks", "testing")

@@ -13,9 +13,10 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxboard import _compat
 from jaxboard._autopsy import bodies
-from jaxboard._autopsy.causes import Event, first_cause, ranges_at
+from jaxboard._autopsy.causes import Event, first_cause
 from jaxboard._autopsy.descriptions import describe_operands, describe_operation
 from jaxboard._autopsy.findings import Autopsy
+from jaxboard._autopsy.frames import ranges_at
 from jaxboard._autopsy.interpreter import Interpreter, Node, Record, Step
 from jaxboard._errors import UsageError
 from jaxboard._graph.tracing import input_names, is_array, trace
@@ -40,8 +41,8 @@ def autopsy(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Autop
         **kwargs: its keyword arguments.
 
     Returns:
-        The cause, or None if all results and reports are finite. Of several causes, it is the first that is executed. ``print``
-        shows it as a few lines.
+        The cause, or None if all results and reports are finite. It is the first one that is executed, if there are several.
+        ``print`` shows it as a few lines.
 
     Raises:
         UsageError: ``function`` cannot be called, or an argument was donated.

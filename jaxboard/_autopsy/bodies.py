@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import JaxprEqn
@@ -22,8 +23,9 @@ from jaxboard._autopsy.interpreter import (
     Step,
     codes_of,
 )
+from jaxboard._trace import hijax
 from jaxboard._trace.rules.cond import select_branch
-from jaxboard._trace.rules.loops import WhileLoop, scan_counts, select_lanes
+from jaxboard._trace.rules.loops import WhileLoop, scan_layout, select_lanes
 
 _MOST_ROWS = 32
 """Most iterations of a ``while`` that are recorded: the last ones in which a value of the carry stopped being finite."""
@@ -60,9 +62,13 @@ class BranchRecord(NamedTuple):
 
 def _remat(inner: Interpreter, eqn: JaxprEqn, operands: list[Array], _: Step | None) -> BodyResult:
     """Inline the function behind a barrier, so that XLA does not merge the recomputation with the first one."""
-    if eqn.params["differentiated"] and eqn.params["prevent_cse"]:
+    params = hijax.params_of(eqn)
+    prevent_cse: bool | tuple[bool, ...] = params.get("prevent_cse", True)
+    # From JAX 0.12 it is for each operand; with jax_remat3, a recomputation is no parameter.
+    is_prevented = any(prevent_cse) if isinstance(prevent_cse, tuple) else prevent_cse
+    if params.get("differentiated", True) and is_prevented:
         operands = lax.optimization_barrier(operands)
-    results, node, record = inner.examine(eqn.params["jaxpr"], operands)
+    results, node, record = inner.examine(params["jaxpr"], operands)
     return BodyResult(results, [node], record)
 
 
@@ -112,19 +118,26 @@ def _cond(
 # --- Loops ----------------------------------------------------------------------------------------
 
 
-def _scan(inner: Interpreter, eqn: JaxprEqn, operands: list[Array], _: Step | None) -> BodyResult:
+def _scan(
+    inner: Interpreter, eqn: JaxprEqn, operands: list[Array], step: Step | None
+) -> BodyResult:
     """Stack the records of all iterations."""
-    params = eqn.params
-    num_consts, num_carry = scan_counts(eqn)
-    consts, operands = operands[:num_consts], operands[num_consts:]
-    init, xs = operands[:num_carry], operands[num_carry:]
+    del step  # All iterations are recorded.
+    params = hijax.params_of(eqn)
+    is_scanned, num_carry = scan_layout(eqn, params["jaxpr"])
+    whole = [x for x, scanned in zip(operands, is_scanned, strict=True) if not scanned]
+    xs = [x for x, scanned in zip(operands, is_scanned, strict=True) if scanned]
+    num_consts = len(whole) - num_carry
+    consts, init = whole[:num_consts], whole[num_consts:]
     nodes: list[Node] = []
 
     def body(
         state: tuple[Array, list[Array]], xs: list[Array]
     ) -> tuple[tuple[Array, list[Array]], tuple[list[Array], LoopRecord]]:
         count, carry = state
-        results, node, record = inner.examine(params["jaxpr"], [*consts, *carry, *xs])
+        each, rest = iter(xs), iter([*consts, *carry])
+        arguments = [next(each if scanned else rest) for scanned in is_scanned]
+        results, node, record = inner.examine(params["jaxpr"], arguments)
         nodes[:] = [node]
         row = LoopRecord(count, codes_of(node, node.jaxpr.outvars, record.codes), record)
         return (count + 1, results[:num_carry]), (results[num_carry:], row)
@@ -145,13 +158,13 @@ class _WhileState(NamedTuple):
     """The state of a loop that is recorded.
 
     Attributes:
-        count: int32, the iterations done.
+        iteration: int32, the iterations done.
         carry: that of the original loop.
         filled: int32, the rows filled, also those that were replaced.
         rows: the record.
     """
 
-    count: Array
+    iteration: Array
     carry: list[Array]
     filled: Array
     rows: LoopRecord
@@ -237,6 +250,8 @@ def _shard_map(
 
 
 RULES: dict[str, Rule] = {
+    "RematTraced": _remat,  # jax_remat3
+    "Scan3": _scan,  # jax_scan3
     "checkpoint": _remat,  # the name up to JAX 0.9
     "cond": _cond,
     "remat2": _remat,  # the name from JAX 0.10
@@ -244,4 +259,4 @@ RULES: dict[str, Rule] = {
     "shard_map": _shard_map,
     "while": _while_loop,
 }
-"""The rules that differ from those of the harvest."""
+"""The rules that differ from those of the harvest, by the name of the primitive, or of the class of a hijax object."""

@@ -8,79 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
-import numpy as np
-from jax.extend.core import JaxprEqn, Literal, Var
+from jax.extend.core import JaxprEqn, Literal
 
-from jaxboard._autopsy.bodies import BranchRecord, LoopRecord
-from jaxboard._autopsy.codes import INF, NAN, PLUS_INF, code_of_number
+from jaxboard._autopsy.bodies import LoopRecord
+from jaxboard._autopsy.codes import INF, NAN, PLUS_INF
+from jaxboard._autopsy.frames import Frame, Variable, frames_inside
 from jaxboard._autopsy.interpreter import Node, Record, Step
 from jaxboard._frame import ReportSpec
+from jaxboard._trace import hijax
 from jaxboard._trace.inspection import eqn_has_reports
 from jaxboard._trace.primitives import report_p
-from jaxboard._trace.rules.loops import scan_counts
+from jaxboard._trace.rules.loops import scan_layout
 from jaxboard.records import Kind
-
-_Variable: TypeAlias = Var | Literal
 
 _MOST_VISITS = 100_000
 """Most variables on the ways back, counted in every iteration."""
 
 _ONLY_FROM_PLUS = ("exp", "exp2", "expm1")
 """Primitives of which minus infinity has a finite result."""
-
-
-class Frame:
-    """One evaluation of a jaxpr: of a body, in one iteration.
-
-    Args:
-        node: the static part.
-        record: the arrays, NumPy's.
-        parent: the frame of the equation around it; None for the program.
-        step: the step that leads there from the parent.
-    """
-
-    def __init__(
-        self,
-        node: Node,
-        record: Record,
-        parent: Frame | None = None,
-        step: Step | None = None,
-    ):
-        self.node, self.record, self.parent = node, record, parent
-        self.step = Step(-1) if step is None else step
-        self._inside: dict[Step, Frame] = {}
-        self._defined = {
-            var: (position, n)
-            for position, eqn in enumerate(node.jaxpr.eqns)
-            for n, var in enumerate(eqn.outvars)
-        }
-
-    def definition(self, var: Var) -> tuple[int, int] | None:
-        """Return the position of the equation that defines a variable, and which of its results it is; None for an argument."""
-        return self._defined.get(var)
-
-    def code(self, var: _Variable) -> int:
-        """Return the code of a variable."""
-        if isinstance(var, Literal):
-            return code_of_number(var.val)
-        entry = self.node.entries.get(var)
-        return 0 if entry is None else int(self.record.codes[entry])
-
-    def inside(self, step: Step) -> Frame | None:
-        """Return the frame of a body of an equation, always the same one; None if it was not recorded."""
-        if step not in self._inside:
-            found = record_inside(self.node, self.record, step)
-            if found is None:
-                return None
-            node = self.node.bodies[step.position][step.branch]
-            self._inside[step] = Frame(node, found, self, step)
-        return self._inside[step]
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """The steps that lead there from the program."""
-        return () if self.parent is None else (*self.parent.steps, self.step)
 
 
 class Event(NamedTuple):
@@ -131,7 +76,7 @@ class _Seen(NamedTuple):
     """A variable whose value leaves the program: a result, or the value of a report."""
 
     frame: Frame
-    var: _Variable
+    var: Variable
 
 
 def first_cause(node: Node, record: Record) -> Finding | None:
@@ -184,29 +129,11 @@ def _reports(frame: Frame) -> Iterator[tuple[ReportSpec, _Seen]]:
             if is_raw and frame.code(eqn.invars[0]):
                 yield spec, _Seen(frame, eqn.invars[0])
         elif eqn_has_reports(eqn):
-            for inner in _frames_inside(frame, position):
+            for inner in frames_inside(frame, position):
                 yield from _reports(inner)
 
 
-def _frames_inside(frame: Frame, position: int) -> Iterator[Frame]:
-    """Return the frames of the bodies of an equation that were recorded."""
-    record = frame.record.inside.get(position)
-    if record is None:
-        return
-    branch, iterations = 0, [0]
-    if isinstance(record, LoopRecord):
-        iterations = sorted(n for n in record.iterations.tolist() if n >= 0)
-    elif isinstance(record, BranchRecord):
-        branch = int(record.taken)
-    elif frame.node.jaxpr.eqns[position].primitive.name == "shard_map":
-        iterations = range(len(record.codes))
-    for iteration in iterations:
-        inner = frame.inside(Step(position, branch, iteration))
-        if inner is not None:
-            yield inner
-
-
-def _causes_of_nan(event: Event, infinite: list[tuple[Frame, _Variable]]) -> Iterator[Cause]:
+def _causes_of_nan(event: Event, infinite: list[tuple[Frame, Variable]]) -> Iterator[Cause]:
     """Return the causes of a NaN.
 
     Args:
@@ -221,14 +148,16 @@ def _causes_of_nan(event: Event, infinite: list[tuple[Frame, _Variable]]) -> Ite
         yield Cause(event, infinity=origins[0] if origins else None)
 
 
-_Origin: TypeAlias = tuple[Event, list[tuple[Frame, _Variable]]]
+_Origin: TypeAlias = tuple[Event, list[tuple[Frame, Variable]]]
 """An event, and the infinite operands of its equation."""
 
 
 def _origins(values: Sequence[_Seen], wanted: int) -> list[_Origin]:
     """Return where the NaN, or the infinities, in values began."""
     found: dict[tuple[Any, ...], _Origin] = {}
-    pending: list[tuple[Frame, _Variable, int]] = [(*value, wanted) for value in values]
+    pending: list[tuple[Frame, Variable, int]] = [
+        (value.frame, value.var, wanted) for value in values
+    ]
     visited: set[tuple[int, int, int]] = set()
     while pending and len(visited) < _MOST_VISITS:
         frame, var, wanted = pending.pop()
@@ -243,11 +172,11 @@ def _origins(values: Sequence[_Seen], wanted: int) -> list[_Origin]:
 
 
 _Before: TypeAlias = tuple[
-    list[tuple[Frame, _Variable, int]], Event | None, list[tuple[Frame, _Variable]]
+    list[tuple[Frame, Variable, int]], Event | None, list[tuple[Frame, Variable]]
 ]
 
 
-def _before(frame: Frame, var: _Variable, wanted: int) -> _Before:
+def _before(frame: Frame, var: Variable, wanted: int) -> _Before:
     """Return the variables that a value has its NaN or infinity from; or, if it began here, the event and infinite operands."""
     if isinstance(var, Literal) or var in frame.node.jaxpr.constvars:
         return [], Event(()), []
@@ -303,7 +232,7 @@ def _before_argument(frame: Frame, argument: int, wanted: int) -> _Before:
 
 def _result_of_body(
     frame: Frame, position: int, result: int, wanted: int
-) -> tuple[Frame, _Variable] | None:
+) -> tuple[Frame, Variable] | None:
     """Return the variable of a body, or the operand, that a result of an equation has its value from."""
     eqn, record = frame.node.jaxpr.eqns[position], frame.record.inside[position]
     if isinstance(record, LoopRecord):
@@ -312,8 +241,8 @@ def _result_of_body(
             operand = eqn.invars[_operand_of_loop(eqn, _first_of_carry(eqn) + result)]
             return found or ((frame, operand) if frame.code(operand) & wanted else None)
         bad = record.iterations[(record.leaving[:, result] & wanted) != 0]
-        return _in_iteration(frame, position, bad.min(), result, wanted) if len(bad) else None
-    for inner in _frames_inside(frame, position):  # One, or one for each device.
+        return _in_iteration(frame, position, int(bad.min()), result, wanted) if len(bad) else None
+    for inner in frames_inside(frame, position):  # One, or one for each device.
         var = inner.node.jaxpr.outvars[result]
         if inner.code(var) & wanted:
             return inner, var
@@ -322,7 +251,7 @@ def _result_of_body(
 
 def _before_iteration(
     frame: Frame, position: int, carried: int, iteration: int | None, wanted: int
-) -> tuple[Frame, _Variable] | None:
+) -> tuple[Frame, Variable] | None:
     """Return the variable where a value of the carry stopped being finite: in the last such iteration before one, or of all."""
     eqn, record = frame.node.jaxpr.eqns[position], frame.record.inside[position]
     node = frame.node.bodies[position][0]
@@ -332,13 +261,15 @@ def _before_iteration(
     gained = record.leaving[:, carried] & ~record.body.codes[:, entry] & wanted
     iterations = record.iterations[gained != 0]
     before = iterations if iteration is None else iterations[iterations < iteration]
-    return _in_iteration(frame, position, before.max(), carried, wanted) if len(before) else None
+    return (
+        _in_iteration(frame, position, int(before.max()), carried, wanted) if len(before) else None
+    )
 
 
 def _in_iteration(
     frame: Frame, position: int, iteration: int, result: int, wanted: int
-) -> tuple[Frame, _Variable] | None:
-    inner = frame.inside(Step(position, 0, int(iteration)))
+) -> tuple[Frame, Variable] | None:
+    inner = frame.inside(Step(position, 0, iteration))
     if inner is None:
         return None
     var = inner.node.jaxpr.outvars[result]
@@ -347,7 +278,7 @@ def _in_iteration(
 
 def _on_other_devices(
     frame: Frame, position: int, wanted: int
-) -> list[tuple[Frame, _Variable, int]]:
+) -> list[tuple[Frame, Variable, int]]:
     """Return the operands of a collective operation on the devices where they are not finite."""
     steps: list[Step] = []
     around = frame
@@ -359,8 +290,8 @@ def _on_other_devices(
         around = around.parent
     if around.parent is None:
         return []
-    found: list[tuple[Frame, _Variable, int]] = []
-    for other in _frames_inside(around.parent, around.step.position):
+    found: list[tuple[Frame, Variable, int]] = []
+    for other in frames_inside(around.parent, around.step.position):
         inner: Frame | None = other
         for step in reversed(steps):
             inner = None if inner is None else inner.inside(step)
@@ -389,46 +320,18 @@ def _event(frame: Frame, position: int) -> Event:
 
 def _first_of_carry(eqn: JaxprEqn) -> int:
     """Return the position of the carry in the arguments of the body."""
-    return scan_counts(eqn)[0] if eqn.primitive.name == "scan" else eqn.params["body_nconsts"]
+    if eqn.primitive.name == "while":
+        return eqn.params["body_nconsts"]
+    is_scanned, num_carry = scan_layout(eqn, hijax.params_of(eqn)["jaxpr"])
+    return is_scanned.count(False) - num_carry
 
 
 def _size_of_carry(eqn: JaxprEqn) -> int:
-    return scan_counts(eqn)[1] if eqn.primitive.name == "scan" else len(eqn.outvars)
+    if eqn.primitive.name == "while":
+        return len(eqn.outvars)
+    return scan_layout(eqn, hijax.params_of(eqn)["jaxpr"])[1]
 
 
 def _operand_of_loop(eqn: JaxprEqn, argument: int) -> int:
     """Return which operand of a loop an argument of its body is, or begins with."""
-    return argument if eqn.primitive.name == "scan" else eqn.params["cond_nconsts"] + argument
-
-
-# --- Ranges ---------------------------------------------------------------------------------------
-
-
-def ranges_at(node: Node, record: Record, steps: tuple[Step, ...]) -> np.ndarray | None:
-    """Return the ranges that were recorded at the end of a way; None if they were not."""
-    for step in steps[:-1]:
-        found = record_inside(node, record, step)
-        if found is None:
-            return None
-        record = found
-        node = node.bodies[step.position][step.branch]
-    return record.ranges
-
-
-def record_inside(node: Node, record: Record, step: Step) -> Record | None:
-    """Return the record of a body; None if there is none."""
-    inside = record.inside.get(step.position)
-    if inside is None:
-        return None
-    if isinstance(inside, BranchRecord):
-        return inside.branches[step.branch]
-    if isinstance(inside, LoopRecord):
-        rows = np.flatnonzero(inside.iterations == step.iteration)
-        return _row(inside.body, int(rows[0])) if len(rows) else None
-    if node.jaxpr.eqns[step.position].primitive.name == "shard_map":
-        return _row(inside, step.iteration)
-    return inside
-
-
-def _row(record: Record, row: int) -> Record:
-    return jax.tree.map(lambda x: x[row], record)
+    return eqn.params["cond_nconsts"] + argument if eqn.primitive.name == "while" else argument

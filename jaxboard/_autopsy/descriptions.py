@@ -16,10 +16,11 @@ from jaxboard._autopsy.causes import Event
 from jaxboard._autopsy.codes import has_range
 from jaxboard._autopsy.findings import Loop, Operand, Operation
 from jaxboard._log import is_internal
+from jaxboard._trace import hijax
 
 _MOST_FRAMES = 100
 
-_LOOPS = ("scan", "while", "shard_map")
+_LOOPS = ("scan", "Scan3", "while", "shard_map")
 
 
 def describe_operation(event: Event) -> Operation:
@@ -34,7 +35,7 @@ def describe_operation(event: Event) -> Operation:
     loops = tuple(
         _loop(each, step.iteration)
         for each, step in zip(event.eqns[:-1], event.steps[:-1], strict=True)
-        if each.primitive.name in _LOOPS
+        if hijax.name_of(each) in _LOOPS
     )
     return Operation(eqn.primitive.name, source, caller, "/".join(filter(None, scopes)), loops)
 
@@ -63,13 +64,13 @@ def describe_operands(eqn: JaxprEqn, ranges: np.ndarray | None) -> tuple[Operand
 
 
 def _loop(eqn: JaxprEqn, iteration: int) -> Loop:
-    name, params = eqn.primitive.name, eqn.params
+    name, params = eqn.primitive.name, hijax.params_of(eqn)
     if name == "shard_map":
         sizes = dict(params["mesh"].shape)
         return Loop(name, iteration, math.prod(sizes[axis] for axis in _compat.manual_axes(eqn)))
     if params.get("reverse"):
         iteration = params["length"] - 1 - iteration
-    return Loop(name, iteration, params.get("length"))
+    return Loop("while" if name == "while" else "scan", iteration, params.get("length"))
 
 
 def _lines(eqn: JaxprEqn) -> list[str]:

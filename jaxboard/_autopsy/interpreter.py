@@ -21,9 +21,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from jaxboard import _compat
 from jaxboard._autopsy import codes
+from jaxboard._trace import hijax
 from jaxboard._trace.rules.base import Evaluated, RuleContext
 from jaxboard._trace.rules.fallback import Unharvestable
-from jaxboard._trace.rules.table import RULES
+from jaxboard._trace.rules.table import rule_of
 
 MOVES = frozenset({
     "broadcast_in_dim",
@@ -222,7 +223,7 @@ class _Evaluation:
         """Return the results of an equation, with None for those that are not read."""
         name, target = eqn.primitive.name, self._interpreter.target
         if not eqn.outvars and ("callback" in name or name.startswith(("debug_", "jaxboard_"))):
-            return []  # It only informs somebody, who has been informed.
+            return []  # Its effect took place in the call that is examined.
         operands = list(map(self._read, eqn.invars))
         step = None
         if target is not None:
@@ -250,10 +251,10 @@ class _Evaluation:
         step: Step | None,
     ) -> list[Array] | None:
         """Evaluate an equation with bodies by its rule; return None if it has none."""
-        name = eqn.primitive.name
-        if name in inner.rules:
-            results, nodes, record = inner.rules[name](inner, eqn, operands, step)
-        elif name in RULES:
+        own, rule = inner.rules.get(hijax.name_of(eqn)), rule_of(eqn)
+        if own is not None:
+            results, nodes, record = own(inner, eqn, operands, step)
+        elif rule is not None:
             bodies: list[Examined] = []
 
             def evaluate(
@@ -264,7 +265,7 @@ class _Evaluation:
                 bodies.append(body.run(consts, values))
                 return Evaluated(bodies[-1].results, [])
 
-            results = RULES[name].evaluate(eqn, operands, RuleContext(evaluate, final=True)).results
+            results = rule.evaluate(eqn, operands, RuleContext(evaluate, final=True)).results
             nodes, record = [bodies[0].node], bodies[0].record
         else:
             return None

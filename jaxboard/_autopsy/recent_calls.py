@@ -15,7 +15,7 @@ _SHARE = 0.1
 """The share of a device's memory that arguments may keep."""
 
 _MOST_BYTES = 2**30
-"""Most bytes that they may keep on a device that does not tell its memory."""
+"""Most bytes that they may keep on a device whose memory is not known."""
 
 
 class RecentCalls:

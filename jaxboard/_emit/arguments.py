@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import functools
 import math
@@ -145,12 +146,15 @@ def check_fps(tag: str, fps: object) -> float:
 
 def check_walltime(tag: str, walltime: object) -> None:
     """Raise unless ``walltime`` is None or a finite number."""
+    if walltime is None:
+        return
     is_number = isinstance(walltime, int | float | np.integer | np.floating)
-    if walltime is not None and not (is_number and math.isfinite(cast("float", walltime))):
-        raise report_error(
-            tag,
-            f"expected walltime= to be seconds since the epoch, got {describe_object(walltime)}.",
-        )
+    with contextlib.suppress(OverflowError):  # an integer beyond 1e308
+        if is_number and math.isfinite(cast("float", walltime)):
+            return
+    raise report_error(
+        tag, f"expected walltime= to be seconds since the epoch, got {describe_object(walltime)}."
+    )
 
 
 def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto"] | None:

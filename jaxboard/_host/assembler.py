@@ -24,6 +24,7 @@ from jaxboard._host import seed_runs
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_points
 from jaxboard._host.fetch import Fetched
+from jaxboard._host.given_times import GivenTimes
 from jaxboard._host.last_steps import LastSteps
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.point_order import in_order
@@ -71,6 +72,7 @@ class Assembler:
         clipping: warns if images were clipped.
         state: the state that the run continues; None for a new run.
         windows: the windows of that state, as long as no function continues them.
+        given_times: the wall times that reports were given.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class Assembler:
         clipping: ClippingLog | None = None,
         state: RunState | None = None,
         windows: RestoredWindows | None = None,
+        given_times: GivenTimes | None = None,
     ) -> None:
         self._missing_steps = missing_steps
         self._clipping = clipping or ClippingLog()
         self._points = Points(state.points if state else ())
         self._last_steps = LastSteps(state.last_steps if state else None)
         self._windows = RestoredWindows() if windows is None else windows
+        self._given_times = given_times or GivenTimes()
         self._loops: dict[tuple[tuple[Entry, ...], int | None], _LoopProgress] = {}
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:
@@ -180,7 +184,7 @@ class Assembler:
         return assembled
 
     def _plain(self, points: Iterable[Point]) -> Assembled:
-        return Assembled.of(map(self._clipping.plain, points))
+        return Assembled.of(self._given_times.applied(map(self._clipping.plain, points)))
 
     def _loop_batch(self, frame: Frame) -> FrameBatch | None:
         chunk, slot = frame.plan.chunk, frame.plan.step

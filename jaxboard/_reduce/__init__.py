@@ -2,6 +2,7 @@
 
 from jaxboard._reduce.kinds import KINDS as KINDS
 from jaxboard._reduce.kinds import ConfusionMatrixOptions as ConfusionMatrixOptions
+from jaxboard._reduce.kinds import HistogramOptions as HistogramOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import StackAxis as StackAxis

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from types import NoneType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jaxboard._frame import Composite, ReportSpec
@@ -29,6 +28,17 @@ from jaxboard._reduce.media_options import (
 )
 from jaxboard._reduce.reducers import REDUCTIONS, Reducer
 from jaxboard.records import Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistogramOptions:
+    """The options of a report of a histogram.
+
+    Attributes:
+        bins: the number of buckets of equal width, or the edges of the buckets; None for those that suit the elements.
+    """
+
+    bins: int | tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,7 +124,11 @@ def _audio(options: AudioOptions) -> Reducer:
     return AudioReducer(options.sample_rate, options.max_sounds)
 
 
-def _histogram(_: None) -> Reducer:
+def _histogram(options: HistogramOptions) -> Reducer:
+    if options.bins is not None:
+        from jaxboard._reduce.bins import bins_reducer
+
+        return bins_reducer(options.bins)
     from jaxboard._reduce.histogram import HistogramReducer
 
     return HistogramReducer()
@@ -178,7 +192,7 @@ def _confusion_matrix(options: ConfusionMatrixOptions) -> Reducer:
 
 KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.AUDIO: KindEntry(AudioOptions, _audio),
-    Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
+    Kind.HISTOGRAM: KindEntry(HistogramOptions, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
     Kind.PR_CURVE: KindEntry(ThresholdsOptions, _pr_curve),
     Kind.ROC_CURVE: KindEntry(ThresholdsOptions, _roc_curve),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from jaxboard._check import is_one_of
 from jaxboard._host.channel import Channel
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
 
@@ -21,7 +22,7 @@ def nonfinite_monitor(
     Raises:
         UsageError: see :func:`make_monitor`.
     """
-    if not isinstance(on_nonfinite, str) or on_nonfinite != "autopsy":
+    if not is_one_of(on_nonfinite, ("autopsy",)):
         return make_monitor(on_nonfinite, channel.lost, found)
     # Imported only here: most runs need none of it.
     from jaxboard._autopsy.examining_monitor import ExaminingMonitor

@@ -168,6 +168,7 @@ class Run(VerbMethods):
                 ClippingLog(lost.name),
                 start,
                 channel.restored,
+                channel.given_times,
             ),
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +36,18 @@ from jaxboard._trace.masks import (
     spread_over_devices,
 )
 from jaxboard._trace.pack import Harvested, pack, start_accumulator, unpack
+
+# --- The effect of both ---------------------------------------------------------------------------
+
+
+class ReportEffect(jax.debug.DebugEffect):
+    """The effect of a report: JAX allows a debug effect in control flow, remat and custom derivatives."""
+
+    def __str__(self) -> str:
+        return "Report"
+
+
+REPORT_EFFECT = ReportEffect()
 
 # --- The report -----------------------------------------------------------------------------------
 
@@ -90,7 +101,8 @@ def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bo
             packed = _pack_report(operands, spec=untagged, weighted=weighted, stepped=stepped)
         plan = _with_tag(packed.plan, spec.tag, target)
         vectors = plan.vectors(packed.arrays)
-        channel.send(Frame(plan, vectors, channel.current, time.time(), open=True))
+        now = channel.given_times.time_of_report(spec.tag)
+        channel.send(Frame(plan, vectors, channel.current, now, open=True))
     return []
 
 
@@ -114,7 +126,7 @@ def _with_tag(plan: Plan, tag: str, target: Target | None) -> Plan:
 def _report_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
 ) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], set(_compat.report_effects())
+    return [], {REPORT_EFFECT}
 
 
 def _report_jvp(
@@ -242,7 +254,7 @@ def _deliver_impl(
 def _deliver_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
 ) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], set(_compat.report_effects())
+    return [], {REPORT_EFFECT}
 
 
 def _deliver_jvp(

@@ -48,7 +48,7 @@ def test_the_step_is_examined(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_donated_arguments() -> None:
-    """After a step that donates its arguments, the entry says how to find the operation."""
+    """After a step that donates its arguments, the entry explains how to find the operation."""
     text = entry_of(jb.instrument(jax.jit(descend, donate_argnums=0)), [1, 1, 20, 1])
     assert text == (
         "The arguments of step 2 no longer exist: they were donated, or memory did not allow to keep them. Call "

@@ -60,3 +60,56 @@ def limit_of(case: str, delivery: str) -> Limit | None:
     """Return the limit that a case has with a delivery in this version of JAX, or None."""
     found = [x for x in LIMITS if x.case == case and delivery in x.deliveries and x.applies]
     return found[0] if found else None
+
+
+FLAGS = {
+    "jax_scan3": "`scan` without a carry: the body writes to Refs",
+    "jax_remat3": "`jax.checkpoint` as an object with rules",
+    "jax_custom_vjp3": "`jax.custom_vjp` as an object with rules",
+    "jax_custom_jvp3": "`jax.custom_jvp` as an object with rules",
+    "jax_remat3,jax_remat_barrier_no_cotangents": "the barrier of a recomputation does not hold the cotangents",
+}
+"""Flags of the newest JAX that turn on parts of a later one -> what they change. ``.ci/run tomorrow`` tests each row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FlagLimit:
+    """Something that JAX cannot do with a flag.
+
+    Attributes:
+        flag: the flag.
+        tests: the tests, or the cases in ``test(case)``, that are not run; none if JAX raises the error.
+        reason: what JAX does.
+        error: a part of JAX's message, by which a test that fails for this reason is recognised; empty with ``tests``.
+    """
+
+    flag: str
+    tests: tuple[str, ...]
+    reason: str
+    error: str
+
+
+FLAG_LIMITS = (
+    FlagLimit("jax_scan3", (), "JAX cannot map a scan.", "Scan3'> must implement `batch`"),
+    FlagLimit(
+        "jax_scan3",
+        (),
+        "JAX cannot differentiate a scan in reverse mode.",
+        "Scan3'> must implement `vjp_fwd`",
+    ),
+)
+
+
+def flag_limit_of(test: str, error: BaseException | None = None) -> FlagLimit | None:
+    """Return the limit that a flag in use sets for a test, or that an error names; None if there is none."""
+    found = [
+        limit
+        for limit in FLAG_LIMITS
+        if getattr(jax.config, limit.flag, False)
+        and (test in limit.tests or (limit.error and limit.error in str(error)))
+    ]
+    return found[0] if found else None
+
+
+if __name__ == "__main__":  # for .ci/run
+    print(*FLAGS)  # noqa: T201

@@ -36,6 +36,7 @@ LAYERS = (
     ("_emit",),
     ("_telemetry",),
     ("_run",),
+    ("_summary_writer",),
     ("_profile",),
     ("testing",),
     ("jaxboard",),

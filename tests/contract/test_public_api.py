@@ -23,6 +23,7 @@ NAMES = [
     "ReportError",
     "Run",
     "RunError",
+    "SummaryWriter",
     "Telemetry",
     "UsageError",
     "__version__",
@@ -160,4 +161,5 @@ def test_public_kinds() -> None:
         "audio",
         "video",
         "mesh",
+        "event",
     ]

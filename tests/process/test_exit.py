@@ -70,6 +70,25 @@ def test_a_signal_that_ends_the_process(tmp_path, block, number):
     assert child.steps() == COMPLETE
 
 
+def test_the_status_after_ctrl_c(tmp_path):
+    """Ctrl-C ends the process by SIGINT, also if closing the run executes strings, as an import of dataclasses does."""
+    child = Child(
+        tmp_path,
+        """
+        class Importing(Lines):
+            def close(self):
+                exec("")
+                super().close()
+        Run(None, sinks=[Importing()], flush_secs=1000)
+        put(0, 1000)
+        signal.raise_signal(signal.SIGINT)
+        """,
+    )
+    assert child.exit_status() == -signal.SIGINT
+    assert child.err.splitlines()[-1] == "KeyboardInterrupt"
+    assert child.steps() == COMPLETE
+
+
 def test_ctrl_c_again_and_again(tmp_path):
     """Ctrl-C while the interpreter exits loses nothing: what is being written is still written."""
     child = Child(

@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jaxboard import _compat
 from jaxboard._frame import Packed
 from jaxboard._reduce import WideInt, reducer
+from jaxboard._trace import hijax
 from jaxboard._trace.inspection import has_reports
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
@@ -31,10 +32,12 @@ from jaxboard._trace.rules.fallback import warn_of_callbacks
 
 def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
     """Stack the reports of all iterations, one array for each dtype, and merge them afterwards."""
-    params = eqn.params
-    num_consts, num_carry = scan_counts(eqn)
-    consts, operands = operands[:num_consts], operands[num_consts:]
-    init, xs = operands[:num_carry], operands[num_carry:]
+    params = hijax.params_of(eqn)
+    is_scanned, num_carry = scan_layout(eqn, params["jaxpr"])
+    whole = [x for x, scanned in zip(operands, is_scanned, strict=True) if not scanned]
+    xs = [x for x, scanned in zip(operands, is_scanned, strict=True) if scanned]
+    num_consts = len(whole) - num_carry
+    consts, init = whole[:num_consts], whole[num_consts:]
     options = {name: params[name] for name in ("length", "reverse", "unroll")}
     stream, context = context.stream, context._replace(stream=None)
 
@@ -42,7 +45,9 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
         step: Array | WideInt | None, carry: list[Array], xs: list[Array]
     ) -> tuple[list[Array], list[Array], list[Harvested]]:
         inner = context._replace(step=step)
-        results, reports = inner.harvest(params["jaxpr"], [*consts, *carry, *xs])
+        each, rest = iter(xs), iter([*consts, *carry])
+        arguments = [next(each if scanned else rest) for scanned in is_scanned]
+        results, reports = inner.harvest(params["jaxpr"], arguments)
         return results[:num_carry], results[num_carry:], reports
 
     if stream is not None:
@@ -66,17 +71,17 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
     return Evaluated([*carry, *ys], [report.collapse("iteration") for report in stacked])
 
 
-def scan_counts(eqn: JaxprEqn) -> tuple[int, int]:
-    """Return how many operands of a scan are constants, and how many are the carry.
+def scan_layout(eqn: JaxprEqn, jaxpr: ClosedJaxpr) -> tuple[list[bool], int]:
+    """Return for each operand of a scan whether it is scanned, and how many of the others, the last, are the carry.
 
     Compared by rank: the scanned arrays have one axis more outside of the body. The parameters that hold the
-    counts have other names from JAX 0.12.
+    counts have other names from JAX 0.12. With ``jax_scan3`` there is no carry: the body writes to Refs.
     """
-    body, _ = _compat.open_jaxpr(eqn.params["jaxpr"])
+    body, _ = _compat.open_jaxpr(jaxpr)
     ndim = lambda var: len(_compat.aval_of(var).shape)  # noqa: E731
-    num_xs = sum(ndim(x) != ndim(y) for x, y in zip(body.invars, eqn.invars, strict=True))
+    is_scanned = [ndim(x) != ndim(y) for x, y in zip(body.invars, eqn.invars, strict=True)]
     num_carry = sum(ndim(x) == ndim(y) for x, y in zip(body.outvars, eqn.outvars, strict=True))
-    return len(eqn.invars) - num_xs - num_carry, num_carry
+    return is_scanned, num_carry
 
 
 # --- while ----------------------------------------------------------------------------------------
