@@ -62,7 +62,7 @@ def sequential_vmap(function: Callable[..., Any]) -> Callable[..., Any]:
     mapped = jax.custom_batching.custom_vmap(function)
 
     @mapped.def_vmap
-    def rule(_size: int, is_mapped: Sequence[bool], *args: Array) -> tuple[Any, Any]:  # pyright: ignore[reportUnusedFunction]
+    def rule(_size: int, is_mapped: Sequence[bool], *args: Array) -> tuple[Any, Any]:
         lanes = [x for x, separate in zip(args, is_mapped, strict=True) if separate]
 
         def one_lane(lane: list[Array]) -> Any:

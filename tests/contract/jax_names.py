@@ -454,9 +454,11 @@ def profiling() -> None:
 @needed_by("_telemetry/compilations.py", what="events of `jax.monitoring`, and their `fun_name`")
 def compilation_events() -> None:
     found: dict[str, Any] = {}
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **metadata: found.setdefault(event, metadata)
-    )
+
+    def listen(event: str, duration: float, **metadata: str | int) -> None:
+        found.setdefault(event, metadata)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     jax.jit(lambda x: x * 5 + 1)(X)
     stages = ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
     require(found, *(f"/jax/core/compile/{stage}_duration" for stage in stages))
@@ -468,7 +470,7 @@ def compilation_events() -> None:
 )
 def costs() -> None:
     compiled = jax.jit(lambda x: x @ x).lower(jnp.ones((4, 4))).compile()
-    require(dict(compiled.cost_analysis()), "flops", "bytes accessed")
+    require(compiled.cost_analysis(), "flops", "bytes accessed")
     require(compiled.memory_analysis(), "temp_size_in_bytes", "argument_size_in_bytes")
 
 

@@ -1,5 +1,7 @@
 """Reports in programs of the "hijax" primitives, which flags of JAX turn on today."""
 
+# pyright: reportAttributeAccessIssue=false, reportFunctionMemberAccess=false
+
 from __future__ import annotations
 
 import functools
