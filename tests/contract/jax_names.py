@@ -455,7 +455,7 @@ def profiling() -> None:
 def compilation_events() -> None:
     found: dict[str, Any] = {}
 
-    def listen(event: str, duration: float, **metadata: str | int) -> None:
+    def listen(event: str, duration_secs: float, **metadata: str | float) -> None:
         found.setdefault(event, metadata)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
