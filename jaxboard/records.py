@@ -69,6 +69,8 @@ class Kind(enum.Enum):
         AUDIO: the value is an :class:`Audio`.
         VIDEO: the value is a :class:`Video`.
         MESH: the value is a :class:`Mesh`.
+        EVENT: the value is bytes, a serialised ``Event`` of TensorBoard. Its step and wall time are those of the record,
+            and the tag is empty.
 
     Example:
         >>> from jaxboard.records import Kind
@@ -92,6 +94,7 @@ class Kind(enum.Enum):
     AUDIO = "audio"
     VIDEO = "video"
     MESH = "mesh"
+    EVENT = "event"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,8 +133,8 @@ class Histogram:
     Only finite elements are in the buckets. NaN and infinite elements are counted separately.
 
     Attributes:
-        edges: float64[k + 1], ascending. The first is the minimum, the last the maximum. An array without
-            a finite element has no edges; a constant array has one bucket with equal edges.
+        edges: float64[k + 1], ascending. The first is the minimum, the last the maximum, unless ``bins=`` or ``edges=``
+            sets them. An array without a finite element has no edges; a constant array has one bucket with equal edges.
         counts: int64[k], the number of elements in ``[edges[i], edges[i + 1])``. The last bucket
             includes its right edge.
         nan: the number of NaN elements.
@@ -141,6 +144,7 @@ class Histogram:
         sum: the sum of the finite elements.
         sum_squares: the sum of their squares. A device adds in float32, which overflows to inf from
             3e38.
+        outside: the number of finite elements that are outside of the edges that ``bins=`` sets.
 
     Example:
         >>> import numpy as np
@@ -157,6 +161,7 @@ class Histogram:
     zeros: int = 0
     sum: float = 0.0
     sum_squares: float = 0.0
+    outside: int = 0
 
     @property
     def nonfinite(self) -> int:
@@ -308,7 +313,7 @@ class Record:
     @property
     def nbytes(self) -> int:
         """The size of the value in bytes. Tables and mappings count as 0: they are small."""
-        if isinstance(self.value, str):
+        if isinstance(self.value, str | bytes):
             return len(self.value)
         parts: tuple[Any, ...] = self.value if isinstance(self.value, tuple) else (self.value,)
         return sum(getattr(part, "nbytes", 0) for part in parts)

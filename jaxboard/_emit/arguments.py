@@ -21,6 +21,7 @@ from jaxboard._errors import ReportError
 from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
 from jaxboard._reduce.color_maps import COLOR_MAPS
+from jaxboard._reduce.finishing import FUNCTIONS, Finish, HostFunction
 from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
@@ -200,6 +201,18 @@ def check_reduce(tag: str, reduce: str) -> None:
     if not is_one_of(reduce, (*REDUCTIONS, "stack")):
         names = ", ".join(map(repr, sorted((*REDUCTIONS, "stack"))))
         raise report_error(tag, f"expected reduce= to be one of {names}, got {safe_repr(reduce)}.")
+
+
+def check_finish(tag: str, finish: object) -> Finish | None:
+    """Return ``finish=`` as part of a report's key. Raise unless it is None, a known name or a function."""
+    if finish is None or is_one_of(finish, FUNCTIONS):
+        return cast("str | None", finish)
+    if callable(finish):
+        return HostFunction(finish)
+    names = ", ".join(map(repr, FUNCTIONS))
+    raise report_error(
+        tag, f"expected finish= to be one of {names}, or a function, got {safe_repr(finish)}."
+    )
 
 
 def initial_lanes(tag: str, runs: Runs, surroundings: TraceContext) -> int | None:

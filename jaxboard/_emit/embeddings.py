@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
+from jaxboard._emit.media import ImageLayout
 from jaxboard._emit.media_arrays import as_images
 from jaxboard._emit.reporting import report_record
 from jaxboard._log import warn_once
@@ -22,6 +23,7 @@ def embedding(
     labels: Iterable[object] | Mapping[str, Iterable[object]] | None = None,
     metadata_header: Sequence[str] | None = None,
     images: Reportable | None = None,
+    layout: ImageLayout | None = None,
     step: int | None = None,
     every: int | None = None,
     walltime: float | None = None,
@@ -38,6 +40,7 @@ def embedding(
             a column to its N labels. Labels are converted with ``str``.
         metadata_header: the names of the columns, if ``labels`` are rows.
         images: a thumbnail for each point, [N, H, W, C] with 1, 3 or 4 channels, as uint8, bool, or floats from 0 to 1.
+        layout: the meaning of the axes of ``images``: "NHWC", "NCHW" or "NHW"; see :func:`image`.
         step: the step of the vectors, instead of the last step taken.
         every: report only at steps that are multiples of this.
         walltime: the time of the report, in seconds since the epoch, instead of now.
@@ -63,7 +66,7 @@ def embedding(
         )
     count = array.shape[0]
     rows, header = _rows(tag, labels, metadata_header, count)
-    pictures = None if images is None else as_images(tag, images)
+    pictures = None if images is None else as_images(tag, images, layout=layout)
     if pictures is not None and (pictures.ndim != 4 or pictures.shape[0] != count):
         raise arguments.report_error(
             tag,
@@ -112,14 +115,22 @@ def _rows(
     _check_count(tag, "labels", len(items), count)
     if header is None:
         return tuple((_text(item),) for item in items), ("label",)
-    names = tuple(map(_text, header))
-    rows = [tuple(map(_text, cast("Iterable[object]", item))) for item in items]
+    names = _row(tag, "metadata_header=", header)
+    rows = [_row(tag, "a row of labels", item) for item in items]
     wrong = next((row for row in rows if len(row) != len(names)), None)
     if wrong is not None:
         raise arguments.report_error(
             tag, f"expected rows of {len(names)} labels, as metadata_header= has, got {wrong}."
         )
     return tuple(rows), names
+
+
+def _row(tag: str, name: str, values: object) -> tuple[str, ...]:
+    """Return the texts of a row."""
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        got = arguments.describe_object(values)
+        raise arguments.report_error(tag, f"expected {name} as a list, got {got}.")
+    return tuple(map(_text, cast("Iterable[object]", values)))
 
 
 def _check_count(tag: str, name: str, found: int, expected: int) -> None:

@@ -19,6 +19,7 @@ from jaxboard._emit.reporting import report_record
 from jaxboard._emit.scalar import scalar
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import active
+from jaxboard._host.given_times import at_walltime
 from jaxboard._log import describe
 from jaxboard._safe_repr import safe_repr
 from jaxboard._trace import context
@@ -34,6 +35,7 @@ def hparams(
     *,
     metrics: Mapping[str, float | Literal["min", "max"]] | None = None,
     step: int | None = None,
+    walltime: float | None = None,
 ) -> None:
     """Report the hyperparameters of the run, shown in the HParams dashboard. Only for plain Python.
 
@@ -50,6 +52,7 @@ def hparams(
             so, the dashboard has columns for these, and for the hyperparameters of this run, only. Without, all scalars
             are metrics.
         step: the step of the record and of the metrics, instead of the last step taken.
+        walltime: the time of the record and of the metrics, in seconds since the epoch, instead of now.
 
     Raises:
         ReportError: JAX is tracing, the run has other hyperparameters, ``values`` is no configuration, contains a PRNG key
@@ -70,6 +73,7 @@ def hparams(
     except _CannotStoreError as error:
         raise arguments.report_error("hparams", str(error)) from error.__cause__
     numbers, goals = _metrics(metrics)
+    arguments.check_walltime("hparams", walltime)
     channel = active()
     is_new = channel is None or channel.hparams is None
     if channel is not None and not is_new and channel.hparams != flat:
@@ -78,16 +82,17 @@ def hparams(
             f"run {channel.name} has other hyperparameters, and TensorBoard shows the first of a run. Report all of "
             "them in one call, or those of another run with run.child(name).hparams(...).",
         )
-    if is_new:
-        report_record("hparams", Kind.HPARAMS, "hparams", lambda: flat, step=step, every=1)
-    if channel is not None:
-        channel.hparams = flat
-    if goals:
-        scope = context.current().scope
-        value = MetricGoals({scope + tag: goal for tag, goal in goals.items()}, flat)
-        report_record("hparams", Kind.METRICS, "metrics", lambda: value, step=step, every=1)
-    for tag, number in numbers.items():
-        scalar(tag, number, step=step, every=1)
+    with at_walltime(walltime):
+        if is_new:
+            report_record("hparams", Kind.HPARAMS, "hparams", lambda: flat, step=step, every=1)
+        if channel is not None:
+            channel.hparams = flat
+        if goals:
+            scope = context.current().scope
+            value = MetricGoals({scope + tag: goal for tag, goal in goals.items()}, flat)
+            report_record("hparams", Kind.METRICS, "metrics", lambda: value, step=step, every=1)
+        for tag, number in numbers.items():
+            scalar(tag, number, step=step, every=1)
 
 
 def _metrics(metrics: object) -> tuple[dict[str, float], dict[str, Literal["min", "max"]]]:

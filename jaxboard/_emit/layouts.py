@@ -17,7 +17,12 @@ Chart: TypeAlias = (
 """A chart: regular expressions of tags, or ``("margin", value, lower, upper)``, one or several."""
 
 
-def layout(categories: Mapping[str, Mapping[str, Chart]], *, step: int | None = None) -> None:
+def layout(
+    categories: Mapping[str, Mapping[str, Chart]],
+    *,
+    step: int | None = None,
+    walltime: float | None = None,
+) -> None:
     """Report which scalars share a chart in the dashboard of custom scalars. Only for plain Python.
 
     TensorBoard shows the last layout of a run, and merges those of several runs.
@@ -27,9 +32,10 @@ def layout(categories: Mapping[str, Mapping[str, Chart]], *, step: int | None = 
             of them: it has a curve for each tag that one of them matches from its beginning. Or it is ``("margin", value,
             lower, upper)``, or a list of these: tags of a curve and of the edges of the band around it.
         step: the step of the record, instead of the last step taken.
+        walltime: the time of the record, in seconds since the epoch, instead of now.
 
     Raises:
-        ReportError: JAX is tracing, or ``categories`` is not as above.
+        ReportError: JAX is tracing, or an argument is not as above.
 
     Example:
         >>> import jaxboard as jb
@@ -39,12 +45,21 @@ def layout(categories: Mapping[str, Mapping[str, Chart]], *, step: int | None = 
         >>> records[0].value["losses"]["all"]
         ('loss/.*',)
     """
-    parsed = {
+    parsed = parsed_layout(categories)
+    report_record(
+        "layout", Kind.LAYOUT, "layout", lambda: parsed, step=step, every=1, walltime=walltime
+    )
+
+
+def parsed_layout(
+    categories: Mapping[str, Mapping[str, Chart]],
+) -> dict[str, dict[str, tuple[str | Margin, ...]]]:
+    """Return the value of a record, or raise :class:`ReportError`; see :func:`layout`."""
+    return {
         title: {name: _parts(name, chart) for name, chart in charts.items()}
         for title, charts in _mapping(categories, "categories").items()
         for charts in (_mapping(charts, f"category {title!r}"),)
     }
-    report_record("layout", Kind.LAYOUT, "layout", lambda: parsed, step=step, every=1)
 
 
 def _mapping(value: object, name: str) -> Mapping[str, object]:

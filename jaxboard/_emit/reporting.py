@@ -17,6 +17,7 @@ from jaxboard._frame import Composite, Number, Observation, ReportSpec
 from jaxboard._host.active_channel import active, named_target
 from jaxboard._host.channel import Channel
 from jaxboard._host.clipping import clipping_notice
+from jaxboard._host.given_times import given_time
 from jaxboard._log import warn
 from jaxboard._reduce import reducer
 from jaxboard._reduce.first_items import Items
@@ -42,6 +43,7 @@ def report_array(
     weight: Reportable | None = None,
     reduce: str = "last",
     options: Hashable = None,
+    finish: Hashable = None,
 ) -> None:
     """Report an array from traced code or from plain Python.
 
@@ -57,6 +59,7 @@ def report_array(
         weight: see :func:`jaxboard.scalar`.
         reduce: see :attr:`ReportSpec.reduce`.
         options: see :attr:`ReportSpec.options`.
+        finish: see :attr:`ReportSpec.finish`.
     """
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
@@ -70,13 +73,17 @@ def report_array(
     except jax.errors.UnexpectedTracerError as error:
         raise arguments.escaped_tracer(tag) from error
     full_tag = surroundings.scope + tag
-    spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
+    spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes, finish)
     array = conversion.widened(array)
     own_step = None if step is None else arguments.as_step(tag, step)
     count = conversion.as_weight(tag, weight, where)
     if _compat.at_top_level():
         _report_to_run(tag, spec, array, count, own_step)
         return
+    if given_time() is not None:
+        raise arguments.report_error(
+            tag, "walltime= is for plain Python, and JAX is tracing here. Leave it out."
+        )
     if isinstance(own_step, int) and own_step > _max_step():
         raise arguments.report_error(
             tag, f"step={own_step} exceeds the largest step in compiled code, {_max_step()}."
@@ -92,7 +99,7 @@ def report_array(
 @functools.lru_cache(maxsize=4096)
 def _spec(*fields: Any) -> ReportSpec:
     # Making and hashing one takes microseconds, and the reports of a loop have few different ones.
-    return ReportSpec(*fields)
+    return ReportSpec(*fields[:-1], finish=fields[-1])
 
 
 def _max_step() -> int:
@@ -119,7 +126,8 @@ def _report_to_run(
     ):
         at = channel.current if step is None else step
         number = cast("np.generic", array[()]) if on_host else device_numbers.kept(array)
-        channel.put(Number(spec, number, count, at, time.time(), step is not None))
+        now = channel.given_times.time_of_report(spec.tag)
+        channel.put(Number(spec, number, count, at, now, step is not None))
         return
     if isinstance(array, jax.Array) and isinstance(step, int) and step > _max_step():
         with jax.transfer_guard_device_to_host("allow"):
@@ -131,7 +139,8 @@ def _report_to_run(
     if isinstance(state.value, Items):
         state = state._replace(value=_checked_items(channel, tag, spec, state.value))
     at = channel.current if step is None else int(step)
-    channel.put(Observation(spec, state, at, time.time(), explicit_step=step is not None))
+    now = channel.given_times.time_of_report(spec.tag)
+    channel.put(Observation(spec, state, at, now, explicit_step=step is not None))
 
 
 def _checked_items(channel: Channel, tag: str, spec: ReportSpec, items: Items) -> Items:
@@ -187,7 +196,8 @@ def report_record(
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
     elif is_due(channel, own_step, surroundings.every if every is None else every):
         at = channel.current if own_step is None else own_step
-        now = time.time() if walltime is None else float(walltime)
+        given = given_time() if walltime is None else float(walltime)
+        now = time.time() if given is None else given
         full_tag = surroundings.scope + tag if tag else ""
         channel.put(Record(kind, full_tag, at, now, make_value()))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host import frame_parts
+from jaxboard._host.given_times import GivenTimes
 from jaxboard._host.lost import LostReports
 from jaxboard._host.restored_windows import RestoredWindows
 from jaxboard._host.run_state import (
@@ -81,6 +82,7 @@ class Channel:
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
         warned: the keys of the warnings that this run has issued.
+        given_times: the wall times that reports were given.
     """
 
     __slots__ = (
@@ -92,6 +94,7 @@ class Channel:
         "_was_given_step",
         "before_close",
         "below",
+        "given_times",
         "hparams",
         "is_open",
         "lost",
@@ -129,6 +132,7 @@ class Channel:
         self.restored = RestoredWindows()
         self.settled: dict[object, int] = {}
         self.before_close: list[Callable[[], object]] = []
+        self.given_times = GivenTimes()
         # The buffer's methods themselves, as they are on the training loop's path.
         self.put, self.put_call = buffer.put, buffer.put_call
 

@@ -32,6 +32,7 @@ class ChannelBelow(Channel):
         self.is_open = root.is_open
         self.before_close = root.before_close
         self.restored = root.restored
+        self.given_times = root.given_times
         self.target = Target(root.target.key, run, name)
 
     @property

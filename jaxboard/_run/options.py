@@ -117,9 +117,9 @@ def step_number(form: str, step: SupportsIndex) -> int:
     return number
 
 
-def _default_logdir() -> str:
-    """Return a new directory below ``runs``."""
-    name = f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{socket.gethostname()}"
+def default_logdir(comment: str = "") -> str:
+    """Return a new directory below ``runs``, named after the time, the host and a comment."""
+    name = f"runs/{time.strftime('%Y-%m-%d_%H-%M-%S')}_{socket.gethostname()}{comment}"
     numbered = (f"{name}_{number}" for number in itertools.count(2))
     return next(path for path in itertools.chain([name], numbered) if not os.path.exists(path))
 
@@ -135,7 +135,7 @@ def parse_logdir(logdir: object, *, needed: bool) -> pathlib.Path | str | None:
         UsageError: ``logdir`` is not a path, is empty, or is None and needed.
     """
     if logdir is ...:
-        logdir = _default_logdir() if needed else None
+        logdir = default_logdir() if needed else None
     if logdir is None:
         if needed:
             raise UsageError("Run(None): pass a log directory, or sinks=[...] that need none.")

@@ -219,6 +219,11 @@ def _value_events(records: Iterable[Record | Scalars], lose: Lose) -> Iterator[E
                 graph = encode_graph(record.value)
                 yield _single(_proto.Event(wall_time=wall_time, step=step, graph_def=graph))
                 continue
+            if record.kind is Kind.EVENT:
+                event = _proto.Event.FromString(record.value)
+                event.wall_time, event.step = wall_time, step
+                yield _single(event)
+                continue
             values = _ENCODERS[record.kind](record)
         except Exception as error:
             lose(record.tag, 1, _failure(error))

@@ -24,9 +24,7 @@ try:
 except ImportError:  # Windows.
     fcntl = None
 
-_HOST_AND_PROCESS = re.compile(
-    r"\.tfevents\.\d+\.(?P<host>.+)\.(?P<process>\d+)\.\d+(\.child\d+)?$"
-)
+_HOST_AND_PROCESS = re.compile(r"\.tfevents\.\d+\.(?P<host>.+)\.(?P<process>\d+)\.\d+(\D.*)?$")
 """The end of the name that jaxboard gives to an event file."""
 
 

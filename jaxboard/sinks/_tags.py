@@ -21,7 +21,7 @@ _MAX_TAG_SETS = 4096
 """Most sets of tags that are remembered as valid. A program that computes its tags may have many."""
 
 
-_WITHOUT_TAG = (Kind.HPARAMS, Kind.METRICS, Kind.LAYOUT, Kind.GRAPH)
+_WITHOUT_TAG = (Kind.HPARAMS, Kind.METRICS, Kind.LAYOUT, Kind.GRAPH, Kind.EVENT)
 """The kinds whose tags TensorBoard does not show, or that may have none."""
 
 

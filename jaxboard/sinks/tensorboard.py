@@ -55,10 +55,11 @@ class TensorBoardSink(Sink):
             shows no points that earlier sinks wrote. With None, all tags have ``start_step``.
         max_file_bytes: begin a new event file when the open one has this size. TensorBoard shows the points of all of
             them. None for no limit in a local directory, and 64 MiB in a remote one, whose open file is in memory.
+        filename_suffix: the end of the names of the event files. Those of the runs below have ``.child1`` after it.
 
     Raises:
         UsageError: ``logdir`` is not a path, ``start_step`` is not an integer, ``hidden`` does not map runs to tags and
-            steps, or ``max_file_bytes`` is not a number above 0.
+            steps, ``max_file_bytes`` is not a number above 0, or ``filename_suffix`` cannot be a part of a file name.
 
     Example:
         >>> import tempfile
@@ -78,6 +79,7 @@ class TensorBoardSink(Sink):
         start_step: int | None = None,
         hidden: Mapping[str, Mapping[str, int]] | None = None,
         max_file_bytes: int | None = None,
+        filename_suffix: str = "",
     ) -> None:
         if max_file_bytes is not None:
             positive_number("TensorBoardSink", "max_file_bytes", max_file_bytes)
@@ -91,6 +93,7 @@ class TensorBoardSink(Sink):
         self._start_step = start_step
         self._hidden = None if hidden is None else _checked_hidden(hidden)
         self._max_file_bytes = max_file_bytes
+        self._filename_suffix = _checked_suffix(filename_suffix)
         # True until readers drop what earlier sinks wrote at the first step or later.
         self._restarts = start_step is not None
         # By the name of the run; "" is this run itself.
@@ -199,7 +202,7 @@ class TensorBoardSink(Sink):
                 path,
                 self._start_step,
                 self._max_file_bytes,
-                file_suffix(run),
+                self._filename_suffix + file_suffix(run),
                 hidden=self._hidden_of(run),
             )
         return self._directories[run]
@@ -234,6 +237,18 @@ class TensorBoardSink(Sink):
                     if directory.has_pending:
                         directory.abandon()
             raise
+
+
+def _checked_suffix(suffix: object) -> str:
+    if (
+        isinstance(suffix, str)
+        and "/" not in suffix
+        and _paths.problem_below(f"events{suffix}") is None
+    ):
+        return suffix
+    raise UsageError(
+        f"TensorBoardSink(filename_suffix={safe_repr(suffix)}): expected the end of a file's name, as a str."
+    )
 
 
 def _checked_step(step: object) -> int:

@@ -13,6 +13,7 @@ import jaxboard
 from jaxboard import _emit, records
 
 NAMES = [
+    "Autopsy",
     "ChildRun",
     "JAXProfiler",
     "JaxboardError",
@@ -22,10 +23,12 @@ NAMES = [
     "ReportError",
     "Run",
     "RunError",
+    "SummaryWriter",
     "Telemetry",
     "UsageError",
     "__version__",
     "audio",
+    "autopsy",
     "confusion_matrix",
     "current_run",
     "embedding",
@@ -38,6 +41,7 @@ NAMES = [
     "layout",
     "memory_snapshot",
     "mesh",
+    "metric",
     "pr_curve",
     "profile",
     "read",
@@ -158,4 +162,5 @@ def test_public_kinds() -> None:
         "audio",
         "video",
         "mesh",
+        "event",
     ]

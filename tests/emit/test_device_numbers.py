@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from by_hand import DEADLINE
 from compilations import compilations_of
+from held_arrays import called_from, late, uncomputed
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 import jaxboard as jb
 from jaxboard._errors import RunError
 from jaxboard.testing import capture
-
-
-@jax.jit
-def late(x):
-    """Return ``x`` after about a tenth of a second. Programs that use the result run on another thread."""
-    busy = jnp.full((300, 300), 0.01) + x * 0
-    busy = jax.lax.fori_loop(0, 100, lambda _, b: jnp.tanh(b @ b), busy)
-    return x + 0 * busy[0, 0]
-
-
-def called_from(function):
-    """Return a compiled program that returns its argument after the host has called ``function`` with it."""
-    shape = jax.ShapeDtypeStruct((), np.float32)
-    program = jax.jit(lambda x: jax.pure_callback(function, shape, x))
-    return program.lower(jnp.float32(0)).compile()
-
-
-@contextlib.contextmanager
-def uncomputed(value=2.5):
-    """Yield a number that the device computes only after the block."""
-    over = threading.Event()
-
-    def hold(x):
-        assert over.wait(DEADLINE)
-        return x
-
-    try:
-        yield called_from(hold)(late(jnp.float32(value)))
-    finally:
-        over.set()
 
 
 @contextlib.contextmanager

@@ -13,18 +13,21 @@ import jax
 import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
+from flax import nnx
 from fuzz.values import ANYTHING, Value
 
 import jaxboard
 import jaxboard as jb
 import jaxboard.sinks
 import jaxboard.testing
+from jaxboard.sinks import _proto
 
 EXEMPT = {
     "__version__": "a text",
     "graph": "it traces a function of the user with any arguments: tests/graph/test_graph.py",
     "Run.graph": "as above",
     "ChildRun.graph": "as above",
+    "SummaryWriter.add_graph": "as above",
     "sinks.Batch": "a type alias",
     "sinks.Kind": "an enumeration",
     "sinks.records": "an iteration over plain records",
@@ -55,6 +58,7 @@ GOOD: dict[str, list[Value]] = {
     "every": _good(once=lambda x: 1, every_two=lambda x: 2),
     "reduce": _good(mean=lambda x: "mean", last=lambda x: "last", stack=lambda x: "stack"),
     "weight": _good(two=lambda x: 2.0),
+    "finish": _good(exp=lambda x: "exp", function=lambda x: abs),
     "where": _good(yes=lambda x: True, no=lambda x: np.bool_(False)),
     "runs": _good(vmap=lambda x: "vmap", no=lambda x: False),
     "max_images": _good(two=lambda x: 2),
@@ -120,6 +124,7 @@ GOOD: dict[str, list[Value]] = {
     "metadata_header": _good(automatic=lambda x: None),
     "images": _good(three=lambda x: np.zeros((3, 4, 4, 1), np.float32)),
     "walltime": _good(then=lambda x: 1700000000.0),
+    "bins": _good(three=lambda x: 3),
     "counts": _good(automatic=lambda x: None),
     "edges": _good(automatic=lambda x: None),
     "metrics": _good(loss=lambda x: {"loss": "min"}),
@@ -136,11 +141,64 @@ GOOD: dict[str, list[Value]] = {
     "keep": _good(all=lambda x: "all"),
     "frame": _good(pandas=lambda x: "pandas"),
     "logs": _good(loss=lambda x: {"loss": 1.0}),
+    "comment": _good(text=lambda x: "_lr_0.1"),
+    "purge_step": _good(three=lambda x: 3),
+    "max_queue": _good(ten=lambda x: 10),
+    "filename_suffix": _good(text=lambda x: ".test"),
+    "write_to_disk": _good(no=lambda x: False),
+    "log_dir": _good(nothing=lambda x: None),
+    "comet_config": _good(disabled=lambda x: {"disabled": True}),
+    "global_step": _good(
+        five=lambda x: 5, float_five=lambda x: 5.5, device_five=lambda x: jnp.int32(5)
+    ),
+    "scalar_value": _good(number=lambda x: 0.5, array_value=lambda x: jnp.ones((1, 1))),
+    "summary_description": _good(text=lambda x: "**loss**"),
+    "new_style": _good(yes=lambda x: True),
+    "double_precision": _good(yes=lambda x: True),
+    "main_tag": _good(loss=lambda x: "train/loss"),
+    "tag_scalar_dict": _good(two=lambda x: {"a": 0.5, "b": jnp.float32(1)}),
+    "category": _good(losses=lambda x: "losses"),
+    "title": _good(loss=lambda x: "loss"),
+    "hparam_dict": _good(lr=lambda x: {"lr": 0.1}),
+    "metric_dict": _good(loss=lambda x: {"loss": 0.5}),
+    "hparam_domain_discrete": _good(lr=lambda x: {"lr": [0.1, 0.2]}, nothing=lambda x: None),
+    "run_name": _good(first=lambda x: "first"),
+    "max_bins": _good(five=lambda x: 5),
+    "min": _good(zero=lambda x: 0.0),
+    "max": _good(three=lambda x: 3.0),
+    "num": _good(three=lambda x: 3),
+    "sum": _good(three=lambda x: 3.0),
+    "sum_squares": _good(three=lambda x: 3.0),
+    "bucket_limits": _good(two=lambda x: [1.0, 3.0]),
+    "bucket_counts": _good(two=lambda x: [1, 2]),
+    "img_tensor": _good(image=lambda x: np.zeros((3, 4, 4), np.float32)),
+    "dataformats": _good(usual=lambda x: "CHW", lower=lambda x: "chw"),
+    "box_tensor": _good(one=lambda x: np.array([[0.0, 0.0, 2.0, 2.0]])),
+    "rescale": _good(two=lambda x: 2),
+    "figure": _good(figure=lambda x: matplotlib.figure.Figure((1, 1))),
+    "vid_tensor": _good(clip=lambda x: np.zeros((2, 2, 3, 4, 4), np.uint8)),
+    "snd_tensor": _good(mono=lambda x: np.zeros(8, np.float32)),
+    "text_string": _good(text=lambda x: "**text**"),
+    "mat": _good(three=lambda x: np.eye(3)),
+    "metadata": _good(three=lambda x: ["a", "b", "c"]),
+    "label_img": _good(three=lambda x: np.zeros((3, 1, 4, 4))),
+    "true_positive_counts": _good(two=lambda x: [2, 1]),
+    "false_positive_counts": _good(two=lambda x: [3, 0]),
+    "true_negative_counts": _good(two=lambda x: [0, 3]),
+    "false_negative_counts": _good(two=lambda x: [0, 1]),
+    "precision": _good(two=lambda x: [0.4, 1.0]),
+    "recall": _good(two=lambda x: [1.0, 0.5]),
+    "config_dict": _good(camera=lambda x: {"camera": {"cls": "PerspectiveCamera"}}),
+    "onnx_model_file": _good(file=lambda x: "model.onnx"),
+    "xmlname": _good(file=lambda x: "model.xml"),
+    "event": _good(nothing=lambda x: _proto.Event(step=3)),
+    "summary": _good(nothing=lambda x: _proto.Summary()),
+    "tensor": _good(matrix=lambda x: np.eye(2)),
 }
 """Correct values of each parameter, by its name. Directories, sinks and figures are in ``good_values``."""
 
 
-def good_values(function: str, parameter: str, directory: str) -> list[Value]:  # noqa: C901 (a table)
+def good_values(function: str, parameter: str, directory: str) -> list[Value]:  # noqa: C901, PLR0912 (a table)
     """Return correct values of a parameter of a public function. A new parameter needs an entry."""
     match function, parameter:
         case "figure" | "Run.figure" | "ChildRun.figure", "value":
@@ -155,13 +213,40 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:  
             return _good(three=lambda x: np.array([0, 1, 1]))
         case "confusion_matrix", "labels" | "predictions":
             return _good(three=lambda x: np.array([0, 1, 1]))
+        case "metric" | "Run.metric" | "ChildRun.metric", "state":
+            return _good(average=lambda x: nnx.metrics.Average())
+        case "metric" | "Run.metric" | "ChildRun.metric", "reduce":
+            return _good(merge=lambda x: "merge", last=lambda x: "last")
         case "read", "logdir":
             return _good(directory=lambda x: directory)
         case "image", "value":
             return _good(
                 image=lambda x: np.zeros((4, 4, 1)), traced_image=lambda x: jnp.ones((4, 4, 3)) * x
             )
-        case "Run" | "sinks.TensorBoardSink" | "profile" | "JAXProfiler", "logdir":
+        case "SummaryWriter.add_custom_scalars", "layout":
+            return _good(losses=lambda x: {"losses": {"all": ["Multiline", ["loss.*"]]}})
+        case (
+            "SummaryWriter.add_custom_scalars_multilinechart"
+            | "SummaryWriter.add_custom_scalars_marginchart",
+            "tags",
+        ):
+            return _good(three=lambda x: ["loss", "low", "high"])
+        case "SummaryWriter.add_images", "dataformats":
+            return _good(usual=lambda x: "NCHW", list=lambda x: "CHW")
+        case "SummaryWriter.add_images", "img_tensor":
+            return _good(
+                images=lambda x: np.zeros((2, 3, 4, 4)), list=lambda x: [jnp.ones((3, 4, 4))] * 2
+            )
+        case "SummaryWriter.add_video", "dataformats":
+            return _good(usual=lambda x: "NTCHW")
+        case "SummaryWriter.add_pr_curve", "labels":
+            return _good(three=lambda x: np.array([0, 1, 1]))
+        case "SummaryWriter.add_mesh", "colors":
+            return _good(red=lambda x: np.full((3, 3), 255))
+        case (
+            "Run" | "sinks.TensorBoardSink" | "profile" | "JAXProfiler" | "SummaryWriter",
+            "logdir",
+        ):
             return _good(directory=lambda x: os.path.join(directory, "logs"))
         case "memory_snapshot", "path":
             return _good(file=lambda x: os.path.join(directory, "memory.prof"))
@@ -171,7 +256,7 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:  
 
 def any_values(function: str, parameter: str) -> list[Value]:
     """Return the values that a wrong program may pass, except functions that raise errors of their own."""
-    if function.endswith("figure") and parameter == "value":
+    if function.endswith("figure") and parameter in ("value", "figure"):
         own = ("a_function", "failing_function", "hostile")
         return [value for value in ANYTHING if value.name not in own]
     if (function, parameter) == (

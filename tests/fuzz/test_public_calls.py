@@ -196,7 +196,7 @@ def call_and_leave(function: Function, values: dict[str, Value], directory: str)
         result = attempt(function, owner, values, 1.5)
         if result is None:
             return
-        if isinstance(result[0], jb.Run):
+        if isinstance(result[0], jb.Run | jb.SummaryWriter):
             with contextlib.suppress(jb.RunError), result[0]:
                 jb.scalar("loss", 1.0)
         elif function.name in ("scope", "trace", "profile", "testing.capture"):
@@ -214,6 +214,9 @@ def owner_of(function: Function, directory: str):
         case "Run":
             with jb.Run(None, sinks=sinks, on_nonfinite="ignore", telemetry=False) as run:
                 yield run
+        case "SummaryWriter":
+            with jb.SummaryWriter(write_to_disk=False) as writer:
+                yield writer
         case "ChildRun":
             with jb.Run(None, sinks=sinks, on_nonfinite="ignore", telemetry=False) as run:
                 yield run.child("eval")
