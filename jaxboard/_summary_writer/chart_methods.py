@@ -364,7 +364,7 @@ def _chart(title: str, chart: object) -> Chart:
         return cast("tuple[str, str, str, str]", ("margin", *cast("Sequence[object]", names)))
     raise arguments.report_error(
         "layout",
-        f"expected chart {title!r} to be ['Multiline', tags] or ['Margin', [value, lower, upper]], got {safe_repr(chart)}.",
+        f"expected chart {safe_repr(title)} to be ['Multiline', tags] or ['Margin', [value, lower, upper]], got {safe_repr(chart)}.",
     )
 
 
