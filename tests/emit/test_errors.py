@@ -222,7 +222,6 @@ def test_a_traced_value_that_escaped():
             "expected bins= to be known while JAX traces, got a traced value. Pass numbers of NumPy or Python.",
         ),
         (lambda x: jb.text("x", "hello"), TRACING.format("text")),
-        (lambda x: jb.tensor("x", [x[0], 2.0], "plugin"), TRACING.format("tensor")),
         (lambda x: jb.text("x", "hello", step=jnp.int32(2)), TRACING.format("text")),
         (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("figure")),
     ],
