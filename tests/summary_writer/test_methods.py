@@ -561,6 +561,8 @@ ERRORS = [
     (lambda w: w.add_graph(5), "", "expected a function, got 5 (int)."),
     (lambda w: w.add_event(5), "add_event", "expected an Event of TensorBoard, got 5 (int)."),
     (lambda w: w.add_summary(5), "add_summary", "expected a Summary of TensorBoard, got 5 (int)."),
+    (lambda w: w.add_hparams({}, {}, name=np.zeros(2)), "hparams", "expected the name of the run as a str, got array([0., 0.]) (ndarray)."),
+    (lambda w: w.add_embedding(np.eye(2), metadata=np.float32(1)), "default", "expected metadata= to be a list, got np.float32(1.0) (float32)."),
     (lambda w: w.add_hparams([1], {}), "hparams", "expected hparam_dict= to be a dict, got [1] (list)."),
     (lambda w: w.add_hparams({}, {"x"}), "hparams", "expected metric_dict= to be a dict, got {'x'} (set)."),
     (lambda w: w.add_hparams({"lr": 1}, {}, {"lr": ["a"]}), "hparams", "expected hparam_domain_discrete['lr'] to be a list of values like that of hparam_dict, got ['a']."),
