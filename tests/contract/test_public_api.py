@@ -47,6 +47,7 @@ NAMES = [
     "scalar",
     "scalars",
     "scope",
+    "silent",
     "tap",
     "tensor",
     "text",
