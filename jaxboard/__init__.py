@@ -39,6 +39,8 @@ if _typing.TYPE_CHECKING:
     from jaxboard import records as records
     from jaxboard import sinks as sinks
     from jaxboard import testing as testing
+    from jaxboard._autopsy import Autopsy as Autopsy
+    from jaxboard._autopsy import autopsy as autopsy
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
@@ -51,6 +53,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._telemetry.settings import Telemetry as Telemetry
 
 __all__ = [
+    "Autopsy",
     "ChildRun",
     "JAXProfiler",
     "JaxboardError",
@@ -65,6 +68,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "audio",
+    "autopsy",
     "confusion_matrix",
     "current_run",
     "embedding",
@@ -94,9 +98,11 @@ __all__ = [
     "watch",
 ]
 
-# Only programs that open a run need these, so they are imported on first use. Models that report are often
+# Only programs that open a run, or look for a fault, need these, so they are imported on first use. Models that report are often
 # imported by programs that open none.
 _LAZY = {
+    "Autopsy": "jaxboard._autopsy",
+    "autopsy": "jaxboard._autopsy",
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import functools
 import math
@@ -15,10 +14,9 @@ from typing import Literal, cast
 import jax
 import jax.core
 import jax.numpy as jnp
-import numpy as np
 
 from jaxboard import _compat
-from jaxboard._check import as_bool, as_int, as_positive_int, fits_64_bits, is_one_of
+from jaxboard._check import as_bool, as_int, as_number, as_positive_int, fits_64_bits, is_one_of
 from jaxboard._errors import ReportError
 from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
@@ -147,15 +145,11 @@ def check_fps(tag: str, fps: object) -> float:
 
 def check_walltime(tag: str, walltime: object) -> None:
     """Raise unless ``walltime`` is None or a finite number."""
-    if walltime is None:
-        return
-    is_number = isinstance(walltime, int | float | np.integer | np.floating)
-    with contextlib.suppress(OverflowError):  # an integer beyond 1e308
-        if is_number and math.isfinite(cast("float", walltime)):
-            return
-    raise report_error(
-        tag, f"expected walltime= to be seconds since the epoch, got {describe_object(walltime)}."
-    )
+    if walltime is not None and not math.isfinite(as_number(walltime)):
+        raise report_error(
+            tag,
+            f"expected walltime= to be seconds since the epoch, got {describe_object(walltime)}.",
+        )
 
 
 def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto"] | None:

@@ -71,6 +71,14 @@ class BatchMonitor(Protocol):
 
     found: set[str]
 
+    def start(self, settle: Callable[[float], object]) -> None:
+        """Prepare for the first points.
+
+        Args:
+            settle: see :meth:`Flusher.settle`.
+        """
+        ...
+
     def observe(self, assembled: Assembled) -> Sequence[Record]:
         """Return records of its own, to be written after what it saw."""
         ...
@@ -156,6 +164,8 @@ class Flusher:
 
     def start(self) -> None:
         """Start the thread."""
+        if self._monitor is not None:
+            self._monitor.start(self.settle)
         self._thread.start()
         for name in _NOT_IMPORTABLE_AT_EXIT:
             importlib.import_module(name)
@@ -189,6 +199,15 @@ class Flusher:
             cause = request.faults[0].fault
             raise RunError(text if lost is None else f"{text}\n{lost}") from cause
         self._lost.raise_error()
+
+    def settle(self, timeout: float) -> None:
+        """Wait until everything put before this call was seen by the monitor. A fault of a sink does not raise.
+
+        Args:
+            timeout: how many seconds the sinks may take. The device may take as long as it needs.
+        """
+        self._wait_for_device(None)
+        self._submit("flush").wait(timeout)
 
     def close(self, timeout: float, *, device_timeout: float | None = None) -> None:
         """Write everything that is left, close the sinks and end the thread.

@@ -163,7 +163,6 @@ GOOD: dict[str, list[Value]] = {
     "metric_dict": _good(loss=lambda x: {"loss": 0.5}),
     "hparam_domain_discrete": _good(lr=lambda x: {"lr": [0.1, 0.2]}, nothing=lambda x: None),
     "run_name": _good(first=lambda x: "first"),
-    "bins": _good(automatic=lambda x: "auto", ten=lambda x: 10),
     "max_bins": _good(five=lambda x: 5),
     "min": _good(zero=lambda x: 0.0),
     "max": _good(three=lambda x: 3.0),

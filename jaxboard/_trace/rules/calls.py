@@ -40,12 +40,12 @@ def custom_derivative(rule: Evaluate) -> Evaluate:
 
 def jit(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
     """Inline the function, and keep the shardings of its arguments and results."""
-    operands = _constrain(operands, eqn.params["in_shardings"])
+    operands = constrain(operands, eqn.params["in_shardings"])
     results, reports = context.harvest(eqn.params["jaxpr"], operands)
-    return Evaluated(_constrain(results, eqn.params["out_shardings"]), reports)
+    return Evaluated(constrain(results, eqn.params["out_shardings"]), reports)
 
 
-def _constrain(values: list[Array], shardings: Sequence[object]) -> list[Array]:
+def constrain(values: list[Array], shardings: Sequence[object]) -> list[Array]:
     return [
         _with_sharding(value, _compat.sharding_of(sharding))
         for value, sharding in zip(values, shardings, strict=True)
