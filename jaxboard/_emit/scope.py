@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -44,13 +43,13 @@ def scope(name: str) -> Scope:
     return Scope(name)
 
 
-def silent() -> Silent:
+def silent() -> Scope:
     """Leave out all reports of a ``with`` block, and the steps of instrumented functions that it calls.
 
     For calls that are not part of the training: ``model.init``, ``tabulate``, a warm-up. JAX traces functions anew in the
     block, without their reports, as it does for a scope; the next call outside uses the program with reports. To compile
-    that program ahead of time, call ``precompile`` of the instrumented function instead. What is already on its way when
-    the block begins still arrives. Threads, tasks and generators have blocks of their own, as with :func:`scope`.
+    that program ahead of time, call ``precompile`` of the instrumented function instead. Reports that are already on their
+    way when the block begins still arrive. Threads, tasks and generators have blocks of their own, as with :func:`scope`.
 
     Example:
         >>> import jax, jaxboard as jb
@@ -67,53 +66,32 @@ def silent() -> Silent:
         >>> [(record.step, float(record.value)) for record in records]
         [(0, 1.0)]
     """
-    return Silent()
+    return Scope("", mutes=True)
 
 
-class _Block(contextlib.AbstractContextManager[None]):
-    """A context manager and decorator that opens a scope. It may be entered several times."""
+class Scope(contextlib.AbstractContextManager[None]):
+    """The context manager, and decorator, that both functions return. It may be entered several times.
 
-    def __init__(self) -> None:
+    Args:
+        name: the prefix, without the slash; "" for none.
+        mutes: whether reports in the block make nothing.
+    """
+
+    def __init__(self, name: str, *, mutes: bool = False):
+        self._name = name
+        self._mutes = mutes
         self._entered: list[OpenScope] = []
-
-    def _open(self) -> OpenScope:
-        """Open the scope."""
-        raise NotImplementedError
-
-    def _again(self) -> _Block:
-        """Return another block like this one. Calls of a decorated function may overlap in several threads."""
-        block = copy.copy(self)
-        block._entered = []
-        return block
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
-        def in_block(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self._again():
+        def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Scope(self._name, mutes=self._mutes):
                 return function(*args, **kwargs)
 
-        return in_block
+        return in_scope
 
     def __enter__(self) -> None:
-        self._entered.append(self._open())
+        self._entered.append(context.enter_scope(self._name, mutes=self._mutes))
 
     def __exit__(self, *_: object) -> None:
         context.leave_scope(self._entered.pop())
-
-
-class Scope(_Block):
-    """The block that :func:`scope` returns."""
-
-    def __init__(self, name: str):
-        super().__init__()
-        self._name = name
-
-    def _open(self) -> OpenScope:
-        return context.enter_scope(self._name)
-
-
-class Silent(_Block):
-    """The block that :func:`silent` returns."""
-
-    def _open(self) -> OpenScope:
-        return context.enter_scope("", mutes=True)

@@ -140,10 +140,9 @@ class Instrumented:
             return self._within_a_step()(*args, **kwargs)
         if not at_top_level():
             return self._call_in_trace(args, kwargs)
-        if tag_prefix.usage.any:
-            # Another task may have left its scope in JAX's context.
-            if context.current().muted:
-                return self._fn(*args, **kwargs)
+        # Another task may have left its scope in JAX's context.
+        if tag_prefix.usage.any and context.current().muted:
+            return self._fn(*args, **kwargs)
         channel = active()
         if registry.of_every_call or trace_is_on():
             return self._call_observed(channel, args, kwargs)

@@ -287,7 +287,7 @@ def test_silent_is_of_one_task():
 
 
 def test_silent_without_a_run():
-    """No warning says that there is no run."""
+    """There is no warning, as nothing would be reported with a run."""
     with jb.silent():
         jb.instrument(jax.jit(report))(1.0)
         report(1.0)
