@@ -121,6 +121,7 @@ class Instrumented:
         an instrumented function that is not jitted   the same without a step of its own
         makes the call
         JAX traces the caller                         see :meth:`_call_in_trace`
+        in a block of ``silent()``                    the user's, without reports
         no run is active                              the user's, without reports
         not jitted, or ``jax.disable_jit``            none: the function runs eagerly
         ``stream=``                                   the one that streams its loops
@@ -139,8 +140,9 @@ class Instrumented:
             return self._within_a_step()(*args, **kwargs)
         if not at_top_level():
             return self._call_in_trace(args, kwargs)
-        if tag_prefix.usage.any:
-            context.current()  # Another task may have left its scope in JAX's context.
+        # Another task may have left its scope in JAX's context.
+        if tag_prefix.usage.any and context.current().muted:
+            return self._fn(*args, **kwargs)
         channel = active()
         if registry.of_every_call or trace_is_on():
             return self._call_observed(channel, args, kwargs)
