@@ -13,6 +13,7 @@ from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
 from jaxboard._emit import layout as layout
 from jaxboard._emit import mesh as mesh
+from jaxboard._emit import metric as metric
 from jaxboard._emit import pr_curve as pr_curve
 from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
@@ -79,6 +80,7 @@ __all__ = [
     "layout",
     "memory_snapshot",
     "mesh",
+    "metric",
     "pr_curve",
     "profile",
     "read",

@@ -2,7 +2,7 @@
 
 Each shim states which versions it serves, why it exists and when it can be removed. Supported is JAX 0.8.3 and
 newer: the first series that requires Python 3.11 and has a ``make_user_context`` that is part of every cache
-key. Names of primitives and their parameters are elsewhere; CONTRIBUTING lists them.
+key. Names of primitives and their parameters are elsewhere; docs/jax_names.md lists them.
 """
 
 from __future__ import annotations

@@ -152,7 +152,9 @@ def _counted(tag: str, counts: object, edges: object) -> Histogram:
         )
     bounds = _ascending(tag, "edges=", edges, bounds)
     if not np.isfinite(numbers).all() or (numbers < 0).any():
-        raise arguments.report_error(tag, f"expected counts= to be 0 or more, got {counts!r}.")
+        raise arguments.report_error(
+            tag, f"expected counts= to be 0 or more, got {safe_repr(counts)}."
+        )
     return Histogram(bounds, numbers)
 
 

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from jaxboard._errors import RunError
 from jaxboard._host.buffer import Buffer
-from jaxboard._host.complete_points import Assembled
+from jaxboard._host.complete_points import Assembled, FailedPoint
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.lost import LostReports, await_callbacks
 from jaxboard._host.outbox import Outbox, SinkFault
@@ -355,6 +355,8 @@ class Flusher:
                 unchanged_since = now if requested else now - self._period
                 parts.append(self._assembler.partial(unchanged_since))
             batch = [item for part in parts for item in part.batch]
+            for point in (point for part in parts for point in part.failed):
+                self._lose(point)
         except BaseException as fault:
             self._reader.lose(items, fault)
             return []
@@ -362,6 +364,15 @@ class Flusher:
             for part in parts:
                 batch += self._observe(self._monitor, part)
         return batch
+
+    def _lose(self, point: FailedPoint) -> None:
+        reason = f"the function of report {point.tag!r} raised {type(point.fault).__name__}"
+        self._lost.add(1, reason, point.fault)
+        self._lost.log_once(
+            f"the function of report {point.tag!r} failed at step {point.step}: {describe(point.fault)}",
+            "That point is lost. Other reports are written.",
+            key=("finish", point.tag),
+        )
 
     def _saved(self, step: int) -> HostState:
         saved = self._assembler.save(step)

@@ -97,7 +97,7 @@ def _restore_interrupt() -> None:
     """
     if has_uncaught_exception(KeyboardInterrupt):
         with contextlib.suppress(KeyboardInterrupt):
-            exec("raise KeyboardInterrupt")  # The interpreter notes it again.
+            exec("raise KeyboardInterrupt")  # noqa: S102 (the interpreter notes it again)
 
 
 # weakref registers its own function with the first finalizer, and the last function registered is called first. Now

@@ -14,6 +14,7 @@ from jaxboard._reduce.media_options import BoxOptions as BoxOptions
 from jaxboard._reduce.media_options import ImageOptions as ImageOptions
 from jaxboard._reduce.media_options import MeshOptions as MeshOptions
 from jaxboard._reduce.media_options import VideoOptions as VideoOptions
+from jaxboard._reduce.metric_options import MetricOptions as MetricOptions
 from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer
 from jaxboard._reduce.reducers import State as State

@@ -26,6 +26,7 @@ from jaxboard._reduce.media_options import (
     MeshOptions,
     VideoOptions,
 )
+from jaxboard._reduce.metric_options import MetricOptions
 from jaxboard._reduce.reducers import REDUCTIONS, Reducer
 from jaxboard.records import Kind
 
@@ -170,6 +171,12 @@ def _stack(options: StackOptions) -> Reducer:
     return StackReducer(options.axes)
 
 
+def _metric(options: MetricOptions) -> Reducer:
+    from jaxboard._reduce.metric import MetricReducer
+
+    return MetricReducer(options)
+
+
 def _pr_curve(options: ThresholdsOptions) -> Reducer:
     return _thresholds(Kind.PR_CURVE, options)
 
@@ -202,6 +209,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.STACK: KindEntry(StackOptions, _stack),
+    Composite.METRIC: KindEntry(MetricOptions, _metric),
 }
 """Every kind that is reduced, except SCALAR, whose reducer is the one that ``reduce=`` names."""
 

@@ -135,7 +135,7 @@ class LanesReducer(Reducer):
         if not isinstance(state.value, Lanes):
             return state
         weight = state.weight if is_static(state.weight) else _lane_weights(state)
-        return self._collapse_lane(state.value.value, weight)
+        return self.inner.collapse_lanes(State(state.value.value, weight))
 
     def _collapse_lane(self, value: PyTree, weight: Wide | int) -> State:
         return self.inner.collapse(State(value, weight))

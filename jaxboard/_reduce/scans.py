@@ -6,10 +6,11 @@ carry. Programs without a scan of their own must not fail because a report has o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.custom_batching
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -52,3 +53,24 @@ def fori_loop(count: int, body: Callable[[Array, Carry], Carry], carry: Carry) -
     if not _compat.scan_is_incomplete():
         return lax.fori_loop(0, count, body, carry)
     return scan(lambda carry, number: (body(number, carry), None), carry, jnp.arange(count))[0]
+
+
+def sequential_vmap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that ``vmap`` calls for one lane after the other, as the one of ``jax.custom_batching``."""
+    if not _compat.scan_is_incomplete():
+        return jax.custom_batching.sequential_vmap(function)
+    mapped = jax.custom_batching.custom_vmap(function)
+
+    @mapped.def_vmap
+    def rule(_size: int, is_mapped: Sequence[bool], *args: Array) -> tuple[Any, Any]:  # pyright: ignore[reportUnusedFunction]
+        lanes = [x for x, separate in zip(args, is_mapped, strict=True) if separate]
+
+        def one_lane(lane: list[Array]) -> Any:
+            values = iter(lane)
+            each = zip(args, is_mapped, strict=True)
+            return mapped(*(next(values) if separate else x for x, separate in each))
+
+        results = map_over(one_lane, lanes)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return mapped

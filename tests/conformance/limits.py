@@ -89,6 +89,17 @@ class FlagLimit:
     error: str
 
 
+_RECOMPUTED = (
+    "remat",
+    "remat_with_nothing_saveable",
+    "remat_with_dots_saveable",
+    "remat_in_remat",
+    "grad_of_scan_of_remat",
+    "grad_of_remat_of_custom_vjp",
+)
+
+_DROPPED = ("scan_of_scan", "fori_loop", "scan_in_cond", "scan_in_shard_map")
+
 FLAG_LIMITS = (
     FlagLimit("jax_scan3", (), "JAX cannot map a scan.", "Scan3'> must implement `batch`"),
     FlagLimit(
@@ -96,6 +107,47 @@ FLAG_LIMITS = (
         (),
         "JAX cannot differentiate a scan in reverse mode.",
         "Scan3'> must implement `vjp_fwd`",
+    ),
+    FlagLimit(
+        "jax_scan3",
+        (),
+        "JAX cannot evaluate a scan outside of jit.",
+        "was called on traced array with shape int32[]",
+    ),
+    FlagLimit(
+        "jax_scan3",
+        (),
+        "JAX cannot evaluate a scan in a shard_map outside of jit.",
+        "Eager shard_map cannot return a `jax.Ref`",
+    ),
+    FlagLimit(
+        "jax_scan3",
+        (),
+        "JAX cannot evaluate a scan of length zero.",
+        "index is out of bounds for axis 0 with size 0",
+    ),
+    FlagLimit(
+        "jax_scan3",
+        (
+            *(f"test_{way}({case})" for way in ("output", "callback") for case in _DROPPED),
+            *(f"test_no_instrument({case})" for case in (*_DROPPED, "while_loop_of_scan")),
+            *(f"test_eager({case})" for case in ("scan_in_cond", "while_loop_of_scan")),
+        ),
+        "JAX drops a scan whose stacked results are not read, with its reports, and its carry keeps the first value.",
+        "",
+    ),
+    FlagLimit("jax_scan3", ("test_no_instrument(reverse_scan)",), "JAX ignores `reverse`.", ""),
+    FlagLimit(
+        "jax_remat3",
+        tuple(f"test_{way}({case})" for way in ("no_instrument", "eager") for case in _RECOMPUTED),
+        "JAX repeats callbacks in the recomputation.",
+        "",
+    ),
+    FlagLimit(
+        "jax_remat3",
+        tuple(f"test_{way}(grad_of_remat_of_custom_vjp)" for way in ("output", "callback")),
+        "JAX runs the forward rule of a custom derivative only in the recomputation, and before that the function itself.",
+        "",
     ),
 )
 

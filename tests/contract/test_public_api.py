@@ -41,6 +41,7 @@ NAMES = [
     "layout",
     "memory_snapshot",
     "mesh",
+    "metric",
     "pr_curve",
     "profile",
     "read",

@@ -26,6 +26,13 @@ def message(call):
     return str(raised.value), f"test_errors.py:{call.__code__.co_firstlineno}"
 
 
+class NoText:
+    """An object whose repr raises, as that of a deleted array does."""
+
+    def __repr__(self):
+        raise ValueError("no text")
+
+
 def image(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
 
@@ -76,6 +83,7 @@ NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
         (lambda: jb.layout(["loss"]), "layout", "expected categories to be a dict that is not empty, got ['loss'] (list)."),
         (lambda: jb.layout({"a": {}}), "layout", "expected category 'a' to be a dict that is not empty, got {} (dict)."),
         (lambda: jb.layout({"a": {"b": []}}), "layout", f"expected chart 'b' {A_CHART}, got []."),
+        (lambda: jb.layout({"a": {"b": NoText()}}), "layout", f"expected chart 'b' {A_CHART}, got <NoText object>."),
         (lambda: jb.layout({"a": {"b": ("margin", "x", "y")}}), "layout", f"expected chart 'b' {A_CHART}, got ('margin', 'x', 'y')."),
         (lambda: jb.layout({"a": {"b": [1]}}), "layout", f"expected chart 'b' {A_CHART}, got [1]."),
         (lambda: jb.layout({"a": {"b": "("}}), "layout", "chart 'b': '(' is not a regular expression: missing ), unterminated subpattern at position 0. re.escape(tag) matches a tag exactly."),
@@ -157,12 +165,14 @@ def test_values(call, problem):
         (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NOT_A_SCALAR.format("float64[2]")),
         (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NOT_A_MASK.format("bool[2]")),
         (lambda: jb.pr_curve("x", [0], [0.5], num_thresholds=1), "expected num_thresholds= to be an integer of at least 2, got 1."),
+        (lambda: jb.pr_curve("x", [0], [0.5], num_thresholds=NoText()), "expected num_thresholds= to be an integer of at least 2, got <NoText object>."),
         (lambda: jb.pr_curve("x", [0], [0.5], weights=[0.5, 1.0]), "expected weights= of the shape of the labels, int64[1], got float64[2]."),
         (lambda: jb.pr_curve("x", [0], [0.5], classes=["a"]), "classes= needs a prediction for each class, [..., C], got labels and predictions of one shape, float64[1]."),
         (lambda: jb.pr_curve("x", [0], [[0.5, 0.5]], classes=["a"]), "expected predictions of 1 classes, got float64[1,2]."),
         (lambda: jb.roc_curve("x", [0], [[0.5, 0.5]], classes=["a", "a"]), "two classes have the name 'a'."),
         (lambda: jb.confusion_matrix("x", [0], [0]), "pass classes=, the number of classes or their names, or predictions [..., C]."),
         (lambda: jb.confusion_matrix("x", [0], [0], classes="cat"), "expected classes= to be the names of the classes, got 'cat'."),
+        (lambda: jb.confusion_matrix("x", [0], [0], classes=[NoText()]), "expected classes= to be the names of the classes, got <list object>."),
         (lambda: jb.confusion_matrix("x", [0], [0], classes=2000), "expected 1 to 1024 classes, got 2000."),
         (lambda: jb.confusion_matrix("x", [0], [[0.1, 0.2]], classes=3), "expected scores of 3 classes, got predictions float64[1,2]."),
         (lambda: jb.scalar("x", 1.0, where=0.5), NOT_A_MASK.format("float64[]")),

@@ -107,8 +107,22 @@ def test_the_wall_time(verb):
     with capture() as records:
         getattr(jb, verb)("x", *args, walltime=12.5)
     assert only(records).wall_time == 12.5
-    with capture(), pytest.raises(jb.ReportError, match="expected walltime= to be seconds"):
-        getattr(jb, verb)("x", *args, walltime="now")
+    for wrong in ("now", 10**400):  # No float holds the integer.
+        with capture(), pytest.raises(jb.ReportError, match="expected walltime= to be seconds"):
+            getattr(jb, verb)("x", *args, walltime=wrong)
+
+
+def test_the_wall_time_of_records_without_a_tag():
+    """Hyperparameters, their metrics and layouts have the wall time that was passed; it must be a number."""
+    with capture() as records:
+        jb.hparams({"lr": 0.1}, metrics={"loss": 1.0, "error": "min"}, walltime=12.5)
+        jb.layout({"a": {"b": "loss"}}, walltime=13.5)
+        jb.scalar("after", 1.0)
+    times = {record.kind.value: record.wall_time for record in records if record.tag != "after"}
+    assert times == {"hparams": 12.5, "metrics": 12.5, "scalar": 12.5, "layout": 13.5}
+    for call in (jb.hparams, jb.layout):
+        with pytest.raises(jb.ReportError, match="expected walltime= to be seconds"):
+            call({"a": {"b": "x"}}, walltime=10**400)
 
 
 @pytest.mark.parametrize(

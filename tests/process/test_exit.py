@@ -131,11 +131,14 @@ def test_a_hanging_sink_does_not_keep_the_process_after_ctrl_c(tmp_path):
     assert "Announcing did not finish within" in child.err
 
 
-def test_a_daemon_thread_that_still_reports(tmp_path):
+@pytest.mark.parametrize(
+    ("last", "status"), [("", 0), ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT)]
+)
+def test_a_daemon_thread_that_still_reports(tmp_path, last, status):
     """Everything that a daemon thread reported before the interpreter exits is written once, and in order."""
     child = Child(
         tmp_path,
-        """
+        f"""
         Run(None, sinks=[Lines()], flush_secs=1000, max_frames=10**8, max_bytes=2**40)
         started = threading.Event()
         def report():
@@ -149,10 +152,11 @@ def test_a_daemon_thread_that_still_reports(tmp_path):
         threading.Thread(target=report, daemon=True).start()
         sys.setswitchinterval(1e-4)
         started.wait()
+        {last}
         """,
     )
-    assert child.exit_status() == 0
-    assert child.err == ""
+    assert child.exit_status() == status
+    assert child.err.splitlines()[-1:] == (["KeyboardInterrupt"] if last else [])
     *steps, end = child.steps()
     assert end == "closed"
     assert len(steps) > 20_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxboard._reduce.pieces import fold
-from jaxboard._reduce.scans import fori_loop, map_over, scan
+from jaxboard._reduce.scans import fori_loop, map_over, scan, sequential_vmap
 
 XS = np.arange(12.0, dtype=np.float32).reshape(3, 4)
 
@@ -16,6 +16,9 @@ def results(xs):
         scan(lambda c, x: (c + x["a"], c * x["a"]), jnp.float32(1), {"a": xs}),
         map_over(lambda x: (x, 2 * x), xs),
         fori_loop(3, lambda n, c: c * 2 + n, xs),
+        jax.vmap(jax.vmap(sequential_vmap(lambda x, y: (x * y, x)), (0, None)), (0, 0))(
+            jnp.ones((2, 3)), jnp.arange(2.0)
+        ),
         fold(lambda state, x: state + x.sum(), jnp.float32(0), jnp.tile(xs, 20_000)),
     )
 

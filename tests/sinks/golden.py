@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import glob
+import importlib
 import pathlib
 import shutil
 import tempfile
@@ -86,13 +87,14 @@ def write() -> None:
 
 def _summaries() -> list[Any]:
     """Return the summaries that TensorBoard's plugins make of values in plain Python."""
-    from tensorboard.plugins.custom_scalar import layout_pb2
     from tensorboard.plugins.custom_scalar import summary as layout_summary
-    from tensorboard.plugins.hparams import api_pb2
     from tensorboard.plugins.hparams import summary as session_summary
     from tensorboard.plugins.hparams import summary_v2 as hparams_summary
     from tensorboard.plugins.pr_curve import summary as curve_summary
 
+    # The classes of messages are made when these modules are imported.
+    layout_pb2: Any = importlib.import_module("tensorboard.plugins.custom_scalar.layout_pb2")
+    api_pb2: Any = importlib.import_module("tensorboard.plugins.hparams.api_pb2")
     charts = LAYOUT["losses"]
     _, value, lower, upper = charts["band"]
     series = layout_pb2.MarginChartContent.Series(value=value, lower=lower, upper=upper)

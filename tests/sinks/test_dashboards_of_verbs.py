@@ -170,7 +170,7 @@ def test_pr_curves(server, runs):
     entry = same(lambda run: [server.pr_curves(run, "pr_curve")[0][key] for key in keys], runs)
     thresholds, true, false, *_ = entry
     np.testing.assert_array_equal(thresholds, [0, 0.25, 0.5, 0.75, 1])
-    above = np.array([PREDICTIONS >= threshold for threshold in thresholds])
+    above = np.array([threshold <= PREDICTIONS for threshold in thresholds])
     assert true == (above & (LABELS == 1)).sum(1).tolist()
     assert false == (above & (LABELS == 0)).sum(1).tolist()
 

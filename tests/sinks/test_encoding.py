@@ -419,6 +419,19 @@ def test_the_graph_of_a_run() -> None:
     assert texts == {"dtype": b"float32, int32", "k": b"2"}
 
 
+def test_an_event() -> None:
+    """A message is written as it is, with the step and the wall time of its record; bytes that are none are lost."""
+    value = _proto.Summary.Value(tag="x", simple_value=2.5)
+    given = Event(step=1, wall_time=2.0, summary=_proto.Summary(value=[value]))
+    (event,) = events(Record(Kind.EVENT, "", 3, 12.5, given.SerializeToString()))
+    assert event == Event(step=3, wall_time=12.5, summary=given.summary)
+    lost: list[object] = []
+    record = Record(Kind.EVENT, "", 3, 12.5, b"no event")
+    assert _encoding.encode([record], lambda *args: lost.append(args)).data == b""
+    assert record.nbytes == 8
+    assert len(lost) == 1
+
+
 def test_a_graph_with_a_tag() -> None:
     """A graph with a tag is the one function of a RunMetadata, as TensorFlow exports traces."""
     message = value(Kind.GRAPH, GRAPH)

@@ -136,6 +136,14 @@ def test_vectors_that_are_not_finite(recwarn):
     assert value.images.tolist() == [[[[128]]], [[[128]]]]
 
 
+def test_the_layout_of_thumbnails():
+    """Thumbnails with channels first need layout=."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4), np.uint8)
+    with capture() as records:
+        jb.embedding("x", np.eye(2), images=images, layout="NCHW")
+    np.testing.assert_array_equal(records[0].value.images, images.transpose(0, 2, 3, 1))
+
+
 @pytest.mark.parametrize(
     ("args", "options", "problem"),
     [
@@ -145,6 +153,9 @@ def test_vectors_that_are_not_finite(recwarn):
         ([np.ones((2, 3))], {"labels": "ab"}, "expected labels= to be a list, got 'ab' (str)."),
         ([np.ones((2, 3))], {"labels": {"a": [1, 2], "b": [1]}}, "expected 2 labels in column 'b', one for each vector, got 1."),
         ([np.ones((2, 3))], {"labels": [("a",), ("b",)], "metadata_header": ["x", "y"]}, "expected rows of 2 labels, as metadata_header= has, got ('a',)."),
+        ([np.ones((2, 3))], {"labels": ["ab", "cd"], "metadata_header": ["x", "y"]}, "expected a row of labels as a list, got 'ab' (str)."),
+        ([np.ones((2, 3))], {"labels": [("a",), ("b",)], "metadata_header": 5}, "expected metadata_header= as a list, got 5 (int)."),
+        ([np.ones((2, 3))], {"images": np.ones((2, 3, 4, 4))}, "float64[2,3,4,4] may have its channels last or first. Pass layout='NHWC' or layout='NCHW'."),
         ([np.ones((2, 3))], {"metadata_header": ["x"]}, "metadata_header= needs labels=."),
         ([np.ones((2, 3))], {"images": np.ones((3, 4, 4, 1))}, "expected 2 images [2, H, W, C], one for each vector, got float64[3,4,4,1]."),
     ],

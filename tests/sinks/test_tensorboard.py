@@ -158,6 +158,20 @@ def test_it_writes_during_and_after_a_jax_trace(tmp_path):
     assert [point[0] for name in ("during", "after") for point in points(tmp_path / name)] == [1, 2]
 
 
+def test_the_suffix_of_files(tmp_path, located):
+    """The names of all files end with the suffix, those of runs below with their mark; a restart finds these runs."""
+    below = Scalars(("a",), np.arange(3), np.zeros(3), np.ones((3, 1)), "eval")
+    for start in (None, 1):
+        sink = TensorBoardSink(located(tmp_path), filename_suffix="_v2", start_step=start)
+        sink.write([scalars(0, 1), below] if start is None else [scalars(1, 1)])
+        sink.close()
+    assert [file.name.endswith("_v2") for file in files(tmp_path)] == [True, True]
+    assert all(file.name.endswith("_v2.child1") for file in files(tmp_path / "eval"))
+    assert [step for step, _, _ in points(tmp_path / "eval")] == [0]
+    with pytest.raises(jb.UsageError, match="expected the end of a file's name"):
+        TensorBoardSink(located(tmp_path), filename_suffix="/x")
+
+
 def test_files_sort_in_the_order_of_opening(tmp_path, located):
     """File names sort in the order of opening, even within one second: TensorBoard reads files by name."""
     for step in range(3):

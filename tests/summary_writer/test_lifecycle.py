@@ -18,9 +18,9 @@ import pytest
 from child_process import Child
 from summary_writer.method_calls import CALLS
 from summary_writer.reading import by_tag, events, values
-from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 import jaxboard as jb
+from jaxboard.sinks import _proto
 
 
 def scalars(directory, tag="x"):
@@ -257,8 +257,8 @@ def test_an_exception_fails_the_session(tmp_path):
     with pytest.raises(KeyError), writer:
         raise KeyError
     content = by_tag(tmp_path)["_hparams_/session_end_info"].message.metadata.plugin_data.content
-    end = plugin_data_pb2.HParamsPluginData.FromString(content).session_end_info
-    assert end.status == api_pb2.STATUS_FAILURE
+    end = _proto.hparams_data.HParamsPluginData.FromString(content).session_end_info
+    assert end.status == _proto.hparams_api.STATUS_FAILURE
 
 
 def test_a_removed_directory_loses_no_later_report(tmp_path):

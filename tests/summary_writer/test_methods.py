@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import tensorboardX
 from held_arrays import uncomputed
+from PIL import ImageSequence
 from summary_writer.method_calls import CALLS, COUNTS, GRAY, ON_DEVICE, on_device
 from summary_writer.reading import by_tag, events, values
 
 import jaxboard as jb
+from jaxboard.sinks import _proto
 
 TORCH = {
     "__init__": "log_dir comment purge_step max_queue flush_secs filename_suffix",
@@ -111,6 +113,7 @@ def test_steps_and_wall_times(name, tmp_path):
     assert {value.tag for value in found} == set(call.tags)
     if name == "hparams":  # The run has them once.
         found = [value for value in found if value.tag == "x"]
+    found.sort(key=lambda value: (value.step != 7, value.wall_time))
     first, second = found[: len(found) // 2], found[len(found) // 2 :]
     assert {(value.step, value.wall_time) for value in first} == {(7, 1234.5)}
     assert {value.step for value in second} == {0}
@@ -211,9 +214,7 @@ def test_scalars_share_a_chart(tmp_path):
 
 def layout(directory):
     """Return the last layout: category -> title -> tags, or the tags of a margin chart."""
-    from tensorboard.plugins.custom_scalar import layout_pb2
-
-    message = layout_pb2.Layout.FromString(
+    message = _proto.layout.Layout.FromString(
         by_tag(directory)["custom_scalars__config__"].array.item()
     )
     return {
@@ -285,9 +286,6 @@ def test_titles_of_scalars(tmp_path, shared_tensorboard):
         assert shown["x"]["displayName"] == "the title"
         assert "<strong>about</strong> it" in shown["x"]["description"]
         assert shown["y"]["displayName"] in ("y", "")
-        (tmp_path.parent / f"{loader} done").touch()
-        if loader == "rust":
-            tmp_path = tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}_again"))
 
 
 def test_integers_are_pixels_from_0_to_1(tmp_path):
@@ -345,16 +343,18 @@ def test_videos_are_side_by_side(tmp_path):
 
     frames = np.zeros((3, 2, 1, 4, 4), np.uint8)
     frames[0], frames[1], frames[2] = 50, 100, 150
+    frames[:, 1] += 50
     with jb.SummaryWriter(tmp_path) as writer:
         writer.add_video("batch", frames, fps=2)
         writer.add_video("axes", frames.transpose(0, 1, 3, 4, 2), dataformats="NTHWC")
         writer.add_video("single", jnp.asarray(frames[0]), dataformats="TCHW")
     found = by_tag(tmp_path)
     gif = reading.Image.open(reading.io.BytesIO(found["batch"].array[2]))
-    assert gif.n_frames == 2
-    corners = np.asarray(gif.convert("L"))[::4, ::4]
+    corners = [
+        np.asarray(frame.convert("L"))[::4, ::4].tolist() for frame in ImageSequence.Iterator(gif)
+    ]
     assert gif.size == (8, 8)
-    assert corners.tolist() == [[50, 100], [150, 0]]
+    assert corners == [[[50, 100], [150, 0]], [[100, 150], [200, 0]]]
     assert found["axes"].array[:2].tolist() == [b"8", b"8"]
     assert found["single"].array[:2].tolist() == [b"4", b"4"]
 
@@ -365,6 +365,7 @@ def test_boxes(tmp_path):
     boxes = np.array([[4, 4, 20, 20], [8, 8, 30, 30]])
     with jb.SummaryWriter(tmp_path) as writer:
         writer.add_image_with_boxes("plain", image, boxes)
+        writer.add_image_with_boxes("one box", image, boxes[:1])
         writer.add_image_with_boxes("one label", image, boxes[:1], labels="cat")
         with pytest.warns(jb.JaxboardWarning, match="2 boxes have 1 labels"):
             writer.add_image_with_boxes("labels", image, boxes, labels=["cat"])
@@ -374,7 +375,7 @@ def test_boxes(tmp_path):
     assert found["plain"].pixels[4, 10].any()
     assert found["double"].pixels.shape == (64, 64, 3)
     assert found["double"].pixels[8, 20].any()
-    assert (found["one label"].pixels == 255).any()
+    assert (found["one label"].pixels != found["one box"].pixels).any()
 
 
 def test_meshes(tmp_path):
@@ -408,8 +409,8 @@ def test_sounds(tmp_path):
             writer.add_audio(tag, sound, sample_rate=8000)
         writer.add_audio("stereo", np.stack([mono, mono], axis=1))
     found = by_tag(tmp_path)
-    assert {found[tag].array[0, 0] for tag in "abcd"} == {found["a"].array[0, 0]}
-    assert len(found["stereo"].array[0, 0]) == 44 + 50 * 4
+    assert {found[tag].array[0] for tag in "abcd"} == {found["a"].array[0]}
+    assert len(found["stereo"].array[0]) == 44 + 50 * 4
 
 
 def test_histograms(tmp_path):
@@ -532,7 +533,7 @@ ERRORS = [
     (lambda w: w.add_histogram("x", np.ones(3), max_bins=0), "x", "expected max_bins= to be a positive integer, got 0."),
     (lambda w: w.add_histogram_raw("x", 0, 1, 1, 1, 1, [0, 1], [1]), "x", "expected bucket_limits= and bucket_counts= of one length, got int64[2] and int64[1]. Leave out the first edge of numpy.histogram: bucket_limits=edges[1:]."),
     (lambda w: w.add_image("x", np.ones((3, 4))), "x", "dataformats='CHW' has 3 axes, got float64[3,4]. Pass dataformats= with a letter for each axis."),
-    (lambda w: w.add_image("x", np.ones((2, 4, 4), np.float32)), "x", "expected an image [H, W], [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, got float32[4,4,2]. Choose the channels to show, such as the first with x[..., :1]."),
+    (lambda w: w.add_image("x", np.ones((2, 4, 4), np.float32)), "x", "expected 1, 3 or 4 channels, got float32[2,4,4] with dataformats='CHW'."),
     (lambda w: w.add_image("x", np.ones((3, 4, 4)), dataformats="CXY"), "x", "expected dataformats= to have a letter for each axis, H, W and others of NHWC, as in 'NCHW', got 'CXY'."),
     (lambda w: w.add_images("x", [jnp.ones((3, 4, 4)), jnp.ones((3, 5, 5))]), "x", "expected arrays of one shape, got [(3, 4, 4), (3, 5, 5)]."),
     (lambda w: w.add_image_with_boxes("x", np.ones((3, 4, 4)), np.ones(4)), "x", "expected boxes= of shape [K, 4] for one image, with left, top, right and bottom in pixels, got float64[4]."),
@@ -594,7 +595,7 @@ def test_a_wrong_name_of_a_session(discarding):
 def test_every_method_has_a_wrong_call():
     """The table above has each method that takes a value."""
     methods = {name for name in vars_of_writer() if name.startswith("add_")}
-    called = set(re.findall(r"w\.(add_\w+)", inspect.getsource(inspect.getmodule(discarding))))  # pyright: ignore[reportArgumentType]
+    called = set(re.findall(r"w\.(add_\w+)", inspect.getsource(inspect.getmodule(discarding))))
     without = {"add_custom_scalars_multilinechart", "add_onnx_graph", "add_openvino_graph"}
     assert methods - called == without
 

@@ -213,3 +213,30 @@ def test_custom_derivatives(turn_on, flag, transform):
         bare=transform(functools.partial(function, ignore)),
         expected=[("x", 0, 2.0)],
     )
+
+
+def test_logs_of_a_derivative_rule():
+    """Values that a derivative rule logs (from JAX 0.12) can be reported by one call, also those of a scan."""
+    if not hasattr(jax.custom_vjp, "defvjp_with_logs"):
+        pytest.skip("this JAX has no logs of derivative rules")
+
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp_with_logs(lambda x: (f(x), x), lambda x, g: ((g,), {"g": g, "inner": {"x": x}}))
+
+    @jb.instrument
+    @jax.jit
+    def step(x, xs):
+        _, f_vjp = jax.vjp(lambda x: f(x) * 3, x)
+        jb.scalars("one", f_vjp.with_logs(1.0)[1])
+        _, f_vjp = jax.vjp(lambda xs: lax.scan(lambda c, x: (c + f(x), None), 0.0, xs)[0], xs)
+        jb.histogram("all", f_vjp.with_logs(1.0)[1])
+
+    with capture() as records:
+        step(X, np.arange(3, dtype=np.float32))
+    scalars = {r.tag: float(r.value) for r in records if r.tag.startswith("one")}
+    assert scalars == {"one/g": 3.0, "one/inner/x": 2.0}
+    counts = {r.tag: int(r.value.counts.sum()) for r in records if r.tag.startswith("all")}
+    assert counts == {"all/g": 3, "all/inner/x": 3}
