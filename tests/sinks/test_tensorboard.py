@@ -168,7 +168,7 @@ def test_the_suffix_of_files(tmp_path, located):
     assert [file.name.endswith("_v2") for file in files(tmp_path)] == [True, True]
     assert all(file.name.endswith("_v2.child1") for file in files(tmp_path / "eval"))
     assert [step for step, _, _ in points(tmp_path / "eval")] == [0]
-    with pytest.raises(jb.UsageError, match="expected the end of a file's name"):
+    with pytest.raises(_errors.UsageError, match="expected the end of a file's name"):
         TensorBoardSink(located(tmp_path), filename_suffix="/x")
 
 
