@@ -94,9 +94,7 @@ class _Sources:
     """
 
     def __init__(self, hlo: str):
-        self._files = dict(
-            re.findall(r'^(\d+) "(.*)"$', _table(hlo, "FileNames"), re.MULTILINE)
-        )
+        self._files = dict(re.findall(r'^(\d+) "(.*)"$', _table(hlo, "FileNames"), re.MULTILINE))
         self._locations = {
             n: (file, line)
             for n, file, line in re.findall(

@@ -134,7 +134,7 @@ def _programs(call: Call | None) -> Iterator[str]:
     programs = list(map(_Program.of, _compat.live_executables()))
     name = None if call is None else f"jit_{call.function.__name__}"
     programs.sort(key=lambda program: -program.total)
-    # Of the programs of one function, the largest one did not fit.
+    # A function may have several programs; the largest one did not fit.
     failed = next((program for program in programs if program.name == name), None)
     programs = [*([failed] if failed else []), *(p for p in programs if p is not failed)]
     yield from (
