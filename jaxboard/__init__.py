@@ -13,6 +13,7 @@ from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
 from jaxboard._emit import layout as layout
 from jaxboard._emit import mesh as mesh
+from jaxboard._emit import metric as metric
 from jaxboard._emit import pr_curve as pr_curve
 from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
@@ -37,6 +38,8 @@ if _typing.TYPE_CHECKING:
     from jaxboard import records as records
     from jaxboard import sinks as sinks
     from jaxboard import testing as testing
+    from jaxboard._autopsy import Autopsy as Autopsy
+    from jaxboard._autopsy import autopsy as autopsy
     from jaxboard._profile import JAXProfiler as JAXProfiler
     from jaxboard._profile import profile as profile
     from jaxboard._profile import trace as trace
@@ -49,6 +52,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._telemetry.settings import Telemetry as Telemetry
 
 __all__ = [
+    "Autopsy",
     "ChildRun",
     "JAXProfiler",
     "JaxboardError",
@@ -63,6 +67,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "audio",
+    "autopsy",
     "confusion_matrix",
     "current_run",
     "embedding",
@@ -75,6 +80,7 @@ __all__ = [
     "layout",
     "memory_snapshot",
     "mesh",
+    "metric",
     "pr_curve",
     "profile",
     "read",
@@ -90,9 +96,11 @@ __all__ = [
     "watch",
 ]
 
-# Only programs that open a run need these, so they are imported on first use. Models that report are often
+# Only programs that open a run, or look for a fault, need these, so they are imported on first use. Models that report are often
 # imported by programs that open none.
 _LAZY = {
+    "Autopsy": "jaxboard._autopsy",
+    "autopsy": "jaxboard._autopsy",
     "JAXProfiler": "jaxboard._profile",
     "profile": "jaxboard._profile",
     "trace": "jaxboard._profile",

@@ -2,13 +2,12 @@
 
 Each shim states which versions it serves, why it exists and when it can be removed. Supported is JAX 0.8.3 and
 newer: the first series that requires Python 3.11 and has a ``make_user_context`` that is part of every cache
-key. Names of primitives and their parameters are elsewhere; CONTRIBUTING lists them.
+key. Names of primitives and their parameters are elsewhere; docs/jax_names.md lists them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import re
 import sys
@@ -80,6 +79,14 @@ def jit_is_usual() -> bool:
     return not (_debug_nans.value or _debug_infs.value or _config.jax_disable_jit)
 
 
+def scan_is_incomplete() -> bool:
+    """Return whether ``scan`` is the primitive of ``jax_scan3``, which cannot be mapped, differentiated or left unread.
+
+    JAX from 0.10, if the flag is set. Remove when its ``Scan3`` has all rules and declares its effects.
+    """
+    return getattr(_config, "jax_scan3", False)
+
+
 def unchecked() -> contextlib.AbstractContextManager[object]:
     """Return a context manager that lets functions return NaN and infinity.
 
@@ -98,16 +105,6 @@ def unchecked() -> contextlib.AbstractContextManager[object]:
 
 JAXPR_TYPES = (jex.Jaxpr, jex.ClosedJaxpr)
 """The classes of jaxprs. JAX up to 0.11 has two, from 0.12 they are the same. Remove with 0.11."""
-
-
-@functools.cache
-def report_effects() -> frozenset[Any]:
-    """Return an effect that JAX allows inside control flow, remat and custom derivatives.
-
-    All versions: which effects are allowed is registered privately, so jaxboard uses the effect of
-    ``jax.debug.callback``. Remove when JAX lets a library register an effect of its own.
-    """
-    return frozenset(jax.make_jaxpr(lambda: jax.debug.callback(lambda: None))().effects)
 
 
 def open_jaxpr(jaxpr: jex.Jaxpr | jex.ClosedJaxpr) -> tuple[jex.Jaxpr, tuple[Array, ...]]:
@@ -184,33 +181,14 @@ def context_of(eqn: jex.JaxprEqn) -> Iterator[None]:
         yield
 
 
-def hidden_jaxprs(eqn: jex.JaxprEqn) -> list[jex.Jaxpr | jex.ClosedJaxpr]:
-    """Return the jaxprs in the primitive object of a "hijax" equation.
+def is_recomputation(eqn: jex.JaxprEqn) -> bool:
+    """Return whether an equation with effects repeats one that has taken place.
 
-    From JAX 0.12 some of JAX's functions (``lax.custom_root``) are such equations; the object has their jaxprs.
-    Remove when they are parameters.
+    JAX from 0.10, with ``jax_remat3``: the recomputation repeats the effects of the first computation, and only its name
+    shows that it does. Without the flag it repeats none. Remove when a primitive can refuse to be repeated.
     """
-    hidden = eqn.params.get("_prim")
-    candidates = [getattr(hidden, "jaxpr", None), *(getattr(hidden, "params", None) or {}).values()]
-    return [jaxpr for jaxpr in candidates if isinstance(jaxpr, JAXPR_TYPES)]
-
-
-def expanded(
-    eqn: jex.JaxprEqn, operands: Sequence[Array | jax.ShapeDtypeStruct]
-) -> jex.ClosedJaxpr | None:
-    """Return the function that a "hijax" equation represents, or None if the equation must stay.
-
-    From JAX 0.12, see :func:`hidden_jaxprs`; ``expand`` is not documented. Remove when it is a parameter.
-    """
-    hidden = eqn.params["_prim"]
-    # One with a jaxpr is a checkpoint (`jax_remat3`), which must keep its values separate.
-    if getattr(hidden, "jaxpr", None) is not None or not hasattr(hidden, "expand"):
-        return None
-
-    def expand(*flat: Array) -> list[Array]:
-        return jax.tree.leaves(hidden.expand(*jax.tree.unflatten(hidden.in_tree, flat)))
-
-    return jax.make_jaxpr(expand)(*operands)
+    name = str(eqn.source_info.name_stack)
+    return getattr(_config, "jax_remat3", False) and "rematted_computation" in name
 
 
 def zero_tangent(primal: Array) -> ad.Zero:

@@ -26,16 +26,20 @@ class Composite(enum.Enum):
 
     Attributes:
         LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
+        METRIC: the numbers that a metric computes from its merged state.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
     LEAF_HISTOGRAMS = "leaf histograms"
+    METRIC = "metric"
     NORMS = "norms"
     STACK = "stack"
 
 
-_MERGED_KINDS = frozenset((Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX))
+_MERGED_KINDS = frozenset(
+    (Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX, Composite.METRIC)
+)
 """The kinds whose reports with ``every=N`` merge N steps: values that are small and merge exactly."""
 
 
@@ -60,7 +64,8 @@ class ReportSpec:
     Attributes:
         kind: what is reported.
         tag: the full name, scopes included.
-        reduce: the name of the reduction that merges the values of one point, if ``kind`` is SCALAR.
+        reduce: the name of the reduction that merges the values of one point, if ``kind`` is SCALAR; "last" for the
+            other kinds, and "merge" for metrics that are merged.
         every: the cadence in steps.
         rank: how many trailing axes of the reported array belong to one observation. The axes before
             them are lanes of ``vmap``.
@@ -70,6 +75,7 @@ class ReportSpec:
             report that would keep them separate but is under no ``vmap``.
         run: "" for the run that receives the report, else the relative path of the run below it.
         target: the run that the report names. None if it goes to the run of the call.
+        finish: the function that the host applies to the reduced value (``_reduce/finishing.py``); None for none.
     """
 
     kind: Kind | Composite
@@ -81,6 +87,7 @@ class ReportSpec:
     lanes: int | None = None
     run: str = ""
     target: Target | None = None
+    finish: Hashable = None
 
     @property
     def windowed(self) -> bool:

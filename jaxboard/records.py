@@ -133,8 +133,8 @@ class Histogram:
     Only finite elements are in the buckets. NaN and infinite elements are counted separately.
 
     Attributes:
-        edges: float64[k + 1], ascending. The first is the minimum, the last the maximum. An array without
-            a finite element has no edges; a constant array has one bucket with equal edges.
+        edges: float64[k + 1], ascending. The first is the minimum, the last the maximum, unless ``bins=`` or ``edges=``
+            sets them. An array without a finite element has no edges; a constant array has one bucket with equal edges.
         counts: int64[k], the number of elements in ``[edges[i], edges[i + 1])``. The last bucket
             includes its right edge.
         nan: the number of NaN elements.
@@ -144,6 +144,7 @@ class Histogram:
         sum: the sum of the finite elements.
         sum_squares: the sum of their squares. A device adds in float32, which overflows to inf from
             3e38.
+        outside: the number of finite elements that are outside of the edges that ``bins=`` sets.
 
     Example:
         >>> import numpy as np
@@ -160,6 +161,7 @@ class Histogram:
     zeros: int = 0
     sum: float = 0.0
     sum_squares: float = 0.0
+    outside: int = 0
 
     @property
     def nonfinite(self) -> int:

@@ -40,6 +40,10 @@ from tensorboard_server import Loader, Server, tensorboard
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# `.ci/run tomorrow` runs the conformance tests with each flag that turns on a part of a later JAX.
+for _flag in filter(None, os.environ.get("JAXBOARD_TEST_JAX_FLAGS", "").split(",")):
+    jax.config.update(_flag, True)
+
 TESTS = pathlib.Path(__file__).parent
 
 

@@ -21,6 +21,7 @@ SLOW = {
     "process/test_exit.py",
     "process/test_fork.py",
     "process/test_machine_faults.py",
+    "process/test_notebook_kernel.py",
     "process/test_processes_and_threads.py",
     "process/test_memory.py",
     "profile/test_failures.py",

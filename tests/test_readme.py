@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import json
 import pathlib
 import re
@@ -11,12 +13,15 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import jaxboard as jb
+from jaxboard._emit import VerbMethods
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def blocks(path: pathlib.Path, language: str) -> list[str]:
     """Return the code blocks of a page in one language."""
-    found = re.findall(r"^```(\w+)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```([\w ]+)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
     return [text for name, text in found if name == language]
 
 
@@ -30,15 +35,28 @@ def programs() -> dict[str, str]:
     return readme | {name: "\n".join(texts) for name, texts in pages.items() if texts}
 
 
+def others() -> dict[str, str]:
+    """Return library -> program, for the loggers that the page on migration replaces and that are installed."""
+    page = ROOT / "docs" / "coming_from.md"
+    setup = blocks(page, "python")[0]
+    libraries = ("tensorboardX", "tensorflow", "clu", "flax")
+    return {
+        library: setup + blocks(page, f"python {library}")[0]
+        for library in libraries
+        if importlib.util.find_spec(library)
+    }
+
+
 PROGRAMS = programs()
+OTHERS = others()
 QUICKSTART = "README-1"
 
 # Importing JAX and TensorFlow takes longer than the programs, so one process runs all of them.
 RUNNER = """
-import json, os, pathlib, sys, traceback
+import json, os, pathlib, sys, traceback, warnings
 import jaxboard as jb
 
-programs, directory = json.loads(sys.argv[1]), pathlib.Path(sys.argv[2])
+programs, others, directory = json.loads(sys.argv[1]), json.loads(sys.argv[2]), pathlib.Path(sys.argv[3])
 errors = {}
 for name, text in programs.items():
     (directory / name).mkdir()
@@ -46,6 +64,13 @@ for name, text in programs.items():
     try:
         exec(compile(text, name, "exec"), {"__name__": "__main__"})
         assert jb.current_run() is None, "the program leaves its run open"
+    except Exception:
+        errors[name] = traceback.format_exc()
+os.chdir(directory / "coming_from")
+warnings.simplefilter("ignore")
+for name, text in others.items():
+    try:
+        exec(compile(text, name, "exec"), {"__name__": "__main__"})
     except Exception:
         errors[name] = traceback.format_exc()
 (directory / "errors.json").write_text(json.dumps(errors))
@@ -56,8 +81,8 @@ for name, text in programs.items():
 def directory(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Run every program in a folder of its own name; return the parent of these folders."""
     directory = tmp_path_factory.mktemp("pages")
-    command = [sys.executable, "-W", "error", "-c", RUNNER, json.dumps(PROGRAMS), str(directory)]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-W", "error", "-c", RUNNER, json.dumps(PROGRAMS)]
+    subprocess.run([*command, json.dumps(OTHERS), str(directory)], check=True)
     return directory
 
 
@@ -77,6 +102,48 @@ def test_quickstart(directory: pathlib.Path) -> None:
     assert [point.step for point in losses] == list(range(200))
     assert losses[-1].value < 1e-3 * losses[0].value
     assert [point.step for point in events.Tensors("gradient")] == list(range(0, 200, 10))
+
+
+@pytest.mark.parametrize("library", OTHERS)
+def test_other_loggers(library: str, directory: pathlib.Path) -> None:
+    """A program with another logger and the one that replaces it on the page write the same points."""
+    errors = json.loads((directory / "errors.json").read_text())
+    assert library not in errors, errors[library]
+    tables = [
+        jb.read(directory / "coming_from" / "runs" / when / library)[["tag", "step", "value"]]
+        for when in ("before", "after")
+    ]
+    assert len(tables[0]) == 100
+    assert tables[0].equals(tables[1])
+
+
+def test_methods_of_other_loggers() -> None:
+    """The page on migration has a row for each method of other loggers, and the calls in its rows exist."""
+    import tensorboardX
+    from flax.metrics import tensorboard as flax_tensorboard
+
+    page = (ROOT / "docs" / "coming_from.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.MULTILINE)
+    left = " ".join(row[0] for row in rows)
+    for writer in (tensorboardX.SummaryWriter, flax_tensorboard.SummaryWriter):
+        methods = [name for name, _ in inspect.getmembers(writer, callable) if name[0] != "_"]
+        assert [name for name in methods if f"`{name}(" not in left] == []
+    calls = [call for _, right in rows for call in re.findall(r"`jb\.(\w+)\((.*?)\)`", right)]
+    assert len(calls) > 80
+    for name, arguments in calls:
+        accepted = inspect.signature(getattr(jb, name)).parameters
+        assert set(re.findall(r"(\w+)=", arguments)) <= set(accepted), name
+
+
+def test_the_gallery_is_complete() -> None:
+    """The gallery calls every verb, and each of its sections has a picture."""
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    verbs = [name for name in vars(VerbMethods) if not name.startswith("_")]
+    assert [name for name in verbs if f".{name}(" not in page] == []
+    sections = page.split("\n## ")[1:]
+    assert [text.partition("\n")[0] for text in sections if "<img src=" not in text] == []
+    pictures = re.findall(r'<img src="(.*?)"', page)
+    assert [name for name in pictures if not (ROOT / "docs" / name).exists()] == []
 
 
 def test_commands_are_complete() -> None:

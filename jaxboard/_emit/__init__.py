@@ -16,6 +16,7 @@ from jaxboard._emit.media import video as video
 from jaxboard._emit.meshes import mesh as mesh
 from jaxboard._emit.methods import VERBS as VERBS
 from jaxboard._emit.methods import VerbMethods as VerbMethods
+from jaxboard._emit.metrics import metric as metric
 from jaxboard._emit.scalar import scalar as scalar
 from jaxboard._emit.scalar import scalars as scalars
 from jaxboard._emit.scope import scope as scope

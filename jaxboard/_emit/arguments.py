@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import functools
 import math
@@ -15,14 +14,14 @@ from typing import Literal, cast
 import jax
 import jax.core
 import jax.numpy as jnp
-import numpy as np
 
 from jaxboard import _compat
-from jaxboard._check import as_bool, as_int, as_positive_int, fits_64_bits, is_one_of
+from jaxboard._check import as_bool, as_int, as_number, as_positive_int, fits_64_bits, is_one_of
 from jaxboard._errors import ReportError
 from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
 from jaxboard._reduce.color_maps import COLOR_MAPS
+from jaxboard._reduce.finishing import FUNCTIONS, Finish, HostFunction
 from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Array, Runs
@@ -146,15 +145,11 @@ def check_fps(tag: str, fps: object) -> float:
 
 def check_walltime(tag: str, walltime: object) -> None:
     """Raise unless ``walltime`` is None or a finite number."""
-    if walltime is None:
-        return
-    is_number = isinstance(walltime, int | float | np.integer | np.floating)
-    with contextlib.suppress(OverflowError):  # an integer beyond 1e308
-        if is_number and math.isfinite(cast("float", walltime)):
-            return
-    raise report_error(
-        tag, f"expected walltime= to be seconds since the epoch, got {describe_object(walltime)}."
-    )
+    if walltime is not None and not math.isfinite(as_number(walltime)):
+        raise report_error(
+            tag,
+            f"expected walltime= to be seconds since the epoch, got {describe_object(walltime)}.",
+        )
 
 
 def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto"] | None:
@@ -206,6 +201,18 @@ def check_reduce(tag: str, reduce: str) -> None:
     if not is_one_of(reduce, (*REDUCTIONS, "stack")):
         names = ", ".join(map(repr, sorted((*REDUCTIONS, "stack"))))
         raise report_error(tag, f"expected reduce= to be one of {names}, got {safe_repr(reduce)}.")
+
+
+def check_finish(tag: str, finish: object) -> Finish | None:
+    """Return ``finish=`` as part of a report's key. Raise unless it is None, a known name or a function."""
+    if finish is None or is_one_of(finish, FUNCTIONS):
+        return cast("str | None", finish)
+    if callable(finish):
+        return HostFunction(finish)
+    names = ", ".join(map(repr, FUNCTIONS))
+    raise report_error(
+        tag, f"expected finish= to be one of {names}, or a function, got {safe_repr(finish)}."
+    )
 
 
 def initial_lanes(tag: str, runs: Runs, surroundings: TraceContext) -> int | None:

@@ -8,17 +8,25 @@ from typing import cast
 import jax
 import numpy as np
 
+from jaxboard._check import as_positive_int
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array, report_record
 from jaxboard._emit.trees import tagged_arrays
+from jaxboard._reduce import HistogramOptions
+from jaxboard._safe_repr import safe_repr
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Histogram, Kind
+
+_MOST_BINS = 4096
+"""Most buckets of a histogram. TensorBoard draws 30."""
 
 
 def histogram(
     tag: str,
     values: PyTree = None,
     *,
+    bins: int | Sequence[float] | Reportable | None = None,
+    range: tuple[float, float] | None = None,  # noqa: A002 (as in numpy.histogram)
     counts: Reportable | Sequence[float] | None = None,
     edges: Reportable | Sequence[float] | None = None,
     step: Step | None = None,
@@ -28,14 +36,22 @@ def histogram(
 ) -> None:
     """Report the distribution of the elements of an array, or of each leaf of a pytree.
 
-    Counting happens on the device, in at most 128 buckets of equal width: half a kilobyte leaves the device.
+    Counting happens on the device, by default in at most 128 buckets of equal width: half a kilobyte leaves the device.
     NaN and infinite elements are counted separately. Several histograms of one step (lanes, iterations,
     devices) merge into exactly the histogram of all elements.
+
+    ``bins`` and ``range`` are those of :func:`numpy.histogram`, and give the same counts. Elements outside of the edges are
+    not in a bucket, and an element on an edge is in the bucket to its right, in the last bucket on both. With a number and
+    no ``range``, the edges depend on all elements: counts are then exact for one array, its lanes and its shards, and if
+    arrays with different ranges make one point (the iterations of a loop), each edge is off by up to a 64th of the range.
 
     Args:
         tag: the name; for a pytree, the first part of the names.
         values: an array of any shape and any real dtype, or a pytree of arrays. A list or a tuple of numbers,
             nested or not, is one array.
+        bins: the number of buckets of equal width, or k + 1 ascending numbers, the edges of k buckets. At most 4096
+            buckets.
+        range: the first and the last edge, for a number of ``bins``. By default the smallest and the largest element.
         counts: the numbers of elements in k buckets, instead of ``values``. Only for plain Python, with ``edges``, and
             without ``where`` and ``runs``.
         edges: k + 1 ascending numbers, the edges of the buckets.
@@ -53,15 +69,17 @@ def histogram(
         >>> from jaxboard.testing import capture
         >>> with capture() as records:
         ...     jb.histogram("weights", np.arange(10.0), step=0)
-        >>> int(records[0].value.counts.sum())
-        10
+        ...     jb.histogram("binned", np.arange(10.0), bins=[0, 2, 8], step=0)
+        >>> int(records[0].value.counts.sum()), records[1].value.counts.tolist(), records[1].value.outside
+        (10, [2, 7], 1)
     """
     arguments.check_every(tag, every)
+    options = HistogramOptions(_checked_bins(tag, bins, range))
     if counts is not None or edges is not None:
-        if values is not None or where is not None or runs is not None:
+        if any(x is not None for x in (values, bins, range, where, runs)):
             raise arguments.report_error(
                 tag,
-                "counts= and edges= need no values, where= or runs=. Pass either values or counts.",
+                "counts= and edges= need no values, bins=, range=, where= or runs=. Pass either values or counts.",
             )
         arguments.check_tag(tag)
         counted = _counted(tag, counts, edges)
@@ -84,35 +102,78 @@ def histogram(
             every=every,
             where=where,
             runs=runs,
+            options=options,
         )
+
+
+def _checked_bins(tag: str, bins: object, limits: object) -> int | tuple[float, ...] | None:
+    """Return the number of buckets or their edges; None for the buckets that suit the elements."""
+    if limits is not None:
+        return _edges_between(tag, bins, limits)
+    number = as_positive_int(bins)
+    if bins is None or (number is not None and number <= _MOST_BINS):
+        return number
+    edges = None
+    if number is None and isinstance(bins, Sequence | np.ndarray | jax.Array):
+        edges = bins if isinstance(bins, str) else _known(tag, "bins=", bins)
+    if isinstance(edges, np.ndarray) and edges.ndim == 1 and 1 < len(edges) <= _MOST_BINS + 1:
+        return tuple(_ascending(tag, "bins=", bins, edges).tolist())
+    raise arguments.report_error(
+        tag,
+        f"expected bins= to be a number of buckets, or a list of their edges, for 1 to {_MOST_BINS} buckets, got "
+        f"{safe_repr(bins)}.",
+    )
+
+
+def _edges_between(tag: str, bins: object, limits: object) -> tuple[float, ...]:
+    """Return the edges of a number of buckets in a range."""
+    low_high = arguments.check_range(tag, limits)
+    number = as_positive_int(bins)
+    if number is None or number > _MOST_BINS or not isinstance(low_high, tuple):
+        raise arguments.report_error(
+            tag,
+            f"range= needs bins=, a number of buckets from 1 to {_MOST_BINS}, got bins={safe_repr(bins)} and "
+            f"range={safe_repr(limits)}.",
+        )
+    return tuple(np.linspace(*low_high, number + 1).tolist())
 
 
 def _counted(tag: str, counts: object, edges: object) -> Histogram:
     """Return a histogram that the user has counted."""
     if counts is None or edges is None:
         raise arguments.report_error(tag, "counts= and edges= belong together: pass both.")
-    numbers, bounds = _known(tag, counts), _known(tag, edges).astype(np.float64)
+    numbers = _known(tag, "counts= and edges=", counts)
+    bounds = _known(tag, "counts= and edges=", edges)
     if numbers.ndim != 1 or bounds.shape != (len(numbers) + 1,):
         raise arguments.report_error(
             tag,
             "expected counts= [k] and edges= [k + 1], got "
             f"{arguments.describe_array(numbers)} and {arguments.describe_array(bounds)}.",
         )
-    if not np.isfinite(bounds).all() or (np.diff(bounds) < 0).any():
-        raise arguments.report_error(
-            tag, f"expected edges= to be finite and ascending, got {edges!r}."
-        )
+    bounds = _ascending(tag, "edges=", edges, bounds)
     if not np.isfinite(numbers).all() or (numbers < 0).any():
-        raise arguments.report_error(tag, f"expected counts= to be 0 or more, got {counts!r}.")
+        raise arguments.report_error(
+            tag, f"expected counts= to be 0 or more, got {safe_repr(counts)}."
+        )
     return Histogram(bounds, numbers)
 
 
-def _known(tag: str, values: object) -> np.ndarray:
+def _ascending(tag: str, name: str, passed: object, edges: np.ndarray) -> np.ndarray:
+    """Return edges as float64. Raise unless they are finite and ascending."""
+    bounds = edges.astype(np.float64)
+    if not np.isfinite(bounds).all() or (np.diff(bounds) < 0).any():
+        raise arguments.report_error(
+            tag, f"expected {name} to be finite and ascending, got {safe_repr(passed)}."
+        )
+    return bounds
+
+
+def _known(tag: str, name: str, values: object) -> np.ndarray:
     """Return counts or edges as an array of NumPy."""
     try:
         return np.asarray(conversion.as_array(tag, cast("Reportable", values)))
     except jax.errors.TracerArrayConversionError as error:
         raise arguments.report_error(
             tag,
-            "counts= and edges= are for plain Python, and got a traced value. Report them outside of the traced function.",
+            f"expected {name} to be known while JAX traces, got a traced value. Pass numbers of NumPy or Python.",
         ) from error

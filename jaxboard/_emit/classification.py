@@ -15,6 +15,7 @@ from jaxboard._check import as_positive_int
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
 from jaxboard._reduce import ConfusionMatrixOptions, ThresholdsOptions
+from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Array, Reportable, Runs, Step
 from jaxboard.records import Kind
 
@@ -238,7 +239,7 @@ def _report_thresholds(
     if count is None or count < 2:
         raise arguments.report_error(
             tag,
-            f"expected num_thresholds= to be an integer of at least 2, got {num_thresholds!r}.",
+            f"expected num_thresholds= to be an integer of at least 2, got {safe_repr(num_thresholds)}.",
         )
     names: tuple[str, ...] = ()
     if samples.predictions.ndim > samples.labels.ndim:
@@ -309,11 +310,16 @@ def _names(tag: str, classes: int | Sequence[str]) -> tuple[str, ...]:
     number = as_positive_int(classes)
     if number is not None:
         return tuple(map(str, range(min(number, _MOST_CLASSES + 1))))
-    if isinstance(classes, str) or not isinstance(classes, Sequence):
+    is_sequence = isinstance(classes, Sequence) and not isinstance(classes, str)
+    try:
+        names = tuple(map(str, classes)) if is_sequence else ()
+    except Exception:  # An object in it has no text.
+        is_sequence, names = False, ()
+    if not is_sequence:
         raise arguments.report_error(
-            tag, f"expected classes= to be the names of the classes, got {classes!r}."
+            tag,
+            f"expected classes= to be the names of the classes, got {safe_repr(classes)}.",
         )
-    names = tuple(map(str, classes))
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise arguments.report_error(tag, f"two classes have the name {repeated!r}.")

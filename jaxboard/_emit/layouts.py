@@ -8,6 +8,7 @@ from typing import TypeAlias, cast
 
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
+from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Kind, Margin
 
 Chart: TypeAlias = (
@@ -85,7 +86,7 @@ def _parts(name: str, chart: object) -> tuple[str | Margin, ...]:
         raise arguments.report_error(
             "layout",
             f"expected chart {name!r} to be regular expressions of tags, or ('margin', value, lower, upper), got "
-            f"{chart!r}.",
+            f"{safe_repr(chart)}.",
         )
     for part in cast("list[str]", parts):
         try:

@@ -18,6 +18,7 @@ from jaxboard._emit.hparams import hparams
 from jaxboard._emit.layouts import layout
 from jaxboard._emit.media import audio, image, video
 from jaxboard._emit.meshes import mesh
+from jaxboard._emit.metrics import metric
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
 from jaxboard._emit.tensors import tensor
@@ -56,6 +57,7 @@ class VerbMethods:
 
     scalar = _Method(scalar)
     scalars = _Method(scalars)
+    metric = _Method(metric)
     histogram = _Method(histogram)
     audio = _Method(audio)
     image = _Method(image)

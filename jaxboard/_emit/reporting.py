@@ -43,6 +43,7 @@ def report_array(
     weight: Reportable | None = None,
     reduce: str = "last",
     options: Hashable = None,
+    finish: Hashable = None,
 ) -> None:
     """Report an array from traced code or from plain Python.
 
@@ -58,6 +59,7 @@ def report_array(
         weight: see :func:`jaxboard.scalar`.
         reduce: see :attr:`ReportSpec.reduce`.
         options: see :attr:`ReportSpec.options`.
+        finish: see :attr:`ReportSpec.finish`.
     """
     arguments.check_tag(tag)
     every = arguments.check_every(tag, every)
@@ -71,7 +73,7 @@ def report_array(
     except jax.errors.UnexpectedTracerError as error:
         raise arguments.escaped_tracer(tag) from error
     full_tag = surroundings.scope + tag
-    spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes)
+    spec = _spec(kind, full_tag, reduce, cadence, array.ndim, options, lanes, finish)
     array = conversion.widened(array)
     own_step = None if step is None else arguments.as_step(tag, step)
     count = conversion.as_weight(tag, weight, where)
@@ -97,7 +99,7 @@ def report_array(
 @functools.lru_cache(maxsize=4096)
 def _spec(*fields: Any) -> ReportSpec:
     # Making and hashing one takes microseconds, and the reports of a loop have few different ones.
-    return ReportSpec(*fields)
+    return ReportSpec(*fields[:-1], finish=fields[-1])
 
 
 def _max_step() -> int:

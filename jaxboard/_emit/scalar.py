@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal, SupportsFloat
+
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
 from jaxboard._emit.trees import tagged_leaves
@@ -21,6 +24,7 @@ def scalar(
     weight: Reportable | None = None,
     where: Reportable | None = None,
     runs: Runs = None,
+    finish: Literal["exp", "sqrt"] | Callable[[Any], SupportsFloat] | None = None,
 ) -> None:
     """Report one number.
 
@@ -57,6 +61,10 @@ def scalar(
             ``shard_map``, of all devices); inner maps merge according to ``reduce``. A value that depends on
             no ``vmap`` stays in the run. False merges the lanes. None uses the setting of
             :func:`instrument`.
+        finish: a function of the reduced value, whose result is the point: ``"exp"`` for the perplexity of a mean
+            loss, ``"sqrt"`` for a root mean square, or a function of a float64 scalar that returns a number. The
+            run's own thread calls it, once for each point, so it should use NumPy and not JAX. If it raises, that
+            point is lost, and :meth:`Run.flush` raises an error that names the tag.
 
     Raises:
         ReportError: an argument is invalid, or ``runs="vmap"`` would make more than 256 runs. Under
@@ -73,8 +81,13 @@ def scalar(
         ...     losses = jax.vmap(lambda x: jb.scalar("loss", x, runs="vmap"))(jnp.array([1.0, 3.0]))
         >>> {record.run: float(record.value) for record in records}
         {'seed_0': 1.0, 'seed_1': 3.0, 'mean': 2.0, 'min': 1.0, 'max': 3.0}
+        >>> with capture() as records:
+        ...     _ = jax.vmap(lambda x: jb.scalar("rms", x**2, finish="sqrt"))(jnp.array([3.0, 4.0]))
+        >>> float(records[0].value) == 12.5**0.5
+        True
     """
     arguments.check_reduce(tag, reduce)
+    finish_key = arguments.check_finish(tag, finish)
     report_array(
         Composite.STACK if reduce == "stack" else Kind.SCALAR,
         tag,
@@ -87,6 +100,7 @@ def scalar(
         where=where,
         runs=runs,
         options=StackOptions() if reduce == "stack" else None,
+        finish=finish_key,
     )
 
 

@@ -15,6 +15,7 @@ from jaxboard._frame import ReportSpec
 from jaxboard._graph.flops import flops
 from jaxboard._graph.nested import ArrayType, Output, Scope
 from jaxboard._graph.tracing import TracedFunction
+from jaxboard._trace import hijax
 from jaxboard._trace.inspection import is_jaxpr
 from jaxboard._trace.primitives import report_p
 
@@ -210,16 +211,13 @@ def _inner_jaxprs(eqn: jex.JaxprEqn) -> Iterator[tuple[str, Jaxpr]]:
                 (fields[position] if fields else {"branches": "branch"}.get(label, label) + suffix),
                 jaxpr,
             )
-    if "_prim" in eqn.params:
-        expanded = _compat.expanded(
-            eqn,
-            [
-                jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-                for aval in map(_compat.aval_of, eqn.invars)
-            ],
-        )
-        for jaxpr in _compat.hidden_jaxprs(eqn) if expanded is None else [expanded]:
-            yield "body", jaxpr
+    if hijax.is_hijax(eqn):
+        body = hijax.params_of(eqn).get(
+            "jaxpr"
+        )  # A loop and a remat have one, and keep their names.
+        avals = map(_compat.aval_of, eqn.invars)
+        types = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
+        yield "body", hijax.expanded(eqn, types) if body is None else body
 
 
 def _jaxprs_in(value: object) -> Iterator[Jaxpr]:

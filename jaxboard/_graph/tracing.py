@@ -40,7 +40,7 @@ def trace(
         kwargs: its keyword arguments.
     """
     leaves, structure = jax.tree.flatten((args, dict(kwargs)))
-    places = [place for place, leaf in enumerate(leaves) if _is_array(leaf)]
+    places = [place for place, leaf in enumerate(leaves) if is_array(leaf)]
 
     def of_arrays(*arrays: jax.Array) -> Any:
         values = list(leaves)
@@ -54,17 +54,17 @@ def trace(
     surroundings = context.current()._replace(harvested=True, silent=False)
     with context.enter(surroundings):
         jaxpr, results = jax.make_jaxpr(of_arrays, return_shape=True)(*(leaves[p] for p in places))
-    names = _input_names(function, args, kwargs)
+    names = input_names(function, args, kwargs)
     inputs = [(names[place], _sharding(leaves[place])) for place in places]
     outputs = [_path("", path) for path, _ in jax.tree.leaves_with_path(results)]
     return TracedFunction(jaxpr, inputs, outputs)
 
 
-def _is_array(leaf: object) -> bool:
+def is_array(leaf: object) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
 
 
-def _input_names(
+def input_names(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[str]:
     """Return the path of every leaf of the arguments, beginning with the name of the argument."""

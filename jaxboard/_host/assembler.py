@@ -30,8 +30,8 @@ from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.point_order import in_order
 from jaxboard._host.points import Points
 from jaxboard._host.restored_windows import RestoredWindows
+from jaxboard._host.run_columns import RunColumn
 from jaxboard._host.run_state import HostState, RunState, SavedPoint, read_state
-from jaxboard._host.seed_runs import RunColumn
 from jaxboard._host.series import as_observation, find_series
 from jaxboard._host.shared_steps import close_single_steps
 from jaxboard._reduce import State, WideInt, is_positive, reducer
@@ -277,7 +277,7 @@ def _complete_points(batch: FrameBatch) -> list[Point]:
                     key = column.run, column.values.dtype
                     columns.setdefault(key, []).append((spec.tag, column.values))
                 else:
-                    points += _sparse_column(spec, column, wall_times)
+                    points += column.points(spec.tag, wall_times)
     for (run, _), tagged in columns.items():
         tags, values = zip(*tagged, strict=True)
         points.append(Scalars(tags, steps, wall_times, np.stack(values, axis=1), run))
@@ -290,16 +290,8 @@ def _run_columns(spec: ReportSpec, state: State, steps: np.ndarray) -> Iterable[
     if spec.lanes:
         return seed_runs.columns(spec, state, steps, due)
     values = np.asarray(reducer(spec).finish(state))
-    return [RunColumn(spec.run, steps, values, _has_value(state, due))]
-
-
-def _sparse_column(spec: ReportSpec, column: RunColumn, wall_times: np.ndarray) -> list[Point]:
-    """Return a column without the entries that have no value, if any is left."""
-    rows = column.has_value
-    if not rows.any():
-        return []
-    values = column.values[rows, None]
-    return [Scalars((spec.tag,), column.steps[rows], wall_times[rows], values, column.run)]
+    has_value = np.broadcast_to(_has_value(state, due), values.shape)
+    return [RunColumn(spec.run, steps, values, has_value).finished(spec)]
 
 
 def _single_points(
@@ -345,7 +337,7 @@ def _own_step_points(
         return [
             point
             for column in seed_runs.columns(spec, flat_state, flat_steps, due)
-            for point in _sparse_column(spec, column, times)
+            for point in column.points(spec.tag, times)
         ]
     points: list[Point] = []
     for i in range(len(steps)):

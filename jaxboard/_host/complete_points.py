@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias, cast
 
+import numpy as np
+
 from jaxboard._frame import ReportSpec
+from jaxboard._reduce.finishing import Finish, finish_values
+from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
@@ -36,7 +40,26 @@ class NormsPoint:
         return self.norms.scalars(self.tag, self.step, self.wall_time, self.run)
 
 
-Point: TypeAlias = Record | Scalars | NormsPoint
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class FailedPoint:
+    """A point that the user's function of its value did not make.
+
+    Attributes:
+        tag: the tag of the report.
+        step: the step.
+        wall_time: in seconds since the epoch.
+        fault: what the function raised.
+        run: see :attr:`jaxboard.records.Record.run`.
+    """
+
+    tag: str
+    step: int
+    wall_time: float
+    fault: Exception
+    run: str = ""
+
+
+Point: TypeAlias = Record | Scalars | NormsPoint | FailedPoint
 """One complete point, or several in columns."""
 
 
@@ -44,24 +67,29 @@ class Assembled(NamedTuple):
     """The points that became complete together.
 
     Attributes:
-        items: all points except norms, as sinks receive them.
+        items: all other points, as sinks receive them.
         norms: the norms, in which the monitor finds the leaf that is not finite.
+        failed: the points that could not be made, which sinks do not receive.
     """
 
     items: Batch
     norms: list[NormsPoint]
+    failed: Sequence[FailedPoint] = ()
 
     @classmethod
     def of(cls, points: Iterable[Point]) -> Assembled:
-        """Separate norms from other points, and keep the order of each."""
+        """Separate norms and failed points from other points, and keep the order of each."""
         items: Batch = []
         norms: list[NormsPoint] = []
+        failed: list[FailedPoint] = []
         for point in points:
             if isinstance(point, NormsPoint):
                 norms.append(point)
+            elif isinstance(point, FailedPoint):
+                failed.append(point)
             else:
                 items.append(point)
-        return cls(items, norms)
+        return cls(items, norms, failed)
 
     @property
     def batch(self) -> Batch:
@@ -82,12 +110,22 @@ def make_points(
         lane: the name of the seed run; "" for points of the report's run.
     """
     run = join_runs(spec.run, lane)
+    if isinstance(value, Stack) and spec.finish is not None:
+        finished = finish_values(cast("Finish", spec.finish), value.values, np.array(True))
+        for (row,), fault in finished.faults.items():
+            yield FailedPoint(value.tags(spec.tag)[row], step, wall_time, fault, run)
+        kept = finished.has_value
+        if not kept.any():
+            return
+        value = Stack(value.axes, value.places[kept], finished.values[kept])
     if isinstance(value, NamedValues):
         for name, each in value.items:
             yield Record(value.kind, f"{spec.tag}/{name}", step, wall_time, each, run)
     elif isinstance(value, Norms):
         yield NormsPoint(spec.tag, step, wall_time, value, run)
-    elif isinstance(value, Stack):
+    elif isinstance(value, Exception):
+        yield FailedPoint(spec.tag, step, wall_time, value, run)
+    elif isinstance(value, Stack | MetricValues):
         yield value.scalars(spec.tag, step, wall_time, run)
     else:
         yield Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)

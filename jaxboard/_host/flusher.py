@@ -17,7 +17,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from jaxboard._errors import RunError
 from jaxboard._host.buffer import Buffer
-from jaxboard._host.complete_points import Assembled
+from jaxboard._host.complete_points import Assembled, FailedPoint
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.lost import LostReports, await_callbacks
 from jaxboard._host.outbox import Outbox, SinkFault
@@ -70,6 +70,14 @@ class BatchMonitor(Protocol):
     """
 
     found: set[str]
+
+    def start(self, settle: Callable[[float], object]) -> None:
+        """Prepare for the first points.
+
+        Args:
+            settle: see :meth:`Flusher.settle`.
+        """
+        ...
 
     def observe(self, assembled: Assembled) -> Sequence[Record]:
         """Return records of its own, to be written after what it saw."""
@@ -156,6 +164,8 @@ class Flusher:
 
     def start(self) -> None:
         """Start the thread."""
+        if self._monitor is not None:
+            self._monitor.start(self.settle)
         self._thread.start()
         for name in _NOT_IMPORTABLE_AT_EXIT:
             importlib.import_module(name)
@@ -189,6 +199,15 @@ class Flusher:
             cause = request.faults[0].fault
             raise RunError(text if lost is None else f"{text}\n{lost}") from cause
         self._lost.raise_error()
+
+    def settle(self, timeout: float) -> None:
+        """Wait until everything put before this call was seen by the monitor. A fault of a sink does not raise.
+
+        Args:
+            timeout: how many seconds the sinks may take. The device may take as long as it needs.
+        """
+        self._wait_for_device(None)
+        self._submit("flush").wait(timeout)
 
     def close(self, timeout: float, *, device_timeout: float | None = None) -> None:
         """Write everything that is left, close the sinks and end the thread.
@@ -336,6 +355,8 @@ class Flusher:
                 unchanged_since = now if requested else now - self._period
                 parts.append(self._assembler.partial(unchanged_since))
             batch = [item for part in parts for item in part.batch]
+            for point in (point for part in parts for point in part.failed):
+                self._lose(point)
         except BaseException as fault:
             self._reader.lose(items, fault)
             return []
@@ -343,6 +364,15 @@ class Flusher:
             for part in parts:
                 batch += self._observe(self._monitor, part)
         return batch
+
+    def _lose(self, point: FailedPoint) -> None:
+        reason = f"the function of report {point.tag!r} raised {type(point.fault).__name__}"
+        self._lost.add(1, reason, point.fault)
+        self._lost.log_once(
+            f"the function of report {point.tag!r} failed at step {point.step}: {describe(point.fault)}",
+            "That point is lost. Other reports are written.",
+            key=("finish", point.tag),
+        )
 
     def _saved(self, step: int) -> HostState:
         saved = self._assembler.save(step)

@@ -25,7 +25,7 @@ from jaxboard.records import Histogram, Kind, Record, Scalars
 TAG = "jaxboard/nonfinite"
 """The tag of the text entries."""
 
-Policy: TypeAlias = Literal["warn", "raise", "ignore"] | Callable[[str], None]
+Policy: TypeAlias = Literal["warn", "raise", "autopsy", "ignore"] | Callable[[str], None]
 """The type of ``Run(on_nonfinite=...)``."""
 
 _MAX_ROWS = 50
@@ -94,6 +94,9 @@ class NonFiniteMonitor:
         self._values: dict[str, _FiniteValue] = {}
         self._rows: dict[tuple[str, ...], _Row] = {}
         self._norms: dict[str, _FiniteNorms] = {}
+
+    def start(self, settle: Callable[[float], object]) -> None:
+        """Prepare for the first points; see :meth:`BatchMonitor.start`."""
 
     def observe(self, assembled: Assembled) -> list[Record]:
         """Return a text entry that lists the findings among these points, if there are any."""
@@ -201,7 +204,7 @@ def make_monitor(
         found: the tags that are no longer checked (:attr:`NonFiniteMonitor.found`).
 
     Raises:
-        UsageError: ``on_nonfinite`` is neither one of the three names nor a function.
+        UsageError: ``on_nonfinite`` is neither one of the names nor a function.
     """
     if is_one_of(on_nonfinite, ("warn",)):
         return NonFiniteMonitor(
@@ -215,7 +218,7 @@ def make_monitor(
         return None
     if not callable(on_nonfinite):
         raise UsageError(
-            f"Run(on_nonfinite={safe_repr(on_nonfinite)}): expected 'warn', 'raise', 'ignore' or a function."
+            f"Run(on_nonfinite={safe_repr(on_nonfinite)}): expected 'warn', 'raise', 'autopsy', 'ignore' or a function."
         )
     function = on_nonfinite
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jaxboard._host.complete_points import NormsPoint, Point
+from jaxboard._host.complete_points import FailedPoint, NormsPoint, Point
 from jaxboard.records import Kind, Record, Scalars
 
 
@@ -18,12 +18,14 @@ def in_order(points: Iterable[Point]) -> list[Point]:
     return [*single, *_ordered_columns(columns)]
 
 
-def _separate_columns(points: list[Point]) -> tuple[list[Record | NormsPoint], list[Scalars]]:
+def _separate_columns(
+    points: list[Point],
+) -> tuple[list[Record | NormsPoint | FailedPoint], list[Scalars]]:
     """Separate single points from columns. A single point whose tag is in a column becomes a row, to be sorted in."""
     tags = {
         (point.run, tag) for point in points if isinstance(point, Scalars) for tag in point.tags
     }
-    single: list[Record | NormsPoint] = []
+    single: list[Record | NormsPoint | FailedPoint] = []
     columns: list[Scalars] = []
     for point in points:
         if isinstance(point, Scalars):

@@ -16,9 +16,11 @@ import numpy as np
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Point, make_points
+from jaxboard._host.run_columns import RunColumn
 from jaxboard._host.run_state import SavedPoint, point_step
 from jaxboard._host.series import Series, as_observation
 from jaxboard._reduce import State, is_positive, reducer
+from jaxboard.records import Kind
 
 
 class _OpenPoint:
@@ -123,7 +125,7 @@ class Points:
         yield from self.add(first, now=now, last=series.explicit_steps)
         if series.spec in self._open:  # The second number is at another step.
             yield from self._complete(series.spec)
-        yield series.inner_points()
+        yield from series.inner_points()
         yield from self.add(last, now=now, last=series.explicit_steps)
 
     def complete_before(self, step: int) -> Iterator[Point]:
@@ -172,6 +174,10 @@ def finish_state(spec: ReportSpec, state: State, step: int, wall_time: float) ->
         yield from seed_runs.points(spec, state, step, wall_time)
         return
     value: Any = reducer(spec).finish(state)
+    if spec.kind is Kind.SCALAR and spec.finish is not None:
+        column = RunColumn(spec.run, np.array([step]), np.array([value]), np.array([True]))
+        yield from column.finished(spec).points(spec.tag, np.array([wall_time]))
+        return
     if getattr(value, "ndim", None) == 0:
         value = value[()]
     yield from make_points(spec, step, wall_time, value)

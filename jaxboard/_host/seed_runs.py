@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import jax
 import numpy as np
 
 from jaxboard._frame import ReportSpec
 from jaxboard._host.complete_points import NormsPoint, Point, join_runs, make_points
+from jaxboard._host.run_columns import RunColumn
 from jaxboard._reduce import State, reducer
 from jaxboard.records import Kind, Scalars
 
@@ -20,28 +21,12 @@ SUMMARIES = ("mean", "min", "max")
 """The runs that summarize all lanes."""
 
 
-class RunColumn(NamedTuple):
-    """The values of one scalar tag in one run, at N steps.
-
-    Attributes:
-        run: the name of the run (:attr:`jaxboard.records.Record.run`).
-        steps: int64[N].
-        values: [N].
-        has_value: bool[N]. Entries without a value are not points.
-    """
-
-    run: str
-    steps: np.ndarray
-    values: np.ndarray
-    has_value: np.ndarray
-
-
 def columns(
     spec: ReportSpec, state: State, steps: np.ndarray, due: np.ndarray
 ) -> Iterator[RunColumn]:
     """Yield the column of every run of a scalar report.
 
-    The summaries have a value where all lanes that have one are at the same step.
+    The summaries are those of finished values, and have a value where all lanes that have one are at the same step.
 
     Args:
         spec: the report.
@@ -53,9 +38,20 @@ def columns(
     values = lanes.finish(state)
     steps, due = (np.broadcast_to(x.reshape(len(x), -1), values.shape) for x in (steps, due))
     has_value = np.asarray(lanes.has_value(state) & due)
-    for lane in range(values.shape[1]):
-        run = join_runs(spec.run, f"seed_{lane}")
-        yield RunColumn(run, steps[:, lane], values[:, lane], has_value[:, lane])
+    finished = [
+        RunColumn(
+            join_runs(spec.run, f"seed_{lane}"),
+            steps[:, lane],
+            values[:, lane],
+            np.broadcast_to(has_value, values.shape)[:, lane],
+        ).finished(spec)
+        for lane in range(values.shape[1])
+    ]
+    yield from finished
+    values, has_value = (
+        np.stack([getattr(column, name) for column in finished], axis=1)
+        for name in ("values", "has_value")
+    )
     common_step = _first_valid(steps, has_value)
     same_step = np.logical_and.reduce((steps == common_step) | ~has_value, axis=1)
     has_summary = np.logical_or.reduce(has_value, axis=1) & same_step
@@ -83,9 +79,7 @@ def points(
     if spec.kind is Kind.SCALAR:
         one = jax.tree.map(_add_leading_axis, state)
         for column in columns(spec, one, np.asarray(step)[None], np.asarray(due)[None]):
-            if column.has_value[0]:
-                values = column.values[:, None]
-                yield Scalars((spec.tag,), column.steps, np.array([wall_time]), values, column.run)
+            yield from column.points(spec.tag, np.array([wall_time]))
         return
     steps, rows = set[int](), list[Scalars]()
     for lane, value in _lanes_reducer(spec).items(state):

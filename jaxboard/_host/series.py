@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxboard._frame import Number, Observation, ReportSpec
+from jaxboard._host.complete_points import Point
+from jaxboard._host.run_columns import RunColumn
 from jaxboard._reduce import reducer
-from jaxboard.records import Kind, Scalars
+from jaxboard.records import Kind
 
 _FEWEST = 8
 """Fewer numbers than this are no series: for them, NumPy takes as long as single points do."""
@@ -40,7 +42,7 @@ class Series(NamedTuple):
         """True if the user passed ``step=``."""
         return self.numbers[0].explicit_step
 
-    def inner_points(self) -> Scalars:
+    def inner_points(self) -> list[Point]:
         """Return the points of all numbers except the first and the last."""
         inner = self.numbers[1:-1]
         spec = self.spec
@@ -50,7 +52,8 @@ class Series(NamedTuple):
         values = np.broadcast_to(reduce.finish(state), len(inner))
         steps = np.array([number.step for number in inner], np.int64)
         wall_times = np.array([number.wall_time for number in inner])
-        return Scalars((spec.tag,), steps, wall_times, values[:, None], spec.run)
+        column = RunColumn(spec.run, steps, values, np.ones(len(inner), bool))
+        return column.finished(spec).points(spec.tag, wall_times)
 
 
 def find_series(

@@ -85,7 +85,19 @@ def _close_at_exit() -> None:
         except KeyboardInterrupt:
             deadline = deadline or time.monotonic() + _INTERRUPTED_SECS
         else:
-            return
+            break
+    _restore_interrupt()
+
+
+def _restore_interrupt() -> None:
+    """Let a program that Ctrl-C ended die of SIGINT: a shell stops its script only then.
+
+    The interpreter notes at the top level of the program that Ctrl-C ended it, and forgets it as soon as a string is
+    executed. Modules do that while they are imported, and closing a run may import some.
+    """
+    if has_uncaught_exception(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
+            exec("raise KeyboardInterrupt")  # noqa: S102 (the interpreter notes it again)
 
 
 # weakref registers its own function with the first finalizer, and the last function registered is called first. Now
@@ -184,7 +196,7 @@ def _reset_in_child() -> None:
 on_fork(Stage.SIGNALS, before=_block_signals, in_parent=_unblock_signals, in_child=_reset_in_child)
 
 
-def has_uncaught_exception() -> bool:
+def has_uncaught_exception(expected: type[BaseException] = BaseException) -> bool:
     """Return whether an exception ends the program. Interactive sessions keep the last exception, and go on."""
     interactive = hasattr(sys, "ps1") or "IPython" in sys.modules
-    return not interactive and getattr(sys, "last_value", None) is not None
+    return not interactive and isinstance(getattr(sys, "last_value", None), expected)

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxboard._check import is_one_of
 from jaxboard._errors import UsageError
-from jaxboard._log import warn
+from jaxboard._log import describe, warn
 from jaxboard._read import run_files
 from jaxboard._read.data_frames import Rows, frame_maker
 from jaxboard._read.event_columns import Contents, EventReader
@@ -67,7 +67,7 @@ def read(
     It reads the event files of jaxboard and of other writers (``tf.summary``, tensorboardX, PyTorch), also while they
     are being written. Damaged records are left out with a warning, and what follows them is read; ``python -m jaxboard
     verify`` lists them. A record at the end of a file that is not complete is left out without one: a run that is
-    being written, or was killed, may have one.
+    being written, or was killed, may have one. A file that cannot be read is a warning, unless it was removed meanwhile.
 
     Args:
         logdir: a directory with runs at any depth, a single event file, or a URL (``gs://…``), which TensorFlow reads.
@@ -118,7 +118,7 @@ def read(
     rows: list[Rows] = []
     for run, files in run_files.find_runs(logdir, "read").items():
         if wants_run(run):
-            contents = _read_run(files, kind, wants_tag)
+            contents = read_run(files, kind, wants_tag)
             kinds |= {name for names in contents.kinds.values() for name in names}
             rows.append(_rows(run, contents, kind, keep))
     if kind not in {*_KINDS, *kinds}:
@@ -129,20 +129,28 @@ def read(
     return make_frame(rows)
 
 
-def _read_run(
+def read_run(
     files: Sequence[run_files.EventFile], kind: str, wants_tag: Callable[[str], bool]
 ) -> Contents:
-    """Return the contents of the files of a run, and warn of damage."""
+    """Return the contents of the files of a run, and warn of damage and of files that cannot be read.
+
+    A file that was removed since it was found is left out.
+    """
     reader = EventReader(kind, wants_tag)
     for file in files:
         damages: list[Damage] = []
         unreadable = len(reader.contents.unreadable)
-        with file.open() as opened:
-            for part in read_blocks(opened, file.size):
-                if isinstance(part, Block):
-                    reader.read(part)
-                else:
-                    damages.append(part)
+        try:
+            with file.open() as opened:
+                for part in read_blocks(opened, file.size):
+                    if isinstance(part, Block):
+                        reader.read(part)
+                    else:
+                        damages.append(part)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            warn(f"read: {file.path!r} cannot be read: {describe(error)}.")
         if damages and damages[-1].fault is Fault.TRUNCATED:
             damages.pop()
         _warn_of(len(damages) + len(reader.contents.unreadable) - unreadable, file.path)

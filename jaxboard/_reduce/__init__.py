@@ -2,6 +2,7 @@
 
 from jaxboard._reduce.kinds import KINDS as KINDS
 from jaxboard._reduce.kinds import ConfusionMatrixOptions as ConfusionMatrixOptions
+from jaxboard._reduce.kinds import HistogramOptions as HistogramOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import StackAxis as StackAxis
@@ -13,6 +14,7 @@ from jaxboard._reduce.media_options import BoxOptions as BoxOptions
 from jaxboard._reduce.media_options import ImageOptions as ImageOptions
 from jaxboard._reduce.media_options import MeshOptions as MeshOptions
 from jaxboard._reduce.media_options import VideoOptions as VideoOptions
+from jaxboard._reduce.metric_options import MetricOptions as MetricOptions
 from jaxboard._reduce.reducers import REDUCTIONS as REDUCTIONS
 from jaxboard._reduce.reducers import Reducer as Reducer
 from jaxboard._reduce.reducers import State as State

@@ -78,7 +78,7 @@ _MANY = 1 << 16
 # --- The grid that all histograms share.
 
 
-def _as_float(x: Array) -> Array:
+def as_float(x: Array) -> Array:
     """Return integers as floats. Rounding keeps their order."""
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x
@@ -110,7 +110,7 @@ def _power_of_two(exponent: Array, dtype: np.dtype) -> Array:
 def _width_exponent(low: Array, high: Array) -> Array:
     """Return the exponent of the bucket width for a range. A part of the range has no larger one."""
     xp = namespace(low, high)
-    first, last = _as_float(low), _as_float(high)
+    first, last = as_float(low), as_float(high)
     half = last / 2 - first / 2  # last - first may overflow
     # Two to minus this exponent must be finite too.
     finest = xp.maximum(
@@ -166,7 +166,7 @@ def add_range(state: _Range, values: Array, counted: Array | None = None) -> _Ra
         finite &= counted
     largest, smallest = limits(values.dtype)
     lows, highs = xp.where(finite, values, largest), xp.where(finite, values, smallest)
-    floats = xp.where(finite, _as_float(values), 0)
+    floats = xp.where(finite, as_float(values), 0)
     if xp is np or counted is not None:  # jet has no rule for the one loop below
         with np.errstate(over="ignore"):
             added = (
@@ -190,7 +190,7 @@ def _merge_ranges(a: _Range, b: _Range) -> _Range:
 
 def _range_of_finite(values: Array) -> _Range:
     """Return the result of the first pass for finite elements, in a third of its time on a CPU."""
-    floats = _as_float(values)
+    floats = as_float(values)
     squares = (floats * floats).sum()
     return values.min(), values.max(), floats.sum(), squares
 
@@ -267,7 +267,7 @@ def _counts(indices: Callable[..., Array], zero: Array, *arrays: Array) -> Array
 def count_elements(values: Array, *counted: Array) -> Buckets:
     """Return the histogram of an array, or of the elements that a mask selects."""
     xp = namespace(values, *counted)
-    zero_sum = xp.zeros((), _as_float(values).dtype)
+    zero_sum = xp.zeros((), as_float(values).dtype)
     start = (*limits(values.dtype), zero_sum, zero_sum)
     if counted or not values.size or not on_cpu(values):
         low, high, sum_, squares = fold(add_range, start, values, *counted)
@@ -288,7 +288,7 @@ def count_nonfinite(buckets: Buckets) -> tuple[Array, Array]:
     return counts[..., NAN], counts[..., _POSINF] + counts[..., _NEGINF]
 
 
-def _as_wide_counts(counts: Array | WideInt) -> WideInt:
+def as_wide_counts(counts: Array | WideInt) -> WideInt:
     """Return counts as integers in two words."""
     if isinstance(counts, WideInt):
         return counts
@@ -363,13 +363,13 @@ class HistogramReducer(Reducer):
         places = (numbers >> coarser) - _int_bucket_numbers(bounds[0], exponent)
         # Empty buckets may be out of bounds.
         places = xp.clip(places, 0, BUCKETS - 1)
-        total = _regroup(_as_wide_counts(state.value.counts), places).sum()
+        total = _regroup(as_wide_counts(state.value.counts), places).sum()
         merged = Buckets(low, high, total, sums.sum(0), squares.sum(0))
         return State(merged, collapsed_weight(weight, lows.shape[0]))
 
     def widen(self, state: State) -> State:
         buckets: Buckets = state.value
-        return State(buckets._replace(counts=_as_wide_counts(buckets.counts)), state.weight)
+        return State(buckets._replace(counts=as_wide_counts(buckets.counts)), state.weight)
 
     def empty(self, like: State) -> State:
         zeros = super().empty(like)

@@ -25,6 +25,7 @@ from jaxboard._reduce.histogram import (
     limits,
     scatter_add,
 )
+from jaxboard._reduce.scans import scan
 from jaxboard._types import Array
 
 _ROW = 1 << 13
@@ -75,7 +76,7 @@ def count_joined(arrays: Sequence[Array]) -> Buckets:
 
     no_elements = np.array([*limits(elements.dtype), 0, 0], elements.dtype)
     empty = _compat.vary(jnp.tile(no_elements, (len(arrays), 1)), axes)
-    low, high, sum_, squares = lax.scan(add_row_to_range, empty, rows)[0].T
+    low, high, sum_, squares = scan(add_row_to_range, empty, rows)[0].T
     exponent, first = grid_of(low, high)
 
     def count_row(counts: Array, row: _Rows) -> tuple[Array, None]:
@@ -86,7 +87,7 @@ def count_joined(arrays: Sequence[Array]) -> Buckets:
     # The rest of the last rows does not count.
     before = np.zeros((len(arrays), NUM_COUNTS), np.int32)
     before[:, NAN] = -missing
-    counts = lax.scan(count_row, _compat.vary(jnp.asarray(before.reshape(-1)), axes), rows)[0]
+    counts = scan(count_row, _compat.vary(jnp.asarray(before.reshape(-1)), axes), rows)[0]
     return Buckets(low, high, counts.reshape(before.shape), sum_, squares)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from types import NoneType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jaxboard._frame import Composite, ReportSpec
@@ -27,8 +26,20 @@ from jaxboard._reduce.media_options import (
     MeshOptions,
     VideoOptions,
 )
+from jaxboard._reduce.metric_options import MetricOptions
 from jaxboard._reduce.reducers import REDUCTIONS, Reducer
 from jaxboard.records import Kind
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HistogramOptions:
+    """The options of a report of a histogram.
+
+    Attributes:
+        bins: the number of buckets of equal width, or the edges of the buckets; None for those that suit the elements.
+    """
+
+    bins: int | tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -114,7 +125,11 @@ def _audio(options: AudioOptions) -> Reducer:
     return AudioReducer(options.sample_rate, options.max_sounds)
 
 
-def _histogram(_: None) -> Reducer:
+def _histogram(options: HistogramOptions) -> Reducer:
+    if options.bins is not None:
+        from jaxboard._reduce.bins import bins_reducer
+
+        return bins_reducer(options.bins)
     from jaxboard._reduce.histogram import HistogramReducer
 
     return HistogramReducer()
@@ -156,6 +171,12 @@ def _stack(options: StackOptions) -> Reducer:
     return StackReducer(options.axes)
 
 
+def _metric(options: MetricOptions) -> Reducer:
+    from jaxboard._reduce.metric import MetricReducer
+
+    return MetricReducer(options)
+
+
 def _pr_curve(options: ThresholdsOptions) -> Reducer:
     return _thresholds(Kind.PR_CURVE, options)
 
@@ -178,7 +199,7 @@ def _confusion_matrix(options: ConfusionMatrixOptions) -> Reducer:
 
 KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.AUDIO: KindEntry(AudioOptions, _audio),
-    Kind.HISTOGRAM: KindEntry(NoneType, _histogram),
+    Kind.HISTOGRAM: KindEntry(HistogramOptions, _histogram),
     Kind.IMAGE: KindEntry(ImageOptions, _image),
     Kind.PR_CURVE: KindEntry(ThresholdsOptions, _pr_curve),
     Kind.ROC_CURVE: KindEntry(ThresholdsOptions, _roc_curve),
@@ -188,6 +209,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.STACK: KindEntry(StackOptions, _stack),
+    Composite.METRIC: KindEntry(MetricOptions, _metric),
 }
 """Every kind that is reduced, except SCALAR, whose reducer is the one that ``reduce=`` names."""
 

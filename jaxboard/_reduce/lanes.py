@@ -16,6 +16,7 @@ from jaxboard._reduce.reducers import (
     is_static,
     replicated,
 )
+from jaxboard._reduce.scans import map_over
 from jaxboard._reduce.wide import Wide, WideInt, namespace
 from jaxboard._types import Array, PyTree
 
@@ -134,7 +135,7 @@ class LanesReducer(Reducer):
         if not isinstance(state.value, Lanes):
             return state
         weight = state.weight if is_static(state.weight) else _lane_weights(state)
-        return self._collapse_lane(state.value.value, weight)
+        return self.inner.collapse_lanes(State(state.value.value, weight))
 
     def _collapse_lane(self, value: PyTree, weight: Wide | int) -> State:
         return self.inner.collapse(State(value, weight))
@@ -142,7 +143,7 @@ class LanesReducer(Reducer):
 
 def _map_in_loop(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Return ``function`` mapped over the leading axis of its operands, one lane after the other."""
-    return lambda *operands: jax.lax.map(lambda lane: function(*lane), operands)
+    return lambda *operands: map_over(lambda lane: function(*lane), operands)
 
 
 def _start_lanes(

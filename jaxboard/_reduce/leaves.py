@@ -22,6 +22,7 @@ from jaxboard._reduce.leaf_histograms import decode, encode
 from jaxboard._reduce.norms import halves
 from jaxboard._reduce.pieces import fold
 from jaxboard._reduce.reducers import on_cpu, replicated
+from jaxboard._reduce.scans import map_over, sequential_vmap
 from jaxboard._reduce.wide import Wide, WideInt, floats
 from jaxboard._types import Array
 
@@ -56,7 +57,7 @@ def measure(
 
     # Under vmap, one lane after the other: a vmapped branch would execute both sides. The jit keeps constants in the
     # function: if they were arguments, a vmapped branch around it would map them too, which JAX refuses.
-    @jax.custom_batching.sequential_vmap
+    @sequential_vmap
     @jax.jit
     def measured(*arrays: Array) -> Measurements:
         return replicated(
@@ -131,7 +132,7 @@ def _map_equal(function: Callable[[Array], jax.Array], leaves: list[Array]) -> j
     if len(leaves) <= _FEW:
         return jnp.stack([function(leaf) for leaf in leaves])
     branches = [lambda xs, n=n: xs[n] for n in range(len(leaves))]
-    return lax.map(lambda n: function(lax.switch(n, branches, leaves)), jnp.arange(len(leaves)))
+    return map_over(lambda n: function(lax.switch(n, branches, leaves)), jnp.arange(len(leaves)))
 
 
 def _magnitudes(x: Array) -> Array:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from jax import lax
 
 from jaxboard._reduce.reducers import on_cpu
+from jaxboard._reduce.scans import fori_loop
 from jaxboard._types import Array, PyTree
 
 Carry = TypeVar("Carry", bound=PyTree)
@@ -43,7 +44,7 @@ def fold(step: Callable[..., Carry], state: Carry, *arrays: Array) -> Carry:
         begin = number * length + rest
         return step(state, *(lax.dynamic_slice(x, (begin,), (length,)) for x in flat))
 
-    return lax.fori_loop(0, size // length, add_piece, state)
+    return fori_loop(size // length, add_piece, state)
 
 
 def _piece_length(size: int) -> int:

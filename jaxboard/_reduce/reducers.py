@@ -1,12 +1,10 @@
-"""Reducers of plain arrays: mean, sum, min, max, count, std, last.
+"""Reducers of plain arrays: mean, sum, min, max, count, std, last. They work on the device, traced, and on the host (NumPy).
 
 A reducer works on states. A state is a pair of a value (a pytree of arrays) and a weight: how many
 observations the value holds. States merge in pairs (the trips of a loop, the steps of a window) or along a
 leading axis (the iterations of a scan, the devices of a mesh). The weight is a Python int if it is static,
 known while tracing, which is nearly always; only masks (a branch not taken, ``where=``) and ``weight=`` make it
 a number in two words (``wide.py``), which does not overflow.
-
-The same code runs on the device (``jax.numpy``, traced) and on the host (NumPy).
 """
 
 from __future__ import annotations
@@ -104,7 +102,7 @@ def on_cpu(*arrays: Array) -> bool:
 
 
 class Reducer:
-    """The interface of the reducers: ``start``, ``merge``, ``collapse``, ``widen``, ``empty`` and ``finish``."""
+    """The interface of the reducers: ``start``, ``merge``, ``collapse``, ``collapse_lanes``, ``widen``, ``empty``, ``finish``."""
 
     name: ClassVar[str]
     elementwise: ClassVar[bool] = True
@@ -128,6 +126,10 @@ class Reducer:
     def collapse(self, state: State) -> State:
         """Merge states that are stacked along a leading axis of every array."""
         raise NotImplementedError
+
+    def collapse_lanes(self, state: State) -> State:
+        """Merge like :meth:`collapse` if the axis is that of lanes or devices, of which none is the last."""
+        return self.collapse(state)
 
     def widen(self, state: State) -> State:
         """Return the state in the form that ``merge`` returns."""
@@ -368,11 +370,9 @@ class Std(Reducer):
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         values, _ = flatten_lanes(floats(values), rank)
-        xp = namespace(values)
-        zeros = xp.zeros_like(values)
-        if weight is None:
-            return self.collapse(State((values, zeros), 1))
-        return self.collapse(State((values, zeros), as_wide(flatten_weight(weight))))
+        zeros = namespace(values).zeros_like(values)
+        counted = 1 if weight is None else as_wide(flatten_weight(weight))
+        return self.collapse(State((values, zeros), counted))
 
     def merge(self, a: State, b: State) -> State:
         pair = jax.tree.map(lambda x, y: namespace(x, y).stack([x, y]), a.value, b.value)

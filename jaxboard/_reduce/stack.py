@@ -36,17 +36,21 @@ class Stack:
     values: np.ndarray
 
     def scalars(self, tag: str, step: int, wall_time: float, run: str = "") -> Scalars:
-        """Return one row, with a tag such as ``tag/device_01/iteration_03`` for each place.
+        """Return one row, with the tags of all places."""
+        values = self.values[None]
+        return Scalars(self.tags(tag), np.array([step]), np.array([wall_time]), values, run)
+
+    def tags(self, tag: str) -> tuple[str, ...]:
+        """Return a tag such as ``tag/device_01/iteration_03`` for each place.
 
         Two digits keep the tags of up to 100 places in order where tags are sorted as text.
         """
-        tags = tuple(
+        return tuple(
             "/".join(
                 [tag, *(f"{name}_{index:02}" for name, index in zip(self.axes, place, strict=True))]
             )
             for place in self.places.tolist()
         )
-        return Scalars(tags, np.array([step]), np.array([wall_time]), self.values[None], run)
 
 
 class Row(NamedTuple):

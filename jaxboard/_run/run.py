@@ -23,7 +23,7 @@ from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
-from jaxboard._host.nonfinite import Policy, make_monitor
+from jaxboard._host.nonfinite import Policy
 from jaxboard._host.outbox import Outbox, checked_sinks
 from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._log import logger
@@ -33,6 +33,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
+from jaxboard._run.monitors import nonfinite_monitor
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -94,12 +95,12 @@ class Run(VerbMethods):
             name the arguments that changed, once for each cause. True, or a :class:`Telemetry`, adds
             compile times, step times, rates, floating-point operations, memory, and the cost of jaxboard.
             False disables it.
-        on_nonfinite: what happens when a reported value is NaN or infinite (a scalar, an element of a
-            histogram, a watched leaf) for the first time in its tag. ``"warn"`` logs it, and a
-            text entry ``jaxboard/nonfinite`` names the tag, the step and the last finite value.
-            ``"raise"`` writes the text entry and raises from the next :meth:`flush` or :meth:`close`, after
-            everything is written. ``"ignore"`` does nothing. A function is called, after the text entry,
-            with one sentence; it runs on the run's own thread and may set a flag for the training loop.
+        on_nonfinite: what happens when a reported value is NaN or infinite (a scalar, an element of a histogram, a watched
+            leaf) for the first time in its tag. A text entry ``jaxboard/nonfinite`` names the tag, the step and the last
+            finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
+            everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
+            still exist; a function is called with one sentence on the run's own thread, and may set a flag for the
+            training loop. ``"ignore"`` does nothing.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -172,7 +173,7 @@ class Run(VerbMethods):
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
-            monitor=make_monitor(on_nonfinite, lost, start.found),
+            monitor=nonfinite_monitor(on_nonfinite, channel, start.found),
             is_writer=rank.is_writer,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")

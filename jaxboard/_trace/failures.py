@@ -65,9 +65,16 @@ def check_program(
     if isinstance(error, ProgramFailed):
         raise error
     leaves = jax.tree.leaves((args, kwargs))
-    if any(isinstance(x, jax.Array) and x.is_deleted() for x in leaves):
+    if any(map(_is_invalid, leaves)):
         return  # the program has run, or the arguments are invalid
     try:
         program.lower(*leading, *args, **kwargs).compile()
     except Exception:
         raise ProgramFailed from error
+
+
+def _is_invalid(argument: object) -> bool:
+    """Return whether an argument is a deleted array, or a tracer that escaped from a function."""
+    if isinstance(argument, jax.core.Tracer):
+        return True
+    return isinstance(argument, jax.Array) and argument.is_deleted()

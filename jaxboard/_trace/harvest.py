@@ -1,7 +1,7 @@
 """The harvest: evaluates a jaxpr so that its reports leave it as ordinary values.
 
 Equations without a report are evaluated unchanged, in runs. An equation that contains a report goes to the
-rule of its primitive (``rules.table.RULES``), which evaluates it with the reports threaded through as
+rule of its primitive (``rules/table.py``), which evaluates it with the reports threaded through as
 additional results. A primitive without a rule stays in the program: its reports reach the host by callback,
 and a warning names it once. ``README.md`` has an example.
 """
@@ -28,7 +28,7 @@ from jaxboard._trace.rules.base import Evaluated, RuleContext
 from jaxboard._trace.rules.body_reports import reports_if
 from jaxboard._trace.rules.fallback import Unharvestable, warn_of_fallback
 from jaxboard._trace.rules.streamed import Stream
-from jaxboard._trace.rules.table import RULES
+from jaxboard._trace.rules.table import rule_of
 from jaxboard._trace.sampled import sampled_parts
 
 
@@ -119,7 +119,7 @@ def _evaluate_with_rule(
 ) -> Evaluated | None:
     """Evaluate the one equation of a segment; return None if its reports cannot be harvested."""
     (eqn,) = segment.eqns
-    rule = RULES.get(eqn.primitive.name)
+    rule = rule_of(eqn)
     if rule is None:
         warn_of_fallback(eqn, "jaxboard has no rule for it")
         return None
@@ -129,7 +129,9 @@ def _evaluate_with_rule(
     )
     try:
         with _compat.context_of(eqn):
-            return rule.evaluate(eqn, [_operand(var, env) for var in eqn.invars], context)
+            results, reports = rule.evaluate(eqn, [_operand(v, env) for v in eqn.invars], context)
+        # The first computation made the reports of a recomputation.
+        return Evaluated(results, [] if _compat.is_recomputation(eqn) else reports)
     except Unharvestable as reason:
         warn_of_fallback(eqn, reason)
         return None

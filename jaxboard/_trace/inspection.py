@@ -9,6 +9,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from jaxboard import _compat
+from jaxboard._trace import hijax
 from jaxboard._trace.primitives import deliver_p, report_p
 
 
@@ -24,7 +25,12 @@ def eqn_has_reports(eqn: JaxprEqn) -> bool:
 
 def inner_jaxprs(eqn: JaxprEqn) -> list[Jaxpr | ClosedJaxpr]:
     """Return the jaxprs in an equation."""
-    return [*parameter_jaxprs(eqn), *_compat.hidden_jaxprs(eqn)]
+    return [*parameter_jaxprs(eqn), *hijax.jaxprs_in(eqn)]
+
+
+def may_have_effects(eqn: JaxprEqn) -> bool:
+    """Return whether an equation may do more than compute its results. Some of hijax do not declare their effects."""
+    return bool(eqn.effects) or hijax.is_hijax(eqn)
 
 
 def parameter_jaxprs(eqn: JaxprEqn) -> list[Jaxpr | ClosedJaxpr]:

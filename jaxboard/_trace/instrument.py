@@ -170,11 +170,17 @@ def instrument(
         progress=bool(progress),
         seed_runs=runs == "vmap",
         exact=is_exact,
-        name=name,
+        name=_checked_name(name),
     )
     if fn is None:
         return lambda fn: _instrument(fn, options)
     return _instrument(fn, options)
+
+
+def _checked_name(name: object) -> str | None:
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"instrument(name={safe_repr(name)}): expected a str, or None.")
+    return name
 
 
 def _check_progress(chunk: int | None) -> None:

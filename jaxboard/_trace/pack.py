@@ -52,7 +52,9 @@ class Harvested:
             axis: the name of the axis, for reports that keep its elements separate.
         """
         if self.step is None:
-            return Harvested(stacked(self.spec, axis), reducer(self.spec).collapse(self.state))
+            of_spec = reducer(self.spec)
+            collapse = of_spec.collapse if axis == "iteration" else of_spec.collapse_lanes
+            return Harvested(stacked(self.spec, axis), collapse(self.state))
         value, weight, step = jax.tree.map(
             lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:]),
             (self.state.value, self.state.weight, self.step),
@@ -65,7 +67,7 @@ class Harvested:
         Separate lanes are not merged: each device has other lanes.
         """
         if not self.spec.lanes:
-            collapse, spec = reducer(self.spec).collapse, stacked(self.spec, "device")
+            collapse, spec = reducer(self.spec).collapse_lanes, stacked(self.spec, "device")
             return self._merge_points(spec, collapse, lambda step: step.max(0))
         spec = with_lanes(self.spec, self.spec.lanes * self._leading_size)
         return self._merge_points(

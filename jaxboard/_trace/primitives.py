@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
@@ -36,6 +36,18 @@ from jaxboard._trace.masks import (
     spread_over_devices,
 )
 from jaxboard._trace.pack import Harvested, pack, start_accumulator, unpack
+
+# --- The effect of both ---------------------------------------------------------------------------
+
+
+class ReportEffect(jax.debug.DebugEffect):
+    """The effect of a report: JAX allows a debug effect in control flow, remat and custom derivatives."""
+
+    def __str__(self) -> str:
+        return "Report"
+
+
+REPORT_EFFECT = ReportEffect()
 
 # --- The report -----------------------------------------------------------------------------------
 
@@ -82,12 +94,12 @@ def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bo
     target = spec.target
     channel = active() if target is None else open_channel(target) or active()
     if channel is not None:
-        # A compiled program: the caller does not wait for the value and may donate it afterwards. Tag and run are
-        # left out of the program, so that one program serves all.
-        untagged = dataclasses.replace(spec, tag="", target=None)
+        # A compiled program: the caller does not wait for the value and may donate it afterwards. Tag, run and the
+        # host's function are left out of the program, so that one program serves all.
+        untagged = dataclasses.replace(spec, tag="", target=None, finish=None)
         with context.outside():
             packed = _pack_report(operands, spec=untagged, weighted=weighted, stepped=stepped)
-        plan = _with_tag(packed.plan, spec.tag, target)
+        plan = _with_names(packed.plan, spec.tag, target, spec.finish)
         vectors = plan.vectors(packed.arrays)
         now = channel.given_times.time_of_report(spec.tag)
         channel.send(Frame(plan, vectors, channel.current, now, open=True))
@@ -102,19 +114,19 @@ def _pack_report(
 
 
 @functools.lru_cache(maxsize=4096)
-def _with_tag(plan: Plan, tag: str, target: Target | None) -> Plan:
-    def tagged(entry: Entry) -> Entry:
-        spec = dataclasses.replace(entry.spec, tag=tag, target=target)
+def _with_names(plan: Plan, tag: str, target: Target | None, finish: Hashable) -> Plan:
+    def named(entry: Entry) -> Entry:
+        spec = dataclasses.replace(entry.spec, tag=tag, target=target, finish=finish)
         return dataclasses.replace(entry, spec=spec)
 
-    return Plan(tuple(map(tagged, plan.entries)), plan.step)
+    return Plan(tuple(map(named, plan.entries)), plan.step)
 
 
 @report_p.def_effectful_abstract_eval
 def _report_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
 ) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], set(_compat.report_effects())
+    return [], {REPORT_EFFECT}
 
 
 def _report_jvp(
@@ -242,7 +254,7 @@ def _deliver_impl(
 def _deliver_abstract_eval(
     *avals: jax.core.AbstractValue, **params: object
 ) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], set(_compat.report_effects())
+    return [], {REPORT_EFFECT}
 
 
 def _deliver_jvp(

@@ -14,8 +14,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from jaxboard import _compat
-from jaxboard._trace.inspection import is_jaxpr, parameter_jaxprs
-from jaxboard._trace.primitives import report_p
+from jaxboard._trace.inspection import is_jaxpr, may_have_effects, parameter_jaxprs
+from jaxboard._trace.primitives import REPORT_EFFECT, report_p
 
 _AnyJaxpr: TypeAlias = Jaxpr | ClosedJaxpr
 
@@ -69,15 +69,15 @@ def _remaining(
 ) -> frozenset[Any]:
     """Return the effects of what has fewer parts now: without that of reports, if no part has it."""
     of_parts = frozenset().union(*(part.effects for part in parts))
-    return frozenset(effects) - (_compat.report_effects() - of_parts)
+    return frozenset(effects) - ({REPORT_EFFECT} - of_parts)
 
 
 def _without_dead(eqns: list[JaxprEqn], jaxpr: Jaxpr) -> list[JaxprEqn]:
-    """Return the equations of a jaxpr that have an effect, or a result that is read."""
+    """Return the equations of a jaxpr that may have an effect, or have a result that is read."""
     read = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
     live = []
     for eqn in reversed(eqns):
-        if eqn.effects or not read.isdisjoint(eqn.outvars):
+        if may_have_effects(eqn) or not read.isdisjoint(eqn.outvars):
             live.append(eqn)
             read.update(var for var in eqn.invars if not isinstance(var, Literal))
     return live[::-1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, Var
 
 from jaxboard._frame import ReportSpec
-from jaxboard._trace.inspection import tags_in
+from jaxboard._trace.inspection import may_have_effects, tags_in
 from jaxboard._trace.primitives import report_p
 
 
@@ -31,7 +31,7 @@ def sampled_parts(jaxpr: Jaxpr) -> list[int | None]:
     read(jaxpr.outvars, None)
     for eqn in reversed(jaxpr.eqns):
         part = _cadence(eqn)
-        if eqn.effects:
+        if may_have_effects(eqn):
             tags = list(tags_in(eqn))
             if any(reported.get(tag, part) != part for tag in tags):
                 part = None

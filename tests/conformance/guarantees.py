@@ -6,7 +6,7 @@ import ast
 import pathlib
 
 from conformance.cases import CASES, FAMILIES, Case, Observed
-from conformance.limits import LIMITS
+from conformance.limits import FLAG_LIMITS, FLAGS, LIMITS
 
 README = pathlib.Path(__file__).with_name("README.md")
 
@@ -54,6 +54,23 @@ LIMITED = """\
 |---|---|---|---|---|
 """
 
+FLAGGED = """\
+## With the flags of a later JAX
+
+JAX replaces some primitives by others, which flags turn on today. `.ci/run tomorrow` runs the tests in this folder with each
+flag on the newest JAX.
+
+| flag | what it changes |
+|---|---|
+{flags}
+
+JAX itself cannot do the following with them. A test that needs it is skipped.
+
+| flag | what JAX does | tests | error message |
+|---|---|---|---|
+{limits}
+"""
+
 
 def text() -> str:
     """Return the whole page."""
@@ -73,6 +90,15 @@ def text() -> str:
         for x in LIMITS
     ]
     parts.append(LIMITED + "\n".join(rows) + "\n")
+    flags = "\n".join(
+        f"| `{flag.replace(',', '`, `')}` | {change} |" for flag, change in FLAGS.items()
+    )
+    limits = "\n".join(
+        f"| `{x.flag}` | {x.reason} | {', '.join(f'`{test}`' for test in x.tests) or 'those that raise it'} "
+        f"| {f'`` {x.error} ``' if x.error else 'none'} |"
+        for x in FLAG_LIMITS
+    )
+    parts.append(FLAGGED.format(flags=flags, limits=limits))
     return "\n".join(parts)
 
 

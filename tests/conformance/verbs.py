@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +36,19 @@ ROUNDED = ("/std", "/norm", "/rms", *(f"/{leaf}" for leaf in LEAVES))
 """Ends of the tags whose values are square roots, which are not exact."""
 
 
+class Average(NamedTuple):
+    """A metric: a sum and a count."""
+
+    total: Any
+    count: Any
+
+    def merge(self, other: Average) -> Average:
+        return Average(self.total + other.total, self.count + other.count)
+
+    def compute(self) -> Any:
+        return self.total / self.count
+
+
 def report(tag: str, value: Any) -> None:
     """Report a value with every verb that works in traced code.
 
@@ -44,6 +57,7 @@ def report(tag: str, value: Any) -> None:
     for name in REDUCTIONS:
         jb.scalar(f"{tag}/{name}", value, reduce=name)
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
+    jb.metric(f"{tag}/metric", Average(jnp.asarray(value, jnp.float32), 1))
     both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
     jb.histogram(f"{tag}/histogram", both)
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
@@ -98,6 +112,7 @@ def expected(
             (f"{tag}/{name}", step, float(np.float32(f(values)))) for name, f in REDUCTIONS.items()
         ]
         total, high = float(np.sum(values)), float(np.max(values))
+        points.append((f"{tag}/metric", step, float(np.float32(np.mean(values)))))
         points += [(f"{tag}/scalars/a", step, total), (f"{tag}/scalars/b", step, -total)]
         points.append((f"{tag}/histogram", step, (-high, high, 2 * len(values))))
         for statistic, f in WATCHED.items():

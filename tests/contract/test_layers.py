@@ -32,6 +32,7 @@ LAYERS = (
     ("_host",),
     ("_trace",),
     ("_graph",),
+    ("_autopsy",),
     ("_emit",),
     ("_telemetry",),
     ("_run",),

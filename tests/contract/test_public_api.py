@@ -13,6 +13,7 @@ import jaxboard
 from jaxboard import _emit, records
 
 NAMES = [
+    "Autopsy",
     "ChildRun",
     "JAXProfiler",
     "JaxboardError",
@@ -27,6 +28,7 @@ NAMES = [
     "UsageError",
     "__version__",
     "audio",
+    "autopsy",
     "confusion_matrix",
     "current_run",
     "embedding",
@@ -39,6 +41,7 @@ NAMES = [
     "layout",
     "memory_snapshot",
     "mesh",
+    "metric",
     "pr_curve",
     "profile",
     "read",

@@ -26,10 +26,34 @@ def message(call):
     return str(raised.value), f"test_errors.py:{call.__code__.co_firstlineno}"
 
 
+class NoText:
+    """An object whose repr raises, as that of a deleted array does."""
+
+    def __repr__(self):
+        raise ValueError("no text")
+
+
 def image(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
 
 
+def deleted():
+    array = jnp.ones(3)
+    array.delete()
+    return array
+
+
+class Unreadable:
+    def __array__(self, *_, **__):
+        raise ValueError("not an array")
+
+    def __repr__(self):
+        return "Unreadable()"
+
+
+CYCLE: list = []
+CYCLE.append(CYCLE)
+VERTICES = jax.ShapeDtypeStruct((2**24 + 1, 3), np.float32)
 NOT_AN_IMAGE = (
     "expected an image [H, W], [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, got {}. "
 )
@@ -49,6 +73,7 @@ TRACING = (
     "{} is for plain Python, and JAX is tracing here: it would be reported once, while compiling. "
     "Report it outside of the traced function."
 )
+NOT_BINS = "expected bins= to be a number of buckets, or a list of their edges, for 1 to 4096 buckets, got {}."
 NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
 
 
@@ -58,6 +83,7 @@ NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
         (lambda: jb.layout(["loss"]), "layout", "expected categories to be a dict that is not empty, got ['loss'] (list)."),
         (lambda: jb.layout({"a": {}}), "layout", "expected category 'a' to be a dict that is not empty, got {} (dict)."),
         (lambda: jb.layout({"a": {"b": []}}), "layout", f"expected chart 'b' {A_CHART}, got []."),
+        (lambda: jb.layout({"a": {"b": NoText()}}), "layout", f"expected chart 'b' {A_CHART}, got <NoText object>."),
         (lambda: jb.layout({"a": {"b": ("margin", "x", "y")}}), "layout", f"expected chart 'b' {A_CHART}, got ('margin', 'x', 'y')."),
         (lambda: jb.layout({"a": {"b": [1]}}), "layout", f"expected chart 'b' {A_CHART}, got [1]."),
         (lambda: jb.layout({"a": {"b": "("}}), "layout", "chart 'b': '(' is not a regular expression: missing ), unterminated subpattern at position 0. re.escape(tag) matches a tag exactly."),
@@ -96,15 +122,25 @@ def test_tags(call, tag, problem):
         (lambda: jb.confusion_matrix("x", [0], [0.5], classes=2), "expected predictions to be classes, as integers, got float64[1]. Scores have one axis more than the labels."),
         (lambda: jb.confusion_matrix("x", [0, -1], [1, 1], classes=2), f"expected labels from 0 to 1, got -1. {NO_WEIGHT}"),
         (lambda: jb.histogram("x", counts=[1]), "counts= and edges= belong together: pass both."),
-        (lambda: jb.histogram("x", [1.0], counts=[1], edges=[0, 1]), "counts= and edges= need no values, where= or runs=. Pass either values or counts."),
-        (lambda: jb.histogram("x", counts=[1, 2], edges=[0, 1]), "expected counts= [k] and edges= [k + 1], got int64[2] and float64[2]."),
+        (lambda: jb.histogram("x", [1.0], counts=[1], edges=[0, 1]), "counts= and edges= need no values, bins=, range=, where= or runs=. Pass either values or counts."),
+        (lambda: jb.histogram("x", counts=[1, 2], edges=[0, 1]), "expected counts= [k] and edges= [k + 1], got int64[2] and int64[2]."),
         (lambda: jb.histogram("x", counts=[1], edges=[1, 0]), "expected edges= to be finite and ascending, got [1, 0]."),
         (lambda: jb.histogram("x", counts=[-1], edges=[0, 1]), "expected counts= to be 0 or more, got [-1]."),
         (lambda: jb.tensor("x", np.eye(2), ""), "expected plugin= to be the name of a plugin, got '' (str)."),
         (lambda: jb.tensor("x", np.eye(2), "p", content="a"), "expected content= to be bytes, got 'a' (str). Serialise a message first."),
         (lambda: jb.tensor("x", np.eye(2), "p", data_class="image"), "expected data_class= to be one of 'tensor', 'scalar', 'blob_sequence', got 'image'."),
         (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),
+        (lambda: jb.text("x", [[0] * 1_000_001]), "expected a string or rows of strings, got more than 1000000 cells. Report a part of the table."),
         (lambda: jb.figure("x", 5), "expected a matplotlib figure, got 5 (int)."),
+        (lambda: jb.scalar("x", Unreadable()), "expected numbers, got Unreadable() (Unreadable)."),
+        (lambda: jb.histogram("x", deleted()), "got float32[3] that was deleted, or donated to a jitted function. Report it before that."),
+        (lambda: jb.scalars("x", CYCLE), "the tree contains itself, or is nested too deeply. Report its leaves."),
+        (lambda: jb.embedding("x", np.ones(3)), "expected vectors [N, D], got float64[3]. Flatten others: x.reshape(len(x), -1)."),
+        (lambda: jb.embedding("x", np.eye(2), labels=["a"]), "expected 2 labels, one for each vector, got 1."),
+        (lambda: jb.embedding("x", np.eye(2), labels={"a": [1, 2]}, metadata_header=["a"]), "the keys of labels= are the metadata_header=."),
+        (lambda: jb.embedding("x", np.eye(2), images=np.ones((3, 4, 4, 1))), "expected 2 images [2, H, W, C], one for each vector, got float64[3,4,4,1]."),
+        (lambda: jax.eval_shape(lambda v: jb.mesh("x", v), VERTICES), "expected at most 16777216 vertices, got 16777217."),
+        (lambda: jb.graph(Unreadable.__array__, 1.0, tag="x"), "JAX cannot trace __array__: ValueError: not an array"),
     ],
 )  # fmt: skip
 def test_values(call, problem):
@@ -129,15 +165,26 @@ def test_values(call, problem):
         (lambda: jb.scalar("x", 1.0, weight=np.ones(2)), NOT_A_SCALAR.format("float64[2]")),
         (lambda: jb.scalar("x", 1.0, where=np.ones(2, bool)), NOT_A_MASK.format("bool[2]")),
         (lambda: jb.pr_curve("x", [0], [0.5], num_thresholds=1), "expected num_thresholds= to be an integer of at least 2, got 1."),
+        (lambda: jb.pr_curve("x", [0], [0.5], num_thresholds=NoText()), "expected num_thresholds= to be an integer of at least 2, got <NoText object>."),
         (lambda: jb.pr_curve("x", [0], [0.5], weights=[0.5, 1.0]), "expected weights= of the shape of the labels, int64[1], got float64[2]."),
         (lambda: jb.pr_curve("x", [0], [0.5], classes=["a"]), "classes= needs a prediction for each class, [..., C], got labels and predictions of one shape, float64[1]."),
         (lambda: jb.pr_curve("x", [0], [[0.5, 0.5]], classes=["a"]), "expected predictions of 1 classes, got float64[1,2]."),
         (lambda: jb.roc_curve("x", [0], [[0.5, 0.5]], classes=["a", "a"]), "two classes have the name 'a'."),
         (lambda: jb.confusion_matrix("x", [0], [0]), "pass classes=, the number of classes or their names, or predictions [..., C]."),
         (lambda: jb.confusion_matrix("x", [0], [0], classes="cat"), "expected classes= to be the names of the classes, got 'cat'."),
+        (lambda: jb.confusion_matrix("x", [0], [0], classes=[NoText()]), "expected classes= to be the names of the classes, got <list object>."),
         (lambda: jb.confusion_matrix("x", [0], [0], classes=2000), "expected 1 to 1024 classes, got 2000."),
         (lambda: jb.confusion_matrix("x", [0], [[0.1, 0.2]], classes=3), "expected scores of 3 classes, got predictions float64[1,2]."),
         (lambda: jb.scalar("x", 1.0, where=0.5), NOT_A_MASK.format("float64[]")),
+        (lambda: jb.scalar("x", 1.0, runs="lanes"), "expected runs= to be 'vmap', False or None, got 'lanes'."),
+        (lambda: jb.figure("x", matplotlib.figure.Figure(), close=np.ones(2)), "expected close= to be True or False, got array([1., 1.])."),
+        (lambda: jb.histogram("x", np.ones(3), bins=0), NOT_BINS.format("0")),
+        (lambda: jb.histogram("x", np.ones(3), bins=5000), NOT_BINS.format("5000")),
+        (lambda: jb.histogram("x", np.ones(3), bins="auto"), NOT_BINS.format("'auto'")),
+        (lambda: jb.histogram("x", np.ones(3), bins=[1.0]), NOT_BINS.format("[1.0]")),
+        (lambda: jb.histogram("x", np.ones(3), bins=[1, 0]), "expected bins= to be finite and ascending, got [1, 0]."),
+        (lambda: jb.histogram("x", np.ones(3), bins=[0, np.inf]), "expected bins= to be finite and ascending, got [0, inf]."),
+        (lambda: jb.histogram("x", np.ones(3), range=(0, 1)), "range= needs bins=, a number of buckets from 1 to 4096, got bins=None and range=(0, 1)."),
     ],
 )  # fmt: skip
 def test_options(call, problem):
@@ -146,12 +193,33 @@ def test_options(call, problem):
     assert text == f"report 'x' ({place}): {problem}"
 
 
+def test_trees_that_jax_cannot_flatten():
+    """An error of JAX about a pytree is raised with the report and the line."""
+    text, place = message(lambda: jb.histogram("x", {1: np.ones(2), "a": np.ones(2)}))
+    assert text.startswith(f"report 'x' ({place}): JAX cannot flatten the tree: ValueError: ")
+
+
+def test_a_traced_value_that_escaped():
+    """A traced value is named outside of the function in which JAX made it."""
+    kept = []
+    jax.jit(kept.append)(1.0)
+    text, place = message(lambda: jb.histogram("x", kept[0]))
+    assert text == (
+        f"report 'x' ({place}): got a traced value outside of the function that JAX traced. Report it there, "
+        "or return it from the function."
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "problem"),
     [
         (lambda x: jb.scalar("x", x), NOT_A_SCALAR.format("float32[8]")),
         (lambda x: jb.image("x", x), NOT_AN_IMAGE.format("float32[8]") + OTHER_ARRAYS),
         (lambda x: jb.scalar("x", x[0] * 1j), "got complex64[]. Report its real part, or abs(x)."),
+        (
+            lambda x: jb.histogram("x", x, bins=x),
+            "expected bins= to be known while JAX traces, got a traced value. Pass numbers of NumPy or Python.",
+        ),
         (lambda x: jb.text("x", "hello"), TRACING.format("text")),
         (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("figure")),
     ],

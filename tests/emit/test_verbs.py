@@ -107,8 +107,9 @@ def test_the_wall_time(verb):
     with capture() as records:
         getattr(jb, verb)("x", *args, walltime=12.5)
     assert only(records).wall_time == 12.5
-    with capture(), pytest.raises(jb.ReportError, match="expected walltime= to be seconds"):
-        getattr(jb, verb)("x", *args, walltime="now")
+    for wrong in ("now", 10**400):  # No float holds the integer.
+        with capture(), pytest.raises(jb.ReportError, match="expected walltime= to be seconds"):
+            getattr(jb, verb)("x", *args, walltime=wrong)
 
 
 def test_the_wall_time_of_records_without_a_tag():

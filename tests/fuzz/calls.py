@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
+from flax import nnx
 from fuzz.values import ANYTHING, Value
 
 import jaxboard
@@ -57,6 +58,7 @@ GOOD: dict[str, list[Value]] = {
     "every": _good(once=lambda x: 1, every_two=lambda x: 2),
     "reduce": _good(mean=lambda x: "mean", last=lambda x: "last", stack=lambda x: "stack"),
     "weight": _good(two=lambda x: 2.0),
+    "finish": _good(exp=lambda x: "exp", function=lambda x: abs),
     "where": _good(yes=lambda x: True, no=lambda x: np.bool_(False)),
     "runs": _good(vmap=lambda x: "vmap", no=lambda x: False),
     "max_images": _good(two=lambda x: 2),
@@ -122,6 +124,7 @@ GOOD: dict[str, list[Value]] = {
     "metadata_header": _good(automatic=lambda x: None),
     "images": _good(three=lambda x: np.zeros((3, 4, 4, 1), np.float32)),
     "walltime": _good(then=lambda x: 1700000000.0),
+    "bins": _good(three=lambda x: 3),
     "counts": _good(automatic=lambda x: None),
     "edges": _good(automatic=lambda x: None),
     "metrics": _good(loss=lambda x: {"loss": "min"}),
@@ -160,7 +163,6 @@ GOOD: dict[str, list[Value]] = {
     "metric_dict": _good(loss=lambda x: {"loss": 0.5}),
     "hparam_domain_discrete": _good(lr=lambda x: {"lr": [0.1, 0.2]}, nothing=lambda x: None),
     "run_name": _good(first=lambda x: "first"),
-    "bins": _good(automatic=lambda x: "auto", ten=lambda x: 10),
     "max_bins": _good(five=lambda x: 5),
     "min": _good(zero=lambda x: 0.0),
     "max": _good(three=lambda x: 3.0),
@@ -211,6 +213,10 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:  
             return _good(three=lambda x: np.array([0, 1, 1]))
         case "confusion_matrix", "labels" | "predictions":
             return _good(three=lambda x: np.array([0, 1, 1]))
+        case "metric" | "Run.metric" | "ChildRun.metric", "state":
+            return _good(average=lambda x: nnx.metrics.Average())
+        case "metric" | "Run.metric" | "ChildRun.metric", "reduce":
+            return _good(merge=lambda x: "merge", last=lambda x: "last")
         case "read", "logdir":
             return _good(directory=lambda x: directory)
         case "image", "value":

@@ -350,6 +350,9 @@ def test_the_monitor_adds_its_own_records():
     """The monitor sees what the assembler made, and its records are written after those."""
 
     class Monitor:
+        def start(self, settle):
+            pass
+
         def observe(self, assembled):
             return [record(item.step, "seen") for item in assembled.items]
 
@@ -364,6 +367,9 @@ def test_a_fault_of_the_monitor_loses_nothing(caplog):
     """A bug in the monitor is logged, and every report is written."""
 
     class Monitor:
+        def start(self, settle):
+            pass
+
         def observe(self, assembled):
             raise KeyError("bug")
 

@@ -147,7 +147,9 @@ def test_a_function_that_raises(caplog):
 
 def test_a_wrong_policy():
     """Only the three names and functions are valid; anything else raises when the run is opened."""
-    message = "Run(on_nonfinite='stop'): expected 'warn', 'raise', 'ignore' or a function."
+    message = (
+        "Run(on_nonfinite='stop'): expected 'warn', 'raise', 'autopsy', 'ignore' or a function."
+    )
     with pytest.raises(jb.UsageError) as refused:
         jb.Run(None, sinks=[MemorySink()], on_nonfinite="stop")  # pyright: ignore[reportArgumentType]
     assert str(refused.value) == message

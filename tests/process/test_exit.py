@@ -70,6 +70,25 @@ def test_a_signal_that_ends_the_process(tmp_path, block, number):
     assert child.steps() == COMPLETE
 
 
+def test_the_status_after_ctrl_c(tmp_path):
+    """Ctrl-C ends the process by SIGINT, also if closing the run executes strings, as an import of dataclasses does."""
+    child = Child(
+        tmp_path,
+        """
+        class Importing(Lines):
+            def close(self):
+                exec("")
+                super().close()
+        Run(None, sinks=[Importing()], flush_secs=1000)
+        put(0, 1000)
+        signal.raise_signal(signal.SIGINT)
+        """,
+    )
+    assert child.exit_status() == -signal.SIGINT
+    assert child.err.splitlines()[-1] == "KeyboardInterrupt"
+    assert child.steps() == COMPLETE
+
+
 def test_ctrl_c_again_and_again(tmp_path):
     """Ctrl-C while the interpreter exits loses nothing: what is being written is still written."""
     child = Child(
@@ -112,11 +131,14 @@ def test_a_hanging_sink_does_not_keep_the_process_after_ctrl_c(tmp_path):
     assert "Announcing did not finish within" in child.err
 
 
-def test_a_daemon_thread_that_still_reports(tmp_path):
+@pytest.mark.parametrize(
+    ("last", "status"), [("", 0), ("signal.raise_signal(signal.SIGINT)", -signal.SIGINT)]
+)
+def test_a_daemon_thread_that_still_reports(tmp_path, last, status):
     """Everything that a daemon thread reported before the interpreter exits is written once, and in order."""
     child = Child(
         tmp_path,
-        """
+        f"""
         Run(None, sinks=[Lines()], flush_secs=1000, max_frames=10**8, max_bytes=2**40)
         started = threading.Event()
         def report():
@@ -130,10 +152,11 @@ def test_a_daemon_thread_that_still_reports(tmp_path):
         threading.Thread(target=report, daemon=True).start()
         sys.setswitchinterval(1e-4)
         started.wait()
+        {last}
         """,
     )
-    assert child.exit_status() == 0
-    assert child.err == ""
+    assert child.exit_status() == status
+    assert child.err.splitlines()[-1:] == (["KeyboardInterrupt"] if last else [])
     *steps, end = child.steps()
     assert end == "closed"
     assert len(steps) > 20_000

@@ -169,3 +169,33 @@ def test_ctrl_c_during_close(tmp_path):
     child.expect("interrupted")
     assert child.exit_status() == 4, child.err
     assert child.steps() == [*range(1000), "closed"]
+
+
+def test_ctrl_c_during_a_compile(tmp_path):
+    """Ctrl-C while XLA compiles takes effect afterwards and ends the program; nothing is lost."""
+    child = Child(
+        tmp_path,
+        """
+        import jax
+        import jaxboard as jb
+
+        @jb.instrument
+        @jax.jit
+        def step(x):
+            jb.scalar("x", x)
+            return x
+
+        def interrupt(event, seconds, **_):
+            # The first Python code after a compilation: Ctrl-C during it takes effect here.
+            if event == "/jax/core/compile/backend_compile_duration":
+                signal.raise_signal(signal.SIGINT)
+
+        Run(LOGDIR, flush_secs=1000, telemetry=False)
+        put(0, 1000)
+        jax.monitoring.register_event_duration_secs_listener(interrupt)
+        step(1.0)
+        """,
+    )
+    assert child.exit_status() == -signal.SIGINT, child.err
+    assert child.err.splitlines()[-1] == "KeyboardInterrupt"
+    assert child.points() == [(step, float(step)) for step in range(1000)]

@@ -17,7 +17,10 @@ import polars as pl
 import pytest
 
 import jaxboard as jb
+from jaxboard._read.read import read_run
+from jaxboard._read.run_files import EventFile, find_runs
 from jaxboard._read.verification import verify
+from jaxboard._read.visible_points import in_order_of_writing
 from jaxboard.records import EncodedImage, Kind, Record, Scalars
 from jaxboard.sinks import TensorBoardSink
 
@@ -243,6 +246,19 @@ def test_damage_is_a_warning(logdir) -> None:
         table = jb.read(logdir)
     assert len(table) == 9
     assert caught[0].filename == __file__
+
+
+def test_files_that_cannot_be_read(logdir) -> None:
+    """A file that was removed since it was found is left out, another one that cannot be read is a warning."""
+    write(logdir, column("loss", [0, 1], [0, 1]))
+    removed = EventFile(os.path.join(logdir, "events.out.tfevents.1.removed"), 10)
+    directory = EventFile(logdir, 10)
+    with pytest.warns(jb.JaxboardWarning, match="cannot be read: IsADirectoryError") as caught:
+        contents = read_run(
+            [removed, directory, *find_runs(logdir, "read")["."]], "scalar", lambda _: True
+        )
+    assert len(caught) == 1
+    assert in_order_of_writing(contents).steps.tolist() == [0, 1]
 
 
 def test_a_run_that_is_being_written(logdir) -> None:

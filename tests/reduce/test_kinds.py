@@ -11,6 +11,7 @@ from jaxboard._reduce import (
     KINDS,
     AudioOptions,
     ConfusionMatrixOptions,
+    HistogramOptions,
     ImageOptions,
     LeafHistogramsOptions,
     MeshOptions,
@@ -24,7 +25,7 @@ from jaxboard._reduce import (
 from jaxboard.records import Kind
 
 OPTIONS: dict[Kind | Composite, Any] = {
-    Kind.HISTOGRAM: None,
+    Kind.HISTOGRAM: HistogramOptions(),
     Kind.AUDIO: AudioOptions(16000, 3),
     Kind.IMAGE: ImageOptions(3),
     Kind.PR_CURVE: ThresholdsOptions(127),

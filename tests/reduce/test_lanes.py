@@ -13,14 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxboard._frame import Composite, ReportSpec
-from jaxboard._reduce import REDUCTIONS, StackOptions, State, reducer
+from jaxboard._reduce import REDUCTIONS, HistogramOptions, StackOptions, State, reducer
 from jaxboard._reduce.stack import Stack
 from jaxboard.records import Histogram, Kind
 
 LANES, INNER = 3, 2
 SPECS = [ReportSpec(Kind.SCALAR, "x", name) for name in REDUCTIONS]
 SPECS += [
-    ReportSpec(Kind.HISTOGRAM, "x", "last"),
+    ReportSpec(Kind.HISTOGRAM, "x", "last", options=HistogramOptions()),
+    ReportSpec(Kind.HISTOGRAM, "x", "last", options=HistogramOptions(4)),
+    ReportSpec(Kind.HISTOGRAM, "x", "last", options=HistogramOptions((-1.0, 0.0, 2.0))),
     ReportSpec(Composite.STACK, "x", "stack", options=StackOptions(("lane",))),
 ]
 

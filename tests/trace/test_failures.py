@@ -255,14 +255,22 @@ def test_an_error_while_the_program_runs():
     assert len(calls) == 1
 
 
-def test_arguments_that_jax_refuses():
-    """An argument of a wrong type raises as it does without jaxboard, and the next call is instrumented."""
+def escaped_tracer():
+    kept = []
+    jax.make_jaxpr(lambda x: kept.append(x) or x)(1.0)
+    return kept[0]
+
+
+@pytest.mark.parametrize("make", [object, escaped_tracer])
+def test_arguments_that_jax_refuses(make):
+    """An invalid argument raises as it does without jaxboard, and the next call is instrumented."""
+    argument = make()
     step = jb.instrument(jax.jit(lambda x: (jb.scalar("x", x), x)[1]))
     with capture() as records:
         with pytest.raises(TypeError) as caught:
-            step(object())
+            step(argument)
         with pytest.raises(TypeError) as bare:
-            jax.jit(lambda x: x)(object())
+            jax.jit(lambda x: x)(argument)
         assert type(caught.value) is type(bare.value)
         assert float(step(2.0)) == 2
     assert [float(r.value) for r in records] == [2]

@@ -316,6 +316,7 @@ def test_a_step_that_is_no_integer():
         ({"every": 0}, "instrument(every=0): expected a positive integer, in steps."),
         ({"every": True}, "instrument(every=True): expected a positive integer, in steps."),
         ({"every": 2.0}, "instrument(every=2.0): expected a positive integer, in steps."),
+        ({"name": 3}, "instrument(name=3): expected a str, or None."),
         ({"step": 3}, "instrument(step=3): expected 'auto' or a function of the arguments."),
         (
             {"delivery": "fast"},

@@ -10,6 +10,7 @@ from jax.extend.core import JaxprEqn
 
 from jaxboard import _compat
 from jaxboard._reduce import WideInt
+from jaxboard._trace import hijax
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.rules.base import Evaluate, Evaluated, RuleContext
 from jaxboard._trace.rules.body_reports import PackedBody
@@ -39,12 +40,12 @@ def custom_derivative(rule: Evaluate) -> Evaluate:
 
 def jit(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
     """Inline the function, and keep the shardings of its arguments and results."""
-    operands = _constrain(operands, eqn.params["in_shardings"])
+    operands = constrain(operands, eqn.params["in_shardings"])
     results, reports = context.harvest(eqn.params["jaxpr"], operands)
-    return Evaluated(_constrain(results, eqn.params["out_shardings"]), reports)
+    return Evaluated(constrain(results, eqn.params["out_shardings"]), reports)
 
 
-def _constrain(values: list[Array], shardings: Sequence[object]) -> list[Array]:
+def constrain(values: list[Array], shardings: Sequence[object]) -> list[Array]:
     return [
         _with_sharding(value, _compat.sharding_of(sharding))
         for value, sharding in zip(values, shardings, strict=True)
@@ -64,8 +65,9 @@ def _with_sharding(value: Array, sharding: jax.sharding.Sharding | None) -> Arra
 
 def remat(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
     """Inline the function unless it has, or may get, a derivative that recomputes it."""
-    params = eqn.params
-    if context.final and not params["differentiated"]:
+    params = hijax.params_of(eqn)
+    differentiated = params.get("differentiated", False)  # no parameter with jax_remat3
+    if context.final and not differentiated:
         return context.harvest(params["jaxpr"], operands)
     packed = PackedBody()
 
@@ -78,8 +80,11 @@ def remat(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluat
         return results, packed.pack(reports)
 
     arguments = (context.masks, context.step, *operands)
-    if not params["differentiated"]:
-        rematted = jax.checkpoint(body, prevent_cse=params["prevent_cse"], policy=params["policy"])
+    if not differentiated:
+        prevent_cse = params.get("prevent_cse", True)
+        if isinstance(prevent_cse, tuple):  # from JAX 0.12: for each operand
+            prevent_cse = (False, False, *prevent_cse)
+        rematted = jax.checkpoint(body, prevent_cse=prevent_cse, policy=params["policy"])
         results, arrays = rematted(*arguments)
     else:
         # This is the recomputation. It stays a remat equation, whose barrier prevents that XLA merges the
@@ -102,9 +107,6 @@ def linear_solve(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> 
     return context.harvest(eqn.params["jaxprs"].solve, [*consts, *right_hand_side])
 
 
-def hijax(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
-    """Inline the function that a "hijax" equation represents."""
-    closed = _compat.expanded(eqn, operands)
-    if closed is None:
-        raise Unharvestable("it must keep its values separate from the rest of the program")
-    return context.harvest(closed, operands)
+def expand(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
+    """Inline the function of a hijax equation."""
+    return context.harvest(hijax.expanded(eqn, operands), operands)

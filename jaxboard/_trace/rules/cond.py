@@ -49,12 +49,12 @@ def cond(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
 
         return call
 
-    select = _selector(eqn.params.get("branches_platforms"), index)
+    select = select_branch(eqn.params.get("branches_platforms"), index)
     results, arrays = select([padded(branch) for branch in branches], *operands)
     return Evaluated(results, body.unpack(arrays))
 
 
-def _selector(
+def select_branch(
     platforms: tuple[tuple[str, ...] | None, ...] | None, index: Array
 ) -> Callable[..., Any]:
     """Return the function that calls one of the branches: by index, or by the platform compiled for."""

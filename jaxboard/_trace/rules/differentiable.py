@@ -184,6 +184,8 @@ def _batch(
     return results, [0] * len(results)
 
 
+_rules: Any = differentiable_call_p
+_rules.to_lojax = _impl  # for a body with primitives of hijax
 ad.primitive_jvps[differentiable_call_p] = _jvp
 batching.primitive_batchers[differentiable_call_p] = _batch
 mlir.register_lowering(differentiable_call_p, mlir.lower_fun(_impl, multiple_results=True))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from jax.extend.core import JaxprEqn
 
 from jaxboard import _log
+from jaxboard._trace.hijax import name_of
 from jaxboard._trace.inspection import tags_in
 
 
@@ -16,7 +17,7 @@ class Unharvestable(Exception):  # noqa: N818 (not an error: the reports fall ba
 
 def warn_of_fallback(eqn: JaxprEqn, reason: Unharvestable | str) -> None:
     """Warn once for each set of tags that the reports in an equation fall back to callbacks."""
-    subject = f"reports inside {eqn.primitive.name} reach the host by a callback each"
+    subject = f"reports inside {name_of(eqn)} reach the host by a callback each"
     warn_of_callbacks(subject, reason, tags_in(eqn))
 
 

@@ -12,6 +12,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn
 from jaxboard import _compat
 from jaxboard._frame import Packed
 from jaxboard._reduce import WideInt, reducer
+from jaxboard._trace import hijax
 from jaxboard._trace.inspection import has_reports
 from jaxboard._trace.masks import Mask
 from jaxboard._trace.pack import Harvested, merge_same, pack, unpack
@@ -31,10 +32,12 @@ from jaxboard._trace.rules.fallback import warn_of_callbacks
 
 def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
     """Stack the reports of all iterations, one array for each dtype, and merge them afterwards."""
-    params = eqn.params
-    num_consts, num_carry = _scan_counts(eqn)
-    consts, operands = operands[:num_consts], operands[num_consts:]
-    init, xs = operands[:num_carry], operands[num_carry:]
+    params = hijax.params_of(eqn)
+    is_scanned, num_carry = scan_layout(eqn, params["jaxpr"])
+    whole = [x for x, scanned in zip(operands, is_scanned, strict=True) if not scanned]
+    xs = [x for x, scanned in zip(operands, is_scanned, strict=True) if scanned]
+    num_consts = len(whole) - num_carry
+    consts, init = whole[:num_consts], whole[num_consts:]
     options = {name: params[name] for name in ("length", "reverse", "unroll")}
     stream, context = context.stream, context._replace(stream=None)
 
@@ -42,7 +45,9 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
         step: Array | WideInt | None, carry: list[Array], xs: list[Array]
     ) -> tuple[list[Array], list[Array], list[Harvested]]:
         inner = context._replace(step=step)
-        results, reports = inner.harvest(params["jaxpr"], [*consts, *carry, *xs])
+        each, rest = iter(xs), iter([*consts, *carry])
+        arguments = [next(each if scanned else rest) for scanned in is_scanned]
+        results, reports = inner.harvest(params["jaxpr"], arguments)
         return results[:num_carry], results[num_carry:], reports
 
     if stream is not None:
@@ -66,17 +71,17 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
     return Evaluated([*carry, *ys], [report.collapse("iteration") for report in stacked])
 
 
-def _scan_counts(eqn: JaxprEqn) -> tuple[int, int]:
-    """Return how many operands of a scan are constants, and how many are the carry.
+def scan_layout(eqn: JaxprEqn, jaxpr: ClosedJaxpr) -> tuple[list[bool], int]:
+    """Return for each operand of a scan whether it is scanned, and how many of the others, the last, are the carry.
 
     Compared by rank: the scanned arrays have one axis more outside of the body. The parameters that hold the
-    counts have other names from JAX 0.12.
+    counts have other names from JAX 0.12. With ``jax_scan3`` there is no carry: the body writes to Refs.
     """
-    body, _ = _compat.open_jaxpr(eqn.params["jaxpr"])
+    body, _ = _compat.open_jaxpr(jaxpr)
     ndim = lambda var: len(_compat.aval_of(var).shape)  # noqa: E731
-    num_xs = sum(ndim(x) != ndim(y) for x, y in zip(body.invars, eqn.invars, strict=True))
+    is_scanned = [ndim(x) != ndim(y) for x, y in zip(body.invars, eqn.invars, strict=True)]
     num_carry = sum(ndim(x) == ndim(y) for x, y in zip(body.outvars, eqn.outvars, strict=True))
-    return len(eqn.invars) - num_xs - num_carry, num_carry
+    return is_scanned, num_carry
 
 
 # --- while ----------------------------------------------------------------------------------------
@@ -84,14 +89,14 @@ def _scan_counts(eqn: JaxprEqn) -> tuple[int, int]:
 
 def while_loop(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
     """Carry an accumulator for each report through the loop, or stream it."""
-    loop = _WhileLoop.from_eqn(eqn, operands)
+    loop = WhileLoop.from_eqn(eqn, operands)
     stream, context = context.stream, context._replace(stream=None)
     if stream is not None and not (loop.is_batched or has_reports(loop.predicate)):
         return _stream(loop, stream, context)
     return _accumulate(loop, context)
 
 
-class _WhileLoop(NamedTuple):
+class WhileLoop(NamedTuple):
     """A ``while`` equation with its operands.
 
     Attributes:
@@ -109,7 +114,7 @@ class _WhileLoop(NamedTuple):
     carry: list[Array]
 
     @classmethod
-    def from_eqn(cls, eqn: JaxprEqn, operands: list[Array]) -> _WhileLoop:
+    def from_eqn(cls, eqn: JaxprEqn, operands: list[Array]) -> WhileLoop:
         """Split the operands of an equation into constants and carry."""
         params = eqn.params
         first = params["cond_nconsts"]
@@ -146,7 +151,7 @@ class _WhileLoop(NamedTuple):
         return context.harvest(self.body, [*self.body_consts, *carry])
 
 
-def _stream(loop: _WhileLoop, stream: streamed.Stream, context: RuleContext) -> Evaluated:
+def _stream(loop: WhileLoop, stream: streamed.Stream, context: RuleContext) -> Evaluated:
     carry = streamed.while_loop(
         stream,
         lambda carry: loop.is_running(carry, context),
@@ -156,7 +161,7 @@ def _stream(loop: _WhileLoop, stream: streamed.Stream, context: RuleContext) -> 
     return Evaluated(carry, [])
 
 
-def _accumulate(loop: _WhileLoop, context: RuleContext) -> Evaluated:
+def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:
     batched, predicate_reports = loop.is_batched, has_reports(loop.predicate)
 
     def trip(running: Array, *carry: Array) -> Evaluated:
@@ -168,7 +173,7 @@ def _accumulate(loop: _WhileLoop, context: RuleContext) -> Evaluated:
         inner = context._replace(masks=masks)
         results, reports = loop.evaluate_body(list(carry), inner)
         if batched:
-            results = [_select(running, *pair) for pair in zip(results, carry, strict=True)]
+            results = [select_lanes(running, *pair) for pair in zip(results, carry, strict=True)]
         if predicate_reports:
             # Evaluated at the end of a trip, so as often as in the original loop.
             running, more = loop.evaluate_predicate(results, inner)
@@ -234,10 +239,10 @@ def _deliver_points(reports: list[Harvested]) -> list[Harvested]:
     return [report for report in reports if report.step is None]
 
 
-def _select(running: Array, new: Array, old: Array) -> Array:
+def select_lanes(running: Array, new: Array, old: Array) -> Array:
     """Take the new values of the lanes that are running."""
     if jnp.issubdtype(new.dtype, jax.dtypes.extended):
         implementation = jax.random.key_impl(new)
-        data = _select(running, jax.random.key_data(new), jax.random.key_data(old))
+        data = select_lanes(running, jax.random.key_data(new), jax.random.key_data(old))
         return jax.random.wrap_key_data(data, impl=implementation)
     return jnp.where(running.reshape(running.shape + (1,) * (new.ndim - running.ndim)), new, old)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from jax.extend.core import JaxprEqn
+
+from jaxboard._trace import hijax
 from jaxboard._trace.rules import calls, reports
 from jaxboard._trace.rules.base import Rule
 from jaxboard._trace.rules.cond import cond
@@ -11,6 +14,7 @@ from jaxboard._trace.rules.shard_map import shard_map
 _CALL = calls.inline("call_jaxpr")
 _JIT = Rule(calls.jit, streams=True)
 _REMAT = Rule(calls.remat)
+_SCAN = Rule(scan, streams=True)
 
 RULES: dict[str, Rule] = {
     # jaxboard's own
@@ -26,12 +30,22 @@ RULES: dict[str, Rule] = {
     "custom_vjp_call": Rule(calls.custom_derivative(_CALL), streams=True),
     "custom_vmap_call": Rule(calls.custom_derivative(calls.inline("call"))),
     "custom_linear_solve": Rule(calls.custom_derivative(calls.linear_solve)),
-    "call_hi_primitive": Rule(calls.custom_derivative(calls.hijax)),  # from JAX 0.12
+    hijax.CALL: Rule(
+        calls.custom_derivative(calls.expand), streams=True
+    ),  # hijax without a rule below
     "checkpoint": _REMAT,  # the name up to JAX 0.9
     "remat2": _REMAT,  # the name from JAX 0.10
     # Control flow and meshes
-    "scan": Rule(scan, streams=True),
+    "scan": _SCAN,
     "while": Rule(while_loop, streams=True),
     "cond": Rule(cond),
     "shard_map": Rule(shard_map),
+    # Classes of hijax objects
+    "Scan3": _SCAN,  # jax_scan3
+    "RematTraced": _REMAT,  # jax_remat3
 }
+
+
+def rule_of(eqn: JaxprEqn) -> Rule | None:
+    """Return the rule of an equation; None if jaxboard has none."""
+    return RULES.get(hijax.name_of(eqn)) or RULES.get(eqn.primitive.name)

@@ -1,0 +1,30 @@
+"""The monitor of values that are not finite, as an option of the run asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jaxboard._check import is_one_of
+from jaxboard._host.channel import Channel
+from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
+
+
+def nonfinite_monitor(
+    on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
+) -> NonFiniteMonitor | None:
+    """Return the monitor that ``Run(on_nonfinite=...)`` asks for.
+
+    Args:
+        on_nonfinite: the reaction.
+        channel: the channel of the run.
+        found: the tags that are no longer checked.
+
+    Raises:
+        UsageError: see :func:`make_monitor`.
+    """
+    if not is_one_of(on_nonfinite, ("autopsy",)):
+        return make_monitor(on_nonfinite, channel.lost, found)
+    # Imported only here: most runs need none of it.
+    from jaxboard._autopsy.examining_monitor import ExaminingMonitor
+
+    return ExaminingMonitor(channel, found)
