@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -289,7 +290,7 @@ def test_scalars_in_tensorboard(tmp_path, shared_tensorboard):
         assert shown["y"]["displayName"] in ("y", "")
         # The server also has the runs of other tests.
         shown_layout = server.until(
-            lambda: server.get("data/plugin/custom_scalars/layout"),
+            functools.partial(server.get, "data/plugin/custom_scalars/layout"),
             lambda layout: "writer" in [each["title"] for each in layout.get("category", ())],
         )
         (charts,) = (
