@@ -99,8 +99,7 @@ class Run(VerbMethods):
             leaf) for the first time in its tag. A text entry ``jaxboard/nonfinite`` names the tag, the step and the last
             finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
             everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
-            still exist; a function is called with one sentence on the run's own thread, and may set a flag for the
-            training loop. ``"ignore"`` does nothing.
+            still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
