@@ -159,15 +159,13 @@ class Run(VerbMethods):
         buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
         channel = self._channel = Channel(buffer, start.step, lost.name, lost)
         channel.resume(start)
+        missing = MissingSteps(lost.name, lambda: channel.has_steps)
+        assembler = Assembler(
+            missing, ClippingLog(lost.name), start, channel.restored, channel.given_times
+        )
         self._flusher = Flusher(
             buffer,
-            Assembler(
-                MissingSteps(lost.name, lambda: channel.has_steps),
-                ClippingLog(lost.name),
-                start,
-                channel.restored,
-                channel.given_times,
-            ),
+            assembler,
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
