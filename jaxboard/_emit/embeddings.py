@@ -32,7 +32,7 @@ def embedding(
     """Report vectors, which the projector shows in two or three dimensions. Only for plain Python.
 
     Each tag and step is an entry of its own. The files are stored beside the run's event files. TensorBoard looks for them when
-    it starts, and when a run appears. This waits for arrays that are on a device.
+    it starts, and when a run appears, and reads them from a local directory only. This waits for arrays that are on a device.
 
     Args:
         tag: the name.

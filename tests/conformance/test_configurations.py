@@ -124,6 +124,28 @@ def test_checks_in_plain_python(checked, bad):
     np.testing.assert_equal(points, {"x": bad, "w/norm": bad, "w/nonfinite": 2.0})
 
 
+CHECKED = {
+    "enable_checks": lambda: jax.enable_checks(True),
+    "checking_leaks": jax.checking_leaks,
+    "thread_guard": lambda: jax.thread_guard(True),
+}
+
+
+@pytest.mark.parametrize("checked", CHECKED.values(), ids=CHECKED)
+def test_checks_of_programs(prepare, checked):
+    """A program that reports passes JAX's checks of jaxprs, of leaked tracers and of threads."""
+
+    def f(xs):
+        jb.watch("w", {"xs": xs}, what=("norm", "histogram"))
+        return REPORTING(xs * 2)
+
+    with capture() as records, checked():
+        result = prepare(f)(XS)
+        jax.effects_barrier()
+    np.testing.assert_array_equal(result, jax.jit(BARE)(XS * 2))
+    assert sorted(r.tag for r in records) == ["w/histogram/xs", "w/norm", "x"]
+
+
 def test_x64(prepare):
     """With ``jax_enable_x64``, values keep their 64 bits."""
     xs = np.array([1.0, 1.0 + 2.0**-40])

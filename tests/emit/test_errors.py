@@ -93,6 +93,8 @@ NOT_A_CADENCE = "expected every= to be a positive integer (steps), got {}."
         (lambda: jb.text("", "hello"), "", BLANK_TAG),
         (lambda: jb.scope(""), "", BLANK_TAG),
         (lambda: jb.scalar(3, 1.0), 3, "expected a string as the tag, got 3 (int)."),
+        (lambda: jb.scalars("x"), "x", "expected a tree of numbers after the prefix."),
+        (lambda: jb.scalars(1.0), "", "a single number has no name. Use jaxboard.scalar, with a tag."),
         (lambda: jb.scalars(None, {}), None, "expected a string as the tag, got None (NoneType)."),
     ],
 )  # fmt: skip

@@ -158,6 +158,9 @@ def test_scalars_of_a_pytree():
         ("loss/rest/0", 0, 2.0),
         ("loss/rest/1", 0, 3.0),
     ]
+    with capture() as records:
+        jb.scalars({"train": {"loss": 1}, "lr": 2})
+    assert sorted(points(records)) == [("lr", 0, 2.0), ("train/loss", 0, 1.0)]
 
 
 @pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])

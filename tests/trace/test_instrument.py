@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
@@ -334,10 +335,32 @@ def test_options(options, message):
     assert str(raised.value) == message
 
 
-def test_step_over_nnx_jit_raises():
-    """Over nnx.jit step= cannot get the call's arguments, which raises when the function is decorated."""
-    with pytest.raises(jb.UsageError, match="over nnx.jit the call's arguments are flattened"):
-        jb.instrument(nnx.jit(lambda x: x), step=lambda x: 0)
+@pytest.mark.parametrize("delivery", ["auto", "callback"])
+@pytest.mark.parametrize(
+    ("step_of", "steps"),
+    [
+        (lambda optimizer, x: optimizer.step, [0, 1, 2]),  # a Variable
+        (lambda optimizer, x: optimizer.step[...] * 10, [0, 10, 20]),
+        (lambda optimizer, x: 7, [7, 7, 7]),
+    ],
+)
+def test_step_over_nnx_jit(step_of, steps, delivery):
+    """Over nnx.jit step= gets the modules that the user passed, and one that is on the device stays there."""
+    model = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+
+    @jb.instrument(step=step_of, delivery=delivery)
+    @nnx.jit
+    def step(optimizer, x):
+        optimizer.step[...] += 1
+        jb.scalar("x", x, reduce="last")
+
+    with capture() as records, jax.transfer_guard_device_to_host("disallow"):
+        for x in range(3):
+            step(optimizer, jnp.float32(x))
+    expected = dict(zip(steps, [0.0, 1.0, 2.0], strict=True))
+    assert {record.step: float(record.value) for record in records} == expected
+    assert int(optimizer.step[...]) == 3
 
 
 def test_delivery_by_callback():
