@@ -31,7 +31,7 @@ def test_columns():
 
 
 def test_reports_at_the_same_time():
-    """Reports with a wall time have times of their own, also if the clock stands still."""
+    """Reports with a wall time have times of their own, also if the clock does not advance."""
     times = GivenTimes()
     with at_walltime(5.0):
         reported = [times.time_of_report("x") for _ in range(1000)]
