@@ -54,7 +54,6 @@ def measure(
         others: L arrays to compare them with, or none.
         statistics: the requested statistics (see ``watch``), and ``"ratio"`` if there are ``others``.
     """
-
     count = len(leaves)  # the function must not refer to tracers: its equation keeps it
 
     # Under vmap, one lane after the other: a vmapped branch would execute both sides. The jit keeps constants in the

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from summary_writer.reading import Value, by_tag, values
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 import jaxboard as jb
 from jaxboard.records import Kind
@@ -109,12 +109,8 @@ SHOWN = CONFIG | {
 def test_nested_hyperparameters(written):
     """Bools, numbers and texts are stored as such at all levels, everything else as text: lists too, as with Flax."""
     found = written(lambda: jb.hparams(CONFIG | {"sub": CONFIG | {"deep": {"x": 1}}}))
-    contents = [value.message.metadata.plugin_data.content for value in found.values()]
-    (start,) = (
-        data.session_start_info
-        for data in map(plugin_data_pb2.HParamsPluginData.FromString, contents)
-        if data.HasField("session_start_info")
-    )
+    plugin = found["_hparams_/session_start_info"].message.metadata.plugin_data
+    start = hparams_metadata.parse_session_start_info_plugin_data(plugin.content)
     stored = {name: getattr(x, str(x.WhichOneof("kind"))) for name, x in start.hparams.items()}
     nested = {f"sub/{name}": value for name, value in SHOWN.items()}
     assert stored == SHOWN | nested | {"sub/deep/x": 1}

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 import jaxboard as jb
 from jaxboard._reduce import WideInt
 from jaxboard._reduce.confusion import ConfusionMatrixReducer, ThresholdsReducer
+from jaxboard._reduce.named_values import NamedValues
 from jaxboard.records import Kind
 from jaxboard.testing import capture
 
@@ -184,6 +185,7 @@ def test_counts_of_curves():
     """Counts over thresholds are exact for any number of samples, and so are those of ignored samples."""
     rows = np.stack([LARGE, LARGE[::-1]])
     curves = merged_windows(ThresholdsReducer(Kind.PR_CURVE, 3, ("a", "b")), rows)
+    assert isinstance(curves, NamedValues)
     for (name, curve), row in zip(curves.items, rows.astype(np.int64) * 9000, strict=True):
         above = np.cumsum(row[:6].reshape(2, 3)[:, ::-1], 1)[:, ::-1]
         np.testing.assert_array_equal([curve.false_positives, curve.true_positives], above)
