@@ -19,6 +19,7 @@ from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
 from jaxboard._emit import scalars as scalars
 from jaxboard._emit import scope as scope
+from jaxboard._emit import silent as silent
 from jaxboard._emit import tap as tap
 from jaxboard._emit import tensor as tensor
 from jaxboard._emit import text as text
@@ -88,6 +89,7 @@ __all__ = [
     "scalar",
     "scalars",
     "scope",
+    "silent",
     "tap",
     "tensor",
     "text",

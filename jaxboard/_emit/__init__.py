@@ -20,6 +20,7 @@ from jaxboard._emit.metrics import metric as metric
 from jaxboard._emit.scalar import scalar as scalar
 from jaxboard._emit.scalar import scalars as scalars
 from jaxboard._emit.scope import scope as scope
+from jaxboard._emit.scope import silent as silent
 from jaxboard._emit.tap import tap as tap
 from jaxboard._emit.tensors import tensor as tensor
 from jaxboard._emit.watch import watch as watch

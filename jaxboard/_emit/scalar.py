@@ -104,9 +104,19 @@ def scalar(
     )
 
 
+class _NoPrefix:
+    """The default of ``tree``."""
+
+    def __repr__(self) -> str:
+        return "<no prefix>"
+
+
+_NO_PREFIX = _NoPrefix()
+
+
 def scalars(
-    prefix: str,
-    tree: PyTree,
+    prefix: PyTree,
+    tree: PyTree = _NO_PREFIX,
     *,
     step: Step | None = None,
     every: int | None = None,
@@ -115,8 +125,10 @@ def scalars(
 ) -> None:
     """Report a number for each leaf of a pytree, under the tag ``prefix/path/of/leaf``.
 
+    ``scalars(tree)`` reports them without a prefix, under the tag ``path/of/leaf``.
+
     Args:
-        prefix: the first part of the tags.
+        prefix: the first part of the tags; or the tree, if it is the only argument.
         tree: a pytree of scalars.
         step: see :func:`scalar`.
         every: see :func:`scalar`.
@@ -133,7 +145,17 @@ def scalars(
         ...     jb.scalars("losses", {"generator": 1.0, "critic": 2.0}, step=0)
         >>> sorted(record.tag for record in records)
         ['losses/critic', 'losses/generator']
+        >>> with capture() as records:
+        ...     jb.scalars({"train": {"loss": 1.0}}, step=0)
+        >>> records[0].tag
+        'train/loss'
     """
+    if tree is _NO_PREFIX:
+        if isinstance(prefix, str):
+            raise arguments.report_error(prefix, "expected a tree of numbers after the prefix.")
+        prefix, tree = "", prefix
+    else:
+        arguments.check_tag(prefix)
     arguments.check_every(prefix, every)
     arguments.check_reduce(prefix, reduce)
     for tag, leaf in tagged_leaves(prefix, tree):

@@ -1,4 +1,4 @@
-"""``scope``: a prefix for the tags of a block."""
+"""Blocks that change the reports in them: ``scope``, a prefix of their tags, and ``silent``."""
 
 from __future__ import annotations
 
@@ -43,23 +43,55 @@ def scope(name: str) -> Scope:
     return Scope(name)
 
 
-class Scope(contextlib.AbstractContextManager[None]):
-    """The context manager, and decorator, that :func:`scope` returns. It may be entered several times."""
+def silent() -> Scope:
+    """Leave out all reports of a ``with`` block, and the steps of instrumented functions that it calls.
 
-    def __init__(self, name: str):
+    For calls that are not part of the training: ``model.init``, ``tabulate``, a warm-up. JAX traces functions anew in the
+    block, without their reports, as it does for a scope; the next call outside uses the program with reports. To compile
+    that program ahead of time, call ``precompile`` of the instrumented function instead. Reports that are already on their
+    way when the block begins still arrive. Threads, tasks and generators have blocks of their own, as with :func:`scope`.
+
+    Example:
+        >>> import jax, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> @jb.instrument
+        ... @jax.jit
+        ... def step(x):
+        ...     jb.scalar("x", x)
+        ...     return x + 1
+        >>> with capture() as records:
+        ...     with jb.silent():
+        ...         x = step(0.0)
+        ...     x = step(x)
+        >>> [(record.step, float(record.value)) for record in records]
+        [(0, 1.0)]
+    """
+    return Scope("", mutes=True)
+
+
+class Scope(contextlib.AbstractContextManager[None]):
+    """The context manager, and decorator, that both functions return. It may be entered several times.
+
+    Args:
+        name: the prefix, without the slash; "" for none.
+        mutes: whether reports in the block make nothing.
+    """
+
+    def __init__(self, name: str, *, mutes: bool = False):
         self._name = name
+        self._mutes = mutes
         self._entered: list[OpenScope] = []
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
         def in_scope(*args: P.args, **kwargs: P.kwargs) -> R:
-            with Scope(self._name):
+            with Scope(self._name, mutes=self._mutes):
                 return function(*args, **kwargs)
 
         return in_scope
 
     def __enter__(self) -> None:
-        self._entered.append(context.enter_scope(self._name))
+        self._entered.append(context.enter_scope(self._name, mutes=self._mutes))
 
     def __exit__(self, *_: object) -> None:
         context.leave_scope(self._entered.pop())

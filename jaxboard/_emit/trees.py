@@ -23,27 +23,33 @@ _DEEPEST = 200
 def named_leaves(tag: str, tree: PyTree) -> list[tuple[str, Any]]:
     """Return each leaf of a pytree with its name, the path to it joined by ``/``.
 
-    A tree that is one leaf has an empty name.
+    A tree that is one leaf has an empty name, which it may not have if the tag is empty, too.
 
     Raises:
         ReportError: two leaves have the same name, or the name of a leaf is invalid in a tag.
     """
-    arguments.check_tag(tag)
     _check_nesting(tag, tree)
     named = _flattened(tag, lambda tree: list(_leaves(tree, ())), tree)
     names = {name for name, _ in named}
     if len(names) < len(named):
         _raise_collision(tag, [name for name, _ in named])
     for name in names:
-        if name:
-            arguments.check_tag(f"{tag}/{name}")
+        if not (name or tag):
+            raise arguments.report_error(
+                tag, "a single number has no name. Use jaxboard.scalar, with a tag."
+            )
+        arguments.check_tag(_joined_tag(tag, name))
     return named
 
 
 def tagged_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
     """Yield each leaf of a pytree with its tag: ``tag/name``, or ``tag`` for a single array."""
     for name, leaf in named_leaves(tag, tree):
-        yield f"{tag}/{name}" if name else tag, leaf
+        yield _joined_tag(tag, name), leaf
+
+
+def _joined_tag(tag: str, name: str) -> str:
+    return "/".join(part for part in (tag, name) if part)
 
 
 def tagged_arrays(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
@@ -122,8 +128,9 @@ def _is_box_type(cls: type) -> bool:
 
 def _raise_collision(tag: str, names: list[str]) -> None:
     twice = next(name for name in names if names.count(name) > 1)
-    full = f"{tag}/{twice}" if twice else tag
-    raise arguments.report_error(full, "two leaves of the tree have this tag. Rename one of them.")
+    raise arguments.report_error(
+        _joined_tag(tag, twice), "two leaves of the tree have this tag. Rename one of them."
+    )
 
 
 def _is_sequence(node: object) -> bool:

@@ -51,7 +51,7 @@ def trace(
             return function(*args, **kwargs)
 
     # Reports stay as they are only in a function that an instrumented function calls.
-    surroundings = context.current()._replace(harvested=True, silent=False)
+    surroundings = context.current()._replace(harvested=True, silenced=False)
     with context.enter(surroundings):
         jaxpr, results = jax.make_jaxpr(of_arrays, return_shape=True)(*(leaves[p] for p in places))
     names = input_names(function, args, kwargs)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -56,7 +57,7 @@ def to_words(leaves: Sequence[Leaf], arrays: Sequence[Array]) -> Array:
 
     arrays = [jnp.asarray(array) for array in arrays]
     # The first argument decides on which mesh the result is replicated.
-    on_mesh = [x for x in arrays if x.aval.sharding.mesh.axis_names]
+    on_mesh = [x for x in arrays if jax.typeof(x).sharding.mesh.axis_names]
     return replicated(join, (on_mesh or arrays)[0], *arrays)
 
 

@@ -25,7 +25,8 @@ class TraceContext(NamedTuple):
     Attributes:
         scope: the prefix of tags.
         every: the cadence, in steps, of reports without a cadence of their own.
-        silent: whether all reports are left out.
+        silenced: whether jaxboard leaves out all reports.
+        muted: whether a block of the user leaves them out.
         harvested: whether an instrumented function around this code collects the reports.
         runs: whether the lanes of a ``vmap`` are seed runs.
         target: the run that reports name; None if they go to the run of the call.
@@ -33,14 +34,20 @@ class TraceContext(NamedTuple):
 
     scope: str = ""
     every: int = 1
-    silent: bool = False
+    silenced: bool = False
+    muted: bool = False
     harvested: bool = False
     runs: bool = False
     target: Target | None = None
 
+    @property
+    def silent(self) -> bool:
+        """True if all reports are left out."""
+        return self.silenced or self.muted
+
 
 DEFAULT = TraceContext()
-_SILENT = TraceContext(silent=True)
+_SILENT = TraceContext(silenced=True)
 
 _NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
 
@@ -52,9 +59,9 @@ def current() -> TraceContext:
     value = _context.value
     if tag_prefix.usage.any:
         # JAX keeps its context for each thread. Another task, or a generator, may have set the scope.
-        scope, target = tag_prefix.prefix(), tag_prefix.target()
-        if scope != value.scope or target != value.target:
-            value = _set(value._replace(scope=scope, target=target))
+        scope, target, muted = tag_prefix.prefix(), tag_prefix.target(), tag_prefix.is_muted()
+        if (scope, target, muted) != (value.scope, value.target, value.muted):
+            value = _set(value._replace(scope=scope, target=target, muted=muted))
     return value
 
 
@@ -64,14 +71,17 @@ def _set(value: TraceContext) -> TraceContext:
     return value
 
 
-def enter_scope(name: str, target: Target | None = None) -> tag_prefix.OpenScope:
+def enter_scope(
+    name: str, target: Target | None = None, *, mutes: bool = False
+) -> tag_prefix.OpenScope:
     """Open a scope: for tags and their run, and in the keys of JAX's caches.
 
     Args:
         name: the prefix of tags, without the slash; "" for none.
         target: the run that reports name; None to keep the one around the scope.
+        mutes: whether reports in the scope make nothing.
     """
-    scope = tag_prefix.push(name, target)
+    scope = tag_prefix.push(name, target, mutes=mutes)
     current()
     return scope
 
@@ -108,7 +118,7 @@ def silenced() -> contextlib.AbstractContextManager[None]:
     """Return a context manager that leaves out all reports."""
     context = current()
     # Calls without a run are frequent, and changing a named tuple takes a microsecond.
-    return _context(_SILENT if context is DEFAULT else context._replace(silent=True))
+    return _context(_SILENT if context is DEFAULT else context._replace(silenced=True))
 
 
 @contextlib.contextmanager

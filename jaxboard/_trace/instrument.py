@@ -228,12 +228,6 @@ def _instrument(fn: Any, options: InstrumentOptions) -> object:
 def _instrument_jitted(fn: Any, options: InstrumentOptions) -> Callable[..., Any] | None:
     """Return ``fn`` instrumented; None if it is not the result of a function like ``jax.jit``."""
     is_nnx, is_equinox = map(_compat.is_jitted, (_nnx_inner(fn), _equinox_inner(fn)))
-    if (is_nnx or is_equinox) and options.step is not None:
-        raise UsageError(
-            f"instrument(step=...): over {'nnx.jit' if is_nnx else 'eqx.filter_jit'} the call's arguments are "
-            "flattened before step= could get them. Set run.step before the loop instead, and let each call "
-            "count."
-        )
     try:
         if _compat.is_jitted(fn):
             return Instrumented(fn, options, _compat.jit_options(fn))

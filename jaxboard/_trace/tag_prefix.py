@@ -1,6 +1,6 @@
 """The additions of open blocks to reports, separately for each thread, asyncio task and generator.
 
-A scope is a prefix of tags; a child run is the target of reports that JAX traces. A context variable holds the open
+A scope is a prefix of tags; a child run is the target of reports that JAX traces; a silent block leaves reports out. A context variable holds the open
 blocks: each task has its own copy.
 """
 
@@ -18,14 +18,16 @@ class OpenScope(OpenBlock):
     Attributes:
         name: the prefix, without the slash; "" for none.
         target: the run that reports name, if the block sets it.
+        mutes: whether reports in the block make nothing.
     """
 
-    __slots__ = ("name", "target")
+    __slots__ = ("mutes", "name", "target")
 
-    def __init__(self, name: str, target: Target | None):
+    def __init__(self, name: str, target: Target | None, *, mutes: bool):
         super().__init__(current_generator())
         self.name = name
         self.target = target
+        self.mutes = mutes
 
 
 class _Usage:
@@ -53,10 +55,15 @@ def target() -> Target | None:
     return targets[-1] if targets else None
 
 
-def push(name: str, target: Target | None) -> OpenScope:
+def is_muted() -> bool:
+    """Return whether a block around this code leaves out all reports."""
+    return any(s.mutes and s.applies for s in _open.get())
+
+
+def push(name: str, target: Target | None, *, mutes: bool) -> OpenScope:
     """Open a scope in the current context."""
     usage.any = True
-    scope = OpenScope(name, target)
+    scope = OpenScope(name, target, mutes=mutes)
     # Scopes that were closed in another context are still in this one.
     _open.set((*(other for other in _open.get() if not other.ended), scope))
     return scope

@@ -121,6 +121,7 @@ class Instrumented:
         an instrumented function that is not jitted   the same without a step of its own
         makes the call
         JAX traces the caller                         see :meth:`_call_in_trace`
+        in a block of ``silent()``                    the user's, without reports
         no run is active                              the user's, without reports
         not jitted, or ``jax.disable_jit``            none: the function runs eagerly
         ``stream=``                                   the one that streams its loops
@@ -139,8 +140,9 @@ class Instrumented:
             return self._within_a_step()(*args, **kwargs)
         if not at_top_level():
             return self._call_in_trace(args, kwargs)
-        if tag_prefix.usage.any:
-            context.current()  # Another task may have left its scope in JAX's context.
+        # Another task may have left its scope in JAX's context.
+        if tag_prefix.usage.any and context.current().muted:
+            return self._fn(*args, **kwargs)
         channel = active()
         if registry.of_every_call or trace_is_on():
             return self._call_observed(channel, args, kwargs)
@@ -153,6 +155,9 @@ class Instrumented:
             executed = delivery.call(channel, step, args, kwargs)
         except ProgramFailed as failed:
             executed = self._call_bare(failed, delivery, channel, step, args, kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            observers.notify_failure(self._new_call(step, args, kwargs, since), error)
+            raise
         if registry.events != since or channel.settled.get(self) != since:
             call = self._new_call(step, args, kwargs, since)
             self._notify_of_compilation(channel, call, executed)
@@ -211,7 +216,11 @@ class Instrumented:
         """Run a call whose program cannot be made, and all later calls, without one."""
         if delivery.counts_on_arrival or self._options.step is not None:
             _, step = self._bare.begin(channel, args, kwargs)
-        executed = self._bare.call(channel, step, args, kwargs)
+        try:
+            executed = self._bare.call(channel, step, args, kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            observers.notify_failure(self._new_call(step, args, kwargs, registry.events), error)
+            raise
         self._run_bare_from_now_on(failed.__cause__)
         return executed
 
@@ -241,6 +250,9 @@ class Instrumented:
             if channel is None or step is None:
                 raise
             executed = self._call_bare(failed, delivery, channel, step, args, kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            observers.notify_failure(call, error)
+            raise
         finally:
             if channel is not None:
                 self._notify_of_compilation(channel, call, executed)

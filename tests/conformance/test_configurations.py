@@ -71,6 +71,18 @@ def test_checks(prepare, checked, bad):
         jax.block_until_ready(prepare(f)(XS * bad))
 
 
+@pytest.mark.parametrize("check", ["enable_checks", "check_tracer_leaks", "thread_guard"])
+def test_checks_of_jax(prepare, check):
+    """Under the checks that JAX makes on request, reports arrive and the results are the same."""
+    if not hasattr(jax, check):
+        pytest.skip(f"this version of JAX has no jax.{check}")
+    with capture() as records, getattr(jax, check)(True):
+        result = prepare(REPORTING)(XS)
+        jax.effects_barrier()
+    assert [float(record.value) for record in records] == [3.0]
+    np.testing.assert_array_equal(result, jax.jit(BARE)(XS))
+
+
 @pytest.mark.parametrize("length", [8, 10])
 @pytest.mark.parametrize(("checked", "bad"), CHECKS.values(), ids=CHECKS)
 def test_checks_of_streamed_loops(checked, bad, length):

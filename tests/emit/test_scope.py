@@ -220,3 +220,74 @@ def test_scopes_and_compiled_programs():
                 step(1.0)
     assert len(traced) == 3
     assert set(tags(records)) == {"x", "a/x", "b/x"}
+
+
+def test_silent():
+    """Reports in the block make nothing, in plain Python, in jitted functions and in instrumented ones, which take no step."""
+    jitted = jax.jit(report)
+    step = jb.instrument(jax.jit(report))
+    loop = jb.instrument(lambda x: jitted(x) + 0)
+
+    def all_of_them(x):
+        jb.scalar("plain", x)
+        jb.text("text", "x")
+        jb.watch("watch", jnp.ones(3), what="norm")
+        jitted(x)
+        step(x)
+        loop(x)
+
+    with capture() as records:
+        with jb.silent():
+            all_of_them(1.0)
+        jb.silent()(all_of_them)(2.0)
+        assert records == []
+        all_of_them(3.0)
+    assert {record.step for record in records} == {0, 1}  # two calls of instrumented functions
+    assert set(tags(records)) == {"plain", "text", "watch/norm", "x"}
+    assert {float(record.value) for record in records if record.tag == "x"} == {3.0}
+
+
+def test_silent_while_tracing():
+    """In a function that JAX traces, the block is part of the program."""
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        with jb.silent():
+            report(x)
+            jax.lax.scan(lambda c, v: (c, report(v)), 0.0, jnp.ones(3))
+        return report(x)
+
+    with capture() as records:
+        step(1.0)
+    assert [(record.tag, float(record.value)) for record in records] == [("x", 1.0)]
+
+
+def test_silent_is_of_one_task():
+    """Another task that takes its turn during the block still reports."""
+
+    async def init(begun, reported):
+        with jb.silent():
+            begun.set()
+            await reported.wait()
+            jb.scalar("init", 1.0)
+
+    async def train(begun, reported):
+        await begun.wait()
+        jb.scalar("train", 1.0)
+        reported.set()
+
+    async def main():
+        events = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(init(*events), train(*events))
+
+    with capture() as records:
+        asyncio.run(main())
+    assert tags(records) == ["train"]
+
+
+def test_silent_without_a_run():
+    """There is no warning, as nothing would be reported with a run."""
+    with jb.silent():
+        jb.instrument(jax.jit(report))(1.0)
+        report(1.0)

@@ -149,7 +149,7 @@ def test_nothing_due_leaves_nothing_in_the_program(step):
         return step(report_all, x)
 
     def bare(x):
-        with context.override(silent=True):
+        with context.override(silenced=True):
             return step(lambda _: None, x)
 
     instrumented = jb.instrument(jax.jit(reporting))

@@ -14,6 +14,7 @@ from typing import Any
 from jaxboard import _compat
 from jaxboard._trace.adapters.original_arguments import of_filter_jit
 from jaxboard._trace.adapters.precompile_proxy import PrecompileProxy
+from jaxboard._trace.adapters.step_arguments import over_filter_jit
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.wrapper import Instrumented
 
@@ -23,8 +24,10 @@ def instrument_filter_jit(fn: Any, options: InstrumentOptions) -> Callable[..., 
     inner = fn._cached  # noqa: SLF001 (Equinox has no other name for it)
     # A partial or a module has no name, but its jitted function has one.
     options = dataclasses.replace(options, name=options.name or inner.__name__)
-    instrumented = Instrumented(inner, options, _compat.jit_options(inner))
     signature = fn._signature  # noqa: SLF001
+    if options.step is not None:
+        options = dataclasses.replace(options, step=over_filter_jit(options.step, signature))
+    instrumented = Instrumented(inner, options, _compat.jit_options(inner))
     instrumented.original_arguments = lambda args, _: of_filter_jit(signature, args)
     wrapper = _replace_inner(fn, instrumented)
     # An Equinox module is frozen, and this is not one of its fields.

@@ -14,6 +14,7 @@ import jax
 from jaxboard import _compat
 from jaxboard._trace.adapters.original_arguments import of_nnx_jit
 from jaxboard._trace.adapters.precompile_proxy import PrecompileProxy
+from jaxboard._trace.adapters.step_arguments import over_nnx_jit, pass_on
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.wrapper import Instrumented
 
@@ -26,6 +27,9 @@ def instrument_nnx_jit(fn: Any, options: InstrumentOptions) -> Callable[..., Any
     fields = {f.name: wrapper for f in dataclasses.fields(inner) if getattr(inner, f.name) is fn}
     jitted = jax.jit(dataclasses.replace(inner, **fields), **_compat.jit_options(fn.jitted_fn))
     options = dataclasses.replace(options, name=options.name or getattr(fn, "__name__", None))
+    if options.step is not None:
+        options = dataclasses.replace(options, step=over_nnx_jit(options.step))
+        pass_on(wrapper)
     instrumented = Instrumented(jitted, options, _compat.jit_options(jitted))
     instrumented.original_arguments = functools.partial(
         of_nnx_jit, _names(fn), _compat.jit_options(jitted)

@@ -31,20 +31,26 @@ def of_filter_jit(signature: inspect.Signature, args: tuple[Any, ...]) -> Leaves
         signature: the signature of the user's function.
         args: the arguments of Equinox's function: the donated and the other arrays, and the static rest.
     """
+    return {
+        name: {
+            name + jax.tree_util.keystr(path): leaf if _is_array(leaf) else StaticLeaf(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(value)
+        }
+        for name, value in bound_arguments_of(signature, args).arguments.items()
+    }
+
+
+def bound_arguments_of(
+    signature: inspect.Signature, args: tuple[Any, ...]
+) -> inspect.BoundArguments:
+    """Return the arguments of a function under ``eqx.filter_jit``, as the user passed them; see :func:`of_filter_jit`."""
     donated, kept, (_, static_first, static_rest) = args
     arrays = {**donated, **kept}
     first = _combine(arrays["first"], static_first)
     rest, kwargs = _combine(arrays["rest"], static_rest)
     # Equinox adds a last argument, None.
     positional = (first, *rest)[:-1]
-    bound = signature.bind(*positional, **kwargs)
-    return {
-        name: {
-            name + jax.tree_util.keystr(path): leaf if _is_array(leaf) else StaticLeaf(leaf)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(value)
-        }
-        for name, value in bound.arguments.items()
-    }
+    return signature.bind(*positional, **kwargs)
 
 
 def of_nnx_jit(
@@ -86,9 +92,9 @@ def _is_array(value: object) -> bool:
 
 
 def _leaves_of_modules(name: str, value: Any) -> Iterator[tuple[str, object]]:
-    for path, node in jax.tree_util.tree_leaves_with_path(value, is_leaf=_is_module):
+    for path, node in jax.tree_util.tree_leaves_with_path(value, is_leaf=is_module):
         prefix = name + jax.tree_util.keystr(path)
-        if _is_module(node):
+        if is_module(node):
             graph = node.graphdef
             leaves = itertools.chain.from_iterable(node.states)
             yield from _attributes(prefix, iter(graph.nodes), iter(graph.attributes), leaves)
@@ -96,7 +102,8 @@ def _leaves_of_modules(name: str, value: Any) -> Iterator[tuple[str, object]]:
             yield prefix, node
 
 
-def _is_module(node: object) -> bool:
+def is_module(node: object) -> bool:
+    """Return whether a node is a module as the function inside of ``nnx.jit`` gets it."""
     return hasattr(node, "graphdef") and hasattr(node, "states")
 
 
