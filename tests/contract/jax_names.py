@@ -461,7 +461,7 @@ def profiling() -> None:
 )
 def operations() -> None:
     eqn = equation(lax.select, jnp.array([True]), jnp.ones(1), jnp.zeros(1), name="select_n")
-    assert [var.aval.dtype for var in eqn.invars] == [bool, jnp.float32, jnp.float32]
+    assert [_compat.aval_of(var).dtype for var in eqn.invars] == [bool, jnp.float32, jnp.float32]
     equation(jnp.exp, 1.0, name="exp")
     mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,))
     total = jax.shard_map(lambda x: lax.psum(x, "x"), mesh=mesh, in_specs=P("x"), out_specs=P())
