@@ -355,6 +355,19 @@ def call_python(
     return results
 
 
+# --- Compiled programs ----------------------------------------------------------------------------
+
+
+def live_executables() -> list[Any]:
+    """Return the compiled programs that exist in this process, the latest first.
+
+    All versions: the client that ``jax.extend.backend`` returns is not documented. Remove when JAX lists its programs.
+    """
+    from jax.extend import backend
+
+    return list(backend.get_backend().live_executables())
+
+
 # --- Profiles -------------------------------------------------------------------------------------
 
 

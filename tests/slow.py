@@ -74,6 +74,7 @@ SLOW = {
     "test_seeds.py",
     "test_workflows.py",
     "trace/test_gate.py",
+    "trace/test_instrument.py::test_persistent_compilation_cache",
     "trace/test_large_steps.py::test_gate",
     "trace/test_large_steps.py::test_stream",
     "trace/test_pruning.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -312,7 +312,7 @@ def _names(tag: str, classes: int | Sequence[str]) -> tuple[str, ...]:
         return tuple(map(str, range(min(number, _MOST_CLASSES + 1))))
     is_sequence = isinstance(classes, Sequence) and not isinstance(classes, str)
     try:
-        names = tuple(map(str, classes)) if is_sequence else ()
+        names = tuple(map(str, cast("Sequence[str]", classes))) if is_sequence else ()
     except Exception:  # An object in it has no text.
         is_sequence, names = False, ()
     if not is_sequence:

@@ -11,7 +11,8 @@ from jaxboard._emit import arguments, conversion
 from jaxboard._emit.media import ImageLayout
 from jaxboard._emit.media_arrays import as_images
 from jaxboard._emit.reporting import report_record
-from jaxboard._log import warn_once
+from jaxboard._errors import ReportError
+from jaxboard._log import describe, warn_once
 from jaxboard._types import Reportable
 from jaxboard.records import Embedding, Kind
 
@@ -31,7 +32,7 @@ def embedding(
     """Report vectors, which the projector shows in two or three dimensions. Only for plain Python.
 
     Each tag and step is an entry of its own. The files are stored beside the run's event files. TensorBoard looks for them when
-    it starts, and when a run appears. This waits for arrays that are on a device.
+    it starts, and when a run appears, and reads them from a local directory only. This waits for arrays that are on a device.
 
     Args:
         tag: the name.
@@ -65,7 +66,14 @@ def embedding(
             f"expected vectors [N, D], got {arguments.describe_array(array)}. Flatten others: x.reshape(len(x), -1).",
         )
     count = array.shape[0]
-    rows, header = _rows(tag, labels, metadata_header, count)
+    try:
+        rows, header = _rows(tag, labels, metadata_header, count)
+    except ReportError:
+        raise
+    except Exception as error:  # No iteration, or no text.
+        raise arguments.report_error(
+            tag, f"labels= or metadata_header= cannot be read: {describe(error)}."
+        ) from error
     pictures = None if images is None else as_images(tag, images, layout=layout)
     if pictures is not None and (pictures.ndim != 4 or pictures.shape[0] != count):
         raise arguments.report_error(

@@ -58,7 +58,7 @@ def parsed_layout(
     return {
         title: {name: _parts(name, chart) for name, chart in charts.items()}
         for title, charts in _mapping(categories, "categories").items()
-        for charts in (_mapping(charts, f"category {title!r}"),)
+        for charts in (_mapping(charts, f"category {safe_repr(title)}"),)
     }
 
 
@@ -85,7 +85,7 @@ def _parts(name: str, chart: object) -> tuple[str | Margin, ...]:
     if not parts or is_margin or not all(isinstance(part, str) for part in parts):
         raise arguments.report_error(
             "layout",
-            f"expected chart {name!r} to be regular expressions of tags, or ('margin', value, lower, upper), got "
+            f"expected chart {safe_repr(name)} to be regular expressions of tags, or ('margin', value, lower, upper), got "
             f"{safe_repr(chart)}.",
         )
     for part in cast("list[str]", parts):

@@ -181,13 +181,13 @@ def report_record(
     """
     every = arguments.check_every(tag, every)
     arguments.check_walltime(tag, walltime)
-    own_step = None if step is None else arguments.as_host_step(tag, step)
     if not _compat.at_top_level():
         raise arguments.report_error(
             tag,
             f"{verb} is for plain Python, and JAX is tracing here: it would be reported once, while "
             "compiling. Report it outside of the traced function.",
         )
+    own_step = None if step is None else arguments.as_host_step(tag, step)
     surroundings = context.current()
     if surroundings.silent:
         return

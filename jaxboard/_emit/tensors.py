@@ -90,7 +90,10 @@ def tensor(
 
 def _as_strings(value: object) -> np.ndarray | None:
     """Return strings as an array of bytes, and None for other values."""
-    array = np.asarray(value) if isinstance(value, str | bytes | list | np.ndarray) else None
+    try:
+        array = np.asarray(value) if isinstance(value, str | bytes | list | np.ndarray) else None
+    except Exception:  # A list of tracers.
+        return None
     if array is None or array.dtype.kind not in "US":
         return None
     items = [str(item).encode() if array.dtype.kind == "U" else item for item in array.flat]

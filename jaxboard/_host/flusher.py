@@ -363,7 +363,7 @@ class Flusher:
         if self._monitor is not None:
             for part in parts:
                 batch += self._observe(self._monitor, part)
-        return batch
+        return batch + self._lost.take_explanations()
 
     def _lose(self, point: FailedPoint) -> None:
         reason = f"the function of report {point.tag!r} raised {type(point.fault).__name__}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 import jax
 
 from jaxboard._errors import RunError
 from jaxboard._log import describe, logger
+from jaxboard.records import Record
 
 _MAX_MESSAGES = 16
 """Most different messages that one run logs. A fault whose text changes each time must not flood the log."""
@@ -20,6 +21,9 @@ class LostReports:
     Args:
         name: the run, for messages.
 
+    Attributes:
+        explain: returns text entries about an exception that caused a loss. They are written after the other reports.
+
     Example:
         >>> lost = LostReports("'runs/a'")
         >>> lost.add(3, "the buffer was full")
@@ -30,6 +34,8 @@ class LostReports:
 
     def __init__(self, name: str = "run"):
         self.name = name
+        self.explain: Callable[[BaseException], list[Record]] | None = None
+        self._explanations: list[Record] = []
         self._lock = threading.Lock()
         self._logged: set[Hashable] = set()
         self._counts: dict[str, int] = {}
@@ -64,6 +70,13 @@ class LostReports:
         with self._lock:
             self._counts[reason] = self._counts.get(reason, 0) + count
             self._cause = self._cause or cause
+        if cause is not None and self.explain is not None:
+            self._explanations += self.explain(cause)
+
+    def take_explanations(self) -> list[Record]:
+        """Return the text entries about the causes since the last call."""
+        taken, self._explanations = self._explanations, []
+        return taken
 
     def raise_later(self, error: RunError) -> None:
         """Keep an error for the next :meth:`take_error`, unless there is one already."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import jax
 
@@ -84,22 +85,28 @@ class Observer(Protocol):
         ...
 
 
+FailureHandler: TypeAlias = Callable[[Call, Exception], object]
+"""A function that is called with a call and what it raised."""
+
+
 class Registry:
     """The registered observers. The tuples are replaced, never changed, so reading them needs no lock.
 
     Attributes:
         of_every_call: the observers of every call, in the order in which they were added.
         of_compilations: the observers of calls that compile, and of first calls.
+        of_failures: the functions to call when the runtime fails in a call.
         events: how often something happened that the latter must know of: a compilation on any thread, or a
             registration.
     """
 
-    __slots__ = ("_lock", "events", "of_compilations", "of_every_call")
+    __slots__ = ("_lock", "events", "of_compilations", "of_every_call", "of_failures")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.of_every_call: tuple[Observer, ...] = ()
         self.of_compilations: tuple[Observer, ...] = ()
+        self.of_failures: tuple[FailureHandler, ...] = ()
         self.events = 0
 
     def note_compilation(self) -> int:
@@ -116,6 +123,16 @@ class Registry:
                 self.of_every_call = (*self.of_every_call, observer)
             else:
                 self.of_compilations = (*self.of_compilations, observer)
+
+    def add_failure_handler(self, handler: FailureHandler) -> None:
+        """Register a function to call when the runtime fails in a call."""
+        with self._lock:
+            self.of_failures = (*self.of_failures, handler)
+
+    def remove_failure_handler(self, handler: FailureHandler) -> None:
+        """Unregister a function, if it is registered."""
+        with self._lock:
+            self.of_failures = tuple(h for h in self.of_failures if h != handler)
 
     def remove(self, observer: Observer) -> None:
         """Unregister an observer, if it is registered."""
@@ -159,6 +176,15 @@ def notify_end(observers: tuple[Observer, ...], call: Call, result: PyTree) -> N
             observer.end(call, result)
         except Exception as fault:
             _remove_failed(observer, fault)
+
+
+def notify_failure(call: Call, error: Exception) -> None:
+    """Call the handlers of failures."""
+    for handler in registry.of_failures:
+        try:
+            handler(call, error)
+        except Exception as fault:
+            logger.error("jaxboard: the failure of a call is not reported: %s", describe(fault))
 
 
 def _remove_failed(observer: Observer, fault: Exception) -> None:

@@ -54,15 +54,14 @@ def measure(
         others: L arrays to compare them with, or none.
         statistics: the requested statistics (see ``watch``), and ``"ratio"`` if there are ``others``.
     """
+    count = len(leaves)  # the function must not refer to tracers: its equation keeps it
 
     # Under vmap, one lane after the other: a vmapped branch would execute both sides. The jit keeps constants in the
     # function: if they were arguments, a vmapped branch around it would map them too, which JAX refuses.
     @sequential_vmap
     @jax.jit
     def measured(*arrays: Array) -> Measurements:
-        return replicated(
-            lambda *xs: _measure(xs[: len(leaves)], xs[len(leaves) :], statistics), *arrays
-        )
+        return replicated(lambda *xs: _measure(xs[:count], xs[count:], statistics), *arrays)
 
     # Without stop_gradient, jax.grad would differentiate the measurement and then drop the derivative.
     return measured(*map(lax.stop_gradient, (*leaves, *others)))

@@ -23,7 +23,6 @@ from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
-from jaxboard._host.nonfinite import Policy
 from jaxboard._host.outbox import Outbox, checked_sinks
 from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._log import logger
@@ -33,7 +32,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import nonfinite_monitor
+from jaxboard._run.monitors import Policy, nonfinite_monitor
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -160,15 +159,13 @@ class Run(VerbMethods):
         buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
         channel = self._channel = Channel(buffer, start.step, lost.name, lost)
         channel.resume(start)
+        missing = MissingSteps(lost.name, lambda: channel.has_steps)
+        assembler = Assembler(
+            missing, ClippingLog(lost.name), start, channel.restored, channel.given_times
+        )
         self._flusher = Flusher(
             buffer,
-            Assembler(
-                MissingSteps(lost.name, lambda: channel.has_steps),
-                ClippingLog(lost.name),
-                start,
-                channel.restored,
-                channel.given_times,
-            ),
+            assembler,
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,

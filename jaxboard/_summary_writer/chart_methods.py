@@ -242,7 +242,13 @@ class ChartMethods(WriterBase):
         run, step = self._begin("hparams", global_step)
         values = {key: value for key, value in hparam_dict.items() if value is not None}
         metrics = {tag: one_number(tag, value) for tag, value in metric_dict.items()}
-        target = self._session(run, values, name or run_name)
+        session = run_name if name is None else name
+        if session is not None and not isinstance(session, str):
+            got = arguments.describe_object(session)
+            raise arguments.report_error(
+                "hparams", f"expected the name of the run as a str, got {got}."
+            )
+        target = self._session(run, values, session or None)
         with self._at("hparams", walltime):
             target.hparams(values, metrics=metrics, step=step)  # pyright: ignore[reportArgumentType]
 
@@ -358,7 +364,7 @@ def _chart(title: str, chart: object) -> Chart:
         return cast("tuple[str, str, str, str]", ("margin", *cast("Sequence[object]", names)))
     raise arguments.report_error(
         "layout",
-        f"expected chart {title!r} to be ['Multiline', tags] or ['Margin', [value, lower, upper]], got {chart!r}.",
+        f"expected chart {safe_repr(title)} to be ['Multiline', tags] or ['Margin', [value, lower, upper]], got {safe_repr(chart)}.",
     )
 
 

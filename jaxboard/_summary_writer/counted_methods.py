@@ -203,11 +203,13 @@ class CountedMethods(WriterBase):
         from jaxboard.sinks import _proto
 
         content = _proto.pr_curve.PrCurvePluginData(num_thresholds=arrays[0].size)
+        with np.errstate(over="ignore"):  # Larger numbers are infinity.
+            table = np.stack(arrays).astype(np.float32)
         run, step = self._begin(tag, global_step)
         with self._at(tag, walltime):
             run.tensor(
                 tag,
-                np.stack(arrays).astype(np.float32),
+                table,
                 "pr_curves",
                 content=content.SerializeToString(),
                 display_name=tag,

@@ -16,7 +16,7 @@ from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Array, Reportable
 
 _CHANNELS = {"HWC": (1, 3, 4), "NHWC": (1, 3, 4), "NTHWC": (1, 3)}
-"""How many channels there may be, by the letters of the axes."""
+"""The numbers of channels that there may be, by the letters of the axes."""
 
 _MOST_PIXELS = 2**14
 """Most pixels of a side of an image that is enlarged."""

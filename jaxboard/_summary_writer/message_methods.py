@@ -9,6 +9,7 @@ from jaxboard._emit import arguments
 from jaxboard._emit.events import EventMessage, report_event
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import Directed
+from jaxboard._log import describe
 from jaxboard._run.run import channel_of
 from jaxboard._safe_repr import safe_repr
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
@@ -154,5 +155,10 @@ class MessageMethods(WriterBase):
             raise arguments.report_error(
                 "add_summary", f"expected a Summary of TensorBoard, got {got}."
             )
-        event = _proto.Event(summary=_proto.Summary.FromString(serialize()))
+        try:
+            event = _proto.Event(summary=_proto.Summary.FromString(serialize()))
+        except Exception as error:
+            raise arguments.report_error(
+                "add_summary", f"the Summary cannot be read: {describe(error)}."
+            ) from error
         self.add_event(event, self._begin("add_summary", global_step)[1], walltime)

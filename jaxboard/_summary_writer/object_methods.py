@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
@@ -166,11 +167,10 @@ def _as_labels(tag: str, metadata: object) -> list[object]:
     """Return labels as a list: the elements of an array as numbers, without their type."""
     if isinstance(metadata, list | tuple):
         return list(cast("Sequence[object]", metadata))
-    if hasattr(metadata, "__array__"):
-        with jax.transfer_guard_device_to_host("allow"):
+    with contextlib.suppress(Exception), jax.transfer_guard_device_to_host("allow"):
+        if hasattr(metadata, "__array__"):
             return list(np.asarray(metadata).tolist())
-    if isinstance(metadata, Iterable):
-        return list(metadata)
+        return list(cast("Iterable[object]", metadata))
     raise arguments.report_error(
         tag, f"expected metadata= to be a list, got {arguments.describe_object(metadata)}."
     )

@@ -15,6 +15,7 @@ from jaxboard._telemetry.compilations import Compilation, CompilationListener
 from jaxboard._telemetry.compile_table import CompileTable
 from jaxboard._telemetry.costs import ProgramCosts
 from jaxboard._telemetry.device_memory import DeviceMemory
+from jaxboard._telemetry.out_of_memory import OutOfMemory
 from jaxboard._telemetry.overhead import Overhead
 from jaxboard._telemetry.recompiles import RecompileDetector
 from jaxboard._telemetry.reporter import Reporter
@@ -29,6 +30,7 @@ class TelemetryMonitor:
     Args:
         reporter: the writer of the run.
         listener: the source of compilations, which the monitor starts and stops.
+        memory: reports calls that run out of memory.
         collectors: the other parts of the telemetry. The first one is notified first when a call begins
             and last when it ends.
     """
@@ -37,10 +39,12 @@ class TelemetryMonitor:
         self,
         reporter: Reporter,
         listener: CompilationListener,
+        memory: OutOfMemory,
         collectors: Sequence[Collector] = (),
     ):
         self._reporter = reporter
         self._listener = listener
+        self._memory = memory
         self._recompiles = RecompileDetector(reporter)
         self._collectors = tuple(collectors)
         # Calls are frequent: hooks that do nothing are not called.
@@ -59,10 +63,12 @@ class TelemetryMonitor:
         """Observe calls and compilations."""
         self._listener.start()
         observers.add(self, every_call=bool(self._collectors))
+        observers.registry.add_failure_handler(self._memory.on_failure)
 
     def stop(self) -> None:
         """Stop observing, and write what is left."""
         observers.remove(self)
+        observers.registry.remove_failure_handler(self._memory.on_failure)
         self._listener.stop()
         for collector in self._collectors:
             try:
@@ -94,6 +100,7 @@ class TelemetryMonitor:
     def _record_compilation(self, call: Call, compilations: list[Compilation]) -> None:
         if call.step is None or not self._reporter.is_active():
             return
+        self._memory.note(call)
         event = self._recompiles.examine(call, call.step, compilations)
         for collector in self._collectors:
             collector.record_compilation(event)
@@ -130,6 +137,8 @@ def start_monitor(
         overhead = Overhead(reporter, local_dir, flusher_seconds, clock, earlier_totals or {})
         step_times = StepTimes(reporter, settings, clock, followers=[costs, memory, overhead])
         collectors = [step_times, memory, costs, CompileTable(reporter), overhead]
-    monitor = TelemetryMonitor(reporter, listener, collectors)
+    out_of_memory = OutOfMemory(reporter, channel)
+    channel.lost.explain = out_of_memory.explain
+    monitor = TelemetryMonitor(reporter, listener, out_of_memory, collectors)
     monitor.start()
     return monitor

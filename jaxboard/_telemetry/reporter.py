@@ -41,5 +41,9 @@ class Reporter:
         """Write Markdown, or a table as rows of cells with the header first."""
         self._put(Kind.TEXT, tag, step, value)
 
+    def text_record(self, step: int, tag: str, value: str) -> Record:
+        """Return a text entry, for the flusher's thread, which cannot put it."""
+        return Record(Kind.TEXT, PREFIX + tag, step, self._wall(), value)
+
     def _put(self, kind: Kind, tag: str, step: int, value: object) -> None:
         self._channel.put(Record(kind, PREFIX + tag, step, self._wall(), value))

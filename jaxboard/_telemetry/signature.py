@@ -139,6 +139,28 @@ class CallSignature:
         return changes
 
 
+def named_arrays(call: Call) -> Iterator[tuple[str, jax.Array | np.ndarray]]:
+    """Return the arrays among the arguments of a call that still exist, with their paths."""
+    read = getattr(call.function, "original_arguments", None)
+    try:
+        original = None if read is None else read(call.args, call.kwargs)
+    except Exception:  # another version of the library
+        original = None
+    if original is not None:
+        named = [leaf for leaves in original.values() for leaf in leaves.items()]
+    else:
+        names = _positional_names(call.function, len(call.args))
+        arguments = [*zip(names, call.args, strict=True), *call.kwargs.items()]
+        named = [
+            (name + jax.tree_util.keystr(path), leaf)
+            for name, value in arguments
+            for path, leaf in jax.tree_util.tree_leaves_with_path(value)
+        ]
+    for name, leaf in named:
+        if isinstance(leaf, np.ndarray) or (isinstance(leaf, jax.Array) and not leaf.is_deleted()):
+            yield name, leaf
+
+
 def _original_arguments(call: Call) -> dict[str, _Argument] | None:
     """Return the user's arguments of a function whose library passes on others; None if that is not known."""
     read = getattr(call.function, "original_arguments", None)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.core
 
 from jaxboard._errors import JaxboardError, JaxboardWarning
 from jaxboard._types import PyTree

@@ -155,6 +155,9 @@ class Instrumented:
             executed = delivery.call(channel, step, args, kwargs)
         except ProgramFailed as failed:
             executed = self._call_bare(failed, delivery, channel, step, args, kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            observers.notify_failure(self._new_call(step, args, kwargs, since), error)
+            raise
         if registry.events != since or channel.settled.get(self) != since:
             call = self._new_call(step, args, kwargs, since)
             self._notify_of_compilation(channel, call, executed)
@@ -213,7 +216,11 @@ class Instrumented:
         """Run a call whose program cannot be made, and all later calls, without one."""
         if delivery.counts_on_arrival or self._options.step is not None:
             _, step = self._bare.begin(channel, args, kwargs)
-        executed = self._bare.call(channel, step, args, kwargs)
+        try:
+            executed = self._bare.call(channel, step, args, kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            observers.notify_failure(self._new_call(step, args, kwargs, registry.events), error)
+            raise
         self._run_bare_from_now_on(failed.__cause__)
         return executed
 
@@ -243,6 +250,9 @@ class Instrumented:
             if channel is None or step is None:
                 raise
             executed = self._call_bare(failed, delivery, channel, step, args, kwargs)
+        except jax.errors.JaxRuntimeError as error:
+            observers.notify_failure(call, error)
+            raise
         finally:
             if channel is not None:
                 self._notify_of_compilation(channel, call, executed)

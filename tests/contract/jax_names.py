@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import importlib
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend import source_info_util
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxboard import _compat
+from jaxboard._telemetry.hlo_buffers import largest_buffers
 from jaxboard._trace import hijax
 from jaxboard._trace.masks import MappedCondTracker
 from jaxboard._trace.rules.table import RULES, rule_of
@@ -449,6 +452,57 @@ def profiling() -> None:
 
 
 # --- Telemetry ------------------------------------------------------------------------------------
+
+
+@needed_by(
+    "_autopsy/interpreter.py",
+    "_autopsy/causes.py",
+    what="`select_n` with the selector first, `exp`, and the axis names of a collective: `axes` or `axis_name`",
+)
+def operations() -> None:
+    eqn = equation(lax.select, jnp.array([True]), jnp.ones(1), jnp.zeros(1), name="select_n")
+    assert [var.aval.dtype for var in eqn.invars] == [bool, jnp.float32, jnp.float32]
+    equation(jnp.exp, 1.0, name="exp")
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,))
+    total = jax.shard_map(lambda x: lax.psum(x, "x"), mesh=mesh, in_specs=P("x"), out_specs=P())
+    (inner,) = _compat.open_jaxpr(equation(total, jnp.ones(1), name="shard_map").params["jaxpr"])[
+        0
+    ].eqns
+    assert "x" in (inner.params.get("axes") or inner.params["axis_name"])
+
+
+@needed_by("_autopsy/descriptions.py", what="the text of `jax.extend.source_info_util.summarize`")
+def source_lines() -> None:
+    def function(x):
+        return jnp.log(x)
+
+    text = source_info_util.summarize(equation(function, 1.0, name="log").source_info, 100)
+    assert re.search(rf"^{re.escape(__file__)}:\d+(:\d+)? \(.*function\)$", text, re.MULTILINE)
+
+
+@needed_by(
+    "_compat.py",
+    "_telemetry/out_of_memory.py",
+    "_telemetry/hlo_buffers.py",
+    what="`live_executables` of a client, `get_compiled_memory_stats`, `hlo_modules`, and the text of HLO",
+)
+def executables() -> None:
+    def named_by_this_test(x):
+        return jnp.sort(x)
+
+    compiled = jax.jit(named_by_this_test).lower(jnp.ones(1000)).compile()
+    (found,) = [
+        each
+        for each in _compat.live_executables()
+        if each.hlo_modules()[0].name == "jit_named_by_this_test"
+    ]
+    stats = found.get_compiled_memory_stats()
+    assert (stats.argument_size_in_bytes, stats.output_size_in_bytes) == (4000, 4000)
+    assert stats.temp_size_in_bytes >= stats.alias_size_in_bytes == 0
+    largest, *_ = largest_buffers(found.hlo_modules()[0].to_string(), 1)
+    assert (largest.nbytes, largest.type) == (4000, "f32[1000]")
+    assert largest.source.startswith(__file__)
+    del compiled
 
 
 @needed_by("_telemetry/compilations.py", what="events of `jax.monitoring`, and their `fun_name`")

@@ -139,6 +139,7 @@ def test_tags(call, tag, problem):
         (lambda: jb.scalars("x", CYCLE), "the tree contains itself, or is nested too deeply. Report its leaves."),
         (lambda: jb.embedding("x", np.ones(3)), "expected vectors [N, D], got float64[3]. Flatten others: x.reshape(len(x), -1)."),
         (lambda: jb.embedding("x", np.eye(2), labels=["a"]), "expected 2 labels, one for each vector, got 1."),
+        (lambda: jb.embedding("x", np.eye(2), labels={"a": 1.0}), "labels= or metadata_header= cannot be read: TypeError: 'float' object is not iterable."),
         (lambda: jb.embedding("x", np.eye(2), labels={"a": [1, 2]}, metadata_header=["a"]), "the keys of labels= are the metadata_header=."),
         (lambda: jb.embedding("x", np.eye(2), images=np.ones((3, 4, 4, 1))), "expected 2 images [2, H, W, C], one for each vector, got float64[3,4,4,1]."),
         (lambda: jax.eval_shape(lambda v: jb.mesh("x", v), VERTICES), "expected at most 16777216 vertices, got 16777217."),
@@ -223,6 +224,7 @@ def test_a_traced_value_that_escaped():
             "expected bins= to be known while JAX traces, got a traced value. Pass numbers of NumPy or Python.",
         ),
         (lambda x: jb.text("x", "hello"), TRACING.format("text")),
+        (lambda x: jb.text("x", "hello", step=jnp.int32(2)), TRACING.format("text")),
         (lambda x: jb.figure("x", matplotlib.figure.Figure()), TRACING.format("figure")),
     ],
 )

@@ -143,6 +143,12 @@ def test_tensors_are_numbers_or_bytes(value, array):
     assert (tensor.plugin, tensor.content, tensor.data_class) == ("plugin", b"settings", "tensor")
 
 
+def test_a_tensor_of_tracers():
+    """A list with a tracer is no tensor: the error is that of a report."""
+    with capture(), pytest.raises(jb.ReportError, match="report 'x' .*: expected numbers, got"):
+        jax.jit(lambda x: jb.tensor("x", [x, 2.0], "plugin"))(1.0)
+
+
 def test_scalars_of_a_pytree():
     """Each leaf makes a scalar whose tag is its path."""
     with capture() as records:

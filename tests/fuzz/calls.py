@@ -24,6 +24,8 @@ from jaxboard.sinks import _proto
 
 EXEMPT = {
     "__version__": "a text",
+    "Autopsy": "a record, which checks no argument",
+    "autopsy": "it calls a function of the user with any arguments: tests/autopsy",
     "graph": "it traces a function of the user with any arguments: tests/graph/test_graph.py",
     "Run.graph": "as above",
     "ChildRun.graph": "as above",

@@ -8,14 +8,19 @@ from jaxboard._host.given_times import GivenTimes, at_walltime
 from jaxboard.records import Kind, Record, Scalars
 
 
+def wall_times(points):
+    """Return the wall times of single points."""
+    return [point.wall_time for point in points]
+
+
 def test_points_of_one_report():
     """Tags below that of the report have its time, other tags at the same time do not, and a time applies once."""
     times = GivenTimes()
     with at_walltime(5.0):
         reported = times.time_of_report("x")
     points = [Record(Kind.PR_CURVE, tag, 0, reported, None) for tag in ("x/a", "x/b", "xy", "y")]
-    assert [point.wall_time for point in times.applied(points)] == [5.0, 5.0, reported, reported]
-    assert [point.wall_time for point in times.applied(points)] == [reported] * 4
+    assert wall_times(times.applied(points)) == [5.0, 5.0, reported, reported]
+    assert wall_times(times.applied(points)) == [reported] * 4
 
 
 def test_columns():
@@ -27,11 +32,12 @@ def test_columns():
             reported.append(times.time_of_report("x"))
     column = Scalars(("x",), np.arange(3), np.array(reported), np.zeros((3, 1)))
     (shown,) = times.applied([column])
+    assert isinstance(shown, Scalars)
     assert shown.wall_times.tolist() == [9.0, reported[1], 8.0]
 
 
 def test_reports_at_the_same_time():
-    """Reports with a wall time have times of their own, also if the clock stands still."""
+    """Reports with a wall time have times of their own, also if the clock does not advance."""
     times = GivenTimes()
     with at_walltime(5.0):
         reported = [times.time_of_report("x") for _ in range(1000)]

@@ -18,7 +18,7 @@ with jb.Run({logdir!r}, telemetry=False):
 
 
 INTERRUPT = "signal.raise_signal(signal.SIGINT)"
-"""What the button of a notebook does, at a known place."""
+"""The signal that a notebook sends to interrupt a cell, at a known place."""
 
 
 class Kernel:

@@ -11,6 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
 from jaxboard._reduce import WideInt
+from jaxboard._reduce.confusion import ConfusionMatrixReducer, ThresholdsReducer
+from jaxboard._reduce.named_values import NamedValues
 from jaxboard.records import Kind
 from jaxboard.testing import capture
 
@@ -157,6 +159,49 @@ def test_sums_of_large_integers():
     with capture() as records:
         count(jnp.int32(-number))
     assert [int(record.value) for record in records] == [-number * 70_000]
+
+
+def merged_windows(reducer, counts):
+    """Merge 1000 windows on the host: each is the sum, on the device, of seven observations and of one twice as large."""
+    lanes = jnp.asarray(np.stack([counts] * 7))
+    half = jnp.asarray(counts)
+
+    @jax.jit
+    def window():
+        twice = reducer.merge(*[reducer.start(half, None, counts.ndim)] * 2)
+        return reducer.merge(reducer.start(lanes, None, counts.ndim), twice)
+
+    total = state = jax.tree.map(np.asarray, window())
+    for _ in range(999):
+        total = reducer.merge(total, state)
+    return reducer.finish(total)
+
+
+LARGE = np.arange(2**32 - 8, 2**32, dtype=np.uint32)
+"""The largest counts of one observation: they fit in 32 bits, and two of them do not."""
+
+
+def test_counts_of_curves():
+    """Counts over thresholds are exact for any number of samples, and so are those of ignored samples."""
+    rows = np.stack([LARGE, LARGE[::-1]])
+    curves = merged_windows(ThresholdsReducer(Kind.PR_CURVE, 3, ("a", "b")), rows)
+    assert isinstance(curves, NamedValues)
+    for (name, curve), row in zip(curves.items, rows.astype(np.int64) * 9000, strict=True):
+        above = np.cumsum(row[:6].reshape(2, 3)[:, ::-1], 1)[:, ::-1]
+        np.testing.assert_array_equal([curve.false_positives, curve.true_positives], above)
+        assert curve.true_positives.dtype == np.int64
+        totals = (curve.negatives, curve.positives, curve.ignored, curve.clipped)
+        assert totals == (above[0, 0], above[1, 0], row[6], row[7]), name
+        np.testing.assert_array_equal(curve.false_negatives, above[1, 0] - above[1])
+        np.testing.assert_array_equal(curve.precision, above[1] / above.sum(0))
+
+
+def test_counts_of_a_matrix():
+    """Counts of pairs of classes are exact for any number of samples, and so are those of ignored samples."""
+    matrix = merged_windows(ConfusionMatrixReducer(("a", "b")), LARGE[:5])
+    expected = LARGE[:5].astype(np.int64) * 9000
+    np.testing.assert_array_equal(matrix.counts, expected[:4].reshape(2, 2))
+    assert (matrix.counts.dtype, matrix.ignored) == (np.int64, expected[4])
 
 
 @pytest.mark.parametrize("what", ["nonfinite", ("nonfinite", "histogram")])

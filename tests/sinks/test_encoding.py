@@ -52,7 +52,7 @@ def value(kind: Kind, content, tag: str = "tag"):
 
 def test_every_kind_has_an_encoding():
     """Every kind has an encoder, except scalars, encoded in columns, and embeddings, which have files of their own."""
-    assert {Kind.SCALAR, Kind.EMBEDDING, *_encoding._ENCODERS} == set(Kind)
+    assert {Kind.SCALAR, Kind.EMBEDDING, Kind.EVENT, *_encoding._ENCODERS} == set(Kind)
 
 
 def test_scalars_of_one_tag_keep_their_order():

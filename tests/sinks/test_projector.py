@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import pathlib
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from object_stores import new_store
 from PIL import Image
 
 import jaxboard as jb
 from jaxboard.records import Embedding, Kind, Record
-from jaxboard.sinks import TensorBoardSink, _projector
+from jaxboard.sinks import TensorBoardSink, _projector, _proto
 from jaxboard.testing import capture
 
 RNG = np.random.default_rng(0)
@@ -22,17 +25,22 @@ TEXT = np.frombuffer(b"text" * 12, np.float32).reshape(3, 4)
 """Numbers whose bytes are valid UTF-8, which TensorBoard would parse as text."""
 
 
-@pytest.fixture(scope="module")
-def logdir(tmp_path_factory):
+def report(logdir: str) -> None:
     """Report embeddings of all forms, one of them at two steps and one in another process's run."""
-    logdir = tmp_path_factory.mktemp("projector")
-    with jb.Run(logdir / "run", telemetry=False) as run:
+    with jb.Run(f"{logdir}/run", telemetry=False) as run:
         for step in (1, 2):
             jb.embedding("words", VECTORS * step, labels=WORDS, images=IMAGES, step=step)
         jb.embedding("../../table", TEXT, labels={"word": ["a", "b", ""], "n": [1, 2, 3]}, step=1)
         run.child("eval").embedding("plain", VECTORS, step=3)
-    with jb.Run(logdir / "run", telemetry=False):
+    with jb.Run(f"{logdir}/run", telemetry=False):
         jb.embedding("words", VECTORS * 3, step=3)
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory):
+    """Report embeddings into a local directory."""
+    logdir = tmp_path_factory.mktemp("projector")
+    report(str(logdir))
     return logdir
 
 
@@ -92,6 +100,34 @@ def test_files_stay_in_the_directory(logdir):
     assert {path.name for path in logdir.iterdir()} == {"run"}
     assert _projector.folder_of("..") == "%2E%2E"
     assert len(_projector.folder_of("日本" * 200)) < 200
+
+
+def projector_files(logdir: pathlib.Path) -> dict[str, bytes]:
+    """Return the contents of all files but event files, by their paths in the directory."""
+    files = {str(path.relative_to(logdir)): path for path in logdir.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if ".tfevents." not in name}
+
+
+@pytest.mark.parametrize("written_by", ["fsspec", "tensorflow"])
+def test_remote_directories(written_by, logdir, tmp_path):
+    """A URL has the files of a local directory, and the configuration names each of them by its path from there."""
+    if written_by == "fsspec":
+        scheme, store = new_store()
+        report(f"{scheme}://bucket")
+        store.copy_to(tmp_path)
+    else:
+        report(f"file://{tmp_path}/bucket")
+    files = projector_files(tmp_path / "bucket")
+    assert files == projector_files(logdir)
+    for run, count in (("run", 4), ("run/eval", 1)):
+        text = files.pop(f"{run}/projector_config.pbtxt").decode()
+        config = text_format.Parse(text, _proto.projector.ProjectorConfig())
+        assert len(config.embeddings) == count
+        for each in config.embeddings:
+            paths = each.tensor_path, each.metadata_path, each.sprite.image_path
+            for path in filter(None, paths):
+                assert files.pop(f"{run}/{path}")
+    assert files == {}
 
 
 def test_writing_again_changes_nothing(tmp_path):

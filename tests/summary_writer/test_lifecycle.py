@@ -170,6 +170,19 @@ def test_a_writer_that_is_forgotten(tmp_path):
     assert scalars(tmp_path) == [(0, 1.0)]
 
 
+def test_an_emptied_directory(tmp_path):
+    """A directory that was removed between two writers has no charts and no hyperparameters of the first."""
+    logdir = tmp_path / "run"
+    for lr in (1, 2):
+        with jb.SummaryWriter(logdir) as writer:
+            writer.add_hparams({"lr": lr}, {})
+            writer.add_custom_scalars_multilinechart([f"chart{lr}"], title=f"{lr}")
+        found = by_tag(logdir)
+        assert "_hparams_/session_start_info" in found
+        assert found["custom_scalars__config__"].array.item().count(b"chart") == 1
+        shutil.rmtree(logdir)
+
+
 def test_purge_step_of_a_second_writer(tmp_path):
     """It closes the run of the first, which then shares the new one."""
     first = jb.SummaryWriter(tmp_path)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import re
@@ -271,12 +272,13 @@ def test_hparams_by_position(tmp_path):
     ]
 
 
-def test_titles_of_scalars(tmp_path, shared_tensorboard):
-    """TensorBoard shows the title and the description of a scalar, with both loaders, and every point."""
+def test_scalars_in_tensorboard(tmp_path, shared_tensorboard):
+    """TensorBoard shows, with both loaders, the title and the description of a scalar, and a chart of several scalars."""
     with jb.SummaryWriter(tmp_path / "titled") as writer:
         for step in range(3):
             writer.add_scalar("x", step, step, None, "the title", "**about** it")
             writer.add_scalar("y", step, step, None, True, True)  # new_style of PyTorch
+            writer.add_scalars("writer/loss", {"one": step, "two+": -step}, step)
     for loader in ("rust", "python"):
         server = shared_tensorboard(loader)
         run = server.show(tmp_path) + "titled"
@@ -286,6 +288,22 @@ def test_titles_of_scalars(tmp_path, shared_tensorboard):
         assert shown["x"]["displayName"] == "the title"
         assert "<strong>about</strong> it" in shown["x"]["description"]
         assert shown["y"]["displayName"] in ("y", "")
+        # The server also has the runs of other tests.
+        shown_layout = server.until(
+            functools.partial(server.get, "data/plugin/custom_scalars/layout"),
+            lambda layout: "writer" in [each["title"] for each in layout.get("category", ())],
+        )
+        (charts,) = (
+            each["chart"] for each in shown_layout["category"] if each["title"] == "writer"
+        )
+        (chart,) = charts
+        assert chart["title"] == "writer/loss"
+        found = [
+            server.get("data/plugin/custom_scalars/scalars", run=run, tag=tag)["tag_to_events"]
+            for tag in chart["multiline"]["tag"]
+        ]
+        curves = {tag: [row[2] for row in rows] for each in found for tag, rows in each.items()}
+        assert curves == {"writer/loss/one": [0, 1, 2], "writer/loss/two+": [0, -1, -2]}
 
 
 def test_integers_are_pixels_from_0_to_1(tmp_path):
@@ -561,6 +579,8 @@ ERRORS = [
     (lambda w: w.add_graph(5), "", "expected a function, got 5 (int)."),
     (lambda w: w.add_event(5), "add_event", "expected an Event of TensorBoard, got 5 (int)."),
     (lambda w: w.add_summary(5), "add_summary", "expected a Summary of TensorBoard, got 5 (int)."),
+    (lambda w: w.add_hparams({}, {}, name=np.zeros(2)), "hparams", "expected the name of the run as a str, got array([0., 0.]) (ndarray)."),
+    (lambda w: w.add_embedding(np.eye(2), metadata=np.float32(1)), "default", "expected metadata= to be a list, got np.float32(1.0) (float32)."),
     (lambda w: w.add_hparams([1], {}), "hparams", "expected hparam_dict= to be a dict, got [1] (list)."),
     (lambda w: w.add_hparams({}, {"x"}), "hparams", "expected metric_dict= to be a dict, got {'x'} (set)."),
     (lambda w: w.add_hparams({"lr": 1}, {}, {"lr": ["a"]}), "hparams", "expected hparam_domain_discrete['lr'] to be a list of values like that of hparam_dict, got ['a']."),

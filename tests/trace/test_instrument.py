@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import subprocess
+import sys
 import warnings
 from typing import Any
 
@@ -451,22 +454,52 @@ def test_a_jitted_loop_around_the_step():
     assert [r.step for r in records if r.tag == "gradient"] == [0, 3]
 
 
-def test_persistent_compilation_cache(tmp_path):
-    """A step with hidden outputs is stored in JAX's cache on disk, like the bare one."""
-    from jax.experimental.compilation_cache import compilation_cache
+CACHED = """
+import jax, jax.numpy as jnp, jaxboard as jb
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
 
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    compilation_cache.reset_cache()
-    try:
-        with capture():
-            jb.instrument(jax.jit(step))(W, X)
-        assert [path.name for path in tmp_path.iterdir() if path.name.startswith("jit_step-")]
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
-        compilation_cache.reset_cache()
+@jb.instrument
+@jax.jit
+def step(x):
+    jb.scalar("x", x)
+    jb.scalar("mean", x, every=2)
+    return x + 1
+
+x = jnp.float32(0)
+hits.clear()
+with jb.testing.capture() as records:
+    for _ in range(4):
+        x = step(x)
+print(hits.count("/jax/compilation_cache/cache_hits"))
+print(sorted((r.tag, r.step, float(r.value)) for r in records))
+"""
+
+
+def test_persistent_compilation_cache(tmp_path):
+    """A second process takes all programs of a step from JAX's cache on disk, and reports the same points."""
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    printed, files = [], []
+    for _ in range(2):
+        command = [sys.executable, "-c", CACHED]
+        printed.append(
+            subprocess.run(
+                command, env={**os.environ, **settings}, capture_output=True, text=True, check=True
+            ).stdout.splitlines()
+        )
+        files.append({path.name for path in tmp_path.iterdir() if path.name.endswith("-cache")})
+    means = [("mean", 0, 0.0), ("mean", 2, 1.5), ("mean", 3, 3.0)]
+    points = str([*means, *(("x", step, float(step)) for step in range(4))])
+    steps = [name for name in files[0] if name.startswith("jit_step-")]
+    assert files[1] == files[0]
+    assert len(steps) == 2  # A point of the mean is due or not.
+    assert [lines[1] for lines in printed] == [points] * 2
+    assert printed[0][0] == "0"
+    assert int(printed[1][0]) >= len(steps)
 
 
 @pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"stream": 2}], ids=str)
