@@ -51,6 +51,9 @@ class TensorLike:
     def __array__(self, dtype=None, copy=None):
         return self._array
 
+    def __repr__(self):
+        return f"TensorLike({self._array!r})"
+
 
 # --- Scalars and what counts as a number. ---------------------------------------------------------
 
