@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import pytest
 
 from jaxboard._frame import Composite, ReportSpec
@@ -15,6 +16,7 @@ from jaxboard._reduce import (
     ImageOptions,
     LeafHistogramsOptions,
     MeshOptions,
+    MetricOptions,
     NormsOptions,
     Reducer,
     StackOptions,
@@ -33,6 +35,7 @@ OPTIONS: dict[Kind | Composite, Any] = {
     Kind.CONFUSION_MATRIX: ConfusionMatrixOptions(("a", "b")),
     Kind.MESH: MeshOptions(3, 4, 0, 0, "uint8", "{}"),
     Kind.VIDEO: VideoOptions(4, 3),
+    Composite.METRIC: MetricOptions(jax.tree.structure(0), ()),
     Composite.NORMS: NormsOptions((("w", 4),), ("norm",)),
     Composite.LEAF_HISTOGRAMS: LeafHistogramsOptions(("w",)),
     Composite.STACK: StackOptions(("lane",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import typing
 import wave
 
 import jax
@@ -30,11 +31,24 @@ PERCENTILES = "data/plugin/distributions/distributions"
 ARRAYS = (NUMBERS, PIXELS, BOXES, SAMPLES, VERTICES, FACES, COLORS, LABELS, PREDICTIONS)
 
 
+class Sum(typing.NamedTuple):
+    """A metric: a sum."""
+
+    total: jax.Array
+
+    def merge(self, other):
+        return Sum(self.total + other.total)
+
+    def compute(self):
+        return self.total
+
+
 def report_anywhere(arrays):
     """Call every verb that traced code may call, except tap, which reports a gradient."""
     numbers, pixels, boxes, samples, vertices, faces, colors, labels, predictions = arrays
     jb.scalar("scalar", numbers[0])
     jb.scalars("scalars", {"a": numbers[1], "b": numbers[2]})
+    jb.metric("metric", Sum(numbers[3]))
     jb.histogram("histogram", numbers)
     jb.histogram("bins", numbers, bins=[-1, 0, 1])
     jb.watch("watch", {"w": numbers})
@@ -97,6 +111,7 @@ def images(server, tag, sample=0):
         ("scalar", NUMBERS[0]),
         ("scalars/a", NUMBERS[1]),
         ("scalars/b", NUMBERS[2]),
+        ("metric", NUMBERS[3]),
     ],
 )
 def test_scalars(server, runs, tag, value):
