@@ -150,8 +150,8 @@ class Server:
         """Return the tags that a dashboard lists, once it lists any."""
         return self.until(lambda: self.get(f"data/plugin/{plugin}/tags"))
 
-    def hparams(self, *, count: int = 1) -> list[Any]:
-        """Return the session groups of the HParams dashboard, once there are ``count``."""
+    def session_group(self, run: str, *, metrics: int = 1) -> Any:
+        """Return the session group of a run in the HParams dashboard, once it has so many metrics."""
         query = {
             "startIndex": 0,
             "sliceSize": 100,
@@ -163,11 +163,27 @@ class Server:
             ],
             "colParams": [],
         }
-        response = self.until(
-            lambda: self.get("data/plugin/hparams/session_groups", post=query),
-            lambda response: len(response.get("sessionGroups", ())) >= count,
-        )
-        return response["sessionGroups"]
+
+        def matches(group: Any) -> bool:
+            session = group["sessions"][0]
+            return session["name"] == run and len(session.get("metricValues", ())) >= metrics
+
+        def groups() -> list[Any]:
+            response = self.get("data/plugin/hparams/session_groups", post=query)
+            return list(filter(matches, response.get("sessionGroups", ())))
+
+        (group,) = self.until(groups)
+        return group
+
+    def charts(self, category: str) -> list[Any]:
+        """Return the charts of a category of the dashboard of custom scalars, once it is there."""
+
+        def found() -> list[Any]:
+            layout = self.get("data/plugin/custom_scalars/layout")
+            titled = (each for each in layout.get("category", ()) if each["title"] == category)
+            return [chart for each in titled for chart in each["chart"]]
+
+        return self.until(found)
 
     def _wait(self, path: str, run: str, tag: str, count: int, **query: int) -> list[Any]:
         return self.until(

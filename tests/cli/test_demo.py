@@ -217,7 +217,7 @@ def test_text_over_http(demo: Demo, server: Server) -> None:
 
 def test_hparams_over_http(demo: Demo, server: Server) -> None:
     """The HParams dashboard has the hyperparameters and marks the run as finished."""
-    (group,) = server.hparams()
+    group = server.session_group(demo.run)
     assert group["hparams"] == {
         "learning_rate": 3e-3,
         "batch_size": 128.0,

@@ -264,7 +264,8 @@ def custom_root() -> None:
     eqn = equation(f, X)
     if hijax.is_hijax(eqn):
         require(eqn.params["_prim"], "expand", "in_tree", "params")
-        assert hijax.expanded(eqn, [X]).eqns
+        operands: list[Any] = [variable.aval for variable in eqn.invars]
+        assert hijax.expanded(eqn, operands).eqns
 
 
 @needed_by(

@@ -68,7 +68,9 @@ def report_in_python():
     jb.figure("figure", [matplotlib.figure.Figure((2, 1), dpi=dpi) for dpi in (50, 60)])
     jb.tensor("tensor", np.float32(2.5), "scalars", data_class="scalar")
     jb.layout({"category": {"chart": ["scalar.*"]}})
-    jb.hparams({"rate": 0.5, "model": {"name": "mlp"}}, metrics={"scalar": "min"})
+    # The same metric as in the other modules that share a server: TensorBoard takes the metrics of one run for all.
+    jb.scalar("loss", 0.25)
+    jb.hparams({"rate": 0.5, "model": {"name": "mlp"}}, metrics={"loss": "min"})
     jb.graph(jnp.sin, jnp.ones(3))
     jb.graph(jnp.cos, jnp.ones(3), tag="forward")
     labels = {"name": ["a", "b", "c"], "number": range(3)}
@@ -198,8 +200,7 @@ def test_text_and_tensors(server, runs):
 
 def test_layouts(server, runs):
     """The chart of a layout has the curves that match."""
-    layout = server.until(lambda: server.get("data/plugin/custom_scalars/layout"))
-    (chart,) = next(c for c in layout["category"] if c["title"] == "category")["chart"]
+    (chart,) = server.charts("category")
     assert chart == {"title": "chart", "multiline": {"tag": ["scalar.*"]}}
     drawn = server.get("data/plugin/custom_scalars/scalars", run=runs[1], tag="scalar.*")
     assert set(drawn["tag_to_events"]) == {"scalar", "scalars/a", "scalars/b"}
@@ -207,12 +208,12 @@ def test_layouts(server, runs):
 
 def test_hparams(server, runs):
     """Hyperparameters and metrics are those of a session that has ended."""
-    (group,) = (g for g in server.hparams() if g["sessions"][0]["name"].endswith(runs[1]))
+    group = server.session_group(runs[1])
     assert group["hparams"] == {"rate": 0.5, "model/name": "mlp"}
     (session,) = group["sessions"]
     assert session["status"] == "STATUS_SUCCESS"
     (metric,) = session["metricValues"]
-    assert (metric["name"]["tag"], metric["value"]) == ("scalar", float(NUMBERS[0]))
+    assert (metric["name"]["tag"], metric["value"]) == ("loss", 0.25)
 
 
 def test_graphs(server, runs):

@@ -69,11 +69,7 @@ def test_both_loaders_follow_a_run_over_several_files(shared_tensorboard, loader
     assert [row["step"] for row in server.images("rolled", "frame", count=4)] == [0, 1, 2, 3]
     notes = server.text("rolled", "note", count=4)
     assert [row["text"] for row in notes] == [f"<p>part {part}</p>" for part in range(4)]
-    groups = server.until(
-        lambda: [g for g in server.hparams() if g["sessions"][0]["name"] == "rolled"]
-    )
-    (group,) = groups
-    assert group["hparams"] == {"lr": 0.1}
+    assert server.session_group("rolled", metrics=0)["hparams"] == {"lr": 0.1}
 
 
 def test_a_resumed_run_over_several_files(tmp_path):

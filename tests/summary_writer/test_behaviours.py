@@ -465,6 +465,8 @@ def test_embeddings(dtype, tmp_path):
     assert table[:2] == ["digit\tdataset", "33.0\ttest"]
 
 
+# TensorBoard's reader sets the dtype of an array, against which NumPy 2.5 warns.
+@pytest.mark.filterwarnings("ignore:Setting the dtype on a NumPy array:DeprecationWarning")
 @pytest.mark.parametrize(
     ("array", "dtype"),
     [

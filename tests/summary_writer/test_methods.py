@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import re
@@ -288,15 +287,7 @@ def test_scalars_in_tensorboard(tmp_path, shared_tensorboard):
         assert shown["x"]["displayName"] == "the title"
         assert "<strong>about</strong> it" in shown["x"]["description"]
         assert shown["y"]["displayName"] in ("y", "")
-        # The server also has the runs of other tests.
-        shown_layout = server.until(
-            functools.partial(server.get, "data/plugin/custom_scalars/layout"),
-            lambda layout: "writer" in [each["title"] for each in layout.get("category", ())],
-        )
-        (charts,) = (
-            each["chart"] for each in shown_layout["category"] if each["title"] == "writer"
-        )
-        (chart,) = charts
+        (chart,) = server.charts("writer")
         assert chart["title"] == "writer/loss"
         found = [
             server.get("data/plugin/custom_scalars/scalars", run=run, tag=tag)["tag_to_events"]
