@@ -21,8 +21,8 @@ from jaxboard.records import Record
 
 TAG = "out_of_memory"
 
-_MARK = "RESOURCE_EXHAUSTED"
-"""The status that XLA begins the message of such an error with."""
+_MARKS = ("RESOURCE_EXHAUSTED", "Out of memory allocating")
+"""The status that XLA begins the message of such an error with, and what some versions write after another status."""
 
 _MOST_ROWS = 10
 """Most rows of a table."""
@@ -82,8 +82,9 @@ class OutOfMemory:
 
     def _counts(self, error: BaseException) -> bool:
         """Return whether to report an error."""
-        self._count += _MARK in str(error)
-        return _MARK in str(error) and self._count <= _MOST_REPORTS
+        counts = any(mark in str(error) for mark in _MARKS)
+        self._count += counts
+        return counts and self._count <= _MOST_REPORTS
 
     def _text(
         self, where: str, step: int, error: BaseException, sections: list[Iterator[str]]
