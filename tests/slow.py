@@ -43,6 +43,7 @@ SLOW = {
     "real/test_scientific_libraries.py",
     "real/test_training_libraries.py",
     "reduce/test_bins.py",
+    "reduce/test_dtypes.py",
     "reduce/test_histograms.py",
     "reduce/test_joined_leaves.py",
     "reduce/test_lanes.py",
