@@ -25,7 +25,7 @@ from jaxboard._autopsy.interpreter import (
 )
 from jaxboard._trace import hijax
 from jaxboard._trace.rules.cond import select_branch
-from jaxboard._trace.rules.loops import WhileLoop, scan_layout, select_lanes
+from jaxboard._trace.rules.loops import ScanLoop, WhileLoop, select_lanes
 
 _MOST_ROWS = 32
 """Most iterations of a ``while`` that are recorded: the last ones in which a value of the carry stopped being finite."""
@@ -124,28 +124,23 @@ def _scan(
     """Stack the records of all iterations."""
     del step  # All iterations are recorded.
     params = hijax.params_of(eqn)
-    is_scanned, num_carry = scan_layout(eqn, params["jaxpr"])
-    whole = [x for x, scanned in zip(operands, is_scanned, strict=True) if not scanned]
-    xs = [x for x, scanned in zip(operands, is_scanned, strict=True) if scanned]
-    num_consts = len(whole) - num_carry
-    consts, init = whole[:num_consts], whole[num_consts:]
+    loop = ScanLoop.from_eqn(eqn, operands)
+    num_carry = len(loop.carry)
     nodes: list[Node] = []
 
     def body(
         state: tuple[Array, list[Array]], xs: list[Array]
     ) -> tuple[tuple[Array, list[Array]], tuple[list[Array], LoopRecord]]:
         count, carry = state
-        each, rest = iter(xs), iter([*consts, *carry])
-        arguments = [next(each if scanned else rest) for scanned in is_scanned]
-        results, node, record = inner.examine(params["jaxpr"], arguments)
+        results, node, record = inner.examine(loop.body, loop.arguments(carry, xs))
         nodes[:] = [node]
         row = LoopRecord(count, codes_of(node, node.jaxpr.outvars, record.codes), record)
         return (count + 1, results[:num_carry]), (results[num_carry:], row)
 
     (_, carry), (ys, rows) = lax.scan(
         body,
-        (jnp.int32(0), init),
-        xs,
+        (jnp.int32(0), loop.carry),
+        loop.xs,
         length=params["length"],
         reverse=params["reverse"],
         unroll=params["unroll"],

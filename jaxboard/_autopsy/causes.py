@@ -15,7 +15,6 @@ from jaxboard._autopsy.codes import INF, NAN, PLUS_INF
 from jaxboard._autopsy.frames import Frame, Variable, frames_inside
 from jaxboard._autopsy.interpreter import Node, Record, Step
 from jaxboard._frame import ReportSpec
-from jaxboard._trace import hijax
 from jaxboard._trace.inspection import eqn_has_reports
 from jaxboard._trace.primitives import report_p
 from jaxboard._trace.rules.loops import scan_layout
@@ -322,14 +321,14 @@ def _first_of_carry(eqn: JaxprEqn) -> int:
     """Return the position of the carry in the arguments of the body."""
     if eqn.primitive.name == "while":
         return eqn.params["body_nconsts"]
-    is_scanned, num_carry = scan_layout(eqn, hijax.params_of(eqn)["jaxpr"])
+    is_scanned, num_carry = scan_layout(eqn)
     return is_scanned.count(False) - num_carry
 
 
 def _size_of_carry(eqn: JaxprEqn) -> int:
     if eqn.primitive.name == "while":
         return len(eqn.outvars)
-    return scan_layout(eqn, hijax.params_of(eqn)["jaxpr"])[1]
+    return scan_layout(eqn)[1]
 
 
 def _operand_of_loop(eqn: JaxprEqn, argument: int) -> int:

@@ -13,7 +13,7 @@ from jaxboard._autopsy.recent_calls import RecentCalls
 from jaxboard._host.active_channel import active
 from jaxboard._host.channel import Channel
 from jaxboard._host.complete_points import Assembled
-from jaxboard._host.nonfinite import NonFiniteMonitor
+from jaxboard._host.nonfinite import NonFiniteMonitor, warner
 from jaxboard._host.observers import Call
 from jaxboard._log import describe, logger
 from jaxboard.records import Kind, Record, Scalars
@@ -42,8 +42,7 @@ class ExaminingMonitor(NonFiniteMonitor):
     """
 
     def __init__(self, channel: Channel, found: Iterable[str] = ()):
-        name = channel.name
-        super().__init__(lambda text: logger.warning("jaxboard, run %s: %s", name, text), found)
+        super().__init__(warner(channel.name), found)
         self._channel = channel
         self._thread: threading.Thread | None = None
         self._recent = RecentCalls(lambda: (active() or channel).root is channel)

@@ -71,11 +71,14 @@ class LostReports:
             self._counts[reason] = self._counts.get(reason, 0) + count
             self._cause = self._cause or cause
         if cause is not None and self.explain is not None:
-            self._explanations += self.explain(cause)
+            explanations = self.explain(cause)
+            with self._lock:
+                self._explanations += explanations
 
     def take_explanations(self) -> list[Record]:
         """Return the text entries about the causes since the last call."""
-        taken, self._explanations = self._explanations, []
+        with self._lock:
+            taken, self._explanations = self._explanations, []
         return taken
 
     def raise_later(self, error: RunError) -> None:

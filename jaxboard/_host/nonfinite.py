@@ -193,6 +193,11 @@ class NonFiniteMonitor:
             self._norms[tag] = _FiniteNorms(point.step, norms.norms)
 
 
+def warner(run: str) -> Callable[[str], None]:
+    """Return the reaction that logs findings."""
+    return lambda text: logger.warning("jaxboard, run %s: %s", run, text)
+
+
 def make_monitor(
     on_nonfinite: Policy, lost: LostReports, found: Iterable[str] = ()
 ) -> NonFiniteMonitor | None:
@@ -207,9 +212,7 @@ def make_monitor(
         UsageError: ``on_nonfinite`` is neither one of the names nor a function.
     """
     if is_one_of(on_nonfinite, ("warn",)):
-        return NonFiniteMonitor(
-            lambda text: logger.warning("jaxboard, run %s: %s", lost.name, text), found
-        )
+        return NonFiniteMonitor(warner(lost.name), found)
     if is_one_of(on_nonfinite, ("raise",)):
         return NonFiniteMonitor(
             lambda text: lost.raise_later(NonFiniteError(f"run {lost.name}: {text}")), found

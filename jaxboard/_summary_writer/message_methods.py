@@ -59,9 +59,7 @@ class MessageMethods(WriterBase):
         Raises:
             UsageError: always; it names what to use.
         """
-        raise UsageError(
-            f"add_onnx_graph({safe_repr(onnx_model_file)}): jaxboard shows functions of JAX. Use add_graph(function, inputs)."
-        )
+        _refuse_graph("add_onnx_graph", onnx_model_file)
 
     def add_openvino_graph(self, xmlname: str) -> Never:
         """Raise: jaxboard shows functions of JAX.
@@ -72,9 +70,7 @@ class MessageMethods(WriterBase):
         Raises:
             UsageError: always; it names what to use.
         """
-        raise UsageError(
-            f"add_openvino_graph({safe_repr(xmlname)}): jaxboard shows functions of JAX. Use add_graph(function, inputs)."
-        )
+        _refuse_graph("add_openvino_graph", xmlname)
 
     def add_tensor(
         self,
@@ -162,3 +158,9 @@ class MessageMethods(WriterBase):
                 "add_summary", f"the Summary cannot be read: {describe(error)}."
             ) from error
         self.add_event(event, self._begin("add_summary", global_step)[1], walltime)
+
+
+def _refuse_graph(method: str, file: str) -> Never:
+    raise UsageError(
+        f"{method}({safe_repr(file)}): jaxboard shows functions of JAX. Use add_graph(function, inputs)."
+    )

@@ -24,27 +24,13 @@ from jaxboard._run.run import channel_of
 from jaxboard._safe_repr import safe_repr
 from jaxboard._summary_writer.shared_runs import Directory, directory_at
 from jaxboard._types import Step
-from jaxboard.records import Batch
-from jaxboard.sinks import Sink, TensorBoardSink
+from jaxboard.sinks import TensorBoardSink
 
 GlobalStep: TypeAlias = Step | float | None
 """The values of ``global_step=``."""
 
 _LOCAL_FLUSH_SECS = 1.0
 """The longest age of a report that is not on disk, in a local directory."""
-
-
-class _Discard(Sink):
-    """A sink that stores nothing."""
-
-    def write(self, batch: Batch) -> None:
-        """Do nothing."""
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class WriterBase:
@@ -107,7 +93,7 @@ class WriterBase:
     def _new_run(self) -> Run:
         step, self._purge_step = self._purge_step, None
         if not self._writes:
-            return Run(None, sinks=[_Discard()], step=step)
+            return Run(None, sinks=[], step=step)
         sink = TensorBoardSink(self._path, start_step=step, filename_suffix=self._filename_suffix)
         remote = _paths.is_remote(self._path)
         flush_secs = self._flush_secs if remote else min(self._flush_secs, _LOCAL_FLUSH_SECS)

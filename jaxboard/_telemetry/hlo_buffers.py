@@ -94,23 +94,11 @@ class _Sources:
     """
 
     def __init__(self, hlo: str):
-        self._files = dict(re.findall(r'^(\d+) "(.*)"$', _table(hlo, "FileNames"), re.MULTILINE))
-        self._locations = {
-            n: (file, line)
-            for n, file, line in re.findall(
-                r"^(\d+) \{file_name_id=(\d+) .*?\bline=(\d+)",
-                _table(hlo, "FileLocations"),
-                re.MULTILINE,
-            )
-        }
-        self._frames = {
-            n: (location, parent)
-            for n, location, parent in re.findall(
-                r"^(\d+) \{file_location_id=(\d+)(?: parent_frame_id=(\d+))?",
-                _table(hlo, "StackFrames"),
-                re.MULTILINE,
-            )
-        }
+        self._files = _rows(hlo, "FileNames", r'"(.*)"$')
+        self._locations = _rows(hlo, "FileLocations", r"\{file_name_id=(\d+) .*?\bline=(\d+)")
+        self._frames = _rows(
+            hlo, "StackFrames", r"\{file_location_id=(\d+)(?: parent_frame_id=(\d+))?"
+        )
 
     def of(self, line: str) -> str:
         """Return the innermost line of an instruction outside of JAX and jaxboard."""
@@ -128,10 +116,11 @@ class _Sources:
             location, frame = self._frames[frame]
             file, line = self._locations.get(location, ("", ""))
             if file in self._files:
-                yield self._files[file], line
+                yield self._files[file][0], line
 
 
-def _table(hlo: str, name: str) -> str:
-    """Return a table before the instructions: its lines up to an empty one."""
-    found = re.search(rf"^{name}\n(.*?)\n\n", hlo, re.MULTILINE | re.DOTALL)
-    return "" if found is None else found[1]
+def _rows(hlo: str, name: str, form: str) -> dict[str, tuple[str, ...]]:
+    """Return a table before the instructions, up to an empty line: by the number of a row, the groups of its form."""
+    table = re.search(rf"^{name}\n(.*?)\n\n", hlo, re.MULTILINE | re.DOTALL)
+    rows = [] if table is None else re.findall(rf"^(\d+) {form}", table[1], re.MULTILINE)
+    return {number: tuple(groups) for number, *groups in rows}

@@ -123,10 +123,7 @@ def _sections(call: Call | None) -> list[Iterator[str]]:
 
 
 def _arguments(call: Call) -> Iterator[str]:
-    sizes = {
-        f"`{name}`: {leaf.dtype}[{','.join(map(str, leaf.shape))}]": _nbytes(leaf)
-        for name, leaf in named_arrays(call)
-    }
+    sizes = {f"`{name}`: {_type_of(leaf)}": _nbytes(leaf) for name, leaf in named_arrays(call)}
     yield from _table(f"arguments, {_size(sum(sizes.values()))} in all", "size", _largest(sizes))
 
 
@@ -223,10 +220,14 @@ def _by_type(arrays: Iterable[Any]) -> collections.Counter[str]:
     sizes: collections.Counter[str] = collections.Counter()
     for array in arrays:
         try:
-            sizes[f"{array.dtype}[{','.join(map(str, array.shape))}]"] += _nbytes(array)
+            sizes[_type_of(array)] += _nbytes(array)
         except Exception:  # noqa: S112 (deleted in the meantime)
             continue
     return sizes
+
+
+def _type_of(array: Any) -> str:
+    return f"{array.dtype}[{','.join(map(str, array.shape))}]"
 
 
 def _nbytes(array: Any) -> int:

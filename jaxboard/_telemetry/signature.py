@@ -109,10 +109,22 @@ class CallSignature:
 
     __slots__ = ("_arguments",)
 
+    _arguments: dict[str, _Argument]
+
     def __init__(self, call: Call):
         original = _original_arguments(call)
         if original is not None:
-            self._arguments: dict[str, _Argument] = original
+            self._arguments = {
+                name: _Argument(
+                    by_keyword=name in call.kwargs,
+                    tree=None,
+                    leaves={
+                        path: _Static(leaf.value) if isinstance(leaf, StaticLeaf) else _leaf(leaf)
+                        for path, leaf in leaves.items()
+                    },
+                )
+                for name, leaves in original.items()
+            }
             return
         options = call.function.jit_options or {}
         count = len(call.args)
@@ -141,11 +153,7 @@ class CallSignature:
 
 def named_arrays(call: Call) -> Iterator[tuple[str, jax.Array | np.ndarray]]:
     """Return the arrays among the arguments of a call that still exist, with their paths."""
-    read = getattr(call.function, "original_arguments", None)
-    try:
-        original = None if read is None else read(call.args, call.kwargs)
-    except Exception:  # another version of the library
-        original = None
+    original = _original_arguments(call)
     if original is not None:
         named = [leaf for leaves in original.values() for leaf in leaves.items()]
     else:
@@ -161,23 +169,13 @@ def named_arrays(call: Call) -> Iterator[tuple[str, jax.Array | np.ndarray]]:
             yield name, leaf
 
 
-def _original_arguments(call: Call) -> dict[str, _Argument] | None:
+def _original_arguments(call: Call) -> dict[str, dict[str, object]] | None:
     """Return the user's arguments of a function whose library passes on others; None if that is not known."""
     read = getattr(call.function, "original_arguments", None)
     if read is None:
         return None
     try:
-        return {
-            name: _Argument(
-                by_keyword=name in call.kwargs,
-                tree=None,
-                leaves={
-                    path: _Static(leaf.value) if isinstance(leaf, StaticLeaf) else _leaf(leaf)
-                    for path, leaf in leaves.items()
-                },
-            )
-            for name, leaves in read(call.args, call.kwargs).items()
-        }
+        return read(call.args, call.kwargs)
     except Exception as reason:  # another version of the library
         logger.debug("jaxboard: the arguments of %s: %s", call.name, describe(reason))
         return None

@@ -33,11 +33,8 @@ from jaxboard._trace.rules.fallback import warn_of_callbacks
 def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluated:
     """Stack the reports of all iterations, one array for each dtype, and merge them afterwards."""
     params = hijax.params_of(eqn)
-    is_scanned, num_carry = scan_layout(eqn, params["jaxpr"])
-    whole = [x for x, scanned in zip(operands, is_scanned, strict=True) if not scanned]
-    xs = [x for x, scanned in zip(operands, is_scanned, strict=True) if scanned]
-    num_consts = len(whole) - num_carry
-    consts, init = whole[:num_consts], whole[num_consts:]
+    loop = ScanLoop.from_eqn(eqn, operands)
+    num_carry = len(loop.carry)
     options = {name: params[name] for name in ("length", "reverse", "unroll")}
     stream, context = context.stream, context._replace(stream=None)
 
@@ -45,13 +42,11 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
         step: Array | WideInt | None, carry: list[Array], xs: list[Array]
     ) -> tuple[list[Array], list[Array], list[Harvested]]:
         inner = context._replace(step=step)
-        each, rest = iter(xs), iter([*consts, *carry])
-        arguments = [next(each if scanned else rest) for scanned in is_scanned]
-        results, reports = inner.harvest(params["jaxpr"], arguments)
+        results, reports = inner.harvest(loop.body, loop.arguments(carry, xs))
         return results[:num_carry], results[num_carry:], reports
 
     if stream is not None:
-        carry, ys = streamed.scan(stream, iteration, init, xs, **options)
+        carry, ys = streamed.scan(stream, iteration, loop.carry, loop.xs, **options)
         return Evaluated([*carry, *ys], [])
     packed = PackedBody()
 
@@ -63,7 +58,9 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
         return carry, (ys, packed.pack(reports))
 
     split_transpose = params.get("_split_transpose", False)
-    carry, (ys, arrays) = lax.scan(body, init, xs, **options, _split_transpose=split_transpose)
+    carry, (ys, arrays) = lax.scan(
+        body, loop.carry, loop.xs, **options, _split_transpose=split_transpose
+    )
     if params["reverse"]:
         # In order of execution, for reducers that keep the last value.
         arrays = jax.tree.map(lambda x: x[::-1], arrays)
@@ -71,13 +68,47 @@ def scan(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Evaluate
     return Evaluated([*carry, *ys], [report.collapse("iteration") for report in stacked])
 
 
-def scan_layout(eqn: JaxprEqn, jaxpr: ClosedJaxpr) -> tuple[list[bool], int]:
+class ScanLoop(NamedTuple):
+    """A ``scan`` equation with its operands.
+
+    Attributes:
+        body: the jaxpr of an iteration.
+        is_scanned: for each argument of the body, whether it is an element of a scanned array.
+        consts: the constants of the body.
+        carry: the initial carry.
+        xs: the scanned arrays.
+    """
+
+    body: ClosedJaxpr
+    is_scanned: list[bool]
+    consts: list[Array]
+    carry: list[Array]
+    xs: list[Array]
+
+    @classmethod
+    def from_eqn(cls, eqn: JaxprEqn, operands: list[Array]) -> ScanLoop:
+        """Separate the operands of a scan."""
+        is_scanned, num_carry = scan_layout(eqn)
+        whole = [x for x, scanned in zip(operands, is_scanned, strict=True) if not scanned]
+        xs = [x for x, scanned in zip(operands, is_scanned, strict=True) if scanned]
+        num_consts = len(whole) - num_carry
+        return cls(
+            hijax.params_of(eqn)["jaxpr"], is_scanned, whole[:num_consts], whole[num_consts:], xs
+        )
+
+    def arguments(self, carry: list[Array], xs: list[Array]) -> list[Array]:
+        """Return the arguments of the body in an iteration."""
+        each, rest = iter(xs), iter([*self.consts, *carry])
+        return [next(each if scanned else rest) for scanned in self.is_scanned]
+
+
+def scan_layout(eqn: JaxprEqn) -> tuple[list[bool], int]:
     """Return for each operand of a scan whether it is scanned, and how many of the others, the last, are the carry.
 
     Compared by rank: the scanned arrays have one axis more outside of the body. The parameters that hold the
     counts have other names from JAX 0.12. With ``jax_scan3`` there is no carry: the body writes to Refs.
     """
-    body, _ = _compat.open_jaxpr(jaxpr)
+    body, _ = _compat.open_jaxpr(hijax.params_of(eqn)["jaxpr"])
     ndim = lambda var: len(_compat.aval_of(var).shape)  # noqa: E731
     is_scanned = [ndim(x) != ndim(y) for x, y in zip(body.invars, eqn.invars, strict=True)]
     num_carry = sum(ndim(x) == ndim(y) for x, y in zip(body.outvars, eqn.outvars, strict=True))
