@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -80,7 +80,7 @@ class _Traced(NamedTuple):
 
 
 class Examination:
-    """The compiled autopsy of a function, for arguments of the same shapes.
+    """The compiled autopsy of a function, for arguments of the same types; see :func:`types_of`.
 
     Args:
         function: the function.
@@ -152,6 +152,16 @@ class Examination:
             if event.argument < 0
             else self._traced.inputs[event.argument]
         )
+
+
+def types_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
+    """Return the types of the arrays in the arguments of a call, and all else in them: what an examination is for.
+
+    It may have parts without a hash.
+    """
+    leaves, structure = jax.tree.flatten((args, dict(kwargs)))
+    parts = (jax.typeof(leaf) if is_array(leaf) else (type(leaf), leaf) for leaf in leaves)
+    return structure, *parts
 
 
 def _arrays(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Array]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
-from jaxboard._autopsy.autopsy import autopsy
+from jaxboard._autopsy.autopsy import Examination, types_of
 from jaxboard._autopsy.findings import Autopsy
 from jaxboard._autopsy.recent_calls import RecentCalls
 from jaxboard._host.active_channel import active
@@ -106,13 +106,26 @@ def _first_finding(calls: list[Call]) -> tuple[Call, Autopsy] | None:
         calls: the calls, the last one first.
     """
     found = None
+    examinations: dict[Hashable, Examination] = {}
     for call in calls:
-        finding = autopsy(call.function, *call.args, **call.kwargs)
+        finding = _examination(call, examinations).run(call.args, call.kwargs)
         if finding is not None:
             found = call, finding
             if finding.operation is not None:
                 return found
     return found
+
+
+def _examination(call: Call, examinations: dict[Hashable, Examination]) -> Examination:
+    """Return the examination of a call: that of an earlier one with arguments of the same types, if there is one."""
+    key = call.function, types_of(call.args, call.kwargs)
+    try:
+        known = examinations.get(key)
+    except TypeError:  # An argument has no hash.
+        return Examination(call.function, call.args, call.kwargs)
+    if known is None:
+        known = examinations[key] = Examination(call.function, call.args, call.kwargs)
+    return known
 
 
 def _last_step(assembled: Assembled) -> int:

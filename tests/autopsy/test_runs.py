@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import jax
@@ -45,6 +46,30 @@ def test_the_step_is_examined(caplog: pytest.LogCaptureFixture) -> None:
     assert "operand 1: float32[]: -" in text
     assert text.endswith("not finite afterwards: result, report 'w'\n```")
     assert text in caplog.text
+
+
+def test_one_compilation_examines_several_calls() -> None:
+    """If a step had NaN in its arguments, the step before is examined, by the same compiled program."""
+    programs = []
+
+    def listen(event: str, seconds: float, **names: Any) -> None:
+        if event.endswith("/backend_compile_duration"):
+            programs.append((threading.current_thread().name, names.get("fun_name")))
+
+    @jb.instrument
+    @jax.jit
+    def step(w, batch):
+        jb.scalar("w", w)
+        return jnp.log(batch)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        text = entry_of(step, [1, -1, 1, 1])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert text.startswith("`step`, step 1:\n\n```\nNaN first came from log at ")
+    examined = [name for thread, name in programs if thread == "jaxboard autopsy"]
+    assert sum("_examined" in str(name) for name in examined) == 1, examined
 
 
 def test_donated_arguments() -> None:
