@@ -52,7 +52,7 @@ def test_one_compilation_examines_several_calls() -> None:
     """If a step had NaN in its arguments, the step before is examined, by the same compiled program."""
     programs = []
 
-    def listen(event: str, seconds: float, **names: Any) -> None:
+    def listen(event: str, duration_secs: float, **names: Any) -> None:
         if event.endswith("/backend_compile_duration"):
             programs.append((threading.current_thread().name, names.get("fun_name")))
 
