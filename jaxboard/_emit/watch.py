@@ -14,7 +14,7 @@ import numpy as np
 from jaxboard import _compat
 from jaxboard._check import is_one_of
 from jaxboard._emit import arguments, conversion
-from jaxboard._emit.reporting import is_due, report_array
+from jaxboard._emit.reporting import is_due, report_array, selected_cadence
 from jaxboard._emit.trees import named_leaves
 from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
@@ -91,7 +91,7 @@ def watch(
     requested = _requested(tag, what)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
-    if surroundings.silent or not _may_be_due(step, cadence):
+    if surroundings.silent or not _may_be_due(surroundings.scope + tag, step, cadence):
         return
     leaves = dict(_float_leaves(tag, tree))
     if not leaves:
@@ -136,12 +136,13 @@ def _as_tuple(what: object) -> tuple[object, ...]:
         return ()
 
 
-def _may_be_due(step: Step | None, cadence: int) -> bool:
+def _may_be_due(tag: str, step: Step | None, cadence: int) -> bool:
     """Return False if it is certain, in plain Python, that nothing has to be measured."""
     channel = active()
     if not _compat.at_top_level() or channel is None:
         return True
-    return is_due(channel, step, cadence)
+    every = selected_cadence(channel, tag, cadence, is_prefix=True)
+    return every is not None and is_due(channel, step, every)
 
 
 def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
@@ -24,6 +24,7 @@ from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.outbox import Outbox, checked_sinks
+from jaxboard._host.selection import check_selection
 from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._log import logger
 from jaxboard._process import rank
@@ -100,6 +101,10 @@ class Run(VerbMethods):
             finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
             everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
             still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
+        select: cadences by patterns of tags, instead of those in the program: ``{"debug/*": None, "act/*": 100}`` leaves
+            out the reports below ``debug`` and reports those below ``act`` every 100 steps. ``*`` matches any characters;
+            the last pattern that matches decides. ``python -m jaxboard ask LOGDIR every`` changes them while the
+            run is open.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -135,12 +140,14 @@ class Run(VerbMethods):
         timeout: float = 30.0,
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
+        select: Mapping[str, int | None] | None = None,
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
         options.check_flush_seconds(flush_secs)
         options.check_file_size(max_file_bytes, sinks)
         options.check_overflow(overflow)
         check_telemetry(telemetry)
+        selection = check_selection(select)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
         start = first_state(resume, step, state, self.logdir)
@@ -160,6 +167,7 @@ class Run(VerbMethods):
         buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
         channel = self._channel = Channel(buffer, start.step, lost.name, lost)
         channel.resume(start)
+        channel.selection = selection
         missing = MissingSteps(lost.name, lambda: channel.has_steps)
         assembler = Assembler(
             missing, ClippingLog(lost.name), start, channel.restored, channel.given_times
