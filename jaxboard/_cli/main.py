@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 1 if the command failed and printed the reason. ``verify`` has 2 for that, and 1 for
-        problems that it found.
+        problems that it found; ``ask`` likewise, and 1 if a process did not answer.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
     commands = parser.add_subparsers(title="commands", required=True)
@@ -57,6 +58,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(command=_verify)
 
+    ask = commands.add_parser(
+        "ask",
+        help="ask an open run for a profile, other cadences, stacks, memory or a flush",
+        description=(
+            "Ask all processes of an open run, without a restart and without a port: the request is a file in the log "
+            "directory. 'profile steps=5' records the same steps in all processes; 'every \"grads/*\"=1' changes the "
+            "cadence of reports ('off' leaves them out, 'code' restores that in the program); 'stacks' shows what every thread "
+            "does; 'memory' shows what the devices hold; 'flush' writes what was reported. The exit status is 0 if every "
+            "process did it, 1 if one did not, and 2 if nothing was asked."
+        ),
+    )
+    ask.add_argument("logdir", help="the directory that was passed to jaxboard.Run")
+    ask.add_argument("verb", choices=("profile", "every", "stacks", "memory", "flush"))
+    ask.add_argument("arguments", nargs="*", help="steps=5 processes=0,3; or patterns and cadences")
+    ask.add_argument(
+        "--timeout", type=_seconds, default=120.0, help="how many seconds to wait for the answers"
+    )
+    ask.add_argument("--json", action="store_true", help="print one JSON object")
+    ask.set_defaults(command=_ask)
+
     options = parser.parse_args(argv)
     return options.command(options)
 
@@ -65,6 +86,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return number
 
 
@@ -96,3 +124,10 @@ def _verify(options: argparse.Namespace) -> int:
     from jaxboard._cli import verify
 
     return verify.main(options.logdir, as_json=options.json)
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from jaxboard._cli import ask
+
+    words = [options.verb, *options.arguments]
+    return ask.main(options.logdir, words, timeout=options.timeout, as_json=options.json)

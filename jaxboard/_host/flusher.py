@@ -38,6 +38,9 @@ _OPENING_SECS = 60.0
 
 _Task: TypeAlias = Literal["flush", "close", "save"]
 
+_POLL_SECS = 0.5
+"""Most seconds between two calls of :attr:`Flusher.poll`."""
+
 _SIGNAL_SECS = 0.5
 """Most seconds by which a caller that waits may notice Ctrl-C late."""
 
@@ -104,6 +107,11 @@ class _Request:
         self.faults: list[SinkFault] = []
         self.saved = HostState()
 
+    @property
+    def is_done(self) -> bool:
+        """True once the request has been served."""
+        return self.done.is_set()
+
     def wait(self, timeout: float) -> bool:
         """Return whether the request has been served within that many seconds."""
         deadline = time.monotonic() + timeout
@@ -131,6 +139,7 @@ class Flusher:
 
     Attributes:
         cpu_seconds: how long the thread has used a processor, as of its last turn.
+        poll: called on the thread at least every half second, if it is not None. It must not raise.
     """
 
     def __init__(
@@ -153,6 +162,7 @@ class Flusher:
         self._reader = BufferReader(buffer, is_writer, self._lost)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
+        self.poll: Callable[[], object] | None = None
         # When the next write is due, and how long to wait before the next look into the buffer.
         self._due_at = time.monotonic() + self._period
         self._pause = self._period
@@ -248,6 +258,10 @@ class Flusher:
             raise self._timeout_error(timeout)
         return request.saved
 
+    def request_flush(self) -> _Request:
+        """Ask for everything that the device has computed to be written, without waiting for it."""
+        return self._submit("flush")
+
     def await_callbacks(self) -> None:
         """Wait for host callbacks that have not arrived: they put reports too."""
         await_callbacks(self._lost)
@@ -287,7 +301,7 @@ class Flusher:
         self._open()
         tasks: set[_Task] = set()
         while "close" not in tasks:
-            woken = self._buffer.wake.wait(self._pause)
+            woken = self._wait()
             self._buffer.wake.clear()
             requests = self._take_requests()
             tasks = {request.task for request in requests}
@@ -303,6 +317,20 @@ class Flusher:
         self._ended = True
         for request in self._take_requests():
             request.done.set()
+
+    def _wait(self) -> bool:
+        """Wait for the next turn. Return whether the thread was woken."""
+        poll = self.poll
+        if poll is None:
+            return self._buffer.wake.wait(self._pause)
+        deadline = time.monotonic() + self._pause
+        while True:
+            poll()
+            left = max(deadline - time.monotonic(), 0.0)
+            if self._buffer.wake.wait(min(left, _POLL_SECS)):
+                return True
+            if left <= _POLL_SECS:
+                return False
 
     def _take_requests(self) -> list[_Request]:
         return [self._requests.popleft() for _ in range(len(self._requests))]

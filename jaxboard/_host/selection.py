@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, cast
 from jaxboard._check import as_positive_int
 from jaxboard._errors import UsageError
 from jaxboard._frame import Composite, Entry, Frame, Plan, ReportSpec
+from jaxboard._log import logger
 from jaxboard._safe_repr import safe_repr
 
 Choice: TypeAlias = int | None | Literal["code"]
@@ -121,9 +122,19 @@ class Selection:
             return plan
         return dataclasses.replace(plan, entries=tuple(entries))
 
-    def unmatched(self) -> list[str]:
-        """Return the patterns that matched no tag."""
-        return [pattern for pattern in self.cadences if pattern not in self.matched]
+    def warn_of_unmatched(self, name: str) -> None:
+        """Log the patterns that matched no tag.
+
+        Args:
+            name: the run, for the message.
+        """
+        unmatched = [pattern for pattern in self.cadences if pattern not in self.matched]
+        if unmatched:
+            logger.warning(
+                "jaxboard, run %s: select: no report has a tag that matches %s.",
+                name,
+                " or ".join(map(repr, unmatched)),
+            )
 
 
 def changed_windows(plan: Plan, old: Selection | None, new: Selection | None) -> Plan:

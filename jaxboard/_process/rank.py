@@ -18,3 +18,13 @@ def is_writer(jax_started: bool) -> bool:
     if jax_started or jax.distributed.is_initialized():
         return jax.process_index() == 0
     return True
+
+
+def position() -> tuple[int, int]:
+    """Return the index of this process in its job and the number of processes: (0, 1) without a job.
+
+    JAX's backends are not started, see :func:`is_writer`.
+    """
+    if jax.distributed.is_initialized():
+        return jax.process_index(), jax.process_count()
+    return 0, 1

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-from typing import Literal
+from collections.abc import Sequence, Set
+from typing import Literal, TypeAlias
 
 from jaxboard._check import as_int, checked_bool, is_one_of, positive_number
 from jaxboard._errors import UsageError
 from jaxboard._paths import absolute, checked, problem_below
 from jaxboard._profile.step_range import Steps, parse_steps
 from jaxboard._safe_repr import safe_repr
+
+
+Processes: TypeAlias = int | Sequence[int] | Set[int] | None
+"""The processes of a job that record: their numbers, or None for all."""
+
+_MOST_PROCESSES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class ProfileSettings:
     sync: bool | Literal["auto"]
     max_seconds: float
     on_error: Literal["warn", "raise"]
+    processes: tuple[int, ...] | None = None
 
 
 _SESSION_BYTES = 240
@@ -46,6 +55,7 @@ def check_settings(
     sync: bool | Literal["auto"],
     max_seconds: float,
     on_error: Literal["warn", "raise"],
+    processes: Processes = None,
 ) -> ProfileSettings:
     """Check the arguments of :func:`jaxboard.profile` and return them as settings.
 
@@ -74,7 +84,28 @@ def check_settings(
         sync=sync,
         max_seconds=float(positive_number("profile", "max_seconds", max_seconds)),
         on_error=on_error,
+        processes=_process_numbers(processes),
     )
+
+
+def _process_numbers(processes: object) -> tuple[int, ...] | None:
+    """Return the processes that record; None for all.
+
+    Raises:
+        UsageError: they are not numbers of processes, or there are none.
+    """
+    if processes is None:
+        return None
+    listed = [processes] if as_int(processes) is not None else processes
+    numbers: list[int | None] = []
+    if isinstance(listed, Sequence | Set) and not isinstance(listed, str | bytes):
+        numbers = [as_int(number) for number in itertools.islice(listed, _MOST_PROCESSES)]
+    valid = tuple(sorted({number for number in numbers if number is not None and number >= 0}))
+    if not numbers or None in numbers or min(number or 0 for number in numbers) < 0:
+        raise UsageError(
+            f"profile(processes={safe_repr(processes)}): expected numbers of processes, such as [0, 3], or None for all."
+        )
+    return valid
 
 
 def _is_session(name: object) -> bool:

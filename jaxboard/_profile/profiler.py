@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self, SupportsIndex
 
 from jaxboard._check import as_int, fits_64_bits
 from jaxboard._errors import ProfileError, UsageError
-from jaxboard._profile.profile_settings import check_settings
+from jaxboard._profile.profile_settings import Processes, check_settings
 from jaxboard._profile.step_range import Steps
 from jaxboard._profile.trainer_callback import ProfilingConfig, TrainerCallback
 from jaxboard._safe_repr import safe_repr
@@ -30,6 +30,7 @@ def profile(
     sync: bool | Literal["auto"] = "auto",
     max_seconds: float = 60.0,
     on_error: Literal["warn", "raise"] = "warn",
+    processes: Processes = None,
 ) -> JAXProfiler:
     """Record a trace of a range of training steps within a ``with`` block.
 
@@ -63,6 +64,8 @@ def profile(
         max_seconds: the longest time to record, in seconds.
         on_error: ``"warn"`` logs an error; ``"raise"`` raises it when the block ends, unless the block
             itself raises.
+        processes: the processes of a job that record: ``0``, ``[0, 3]``. None means all. All of them record the
+            same steps, into one session.
 
     Returns:
         The profiler, a context manager.
@@ -94,6 +97,7 @@ def profile(
         sync=sync,
         max_seconds=max_seconds,
         on_error=on_error,
+        processes=processes,
     )
 
 
@@ -114,6 +118,7 @@ class JAXProfiler(TrainerCallback):
         sync: see :func:`profile`.
         max_seconds: see :func:`profile`.
         on_error: see :func:`profile`. A callback raises in ``on_train_end``.
+        processes: see :func:`profile`.
 
     Raises:
         UsageError: an argument is invalid.
@@ -143,6 +148,7 @@ class JAXProfiler(TrainerCallback):
         sync: bool | Literal["auto"] = "auto",
         max_seconds: float = 60.0,
         on_error: Literal["warn", "raise"] = "warn",
+        processes: Processes = None,
     ) -> None:
         if isinstance(steps, ProfilingConfig):
             logdir = getattr(steps, "log_dir", None) if logdir is None else logdir
@@ -158,6 +164,7 @@ class JAXProfiler(TrainerCallback):
             sync=sync,
             max_seconds=max_seconds,
             on_error=on_error,
+            processes=processes,
         )
         self._recorder: Recorder | None = None
         self._batch = object()

@@ -19,7 +19,7 @@ from jaxboard._profile.capture import Capture
 from jaxboard._profile.notices import format_steps, notify, saved_notice
 from jaxboard._profile.profile_settings import ProfileSettings
 from jaxboard._profile.summary_records import summary_records
-from jaxboard._profile.trace_files import has_step_markers, save_trace
+from jaxboard._profile.trace_files import clock_of, has_step_markers, save_trace
 from jaxboard._profile.trace_reader import summarize_in_subprocess
 from jaxboard._run import Run, channel_of, current_root
 from jaxboard._types import PyTree
@@ -52,12 +52,16 @@ class _OpenStep(threading.local):
 class Recorder:
     """One profile, from :meth:`open` to :meth:`close`.
 
+    Args:
+        settings: the settings.
+        run: the run that gets the summary; by default the active one.
+
     Attributes:
         path: the path of the trace; None until it is saved.
         captured: the recorded steps, in order.
     """
 
-    def __init__(self, settings: ProfileSettings) -> None:
+    def __init__(self, settings: ProfileSettings, run: Run | None = None) -> None:
         self.path: str | None = None
         self.captured: list[int] = []
         self._settings = settings
@@ -67,7 +71,8 @@ class Recorder:
         self._capture: Capture | None = None
         self._over = False
         self._saved = threading.Event()
-        self._run: Run | None = None
+        self._run = run
+        self._opened_at = 0.0
         self._logdir = settings.logdir
         self._fault: ProfileError | None = None
         self._first_and_last_step: tuple[int, int] | None = None
@@ -75,6 +80,16 @@ class Recorder:
         self._first_step_began = 0.0
         self._last_step_done = 0.0
         self._call_steps = _CallSteps(self)
+
+    @property
+    def is_finished(self) -> bool:
+        """True once the trace is saved, or there will be none. Closing the profile then does not wait."""
+        return self._over and (self._capture is None or self._saved.is_set())
+
+    @property
+    def is_recording(self) -> bool:
+        """True while the trace is recorded or saved."""
+        return self._capture is not None and not self._saved.is_set()
 
     # The block.
 
@@ -84,6 +99,8 @@ class Recorder:
         self._find_run()
         if self._logdir is not None:
             self._attempt(lambda: self._probe(str(self._logdir)))
+            if not self._over:
+                self._opened_at = clock_of(self._logdir)
         if self._settings.steps is None and not self._over:
             self._start()
         if not self._over:
@@ -179,9 +196,21 @@ class Recorder:
 
     def _start(self) -> None:
         with self._lock:
-            if self._capture is None and not self._over:
-                self._find_run()
+            if self._capture is not None or self._over:
+                return
+            self._find_run()
+            if self._is_chosen():
                 self._attempt(self._start_capture)
+
+    def _is_chosen(self) -> bool:
+        """Return whether this process records. JAX has started, so it knows its number."""
+        chosen = self._settings.processes
+        count = jax.process_count()
+        if chosen is not None and chosen[-1] >= count:
+            job = "one process" if count == 1 else f"{count} processes, 0 to {count - 1}"
+            self._warn(f"there is no process {chosen[-1]}: this job has {job}.")
+        self._over = chosen is not None and jax.process_index() not in chosen
+        return not self._over
 
     @staticmethod
     def _probe(logdir: str) -> None:
@@ -259,7 +288,7 @@ class Recorder:
             raise ProfileError(f"JAX saved no trace{cause or '.'}") from capture.fault
         began = time.monotonic()
         try:
-            self.path = save_trace(file, logdir, self._session())
+            self.path = save_trace(file, logdir, self._session(), self._opened_at)
         except ProfileError as fault:
             fault.args = (f"{fault} The trace is kept in {file!r}.",)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
+from jaxboard._control.listener import Listener
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError
@@ -193,6 +195,10 @@ class Run(VerbMethods):
             flusher_seconds=lambda: flusher.cpu_seconds,
             earlier_totals=start.totals,
         )
+        self._listener: Listener | None = None
+        if isinstance(self.logdir, pathlib.Path):
+            self._listener = Listener(str(self.logdir), channel, flusher.request_flush)
+            flusher.poll = self._listener.poll
         self._flusher.start()
         open_runs[self._channel] = self
         activate(self._channel)
@@ -318,6 +324,8 @@ class Run(VerbMethods):
                 raise
             # After a KeyboardInterrupt the run stays open, and atexit closes it.
             self._mark_closed()
+            if self._channel.selection is not None and rank.is_writer(False):
+                self._channel.selection.warn_of_unmatched(self._channel.name)
             if self._writes_files and device_timeout is None and rank.is_writer(False):
                 announce(str(self.logdir))
         finally:
@@ -325,6 +333,8 @@ class Run(VerbMethods):
 
     def _mark_closed(self) -> None:
         self._closed = True
+        if self._listener is not None:
+            self._listener.close()
         open_runs.pop(self._channel, None)
         directories.release(self._channel)
         forget(self._close_at_exit)

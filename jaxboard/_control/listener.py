@@ -1,0 +1,152 @@
+"""The part of a run that looks for requests and acts on them, on the thread of its flusher."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxboard._control import request_files
+from jaxboard._control.actions import Action, FlushRequest, Place, begin
+from jaxboard._control.request_files import HAS_OWNERS, REQUEST, STEP, Refused
+from jaxboard._control.requests import AT_A_STEP, Request, parse, parse_step
+from jaxboard._host.channel import Channel
+from jaxboard._log import describe, logger
+from jaxboard._process import rank
+
+POLL_SECS = 0.5
+"""The time between two looks into the directory."""
+
+
+class _Pace(NamedTuple):
+    """Where a run is at a time."""
+
+    time: float
+    step: int
+
+
+class Listener:
+    """Looks for requests, and acts on them. Used by one thread, the flusher's, up to :meth:`close`.
+
+    Args:
+        logdir: the log directory of the run, on this machine.
+        channel: the channel of the run.
+        request_flush: asks the flusher to write what is there.
+    """
+
+    def __init__(
+        self, logdir: str, channel: Channel, request_flush: Callable[[], FlushRequest]
+    ) -> None:
+        self._place = request_files.place_of(logdir)
+        self._channel = channel
+        self._context = Place(logdir, channel, request_flush)
+        self._known: set[str] | None = None
+        self._waiting: dict[str, Request] = {}
+        self._acting: dict[str, Action] = {}
+        self._next_poll = 0.0
+        self._pace = _Pace(time.monotonic(), channel.step)
+
+    def poll(self) -> None:
+        """Look for requests if that is due. It never raises."""
+        now = time.monotonic()
+        if now < self._next_poll or not HAS_OWNERS:
+            return
+        self._next_poll = now + POLL_SECS
+        try:
+            self._look(now)
+        except Exception as fault:
+            self._channel.lost.log_once(
+                f"requests to the run cannot be read: {describe(fault)}", "Training continues."
+            )
+
+    def _look(self, now: float) -> None:
+        names = request_files.names(self._place)
+        if self._known is None:
+            # Requests to an earlier run of this directory.
+            self._known = set(names)
+        for name in names:
+            if name not in self._known:
+                self._known.add(name)
+                self._attempt(name, self._begin)
+        for name in list(self._waiting):
+            self._attempt(name, self._await_step)
+        for name, action in list(self._acting.items()):
+            answer = action.answer()
+            if answer is not None:
+                del self._acting[name]
+                self._attempt(name, lambda name, a=answer: self._write(name, "answer", a))
+        self._pace = _Pace(now, self._channel.step)
+
+    def close(self) -> None:
+        """Answer what is still open, because the run closes. Called when the flusher's thread has ended."""
+        for name, action in list(self._acting.items()):
+            answer = action.answer() or action.cancelled()
+            self._attempt(name, lambda name, a=answer: self._write(name, "answer", a))
+        for name in list(self._waiting):
+            answer = {"error": "the run was closed before the step"}
+            self._attempt(name, lambda name, a=answer: self._write(name, "answer", a))
+        self._acting.clear()
+        self._waiting.clear()
+
+    def _attempt(self, name: str, act: Callable[[str], object]) -> None:
+        """Act on a request. A request that does not count is logged, and so is a fault."""
+        try:
+            act(name)
+        except Refused as reason:
+            self._waiting.pop(name, None)
+            logger.warning(
+                "jaxboard, run %s: the request %r is refused: %s.",
+                self._channel.name,
+                name,
+                reason,
+            )
+            with contextlib.suppress(Exception):
+                self._write(name, "answer", {"error": f"refused: {reason}"})
+        except Exception as fault:
+            self._waiting.pop(name, None)
+            logger.warning(
+                "jaxboard, run %s: the request %r failed: %s. Training continues.",
+                self._channel.name,
+                name,
+                describe(fault),
+            )
+            with contextlib.suppress(Exception):
+                self._write(name, "answer", {"error": describe(fault)})
+
+    def _begin(self, name: str) -> None:
+        with request_files.opened(self._place, name) as directory:
+            request = parse(name, request_files.read(directory, REQUEST))
+        process, _ = rank.position()
+        now = time.monotonic()
+        step = self._channel.step
+        rate = max(step - self._pace.step, 0) / max(now - self._pace.time, POLL_SECS / 2)
+        self._write(
+            name,
+            "seen",
+            {"step": step, "steps_per_second": rate, "counts_steps": self._channel.has_steps},
+        )
+        if not request.concerns(process):
+            return
+        if request.verb in AT_A_STEP:
+            self._waiting[name] = request
+        else:
+            self._acting[name] = begin(request, self._channel.step, self._context)
+
+    def _await_step(self, name: str) -> None:
+        with request_files.opened(self._place, name) as directory:
+            try:
+                step = parse_step(request_files.read(directory, STEP))
+            except FileNotFoundError:
+                return
+        self._acting[name] = begin(self._waiting.pop(name), step, self._context)
+
+    def _write(self, name: str, kind: str, contents: dict[str, Any]) -> None:
+        process, processes = rank.position()
+        host, pid = socket.gethostname(), os.getpid()
+        who = {"process": process, "processes": processes, "host": host, "pid": pid}
+        file = f"{kind}.p{process}-{host.replace('/', '_')[:100]}-{pid}.json"
+        with request_files.opened(self._place, name) as directory:
+            request_files.write(directory, file, {**who, **contents})
