@@ -15,7 +15,7 @@ import jax
 from jaxboard._control.requests import Request
 from jaxboard._host.channel import Channel
 from jaxboard._host.selection import Selection
-from jaxboard._process import rank
+from jaxboard._process.rank import rank
 from jaxboard._telemetry.device_memory import live_bytes, select_stats
 
 Answer: TypeAlias = dict[str, Any]
@@ -171,7 +171,7 @@ def _memory(place: Place) -> Answer:
     if not (channel.settled or jax.distributed.is_initialized()):
         # The question must not start JAX's backends.
         return {"step": step, "error": "no instrumented function was called yet"}
-    process, _ = rank.position()
+    process, _ = rank()
     live = live_bytes()
     devices = {
         f"{device.platform}_{device.id}": {

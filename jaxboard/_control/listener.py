@@ -15,7 +15,7 @@ from jaxboard._control.request_files import HAS_OWNERS, REQUEST, STEP, Refused
 from jaxboard._control.requests import AT_A_STEP, Request, parse, parse_step
 from jaxboard._host.channel import Channel
 from jaxboard._log import describe, logger
-from jaxboard._process import rank
+from jaxboard._process.rank import rank
 
 POLL_SECS = 0.5
 """The time between two looks into the directory."""
@@ -119,7 +119,7 @@ class Listener:
     def _begin(self, name: str) -> None:
         with request_files.opened(self._place, name) as directory:
             request = parse(name, request_files.read(directory, REQUEST))
-        process, _ = rank.position()
+        process, _ = rank()
         now = time.monotonic()
         step = self._channel.step
         rate = max(step - self._pace.step, 0) / max(now - self._pace.time, POLL_SECS / 2)
@@ -144,7 +144,7 @@ class Listener:
         self._acting[name] = begin(self._waiting.pop(name), step, self._context)
 
     def _write(self, name: str, kind: str, contents: dict[str, Any]) -> None:
-        process, processes = rank.position()
+        process, processes = rank()
         host, pid = socket.gethostname(), os.getpid()
         who = {"process": process, "processes": processes, "host": host, "pid": pid}
         file = f"{kind}.p{process}-{host.replace('/', '_')[:100]}-{pid}.json"
