@@ -149,10 +149,8 @@ class _Asked:
             for process, host, pid in sorted(self._unanswered())
         ]
         if not self.seen and not self.answers:
-            return [
-                f"No run has answered. Pass the directory that was passed to jaxboard.Run, which must be open, in place "
-                f"of {self._logdir!r}."
-            ]
+            advice = "Pass the directory that was passed to jaxboard.Run, which must be open"
+            return [f"No run has answered. {advice}, in place of {self._logdir!r}."]
         return lines + [f"process {n} has not seen the request." for n in sorted(self._unseen())]
 
     @property

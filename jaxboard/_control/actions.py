@@ -90,7 +90,9 @@ def begin(request: Request, step: int, place: Place) -> Action:
     if request.verb == "every":
         return _Cadences(request, step, place.channel)
     if request.verb == "stacks":
-        return _Done({"step": place.channel.current, "done": "stacks of all threads", "text": stacks()})
+        return _Done(
+            {"step": place.channel.current, "done": "stacks of all threads", "text": stacks()}
+        )
     if request.verb == "memory":
         return _Done(_memory(place))
     return _Flush(place)
@@ -121,7 +123,9 @@ class _Cadences:
         if step is None:
             return None
         late = step > self._asked and self._channel.has_steps
-        changes = ", ".join(f"{pattern}={_text(choice)}" for pattern, choice in self._request.cadences)
+        changes = ", ".join(
+            f"{pattern}={_text(choice)}" for pattern, choice in self._request.cadences
+        )
         return {"step": step, "late": late, "done": f"cadences from step {step} on: {changes}"}
 
     def cancelled(self) -> Answer:

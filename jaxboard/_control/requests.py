@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
-from jaxboard._check import as_positive_int
+from jaxboard._check import as_positive_int, is_one_of
 from jaxboard._control.request_files import Refused
 from jaxboard._host.selection import Choice
 from jaxboard._safe_repr import safe_repr
@@ -51,7 +51,7 @@ def parse(name: str, contents: Any) -> Request:
     if not isinstance(contents, dict) or contents.get("name") != name:
         raise Refused("it does not have its own name")
     verb = contents.get("verb")
-    if not (isinstance(verb, str) and verb in get_args(Verb)):
+    if not is_one_of(verb, get_args(Verb)):
         raise Refused(f"there is no {safe_repr(verb)}")
     unknown = set(contents) - {field.name for field in dataclasses.fields(Request)}
     if unknown:
@@ -61,7 +61,7 @@ def parse(name: str, contents: Any) -> Request:
         raise Refused(f"steps is {safe_repr(contents['steps'])}")
     return Request(
         name,
-        verb,
+        cast("Verb", verb),
         steps,
         _processes(contents.get("processes")),
         tuple(map(_cadence, _items(contents.get("cadences", [])))),

@@ -284,7 +284,9 @@ class Channel:
                 window = channel.windows.pop(function, None)
                 if window is not None:
                     plan, vectors, step = window
-                    channel.put_window((changed_windows(plan, self.selection, selection), vectors, step))
+                    channel.put_window(
+                        (changed_windows(plan, self.selection, selection), vectors, step)
+                    )
             channel.selection = selection
         self.selection = selection
 

@@ -13,7 +13,7 @@ from jaxboard._frame import Composite, Entry, Frame, Plan, ReportSpec
 from jaxboard._log import logger
 from jaxboard._safe_repr import safe_repr
 
-Choice: TypeAlias = int | None | Literal["code"]
+Choice: TypeAlias = int | Literal["code"] | None
 """The cadence in steps, None if the report is left out, or "code" for the cadence in the program."""
 
 _MOST = 4096
@@ -86,7 +86,7 @@ class Selection:
         selected: ReportSpec | None = spec
         if every is None:
             selected = None
-        elif every != "code" and every != spec.every:
+        elif every not in ("code", spec.every):
             selected = dataclasses.replace(spec, every=every)
         if len(self._specs) >= _MOST:
             self._specs.clear()
@@ -163,13 +163,15 @@ def check_selection(select: object) -> Selection | None:
     """
     if select is None:
         return None
-    if not isinstance(select, Mapping):
+    try:
+        chosen = list(cast("Mapping[object, object]", select).items())
+    except Exception:
         raise UsageError(
             f"Run(select={safe_repr(select)}): expected a dict of patterns of tags and cadences, such as "
             "{'debug/*': None, 'act/*': 100}."
-        )
+        ) from None
     cadences: dict[str, int | None] = {}
-    for pattern, every in dict(select).items():
+    for pattern, every in chosen:
         if not isinstance(pattern, str) or not pattern.strip():
             raise UsageError(
                 f"Run(select={{{safe_repr(pattern)}: ...}}): expected a pattern of tags, such as 'debug/*'."

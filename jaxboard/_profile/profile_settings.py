@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Literal, TypeAlias
 
 from jaxboard._check import as_int, checked_bool, is_one_of, positive_number
@@ -14,8 +15,7 @@ from jaxboard._paths import absolute, checked, problem_below
 from jaxboard._profile.step_range import Steps, parse_steps
 from jaxboard._safe_repr import safe_repr
 
-
-Processes: TypeAlias = int | Sequence[int] | Set[int] | None
+Processes: TypeAlias = int | Sequence[int] | AbstractSet[int] | None
 """The processes of a job that record: their numbers, or None for all."""
 
 _MOST_PROCESSES = 1_000_000
@@ -98,7 +98,7 @@ def _process_numbers(processes: object) -> tuple[int, ...] | None:
         return None
     listed = [processes] if as_int(processes) is not None else processes
     numbers: list[int | None] = []
-    if isinstance(listed, Sequence | Set) and not isinstance(listed, str | bytes):
+    if isinstance(listed, Sequence | AbstractSet) and not isinstance(listed, str | bytes):
         numbers = [as_int(number) for number in itertools.islice(listed, _MOST_PROCESSES)]
     valid = tuple(sorted({number for number in numbers if number is not None and number >= 0}))
     if not numbers or None in numbers or min(number or 0 for number in numbers) < 0:

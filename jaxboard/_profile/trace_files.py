@@ -64,9 +64,9 @@ def save_trace(file: str, logdir: str, session: str, since: float = 0.0) -> str:
         try:
             if _paths.is_remote(logdir):
                 return _upload(file, directory, name)
-            if shared and _has_older_traces(directory, since):
-                raise FileExistsError(directory)
-            return _copy(file, directory, name, shared=shared)
+            if not (shared and _has_older_traces(directory, since)):
+                return _copy(file, directory, name, shared=shared)
+            count += 1
         except FileExistsError:
             count += 1
         except Exception as fault:

@@ -186,7 +186,8 @@ class Programs:
             program.clear_cache()
 
     def _all(self) -> list[Any]:
-        return [self._fn, *(p for each in (self, *self._others) for p in each._programs.values())]
+        families = [self, *self._others]
+        return [self._fn, *(p for each in families for p in each._programs.values())]  # noqa: SLF001
 
     def selecting(self, selection: Selection) -> Programs:
         """Return the programs for a run that selects cadences; existing ones if it would change nothing in them."""

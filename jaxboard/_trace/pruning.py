@@ -36,9 +36,7 @@ def prune(jaxpr: _AnyJaxpr, not_due: frozenset[int]) -> _AnyJaxpr:
     return _rewritten(jaxpr, lambda eqn: None if _is_of(eqn, not_due) else eqn)
 
 
-def select(
-    jaxpr: _AnyJaxpr, selected: Callable[[ReportSpec], ReportSpec | None]
-) -> _AnyJaxpr:
+def select(jaxpr: _AnyJaxpr, selected: Callable[[ReportSpec], ReportSpec | None]) -> _AnyJaxpr:
     """Return a jaxpr whose reports have other cadences, at any depth.
 
     Args:
@@ -53,7 +51,7 @@ def select(
         spec = selected(old)
         if spec is None or spec is old:
             return None if spec is None else eqn
-        return _compat.with_params(eqn, {**eqn.params, "spec": spec}, eqn.effects)
+        return _compat.with_params(eqn, {**eqn.params, "spec": spec}, frozenset(eqn.effects))
 
     return _rewritten(jaxpr, changed)
 
