@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from jaxboard import _paths
 from jaxboard._check import as_int, as_positive_int
 from jaxboard._control import request_files
-from jaxboard._control.request_files import HAS_OWNERS, REQUEST, STEP, Refused
+from jaxboard._control.request_files import HAS_OWNERS, STEP, Refused
 from jaxboard._control.requests import AT_A_STEP, Request, parse
 from jaxboard._host.selection import Choice
 
@@ -85,9 +85,7 @@ class _Asked:
         self.step: int | None = None
         self.seen: Messages = {}
         self.answers: Messages = {}
-        os.makedirs(self._place, exist_ok=True)
-        os.mkdir(os.path.join(self._place, name), 0o700)
-        self._write(REQUEST, dataclasses.asdict(self.request))
+        request_files.create(self._place, name, dataclasses.asdict(self.request))
 
     def wait(self, timeout: float) -> None:
         """Wait until all processes have answered, at most ``timeout`` seconds."""

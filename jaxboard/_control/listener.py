@@ -49,20 +49,24 @@ class Listener:
         self._next_poll = 0.0
         self._pace = _Pace(time.monotonic(), channel.step)
 
-    def poll(self) -> None:
-        """Look for requests if that is due. It never raises."""
-        now = time.monotonic()
+    def poll(self, now: float | None = None) -> None:
+        """Look for requests if that is due. It never raises.
+
+        Args:
+            now: the time of ``time.monotonic()``; by default it is read.
+        """
+        now = time.monotonic() if now is None else now
         if now < self._next_poll or not HAS_OWNERS:
             return
         self._next_poll = now + POLL_SECS
         try:
-            self._look(now)
+            self._look()
         except Exception as fault:
             self._channel.lost.log_once(
                 f"requests to the run cannot be read: {describe(fault)}", "Training continues."
             )
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> None:
         names = request_files.names(self._place)
         if self._known is None:
             # Requests to an earlier run of this directory.
@@ -78,7 +82,7 @@ class Listener:
             if answer is not None:
                 del self._acting[name]
                 self._attempt(name, lambda name, a=answer: self._write(name, "answer", a))
-        self._pace = _Pace(now, self._channel.step)
+        self._pace = _Pace(time.monotonic(), self._channel.step)
 
     def close(self) -> None:
         """Answer what is still open, because the run closes. Called when the flusher's thread has ended."""
@@ -120,9 +124,9 @@ class Listener:
         with request_files.opened(self._place, name) as directory:
             request = parse(name, request_files.read(directory, REQUEST))
         process, _ = rank()
-        now = time.monotonic()
         step = self._channel.step
-        rate = max(step - self._pace.step, 0) / max(now - self._pace.time, POLL_SECS / 2)
+        seconds = max(time.monotonic() - self._pace.time, POLL_SECS / 2)
+        rate = max(step - self._pace.step, 0) / seconds
         self._write(
             name,
             "seen",

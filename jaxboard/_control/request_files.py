@@ -42,9 +42,19 @@ def place_of(logdir: str) -> str:
 def names(place: str) -> list[str]:
     """Return the names of all requests, in order; none if nothing was ever asked."""
     try:
-        return sorted(os.listdir(place))
+        return sorted(name for name in os.listdir(place) if not name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def create(place: str, name: str, contents: object) -> None:
+    """Make a request. It appears together with its contents."""
+    os.makedirs(place, exist_ok=True)
+    hidden = f".{name}"
+    os.mkdir(os.path.join(place, hidden), 0o700)
+    with opened(place, hidden) as directory:
+        write(directory, REQUEST, contents)
+    os.rename(os.path.join(place, hidden), os.path.join(place, name))
 
 
 @contextlib.contextmanager

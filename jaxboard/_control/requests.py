@@ -59,11 +59,14 @@ def parse(name: str, contents: Any) -> Request:
     steps = _count(contents.get("steps", 5))
     if steps is None or steps > _MOST_STEPS:
         raise Refused(f"steps is {safe_repr(contents['steps'])}")
+    processes = _processes(contents.get("processes"))
+    if verb == "every" and processes is not None:
+        raise Refused("all processes need the same programs, so every has no processes")
     return Request(
         name,
         cast("Verb", verb),
         steps,
-        _processes(contents.get("processes")),
+        processes,
         tuple(map(_cadence, _items(contents.get("cadences", [])))),
     )
 

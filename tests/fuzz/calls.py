@@ -82,6 +82,8 @@ GOOD: dict[str, list[Value]] = {
     "timeout": _good(ten=lambda x: 10.0, now=lambda x: 0),
     "telemetry": _good(on=lambda x: True, off=lambda x: False),
     "on_nonfinite": _good(ignore=lambda x: "ignore", function=lambda x: print),
+    "select": _good(off=lambda x: {"debug/*": None}, often=lambda x: {"*": 2}),
+    "processes": _good(first=lambda x: 0, two=lambda x: [0, 1]),
     "path": _good(file=lambda x: "snapshot.prof"),
     "window": _good(second=lambda x: 1.0),
     "per_call": _good(examples=lambda x: {"step": {"examples": 32}}),
