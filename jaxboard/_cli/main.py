@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
+import os
 import sys
 from collections.abc import Sequence
+
+from jaxboard._cli.ask_command import add_ask_command
+from jaxboard._cli.reading_commands import add_reading_commands
+from jaxboard._cli.requirements import is_installed
 
 _DEMO_REQUIREMENTS = ("flax", "optax", "sklearn", "matplotlib", "tqdm")
 
@@ -58,41 +62,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(command=_verify)
 
-    ask = commands.add_parser(
-        "ask",
-        help="ask an open run for a profile, other cadences, stacks, memory or a flush",
-        description=(
-            "Ask all processes of an open run, without a restart and without a port: the request is a file in the log "
-            "directory. 'profile steps=5' records the same steps in all processes; 'every \"grads/*\"=1' changes the "
-            "cadence of reports ('off' leaves them out, 'code' restores that in the program); 'stacks' shows what every thread "
-            "does; 'memory' shows what the devices hold; 'flush' writes what was reported. The exit status is 0 if every "
-            "process did it, 1 if one did not, and 2 if nothing was asked."
-        ),
-    )
-    ask.add_argument("logdir", help="the directory that was passed to jaxboard.Run")
-    ask.add_argument("verb", choices=("profile", "every", "stacks", "memory", "flush"))
-    ask.add_argument("arguments", nargs="*", help="steps=5 processes=0,3; or patterns and cadences")
-    ask.add_argument(
-        "--timeout", type=_seconds, default=120.0, help="how many seconds to wait for the answers"
-    )
-    ask.add_argument("--json", action="store_true", help="print one JSON object")
-    ask.set_defaults(command=_ask)
+    add_reading_commands(commands)
+    add_ask_command(commands)
 
-    options = parser.parse_args(argv)
-    return options.command(options)
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes commands in a shell",
+        description='Print a script for a shell. In bash: eval "$(jaxboard completion bash)".',
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(command=lambda options: _completion(options, parser))
+
+    own, arguments = _split(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(own)
+    if arguments and not getattr(options, "takes_arguments", False):
+        parser.error(f"unrecognized arguments: -- {' '.join(arguments)}")
+    options.arguments = arguments
+    try:
+        return options.command(options)
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has ended. Python would fail again when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the arguments before ``--``, and those after it, which are for another program."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]
 
 
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
     return number
 
 
@@ -126,8 +129,11 @@ def _verify(options: argparse.Namespace) -> int:
     return verify.main(options.logdir, as_json=options.json)
 
 
-def _ask(options: argparse.Namespace) -> int:
-    from jaxboard._cli import ask
+def _completion(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if not is_installed("shtab", "completion"):
+        return 1
+    import shtab
 
-    words = [options.verb, *options.arguments]
-    return ask.main(options.logdir, words, timeout=options.timeout, as_json=options.json)
+    parser.prog = "jaxboard"
+    print(shtab.complete(parser, options.shell))
+    return 0
