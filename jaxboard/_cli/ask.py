@@ -20,7 +20,7 @@ from jaxboard._control.requests import AT_A_STEP, Request, parse
 from jaxboard._host.selection import Choice
 
 Messages: TypeAlias = dict[tuple[int, str, int], dict[str, Any]]
-"""What processes have written, by their numbers, hosts and process ids."""
+"""The files that processes have written, by their numbers, hosts and process ids."""
 
 _POLL_SECS = 0.1
 

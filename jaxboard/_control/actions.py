@@ -1,4 +1,4 @@
-"""What a process does for a request. Each action begins on the flusher's thread and answers later."""
+"""The actions of a process for a request. Each action begins on the flusher's thread and answers later."""
 
 from __future__ import annotations
 
@@ -14,24 +14,13 @@ import jax
 
 from jaxboard._control.requests import Request
 from jaxboard._host.channel import Channel
+from jaxboard._host.flush_request import FlushRequest
 from jaxboard._host.selection import Selection
 from jaxboard._process.rank import rank
 from jaxboard._telemetry.device_memory import live_bytes, select_stats
 
 Answer: TypeAlias = dict[str, Any]
-"""What was done, as JSON: ``step``, ``done`` (a sentence), and ``path`` or ``text`` where there is one; or ``error``."""
-
-
-class FlushRequest(Protocol):
-    """A flush that was requested; see ``_host/flusher.py``."""
-
-    pending: int
-    faults: list[Any]
-
-    @property
-    def is_done(self) -> bool:
-        """True once everything that the device has computed was offered to the sinks."""
-        ...
+"""An answer, as JSON: ``step``, ``done`` (a sentence), and ``path`` or ``text`` where there is one; or ``error``."""
 
 
 class Place(NamedTuple):
@@ -175,7 +164,6 @@ def _memory(place: Place) -> Answer:
     if not (channel.settled or jax.distributed.is_initialized()):
         # The question must not start JAX's backends.
         return {"step": step, "error": "no instrumented function was called yet"}
-    process, _ = rank()
     live = live_bytes()
     devices = {
         f"{device.platform}_{device.id}": {
@@ -184,7 +172,7 @@ def _memory(place: Place) -> Answer:
         }
         for device in jax.local_devices()
     }
-    path = os.path.join(place.logdir, f"memory_{step}_p{process}.prof")
+    path = os.path.join(place.logdir, f"memory_{step}_p{rank().index}.prof")
     part = f"{path}.part"
     with open(part, "wb") as file:
         file.write(jax.profiler.device_memory_profile())

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxboard._control import request_files
-from jaxboard._control.actions import Action, FlushRequest, Place, begin
+from jaxboard._control.actions import Action, Place, begin
 from jaxboard._control.request_files import HAS_OWNERS, REQUEST, STEP, Refused
 from jaxboard._control.requests import AT_A_STEP, Request, parse, parse_step
 from jaxboard._host.channel import Channel
+from jaxboard._host.flush_request import FlushRequest
 from jaxboard._log import describe, logger
 from jaxboard._process.rank import rank
 
@@ -123,7 +124,6 @@ class Listener:
     def _begin(self, name: str) -> None:
         with request_files.opened(self._place, name) as directory:
             request = parse(name, request_files.read(directory, REQUEST))
-        process, _ = rank()
         step = self._channel.step
         seconds = max(time.monotonic() - self._pace.time, POLL_SECS / 2)
         rate = max(step - self._pace.step, 0) / seconds
@@ -132,7 +132,7 @@ class Listener:
             "seen",
             {"step": step, "steps_per_second": rate, "counts_steps": self._channel.has_steps},
         )
-        if not request.concerns(process):
+        if not request.concerns(rank().index):
             return
         if request.verb in AT_A_STEP:
             self._waiting[name] = request
@@ -148,9 +148,9 @@ class Listener:
         self._acting[name] = begin(self._waiting.pop(name), step, self._context)
 
     def _write(self, name: str, kind: str, contents: dict[str, Any]) -> None:
-        process, processes = rank()
+        own = rank()
         host, pid = socket.gethostname(), os.getpid()
-        who = {"process": process, "processes": processes, "host": host, "pid": pid}
-        file = f"{kind}.p{process}-{host.replace('/', '_')[:100]}-{pid}.json"
+        who = {"process": own.index, "processes": own.count, "host": host, "pid": pid}
+        file = f"{kind}.p{own.index}-{host.replace('/', '_')[:100]}-{pid}.json"
         with request_files.opened(self._place, name) as directory:
             request_files.write(directory, file, {**who, **contents})

@@ -27,7 +27,7 @@ _MOST_BYTES = 1 << 20
 """The longest file; an answer holds the stacks of all threads."""
 
 HAS_OWNERS = hasattr(os, "getuid") and os.open in os.supports_dir_fd
-"""Whether the system knows owners of files. Without them, no request counts."""
+"""True on systems that know owners of files. Elsewhere no request counts."""
 
 
 class Refused(Exception):  # noqa: N818 (not an error of the program)

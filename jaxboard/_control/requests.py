@@ -1,4 +1,4 @@
-"""What a run can be asked, and the check of a request that was read from a file."""
+"""The requests that a run understands, and the check of a request that was read from a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxboard._safe_repr import safe_repr
 Verb: TypeAlias = Literal["profile", "every", "stacks", "memory", "flush"]
 
 AT_A_STEP = ("profile", "every")
-"""What all processes do at the same step. The rest is done immediately: a job that hangs reaches no step."""
+"""The requests that all processes act on at the same step. The others are acted on immediately: a job that hangs reaches no step."""
 
 _MOST_STEPS = 10_000
 _MOST_PATTERNS = 1000

@@ -191,7 +191,7 @@ class Channel:
 
         Args:
             step: the step.
-            act: it is called with the step that was taken. What it raises is logged.
+            act: it is called with the step that was taken. An exception of it is logged.
         """
         with self._lock:
             self._scheduled.append((step, act))

@@ -14,7 +14,7 @@ from jaxboard._control.listener import Listener
 from jaxboard._control.request_files import place_of
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.channel import Channel
-from jaxboard._host.flusher import _Request
+from jaxboard._host.flush_request import FlushRequest
 
 NAME = "20300101-000000-00000000"
 
@@ -27,7 +27,7 @@ class Asked:
         self.place = pathlib.Path(place_of(str(logdir)))
         self.directory = self.place / NAME
         self.channel = Channel(Buffer(100, 10**6))
-        self._listener = Listener(str(logdir), self.channel, lambda: _Request("flush"))
+        self._listener = Listener(str(logdir), self.channel, lambda: FlushRequest("flush"))
         self._now = 0.0
         self.poll()
         self.place.mkdir(parents=True)
@@ -164,7 +164,7 @@ def test_old_requests(tmp_path) -> None:
     directory = pathlib.Path(place_of(str(tmp_path))) / NAME
     directory.mkdir(parents=True)
     (directory / "request.json").write_text(json.dumps({"name": NAME, "verb": "stacks"}))
-    listener = Listener(str(tmp_path), Channel(Buffer(100, 10**6)), lambda: _Request("flush"))
+    listener = Listener(str(tmp_path), Channel(Buffer(100, 10**6)), lambda: FlushRequest("flush"))
     listener.poll(10.0)
     listener.poll(20.0)
     assert everything(directory) == {"request.json"}
@@ -191,7 +191,7 @@ def test_invalid_arguments(tmp_path, capsys, words) -> None:
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_nobody_answers(tmp_path, capsys) -> None:
-    """Without an open run, the command says so after the timeout, with the exit status 1."""
+def test_no_run_answers(tmp_path, capsys) -> None:
+    """Without an open run, the command reports that after the timeout, with the exit status 1."""
     assert main(["ask", str(tmp_path), "stacks", "--timeout", "0"]) == 1
     assert capsys.readouterr().out.startswith("No run has answered.")
