@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from importlib.util import find_spec
 
 import pytest
 from by_hand import DEADLINE
 from tensorboard_server import tensorboard
+from traces import markers
 
 import jaxboard as jb
 from jaxboard._cli.main import main
@@ -59,7 +61,11 @@ class Job:
 
     def __init__(self, directory: pathlib.Path):
         self.logdir = directory / "run"
-        self.logdir.mkdir()
+        # An earlier job, of one process, has left a profile of the same steps.
+        earlier = self.logdir / "plugins" / "profile" / "steps_3-5" / "host-p0.xplane.pb"
+        earlier.parent.mkdir(parents=True)
+        earlier.touch()
+        os.utime(earlier, (1e9, 1e9))
         program = directory / "program.py"
         program.write_text(textwrap.dedent(PROGRAM))
         with socket.socket() as free:
@@ -172,10 +178,39 @@ def test_a_job_of_two_processes(job, ask):
     assert steps["debug/total"] == set(range(changed))
     assert {step for step in steps["sampled"] if step >= changed} == set(range(changed, last + 1))
     assert {step for step in steps["sampled"] if step < changed} == set(range(0, changed, 1000))
-    early = job.logdir / "plugins" / "profile" / "steps_3-5"
+    early = job.logdir / "plugins" / "profile" / "steps_3-5_1"
     assert [path.name for path in early.iterdir()] == [f"{host}-p1.xplane.pb"]
     if find_spec("xprof") is not None:
         assert {f"{host}-p0", f"{host}-p1"} <= hosts_of(job.logdir, os.path.basename(session))
+
+
+def test_a_plain_loop(tmp_path, capsys):
+    """A loop that sets the step of its run is asked like one that calls an instrumented function."""
+    answers = []
+
+    def ask_all():
+        for words in (["every", "a=off"], ["profile", "steps=3"]):
+            main(["ask", str(tmp_path), *words, "--json", "--timeout", "60"])
+            answers.append(json.loads(capsys.readouterr().out))
+
+    asking = threading.Thread(target=ask_all)
+    with jb.Run(tmp_path, telemetry=False) as run:
+        jb.scalar("a", 0.0)
+        run.flush()  # The run has looked for earlier requests.
+        asking.start()
+        while asking.is_alive():
+            run.step += 1
+            jb.scalar("a", 1.0)
+            jb.scalar("b", 1.0)
+            asking.join(0.005)
+    cadences, profile = answers
+    assert cadences["ok"], cadences
+    assert profile["ok"], profile
+    (path,) = [answer["path"] for answer in profile["answers"]]
+    first = profile["step"]
+    assert markers(path) == [first, first + 1, first + 2]
+    points = jb.read(tmp_path)
+    assert points[points.tag == "a"].step.max() == cadences["step"] - 1
 
 
 def hosts_of(logdir, session):

@@ -1,4 +1,4 @@
-"""Requests to a run are files that others may have written: none of them raises, or leads out of the directory."""
+"""Requests to a run: how it acts on them, and which it refuses, as others may have written these files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from jaxboard._cli.main import main
 from jaxboard._control.listener import Listener
 from jaxboard._control.request_files import place_of
 from jaxboard._host.buffer import Buffer
-from jaxboard._host.channel import Channel
+from jaxboard._host.channel import NEVER, Channel
 from jaxboard._host.flush_request import FlushRequest
+from jaxboard._host.selection import Selection
 
 NAME = "20300101-000000-00000000"
 
@@ -27,14 +28,14 @@ class Asked:
         self.place = pathlib.Path(place_of(str(logdir)))
         self.directory = self.place / NAME
         self.channel = Channel(Buffer(100, 10**6))
-        self._listener = Listener(str(logdir), self.channel, lambda: FlushRequest("flush"))
+        self.listener = Listener(str(logdir), self.channel, lambda: FlushRequest("flush"))
         self._now = 0.0
         self.poll()
         self.place.mkdir(parents=True)
 
     def poll(self) -> None:
         self._now += 10.0
-        self._listener.poll(self._now)
+        self.listener.poll(self._now)
 
     def write(self, contents: object, file: str = "request.json") -> None:
         self.directory.mkdir(exist_ok=True)
@@ -49,6 +50,78 @@ class Asked:
 @pytest.fixture
 def asked(tmp_path):
     return Asked(tmp_path / "logs")
+
+
+def test_the_agreed_step(asked) -> None:
+    """A change of cadences happens at the step that the request names, and the answer has it."""
+    asked.write({"name": NAME, "verb": "every", "cadences": [["a", 7], ["b", None]]})
+    for _ in range(3):
+        asked.channel.begin(True)
+    asked.poll()
+    (seen,) = asked.directory.glob("seen.*.json")
+    contents = json.loads(seen.read_text())
+    assert (contents["step"], contents["process"], contents["processes"]) == (3, 0, 1)
+    asked.write({"step": 5}, "step.json")
+    asked.poll()
+    for step in (3, 4):
+        assert asked.channel.begin(True) == step
+        asked.poll()
+        assert asked.channel.selection is None
+    assert asked.channel.begin(True) == 5
+    assert asked.channel.selection.cadences == {"a": 7, "b": None}
+    assert asked.channel.act_at == NEVER
+    asked.poll()
+    answer = asked.answer()
+    assert (answer["step"], answer["late"]) == (5, False)
+    assert answer["done"] == "cadences from step 5 on: a=7, b=off"
+
+
+def test_a_step_that_has_passed(asked) -> None:
+    """A process that has passed the step acts at its next one, and reports that."""
+    asked.write({"name": NAME, "verb": "every", "cadences": [["a", 7]]})
+    asked.poll()
+    for _ in range(10):
+        asked.channel.begin(True)
+    asked.write({"step": 5}, "step.json")
+    asked.poll()
+    assert asked.channel.selection is None
+    asked.channel.begin(True)
+    asked.poll()
+    assert (asked.answer()["step"], asked.answer()["late"]) == (10, True)
+
+
+def test_a_program_without_steps(asked) -> None:
+    """In a program that takes no steps, cadences change immediately."""
+    asked.write({"name": NAME, "verb": "every", "cadences": [["a", 7]]})
+    asked.poll()
+    asked.write({"step": 1}, "step.json")
+    asked.poll()
+    assert asked.channel.selection.cadences == {"a": 7}
+    assert (asked.answer()["step"], asked.answer()["late"]) == (0, False)
+
+
+@pytest.mark.parametrize("verb", ["every", "profile"])
+@pytest.mark.parametrize("knows_step", [True, False])
+def test_a_run_that_closes(asked, verb, knows_step) -> None:
+    """A run that closes before the step answers that."""
+    asked.channel.begin(True)
+    asked.write({"name": NAME, "verb": verb, "cadences": [["a", 7]]})
+    asked.poll()
+    if knows_step:
+        asked.write({"step": 1000}, "step.json")
+        asked.poll()
+    asked.listener.close()
+    assert "error" in asked.answer()
+
+
+def test_cadences_of_several_requests() -> None:
+    """Patterns of later requests come last, and "code" removes one."""
+    first = Selection({"*": None, "a": 2})
+    second = first.including([("*", 3), ("b", 4)])
+    assert [second.choice(tag) for tag in ("a", "b", "c")] == [3, 4, 3]
+    third = second.including([("*", "code"), ("b", None)])
+    assert [third.choice(tag) for tag in ("a", "b", "c")] == [2, None, "code"]
+    assert first.cadences == {"*": None, "a": 2}
 
 
 def everything(directory: pathlib.Path) -> set[str]:
