@@ -30,8 +30,10 @@ _REMEMBERED = 8
 """Watched calls of a function whose mean duration applies to its other calls."""
 
 _FIRST_PAUSE = 0.1
+_USUAL_PAUSE = 0.5
 _LONGEST_PAUSE = 2.0
-"""Seconds between two watched calls. The pause doubles while the device is always busy, and a watch shows nothing."""
+"""Seconds between two watched calls: for a function that is not known well, for others, and while the device is always
+busy, so that a watch shows nothing."""
 
 Watch: TypeAlias = Callable[[Awaited, float], WatchedCall | None]
 
@@ -63,7 +65,7 @@ class TimeLedger:
         seconds: the seconds by part.
         compile_seconds: those of compilations, by phase.
         until: the moment up to which the time was accounted for.
-        longest_wait: the longest time between two calls in which the device was idle, in seconds.
+        longest_wait: the longest wait for input, in seconds, since it was set to 0.
     """
 
     def __init__(self, opened: float, watch: Watch):
@@ -179,10 +181,10 @@ class TimeLedger:
             return None
         if watched is None or (ready is None and watched.ready_at is None):
             return self._typical(returned.name, gap)
-        self._pause = _FIRST_PAUSE
         latest = watched.ready_at or now
         device = (watched.busy_until + latest) / 2 - watched.began
         times = self._device_times.setdefault(returned.name, collections.deque(maxlen=_REMEMBERED))
+        self._pause = _FIRST_PAUSE if len(times) < _REMEMBERED else _USUAL_PAUSE
         times.append(device)
         return min(device, gap)
 

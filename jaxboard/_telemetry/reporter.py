@@ -32,6 +32,11 @@ class Reporter:
         channel = active()
         return channel is not None and channel.root is self._channel
 
+    @property
+    def last_step(self) -> int:
+        """The step before the next one, which a streamed loop advances while it runs."""
+        return self._channel.step - 1
+
     def scalars(self, step: int, values: dict[str, float | None]) -> None:
         """Write numbers by tag, without the prefix. None means unknown and is left out."""
         for tag, value in values.items():

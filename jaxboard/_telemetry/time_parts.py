@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 DEVICE = "device"
@@ -51,6 +51,10 @@ PART = {part.name: part for part in PARTS}
 _LARGE = 0.05
 """The share from which a part is a cause that leads the sentence."""
 
+_MOST_NAMED = 4
+_SMALLEST_NAMED = 0.01
+"""The sentence names at most so many parts, each with at least such a share."""
+
 
 def shares(seconds: Mapping[str, float]) -> dict[str, float]:
     """Return the share of each part that has any time, the largest first."""
@@ -66,24 +70,25 @@ def largest_loss(seconds: Mapping[str, float]) -> str | None:
 
 
 def sentence(seconds: Mapping[str, float]) -> str:
-    """Return where the time went, in one sentence. Parts below 1 % are left out.
+    """Return where the time went, in one sentence.
 
     Example:
         >>> sentence({"device": 11.0, "input": 7.6, "compile": 1.4})
         '38 % of the time waits for input, 55 % computes training steps, 7 % compiles.'
     """
     found = shares(seconds)
+    if not found:
+        return "No time has passed."
     leading = largest_loss(seconds)
-    names = _unique([*([leading] if leading else []), DEVICE, *found])
-    texts = [
-        f"{100 * found[name]:.0f} % {PART[name].phrase}"
-        for name in names
-        if found.get(name, 0) >= 0.005
-    ]
-    first, *others = texts or ["100 % is not known"]
-    number, _, phrase = first.partition(" % ")
-    return ", ".join([f"{number} % of the time {phrase}", *others]) + "."
+    first = [DEVICE] if leading is None else [leading, DEVICE]
+    names = [*first, *(name for name in found if name not in first)]
+    named = [name for name in names if found.get(name, 0.0) >= _SMALLEST_NAMED][:_MOST_NAMED]
+    texts = [f"{_percent(found[name])} {PART[name].phrase}" for name in named]
+    rest = 1 - sum(found[name] for name in named)
+    if rest >= _SMALLEST_NAMED:
+        texts.append(f"{_percent(rest)} is spent otherwise")
+    return f"{', '.join(texts)}.".replace(" % ", " % of the time ", 1)
 
 
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -42,7 +42,8 @@ class TimeReport(Collector):
 
     ``time/seconds/<part>``: the seconds of each part since the run was opened, or since the first of the runs that it
     continues. ``time/share/<part>``: the share of each part in the latest window. ``time/goodput``: the share of
-    training on the device in all the time. ``time/compile/<phase>``: the seconds of compilations by phase.
+    training on the device in all the time. ``time/compile/<phase>``: the seconds of compilations
+    by phase, since the run was opened. ``time/longest_wait_seconds``: the longest wait for input in the latest window.
     ``time/summary`` is a text with a sentence, and ``time/picture`` an image.
 
     Args:
@@ -82,7 +83,7 @@ class TimeReport(Collector):
         self._owner: int | None = None
         self._outermost: Call | None = None
         self._on_host: dict[str, bool] = {}
-        self._last_step = step
+        self._first_step = self._last_step = step
         self._written_step: int | None = None
         self._windows = 0
         self._columns = Columns()
@@ -142,6 +143,7 @@ class TimeReport(Collector):
         now = self._clock()
         self._ledger.finish(now, self._take_spans(now))
         self._wait_for_base()
+        self._last_step = max(self._last_step, self._reporter.last_step)
         self._end_window(now, is_last=True)
 
     def totals(self) -> dict[str, float]:
@@ -179,11 +181,12 @@ class TimeReport(Collector):
                 "time/goodput": shares(total).get(DEVICE, 0.0),
             },
         )
+        ledger.longest_wait = 0.0
         doubled = self._windows >= _FIRST_SUMMARY and not self._windows & (self._windows - 1)
         if is_last or doubled:
             text = sentence(total)
             self._reporter.text(self._last_step, SUMMARY, text)
-            picture = self._columns.drawing(text)
+            picture = self._columns.drawing(f"Where the time went since step {self._first_step}")
             self._reporter.image(self._last_step, PICTURE, picture)
 
     def _all_seconds(self) -> dict[str, float]:

@@ -63,11 +63,18 @@ def time_spent(evidence: Evidence) -> Iterator[Finding]:
         "seconds": {name: seconds[name] for name in found},
         "shares": found,
         "compile_seconds_by_function": compiled,
-        "longest_wait_seconds": None if wait is None else float(wait.values.max()),
     }
     lines = ["| part | seconds | share |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {seconds[name]:,.2f} | {100 * found[name]:.1f} % |" for name in found]
     lines += [f"| **all** | {total:,.2f} | 100.0 % |"]
+    if wait is not None and wait.values.max() > 0:
+        place = int(wait.values.argmax())
+        longest, step = float(wait.values[place]), int(wait.steps[place])
+        figures |= {"longest_wait_seconds": longest, "longest_wait_until_step": step}
+        lines += [
+            "",
+            f"The longest wait for input took {longest:.3g} s. It ended at step {step:,} or before.",
+        ]
     if compiled and found.get(COMPILE):
         lines += ["", "| compiled in calls of | trace (s) | lowering (s) | XLA (s) |"]
         lines += ["| --- | ---: | ---: | ---: |"]

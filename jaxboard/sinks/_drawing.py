@@ -187,14 +187,13 @@ def stacked_shares(
         palette: their colors. The first part is at the bottom.
         title: the title of the picture.
     """
-    width, height, left, scale = 640, 240, 48, 2
+    width, height, left, scale = 320, 180, 52, 3
     font, line = _font(_TEXT_SIZE), 20
     totals = columns.sum(axis=0)
     shown = [int(k) for k in np.argsort(-totals, kind="stable") if totals[k] > 0]
-    title_lines = _wrapped(title, font, width)
-    top = _MARGIN + line * len(title_lines) + _MARGIN // 2
-    rows = -(-len(shown) // 3)
-    size = (left + width + 3 * _MARGIN, top + height + 52 + line * rows + _MARGIN)
+    top = 36
+    rows = -(-len(shown) // 2)
+    size = (left + width + 2 * _MARGIN, top + height + 56 + line * rows + _MARGIN // 2)
     plane = Image.new("RGB", (width * scale, height * scale), _PAPER)
     bars = ImageDraw.Draw(plane)
     total = max(float(totals.sum()), 1e-9)
@@ -211,34 +210,23 @@ def stacked_shares(
     canvas = Image.new("RGB", size, _PAPER)
     canvas.paste(plane.resize((width, height), Image.Resampling.LANCZOS), (left, top))
     draw = ImageDraw.Draw(canvas)
-    for number, text in enumerate(title_lines):
-        draw.text((left, _MARGIN + line * number), text, _INK, font)
+    draw.text((left + width / 2, top / 2), title, _INK, font, anchor="mm")
     draw.rectangle([left, top, left + width, top + height], outline=_INK)
     unit, name = next((each for each in _UNITS if total >= 2 * each[0]), _UNITS[-1])
     for tick in range(5):
         across, down = left + tick / 4 * width, top + height - tick / 4 * height
-        draw.text((across, top + height + 6), f"{tick / 4 * total / unit:.3g}", _INK, font, "mt")
-        draw.text((left - 6, down), f"{25 * tick} %", _INK, font, "rm")
-    draw.text((left + width / 2, top + height + 26), name, _INK, font, "mt")
+        draw.text(
+            (across, top + height + 6), f"{tick / 4 * total / unit:.3g}", _INK, font, anchor="mt"
+        )
+        draw.text((left - 6, down), f"{25 * tick} %", _INK, font, anchor="rm")
+    draw.text((left + width / 2, top + height + 26), name, _INK, font, anchor="mt")
     for place, k in enumerate(shown):
-        across = left + place % 3 * width // 3
-        down = top + height + 52 + place // 3 * line
+        across = left + place % 2 * width // 2
+        down = top + height + 52 + place // 2 * line
         draw.rectangle([across, down, across + 12, down + 12], palette[k])
         text = f"{names[k]} {100 * totals[k] / total:.1f} %"
-        draw.text((across + 18, down + 6), text, _INK, font, "lm")
+        draw.text((across + 18, down + 6), text, _INK, font, anchor="lm")
     return _encoded(canvas)
-
-
-def _wrapped(text: str, font: _HasBox, width: int) -> list[str]:
-    """Return the lines of a text that are at most so many pixels wide."""
-    lines = [""]
-    for word in text.split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getbbox(longer)[2] <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
 
 
 class _HasBox(Protocol):

@@ -7,7 +7,7 @@ import pytest
 
 from jaxboard._telemetry.ledger import TimeLedger
 from jaxboard._telemetry.monitored_spans import Seconds, SpanListener
-from jaxboard._telemetry.readiness import WatchedCall, array_of, is_ready
+from jaxboard._telemetry.readiness import WatchedCall, is_ready
 from jaxboard._telemetry.time_parts import NAMES, sentence
 
 TRACE = "/jax/core/compile/jaxpr_trace_duration"
@@ -248,22 +248,13 @@ def test_durations_that_are_not_spans(spans):
     assert listener.take(clock.now) == Seconds({}, 2.0)
 
 
-def test_the_array_of_a_result():
-    """The last array of a result stands for it: results of training steps end with the loss."""
-    a, b = jax.numpy.ones(2), jax.numpy.zeros(3)
-    assert array_of((a, {"x": b, "y": 1.0})) is b
-    assert array_of([(b, "text"), None, 3, a]) is a
-    assert array_of({"x": [], "y": object()}) is None
-    assert array_of(None) is None
-    node = jax.tree_util.Partial(print, a)
-    assert array_of((node, 2.0)) is a
-
-
 def test_sentence():
-    """The largest loss leads, if it is large; parts below half a percent are left out."""
+    """The largest loss leads, if it is large; small parts are summed up."""
     assert sentence({"device": 96.0, "input": 3.0, "compile": 0.6, "jaxboard": 0.4}) == (
-        "96 % of the time computes training steps, 3 % waits for input, 1 % compiles."
+        "96 % of the time computes training steps, 3 % waits for input, 1 % is spent otherwise."
     )
     assert sentence({"device": 10.0, "stopped": 30.0, "redone": 60.0}).startswith(
         "60 % of the time is lost to steps that were trained again after a restart, 10 % computes"
     )
+    assert sentence({"device": 5.0}) == "100 % of the time computes training steps."
+    assert sentence({}) == "No time has passed."
