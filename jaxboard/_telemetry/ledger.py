@@ -8,6 +8,7 @@ works meanwhile costs nothing. Any other moment belongs to what the thread does.
 from __future__ import annotations
 
 import collections
+import math
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -24,16 +25,27 @@ from jaxboard._telemetry.time_parts import (
     JAXBOARD,
     NAMES,
     OUTSIDE,
+    PAUSE,
 )
 
 _REMEMBERED = 8
 """Watched calls of a function whose mean duration applies to its other calls."""
 
-_FIRST_PAUSE = 0.1
-_USUAL_PAUSE = 0.5
-_LONGEST_PAUSE = 2.0
+_FIRST_REST = 0.1
+_USUAL_REST = 0.5
+_LONGEST_REST = 2.0
 """Seconds between two watched calls: for a function that is not known well, for others, and while the device is always
 busy, so that a watch shows nothing."""
+
+_WAITS = 64
+"""The waits for input whose median shows what is usual."""
+
+_REFRESH = 16
+"""The median is taken anew after so many waits."""
+
+_PAUSE_FACTOR = 10
+_SHORTEST_PAUSE = 0.01
+"""A wait is a pause if it is so many times as long as usual, and has so many seconds."""
 
 Watch: TypeAlias = Callable[[Awaited, float], WatchedCall | None]
 
@@ -79,8 +91,12 @@ class TimeLedger:
         self._busy_with: str | None = None
         self._is_evaluation = False
         self._device_times: dict[str, collections.deque[float]] = {}
-        self._pause = _FIRST_PAUSE
+        self._rest = _FIRST_REST
         self._next_watch = opened
+        self._waits = collections.deque[float](maxlen=_WAITS)
+        self._waits_left = _REFRESH
+        self._usual_wait = 0.0
+        self._pause_from = math.inf
 
     def begin(self, now: float, spans: Seconds | None, *, is_evaluation: bool) -> None:
         """Account for the time between two calls, when the second one begins."""
@@ -97,7 +113,7 @@ class TimeLedger:
                 device = min(device, gap if spans is None else gap - spans.total)
                 wait = self._spend(idle, gap - device, spans)
                 if idle == INPUT:
-                    self.longest_wait = max(self.longest_wait, wait)
+                    self._note_wait(wait)
             self.seconds[returned.part] += device
         self._is_evaluation = is_evaluation
         self.until = now
@@ -139,7 +155,7 @@ class TimeLedger:
         watched = None
         if ready is False and result is not None and now >= self._next_watch:
             watched = self._watch(result, now)
-            self._next_watch = now + self._pause
+            self._next_watch = now + self._rest
         awaited = None if ready or result is None else weakref.ref(result)
         self._returned = _Returned(name, part, awaited, watched)
         self.until = now
@@ -155,6 +171,20 @@ class TimeLedger:
         self._spend(OUTSIDE, gap - device, spans)
         self._returned = None
         self.until = now
+
+    def _note_wait(self, wait: float) -> None:
+        """Note a wait for input. The part of a long one that is not usual belongs to the pauses."""
+        self.longest_wait = max(self.longest_wait, wait)
+        self._waits.append(wait)
+        self._waits_left -= 1
+        if not self._waits_left:
+            self._waits_left = _REFRESH
+            usual = self._usual_wait = sorted(self._waits)[len(self._waits) // 2]
+            self._pause_from = max(_PAUSE_FACTOR * usual, _SHORTEST_PAUSE)
+        if wait >= self._pause_from:
+            excess = wait - self._usual_wait
+            self.seconds[INPUT] -= excess
+            self.seconds[PAUSE] += excess
 
     def _spend(self, part: str, seconds: float, spans: Seconds | None) -> float:
         """Account for seconds in which the device was idle; return those that were not in spans."""
@@ -177,14 +207,14 @@ class TimeLedger:
             watched.is_over = True
         if ready is False:
             if watched is not None:
-                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                self._rest = min(2 * self._rest, _LONGEST_REST)
             return None
         if watched is None or (ready is None and watched.ready_at is None):
             return self._typical(returned.name, gap)
         latest = watched.ready_at or now
         device = (watched.busy_until + latest) / 2 - watched.began
         times = self._device_times.setdefault(returned.name, collections.deque(maxlen=_REMEMBERED))
-        self._pause = _FIRST_PAUSE if len(times) < _REMEMBERED else _USUAL_PAUSE
+        self._rest = _FIRST_REST if len(times) < _REMEMBERED else _USUAL_REST
         times.append(device)
         return min(device, gap)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 DEVICE = "device"
 INPUT = "input"
+PAUSE = "pause"
 DISPATCH = "dispatch"
 COMPILE = "compile"
 EVALUATION = "evaluation"
@@ -34,7 +35,8 @@ class Part(NamedTuple):
 PARTS = (
     Part(DEVICE, "computes training steps", (52, 128, 84)),
     Part(INPUT, "waits for input", (217, 95, 14)),
-    Part(DISPATCH, "dispatches steps", (240, 188, 66)),
+    Part(PAUSE, "passes in single long pauses of the loop", (253, 174, 107)),
+    Part(DISPATCH, "dispatches steps", (250, 218, 94)),
     Part(COMPILE, "compiles", (106, 81, 163)),
     Part(EVALUATION, "evaluates", (49, 130, 189)),
     Part(CHECKPOINT, "saves and restores checkpoints", (140, 86, 75)),
@@ -51,7 +53,7 @@ PART = {part.name: part for part in PARTS}
 _LARGE = 0.05
 """The share from which a part is a cause that leads the sentence."""
 
-_MOST_NAMED = 4
+_MOST_NAMED = 5
 _SMALLEST_NAMED = 0.01
 """The sentence names at most so many parts, each with at least such a share."""
 

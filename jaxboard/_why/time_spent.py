@@ -13,6 +13,7 @@ from jaxboard._telemetry.time_parts import (
     INPUT,
     JAXBOARD,
     NAMES,
+    PAUSE,
     REDONE,
     STOPPED,
     largest_loss,
@@ -29,6 +30,11 @@ _ADVICE = {
         "The device is idle between the calls of the training loop. Load the next batches while it computes (worker "
         "processes, a prefetch queue), read results less often, and move other work out of the loop. A profile shows "
         "what the loop does: jb.profile(steps=range(10, 20), python=True)."
+    ),
+    PAUSE: (
+        "Single steps wait much longer than the others: for a loader that fills its buffer, or for work of the loop that "
+        "jaxboard does not know, such as figures, or an evaluation that is not instrumented. jb.instrument(advance=False) "
+        "makes it known."
     ),
     DISPATCH: (
         "The device is idle while the host prepares a call. Put several steps into one call (a scan), pass fewer and "

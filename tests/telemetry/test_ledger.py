@@ -137,6 +137,16 @@ def test_a_host_that_is_the_device():
     assert loop.spent() == {"device": 8, "jaxboard": 0.5, "input": 2}
 
 
+def test_pauses():
+    """A wait that is ten times as long as usual is a pause, except for its usual part."""
+    loop = Loop()
+    for step in range(40):
+        loop.call(0.5, 0)
+        loop.wait({7: 64, 20: 4.5, 30: 5}.get(step, 0.5))
+    loop.call(0.5, 0)
+    assert loop.spent() == {"dispatch": 20.5, "input": 64 + 4.5 + 38 * 0.5, "pause": 4.5}
+
+
 def test_evaluation():
     """Calls without a step are evaluation, with the waiting before each and the device after it."""
     loop = Loop()

@@ -101,7 +101,7 @@ def test_summary_and_picture(tmp_path, clock):
     (image,) = pictures["value"].iloc[-1]
     pixels = np.array(image_of(image.data))
     colors = {tuple(color) for color in pixels.reshape(-1, 3).tolist()}
-    assert {(217, 95, 14), (240, 188, 66)} <= colors  # input, dispatch
+    assert {(217, 95, 14), (250, 218, 94)} <= colors  # input, dispatch
     assert (52, 128, 84) not in colors  # device
 
 
