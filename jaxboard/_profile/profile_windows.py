@@ -17,7 +17,7 @@ from jaxboard._profile.notices import STEP_HELP, format_steps
 from jaxboard._profile.profile_settings import ProfileSettings
 from jaxboard._profile.recorder import Recorder
 from jaxboard._profile.window_schedule import WindowSchedule
-from jaxboard._run import Run, current_root
+from jaxboard._run import Run, channel_of, current_root
 from jaxboard._types import PyTree
 
 
@@ -31,12 +31,7 @@ class _OpenStep(threading.local):
 
 
 class ProfileWindows:
-    """One profile, from :meth:`open` to :meth:`close`, with one window or more.
-
-    Attributes:
-        paths: the paths of the saved traces, in order, without that of the last window.
-        captured: the recorded steps, in order, without those of the last window.
-    """
+    """One profile, from :meth:`open` to :meth:`close`, with one window or more."""
 
     def __init__(self, settings: ProfileSettings) -> None:
         self._settings = settings
@@ -44,7 +39,8 @@ class ProfileWindows:
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._open_step = _OpenStep()
-        self._window: Recorder | None = None
+        # The last window, and those before it that are not finished.
+        self._windows: list[Recorder] = []
         self._over = False
         self._paths: list[str] = []
         self._captured: list[int] = []
@@ -52,18 +48,18 @@ class ProfileWindows:
         self._first_and_last_step: tuple[int, int] | None = None
         self._logdir = settings.logdir
         self._run: Run | None = None
+        self._is_awaited = False
         self._call_steps = CallSteps(self)
 
     @property
     def paths(self) -> list[str]:
         """The paths of the saved traces, in order."""
-        last = None if self._window is None else self._window.path
-        return [*self._paths, *([] if last is None else [last])]
+        return [*self._paths, *(window.path for window in self._windows if window.path is not None)]
 
     @property
     def captured(self) -> list[int]:
         """The recorded steps, in order."""
-        return [*self._captured, *(() if self._window is None else self._window.captured)]
+        return [*self._captured, *(step for window in self._windows for step in window.captured)]
 
     # The block.
 
@@ -93,17 +89,14 @@ class ProfileWindows:
         if self._process != os.getpid():
             return
         was_over, self._over = self._over, True
-        window = self._window
-        if window is not None:
+        for window in self._windows:
             window.close(error)
-        elif not was_over and error is None:
+        if not (self._windows or self._captured or was_over or error is not None):
             self._fail(self._not_reached())
         observers.remove(self._call_steps)
-        fault = self._fault or (None if window is None else window.fault)
-        self._fault = None
+        faults = [self._fault, *(window.fault for window in self._windows)]
+        fault = next((fault for fault in faults if fault is not None), None)
         if error is None and fault is not None and self._settings.on_error == "raise":
-            if window is not None:
-                window.fault = None
             raise fault
 
     # The steps, on the thread that takes them.
@@ -144,25 +137,26 @@ class ProfileWindows:
 
     def _window_at(self, number: int) -> Recorder | None:
         """Return the window that a step belongs to, and start it if necessary; None if there is none."""
-        window = self._window
-        if window is not None and not window.is_over:
-            return window
+        last = self._last_window
+        if last is not None and not last.is_over:
+            return last
         with self._lock:
-            if self._window is not window:  # Another thread started one.
-                return self._window
-            if self._schedule is None:
+            if self._last_window is last:  # Otherwise another thread started one.
                 steps = self._settings.steps
-                if window is None and steps is not None and number in steps:
+                if self._schedule is not None:
+                    steps = self._schedule.due(number, time.monotonic())
+                elif last is not None or steps is None or number not in steps:
+                    steps = None
+                if steps is not None:
                     self._start(steps)
-                return self._window
-            can_begin = window is None or window.is_finished
-            steps = self._schedule.due(number, time.monotonic(), can_begin=can_begin)
-            if steps is not None:
-                self._start(steps)
-            return self._window
+            return self._last_window
+
+    @property
+    def _last_window(self) -> Recorder | None:
+        return self._windows[-1] if self._windows else None
 
     def _start(self, steps: range | None) -> None:
-        self._retire()
+        self._forget_finished()
         self._find_run()
         if self._logdir is None:
             self._over = self._schedule is None
@@ -170,17 +164,29 @@ class ProfileWindows:
                 "no profile: there is no log directory: pass logdir=..., or open a jaxboard.Run that has one."
             )
             return
-        self._window = Recorder(self._settings, steps, self._logdir, self._run, self._on_over)
-        self._window.start()
-        if self._window.fault is not None:
+        if self._run is not None and not self._is_awaited:
+            self._is_awaited = True
+            channel_of(self._run).before_close.append(self._finish)
+        window = Recorder(self._settings, steps, self._logdir, self._run, self._on_over)
+        self._windows.append(window)
+        window.start()
+        if window.fault is not None:
             self._on_over()
 
-    def _retire(self) -> None:
-        """Keep the results of the last window."""
-        if self._window is not None:
-            self._paths, self._captured = self.paths, self.captured
-            self._fault = self._fault or self._window.fault
-            self._window = None
+    def _finish(self) -> None:
+        """Finish all windows, because the run closes."""
+        for window in self._windows:
+            window.finish()
+
+    def _forget_finished(self) -> None:
+        """Keep only the results of windows that are finished."""
+        while self._windows and self._windows[0].is_finished:
+            window = self._windows[0]
+            self._fault = self._fault or window.fault
+            # Other threads may read the results at any time, and should rather miss a window than see it twice.
+            self._windows = self._windows[1:]
+            self._captured += window.captured
+            self._paths += [] if window.path is None else [window.path]
 
     def _on_over(self) -> None:
         """Handle the end of a window, on the thread of its capture or on that of the step."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -15,15 +14,14 @@ from jaxboard import _paths
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe, logger
 from jaxboard._process.exit import close_at_exit, forget
-from jaxboard._profile import history
 from jaxboard._profile.barrier import barrier, wait_for
 from jaxboard._profile.capture import Capture
+from jaxboard._profile.history import RecordedWindow
 from jaxboard._profile.notices import STEP_HELP, format_steps, notify, saved_notice
 from jaxboard._profile.profile_settings import ProfileSettings
 from jaxboard._profile.recordings import new_recording
 from jaxboard._profile.summary_records import summary_records
 from jaxboard._profile.trace_files import has_step_markers, save_trace
-from jaxboard._profile.trace_reader import summarize_in_subprocess
 from jaxboard._run import Run, channel_of
 from jaxboard._types import PyTree
 
@@ -74,6 +72,7 @@ class Recorder:
         self._on_over = on_over
         self._process = os.getpid()
         self._capture: Capture | None = None
+        self._recorded: RecordedWindow | None = None
         self._over = False
         self._saved = threading.Event()
         # By time.monotonic(): the start of the first step, and the end of the last step's work.
@@ -115,6 +114,12 @@ class Recorder:
             self._capture.join(_SUMMARY_SECS)
         elif saved and self.path is not None:
             self._capture.recording.discard()  # there is no time for the summary
+
+    def finish(self) -> None:
+        """Finish with the summary, because the run closes and the summary belongs to it."""
+        self.close()
+        if self._capture is not None:
+            self._capture.join(_SUMMARY_SECS)
 
     # The steps, on the thread that takes them.
 
@@ -161,23 +166,20 @@ class Recorder:
             "enable_hlo_proto": settings.hlo,
             "session_id": self._session(),
         }
-        self._capture = Capture(
-            lambda: new_recording(self._logdir),
-            options,
-            settings.max_seconds,
-            self._on_stop,
-            settings.cuda,
-        )
+        self._recorded = None if self._run is None else RecordedWindow(self._run)
+        try:
+            self._capture = Capture(
+                lambda: new_recording(self._logdir),
+                options,
+                settings.max_seconds,
+                self._on_stop,
+                settings.cuda,
+            )
+        except ProfileError:
+            if self._recorded is not None:
+                self._recorded.finish()
+            raise
         close_at_exit(self.end)
-        if self._run is not None:
-            channel_of(self._run).before_close.append(self._finish)
-
-    def _finish(self) -> None:
-        """Finish with the summary, because the run closes and the summary belongs to it."""
-        self._stop(None)
-        self._saved.wait()
-        if self._capture is not None:
-            self._capture.join(_SUMMARY_SECS)
 
     def _request_stop(self, device_timeout: float | None) -> None:
         """Wait for the devices, at most ``device_timeout`` seconds, and request the end of the trace."""
@@ -209,18 +211,17 @@ class Recorder:
         if self.path is not None and not capture.recording.is_saved:
             try:
                 # Each process has a trace, but only process 0 writes the run.
-                if run is not None and jax.process_index() == 0:
-                    self._summarize(run, capture)
+                if run is not None and self._recorded is not None and jax.process_index() == 0:
+                    self._summarize(run, self._recorded, capture)
             except Exception as fault:
                 self._warn(
                     f"the trace is saved, but the run has no summary of it: {describe(fault)}"
                 )
             finally:
                 capture.recording.discard()
+        if self._recorded is not None:
+            self._recorded.finish()
         forget(self.end)
-        if run is not None:
-            with contextlib.suppress(ValueError):
-                channel_of(run).before_close.remove(self._finish)
 
     def _save(self, capture: Capture) -> None:
         recording = capture.recording
@@ -256,10 +257,10 @@ class Recorder:
                 "them out."
             )
 
-    def _summarize(self, run: Run, capture: Capture) -> None:
-        summary = summarize_in_subprocess(capture.recording.file(self.path), _SUMMARY_SECS)
+    def _summarize(self, run: Run, recorded: RecordedWindow, capture: Capture) -> None:
+        summary = recorded.read(capture.recording.file(self.path), _SUMMARY_SECS)
+        comparison = recorded.compare(str(self.path), _SUMMARY_SECS)
         step = self.captured[-1] if self.captured else channel_of(run).current
-        comparison = history.compare_with_previous(run, summary, str(self.path), _SUMMARY_SECS)
         for record in summary_records(
             summary,
             step,

@@ -54,8 +54,8 @@ def save_trace(recording: Recording, logdir: str, session: str) -> str:
             ) from fault
 
 
-def newest_other_trace(path: str) -> str | None:
-    """Return the newest trace of the same host in the other sessions of a log directory; None if there is none.
+def trace_before(path: str) -> str | None:
+    """Return the newest earlier trace of the same host in the log directory; None if there is none.
 
     Args:
         path: the path of a trace. A remote directory is not searched.
@@ -67,8 +67,8 @@ def newest_other_trace(path: str) -> str | None:
     found: list[tuple[float, str]] = []
     for other in glob.glob(others):
         with contextlib.suppress(OSError):
-            if other != path:
-                found.append((os.path.getmtime(other), other))
+            if (written := os.path.getmtime(other)) < os.path.getmtime(path):
+                found.append((written, other))
     return max(found)[1] if found else None
 
 

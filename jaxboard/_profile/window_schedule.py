@@ -31,13 +31,12 @@ class WindowSchedule:
         """The first window."""
         return self._first
 
-    def due(self, number: int, now: float, *, can_begin: bool) -> range | None:
+    def due(self, number: int, now: float) -> range | None:
         """Return the window that begins, or has begun, at a step; None if there is none.
 
         Args:
             number: the step. Called once for each step outside of a window.
             now: the time, by ``time.monotonic()``.
-            can_begin: whether a window can begin: the last one is saved and summarized.
         """
         if not self._seen:
             self._seen = True
@@ -45,7 +44,7 @@ class WindowSchedule:
                 # The run resumed behind the first window. It has to compile and warm up again.
                 self._first = range(self._first.start + number, self._first.stop + number)
         is_slow = self._slow_steps is not None and self._slow_steps.begin(now)
-        window = self._due(number, now, is_slow=is_slow) if can_begin else None
+        window = self._due(number, now, is_slow=is_slow)
         if window is not None:
             self._last_window, self._last_began = window, now
         return window
