@@ -42,7 +42,7 @@ class Capture:
         fault: the exception that stopping raised, if any.
 
     Raises:
-        ProfileError: another trace is being recorded, or JAX could not start one.
+        ProfileError: another trace is being recorded, or JAX or CUDA could not start one.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Capture:
             except BaseException as fault:
                 self.recording.discard()
                 self._stop_cuda()
-                if isinstance(fault, Exception):
+                if isinstance(fault, Exception) and not isinstance(fault, ProfileError):
                     raise ProfileError(f"JAX started no trace: {describe(fault)}") from fault
                 raise
         # Started now, because an interpreter that is exiting starts no threads.
@@ -115,5 +115,5 @@ class Capture:
 
     def _stop_cuda(self) -> None:
         if self._cuda is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(ProfileError):
                 self._cuda.stop()

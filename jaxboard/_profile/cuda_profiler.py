@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from jaxboard._errors import UsageError
+from jaxboard._errors import ProfileError, UsageError
 
 _NAMES = ("libcudart.so", "libcudart.so.13", "libcudart.so.12")
 """The names under which the linker may find the CUDA runtime."""
@@ -39,7 +39,7 @@ class CudaProfiler:
         """Begin the range.
 
         Raises:
-            OSError: CUDA reports an error.
+            ProfileError: CUDA reports an error.
         """
         self._call("cudaProfilerStart")
 
@@ -47,14 +47,16 @@ class CudaProfiler:
         """End the range.
 
         Raises:
-            OSError: CUDA reports an error.
+            ProfileError: CUDA reports an error.
         """
         self._call("cudaProfilerStop")
 
     def _call(self, name: str) -> None:
         code = getattr(self._library, name)()
         if code:
-            raise OSError(f"{name} returned error {code} of the CUDA runtime")
+            describe = self._library.cudaGetErrorString
+            describe.restype = ctypes.c_char_p
+            raise ProfileError(f"{name} failed: {describe(code).decode()} (error {code})")
 
 
 def _candidates() -> Iterator[str]:
