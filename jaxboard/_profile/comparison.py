@@ -30,7 +30,7 @@ class Growth(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What changed since an earlier profile.
+    """The change since an earlier profile.
 
     Attributes:
         steps_before: the steps of the earlier profile.
@@ -49,7 +49,7 @@ class Comparison(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times as long a step takes now."""
+        """The step time now, divided by that of the earlier profile."""
         return self.now / self.before
 
     @property

@@ -136,9 +136,9 @@ def _checked(name: object, value: object, kind: type | None = None) -> Value:
 def _unknown(name: object, known: list[str]) -> UsageError:
     if isinstance(name, str) and name in _ARGUMENTS:
         return UsageError(f"profile(advanced={{{name!r}: ...}}): use {_ARGUMENTS[name]} instead.")
-    close = difflib.get_close_matches(name, known, 1) if isinstance(name, str) else []
+    close = difflib.get_close_matches(name, known, 1, 0.8) if isinstance(name, str) else []
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return UsageError(
-        f"profile(advanced={{{safe_repr(name)}: ...}}): JAX {jax.__version__} has no such option.{meant} The options are "
+        f"profile(advanced={{{safe_repr(name)}: ...}}): the installed JAX has no such option.{meant} The options are "
         f"{', '.join(sorted(known))}. A newer key of a plugin goes into 'advanced_configuration'."
     )

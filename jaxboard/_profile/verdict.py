@@ -147,7 +147,7 @@ def _changes(comparison: Comparison) -> str:
         text += f" Slower than before: step{'s' * many} {_ranges(comparison.slower)}."
     lines = [text]
     if comparison.grown:
-        lines += ["", "What grew most, in milliseconds a step:", ""]
+        lines += ["", "Largest increases, in milliseconds a step:", ""]
         lines += [f"- {g.name}: {g.before:.3g} → {g.now:.3g}" for g in comparison.grown]
     return "\n".join(lines)
 

@@ -136,14 +136,17 @@ def test_a_profile_with_advanced_options(tmp_path):
 
 @pytest.mark.parametrize("name", ["tpu_trace_mod", "device_tracer_level", 3, None, ("a",)])
 def test_unknown_advanced_options(name):
-    """An unknown option raises an error with the version of JAX, a similar name, and all names."""
+    """An unknown option raises an error with a similar name, and all names."""
     with pytest.raises(jb.UsageError) as caught:
         jb.profile(advanced={name: 1})
     text = str(caught.value)
-    assert text.startswith(
-        f"profile(advanced={{{name!r}: ...}}): JAX {jax.__version__} has no such "
+    start = f"profile(advanced={{{name!r}: ...}}): the installed JAX has no such option. "
+    assert text.startswith(start)
+    assert (
+        ("Did you mean 'tpu_trace_mode'?" in text)
+        is ("Did you" in text)
+        is (name == "tpu_trace_mod")
     )
-    assert ("Did you mean 'tpu_trace_mode'?" in text) is (name == "tpu_trace_mod")
     options = [n for n in dir(jax.profiler.ProfileOptions()) if not n.startswith("_")]
     assert "raise_error_on_start_failure" in options
     known = set(text.partition("The options are ")[2].partition(". ")[0].split(", "))
