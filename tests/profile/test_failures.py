@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 
@@ -137,6 +138,22 @@ def test_a_log_directory_that_disappears(tmp_path, caplog):
     kept = pathlib.Path(message.split("The trace is kept in '")[1].split("'")[0])
     assert markers(str(kept)) == [0, 1, 2, 3]
     shutil.rmtree(kept.parents[3])
+
+
+@pytest.mark.skipif(_compat.ProfileSession is None, reason="JAX up to 0.11 writes into a directory")
+def test_no_temporary_directory(tmp_path, monkeypatch):
+    """A trace in memory is written once, into the log directory."""
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        with jb.profile((0, 2), tmp_path / "logs") as profiler:
+            train(range(2))
+    assert markers(profiler.path) == [0, 1]
+    (session,) = (tmp_path / "logs/plugins/profile").iterdir()
+    assert [path.name for path in session.iterdir()] == [os.path.basename(str(profiler.path))]
 
 
 def test_no_log_directory(caplog):
