@@ -57,6 +57,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(command=_verify)
 
+    why = commands.add_parser(
+        "why",
+        help="explain why a run is slow, or why it broke",
+        description=(
+            "Explain the runs in a directory, from what jaxboard wrote about them: where the time went, NaN, recompiles, "
+            "out of memory. Runs with telemetry=True have the most to show."
+        ),
+    )
+    why.add_argument("logdir", help="a directory, an event file, or a URL")
+    why.add_argument("--json", action="store_true", help="print one JSON object")
+    why.set_defaults(command=_why)
+
     options = parser.parse_args(argv)
     return options.command(options)
 
@@ -96,3 +108,9 @@ def _verify(options: argparse.Namespace) -> int:
     from jaxboard._cli import verify
 
     return verify.main(options.logdir, as_json=options.json)
+
+
+def _why(options: argparse.Namespace) -> int:
+    from jaxboard._cli import why
+
+    return why.main(options.logdir, as_json=options.json)
