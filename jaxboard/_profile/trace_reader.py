@@ -21,8 +21,8 @@ from jax.profiler import ProfileData
 
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
+from jaxboard._profile.device_times import BARRIER_PROGRAM, DeviceTimes
 from jaxboard._profile.summary import HostPart, Operation, TimeParts, TraceSummary
-from jaxboard._profile.time_parts import BARRIER_PROGRAM, DeviceTimes
 from jaxboard._profile.time_spans import length
 from jaxboard._profile.trace_events import Event, Marker, markers, self_times
 

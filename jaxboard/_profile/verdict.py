@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jaxboard._profile.comparison import Comparison
+from jaxboard._profile.device_times import is_communication
 from jaxboard._profile.notices import format_steps
 from jaxboard._profile.summary import HostPart, TimeParts, TraceSummary
-from jaxboard._profile.time_parts import is_communication
 
 PARTS = ("compute", "exposed_communication", "between_steps", "within_steps")
 """The names of the parts of the time, in scalars."""

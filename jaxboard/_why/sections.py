@@ -9,6 +9,7 @@ from jaxboard._log import describe, logger
 from jaxboard._why import text_entries
 from jaxboard._why.evidence import Evidence
 from jaxboard._why.finding import Finding
+from jaxboard._why.profiled import profiles
 
 Section: TypeAlias = Callable[[Evidence], Iterable[Finding]]
 """A function that finds something in what jaxboard wrote about a run. It finds nothing in a run without such data."""
@@ -16,6 +17,7 @@ Section: TypeAlias = Callable[[Evidence], Iterable[Finding]]
 SECTIONS: tuple[Section, ...] = (
     text_entries.out_of_memory,
     text_entries.nonfinite,
+    profiles,
     text_entries.recompiles,
 )
 """All sections: first the faults that break a run, then the causes of a slow one.
