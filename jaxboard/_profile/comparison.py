@@ -37,6 +37,8 @@ class Comparison(NamedTuple):
         before: the milliseconds from one step to the next, in the earlier profile.
         now: the milliseconds from one step to the next, in this one.
         slower: the steps of this profile that took longer than the mean of the earlier one.
+        part: the part of the time that grew most, by the name of its field in :class:`TimeParts`, if steps became slower;
+            None if it is unknown.
         grown: the operations of the devices and the parts of the host's program that grew most, if steps became
             slower; the one that grew most is the first.
     """
@@ -45,6 +47,7 @@ class Comparison(NamedTuple):
     before: float
     now: float
     slower: list[int]
+    part: Growth | None
     grown: list[Growth]
 
     @property
@@ -63,9 +66,13 @@ def compare(now: TraceSummary, before: TraceSummary) -> Comparison | None:
     ms_now, ms_before = step_ms(now), step_ms(before)
     if not ms_now or not ms_before:
         return None
+    steps_before = [step for step, _ in before.steps]
     slower = [step for step, ms in _durations(now) if ms > _NOTABLE * ms_before]
-    grown = _grown(now, before) if ms_now > _NOTABLE * ms_before else []
-    return Comparison([step for step, _ in before.steps], ms_before, ms_now, slower, grown)
+    if ms_now <= _NOTABLE * ms_before:
+        return Comparison(steps_before, ms_before, ms_now, slower, None, [])
+    grown = _grown(_costs(now), _costs(before), (ms_now - ms_before) / 10)
+    (part, *_) = [*_grown(_parts(now), _parts(before), 0.0), None]
+    return Comparison(steps_before, ms_before, ms_now, slower, part, grown)
 
 
 def step_ms(summary: TraceSummary) -> float:
@@ -84,18 +91,20 @@ def _durations(summary: TraceSummary) -> list[tuple[int, float]]:
     return list(zip(numbers, [*summary.intervals, *last], strict=True))
 
 
-def _grown(now: TraceSummary, before: TraceSummary) -> list[Growth]:
-    now_ms, before_ms = _costs(now), _costs(before)
-    grown = [
-        Growth(name, before_ms.get(name, 0.0), ms)
-        for name, ms in now_ms.items()
-        if ms > before_ms.get(name, 0.0)
-    ]
-    grown.sort(key=lambda growth: growth.before - growth.now)
-    if not grown:
-        return []
-    most = grown[0].now - grown[0].before
-    return [growth for growth in grown[:_MOST] if growth.now - growth.before >= most / 10]
+def _grown(now: dict[str, float], before: dict[str, float], least: float) -> list[Growth]:
+    """Return what grew by at least some milliseconds a step, the largest growth first."""
+    grown = [Growth(name, before.get(name, 0.0), ms) for name, ms in now.items()]
+    grown = [growth for growth in grown if growth.now - growth.before > least]
+    return sorted(grown, key=lambda growth: growth.before - growth.now)[:_MOST]
+
+
+def _parts(summary: TraceSummary) -> dict[str, float]:
+    """Return the milliseconds a step of each part of the time."""
+    time = summary.time
+    if time is None:
+        return {}
+    names = ("compute", "exposed", "between", "within")
+    return {name: getattr(time, name) / len(summary.steps) for name in names}
 
 
 def _costs(summary: TraceSummary) -> dict[str, float]:

@@ -74,8 +74,9 @@ def profile(
             window, by default ``range(10, 15)``; all windows have its length.
         every_secs: the time from the start of one window to the start of the next, in seconds. In a job of several
             processes, use ``every``: their clocks may choose different steps.
-        slow: records a window when three steps in a row take this many times as long as the median of the steps before, by
-            the clock of the host; at most ten windows. The first window is recorded as a reference.
+        slow: records a window when at least three steps in a row, for a tenth of a second, take this many times as long as
+            the median of the steps before, by the clock of the host; at most ten windows. The first window is recorded as a
+            reference.
         advanced: options of the tracers, by name: fields of ``jax.profiler.ProfileOptions``, or keys of its
             ``advanced_configuration``, such as ``{"gpu_max_activity_api_events": 10_000_000}``.
         nsys: whether ``cudaProfilerStart`` and ``cudaProfilerStop`` enclose each window, for ``nsys profile

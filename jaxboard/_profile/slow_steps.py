@@ -20,6 +20,9 @@ _RENEWED = 16
 _IN_A_ROW = 3
 """Slow steps in a row that count as a slowdown. A checkpoint or an evaluation slows down one step."""
 
+_SHORTEST_SECS = 0.1
+"""The shortest slowdown: short steps are as long as other programs on the machine let them be."""
+
 
 class SlowSteps:
     """The times from the start of one step to the start of the next, by the clock of the host.
@@ -41,7 +44,7 @@ class SlowSteps:
         self._seconds: deque[float] = deque(maxlen=_MOST)
         self._since_median = 0
         self._limit = float("inf")
-        self._slow = 0
+        self._slow, self._slow_secs = 0, 0.0
 
     def begin(self, now: float) -> bool:
         """Note the start of a step, and return whether the steps became slow.
@@ -57,9 +60,9 @@ class SlowSteps:
             return False
         seconds = now - last
         if seconds > self._limit:
-            self._slow += 1
-            return self._slow >= _IN_A_ROW
-        self._slow = 0
+            self._slow, self._slow_secs = self._slow + 1, self._slow_secs + seconds
+            return self._slow >= _IN_A_ROW and self._slow_secs >= _SHORTEST_SECS
+        self._slow, self._slow_secs = 0, 0.0
         self._seconds.append(seconds)
         self._since_median += 1
         if self._since_median >= _RENEWED and len(self._seconds) >= _FEWEST:

@@ -106,7 +106,8 @@ def _longest(summary: TraceSummary, communication: bool) -> str:
 
 def _most(parts: Sequence[HostPart], count: int, whole: float, unnamed: str) -> str:
     """Return a sentence that names the longest parts of the host's program, and explains a rest without names."""
-    listed = ", ".join(f"`{part.name}` {part.ms / count:.3g} ms" for part in parts[:3])
+    long = [part for part in parts[:3] if part.ms > whole / 50]
+    listed = ", ".join(f"`{part.name}` {part.ms / count:.3g} ms" for part in long)
     text = f" The longest parts: {listed}." if listed else ""
     return text if sum(part.ms for part in parts) >= whole / 2 else f"{text} {unnamed}"
 
@@ -145,6 +146,12 @@ def _changes(comparison: Comparison) -> str:
     if slower and comparison.slower:
         many = len(comparison.slower) > 1
         text += f" Slower than before: step{'s' * many} {_ranges(comparison.slower)}."
+    if comparison.part is not None:
+        name, then, now = comparison.part
+        text += (
+            f" Most of the increase is time in which {_LABELS[TimeParts._fields.index(name)]}: "
+            f"{then:.3g} → {now:.3g} ms a step."
+        )
     lines = [text]
     if comparison.grown:
         lines += ["", "Largest increases, in milliseconds a step:", ""]

@@ -78,7 +78,7 @@ def advice(file: str, *, is_accelerator: bool) -> list[str]:
     """
     report = _answer(file, "smart_suggestion")
     found = [
-        _plain(suggestion.get("suggestionText") or suggestion.get("suggestion_text") or "")
+        _plain(suggestion.get("suggestionText", ""))
         for suggestion in (report.get("suggestions", ()) if isinstance(report, dict) else ())
     ]
     if is_accelerator:

@@ -126,7 +126,8 @@ def slow_at(seconds, factor=1.5):
 
 
 def test_slow_steps():
-    """Three slow steps in a row are a slowdown."""
+    """Three slow steps in a row that take a tenth of a second are a slowdown."""
+    assert slow_at([0.02] * 100 + [0.031] * 9) == [104, 105, 106, 107, 108]
     assert slow_at([1.0] * 100 + [1.6] * 3 + [1.0] * 10) == [103]
     assert slow_at([1.0] * 100 + [1.6] * 5) == [103, 104]
 
@@ -138,6 +139,7 @@ def test_slow_steps():
         [1.0] * 100 + [1.4] * 100,
         [0.001] * 32 + [1.0] * 200,  # JAX dispatches the first steps without waiting for any
         [60.0] + [1.0] * 200,  # compilation
+        [0.02] * 100 + ([0.031] * 3 + [0.02]) * 20,  # noise
         [1.0] * 60 + [9.0] * 3,  # too few steps to know
     ],
 )
