@@ -76,7 +76,7 @@ def compare(now: TraceSummary, before: TraceSummary) -> Comparison | None:
 
 
 def step_ms(summary: TraceSummary) -> float:
-    """Return the mean milliseconds from one step to the next; 0 without steps."""
+    """Return the mean milliseconds from one step to the next without pauses; 0 without steps."""
     if not summary.steps:
         return 0.0
     if summary.time is not None:
@@ -85,10 +85,14 @@ def step_ms(summary: TraceSummary) -> float:
 
 
 def _durations(summary: TraceSummary) -> list[tuple[int, float]]:
-    """Return the milliseconds from the start of each step to that of the next one; of the last step, to its end."""
-    numbers = [step for step, _ in summary.steps]
+    """Return the milliseconds from the start of each step to that of the next one without pauses; of the last step, to its end."""
     last = [ms for _, ms in summary.steps[-1:]]
-    return list(zip(numbers, [*summary.intervals, *last], strict=True))
+    pauses = () if summary.time is None else summary.time.pauses
+    paused = {pause.step: pause.ms for pause in pauses}
+    return [
+        (number, ms - paused.get(number, 0.0))
+        for (number, _), ms in zip(summary.steps, [*summary.intervals, *last], strict=True)
+    ]
 
 
 def _grown(now: dict[str, float], before: dict[str, float], least: float) -> list[Growth]:

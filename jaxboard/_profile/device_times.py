@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import statistics
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from itertools import chain, pairwise
 
-from jaxboard._profile.summary import HostPart, TimeParts
+from jaxboard._profile.summary import HostPart, Pause, TimeParts
 from jaxboard._profile.time_spans import Spans, difference, intersection, length, union
 from jaxboard._profile.trace_events import Event, Marker, host_parts, self_times
 
@@ -21,6 +23,12 @@ _COLLECTIVES = re.compile(
 
 _WAIT = "ThunkExecutor::Execute (wait for completion)"
 """On CPUs, the thread of a device waits during this event for operations on other threads."""
+
+_FEWEST_GAPS = 3
+"""Gaps between steps from which on one of them can be a pause."""
+
+_LONG_GAP = 5
+"""How many times as long as the median of the gaps a pause is. It is also longer than a whole step."""
 
 _MOST_PARTS = 5
 """Parts of the host's program that are listed."""
@@ -85,56 +93,79 @@ class DeviceTimes:
             None if there are no steps, or no operations.
         """
         threads = list(threads)
-        steps = union((step.start, step.end) for _, steps in threads for step in steps)
+        order = sorted((step for _, steps in threads for step in steps), key=lambda s: s.start)
+        steps = union((step.start, step.end) for step in order)
         devices = self._compute.keys() | self._communication.keys()
         if not steps or not devices:
             return None
         window = [(steps[0][0], max(steps[-1][1], self._last))]
-        outside = difference(window, steps)
-        busy_anywhere: Spans = []
+        work = {
+            device: (union(self._compute[device]), union(self._communication[device]))
+            for device in devices
+        }
+        idle = difference(window, union(span for spans in work.values() for span in chain(*spans)))
+        pauses = _pauses(order, idle)
+        window = difference(window, union(span for _, spans in pauses for span in spans))
         totals = [0.0] * 5
-        for device in devices:
-            compute = intersection(union(self._compute[device]), window)
-            communication = intersection(union(self._communication[device]), window)
-            busy = union([*compute, *communication])
-            busy_anywhere += busy
-            idle = difference(window, busy)
-            parts = (
-                compute,
-                difference(communication, compute),
-                intersection(idle, outside),
-                intersection(idle, steps),
-                communication,
-            )
+        for spans in work.values():
+            compute, communication = (intersection(each, window) for each in spans)
+            waits = difference(window, union([*compute, *communication]))
+            exposed = difference(communication, compute)
+            between, within = difference(waits, steps), intersection(waits, steps)
+            parts = compute, exposed, between, within, communication
             totals = [total + length(part) / 1e6 for total, part in zip(totals, parts, strict=True)]
-        idle = difference(window, union(busy_anywhere))
-        between, within = _host_parts(threads, idle)
-        compute, exposed, gaps, waits, communication = (total / len(devices) for total in totals)
+        between, within = _parts_by_name(threads)
+        means = [total / len(devices) for total in totals]
+        idle = intersection(idle, window)
         return TimeParts(
-            compute, exposed, gaps, waits, communication, len(devices), between, within
+            *means,
+            devices=len(devices),
+            between_parts=_longest(between, idle),
+            within_parts=_longest(within, idle),
+            pauses=[_described(step, spans, between) for step, spans in pauses],
         )
 
 
-def _host_parts(
-    threads: Iterable[tuple[list[Event], list[Marker]]], idle: Spans
-) -> tuple[list[HostPart], list[HostPart]]:
-    """Return what the host did while all devices were idle: between the steps, and within them."""
+def _pauses(steps: list[Marker], idle: Spans) -> list[tuple[Marker, Spans]]:
+    """Return the steps that a single pause follows, and the time in which all devices were idle in it."""
+    pairs = list(pairwise(steps))
+    if len(pairs) < _FEWEST_GAPS:
+        return []
+    gaps = [
+        (a, intersection([(a.end, b.start)], idle) if a.end < b.start else []) for a, b in pairs
+    ]
+    typical_gap = statistics.median(length(spans) for _, spans in gaps)
+    typical_step = statistics.median(b.start - a.start for a, b in pairs)
+    least = max(typical_step, _LONG_GAP * typical_gap)
+    return [(step, spans) for step, spans in gaps if length(spans) > least]
+
+
+def _described(step: Marker, spans: Spans, parts: Mapping[str, Spans]) -> Pause:
+    """Return the pause after a step."""
+    ms = length(spans) / 1e6
+    longest = _longest(parts, spans)
+    name = longest[0].name if longest and longest[0].ms > ms / 2 else ""
+    return Pause(step.step, ms, name)
+
+
+def _parts_by_name(
+    threads: Iterable[tuple[list[Event], list[Marker]]],
+) -> tuple[dict[str, Spans], dict[str, Spans]]:
+    """Return when the host did what, by name: between the steps, and within them."""
     found: tuple[dict[str, Spans], dict[str, Spans]] = {}, {}
     for events, steps in threads:
         for spans_by_name, of_thread in zip(found, host_parts(events, steps), strict=True):
             for name, spans in of_thread.items():
                 spans_by_name.setdefault(name, []).extend(spans)
-    between, within = (
-        [
-            HostPart(name, length(intersection(union(spans), idle)) / 1e6)
-            for name, spans in spans_by_name.items()
-        ]
-        for spans_by_name in found
-    )
-    return _longest(between), _longest(within)
+    return found
 
 
-def _longest(parts: list[HostPart]) -> list[HostPart]:
-    parts = [part for part in parts if part.ms > 0 and "jaxboard_barrier" not in part.name]
-    parts.sort(key=lambda part: -part.ms)
+def _longest(spans_by_name: Mapping[str, Spans], idle: Spans) -> list[HostPart]:
+    """Return the parts of the host's program that took longest while all devices were idle."""
+    parts = [
+        HostPart(name, length(intersection(union(spans), idle)) / 1e6)
+        for name, spans in spans_by_name.items()
+        if "jaxboard_barrier" not in name
+    ]
+    parts = sorted((part for part in parts if part.ms > 0), key=lambda part: -part.ms)
     return parts[:_MOST_PARTS]

@@ -36,8 +36,22 @@ class HostPart(NamedTuple):
     ms: float
 
 
+class Pause(NamedTuple):
+    """A single pause between two steps, much longer than those between the others, during which all devices were idle.
+
+    Attributes:
+        step: the step before it.
+        ms: how long the devices were idle, in milliseconds.
+        part: the name of the part of the host's program that took most of it; empty if it has none.
+    """
+
+    step: int
+    ms: float
+    part: str
+
+
 class TimeParts(NamedTuple):
-    """The time from the start of the first step to the end of the last one, in milliseconds.
+    """The time from the start of the first step to the end of the last one without pauses, in milliseconds.
 
     The first four parts are means over the devices, and add up to the whole time.
 
@@ -50,6 +64,7 @@ class TimeParts(NamedTuple):
         devices: the number of devices with operations.
         between_parts: the parts of the host's program between the steps, the longest first.
         within_parts: the parts of the host's program in the steps, the longest first.
+        pauses: the pauses, in order.
     """
 
     compute: float
@@ -60,6 +75,7 @@ class TimeParts(NamedTuple):
     devices: int
     between_parts: list[HostPart]
     within_parts: list[HostPart]
+    pauses: list[Pause]
 
     @property
     def whole(self) -> float:

@@ -22,7 +22,7 @@ from jax.profiler import ProfileData
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
 from jaxboard._profile.device_times import BARRIER_PROGRAM, DeviceTimes
-from jaxboard._profile.summary import HostPart, Operation, TimeParts, TraceSummary
+from jaxboard._profile.summary import HostPart, Operation, Pause, TimeParts, TraceSummary
 from jaxboard._profile.time_spans import length
 from jaxboard._profile.trace_events import Event, Marker, markers, self_times
 
@@ -115,9 +115,13 @@ def _restored(fields: dict[str, Any]) -> TraceSummary:
     for operations in "host", "device":
         fields[operations] = [Operation(*values) for values in fields[operations]]
     if fields["time"] is not None:
-        *figures, between, within = fields["time"]
-        parts = ([HostPart(*part) for part in parts] for parts in (between, within))
-        fields["time"] = TimeParts(*figures, *parts)
+        *figures, between, within, pauses = fields["time"]
+        fields["time"] = TimeParts(
+            *figures,
+            between_parts=[HostPart(*part) for part in between],
+            within_parts=[HostPart(*part) for part in within],
+            pauses=[Pause(*pause) for pause in pauses],
+        )
     return TraceSummary(**fields)
 
 

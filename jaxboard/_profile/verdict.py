@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from jaxboard._profile.comparison import Comparison
 from jaxboard._profile.device_times import is_communication
 from jaxboard._profile.notices import format_steps
-from jaxboard._profile.summary import HostPart, TimeParts, TraceSummary
+from jaxboard._profile.summary import HostPart, Pause, TimeParts, TraceSummary
 
 PARTS = ("compute", "exposed_communication", "between_steps", "within_steps")
 """The names of the parts of the time, in scalars."""
@@ -25,7 +25,6 @@ _UNNAMED_STEP = "Most of it has no name in the trace, such as the time until the
 
 _METRICS = {
     "device_duty_cycle_percent": "device duty cycle",
-    "device_idle_time_percent": "device idle time",
     "flop_rate_utilization_relative_to_roofline": "FLOP rate relative to the roofline",
     "hbm_utilization_percent": "HBM utilization",
     "memory_bw_utilization_relative_to_hw_limit": "memory bandwidth relative to the hardware's limit",
@@ -56,6 +55,7 @@ def verdict(summary: TraceSummary, comparison: Comparison | None, *, synchronize
                 "The profile made each step wait for its results. Without it, the time between the steps and "
                 "that of the devices can overlap."
             )
+        paragraphs += [_left_out(pause) for pause in summary.time.pauses]
     if comparison is not None:
         paragraphs.append(_changes(comparison))
     paragraphs += _xprof(summary)
@@ -126,6 +126,14 @@ def _table(time: TimeParts, count: int) -> str:
             f"{100 * hidden / time.communication:.0f} %."
         )
     return "\n".join(lines)
+
+
+def _left_out(pause: Pause) -> str:
+    spent = f" in `{pause.part}`" if pause.part else ""
+    return (
+        f"A single pause of {pause.ms:.3g} ms after step {pause.step}{spent} is left out, such as an evaluation, a "
+        "checkpoint or a loader that fills its buffer."
+    )
 
 
 def _changes(comparison: Comparison) -> str:

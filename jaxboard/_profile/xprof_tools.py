@@ -25,7 +25,6 @@ _TOOLS = (
 
 _METRICS = {
     "device_duty_cycle_percent",
-    "device_idle_time_percent",
     "flop_rate_utilization_relative_to_roofline",
     "hbm_utilization_percent",
     "memory_bw_utilization_relative_to_hw_limit",

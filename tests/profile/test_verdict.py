@@ -1,5 +1,6 @@
 """The verdict on a profile names what limits the steps, and what grew since the window before."""
 
+import importlib.util
 import time
 import types
 
@@ -12,7 +13,7 @@ from jax.profiler import ProfileData
 
 import jaxboard as jb
 from jaxboard._profile.comparison import Growth, compare
-from jaxboard._profile.summary import HostPart, Operation, TimeParts, TraceSummary
+from jaxboard._profile.summary import HostPart, Operation, Pause, TimeParts, TraceSummary
 from jaxboard._profile.summary_records import summary_records
 from jaxboard._profile.trace_reader import summarize
 from jaxboard._profile.verdict import verdict
@@ -178,8 +179,8 @@ def event(kind, start, length, *stats):
     )
 
 
-def trace(tmp_path, device, names, lines, host=()):
-    """Write a trace of two steps, [0, 20) and [30, 50) ms, on one device.
+def trace(tmp_path, device, names, lines, host=(), *, starts=(0, 30)):
+    """Write a trace of steps of 20 ms on one device, and return its summary.
 
     Args:
         tmp_path: the directory.
@@ -187,6 +188,7 @@ def trace(tmp_path, device, names, lines, host=()):
         names: the names of its events.
         lines: by line: its name, and the event, start and length of each of its events in milliseconds.
         host: the name, start and length of each event of the host's thread.
+        starts: the start of each step in milliseconds.
     """
     details = (1, f'str_value: "{DETAILS}"')
     planes = f'planes {{ id: 1 name: "{device}" '
@@ -204,7 +206,8 @@ def trace(tmp_path, device, names, lines, host=()):
     planes += 'stat_metadata { key: 1 value { id: 1 name: "step_num" } } '
     planes += 'stat_metadata { key: 2 value { id: 2 name: "_r" } } '
     content = "".join(
-        event(1, 30 * i, 20, (1, f"int64_value: {i}"), (2, "int64_value: 1")) for i in range(2)
+        event(1, start, 20, (1, f"int64_value: {i}"), (2, "int64_value: 1"))
+        for i, start in enumerate(starts)
     )
     content += "".join(event(i, start, length) for i, (_, start, length) in enumerate(host, 2))
     planes += f'lines {{ id: 1 name: "python" timestamp_ns: 1000 {content} }} }}'
@@ -228,7 +231,7 @@ def test_communication_of_a_gpu(tmp_path):
     assert summary.steps == [(0, 20.0), (1, 20.0)]
     assert summary.intervals == [30.0]
     # In each step: 1 ms nothing, 4 ms gemm, 13 ms only NCCL, 2 ms nothing.
-    assert summary.time == TimeParts(8, 26, 10, 6, 30, 1, [], [])
+    assert summary.time == TimeParts(8, 26, 10, 6, 30, 1, [], [], [])
     text = verdict(summary, None, synchronized=False)
     assert text.startswith(
         "**Steps 0-1: bound by communication.** 52 % of the time, the devices only communicate, and no "
@@ -243,9 +246,10 @@ def test_asynchronous_collectives_of_a_tpu(tmp_path):
     summary = trace(
         tmp_path,
         "/device:TPU:0",
-        ["while.1", "fusion.2", "all-gather.3", "all-reduce.4", "step"],
+        ["while.1", "fusion.2", "all-gather.3", "all-reduce.4", "step", "jit_f(1)"],
         [
-            ("Steps", [("step", 0, 50)]),
+            ("Steps", [("step", 0, 20), ("step", 30, 20)]),
+            ("XLA Modules", [("jit_f(1)", 0, 15), ("jit_f(1)", 30, 20)]),
             (
                 "XLA Ops",
                 [
@@ -259,7 +263,9 @@ def test_asynchronous_collectives_of_a_tpu(tmp_path):
         ],
     )
     # The loop computes in [0, 5), where it encloses nothing or a fusion; the second gather is hidden.
-    assert summary.time == TimeParts(25, 8, 10, 7, 12, 1, [], [])
+    assert summary.time == TimeParts(25, 8, 10, 7, 12, 1, [], [], [])
+    if importlib.util.find_spec("xprof") is not None:
+        assert 50 < summary.metrics["device_duty_cycle_percent"] < 100
     assert verdict(summary, None, synchronized=False).startswith(
         "**Steps 0-1: bound by computation.** The devices compute 50 % of the time."
     )
@@ -281,7 +287,7 @@ def test_the_host_of_an_accelerator(tmp_path):
         ],
     )
     assert summary.time == TimeParts(
-        15, 0, 5, 30, 0, 1, [HostPart("next_batch", 4.0)], [HostPart("augment", 4.0)]
+        15, 0, 5, 30, 0, 1, [HostPart("next_batch", 4.0)], [HostPart("augment", 4.0)], []
     )
     text = verdict(summary, None, synchronized=False)
     assert text.startswith(
@@ -289,6 +295,32 @@ def test_the_host_of_an_accelerator(tmp_path):
         "is in a step: 15 ms a step. The longest parts: `augment` 2 ms. Most of it has no name"
     )
     assert "communicate" not in text
+
+
+def test_a_pause(tmp_path):
+    """A single pause, such as an evaluation, is left out of the parts, and named with its step."""
+    starts = [0, 30, 60, 590, 620]
+    summary = trace(
+        tmp_path,
+        "/device:GPU:0",
+        ["gemm"],
+        [("Stream #1(Compute)", [("gemm", start, 20) for start in [*starts, 90]])],
+        [("evaluate", 81, 500)],
+        starts=starts,
+    )
+    # Device: 20 ms a step, and 20 ms during the pause, in which it is idle for 490 ms.
+    assert summary.time is not None
+    assert summary.time == TimeParts(120, 0, 30, 0, 0, 1, [], [], [Pause(2, 490.0, "evaluate")])
+    assert summary.intervals == [30.0, 30.0, 530.0, 30.0]
+    text = verdict(summary, None, synchronized=False)
+    assert text.startswith(
+        "**Steps 0-4: bound by computation.** The devices compute 80 % of the time."
+    )
+    assert "A single pause of 490 ms after step 2 in `evaluate` is left out" in text
+    found = compare(summary, summary)
+    assert found is not None
+    assert found.now == 30
+    assert "Slower" not in verdict(summary, found, synchronized=False)
 
 
 def test_without_operations(tmp_path):
@@ -317,6 +349,7 @@ def summary_of(steps, compute=8.0, between=2.0, ops=(), parts=(), **fields):
             0.0,
             1,
             [HostPart(name, ms * count) for name, ms in parts],
+            [],
             [],
         ),
         **fields,
