@@ -13,6 +13,7 @@ from jax.profiler import ProfileData
 
 import jaxboard as jb
 from jaxboard._profile.comparison import Growth, compare
+from jaxboard._profile.history import RecordedWindow
 from jaxboard._profile.summary import HostPart, Operation, Pause, TimeParts, TraceSummary
 from jaxboard._profile.summary_records import summary_records
 from jaxboard._profile.trace_reader import summarize
@@ -416,6 +417,25 @@ def test_windows_without_steps():
     """A window without steps is not compared."""
     assert compare(summary_of([]), summary_of([1])) is None
     assert compare(summary_of([1]), summary_of([])) is None
+
+
+def test_windows_that_wait():
+    """A trace is not read while those of several windows before it wait, so that the readers do not pile up."""
+    with jb.Run(None, sinks=[MemorySink()]) as run:
+        waiting = [RecordedWindow(run) for _ in range(5)]
+        with pytest.raises(jb.ProfileError, match="Record windows less often"):
+            waiting[-1].read("no file", timeout=1.0)
+        waiting[0].summary = summary_of([1, 2])
+        waiting[0].finish()
+        for window in waiting[1:4]:
+            with pytest.raises(jb.ProfileError, match="cannot read the trace"):
+                window.read("no file", timeout=1e-9)
+            window.finish()
+        # The window before whose trace could be read is the one to compare with.
+        waiting[4].summary = summary_of([8, 9])
+        found = waiting[4].compare("no file", timeout=1.0)
+        assert found is not None
+        assert found.steps_before == [1, 2]
 
 
 # xprof, and the histogram.
