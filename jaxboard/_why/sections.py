@@ -10,6 +10,7 @@ from jaxboard._why import text_entries
 from jaxboard._why.evidence import Evidence
 from jaxboard._why.finding import Finding
 from jaxboard._why.profiled import profiles
+from jaxboard._why.time_spent import time_spent
 
 Section: TypeAlias = Callable[[Evidence], Iterable[Finding]]
 """A function that finds something in what jaxboard wrote about a run. It finds nothing in a run without such data."""
@@ -17,6 +18,7 @@ Section: TypeAlias = Callable[[Evidence], Iterable[Finding]]
 SECTIONS: tuple[Section, ...] = (
     text_entries.out_of_memory,
     text_entries.nonfinite,
+    time_spent,
     profiles,
     text_entries.recompiles,
 )

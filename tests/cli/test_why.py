@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 
 import jax
 import numpy as np
 import pytest
+from planted_time import Clock, timed_run
 
 import jaxboard as jb
 from jaxboard._cli.main import main
@@ -154,3 +156,111 @@ def test_one_profile(tmp_path):
     (finding,) = explain(evidence)
     assert finding.title == "The last profile"
     assert finding.figures == {"tag": "profile/verdict", "entries": 1}
+
+
+def findings_of(logdir, capsys) -> list[dict]:
+    """Return what the command finds in a directory with one run."""
+    assert main(["why", str(logdir), "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    return run["findings"]
+
+
+@jb.instrument
+def train_step(clock):
+    clock.now += 1
+
+
+def test_a_slow_loader(tmp_path, capsys):
+    """A loader that takes three times as long as the step is named as the cause, with its share."""
+    clock = Clock()
+    with timed_run(tmp_path, clock, window=20):
+        for batch in range(100):
+            train_step(clock)
+            clock.now += 9 if batch == 70 else 3
+    (finding,) = findings_of(tmp_path, capsys)
+    assert finding["section"] == "time"
+    assert finding["sentence"] == ("75 % of the time waits for input, 25 % dispatches steps.")
+    figures = finding["figures"]
+    assert figures["largest_loss"] == "input"
+    assert figures["seconds"] == {"input": 99 * 3 + 6, "dispatch": 100, "outside": 3}
+    assert figures["wall_seconds"] == clock.now - 100 == sum(figures["seconds"].values())
+    assert figures["longest_wait_seconds"] == 9
+    assert 71 <= figures["longest_wait_until_step"] <= 75
+    assert main(["why", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Where the time went\n  75 % of the time waits for input, 25 %")
+    assert "| input | 303.00 | 74.6 % |" in text
+    assert "Load the next batches while it computes" in text
+
+
+def test_a_slow_checkpoint(tmp_path, capsys):
+    """Saving that takes longer than everything else is named as the cause."""
+    clock = Clock()
+    with timed_run(tmp_path, clock):
+        for _ in range(10):
+            train_step(clock)
+            clock.now += 4
+            jax.monitoring.record_event_duration_secs("/jax/orbax/write/total_duration_secs", 4.0)
+        train_step(clock)
+    (finding,) = findings_of(tmp_path, capsys)
+    assert finding["sentence"] == (
+        "78 % of the time saves and restores checkpoints, 22 % dispatches steps."
+    )
+    assert finding["figures"]["largest_loss"] == "checkpoint"
+    assert "Save less often" in finding["details"]
+
+
+def test_lost_steps(tmp_path, capsys):
+    """Steps that were trained again after a restart are named as the cause."""
+    clock = Clock()
+    for first, count in ((0, 10), (2, 3)):
+        with timed_run(tmp_path, clock, window=1, step=first):
+            for _ in range(count):
+                train_step(clock)
+    (finding,) = findings_of(tmp_path, capsys)
+    assert finding["sentence"] == (
+        "62 % of the time is lost to steps that were trained again after a restart, 38 % dispatches steps."
+    )
+    assert finding["figures"]["seconds"] == {"redone": 8, "dispatch": 5}
+
+
+def test_recompiles(tmp_path, capsys):
+    """A step that compiles at each call is named as the cause, with the phases of its compilation."""
+
+    @jb.instrument
+    @jax.jit
+    def train_step(x):
+        jb.scalar("loss", x.mean())
+        return jax.lax.fori_loop(0, 3, lambda _, x: x * 2, x)
+
+    with jb.Run(tmp_path, telemetry=True) as run:
+        jb.scalar("ready", 1.0)
+        run.flush()
+        for rows in range(1, 9):
+            train_step(np.ones(rows, np.float32))
+    time_spent, *recompiles = findings_of(tmp_path, capsys)
+    parts = [name for name in time_spent["figures"]["shares"] if name != "outside"]
+    assert parts[0] == "compile"
+    phases = time_spent["figures"]["compile_seconds_by_function"]["train_step"]
+    assert list(phases) == ["trace", "lowering", "xla"]
+    assert min(phases.values()) > 0
+    compiled = time_spent["figures"]["seconds"]["compile"]
+    assert compiled == pytest.approx(sum(phases.values()), rel=0.1)
+    assert "| train_step |" in time_spent["details"]
+    assert [each["step"] for each in recompiles] == [1, 2, 3, 4, 5]
+
+
+def test_orbax(tmp_path):
+    """The time of a real checkpoint is found from the events of Orbax."""
+    ocp = pytest.importorskip("orbax.checkpoint")
+    spent = 0.0
+    with jb.Run(tmp_path / "run", telemetry=True), ocp.PyTreeCheckpointer() as checkpointer:
+        train_step(Clock())
+        for number in range(3):
+            began = time.perf_counter()
+            checkpointer.save(tmp_path / str(number), {"w": np.ones((500, 500))})
+            spent += time.perf_counter() - began
+            train_step(Clock())
+    (evidence,) = read_evidence(tmp_path / "run")
+    saved = evidence.curves["time/seconds/checkpoint"].last
+    assert spent / 2 < saved <= spent
