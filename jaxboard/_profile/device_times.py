@@ -28,7 +28,7 @@ _FEWEST_GAPS = 3
 """Gaps between steps from which on one of them can be a pause."""
 
 _LONG_GAP = 5
-"""How many times as long as the median of the gaps a pause is. It is also longer than a whole step."""
+"""A pause is longer than the median of the gaps by this factor, and longer than a whole step."""
 
 _MOST_PARTS = 5
 """Parts of the host's program that are listed."""
