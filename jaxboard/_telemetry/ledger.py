@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+from jaxboard._telemetry.device_times import DeviceTimes
 from jaxboard._telemetry.monitored_spans import Seconds
 from jaxboard._telemetry.readiness import Awaited, WatchedCall, is_ready
 from jaxboard._telemetry.time_parts import (
@@ -27,9 +28,6 @@ from jaxboard._telemetry.time_parts import (
     OUTSIDE,
     PAUSE,
 )
-
-_REMEMBERED = 8
-"""Watched calls of a function whose mean duration applies to its other calls."""
 
 _FIRST_REST = 0.1
 _USUAL_REST = 0.5
@@ -90,7 +88,7 @@ class TimeLedger:
         # The part of an earlier call that the device still computes while the next one is dispatched.
         self._busy_with: str | None = None
         self._is_evaluation = False
-        self._device_times: dict[str, collections.deque[float]] = {}
+        self._device_times = DeviceTimes()
         self._rest = _FIRST_REST
         self._next_watch = opened
         self._waits = collections.deque[float](maxlen=_WAITS)
@@ -212,13 +210,12 @@ class TimeLedger:
         if watched is None or (ready is None and watched.ready_at is None):
             return self._typical(returned.name, gap)
         latest = watched.ready_at or now
-        device = (watched.busy_until + latest) / 2 - watched.began
-        times = self._device_times.setdefault(returned.name, collections.deque(maxlen=_REMEMBERED))
-        self._rest = _FIRST_REST if len(times) < _REMEMBERED else _USUAL_REST
-        times.append(device)
+        name, began = returned.name, watched.began
+        device = self._device_times.note(name, watched.busy_until - began, latest - began)
+        self._rest = _USUAL_REST if self._device_times.is_known(name) else _FIRST_REST
         return min(device, gap)
 
     def _typical(self, name: str, gap: float) -> float:
-        """Return the mean over the watched calls of a function, or the whole time if there is none."""
-        times = self._device_times.get(name)
-        return min(sum(times) / len(times), gap) if times else gap
+        """Return the usual time of a function, or the whole time if no call was watched."""
+        usual = self._device_times.usual(name)
+        return gap if usual is None else min(usual, gap)

@@ -33,7 +33,7 @@ _FIRST_SUMMARY = 4
 _MOST_COLUMNS = 256
 """Columns of the picture. Beyond, two become one."""
 
-_READING_SECS = 30.0
+_READING_SECS = 5.0
 """Most seconds to wait, when the run closes, for the event files of the run that it continues."""
 
 
@@ -97,12 +97,9 @@ class TimeReport(Collector):
         if self._outermost is not None or call.step is None:
             return
         thread = threading.get_ident()
-        if thread != self._owner:
-            if self._owner is not None:
-                return
-            self._owner = thread
-        if not self._reporter.is_active():
+        if self._owner not in (thread, None) or not self._reporter.is_active():
             return
+        self._owner = thread
         self._outermost = call
         now = self._clock()
         self._ledger.begin(now, self._spans.take(now), is_evaluation=not call.advance)

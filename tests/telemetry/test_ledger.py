@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import pytest
 
+from jaxboard._telemetry.device_times import DeviceTimes
 from jaxboard._telemetry.ledger import TimeLedger
 from jaxboard._telemetry.monitored_spans import Seconds, SpanListener
 from jaxboard._telemetry.readiness import WatchedCall, is_ready
@@ -268,3 +269,19 @@ def test_sentence():
     )
     assert sentence({"device": 5.0}) == "100 % of the time computes training steps."
     assert sentence({}) == "No time has passed."
+
+
+def test_bounds_of_device_times():
+    """A usual device time is within the bounds of all watched calls, if they overlap; else it is their median."""
+    times = DeviceTimes()
+    assert times.usual("f") is None
+    assert times.note("f", 2.0, 2.2) == pytest.approx(2.1)
+    assert times.note("f", 0.0, 8.0) == pytest.approx(2.1)
+    assert times.note("f", 4.0, 8.0) == 4
+    assert times.usual("f") == 4
+    assert not times.is_known("f")
+    for _ in range(8):
+        times.note("f", 5.0, 5.5)
+    assert times.is_known("f")
+    assert times.usual("f") == 5.25
+    assert times.usual("g") is None

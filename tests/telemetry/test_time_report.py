@@ -144,7 +144,14 @@ def test_only_the_training_thread_counts(tmp_path, clock):
         inner()
         clock.now += 1
 
+    def train_in_another_run():
+        with jb.Run(None, sinks=[MemorySink()], telemetry=False):
+            train_step()
+
     with timed_run(tmp_path, clock):
+        thread = threading.Thread(target=train_in_another_run)
+        thread.start()
+        thread.join()
         train_step()
         thread = threading.Thread(target=train_step)
         thread.start()
@@ -152,7 +159,7 @@ def test_only_the_training_thread_counts(tmp_path, clock):
         with jb.Run(None, sinks=[MemorySink()], telemetry=False):
             train_step()
         train_step()
-    assert seconds(tmp_path) == {"dispatch": 4, "input": 4}
+    assert seconds(tmp_path) == {"outside": 2, "dispatch": 4, "input": 4}
 
 
 def test_one_point_for_a_step(tmp_path, clock):
@@ -289,12 +296,40 @@ def test_the_sum_is_the_wall_time(tmp_path):
         float(w[0, 0])
         done = time.perf_counter()
     closed = time.perf_counter()
-    found: dict[str, float] = {}
-    for record in sink.records:
-        prefix = "jaxboard/time/seconds/"
-        if record.kind is Kind.SCALAR and record.tag.startswith(prefix):
-            found[record.tag.removeprefix(prefix)] = float(record.value)
+    found = seconds_in(sink)
     assert done - opened <= sum(found.values()) <= closed - before
     assert found["compile"] > 0
     assert found["device"] > 0
     assert [t.name for t in threading.enumerate() if t.name == "jaxboard readiness"] == []
+
+
+def test_the_state_of_a_real_run():
+    """A run that continues from a state has the whole time since the first one was opened."""
+
+    @jb.instrument
+    def train_step():
+        return np.zeros(2)
+
+    before = time.time()
+    with jb.Run(None, sinks=[MemorySink()], telemetry=True) as run:
+        opened = time.time()
+        train_step()
+        state = run.state()
+    sink = MemorySink()
+    with jb.Run(None, sinks=[sink], state=state, telemetry=True):
+        train_step()
+        done = time.time()
+    closed = time.time()
+    found = seconds_in(sink)
+    assert {"stopped", "dispatch"} <= set(found)
+    assert done - opened - 1e-3 <= sum(found.values()) <= closed - before + 1e-3
+
+
+def seconds_in(sink: MemorySink) -> dict[str, float]:
+    """Return the seconds of each part in the last point."""
+    prefix = "jaxboard/time/seconds/"
+    return {
+        record.tag.removeprefix(prefix): float(record.value)
+        for record in sink.records
+        if record.kind is Kind.SCALAR and record.tag.startswith(prefix)
+    }
