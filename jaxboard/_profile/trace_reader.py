@@ -21,7 +21,7 @@ from jax.profiler import ProfileData
 
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
-from jaxboard._profile.device_times import BARRIER_PROGRAM, DeviceTimes
+from jaxboard._profile.device_timeline import BARRIER_PROGRAM, DeviceTimeline
 from jaxboard._profile.summary import HostPart, Operation, Pause, TimeParts, TraceSummary
 from jaxboard._profile.time_spans import length
 from jaxboard._profile.trace_events import Event, Marker, markers, self_times
@@ -68,7 +68,7 @@ def summarize(file: str) -> TraceSummary:
     ]
     steps_by_thread = [(events, markers(events)) for events in threads]
     steps = sorted(step for _, steps in steps_by_thread for step in steps)
-    times = DeviceTimes()
+    times = DeviceTimeline()
     host, device = _operations(threads, times)
     accelerators = [p for p in planes if p.name.startswith(("/device:GPU", "/device:TPU"))]
     end = max((step.end for step in steps), default=0.0)
@@ -131,7 +131,7 @@ def _intervals(steps: Sequence[Marker]) -> list[float]:
 
 
 def _operations(
-    threads: Iterable[Iterable[Event]], times: DeviceTimes
+    threads: Iterable[Iterable[Event]], times: DeviceTimeline
 ) -> tuple[list[Operation], list[Operation]]:
     """Return the host's own operations, and the operations of compiled programs on its threads."""
     host: dict[tuple[str, str], list[float]] = defaultdict(list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jaxboard._profile.comparison import Comparison
-from jaxboard._profile.device_times import is_communication
+from jaxboard._profile.device_timeline import is_communication
 from jaxboard._profile.notices import format_steps
 from jaxboard._profile.summary import HostPart, Pause, TimeParts, TraceSummary
 

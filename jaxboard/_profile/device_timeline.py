@@ -44,7 +44,7 @@ def is_communication(name: str) -> bool:
     return _COLLECTIVES.match(name.lower()) is not None
 
 
-class DeviceTimes:
+class DeviceTimeline:
     """The times at which each device computes, and at which it communicates."""
 
     def __init__(self) -> None:
