@@ -144,7 +144,7 @@ def test_a_repeated_profile_of_slow_steps(tmp_path):
 
 def test_the_devices_of_a_cpu(tmp_path):
     """A recorded trace of several CPU devices has the times of each, and their communication."""
-    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2])
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("d",))
     spec = jax.sharding.PartitionSpec("d")
     x = jax.device_put(jnp.ones((200, 100)), jax.sharding.NamedSharding(mesh, spec))
     f = jax.jit(
