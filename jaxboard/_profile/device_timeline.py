@@ -24,6 +24,10 @@ _COLLECTIVES = re.compile(
 _WAIT = "ThunkExecutor::Execute (wait for completion)"
 """On CPUs, the thread of a device waits during this event for operations on other threads."""
 
+_DEVICE = re.compile(r"/device:(GPU|TPU):\d+")
+
+_TPU_LINES = ("XLA Ops", "Async XLA Ops")
+
 _FEWEST_GAPS = 3
 """Gaps between steps from which on one of them can be a pause."""
 
@@ -67,18 +71,19 @@ class DeviceTimeline:
         ) != BARRIER_PROGRAM:
             self.add(stats.get("device_ordinal"), event.name, spans)
 
-    def add_plane(self, plane: str, lines: Iterable[tuple[str, list[Event]]], end: float) -> None:
+    def add_plane(self, plane: str, lines: Mapping[str, list[Event]], end: float) -> None:
         """Add the operations of an accelerator.
 
         Args:
-            plane: the name of its plane.
-            lines: the names and events of the plane's lines.
+            plane: the name of its plane. Planes of parts of a device, such as a TPU's sparse cores, are left out.
+            lines: the events of the plane's lines, by their names.
             end: the end of the last marker: after it, jaxboard's own program may run.
         """
-        for name, events in lines:
-            # A GPU has a line for each stream, a TPU one for operations and one for those that run beside them.
-            if not name.startswith(("Stream", "XLA Ops", "Async XLA Ops")):
-                continue
+        if not _DEVICE.fullmatch(plane):
+            return
+        # A GPU has a line for each stream, a TPU one for operations and one for those that run beside them.
+        streams = [events for name, events in lines.items() if name.startswith("Stream")]
+        for events in streams or (lines.get(name, []) for name in _TPU_LINES):
             for event, spans in self_times(events):
                 if event.start_ns < end or dict(event.stats).get("hlo_module") != BARRIER_PROGRAM:
                     self.add(plane, event.name, spans)

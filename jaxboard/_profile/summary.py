@@ -50,6 +50,18 @@ class Pause(NamedTuple):
     part: str
 
 
+class Compilation(NamedTuple):
+    """A program that JAX compiled.
+
+    Attributes:
+        step: the step during which, or after which, it was compiled.
+        ms: how long XLA took, in milliseconds.
+    """
+
+    step: int
+    ms: float
+
+
 class TimeParts(NamedTuple):
     """The time from the start of the first step to the end of the last one without pauses, in milliseconds.
 
@@ -97,6 +109,7 @@ class TraceSummary:
         time: the parts of the time; None without step markers or without operations of devices.
         advice: the advice of xprof, in plain text.
         metrics: the metrics of xprof by their names, for accelerators.
+        compilations: the programs that JAX compiled, in order.
         bound_by: the limit of the program in xprof's roofline model, such as ``"HBM"``; empty if unknown.
     """
 
@@ -108,4 +121,5 @@ class TraceSummary:
     time: TimeParts | None = None
     advice: list[str] = dataclasses.field(default_factory=list)
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    compilations: list[Compilation] = dataclasses.field(default_factory=list)
     bound_by: str = ""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
+from jaxboard._profile.summary import Compilation
 from jaxboard._profile.time_spans import Spans
+
+_COMPILE = "backend_compile"
+"""The start of the name of the event during which XLA compiles a program."""
 
 
 class Event(Protocol):
@@ -88,6 +92,16 @@ def markers(events: Iterable[Event]) -> list[Marker]:
             stats = dict(event.stats)
             if "step_num" in stats and stats.get("_r"):
                 found.append(Marker(int(stats["step_num"]), start, end))
+    return found
+
+
+def compilations(events: Iterable[Event], steps: list[Marker]) -> list[Compilation]:
+    """Return what the thread of the steps compiled, from its first step to the end of its last one."""
+    found: list[Compilation] = []
+    for event in sorted(events, key=lambda event: event.start_ns):
+        if event.name.startswith(_COMPILE) and steps[0].start <= event.start_ns < steps[-1].end:
+            last = max((s for s in steps if s.start <= event.start_ns), key=lambda s: s.start)
+            found.append(Compilation(last.step, event.duration_ns / 1e6))
     return found
 
 

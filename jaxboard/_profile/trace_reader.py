@@ -22,9 +22,16 @@ from jax.profiler import ProfileData
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
 from jaxboard._profile.device_timeline import BARRIER_PROGRAM, DeviceTimeline
-from jaxboard._profile.summary import HostPart, Operation, Pause, TimeParts, TraceSummary
+from jaxboard._profile.summary import (
+    Compilation,
+    HostPart,
+    Operation,
+    Pause,
+    TimeParts,
+    TraceSummary,
+)
 from jaxboard._profile.time_spans import length
-from jaxboard._profile.trace_events import Event, Marker, markers, self_times
+from jaxboard._profile.trace_events import Event, Marker, compilations, markers, self_times
 
 
 def summarize_in_subprocess(file: str, timeout: float) -> TraceSummary:
@@ -73,13 +80,19 @@ def summarize(file: str) -> TraceSummary:
     accelerators = [p for p in planes if p.name.startswith(("/device:GPU", "/device:TPU"))]
     end = max((step.end for step in steps), default=0.0)
     for plane in accelerators:
-        times.add_plane(plane.name, ((line.name, list(line.events)) for line in plane.lines), end)
+        times.add_plane(plane.name, {line.name: list(line.events) for line in plane.lines}, end)
     summary = TraceSummary(
         [(step.step, (step.end - step.start) / 1e6) for step in steps],
         _longest_first(host),
         device,
         "trace",
         intervals=_intervals(steps),
+        compilations=[
+            compilation
+            for events, steps in steps_by_thread
+            if steps
+            for compilation in compilations(events, steps)
+        ],
         time=times.parts((events, steps) for events, steps in steps_by_thread if steps),
     )
     _ask_xprof(summary, file, is_accelerator=bool(accelerators))
@@ -114,6 +127,7 @@ def _restored(fields: dict[str, Any]) -> TraceSummary:
     """Return the summary that another process printed."""
     for operations in "host", "device":
         fields[operations] = [Operation(*values) for values in fields[operations]]
+    fields["compilations"] = [Compilation(*values) for values in fields["compilations"]]
     if fields["time"] is not None:
         *figures, between, within, pauses = fields["time"]
         fields["time"] = TimeParts(

@@ -56,6 +56,8 @@ def verdict(summary: TraceSummary, comparison: Comparison | None, *, synchronize
                 "that of the devices can overlap."
             )
         paragraphs += [_left_out(pause) for pause in summary.time.pauses]
+        if summary.compilations and "bound by compilation" not in paragraphs[0]:
+            paragraphs.append(_compiled(summary).strip())
     if comparison is not None:
         paragraphs.append(_changes(comparison))
     paragraphs += _xprof(summary)
@@ -83,6 +85,8 @@ def _headline(summary: TraceSummary) -> str:
                 f"input-bound.** {share}, the devices wait for the loop between the steps, such as the loading of "
                 f"data: {time.between / count:.3g} ms a step.{_most(time.between_parts, count, time.between, _UNNAMED_LOOP)}"
             )
+        case _ if sum(compiled.ms for compiled in summary.compilations) > time.within / 2:
+            return f"bound by compilation.** {share}, the devices wait for the host.{_compiled(summary)}"
         case _:
             return (
                 f"bound by the host within the steps.** {share}, the devices wait while the host is in a step: "
@@ -126,6 +130,17 @@ def _table(time: TimeParts, count: int) -> str:
             f"{100 * hidden / time.communication:.0f} %."
         )
     return "\n".join(lines)
+
+
+def _compiled(summary: TraceSummary) -> str:
+    """Return sentences about the programs that JAX compiled."""
+    found = summary.compilations
+    steps = list(dict.fromkeys(compiled.step for compiled in found))
+    return (
+        f" JAX compiled {len(found)} program{'s' * (len(found) > 1)} in or after step{'s' * (len(steps) > 1)} "
+        f"{_ranges(steps)}, for {sum(compiled.ms for compiled in found):.3g} ms. The text entries "
+        "`jaxboard/recompiles/…` name the arguments that changed."
+    )
 
 
 def _left_out(pause: Pause) -> str:

@@ -1,6 +1,7 @@
 """The verdict on a profile names what limits the steps, and what grew since the window before."""
 
 import importlib.util
+import re
 import time
 import types
 
@@ -140,6 +141,19 @@ def test_a_repeated_profile_of_slow_steps(tmp_path):
     *_, text = verdicts(sink.records)
     assert "input-bound" in text
     assert "`load_batch` between the steps: 0 → " in text
+
+
+def test_a_recompile(tmp_path):
+    """A step that compiles is called so, with its number."""
+    x = jnp.ones((8, 8))
+    with jb.Run(tmp_path, sinks=[sink := MemorySink()]), jb.profile((1, 4)):
+        for arguments in [(x, 1), (x, 1), (jnp.ones((9, 9)), 1), (x, 1)]:
+            jax.block_until_ready(train_step(*arguments))
+    (text,) = verdicts(sink.records)
+    assert text.startswith("**Steps 1-3: bound by compilation.** ")
+    assert re.search(
+        r"JAX compiled \d programs? in or after steps? (1-)?2, for [\d.e+]+ ms\.", text
+    )
 
 
 def test_the_devices_of_a_cpu(tmp_path):
