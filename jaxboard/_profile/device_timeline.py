@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 
 from jaxboard._profile.summary import HostPart, Pause, TimeParts
@@ -63,27 +63,24 @@ class DeviceTimeline:
         if spans and name != _WAIT:
             self._last = max(self._last, spans[-1][1])
 
-    def add_host_event(self, event: Event, spans: Spans) -> None:
+    def add_host_event(self, name: str, stats: Mapping[str, object], spans: Spans) -> None:
         """Add an event of a host's plane if it is the work of a CPU device."""
-        stats = dict(event.stats)
-        if ("hlo_op" in stats or event.name == _WAIT) and stats.get(
-            "hlo_module"
-        ) != BARRIER_PROGRAM:
-            self.add(stats.get("device_ordinal"), event.name, spans)
+        if ("hlo_op" in stats or name == _WAIT) and stats.get("hlo_module") != BARRIER_PROGRAM:
+            self.add(stats.get("device_ordinal"), name, spans)
 
-    def add_plane(self, plane: str, lines: Mapping[str, list[Event]], end: float) -> None:
+    def add_plane(self, plane: str, lines: Sequence[tuple[str, list[Event]]], end: float) -> None:
         """Add the operations of an accelerator.
 
         Args:
             plane: the name of its plane. Planes of parts of a device, such as a TPU's sparse cores, are left out.
-            lines: the events of the plane's lines, by their names.
+            lines: the name and the events of each of the plane's lines.
             end: the end of the last marker: after it, jaxboard's own program may run.
         """
         if not _DEVICE.fullmatch(plane):
             return
         # A GPU has a line for each stream, a TPU one for operations and one for those that run beside them.
-        streams = [events for name, events in lines.items() if name.startswith("Stream")]
-        for events in streams or (lines.get(name, []) for name in _TPU_LINES):
+        streams = [events for name, events in lines if name.startswith("Stream")]
+        for events in streams or [events for name, events in lines if name in _TPU_LINES]:
             for event, spans in self_times(events):
                 if event.start_ns < end or dict(event.stats).get("hlo_module") != BARRIER_PROGRAM:
                     self.add(plane, event.name, spans)

@@ -51,11 +51,11 @@ class Pause(NamedTuple):
 
 
 class Compilation(NamedTuple):
-    """A program that JAX compiled.
+    """A call of a jitted function that compiled it.
 
     Attributes:
         step: the step during which, or after which, it was compiled.
-        ms: how long XLA took, in milliseconds.
+        ms: how long the call took with tracing, lowering and compilation, in milliseconds.
     """
 
     step: int
@@ -109,7 +109,7 @@ class TraceSummary:
         time: the parts of the time; None without step markers or without operations of devices.
         advice: the advice of xprof, in plain text.
         metrics: the metrics of xprof by their names, for accelerators.
-        compilations: the programs that JAX compiled, in order.
+        compilations: the calls that compiled, in order.
         bound_by: the limit of the program in xprof's roofline model, such as ``"HBM"``; empty if unknown.
     """
 

@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 from jaxboard._profile.summary import Compilation
 from jaxboard._profile.time_spans import Spans
 
+_CALL = "PjitFunction("
+"""The start of the name of the event of a call of a jitted function."""
+
 _COMPILE = "backend_compile"
 """The start of the name of the event during which XLA compiles a program."""
 
@@ -97,12 +100,17 @@ def markers(events: Iterable[Event]) -> list[Marker]:
 
 def compilations(events: Iterable[Event], steps: list[Marker]) -> list[Compilation]:
     """Return what the thread of the steps compiled, from its first step to the end of its last one."""
-    found: list[Compilation] = []
-    for event in sorted(events, key=lambda event: event.start_ns):
-        if event.name.startswith(_COMPILE) and steps[0].start <= event.start_ns < steps[-1].end:
-            last = max((s for s in steps if s.start <= event.start_ns), key=lambda s: s.start)
-            found.append(Compilation(last.step, event.duration_ns / 1e6))
-    return found
+    found: dict[float, Compilation] = {}
+    call_start = call_end = float("-inf")
+    for start, end, event in _outer_first(events):
+        if event.name.startswith(_CALL) and start >= call_end:
+            call_start, call_end = start, end
+        elif event.name.startswith(_COMPILE) and steps[0].start <= start < steps[-1].end:
+            # The call of a jitted function also traces and lowers it.
+            began, ended = (call_start, call_end) if start < call_end else (start, end)
+            last = max((s for s in steps if s.start <= start), key=lambda s: s.start)
+            found[began] = Compilation(last.step, (ended - began) / 1e6)
+    return list(found.values())
 
 
 def host_parts(

@@ -33,6 +33,9 @@ from jaxboard._profile.summary import (
 from jaxboard._profile.time_spans import length
 from jaxboard._profile.trace_events import Event, Marker, compilations, markers, self_times
 
+_XLA_THREADS = "tf_"
+"""The start of the names of XLA's threads."""
+
 
 def summarize_in_subprocess(file: str, timeout: float) -> TraceSummary:
     """Read an ``.xplane.pb`` in another process of low priority.
@@ -67,20 +70,24 @@ def main() -> None:
 def summarize(file: str) -> TraceSummary:
     """Read an ``.xplane.pb``."""
     planes = list(ProfileData.from_file(file).planes)
-    threads: list[list[Event]] = [
-        list(line.events)
+    lines: list[tuple[str, list[Event]]] = [
+        (line.name, list(line.events))
         for plane in planes
         if plane.name.startswith("/host:")
         for line in plane.lines
     ]
-    steps_by_thread = [(events, markers(events)) for events in threads]
+    threads = [events for _, events in lines]
+    # The threads of XLA have most of the events, and no steps.
+    steps_by_thread = [(e, markers(e)) for name, e in lines if not name.startswith(_XLA_THREADS)]
     steps = sorted(step for _, steps in steps_by_thread for step in steps)
-    times = DeviceTimeline()
-    host, device = _operations(threads, times)
+    timeline = DeviceTimeline()
+    host, device = _operations(threads, timeline)
     accelerators = [p for p in planes if p.name.startswith(("/device:GPU", "/device:TPU"))]
     end = max((step.end for step in steps), default=0.0)
     for plane in accelerators:
-        times.add_plane(plane.name, {line.name: list(line.events) for line in plane.lines}, end)
+        timeline.add_plane(
+            plane.name, [(line.name, list(line.events)) for line in plane.lines], end
+        )
     summary = TraceSummary(
         [(step.step, (step.end - step.start) / 1e6) for step in steps],
         _longest_first(host),
@@ -93,7 +100,7 @@ def summarize(file: str) -> TraceSummary:
             if steps
             for compilation in compilations(events, steps)
         ],
-        time=times.parts((events, steps) for events, steps in steps_by_thread if steps),
+        time=timeline.parts((events, steps) for events, steps in steps_by_thread if steps),
     )
     _ask_xprof(summary, file, is_accelerator=bool(accelerators))
     # Programs have a name and a number in parentheses; only xprof needs the number.
@@ -145,7 +152,7 @@ def _intervals(steps: Sequence[Marker]) -> list[float]:
 
 
 def _operations(
-    threads: Iterable[Iterable[Event]], times: DeviceTimeline
+    threads: Iterable[Iterable[Event]], timeline: DeviceTimeline
 ) -> tuple[list[Operation], list[Operation]]:
     """Return the host's own operations, and the operations of compiled programs on its threads."""
     host: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -159,10 +166,10 @@ def _operations(
                 keys = {key for key, _ in event.stats}
                 is_compiled[name] = "hlo_op" in keys
                 is_of_device[name] = "device_ordinal" in keys
+            stats = dict(event.stats) if is_of_device[name] or is_compiled[name] else {}
             if is_of_device[name]:
-                times.add_host_event(event, spans)
+                timeline.add_host_event(name, stats, spans)
             if is_compiled[name]:
-                stats = dict(event.stats)
                 program = "{}({})".format(stats.get("hlo_module"), stats.get("program_id"))
                 device[name, program].append(length(spans))
             else:

@@ -133,13 +133,13 @@ def _table(time: TimeParts, count: int) -> str:
 
 
 def _compiled(summary: TraceSummary) -> str:
-    """Return sentences about the programs that JAX compiled."""
+    """Return sentences about calls that compiled."""
     found = summary.compilations
     steps = list(dict.fromkeys(compiled.step for compiled in found))
     return (
-        f" JAX compiled {len(found)} program{'s' * (len(found) > 1)} in or after step{'s' * (len(steps) > 1)} "
-        f"{_ranges(steps)}, for {sum(compiled.ms for compiled in found):.3g} ms. The text entries "
-        "`jaxboard/recompiles/…` name the arguments that changed."
+        f" JAX compiled in or after step{'s' * (len(steps) > 1)} {_ranges(steps)}, for "
+        f"{sum(compiled.ms for compiled in found):.3g} ms with tracing. The text entries `jaxboard/recompiles/…` "
+        "name the arguments that changed."
     )
 
 

@@ -49,6 +49,8 @@ def readable(file: str) -> Iterator[str]:
             os.symlink(os.path.abspath(file), link)
         except OSError:  # Windows, without the privilege.
             link = file
+        # This call makes xprof extract the programs from the trace.
+        raw_to_tool_data.xspace_to_tool_names([link])
         yield link
 
 
@@ -156,8 +158,6 @@ def _plain(text: str) -> str:
 
 
 def _query(file: str, tool: str, **parameters: object) -> str:
-    # This call makes xprof extract the programs from the trace.
-    raw_to_tool_data.xspace_to_tool_names([file])
     host = os.path.basename(file).removesuffix(".xplane.pb")
     data, _ = raw_to_tool_data.xspace_to_tool_data(
         [file], tool, {"use_saved_result": False, "hosts": [host], **parameters}

@@ -152,7 +152,7 @@ def test_a_recompile(tmp_path):
     (text,) = verdicts(sink.records)
     assert text.startswith("**Steps 1-3: bound by compilation.** ")
     assert re.search(
-        r"JAX compiled \d programs? in or after steps? (1-)?2, for [\d.e+]+ ms\.", text
+        r"JAX compiled in or after steps? (1-)?2, for [\d.e+]+ ms with tracing\.", text
     )
 
 
