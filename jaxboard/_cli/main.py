@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+
+from jaxboard._cli.reading_commands import add_reading_commands
+from jaxboard._cli.requirements import is_installed
 
 _DEMO_REQUIREMENTS = ("flax", "optax", "sklearn", "matplotlib", "tqdm")
 
@@ -57,20 +61,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(command=_verify)
 
-    why = commands.add_parser(
-        "why",
-        help="explain why a run is slow, or why it broke",
-        description=(
-            "Explain the runs in a directory, from what jaxboard wrote about them: where the time went, NaN, recompiles, "
-            "out of memory. Runs with telemetry=True have the most to show."
-        ),
-    )
-    why.add_argument("logdir", help="a directory, an event file, or a URL")
-    why.add_argument("--json", action="store_true", help="print one JSON object")
-    why.set_defaults(command=_why)
+    add_reading_commands(commands)
 
-    options = parser.parse_args(argv)
-    return options.command(options)
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes commands in a shell",
+        description='Print a script for a shell. In bash: eval "$(jaxboard completion bash)".',
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(command=lambda options: _completion(options, parser))
+
+    own, arguments = _split(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(own)
+    if arguments and not getattr(options, "takes_arguments", False):
+        parser.error(f"unrecognized arguments: -- {' '.join(arguments)}")
+    options.arguments = arguments
+    try:
+        return options.command(options)
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has ended. Python would fail again when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the arguments before ``--``, and those after it, which are for another program."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]
 
 
 def _positive(text: str) -> int:
@@ -110,7 +127,11 @@ def _verify(options: argparse.Namespace) -> int:
     return verify.main(options.logdir, as_json=options.json)
 
 
-def _why(options: argparse.Namespace) -> int:
-    from jaxboard._cli import why
+def _completion(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if not is_installed("shtab", "completion"):
+        return 1
+    import shtab
 
-    return why.main(options.logdir, as_json=options.json)
+    parser.prog = "jaxboard"
+    print(shtab.complete(parser, options.shell))
+    return 0

@@ -208,14 +208,10 @@ class TimeLedger:
                 self._rest = min(2 * self._rest, _LONGEST_REST)
             return None
         if watched is None or (ready is None and watched.ready_at is None):
-            return self._typical(returned.name, gap)
+            return self._device_times.estimate(returned.name, gap)
         latest = watched.ready_at or now
         name, began = returned.name, watched.began
-        device = self._device_times.note(name, watched.busy_until - began, latest - began)
+        low, high = watched.busy_until - began, latest - began
+        device = self._device_times.note(name, low, high, gap=now - began)
         self._rest = _USUAL_REST if self._device_times.is_known(name) else _FIRST_REST
         return min(device, gap)
-
-    def _typical(self, name: str, gap: float) -> float:
-        """Return the usual time of a function, or the whole time if no call was watched."""
-        usual = self._device_times.usual(name)
-        return gap if usual is None else min(usual, gap)

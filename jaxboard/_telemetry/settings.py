@@ -36,6 +36,8 @@ class Telemetry:
       bytes written.
     - ``time/...``: where the wall time goes: the device, waiting for input, compiling, evaluation, checkpoints
       and others, also over restarts; as scalars, a picture and a sentence.
+    - ``program``: a table of the versions of libraries, the devices, the options of JAX that change results, and the
+      environment variables of JAX and XLA.
 
     Args:
         window: seconds of training that one point of step times and of memory covers.

@@ -274,14 +274,28 @@ def test_sentence():
 def test_bounds_of_device_times():
     """A usual device time is within the bounds of all watched calls, if they overlap; else it is their median."""
     times = DeviceTimes()
-    assert times.usual("f") is None
-    assert times.note("f", 2.0, 2.2) == pytest.approx(2.1)
-    assert times.note("f", 0.0, 8.0) == pytest.approx(2.1)
-    assert times.note("f", 4.0, 8.0) == 4
-    assert times.usual("f") == 4
+    assert times.estimate("f", gap=9.0) == 9
+    assert times.note("f", 2.0, 2.2, gap=20.0) == pytest.approx(2.1)
+    assert times.note("f", 0.0, 8.0, gap=30.0) == pytest.approx(2.1)
+    assert times.estimate("f", gap=9.0) == pytest.approx(2.1)
+    assert times.note("f", 4.0, 8.0, gap=40.0) == 4
+    assert times.estimate("f", gap=9.0) == 4
+    assert times.estimate("f", gap=3.0) == 3
     assert not times.is_known("f")
     for _ in range(8):
-        times.note("f", 5.0, 5.5)
+        times.note("f", 5.0, 5.5, gap=20.0)
     assert times.is_known("f")
-    assert times.usual("f") == 5.25
-    assert times.usual("g") is None
+    assert times.estimate("f", gap=9.0) == 5.25
+    assert times.estimate("g", gap=9.0) == 9
+
+
+def test_device_times_that_vary():
+    """If the waits are more alike than the device times, the device has the rest of the time between two calls."""
+    times = DeviceTimes()
+    for device in (1.0, 4.0, 9.0, 2.0):
+        times.note("f", device, device, gap=device + 0.5)
+    assert times.estimate("f", gap=6.5) == 6
+    assert times.estimate("f", gap=0.25) == 0
+    assert times.estimate("f", gap=1000.0) == 18
+    times.note("f", 1.0, 1.0, gap=1.75)
+    assert times.estimate("f", gap=6.5) == 6
