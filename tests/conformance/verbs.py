@@ -54,20 +54,32 @@ def report(tag: str, value: Any) -> None:
 
     A video has the reducer of an image, and a ROC curve that of a PR curve.
     """
-    for name in REDUCTIONS:
-        jb.scalar(f"{tag}/{name}", value, reduce=name)
+    report_dtypes(tag, value)
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
     jb.metric(f"{tag}/metric", Average(jnp.asarray(value, jnp.float32), 1))
     both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
     jb.histogram(f"{tag}/histogram", both)
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
-    jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
-    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
     jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
     # A classifier that predicts whether the value is odd, for a positive and a negative sample.
     labels, odd = jnp.arange(2) == 0, both % 2 == 1
     jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
     jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
+
+
+def report_dtypes(tag: str, value: Any) -> None:
+    """Report a value with verbs whose accumulators together have every dtype that a frame packs."""
+    for name in REDUCTIONS:
+        jb.scalar(f"{tag}/{name}", value, reduce=name)
+    jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+
+
+def is_of_dtypes(tag: str) -> bool:
+    """Return whether a tag of ``report`` is one of ``report_dtypes``."""
+    return tag.endswith(tuple(f"/{name}" for name in (*REDUCTIONS, "image", "audio"))) and (
+        "/watch/" not in tag
+    )
 
 
 def ignore(tag: str, value: Any) -> None:
