@@ -8,6 +8,7 @@ from jaxboard._emit import confusion_matrix as confusion_matrix
 from jaxboard._emit import embedding as embedding
 from jaxboard._emit import figure as figure
 from jaxboard._emit import graph as graph
+from jaxboard._emit import health as health
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
@@ -74,6 +75,7 @@ __all__ = [
     "embedding",
     "figure",
     "graph",
+    "health",
     "histogram",
     "hparams",
     "image",

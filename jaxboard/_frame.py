@@ -25,12 +25,14 @@ class Composite(enum.Enum):
     """Reports whose reduced value becomes several points. Sinks receive those, never the value itself.
 
     Attributes:
+        LAYER_HEALTH: the sums over the layers of a model (``health``).
         LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
         METRIC: the numbers that a metric computes from its merged state.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
+    LAYER_HEALTH = "layer health"
     LEAF_HISTOGRAMS = "leaf histograms"
     METRIC = "metric"
     NORMS = "norms"

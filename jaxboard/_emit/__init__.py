@@ -6,6 +6,7 @@ from jaxboard._emit.classification import pr_curve as pr_curve
 from jaxboard._emit.classification import roc_curve as roc_curve
 from jaxboard._emit.embeddings import embedding as embedding
 from jaxboard._emit.graph import graph as graph
+from jaxboard._emit.health import health as health
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
 from jaxboard._emit.hparams import hparams as hparams

@@ -13,6 +13,7 @@ from jaxboard._emit.array import histogram
 from jaxboard._emit.classification import confusion_matrix, pr_curve, roc_curve
 from jaxboard._emit.embeddings import embedding
 from jaxboard._emit.graph import graph
+from jaxboard._emit.health import health
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.hparams import hparams
 from jaxboard._emit.layouts import layout
@@ -74,6 +75,7 @@ class VerbMethods:
     graph = _Method(graph)
     tensor = _Method(tensor)
     watch = _Method(watch)
+    health = _Method(health)
     tap = _Method(tap)
 
     def _active(self) -> contextlib.AbstractContextManager[Any]:

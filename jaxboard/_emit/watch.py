@@ -91,9 +91,9 @@ def watch(
     requested = _requested(tag, what)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
-    if surroundings.silent or not _may_be_due(step, cadence):
+    if surroundings.silent or not may_be_due(step, cadence):
         return
-    leaves = dict(_float_leaves(tag, tree))
+    leaves = dict(float_leaves(tag, tree))
     if not leaves:
         raise arguments.report_error(tag, f"found no array of floats in a {type(tree).__name__}.")
     # Imported only when a tree is watched.
@@ -136,7 +136,7 @@ def _as_tuple(what: object) -> tuple[object, ...]:
         return ()
 
 
-def _may_be_due(step: Step | None, cadence: int) -> bool:
+def may_be_due(step: Step | None, cadence: int) -> bool:
     """Return False if it is certain, in plain Python, that nothing has to be measured."""
     channel = active()
     if not _compat.at_top_level() or channel is None:
@@ -144,7 +144,7 @@ def _may_be_due(step: Step | None, cadence: int) -> bool:
     return is_due(channel, step, cadence)
 
 
-def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
+def float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
     """Yield the name and the array of each leaf that holds floats."""
     for name, leaf in named_leaves(tag, tree):
         array = _as_floats(tag, leaf)
@@ -202,7 +202,7 @@ def _matching_leaves(
     tag: str, relative_to: PyTree, leaves: dict[str, jax.Array]
 ) -> list[jax.Array]:
     """Return the leaves of ``relative_to`` in the order of ``leaves``."""
-    others = dict(_float_leaves(tag, relative_to))
+    others = dict(float_leaves(tag, relative_to))
     missing = [name for name in leaves if name not in others]
     if missing:
         raise arguments.report_error(

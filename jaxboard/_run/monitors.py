@@ -1,4 +1,4 @@
-"""The monitor of values that are not finite, as an option of the run asks for it."""
+"""The monitors of a run, which look at everything that it writes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,31 @@ from collections.abc import Iterable
 
 from jaxboard._check import is_one_of
 from jaxboard._host.channel import Channel
+from jaxboard._host.flusher import BatchMonitor
+from jaxboard._host.health_monitor import HealthMonitor
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
 
 
-def nonfinite_monitor(
+def monitors(
+    on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
+) -> list[BatchMonitor]:
+    """Return the monitors of a run.
+
+    Args:
+        on_nonfinite: the option of the run.
+        channel: the channel of the run.
+        found: what an earlier run that this one continues has found.
+
+    Raises:
+        UsageError: see :func:`make_monitor`.
+    """
+    known = tuple(found)
+    nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
+    health = HealthMonitor(channel.name, known)
+    return [health] if nonfinite is None else [nonfinite, health]
+
+
+def _nonfinite_monitor(
     on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
 ) -> NonFiniteMonitor | None:
     """Return the monitor that ``Run(on_nonfinite=...)`` asks for.

@@ -20,7 +20,7 @@ from jaxboard.sinks import _files
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 """A font of PIL."""
 
-_INK, _GRID, _PAPER = (32, 33, 36), (218, 220, 224), (255, 255, 255)
+INK, GRID, PAPER = (32, 33, 36), (218, 220, 224), (255, 255, 255)
 _CURVE = (25, 103, 210)
 _MARGIN = 12
 """Pixels around a picture, and between its parts."""
@@ -75,35 +75,35 @@ def heat_map(
     side = max(1, min(64, _LARGEST // max(height, width)))
     size = int(min(_TEXT_SIZE, side * 0.8))
     labeled = size >= _SMALLEST_TEXT
-    label_font, title_font = _font(max(size, _SMALLEST_TEXT)), _font(_TEXT_SIZE)
-    row_labels = [_shortened(text, label_font) for text in rows] if labeled else []
-    column_labels = [_shortened(text, label_font) for text in columns] if labeled else []
+    label_font, title_font = text_font(max(size, _SMALLEST_TEXT)), text_font(_TEXT_SIZE)
+    row_labels = [shortened(text, label_font) for text in rows] if labeled else []
+    column_labels = [shortened(text, label_font) for text in columns] if labeled else []
     left = _MARGIN + _line(title_font, row_title) + _longest(row_labels, label_font)
     top = _MARGIN + _line(title_font, column_title)
     upright = _longest(column_labels, label_font) <= side
     top += _line(label_font, *column_labels[:1]) if upright else _longest(column_labels, label_font)
     canvas = Image.new(
-        "RGB", (left + width * side + _MARGIN, top + height * side + _MARGIN), _PAPER
+        "RGB", (left + width * side + _MARGIN, top + height * side + _MARGIN), PAPER
     )
     cells = Image.fromarray(colors(np.asarray(values, np.float64)))
     canvas.paste(cells.resize((width * side, height * side), Image.Resampling.NEAREST), (left, top))
     draw = ImageDraw.Draw(canvas)
     for index, text in enumerate(row_labels):
         where = left - _MARGIN // 2, top + (index + 0.5) * side
-        draw.text(where, text, _INK, label_font, anchor="rm")
+        draw.text(where, text, INK, label_font, anchor="rm")
     for index, text in enumerate(column_labels):
         middle = left + (index + 0.5) * side
         if upright:
-            draw.text((middle, top - _MARGIN // 2), text, _INK, label_font, anchor="mb")
+            draw.text((middle, top - _MARGIN // 2), text, INK, label_font, anchor="mb")
         else:
             _text_upwards(canvas, (middle, top - _MARGIN // 2), text, label_font)
-    draw.text((left + width * side / 2, _MARGIN), column_title, _INK, title_font, anchor="mt")
+    draw.text((left + width * side / 2, _MARGIN), column_title, INK, title_font, anchor="mt")
     if row_title:
         bottom = top + height * side / 2 + title_font.getbbox(row_title)[2] / 2
         middle = _MARGIN + _line(title_font, row_title) / 2 - _MARGIN / 4
         _text_upwards(canvas, (middle, bottom), row_title, title_font)
     _cell_texts(draw, texts, values, (left, top), side)
-    return _encoded(canvas)
+    return encoded(canvas)
 
 
 def _cell_texts(
@@ -116,7 +116,7 @@ def _cell_texts(
     """Write a text into each cell, if the longest one fits."""
     longest = max(itertools.chain.from_iterable(texts), key=len, default="")
     sizes = range(_TEXT_SIZE, _SMALLEST_TEXT - 1, -1)
-    fitting = (_font(size) for size in sizes if _font(size).getbbox(longest)[2] <= side - 4)
+    fitting = (text_font(size) for size in sizes if text_font(size).getbbox(longest)[2] <= side - 4)
     font = next(fitting, None)
     if font is None or side < 2 * _SMALLEST_TEXT:
         return
@@ -124,7 +124,7 @@ def _cell_texts(
     for row, (line, numbers) in enumerate(zip(texts, values, strict=False)):
         for column, (text, number) in enumerate(zip(line, numbers, strict=False)):
             where = left + (column + 0.5) * side, top + (row + 0.5) * side
-            draw.text(where, text, _INK if number > 0.55 else _PAPER, font, anchor="mm")
+            draw.text(where, text, INK if number > 0.55 else PAPER, font, anchor="mm")
 
 
 def curve(
@@ -143,32 +143,32 @@ def curve(
     side, left, top, scale = 320, 64, 36, 3
     size = left + side + 2 * _MARGIN, top + side + 52
     # Drawn larger and scaled down: PIL's lines are not smooth.
-    plane = Image.new("RGB", (side * scale, side * scale), _PAPER)
+    plane = Image.new("RGB", (side * scale, side * scale), PAPER)
     lines = ImageDraw.Draw(plane)
     last = side * scale - 1
     for tick in range(6):
         at = round(tick / 5 * last)
-        lines.line([(0, at), (last, at)], _GRID, scale)
-        lines.line([(at, 0), (at, last)], _GRID, scale)
+        lines.line([(0, at), (last, at)], GRID, scale)
+        lines.line([(at, 0), (at, last)], GRID, scale)
     if diagonal:
-        lines.line([(0, last), (last, 0)], _GRID, 2 * scale)
+        lines.line([(0, last), (last, 0)], GRID, 2 * scale)
     points = [(float(a) * last, (1 - float(b)) * last) for a, b in zip(x, y, strict=True)]
     lines.line(points, _CURVE, 2 * scale, joint="curve")
-    canvas = Image.new("RGB", size, _PAPER)
+    canvas = Image.new("RGB", size, PAPER)
     canvas.paste(plane.resize((side, side), Image.Resampling.LANCZOS), (left, top))
     draw = ImageDraw.Draw(canvas)
-    font = _font(_TEXT_SIZE)
-    draw.rectangle([left, top, left + side, top + side], outline=_INK)
+    font = text_font(_TEXT_SIZE)
+    draw.rectangle([left, top, left + side, top + side], outline=INK)
     for tick in range(6):
         offset = round(tick / 5 * side)
         text = f"{tick / 5:.1f}"
-        draw.text((left + offset, top + side + 6), text, _INK, font, anchor="mt")
-        draw.text((left - 6, top + side - offset), text, _INK, font, anchor="rm")
-    draw.text((left + side / 2, top / 2), title, _INK, font, anchor="mm")
-    draw.text((left + side / 2, size[1] - _MARGIN), x_title, _INK, font, anchor="mb")
+        draw.text((left + offset, top + side + 6), text, INK, font, anchor="mt")
+        draw.text((left - 6, top + side - offset), text, INK, font, anchor="rm")
+    draw.text((left + side / 2, top / 2), title, INK, font, anchor="mm")
+    draw.text((left + side / 2, size[1] - _MARGIN), x_title, INK, font, anchor="mb")
     bottom = top + side / 2 + font.getbbox(y_title)[2] / 2
     _text_upwards(canvas, (_MARGIN + 6, bottom), y_title, font)
-    return _encoded(canvas)
+    return encoded(canvas)
 
 
 class _HasBox(Protocol):
@@ -178,7 +178,8 @@ class _HasBox(Protocol):
 
 
 @functools.cache
-def _font(size: int) -> Font:
+def text_font(size: int) -> Font:
+    """Return the font of a size in pixels."""
     return ImageFont.load_default(size)
 
 
@@ -193,8 +194,8 @@ def _line(font: _HasBox, text: str = "") -> int:
     return int(font.getbbox("Ag")[3]) + _MARGIN if text else 0
 
 
-def _shortened(text: str, font: _HasBox) -> str:
-    """Return a text that is at most as wide as a label may be."""
+def shortened(text: str, font: _HasBox) -> str:
+    """Return the beginning of a text that is at most as wide as a label may be."""
     if font.getbbox(text)[2] <= _LABEL_WIDTH:
         return text
     fits = (text[:end] + "…" for end in range(min(len(text), _LABEL_WIDTH), 0, -1))
@@ -208,8 +209,9 @@ def _text_upwards(canvas: Image.Image, start: tuple[float, float], text: str, fo
     ImageDraw.Draw(line).text((0, 0), text, 255, font)
     turned = line.rotate(90, expand=True)
     corner = round(start[0] - turned.width / 2), round(start[1] - turned.height)
-    canvas.paste(_INK, (*corner, corner[0] + turned.width, corner[1] + turned.height), turned)
+    canvas.paste(INK, (*corner, corner[0] + turned.width, corner[1] + turned.height), turned)
 
 
-def _encoded(canvas: Image.Image) -> EncodedImage:
+def encoded(canvas: Image.Image) -> EncodedImage:
+    """Return a picture as a PNG."""
     return EncodedImage(_files.png(np.asarray(canvas)), canvas.width, canvas.height)

@@ -357,7 +357,7 @@ def test_the_monitor_adds_its_own_records():
             return [record(item.step, "seen") for item in assembled.items]
 
     sink = Watched()
-    buffer, flusher = start(sink, monitor=Monitor())
+    buffer, flusher = start(sink, monitors=[Monitor()])
     buffer.put(record(3))
     flusher.close(DEADLINE)
     assert seen(sink) == [("loss", 3, 3.0), ("seen", 3, 3.0)]
@@ -374,7 +374,7 @@ def test_a_fault_of_the_monitor_loses_nothing(caplog):
             raise KeyError("bug")
 
     sink = Watched()
-    buffer, flusher = start(sink, monitor=Monitor())
+    buffer, flusher = start(sink, monitors=[Monitor()])
     buffer.put(record(3))
     flusher.close(DEADLINE)
     assert seen(sink) == [("loss", 3, 3.0)]

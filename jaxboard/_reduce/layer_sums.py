@@ -1,0 +1,121 @@
+"""Sums over the layers of a model: its parameters, gradients, updates and activations, each array by itself.
+
+An array of stacked layers is one array for the program. Its sums are those of all axes but the first, so that it is
+neither sliced nor gathered.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxboard._reduce.layer_parts import TREES
+from jaxboard._reduce.leaves import magnitudes, map_equal, nonfinite_count, sum_of_squares
+from jaxboard._reduce.norms import halves
+from jaxboard._reduce.reducers import on_cpu, replicated
+from jaxboard._reduce.scans import sequential_vmap
+from jaxboard._reduce.wide import WideInt
+from jaxboard._types import Array
+
+_WITH_ZEROS = ("grads", "activations")
+"""The trees whose zeros are counted."""
+
+
+def layer_sums(trees: Sequence[Sequence[Array | None]], counts: tuple[int | None, ...]) -> Array:
+    """Return the sums of each part: float32[14, P]. Those of a missing array are zero.
+
+    The first four rows are the sums of squares of the :data:`TREES`, the next two the fractions of elements that are zero
+    of gradients and activations. Then come the numbers of non-finite elements of the trees, each as :func:`halves`.
+
+    Args:
+        trees: the N arrays of each of the :data:`TREES`, in the same order; None for a missing one.
+        counts: for each of the N arrays, the number of layers along its first axis, which are its parts; None for an
+            array that is one part.
+    """
+    present = tuple(tuple(x is not None for x in tree) for tree in trees)
+    arrays = [x for tree in trees for x in tree if x is not None]
+
+    # As in `measure`: one lane after the other, and constants stay in the function.
+    @sequential_vmap
+    @jax.jit
+    def sums(*arrays: Array) -> Array:
+        return replicated(lambda *xs: _sums(xs, present, counts), *arrays)
+
+    return sums(*map(lax.stop_gradient, arrays))
+
+
+def _sums(
+    arrays: Sequence[Array], present: tuple[tuple[bool, ...], ...], counts: tuple[int | None, ...]
+) -> jax.Array:
+    given = iter(arrays)
+    trees = [[next(given) if has else None for has in tree] for tree in present]
+    columns = {
+        name: _columns(tree, counts, zeros=name in _WITH_ZEROS)
+        for name, tree in zip(TREES, trees, strict=True)
+    }
+    squares = [each[:, 0] for each in columns.values()]
+    zeros = [columns[name][:, 3] for name in _WITH_ZEROS]
+    nonfinite = [each[:, n] for each in columns.values() for n in (1, 2)]
+    return jnp.stack([*squares, *zeros, *nonfinite])
+
+
+def _columns(
+    leaves: Sequence[Array | None], counts: tuple[int | None, ...], *, zeros: bool
+) -> jax.Array:
+    """Return float32[P, 4]: squares, halves of non-finite counts, and the fraction of zeros if requested."""
+    lengths = [1 if count is None else count for count in counts]
+    first = np.concatenate([[0], np.cumsum(lengths)])
+    groups: dict[object, list[int]] = {}
+    for number, leaf in enumerate(leaves):
+        kind = None if leaf is None else (jax.typeof(leaf), counts[number] is None)
+        groups.setdefault(kind, []).append(number)
+    rows: list[Array] = []
+    positions: list[np.ndarray] = []
+    for kind, group in groups.items():
+        positions += [np.arange(first[n], first[n + 1]) for n in group]
+        if kind is None:
+            rows.append(jnp.zeros((sum(lengths[n] for n in group), 4), np.float32))
+            continue
+        measured = functools.partial(_parts, stacked=counts[group[0]] is not None, zeros=zeros)
+        found = [leaf for leaf in (leaves[n] for n in group) if leaf is not None]
+        rows.append(map_equal(measured, found).reshape(-1, 4))
+    places = np.concatenate(positions)
+    joined = jnp.concatenate(rows) if len(rows) > 1 else rows[0]
+    return joined if np.all(np.diff(places) > 0) else joined[np.argsort(places)]
+
+
+def _parts(x: Array, *, stacked: bool, zeros: bool) -> jax.Array:
+    """Return the columns of one array: float32[1, 4], or float32[N, 4] of N stacked layers."""
+    if not stacked:
+        lower, upper = halves(nonfinite_count(x))
+        is_zero = _zero_fraction(x, None) if zeros else jnp.zeros((), np.float32)
+        return jnp.stack([sum_of_squares(x), lower, upper, is_zero])[None]
+    axes = tuple(range(1, x.ndim))
+    sizes = magnitudes(x)
+    squares = jnp.sum(sizes * sizes, axes).astype(np.float32)
+    lower, upper = _nonfinite_halves(x, squares, axes)
+    is_zero = _zero_fraction(x, axes) if zeros else jnp.zeros_like(squares)
+    return jnp.stack([squares, lower, upper, is_zero], 1)
+
+
+def _nonfinite_halves(x: Array, squares: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    def count() -> tuple[Array, Array]:
+        return halves(WideInt.of(jnp.sum(~jnp.isfinite(x), axes, dtype=np.uint32)))
+
+    if not on_cpu(x):
+        return count()
+    # On a CPU, counting takes several times as long as seeing from finite sums of squares that there are none.
+    zero = jnp.zeros_like(squares)
+    return lax.cond(jnp.isfinite(squares).all(), lambda: (zero, zero), count)
+
+
+def _zero_fraction(x: Array, axes: tuple[int, ...] | None) -> Array:
+    """Return the fraction of elements that are zero: exactly 1 only if all are. It is 0 of no elements."""
+    found = jnp.sum(x == 0, axes, dtype=np.int32).astype(np.float32)
+    size = x.size if axes is None else x.size // max(x.shape[0], 1)
+    return found / np.float32(max(size, 1))
