@@ -3,6 +3,7 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxboard._emit import attention_entropy as attention_entropy
 from jaxboard._emit import audio as audio
 from jaxboard._emit import confusion_matrix as confusion_matrix
 from jaxboard._emit import embedding as embedding
@@ -13,8 +14,10 @@ from jaxboard._emit import histogram as histogram
 from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
 from jaxboard._emit import layout as layout
+from jaxboard._emit import max_logit as max_logit
 from jaxboard._emit import mesh as mesh
 from jaxboard._emit import metric as metric
+from jaxboard._emit import noise_scale as noise_scale
 from jaxboard._emit import pr_curve as pr_curve
 from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
@@ -68,6 +71,7 @@ __all__ = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "attention_entropy",
     "audio",
     "autopsy",
     "confusion_matrix",
@@ -81,9 +85,11 @@ __all__ = [
     "image",
     "instrument",
     "layout",
+    "max_logit",
     "memory_snapshot",
     "mesh",
     "metric",
+    "noise_scale",
     "pr_curve",
     "profile",
     "read",

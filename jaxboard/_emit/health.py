@@ -18,6 +18,9 @@ from jaxboard._safe_repr import describe_object
 from jaxboard._trace import context
 from jaxboard._types import Array, PyTree, Reportable, Runs, Step
 
+_EVERY = 10
+"""The default of ``every``: the sums read all parameters, gradients and updates once more."""
+
 
 @functools.cache
 def _jitted():  # noqa: ANN202 (JAX does not export the type)
@@ -74,7 +77,7 @@ def health(
         depth: the most keys of the name of a layer: with ``depth=2``, ``blocks/03/attention`` is part of ``blocks/03``.
         curves: whether each layer has curves of its own too: ``tag/ratio/blocks/03``.
         step: see :func:`scalar`.
-        every: report only at steps that are multiples of this.
+        every: report only at steps that are multiples of this. By default 10, or the setting of :func:`instrument`.
         where: see :func:`scalar`.
         runs: see :func:`scalar`.
 
@@ -98,8 +101,9 @@ def health(
     depth = None if depth is None else arguments.check_positive(tag, "depth", depth)
     curves = arguments.check_bool(tag, "curves", curves)
     surroundings = context.current()
-    cadence = surroundings.every if every is None else every
-    if surroundings.silent or not may_be_due(step, cadence):
+    if every is None:
+        every = _EVERY if surroundings.every == 1 else surroundings.every
+    if surroundings.silent or not may_be_due(step, every):
         return
     parameters = dict(float_leaves(tag, params))
     if not parameters:
@@ -110,12 +114,12 @@ def health(
     gradients = _matching(tag, "grads", grads, separated)
     added = _matching(tag, "updates", updates, separated)
     rows = [
-        _Row(each, [layers.layer_of(part, depth) for part in each.parts], (parameters[name], gradients.get(name), added.get(name), None))
+        _Row(each, each.names, (parameters[name], gradients.get(name), added.get(name), None))
         for name, each in separated.items()
     ]
-    rows += _outputs(tag, activations, paths, depth)
+    rows += _outputs(tag, activations, paths)
     counts = tuple(row.layers.count for row in rows)
-    parts = tuple(part for row in rows for part in row.parts())
+    parts = tuple(part for row in rows for part in row.parts(depth))
     trees = [list(tree) for tree in zip(*(row.arrays for row in rows), strict=True)]
     with _compat.unchecked():
         sums = _jitted()(trees, counts=counts)
@@ -142,15 +146,15 @@ class _Row(NamedTuple):
     """
 
     layers: layers.Layers
-    names: list[str]
+    names: Sequence[str]
     arrays: tuple[Array | None, ...]
 
-    def parts(self) -> Iterator[Part]:
-        """Yield the parts."""
+    def parts(self, depth: int | None) -> Iterator[Part]:
+        """Yield the parts. Names of layers have at most ``depth`` keys."""
         count = self.layers.count or 1
         sizes = tuple(0 if x is None else x.size // count for x in self.arrays)
         for part, layer in zip(self.layers.parts, self.names, strict=True):
-            yield Part(part, layer, sizes)
+            yield Part(part, layers.shortened(layer, depth), sizes)
 
 
 def _matching(
@@ -173,14 +177,11 @@ def _matching(
     return found
 
 
-def _outputs(
-    tag: str, activations: PyTree, paths: Sequence[str], depth: int | None
-) -> Iterator[_Row]:
+def _outputs(tag: str, activations: PyTree, paths: Sequence[str]) -> Iterator[_Row]:
     """Yield the outputs of layers. The name of a part is that of its layer."""
     if activations is None:
         return
     leaves = dict(float_leaves(tag, activations))
     shapes = {name: x.shape for name, x in leaves.items()}
     for name, each in layers.separate(tag, shapes, paths, all_used=False).items():
-        names = [layers.layer_at(part, depth) for part in each.parts]
-        yield _Row(each, names, (None, None, None, leaves[name]))
+        yield _Row(each, each.parts, (None, None, None, leaves[name]))

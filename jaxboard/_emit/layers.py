@@ -16,10 +16,13 @@ class Layers(NamedTuple):
     Attributes:
         count: how many layers are stacked along its first axis; None for an array that is one part.
         parts: the name of each part.
+        names: the name of the layer that each part belongs to: its path without the last key. A part that is a layer of
+            a stacked array has that of the layer.
     """
 
     count: int | None
     parts: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def check_split(tag: str, split: object) -> tuple[str, ...]:
@@ -66,7 +69,7 @@ def separate(
         keys = name.split("/")
         match = next(((path, end) for path in split for end in _ends(keys, path)), None)
         if match is None:
-            found[name] = Layers(None, (name,))
+            found[name] = Layers(None, (name,), ("/".join(keys[:-1] or keys),))
             continue
         path, end = match
         used.add(path)
@@ -82,8 +85,10 @@ def separate(
                 f"the first axis below {above!r} is that of the layers, but {first!r} has {count} and {name!r} has "
                 f"{shape[0]}. Name the path of the stacked layers in split=.",
             )
-        below = "".join(f"/{key}" for key in keys[end:])
-        found[name] = Layers(count, tuple(f"{above}/{index}{below}" for index in _indices(count)))
+        stacked = [f"{above}/{index}" for index in _indices(count)]
+        parts = tuple("/".join([layer, *keys[end:]]) for layer in stacked)
+        names = tuple("/".join([layer, *keys[end:-1]]) for layer in stacked)
+        found[name] = Layers(count, parts, names)
     missing = [path for path in split if path not in used]
     if missing and all_used:
         raise arguments.report_error(
@@ -92,15 +97,9 @@ def separate(
     return found
 
 
-def layer_of(part: str, depth: int | None) -> str:
-    """Return the name of the layer that a part belongs to: its path without the last key, of at most ``depth`` keys."""
-    keys = part.split("/")
-    return layer_at("/".join(keys[:-1] or keys), depth)
-
-
-def layer_at(path: str, depth: int | None) -> str:
-    """Return the name of the layer at a path, of at most ``depth`` keys."""
-    return "/".join(path.split("/")[:depth]) or "model"
+def shortened(name: str, depth: int | None) -> str:
+    """Return the name of a layer, of at most ``depth`` keys."""
+    return "/".join(name.split("/")[:depth]) or "model"
 
 
 def _ends(keys: list[str], path: str) -> Iterable[int]:

@@ -13,6 +13,7 @@ from jaxboard._reduce.finishing import Finish, finish_values
 from jaxboard._reduce.layer_health import LayerHealth
 from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
+from jaxboard._reduce.noise_scale import NoiseScale
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
 from jaxboard.records import Batch, Kind, Record, Scalars
@@ -172,7 +173,7 @@ def make_points(
         yield HealthPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, Exception):
         yield FailedPoint(spec.tag, step, wall_time, value, run)
-    elif isinstance(value, Stack | MetricValues):
+    elif isinstance(value, Stack | MetricValues | NoiseScale):
         yield value.scalars(spec.tag, step, wall_time, run)
     else:
         yield Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)

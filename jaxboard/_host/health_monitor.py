@@ -9,7 +9,7 @@ from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Assembled, HealthPoint
 from jaxboard._host.dead_layers import DeadLayerFinder, DeadLayers
 from jaxboard._host.layer_history import LayerHistory
-from jaxboard._host.layer_trends import TrendFinding, find_trends
+from jaxboard._host.layer_trends import EXPLOSIONS, TrendFinding, find_trends
 from jaxboard._log import logger
 from jaxboard._reduce.layer_health import STATISTICS
 from jaxboard.records import EncodedImage, Kind, Record
@@ -124,16 +124,20 @@ class HealthMonitor:
                 if not dead.from_start or dead.has_successor or dead.is_everything:
                     self._warn(model, sentences[-1])
         for trend in find_trends(model.history, point.health.table.layer_sizes[0]):
-            if self._is_new(model, f"{trend.trend} {trend.layer}"):
+            explodes = any(self._is_known(model, f"{name} {trend.layer}") for name in EXPLOSIONS)
+            if not explodes and self._is_new(model, f"{trend.trend} {trend.layer}"):
                 sentences.append(_trend_sentence(trend, point.step))
                 self._warn(model, sentences[-1])
         return sentences
 
     def _is_new(self, model: _Model, finding: str) -> bool:
-        key = f"health: {model.run} {model.tag} {finding}"
-        is_new = key not in self.found
-        self.found.add(key)
+        """Return whether something was not found before, and note it."""
+        is_new = not self._is_known(model, finding)
+        self.found.add(_key(model, finding))
         return is_new
+
+    def _is_known(self, model: _Model, finding: str) -> bool:
+        return _key(model, finding) in self.found
 
     def _warn(self, model: _Model, sentence: str) -> None:
         where = f"{model.tag} of {model.run}" if model.run else model.tag
@@ -142,6 +146,10 @@ class HealthMonitor:
     def _entry(self, model: _Model, sentence: str) -> Record:
         text = f"**{model.tag}**, step {model.step}: {sentence}"
         return Record(Kind.TEXT, TAG, model.step, time.time(), text, model.run)
+
+
+def _key(model: _Model, finding: str) -> str:
+    return f"health: {model.run} {model.tag} {finding}"
 
 
 def _dead_sentence(dead: DeadLayers) -> str:
@@ -163,7 +171,7 @@ def _dead_sentence(dead: DeadLayers) -> str:
     if dead.from_start and not dead.has_successor:
         text = f"Layer `{cause}` has had no gradient {since}. It is frozen, or the loss does not depend on it."
     else:
-        text = f"Layer `{cause}` is dead: its gradient is zero everywhere {since}.{reason}"
+        text = f"Layer `{cause}` is dead: its gradient has been zero everywhere {since}.{reason}"
     return f"{text} {_listed(others)} have no gradient either." if others else text
 
 
@@ -186,7 +194,7 @@ def _trend_sentence(found: TrendFinding, step: int) -> str:
 
 
 def _others(factor: float) -> str:
-    return "" if factor != factor else f", that of the median layer {factor:.3g}-fold"  # noqa: PLR0124 (NaN)
+    return "" if factor != factor else f"; that of the median layer changed {factor:.3g}-fold"  # noqa: PLR0124 (NaN)
 
 
 def _listed(names: tuple[str, ...]) -> str:

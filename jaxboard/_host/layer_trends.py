@@ -33,7 +33,7 @@ _GRADIENT_GROWTH = 100.0
 _LARGE_RATIO = 0.1
 _DRIFT = 8.0
 _LONG = 40
-"""Fewest reports of a drift."""
+"""Fewest reports before a drift."""
 
 _STEADY = 0.8
 """The fraction of changes that have the direction of the drift."""
@@ -41,6 +41,9 @@ _STEADY = 0.8
 _RATIO, _GRADIENT, _RMS = (STATISTICS.index(name) for name in ("ratio", "gradient_norm", "rms"))
 
 Trend = Literal["weights explode", "gradient explodes", "weights drift", "updates are too large"]
+
+EXPLOSIONS: tuple[Trend, ...] = ("weights explode", "gradient explodes")
+"""The trends after which no other one of that layer matters."""
 
 
 class TrendFinding(NamedTuple):
@@ -129,6 +132,8 @@ def _explosions(
 def _large_updates(
     history: LayerHistory, recent: Columns, large: np.ndarray
 ) -> list[TrendFinding]:
+    if history.count < _LONG:  # The updates of weights that start at zero are large at first.
+        return []
     last = recent.values[-_BASE:, _RATIO]
     lowest = last.min(0)
     found: list[TrendFinding] = []

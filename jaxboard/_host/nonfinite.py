@@ -187,7 +187,7 @@ class NonFiniteMonitor:
             count = int(norms.nonfinite[leaf])
             counted = f" in {count} of {norms.sizes[leaf]} elements" if count else ""
             value = f"not finite{counted}"
-            if before is None:
+            if before is None or len(before.norms) != len(norms.names):
                 yield Finding(name, point.step, value)
             else:
                 norm = before.norms[leaf]

@@ -5,6 +5,7 @@ from jaxboard._reduce.kinds import ConfusionMatrixOptions as ConfusionMatrixOpti
 from jaxboard._reduce.kinds import HistogramOptions as HistogramOptions
 from jaxboard._reduce.kinds import LayerHealthOptions as LayerHealthOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
+from jaxboard._reduce.kinds import NoiseScaleOptions as NoiseScaleOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import StackAxis as StackAxis
 from jaxboard._reduce.kinds import StackOptions as StackOptions

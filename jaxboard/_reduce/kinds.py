@@ -81,6 +81,19 @@ class LayerHealthOptions:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class NoiseScaleOptions:
+    """The options of a report of the gradient noise scale.
+
+    Attributes:
+        small_batch: the number of examples of the first gradient.
+        large_batch: that of the second.
+    """
+
+    small_batch: int
+    large_batch: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ThresholdsOptions:
     """The options of a report of a curve over thresholds.
 
@@ -185,6 +198,12 @@ def _layer_health(options: LayerHealthOptions) -> Reducer:
     return LayerHealthReducer(options.parts, options.curves)
 
 
+def _noise_scale(options: NoiseScaleOptions) -> Reducer:
+    from jaxboard._reduce.noise_scale import NoiseScaleReducer
+
+    return NoiseScaleReducer(options.small_batch, options.large_batch)
+
+
 def _stack(options: StackOptions) -> Reducer:
     from jaxboard._reduce.stack import StackReducer
 
@@ -229,6 +248,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.LAYER_HEALTH: KindEntry(LayerHealthOptions, _layer_health),
+    Composite.NOISE_SCALE: KindEntry(NoiseScaleOptions, _noise_scale),
     Composite.STACK: KindEntry(StackOptions, _stack),
     Composite.METRIC: KindEntry(MetricOptions, _metric),
 }

@@ -143,9 +143,9 @@ def _statistics(
         [
             has_ratio,
             has_gradient,
-            has_gradient,
+            has_gradient & ~np.isnan(zeros[0]),
             has_weights,
-            has_activations,
+            has_activations & ~np.isnan(zeros[1]),
             has_activations,
             always,
         ]
