@@ -172,7 +172,8 @@ def _matching(
         count = separated[name].count
         if count is not None and leaf.shape[:1] != (count,):
             raise arguments.report_error(
-                tag, f"{argument}= has {name!r} of shape {leaf.shape}, which are not {count} layers."
+                tag,
+                f"{argument}= has {name!r} of shape {leaf.shape}, which are not {count} layers.",
             )
     return found
 

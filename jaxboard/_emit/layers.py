@@ -76,7 +76,8 @@ def separate(
         above = "/".join(keys[:end])
         if not shape or not shape[0]:
             raise arguments.report_error(
-                tag, f"{name!r} has shape {shape}, and no axis of layers that split={path!r} could separate."
+                tag,
+                f"{name!r} has shape {shape}, and no axis of layers that split={path!r} could separate.",
             )
         first, count = counts.setdefault(above, (name, shape[0]))
         if shape[0] != count:
@@ -92,7 +93,8 @@ def separate(
     missing = [path for path in split if path not in used]
     if missing and all_used:
         raise arguments.report_error(
-            tag, f"split={missing[0]!r}: the tree has no array at this path. It has {_some_names(shapes)}."
+            tag,
+            f"split={missing[0]!r}: the tree has no array at this path. It has {_some_names(shapes)}.",
         )
     return found
 

@@ -18,7 +18,7 @@ from jaxboard._types import PyTree, Reportable, Runs, Step
 
 @functools.cache
 def _jitted():  # noqa: ANN202 (JAX does not export the type)
-    from jaxboard._reduce.noise_scale import squared_norms
+    from jaxboard._reduce.gradient_noise import squared_norms
 
     return jax.jit(squared_norms)
 
@@ -44,7 +44,7 @@ def noise_scale(
         ``tag/noise`` = (|g|² - |G|²) / (1/b - 1/B), one of the trace of the covariance of the gradients of examples;
         ``tag/scale`` = noise / signal.
 
-    One step says little: both estimates vary much, and the signal may be negative, which leaves the scale out. All values of
+    The estimates of one step are rough: both vary much, and the signal may be negative, which leaves the scale out. All values of
     a point are averaged before the division: those of ``every`` steps, of lanes and of iterations. Pass the gradient of one
     microbatch, or of one device, as ``small``, and that of the whole batch as ``large``; from a ``vmap`` or a scan over
     microbatches, all of them count.

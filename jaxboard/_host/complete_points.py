@@ -10,10 +10,10 @@ import numpy as np
 
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce.finishing import Finish, finish_values
+from jaxboard._reduce.gradient_noise import NoiseScale
 from jaxboard._reduce.layer_health import LayerHealth
 from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
-from jaxboard._reduce.noise_scale import NoiseScale
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
 from jaxboard.records import Batch, Kind, Record, Scalars

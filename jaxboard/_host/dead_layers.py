@@ -105,9 +105,7 @@ class DeadLayerFinder:
         """Return the layers that have been in a state for as long as dead layers have."""
         return [self._layers[layer] for layer in np.flatnonzero(reports >= REPORTS - 1)]
 
-    def _possible_causes(
-        self, names: list[str], last: str, health: LayerHealth
-    ) -> tuple[str, ...]:
+    def _possible_causes(self, names: list[str], last: str, health: LayerHealth) -> tuple[str, ...]:
         """Return the last dead layer, and those before it whose zeros the layers behind them may have passed on."""
         numbered = {name: number for name in names if (number := _number(name)) is not None}
         if last not in numbered:

@@ -31,7 +31,7 @@ _MOST_NAMES = 8
 
 
 class _Model:
-    """What is known of the layers of one report.
+    """The layers of one report, and what was found in them.
 
     Attributes:
         tag: the tag of the report.
@@ -102,9 +102,7 @@ class HealthMonitor:
             return []
         model.step, model.wall_time = point.step, point.wall_time
         model.history.add(point.step, point.health.of_layers())
-        records = [
-            self._entry(model, sentence) for sentence in self._sentences(model, point)
-        ]
+        records = [self._entry(model, sentence) for sentence in self._sentences(model, point)]
         count = model.history.count
         if model.is_drawn and (count >= model.next_count or now - model.drawn_at >= _SECONDS):
             while model.next_count <= count:
@@ -163,9 +161,7 @@ def _dead_sentence(dead: DeadLayers) -> str:
     if len(dead.causes) > 1:
         text = f"Layers {_listed(dead.layers)} have no gradient {since}."
         if dead.has_successor:
-            text += (
-                f" The first of {_listed(dead.causes)} that outputs only zeros is dead. Pass activations= to see which."
-            )
+            text += f" The first of {_listed(dead.causes)} that outputs only zeros is dead. Pass activations= to see which."
         return text
     (cause,) = dead.causes
     if dead.from_start and not dead.has_successor:

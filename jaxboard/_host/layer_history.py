@@ -9,7 +9,7 @@ import numpy as np
 from jaxboard._reduce.layer_health import STATISTICS
 
 RECENT = 30
-"""How many of the last reports are kept as they are."""
+"""The number of last reports that are kept as they are."""
 
 _COLUMNS = 96
 """Most columns of the whole history. With more, two neighbours become one."""

@@ -84,9 +84,7 @@ def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
     return [*findings, *(finding for finding in others if finding.layer not in exploding)]
 
 
-def _explosions(
-    history: LayerHistory, recent: Columns, large: np.ndarray
-) -> list[TrendFinding]:
+def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
     before, now = recent.values[:-_BASE], recent.values[-_HELD:].min(0)
     first_step = int(recent.steps[len(before) // 2])
     found: list[TrendFinding] = []
@@ -110,7 +108,9 @@ def _explosions(
     norms = np.median(before[:, _GRADIENT], 0)
     growth = _factor(now[_GRADIENT], norms)
     candidates = large & (growth >= _GRADIENT_GROWTH)
-    if not candidates.any() or exploding:  # Weights that explode are the cause of gradients that do.
+    if (
+        not candidates.any() or exploding
+    ):  # Weights that explode are the cause of gradients that do.
         return found
     for layer in np.flatnonzero(candidates).tolist():
         others = _median_of_others(growth, layer)
@@ -129,9 +129,7 @@ def _explosions(
     return found
 
 
-def _large_updates(
-    history: LayerHistory, recent: Columns, large: np.ndarray
-) -> list[TrendFinding]:
+def _large_updates(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
     if history.count < _LONG:  # The updates of weights that start at zero are large at first.
         return []
     last = recent.values[-_BASE:, _RATIO]
@@ -167,8 +165,8 @@ def _drifts(history: LayerHistory, large: np.ndarray) -> list[TrendFinding]:
         differences = np.diff(rms[:, layer])
         steady = np.mean(differences > 0 if factor > 1 else differences < 0)
         others = _median_of_others(change, layer)
-        apart = factor / others if factor > 1 else others / factor
-        if steady >= _STEADY and not apart < _DRIFT / 2:
+        relative = factor / others if factor > 1 else others / factor
+        if steady >= _STEADY and not relative < _DRIFT / 2:
             finding = TrendFinding(
                 "weights drift",
                 history.layers[layer],
@@ -193,4 +191,3 @@ def _median_of_others(values: np.ndarray, layer: int) -> float:
     others = np.delete(values, layer)
     others = others[np.isfinite(others)]
     return float(np.median(others)) if others.size else float("nan")
-

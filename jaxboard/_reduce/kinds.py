@@ -199,7 +199,7 @@ def _layer_health(options: LayerHealthOptions) -> Reducer:
 
 
 def _noise_scale(options: NoiseScaleOptions) -> Reducer:
-    from jaxboard._reduce.noise_scale import NoiseScaleReducer
+    from jaxboard._reduce.gradient_noise import NoiseScaleReducer
 
     return NoiseScaleReducer(options.small_batch, options.large_batch)
 

@@ -174,6 +174,7 @@ def sum_of_squares(x: Array) -> jax.Array:
 
 def nonfinite_count(x: Array) -> Wide:
     """Return the number of elements that are NaN or infinite."""
+
     def count(total: Wide, piece: Array) -> Wide:
         piece = piece if jnp.iscomplexobj(piece) else floats(piece)
         # A sum of all axes might overflow.

@@ -82,9 +82,7 @@ def heat_map(
     top = _MARGIN + _line(title_font, column_title)
     upright = _longest(column_labels, label_font) <= side
     top += _line(label_font, *column_labels[:1]) if upright else _longest(column_labels, label_font)
-    canvas = Image.new(
-        "RGB", (left + width * side + _MARGIN, top + height * side + _MARGIN), PAPER
-    )
+    canvas = Image.new("RGB", (left + width * side + _MARGIN, top + height * side + _MARGIN), PAPER)
     cells = Image.fromarray(colors(np.asarray(values, np.float64)))
     canvas.paste(cells.resize((width * side, height * side), Image.Resampling.NEAREST), (left, top))
     draw = ImageDraw.Draw(canvas)

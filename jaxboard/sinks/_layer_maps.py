@@ -137,8 +137,8 @@ def _draw_steps(
     small = text_font(_SMALL)
     longest = int(small.getbbox(str(max(steps)))[2]) + 16
     last = len(steps) - 1
-    apart = max(1, -(-longest // width))
-    columns = [column for column in range(0, last, apart) if (last - column) * width >= longest]
+    distance = max(1, -(-longest // width))
+    columns = [column for column in range(0, last, distance) if (last - column) * width >= longest]
     for column in [*columns, last]:
         x = left + (column + 0.5) * width
         draw.line([(x, top), (x, top + 4)], GRID)

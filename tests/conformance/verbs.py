@@ -40,8 +40,17 @@ ITEMS = ("image", "audio", "mesh")
 """The verbs whose point is the first items of the batch that was reported last."""
 LAST = ("/last", *(f"/{name}" for name in ITEMS))
 """Ends of the tags whose point is the value that was reported last."""
-ROUNDED = ("/std", "/norm", "/rms", "/ratio", "/gradient_norm", "/zeros", *(f"/{leaf}" for leaf in LEAVES))
-"""Ends of the tags whose values are square roots, which are not exact."""
+ROUNDED = (
+    "/std",
+    "/norm",
+    "/rms",
+    "/ratio",
+    "/gradient_norm",
+    "/zeros",
+    *("/signal", "/noise", "/scale"),
+    *(f"/{leaf}" for leaf in LEAVES),
+)
+"""Ends of the tags whose values are square roots, or their differences, which are not exact."""
 
 
 class Average(NamedTuple):
@@ -71,6 +80,7 @@ def report(tag: str, value: Any) -> None:
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
     weights, changes = dict.fromkeys(LEAVES, jnp.ones(2)), dict.fromkeys(LEAVES, both)
     jb.health(weights, changes, changes, tag=f"{tag}/health", every=1)
+    jb.noise_scale(f"{tag}/noise_scale", both, jnp.ones(2), 1, 2)
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
     jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
     jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
@@ -133,6 +143,12 @@ def expected(
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
         for statistic, f in HEALTH.items():
             points.append((f"{tag}/health/{statistic}", step, float(f(values))))
+        squares = float(np.mean(np.square(values)))  # |g|^2 is twice that, and |G|^2 is 2
+        signal, noise = 4 - 2 * squares, 4 * squares - 4
+        noises = {"signal": signal, "noise": noise}
+        if signal > 0 and noise >= 0:
+            noises["scale"] = noise / signal
+        points += [(f"{tag}/noise_scale/{name}", step, value) for name, value in noises.items()]
         odd = sum(value % 2 == 1 for value in values)
         even = len(values) - odd
         points.append((f"{tag}/pr_curve", step, (len(values), odd)))

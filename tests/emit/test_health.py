@@ -72,7 +72,9 @@ def expected(name, params, grads, updates):
 
 def layers_of(tree):
     """Return the arrays of each layer of a tree like TREE, with stacked layers separate."""
-    found = {"": [*tree["dense"].values(), tree["blocks"]["attention"]["w"], tree["blocks"]["scale"]]}
+    found = {
+        "": [*tree["dense"].values(), tree["blocks"]["attention"]["w"], tree["blocks"]["scale"]]
+    }
     found["/dense"] = list(tree["dense"].values())
     for n in range(3):
         found[f"/blocks/0{n}/attention"] = [tree["blocks"]["attention"]["w"][n]]
@@ -106,7 +108,9 @@ def test_a_depth_merges_layers():
         "health/rms/dense",
     ]
     names = ["blocks/00", "blocks/01", "blocks/02", "dense"]
-    assert [tag for tag in tags if tag.startswith("split/rms/")] == [f"split/rms/{n}" for n in names]
+    assert [tag for tag in tags if tag.startswith("split/rms/")] == [
+        f"split/rms/{n}" for n in names
+    ]
     whole = [TREE["blocks"]["attention"]["w"][1], TREE["blocks"]["scale"][1]]
     size = sum(x.size for x in whole)
     assert tags["split/rms/blocks/01"] == pytest.approx(norm(*whole) / np.sqrt(size))
@@ -128,7 +132,10 @@ def test_what_is_missing_has_no_curve():
         "health/zeros/new",
         "health/zeros/w",
     ]
-    assert [tag for tag in tags if tag.startswith("weights")] == ["weights/rms", "weights/nonfinite"]
+    assert [tag for tag in tags if tag.startswith("weights")] == [
+        "weights/rms",
+        "weights/nonfinite",
+    ]
 
 
 def test_modules_and_activations():
@@ -323,13 +330,13 @@ def test_ordinary_training_has_no_findings():
 
 def test_a_layer_that_dies(caplog):
     """A layer whose ReLU units stop is named, and not the layers that get no gradient because of it."""
-    (found,) = findings(shift=(20, -8.0))
-    assert found == (
-        30,
+    ((step, text),) = findings(shift=(20, -8.0))
+    assert step == 30
+    assert text == (
         "Layer `blocks/02` is dead: its gradient has been zero everywhere since step 21. It outputs only zeros. "
-        "`blocks/00`, `blocks/01` have no gradient either.",
+        "`blocks/00`, `blocks/01` have no gradient either."
     )
-    assert f"jaxboard, run in memory, health: {found[1]}" in caplog.text
+    assert f"jaxboard, run in memory, health: {text}" in caplog.text
 
 
 def test_a_layer_that_was_never_alive():
@@ -373,14 +380,14 @@ def test_a_frozen_layer_is_no_warning(caplog):
     """A layer that never had a gradient, while all others have, has a sentence and no warning."""
     with capture() as records:
         for step in range(12):
-            health({"a": np.ones(4), "b": np.ones(4)}, {"a": np.zeros(4), "b": np.ones(4)}, step=step)
-    assert sentences(records) == [
-        (
-            9,
-            "Layer `a` has had no gradient since the first report, at step 0. It is frozen, or the loss does not depend "
-            "on it.",
-        )
-    ]
+            health(
+                {"a": np.ones(4), "b": np.ones(4)}, {"a": np.zeros(4), "b": np.ones(4)}, step=step
+            )
+    ((step, text),) = sentences(records)
+    assert step == 9
+    assert text == (
+        "Layer `a` has had no gradient since the first report, at step 0. It is frozen, or the loss does not depend on it."
+    )
     assert "health" not in caplog.text
 
 
@@ -423,7 +430,10 @@ def test_a_layer_that_is_not_finite(caplog):
     with jb.Run(None, sinks=[sink]):
         for step in range(3):
             params = {"a": {"w": np.ones(4)}, "b": {"w": np.ones(4)}}
-            grads = {"a": {"w": np.ones(4)}, "b": {"w": np.array([1.0, np.inf if step else 1, 2, 3])}}
+            grads = {
+                "a": {"w": np.ones(4)},
+                "b": {"w": np.array([1.0, np.inf if step else 1, 2, 3])},
+            }
             health(params, grads, step=step)
     texts = [r for r in sink.records if r.kind is Kind.TEXT]
     assert [(r.tag, r.step) for r in texts] == [("jaxboard/nonfinite", 1)]
@@ -440,8 +450,14 @@ def test_a_layer_that_is_not_finite(caplog):
     ("arguments", "message"),
     [
         (({"n": 1},), "expected params= to contain arrays of floats, got "),
-        ((TREE, {"other": np.ones(2)}), "grads= has no leaf of floats with the name of one in params="),
-        ((TREE, None, {"other": np.ones(2)}), "updates= has no leaf of floats with the name of one in params="),
+        (
+            (TREE, {"other": np.ones(2)}),
+            "grads= has no leaf of floats with the name of one in params=",
+        ),
+        (
+            (TREE, None, {"other": np.ones(2)}),
+            "updates= has no leaf of floats with the name of one in params=",
+        ),
     ],
 )
 def test_trees_that_do_not_fit(arguments, message):
@@ -453,9 +469,18 @@ def test_trees_that_do_not_fit(arguments, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"split": "layers"}, "split='layers': the tree has no array at this path. It has 'blocks/attention/w', "),
-        ({"split": 3}, "expected split= to be the path of stacked layers, such as 'blocks', or several, got 3"),
-        ({"split": "dense"}, "the first axis below 'dense' is that of the layers, but 'dense/bias' has 4 and "),
+        (
+            {"split": "layers"},
+            "split='layers': the tree has no array at this path. It has 'blocks/attention/w', ",
+        ),
+        (
+            {"split": 3},
+            "expected split= to be the path of stacked layers, such as 'blocks', or several, got 3",
+        ),
+        (
+            {"split": "dense"},
+            "the first axis below 'dense' is that of the layers, but 'dense/bias' has 4 and ",
+        ),
         ({"depth": 0}, "expected depth= to be a positive integer, got 0"),
         ({"curves": np.ones(2)}, "expected curves= to be True or False, got "),
     ],

@@ -19,7 +19,9 @@ def points(records):
 def test_the_noise_scale_of_gradients_with_known_noise():
     """The scale of many steps is the trace of the covariance divided by the squared norm of the gradient."""
     size, small, large, steps = 50, 4, 64, 400
-    gradient = np.full(size, 0.2, np.float32)  # its squared norm is 2, the trace of the covariance 50 * 0.3^2
+    gradient = np.full(
+        size, 0.2, np.float32
+    )  # its squared norm is 2, the trace of the covariance 50 * 0.3^2
     noise = np.random.default_rng(0).normal(scale=0.3, size=(steps, large, size)).astype(np.float32)
 
     @jb.instrument
