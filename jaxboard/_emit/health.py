@@ -52,8 +52,8 @@ def health(
     of the weights. Elements that are not finite are marked. The text entry ``jaxboard/health`` has a sentence for each layer
     that
 
-    - **dies**: its gradient, or its output, becomes zero everywhere, and stays so for 10 reports;
-    - **explodes**: its weights grow 10-fold within 30 reports, or its gradient 100-fold while other layers' do not;
+    - **dies**: its gradient, or its output, becomes zero everywhere, and stays so for 10 steps and 5 reports;
+    - **explodes**: its weights grow 10-fold within 30 reports, or its gradient 100-fold while those of other layers do not;
     - **drifts**: its weights grow or shrink steadily, 8-fold in the second half of the run; or its updates are a tenth of
       its weights, ten times the median of the layers, for 10 reports.
 
@@ -118,7 +118,7 @@ def health(
         for name, each in separated.items()
     ]
     rows += _outputs(tag, activations, paths)
-    counts = tuple(row.layers.count for row in rows)
+    counts = tuple(row.layers.stacked for row in rows)
     parts = tuple(part for row in rows for part in row.parts(depth))
     trees = [list(tree) for tree in zip(*(row.arrays for row in rows), strict=True)]
     with _compat.unchecked():
@@ -151,7 +151,7 @@ class _Row(NamedTuple):
 
     def parts(self, depth: int | None) -> Iterator[Part]:
         """Yield the parts. Names of layers have at most ``depth`` keys."""
-        count = self.layers.count or 1
+        count = self.layers.stacked or 1
         sizes = tuple(0 if x is None else x.size // count for x in self.arrays)
         for part, layer in zip(self.layers.parts, self.names, strict=True):
             yield Part(part, layers.shortened(layer, depth), sizes)
@@ -159,7 +159,7 @@ class _Row(NamedTuple):
 
 def _matching(
     tag: str, argument: str, tree: PyTree, separated: Mapping[str, layers.Layers]
-) -> dict[str, Array]:
+) -> Mapping[str, Array]:
     """Return the leaves of a tree that have the names of parameters."""
     if tree is None:
         return {}
@@ -169,7 +169,7 @@ def _matching(
             tag, f"{argument}= has no leaf of floats with the name of one in params=."
         )
     for name, leaf in found.items():
-        count = separated[name].count
+        count = separated[name].stacked
         if count is not None and leaf.shape[:1] != (count,):
             raise arguments.report_error(
                 tag,

@@ -14,13 +14,13 @@ class Layers(NamedTuple):
     """The parts of one array.
 
     Attributes:
-        count: how many layers are stacked along its first axis; None for an array that is one part.
+        stacked: how many layers are stacked along its first axis; None for an array that is one part.
         parts: the name of each part.
         names: the name of the layer that each part belongs to: its path without the last key. A part that is a layer of
             a stacked array has that of the layer.
     """
 
-    count: int | None
+    stacked: int | None
     parts: tuple[str, ...]
     names: tuple[str, ...]
 

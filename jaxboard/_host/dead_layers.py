@@ -15,8 +15,9 @@ import numpy as np
 
 from jaxboard._reduce.layer_health import LayerHealth
 
-REPORTS = 10
-"""A layer is dead when its gradient has been zero for so many reports."""
+_REPORTS = 5
+_STEPS = 10
+"""A layer is dead when its gradient has been zero for so many reports, and so many steps."""
 
 _NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
@@ -72,7 +73,8 @@ class DeadLayerFinder:
         self._reports = np.where(is_dead, self._reports + 1, 0)
         self._had_gradient |= alive > 0
         self._reported &= is_dead
-        new = (self._reports >= REPORTS) & ~self._reported
+        held = (self._reports >= _REPORTS) & (step - self._since >= _STEPS - 1)
+        new = held & ~self._reported
         if not new.any():
             return []
         everything = bool(is_dead[dead + alive > 0].all())
@@ -103,7 +105,7 @@ class DeadLayerFinder:
 
     def _names(self, reports: np.ndarray) -> list[str]:
         """Return the layers that have been in a state for as long as dead layers have."""
-        return [self._layers[layer] for layer in np.flatnonzero(reports >= REPORTS - 1)]
+        return [self._layers[layer] for layer in np.flatnonzero(reports >= _REPORTS - 1)]
 
     def _possible_causes(self, names: list[str], last: str, health: LayerHealth) -> tuple[str, ...]:
         """Return the last dead layer, and those before it whose zeros the layers behind them may have passed on."""

@@ -163,7 +163,7 @@ def _dead_sentence(dead: DeadLayers) -> str:
         if dead.has_successor:
             text += f" The first of {_listed(dead.causes)} that outputs only zeros is dead. Pass activations= to see which."
         return text
-    (cause,) = dead.causes
+    cause = next(iter(dead.causes))
     if dead.from_start and not dead.has_successor:
         text = f"Layer `{cause}` has had no gradient {since}. It is frozen, or the loss does not depend on it."
     else:

@@ -13,14 +13,14 @@ import numpy as np
 from jaxboard._host.layer_history import Columns, LayerHistory
 from jaxboard._reduce.layer_health import STATISTICS
 
-_EVERY = 5
-"""Trends are looked for at every fifth report."""
+_EVERY = 3
+"""Trends are looked for at every third report."""
 
-_FIRST = 20
+_FIRST = 12
 """Reports before the first trend."""
 
-_BASE = 10
-"""The last reports that are compared with those before them."""
+_MANY = 10
+"""The number of reports for which updates must be too large."""
 
 _HELD = 3
 """A value counts if the last three reports have it."""
@@ -32,7 +32,7 @@ _WEIGHT_GROWTH = 10.0
 _GRADIENT_GROWTH = 100.0
 _LARGE_RATIO = 0.1
 _DRIFT = 8.0
-_LONG = 40
+_LONG = 30
 """Fewest reports before a drift."""
 
 _STEADY = 0.8
@@ -85,7 +85,7 @@ def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
 
 
 def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
-    before, now = recent.values[:-_BASE], recent.values[-_HELD:].min(0)
+    before, now = recent.values[: len(recent.steps) // 2], recent.values[-_HELD:].min(0)
     first_step = int(recent.steps[len(before) // 2])
     found: list[TrendFinding] = []
     rms = np.median(before[:, _RMS], 0)
@@ -132,13 +132,13 @@ def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> li
 def _large_updates(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
     if history.count < _LONG:  # The updates of weights that start at zero are large at first.
         return []
-    last = recent.values[-_BASE:, _RATIO]
+    last = recent.values[-_MANY:, _RATIO]
     lowest = last.min(0)
     found: list[TrendFinding] = []
     for layer in np.flatnonzero(large & (lowest >= _LARGE_RATIO)).tolist():
         others = _median_of_others(np.median(last, 0), layer)
         if lowest[layer] >= 10 * others:
-            first_step, ratio = int(recent.steps[-_BASE]), float(last[0, layer])
+            first_step, ratio = int(recent.steps[-_MANY]), float(last[0, layer])
             finding = TrendFinding(
                 "updates are too large",
                 history.layers[layer],

@@ -161,7 +161,7 @@ def _norms_of_leaf(x: Array, statistics: tuple[str, ...]) -> jax.Array:
         [
             sum_of_squares(x) if has_squares else zero,
             _largest(x) if "max" in statistics else zero,
-            *(halves(nonfinite_count(x)) if "nonfinite" in statistics else (zero, zero)),
+            *(halves(_nonfinite(x)) if "nonfinite" in statistics else (zero, zero)),
         ]
     )
 
@@ -172,7 +172,7 @@ def sum_of_squares(x: Array) -> jax.Array:
     return jnp.sum(x * x).astype(np.float32)
 
 
-def nonfinite_count(x: Array) -> Wide:
+def _nonfinite(x: Array) -> Wide:
     """Return the number of elements that are NaN or infinite."""
 
     def count(total: Wide, piece: Array) -> Wide:

@@ -169,10 +169,12 @@ def curve(
     return encoded(canvas)
 
 
-class _HasBox(Protocol):
+class HasBox(Protocol):
     """A font of PIL, as far as it is used here: its class depends on how PIL was built."""
 
-    def getbbox(self, text: str) -> tuple[float, float, float, float]: ...
+    def getbbox(self, text: str) -> tuple[float, float, float, float]:
+        """Return the left, top, right and bottom of a text."""
+        ...
 
 
 @functools.cache
@@ -181,18 +183,18 @@ def text_font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def _longest(texts: Sequence[str], font: _HasBox) -> int:
+def _longest(texts: Sequence[str], font: HasBox) -> int:
     """Return the pixels that the longest text and the gap beside it take; 0 if there is no text."""
     widths = (int(font.getbbox(text)[2]) for text in texts)
     return max(widths, default=-_MARGIN) + _MARGIN
 
 
-def _line(font: _HasBox, text: str = "") -> int:
+def _line(font: HasBox, text: str = "") -> int:
     """Return the pixels that a line of text and the gap below it take; 0 for no text."""
     return int(font.getbbox("Ag")[3]) + _MARGIN if text else 0
 
 
-def shortened(text: str, font: _HasBox) -> str:
+def shortened(text: str, font: HasBox) -> str:
     """Return the beginning of a text that is at most as wide as a label may be."""
     if font.getbbox(text)[2] <= _LABEL_WIDTH:
         return text
@@ -202,7 +204,7 @@ def shortened(text: str, font: _HasBox) -> str:
 
 def _text_upwards(canvas: Image.Image, start: tuple[float, float], text: str, font: Font) -> None:
     """Write a text from a point upwards, which is the middle of its beginning."""
-    box = cast("_HasBox", font).getbbox(text)
+    box = cast("HasBox", font).getbbox(text)
     line = Image.new("L", (max(int(box[2]), 1), max(int(box[3]), 1)), 0)
     ImageDraw.Draw(line).text((0, 0), text, 255, font)
     turned = line.rotate(90, expand=True)

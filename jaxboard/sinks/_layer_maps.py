@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxboard.records import EncodedImage
-from jaxboard.sinks._drawing import GRID, INK, PAPER, colors, encoded, text_font
+from jaxboard.sinks._drawing import GRID, INK, PAPER, HasBox, colors, encoded, text_font
 
 _ZERO, _UNDEFINED, _BROKEN = (0, 0, 0), (236, 237, 239), (217, 48, 37)
 _TEXT = 14
@@ -146,10 +146,9 @@ def _draw_steps(
         draw.text((x, top + 6), str(steps[column]), INK, small, anchor="mt" if column else "lt")
 
 
-def _end_of(text: str, font: object) -> str:
+def _end_of(text: str, font: HasBox) -> str:
     """Return the end of a text that is at most as wide as a label: names differ there."""
-    measure = font.getbbox  # pyright: ignore[reportAttributeAccessIssue] (its class depends on how PIL was built)
-    if measure(text)[2] <= _LABEL_WIDTH:
+    if font.getbbox(text)[2] <= _LABEL_WIDTH:
         return text
     ends = ("…" + text[start:] for start in range(1, len(text)))
-    return next((end for end in ends if measure(end)[2] <= _LABEL_WIDTH), "…")
+    return next((end for end in ends if font.getbbox(end)[2] <= _LABEL_WIDTH), "…")
