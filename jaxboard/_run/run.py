@@ -14,7 +14,7 @@ from jaxboard import _compat, _paths
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError
-from jaxboard._host.active_channel import Directed, activate, active, deactivate
+from jaxboard._host.active_channel import Directed, activate, deactivate
 from jaxboard._host.assembler import Assembler
 from jaxboard._host.buffer import Buffer, Overflow
 from jaxboard._host.callbacks import callbacks
@@ -39,7 +39,8 @@ from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.records import Kind, Record
 from jaxboard.sinks import Sink, TensorBoardSink
 
-_open: dict[Channel, Run] = {}
+open_runs: dict[Channel, Run] = {}
+"""The run of each channel that is open."""
 
 
 class Run(VerbMethods):
@@ -185,7 +186,7 @@ class Run(VerbMethods):
             earlier_totals=start.totals,
         )
         self._flusher.start()
-        _open[self._channel] = self
+        open_runs[self._channel] = self
         activate(self._channel)
         close_at_exit(self._close_at_exit)
 
@@ -252,7 +253,7 @@ class Run(VerbMethods):
             ...         run.step
             100
         """
-        _check_open(self)
+        self._check_open()
         if self._process != os.getpid():
             raise RunError(f"run {self._channel.name} belongs to the parent of this process.")
         timeout = self._timeout if timeout is None else timeout
@@ -316,13 +317,13 @@ class Run(VerbMethods):
 
     def _mark_closed(self) -> None:
         self._closed = True
-        _open.pop(self._channel, None)
+        open_runs.pop(self._channel, None)
         directories.release(self._channel)
         forget(self._close_at_exit)
 
     def _active(self) -> contextlib.AbstractContextManager[None]:
         if self._closed and _compat.at_top_level():
-            _check_open(self)
+            self._check_open()
         return Directed(self._channel)
 
     def child(self, name: str) -> ChildRun:
@@ -347,11 +348,11 @@ class Run(VerbMethods):
             ...         jb.scalar("accuracy", 0.5)
         """
         if self._closed and _compat.at_top_level():
-            _check_open(self)
+            self._check_open()
         return ChildRun(self, self._channel, name)
 
     def __enter__(self) -> Self:
-        _check_open(self)
+        self._check_open()
         activate(self._channel)
         return self
 
@@ -373,6 +374,10 @@ class Run(VerbMethods):
             logger.error("jaxboard: %s", fault)
             error.add_note(f"jaxboard: {fault}")
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RunError(f"run {self._channel.name} is closed. Open a new Run on its directory.")
+
     def __reduce_ex__(self, protocol: SupportsIndex) -> Never:
         refuse_copy(repr(self))
 
@@ -381,37 +386,5 @@ class Run(VerbMethods):
         return f"<jaxboard.Run {self._channel.name}, step {self.step}{state}>"
 
 
-def channel_of(run: Run | ChildRun) -> Channel:
-    """Return the channel that takes the reports of ``run``, for other parts of jaxboard."""
-    return run._channel  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] (same module)
-
-
-def _check_open(run: Run) -> None:
-    if run.closed:
-        raise RunError(f"run {channel_of(run).name} is closed. Open a new Run on its directory.")
-
-
-def current_run() -> Run | ChildRun | None:
-    """Return the active run of this thread or task, or None while no run is open.
-
-    In a ``with run.child(...)`` block it is the child.
-
-    Example:
-        >>> import jaxboard as jb
-        >>> jb.current_run() is None
-        True
-    """
-    channel, run = active(), current_root()
-    if run is None or channel is None or channel.root is channel:
-        return run
-    return ChildRun(run, channel.root, channel.target.run)
-
-
-def current_root() -> Run | None:
-    """Return the active run, or the run that the active one is a child of."""
-    channel = active()
-    return None if channel is None else _open.get(channel.root)
-
-
 # In a forked child, the parent's runs have no flusher thread.
-on_fork(Stage.STATE, in_child=lambda: _open.clear())  # noqa: PLW0108 (a function has a module)
+on_fork(Stage.STATE, in_child=lambda: open_runs.clear())  # noqa: PLW0108 (a function has a module)

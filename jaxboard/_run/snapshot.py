@@ -10,7 +10,7 @@ import jax
 from jaxboard import _paths
 from jaxboard._errors import UsageError
 from jaxboard._log import describe, logger
-from jaxboard._run.run import channel_of, current_root
+from jaxboard._run.current import channel_of, current_root
 from jaxboard._telemetry.reporter import Reporter
 
 

@@ -17,7 +17,7 @@ from jaxboard._errors import RunError
 from jaxboard._host.active_channel import Directed
 from jaxboard._read.read import read
 from jaxboard._run import ChildRun, Run
-from jaxboard._run.run import channel_of
+from jaxboard._run.current import channel_of
 from jaxboard._safe_repr import safe_repr
 from jaxboard._summary_writer.dataformats import one_number
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase

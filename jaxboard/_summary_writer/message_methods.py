@@ -10,7 +10,7 @@ from jaxboard._emit.events import EventMessage, report_event
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import Directed
 from jaxboard._log import describe
-from jaxboard._run.run import channel_of
+from jaxboard._run.current import channel_of
 from jaxboard._safe_repr import safe_repr
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._types import Reportable

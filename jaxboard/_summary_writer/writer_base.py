@@ -20,7 +20,7 @@ from jaxboard._host.given_times import at_walltime
 from jaxboard._log import warn
 from jaxboard._run import Run, options
 from jaxboard._run.child_run import refuse_copy
-from jaxboard._run.run import channel_of
+from jaxboard._run.current import channel_of
 from jaxboard._safe_repr import safe_repr
 from jaxboard._summary_writer.shared_runs import Directory, directory_at
 from jaxboard._types import Step
