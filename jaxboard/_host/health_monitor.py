@@ -168,7 +168,8 @@ def _dead_sentence(dead: DeadLayers) -> str:
         text = f"Layer `{cause}` has had no gradient {since}. It is frozen, or the loss does not depend on it."
     else:
         text = f"Layer `{cause}` is dead: its gradient has been zero everywhere {since}.{reason}"
-    return f"{text} {_listed(others)} have no gradient either." if others else text
+    verb = "have" if len(others) > 1 else "has"
+    return f"{text} {_listed(others)} {verb} no gradient either." if others else text
 
 
 def _trend_sentence(found: TrendFinding, step: int) -> str:

@@ -92,8 +92,9 @@ def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> li
     growth = _factor(now[_RMS], rms)
     for layer in np.flatnonzero(large & (growth >= _WEIGHT_GROWTH)).tolist():
         typical = _median_of_others(now[_RMS], layer)
-        # Weights that start at zero grow as much, and stay small.
-        if growth[layer] >= 3 * _WEIGHT_GROWTH or not now[_RMS][layer] < 3 * typical:
+        # Weights that start at zero grow as much at first, and stay small.
+        is_late = history.count >= _LONG and growth[layer] >= 3 * _WEIGHT_GROWTH
+        if is_late or not now[_RMS][layer] < 3 * typical:
             found.append(
                 TrendFinding(
                     "weights explode",
