@@ -103,7 +103,9 @@ def _parts(x: Array, *, stacked: bool, zeros: bool) -> jax.Array:
         # On a CPU, sums of floats take two thirds of the time of sums of integers. They are exact up to 2**24.
         return jnp.sum((~jnp.isfinite(x)).astype(np.float32), axes)
 
-    if on_cpu(x):  # Counting takes longer than seeing from finite sums of squares that there are none.
+    if on_cpu(
+        x
+    ):  # Counting takes longer than seeing from finite sums of squares that there are none.
         finite = jnp.isfinite(squares).all()
         nonfinite = lax.cond(finite, lambda: jnp.zeros_like(squares), count)
     else:

@@ -45,7 +45,10 @@ class Measurements(NamedTuple):
 
 
 def measure(
-    leaves: Sequence[Array], others: Sequence[Array], statistics: tuple[str, ...]
+    leaves: Sequence[Array],
+    others: Sequence[Array],
+    statistics: tuple[str, ...],
+    stacked: tuple[int | None, ...] = (),
 ) -> Measurements:
     """Measure the leaves of one pytree.
 
@@ -53,6 +56,8 @@ def measure(
         leaves: L arrays of floats or complex numbers, which are measured by their magnitudes.
         others: L arrays to compare them with, or none.
         statistics: the requested statistics (see ``watch``), and ``"ratio"`` if there are ``others``.
+        stacked: for each array, how many leaves are stacked along its first axis; None for an array that is one leaf. By
+            default each array is.
     """
     count = len(leaves)  # the function must not refer to tracers: its equation keeps it
 
@@ -61,7 +66,12 @@ def measure(
     @sequential_vmap
     @jax.jit
     def measured(*arrays: Array) -> Measurements:
-        return replicated(lambda *xs: _measure(xs[:count], xs[count:], statistics), *arrays)
+        return replicated(
+            lambda *xs: _measure(
+                _unstacked(xs[:count], stacked), _unstacked(xs[count:], stacked), statistics
+            ),
+            *arrays,
+        )
 
     # Without stop_gradient, jax.grad would differentiate the measurement and then drop the derivative.
     return measured(*map(lax.stop_gradient, (*leaves, *others)))
@@ -77,6 +87,17 @@ def group_by_dtype(leaves: Sequence[Array]) -> list[list[int]]:
     for position, leaf in enumerate(leaves):
         groups.setdefault(dtypes[leaf.dtype], []).append(position)
     return list(groups.values())
+
+
+def _unstacked(arrays: Sequence[Array], stacked: tuple[int | None, ...]) -> list[Array]:
+    """Return the leaves that arrays hold."""
+    if not stacked or not arrays:
+        return list(arrays)
+    return [
+        leaf
+        for x, count in zip(arrays, stacked, strict=True)
+        for leaf in ([x] if count is None else [x[n] for n in range(count)])
+    ]
 
 
 def _measure(
