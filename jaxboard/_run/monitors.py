@@ -9,6 +9,7 @@ from jaxboard._host.channel import Channel
 from jaxboard._host.flusher import BatchMonitor
 from jaxboard._host.health_monitor import HealthMonitor
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
+from jaxboard._host.tag_count import TagCountMonitor
 
 
 def monitors(
@@ -26,8 +27,8 @@ def monitors(
     """
     known = tuple(found)
     nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
-    health = HealthMonitor(channel.name, known)
-    return [health] if nonfinite is None else [nonfinite, health]
+    others = [HealthMonitor(channel.name, known), TagCountMonitor(channel.name)]
+    return others if nonfinite is None else [nonfinite, *others]
 
 
 def _nonfinite_monitor(
