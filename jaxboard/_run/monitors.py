@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jaxboard._check import is_one_of
 from jaxboard._host.channel import Channel
@@ -14,7 +14,7 @@ from jaxboard._host.tag_count import TagCountMonitor
 
 def monitors(
     on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
-) -> list[BatchMonitor]:
+) -> Sequence[BatchMonitor]:
     """Return the monitors of a run.
 
     Args:
