@@ -38,6 +38,7 @@ LAYERS = (
     ("_run",),
     ("_summary_writer",),
     ("_profile",),
+    ("_why",),
     ("testing",),
     ("jaxboard",),
     ("integrations",),
