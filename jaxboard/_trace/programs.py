@@ -27,6 +27,7 @@ from jaxboard._trace.jit_options import OF_RESULTS, shift_options, traceable
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.pruning import prune
+from jaxboard._trace.replication import replicate
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._types import Array, PyTree
 
@@ -367,7 +368,10 @@ class Programs:
         @functools.wraps(self._fn)
         def named(*args: object, **kwargs: object) -> PyTree:
             try:
-                return function(*args, **kwargs)
+                if not num_hidden:
+                    return function(*args, **kwargs)
+                out, *hidden = function(*args, **kwargs)
+                return out, *replicate(hidden, (args, kwargs), self._jit_options)
             except Exception as error:
                 if is_users_error(error) or isinstance(error, OtherProgram):
                     raise
