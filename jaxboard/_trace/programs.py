@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxboard._frame import Plan
+from jaxboard._host.observers import notify_trace
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller, Callers
@@ -339,6 +340,7 @@ class Programs:
         # This context is the same for all programs, so that JAX traces the user's function once for all of them.
         with context.override(every=self._options.every, harvested=True, runs=runs):
             closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
+        notify_trace(self._name, closed)
         results, reports = harvest(
             prune(closed, not_due), jax.tree.leaves(dynamic), final=final, step=step, stream=stream
         )
