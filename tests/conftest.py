@@ -11,11 +11,12 @@ import signal
 from collections.abc import Callable, Iterator
 
 # Without XLA's fusion emitters, programs compile in half the time, and XLA fuses the same operations. Splitting
-# a program, which is for idle cores, takes another quarter. jaxlib has these flags up to 0.10.
-# `JAXBOARD_TEST_XLA_FLAGS= pytest` runs the tests with the default compiler.
+# a program, which is for idle cores, takes another quarter; optimizing its machine code, a third. jaxlib has these
+# flags up to 0.10. `JAXBOARD_TEST_XLA_FLAGS= pytest` runs the tests with the default compiler; so does a newer jaxlib.
 _jaxlib = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
 _fast_compiler = (
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_backend_optimization_level=0"
     if _jaxlib <= (0, 10)
     else ""
 )
@@ -56,6 +57,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+_shared_servers: list[Server] = []
+
+
 @pytest.fixture(scope="session")
 def shared_tensorboard(
     tmp_path_factory: pytest.TempPathFactory,
@@ -68,9 +72,19 @@ def shared_tensorboard(
 
         @functools.cache
         def start(loader: Loader) -> Server:
-            return stack.enter_context(tensorboard(tmp_path_factory.mktemp(loader), loader=loader))
+            logdir = tmp_path_factory.mktemp(loader)
+            server = stack.enter_context(tensorboard(logdir, loader=loader))
+            _shared_servers.append(server)
+            return server
 
         yield start
+        _shared_servers.clear()
+
+
+def pytest_runtest_teardown() -> None:
+    """Let TensorBoard take no processor time from tests that do not look at it."""
+    for server in _shared_servers:
+        server.suspend()
 
 
 @pytest.fixture

@@ -54,6 +54,12 @@ class Server:
         self.deadline = 60.0
         self._process = process
         self._log = log
+        self._suspended = False
+
+    def suspend(self) -> None:
+        """Stop the processes of TensorBoard, which reads its runs again every second, until the next request."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        self._suspended = True
 
     def show(self, directory: pathlib.Path) -> str:
         """Copy a directory of finished runs into the log directory; return the prefix of the runs' names.
@@ -67,6 +73,9 @@ class Server:
 
     def read(self, path: str, *, post: Any = None, **query: str | int) -> bytes:
         """Return the body of one response; 404 and other errors raise as in ``urllib``."""
+        if self._suspended:
+            os.killpg(self._process.pid, signal.SIGCONT)
+            self._suspended = False
         url = self.url + path + ("?" + urllib.parse.urlencode(query) if query else "")
         body = None if post is None else json.dumps(post).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
@@ -240,6 +249,7 @@ def _terminate(process: subprocess.Popen[bytes]) -> None:
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
+            os.killpg(process.pid, signal.SIGCONT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
     process.wait()

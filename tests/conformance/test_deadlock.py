@@ -32,7 +32,7 @@ def program(x):
 with capture() as records:
     x = jnp.zeros((8, 40_000))
     busy = np.ones((200, 200))
-    for call in range(100):
+    for call in range(48):
         x = program(x)  # asynchronous
         busy = busy @ busy / 200
         if call % 16 == 15:
@@ -45,9 +45,9 @@ print([(record.tag, record.step, int(record.value)) for record in records])
 
 
 def test_many_callbacks():
-    """All 40,000 reports of eight devices arrive while sixteen calls are in flight and the main thread is busy."""
+    """All 19,200 reports of eight devices arrive while sixteen calls are in flight and the main thread is busy."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[('count', 0, 40000)]"
+    assert done.stdout.strip() == "[('count', 0, 19200)]"

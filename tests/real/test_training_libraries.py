@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from optimized import optimized_jit
 
 pytestmark = pytest.mark.real
 
@@ -135,7 +136,7 @@ def test_haiku(points_of):
         params = model.init(jax.random.key(0), X, Y)
 
         @jb.instrument
-        @jax.jit
+        @optimized_jit
         def step(params, x, y):
             gradient = jax.grad(model.apply)(params, x, y)
             return jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient)
@@ -158,7 +159,7 @@ def test_optax_multi_steps(points_of):
         state = optimizer.init(w)
 
         @jb.instrument
-        @jax.jit
+        @optimized_jit
         def step(w, state, x, y):
             def loss_fn(w):
                 loss = jnp.mean((x @ w - y) ** 2)
@@ -194,7 +195,7 @@ def test_fsdp_and_tensor_parallel(points_of):
         x, y = put(X, "data"), put(Y, "data")
 
         @jb.instrument
-        @jax.jit
+        @optimized_jit
         def step(params, x, y):
             def loss_fn(params):
                 predicted = (jax.nn.relu(x @ params["in"]) @ params["out"])[:, 0]

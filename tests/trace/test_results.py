@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from optimized import optimized_jit
 
 import jaxboard as jb
 from jaxboard.testing import capture
@@ -123,7 +124,7 @@ def run_bare(model, *, returns_gradients=False):
     """Return what ``run`` returns for the jitted step that reports nothing."""
     extra = (lambda grads: grads) if returns_gradients else lambda grads: None
     step, state = training(model, nothing, extra=extra)
-    return run(jax.jit(step), state)
+    return run(optimized_jit(step), state)
 
 
 def report_loss(loss, grads):
@@ -145,7 +146,7 @@ def report_watch(loss, grads):
 def test_scalars_of_results(model):
     """Reporting a scalar that exists anyway leaves the results bit-identical."""
     step, state = training(model, report_loss)
-    assert run(jb.instrument(jax.jit(step)), state) == run_bare(model)
+    assert run(jb.instrument(optimized_jit(step)), state) == run_bare(model)
 
 
 @pytest.mark.parametrize("report", [report_histograms, report_watch])
@@ -154,7 +155,7 @@ def test_values_kept_alive(model, report):
     """With a histogram or watch, the results are bit-identical to those of a program that returns the values."""
     step, state = training(model, report)
     want = run_bare(model, returns_gradients=True)
-    assert run(jb.instrument(jax.jit(step)), state) == want
+    assert run(jb.instrument(optimized_jit(step)), state) == want
 
 
 @pytest.mark.parametrize("options", [{}, {"gate": "cond"}, {"every": 2}])
@@ -167,7 +168,7 @@ def test_exact(options, donate):
         report_watch(loss, grads)
 
     step, state = training(MODELS[0], report)
-    step = jb.instrument(jax.jit(step, donate_argnums=donate), exact=True, **options)
+    step = jb.instrument(optimized_jit(step, donate_argnums=donate), exact=True, **options)
     assert run(step, jax.tree.map(jnp.copy, state)) == run_bare(MODELS[0])
 
 
@@ -183,7 +184,7 @@ def test_reports_of_exact():
     for step in steps:
         found = []
         for exact in (False, True):
-            f = jb.instrument(jax.jit(body), exact=exact, step=step)
+            f = jb.instrument(optimized_jit(body), exact=exact, step=step)
             n, x = jnp.int32(0), 1.0
             with capture() as records:
                 for _ in range(7):
@@ -218,7 +219,9 @@ def test_exact_in_a_trace():
 
 def test_exact_under_debug_nans():
     """exact=True reports NaN where JAX checks the results."""
-    step = jb.instrument(jax.jit(lambda x: (jb.scalar("x", x / 0.0 - x / 0.0), x)[1]), exact=True)
+    step = jb.instrument(
+        optimized_jit(lambda x: (jb.scalar("x", x / 0.0 - x / 0.0), x)[1]), exact=True
+    )
     with jax.debug_nans(True), capture() as records:
         assert step(1.0) == 1.0
     assert [np.isnan(r.value) for r in records] == [True]
