@@ -101,17 +101,17 @@ class Heartbeat:
     def _loop(self) -> None:
         samples = 0
         while not self._stopping:
-            self._sample()
+            self.sample()
             if samples % _SAMPLES_PER_BEAT == 0 or self._traced:
-                self._write()
+                self.write_beat()
             samples += 1
             self._wake.wait(self._pause)
             self._wake.clear()
-        self._sample()
+        self.sample()
         self.beat.closed = True
-        self._write()
+        self.write_beat()
 
-    def _sample(self) -> None:
+    def sample(self) -> None:
         """Note the present phase, and whether a step was dispatched or finished."""
         beat, channel, now = self.beat, self._channel, time.monotonic()
         phase = phase_of(self._watched, is_behind=self._buffer.is_behind())
@@ -135,7 +135,7 @@ class Heartbeat:
             self._write_stacks()
             beat.hangs = True
 
-    def _write(self) -> None:
+    def write_beat(self) -> None:
         beat = self.beat
         beat.number += 1
         beat.phases = dict(collections.Counter(self._phases))

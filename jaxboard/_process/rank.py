@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import jax
 
 
-class Rank(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rank:
     """The number of this process in a job, and how many processes the job has."""
 
     index: int
