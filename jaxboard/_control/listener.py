@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jaxboard._control import request_files
 from jaxboard._control.actions import Action, Place, begin
@@ -22,6 +23,16 @@ POLL_SECS = 0.5
 """The time between two looks into the directory."""
 
 
+class PollingThread(Protocol):
+    """The part of a flusher that a listener uses."""
+
+    poll: Callable[[], object] | None
+
+    def request_flush(self) -> FlushRequest:
+        """Ask for everything that the device has computed to be written."""
+        ...
+
+
 class _Pace(NamedTuple):
     """Where a run is at a time."""
 
@@ -33,22 +44,28 @@ class Listener:
     """Looks for requests, and acts on them. Used by one thread, the flusher's, up to :meth:`close`.
 
     Args:
-        logdir: the log directory of the run, on this machine.
+        logdir: the log directory of the run. It takes requests only if that is a path.
         channel: the channel of the run.
-        request_flush: asks the flusher to write what is there.
+        flusher: the thread, which is going to call :meth:`poll`.
     """
 
     def __init__(
-        self, logdir: str, channel: Channel, request_flush: Callable[[], FlushRequest]
+        self,
+        logdir: pathlib.Path | str | None,
+        channel: Channel,
+        flusher: PollingThread,
     ) -> None:
-        self._place = request_files.place_of(logdir)
+        self._is_asked = HAS_OWNERS and isinstance(logdir, pathlib.Path)
+        self._place = request_files.place_of(str(logdir))
         self._channel = channel
-        self._context = Place(logdir, channel, request_flush)
+        self._context = Place(str(logdir), channel, flusher.request_flush)
         self._known: set[str] | None = None
         self._waiting: dict[str, Request] = {}
         self._acting: dict[str, Action] = {}
         self._next_poll = 0.0
         self._pace = _Pace(time.monotonic(), channel.step)
+        self._flusher = flusher
+        flusher.poll = self.poll
 
     def poll(self, now: float | None = None) -> None:
         """Look for requests if that is due. It never raises.
@@ -57,7 +74,7 @@ class Listener:
             now: the time of ``time.monotonic()``; by default it is read.
         """
         now = time.monotonic() if now is None else now
-        if now < self._next_poll or not HAS_OWNERS:
+        if now < self._next_poll or not self._is_asked:
             return
         self._next_poll = now + POLL_SECS
         try:
@@ -86,7 +103,14 @@ class Listener:
         self._pace = _Pace(time.monotonic(), self._channel.step)
 
     def close(self) -> None:
-        """Answer what is still open, because the run closes. Called when the flusher's thread has ended."""
+        """Answer what is still open, and report patterns that match nothing, because the run closes.
+
+        Called when the flusher's thread has ended.
+        """
+        self._flusher.poll = None  # It would be a reference cycle.
+        selection = self._channel.selection
+        if selection is not None and rank().index == 0:
+            selection.warn_of_unmatched(self._channel.name)
         for name, action in list(self._acting.items()):
             answer = action.answer() or action.cancelled()
             self._attempt(name, lambda name, a=answer: self._write(name, "answer", a))

@@ -313,8 +313,9 @@ class Channel:
                         yield SavedWindow(function.name, channel.target.run, point)
         yield from self.restored.rest
 
-    def resume(self, state: RunState) -> None:
-        """Continue the steps and the windows of an earlier run."""
+    def resume(self, state: RunState, selection: Selection | None = None) -> None:
+        """Continue the steps and the windows of an earlier run, with the cadences that this one selects."""
+        self.selection = selection
         self._current = state.current
         self._was_given_step = state.has_steps
         self.restored = RestoredWindows(state.windows)

@@ -10,7 +10,7 @@ from jaxboard._errors import ProfileError
 from jaxboard._profile.profile_settings import check_settings
 
 if TYPE_CHECKING:
-    from jaxboard._profile.recorder import Recorder
+    from jaxboard._profile.profile_windows import ProfileWindows
 
 _MAX_SECONDS = 600.0
 
@@ -26,7 +26,7 @@ class AskedProfile:
 
     def __init__(self, request: Request, step: int, place: Place):
         # Imported here, since most programs never make a profile.
-        from jaxboard._profile.recorder import Recorder
+        from jaxboard._profile.profile_windows import ProfileWindows
         from jaxboard._run.current import run_of
 
         channel = self._channel = place.channel
@@ -44,41 +44,48 @@ class AskedProfile:
             sync="auto",
             max_seconds=_MAX_SECONDS,
             on_error="raise",
+            processes=None,
+            every=None,
+            every_secs=None,
+            slow=None,
+            advanced=None,
+            nsys=False,
         )
-        self._recorder: Recorder = Recorder(settings, run_of(channel))
-        self._recorder.open()
+        self._windows: ProfileWindows = ProfileWindows(settings, run_of(channel))
+        self._windows.open()
         if not channel.settled:
             # A loop without an instrumented function, which sets the step of its run.
-            self._recorder.ignore_calls()
+            self._windows.ignore_calls()
             channel.schedule(first, self._begin_step)
 
     def _begin_step(self, step: int) -> None:
         """End the last step, and begin another, on the thread that takes it."""
-        self._recorder.end_step(self)
-        self._recorder.begin_step(step, self)
+        self._windows.end_step(self)
+        self._windows.begin_step(step, self)
         if step < self._steps.stop:
             self._channel.schedule(step + 1, self._begin_step)
         else:
-            self._recorder.end_step(self)
+            self._windows.end_step(self)
 
     def answer(self) -> Answer | None:
         """See :class:`jaxboard._control.actions.Action`."""
-        return self._closed() if self._recorder.is_finished else None
+        return self._closed() if self._windows.is_finished else None
 
     def cancelled(self) -> Answer:
         """See :class:`jaxboard._control.actions.Action`."""
-        if self._recorder.is_recording:
+        if self._windows.is_recording:
             return {"error": "the run was closed during the profile"}
         return self._closed()
 
     def _closed(self) -> Answer:
-        captured = self._recorder.captured
+        captured = self._windows.captured
         step = captured[0] if captured else self._steps[0]
         try:
-            self._recorder.close()
+            self._windows.close()
         except ProfileError as fault:
             return {"step": step, "late": self._late, "error": str(fault)}
+        path = next(iter(self._windows.paths), None)
         count = len(captured)
         recorded = f"{count} step{'s' * (count != 1)} from step {step} on"
         done = f"profiled {recorded}"
-        return {"step": step, "late": self._late, "done": done, "path": self._recorder.path}
+        return {"step": step, "late": self._late, "done": done, "path": path}

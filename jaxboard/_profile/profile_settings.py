@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal, TypeAlias
+from typing import Literal, SupportsIndex, TypeAlias
 
-from jaxboard._check import as_int, checked_bool, is_one_of, positive_number
+from jaxboard._check import as_int, checked_bool, is_one_of, positive_int, positive_number
 from jaxboard._errors import UsageError
 from jaxboard._paths import absolute, checked, problem_below
+from jaxboard._profile.cuda_profiler import CudaProfiler
 from jaxboard._profile.step_range import Steps, parse_steps
+from jaxboard._profile.trace_options import Value, check_advanced
 from jaxboard._safe_repr import safe_repr
 
 Processes: TypeAlias = int | Sequence[int] | AbstractSet[int] | None
@@ -37,8 +39,21 @@ class ProfileSettings:
     sync: bool | Literal["auto"]
     max_seconds: float
     on_error: Literal["warn", "raise"]
-    processes: tuple[int, ...] | None = None
+    processes: tuple[int, ...] | None
+    every: int | None
+    every_secs: float | None
+    slow: float | None
+    advanced: Mapping[str, Value | dict[str, Value]]
+    cuda: CudaProfiler | None
 
+    @property
+    def is_repeated(self) -> bool:
+        """True if there may be several windows."""
+        return not self.every is self.every_secs is self.slow is None
+
+
+FIRST_WINDOW = range(10, 15)
+"""The first window of a repeated profile, by default: the steps before it compile and warm up."""
 
 _SESSION_BYTES = 240
 """The longest name of a session: a number may be appended."""
@@ -55,7 +70,12 @@ def check_settings(
     sync: bool | Literal["auto"],
     max_seconds: float,
     on_error: Literal["warn", "raise"],
-    processes: Processes = None,
+    processes: Processes,
+    every: SupportsIndex | None,
+    every_secs: float | None,
+    slow: float | None,
+    advanced: Mapping[str, Value | Mapping[str, Value]] | None,
+    nsys: bool,
 ) -> ProfileSettings:
     """Check the arguments of :func:`jaxboard.profile` and return them as settings.
 
@@ -74,8 +94,17 @@ def check_settings(
         raise invalid("sync", sync, "True, False or 'auto'")
     if not is_one_of(on_error, ("warn", "raise")):
         raise invalid("on_error", on_error, "'warn' or 'raise'")
+    window = parse_steps(steps)
+    period = None if every is None else positive_int("profile", "every", every, "steps")
+    if period is not None and period < len(window or FIRST_WINDOW):
+        raise invalid(
+            "every", every, f"at least the length of a window, {len(window or FIRST_WINDOW)} steps"
+        )
+    factor = None if slow is None else positive_number("profile", "slow", slow)
+    if factor is not None and not 1 < factor < float("inf"):
+        raise invalid("slow", slow, "a factor above 1, such as 1.5")
     return ProfileSettings(
-        steps=parse_steps(steps),
+        steps=window,
         logdir=None if logdir is None else absolute(checked("profile(logdir={})", logdir)),
         name=name,
         host_level=host_level,
@@ -85,6 +114,13 @@ def check_settings(
         max_seconds=float(positive_number("profile", "max_seconds", max_seconds)),
         on_error=on_error,
         processes=_process_numbers(processes),
+        every=period,
+        every_secs=None
+        if every_secs is None
+        else positive_number("profile", "every_secs", every_secs),
+        slow=factor,
+        advanced=check_advanced(advanced),
+        cuda=CudaProfiler() if checked_bool("profile", "nsys", nsys) else None,
     )
 
 

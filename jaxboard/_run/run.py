@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.outbox import Outbox, checked_sinks
 from jaxboard._host.selection import check_selection
 from jaxboard._host.state_arrays import SavedState, encode
+from jaxboard._job.membership import Membership, Processes, check_processes
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget, has_uncaught_exception
@@ -35,7 +35,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import Policy, nonfinite_monitor
+from jaxboard._run.monitors import Policy, monitors
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -66,7 +66,7 @@ class Run(VerbMethods):
     each immediately (on standard error, unless logging is configured). jaxboard retries, and
     :meth:`flush` and :meth:`close` raise if reports are not on disk.
 
-    In a job of several processes, process 0 writes. The other processes may open the same run; their
+    In a job of several processes, process 0 writes. The other processes open the same run; their
     reports are discarded. Call ``jax.distributed.initialize`` before opening a run.
 
     Args:
@@ -81,6 +81,13 @@ class Run(VerbMethods):
             TensorBoard no longer shows what it reported at this step or later, in runs below it either. Without
             ``step``, opening a run hides nothing.
         state: the result of :meth:`state`, from a checkpoint. The run goes on exactly where that run was.
+        processes: which processes of a job write. With ``"one"``, process 0 does. With ``"all"``, values reported from plain
+            Python go to a run of the process, ``process_0``, ``process_1``, …; values of instrumented functions, which
+            are the same in all processes, stay in the run itself, with the smallest, the median and the largest step
+            time, data wait and memory of all processes. ``logdir`` must be the same in all.
+        hang_secs: for how many seconds no step finishes in a job of several processes before each process writes the
+            stacks of its threads below ``logdir/.jaxboard``, and the run reports which process the others wait for.
+            None for never.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time. By default 1 s, and 30 s if event files are written to a URL.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -103,10 +110,9 @@ class Run(VerbMethods):
             finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
             everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
             still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
-        select: cadences by patterns of tags, instead of those in the program: ``{"debug/*": None, "act/*": 100}`` leaves
-            out the reports below ``debug`` and reports those below ``act`` every 100 steps. ``*`` matches any characters;
-            the last pattern that matches decides. ``python -m jaxboard ask LOGDIR every`` changes them while the
-            run is open.
+        select: cadences by patterns of tags, in place of those in the program: ``{"debug/*": None, "act/*": 100}`` leaves
+            out the reports below ``debug`` and reports those below ``act`` every 100 steps. The last pattern that matches
+            decides. ``python -m jaxboard ask LOGDIR every`` changes them while the run is open.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -133,6 +139,8 @@ class Run(VerbMethods):
         resume: Resume = False,
         step: int | None = None,
         state: SavedState | None = None,
+        processes: Processes = "one",
+        hang_secs: float | None = 300.0,
         flush_secs: float | None = None,
         sinks: Sequence[Sink] | None = None,
         max_file_bytes: int | None = None,
@@ -148,28 +156,36 @@ class Run(VerbMethods):
         options.check_flush_seconds(flush_secs)
         options.check_file_size(max_file_bytes, sinks)
         options.check_overflow(overflow)
+        check_processes(processes)
+        if hang_secs is not None:
+            options.check_positive(hang_secs=hang_secs)
         check_telemetry(telemetry)
         selection = check_selection(select)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
+        is_shared = logdir not in (..., None) and sinks is None
+        self._membership = membership = Membership(
+            processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs
+        )
         start = first_state(resume, step, state, self.logdir)
         if sinks is None:
-            _paths.check_writable(str(self.logdir), RunError)
+            _paths.check_writable(str(membership.logdir), RunError)
             restarts = step is not None or state is not None
             hiding = hiding_options(start if restarts else None)
-            sinks = [TensorBoardSink(str(self.logdir), max_file_bytes=max_file_bytes, **hiding)]
+            directory = str(membership.logdir)
+            sinks = [TensorBoardSink(directory, max_file_bytes=max_file_bytes, **hiding)]
         sinks = checked_sinks(sinks)
         writers = [sink for sink in sinks if isinstance(sink, TensorBoardSink)]
         self._writes_files = self.logdir is not None and bool(writers)
         self._timeout = float(timeout)
         self._process = os.getpid()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._closing, self._closed = threading.Lock(), False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
-        channel = self._channel = Channel(buffer, start.step, lost.name, lost)
-        channel.resume(start)
-        channel.selection = selection
+        channel = self._channel = Channel(
+            membership.destination(buffer), start.step, lost.name, lost
+        )
+        channel.resume(start, selection)
         missing = MissingSteps(lost.name, lambda: channel.has_steps)
         assembler = Assembler(
             missing, ClippingLog(lost.name), start, channel.restored, channel.given_times
@@ -180,8 +196,9 @@ class Run(VerbMethods):
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
-            monitor=nonfinite_monitor(on_nonfinite, channel, start.found),
-            is_writer=rank.is_writer,
+            monitors=monitors(on_nonfinite, channel, start.found),
+            is_writer=membership.is_writer,
+            takes_frames=membership.takes_frames,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")
         if flat_hparams is not None:
@@ -190,19 +207,17 @@ class Run(VerbMethods):
         flusher = self._flusher  # A closure over self would be a reference cycle.
         self._telemetry = start_monitor(
             telemetry,
-            self._channel,
+            channel,
             logdir=self.logdir,
             flusher_seconds=lambda: flusher.cpu_seconds,
             earlier_totals=start.totals,
         )
-        self._listener: Listener | None = None
-        if isinstance(self.logdir, pathlib.Path):
-            self._listener = Listener(str(self.logdir), channel, flusher.request_flush)
-            flusher.poll = self._listener.poll
+        self._listener = Listener(self.logdir, channel, flusher)
         self._flusher.start()
         open_runs[self._channel] = self
         activate(self._channel)
         close_at_exit(self._close_at_exit)
+        membership.start(channel, buffer)
 
     @property
     def step(self) -> int:
@@ -324,8 +339,6 @@ class Run(VerbMethods):
                 raise
             # After a KeyboardInterrupt the run stays open, and atexit closes it.
             self._mark_closed()
-            if self._channel.selection is not None and rank.is_writer(False):
-                self._channel.selection.warn_of_unmatched(self._channel.name)
             if self._writes_files and device_timeout is None and rank.is_writer(False):
                 announce(str(self.logdir))
         finally:
@@ -333,8 +346,8 @@ class Run(VerbMethods):
 
     def _mark_closed(self) -> None:
         self._closed = True
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
+        self._membership.stop()
         open_runs.pop(self._channel, None)
         directories.release(self._channel)
         forget(self._close_at_exit)
@@ -400,8 +413,7 @@ class Run(VerbMethods):
         refuse_copy(repr(self))
 
     def __repr__(self) -> str:
-        state = ", closed" if self._closed else ""
-        return f"<jaxboard.Run {self._channel.name}, step {self.step}{state}>"
+        return f"<jaxboard.Run {self._channel.name}, step {self.step}{', closed' * self._closed}>"
 
 
 # In a forked child, the parent's runs have no flusher thread.

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+from collections.abc import Callable
 
 import pytest
 
@@ -20,6 +21,15 @@ from jaxboard._host.selection import Selection
 NAME = "20300101-000000-00000000"
 
 
+class Thread:
+    """The flusher of a run, which the tests call instead."""
+
+    poll: Callable[[], object] | None = None
+
+    def request_flush(self) -> FlushRequest:
+        return FlushRequest("flush")
+
+
 class Asked:
     """A listener, and the directory of one request to it."""
 
@@ -28,7 +38,7 @@ class Asked:
         self.place = pathlib.Path(place_of(str(logdir)))
         self.directory = self.place / NAME
         self.channel = Channel(Buffer(100, 10**6))
-        self.listener = Listener(str(logdir), self.channel, lambda: FlushRequest("flush"))
+        self.listener = Listener(logdir, self.channel, Thread())
         self._now = 0.0
         self.poll()
         self.place.mkdir(parents=True)
@@ -68,6 +78,7 @@ def test_the_agreed_step(asked) -> None:
         asked.poll()
         assert asked.channel.selection is None
     assert asked.channel.begin(True) == 5
+    assert asked.channel.selection is not None
     assert asked.channel.selection.cadences == {"a": 7, "b": None}
     assert asked.channel.act_at == NEVER
     asked.poll()
@@ -237,7 +248,7 @@ def test_old_requests(tmp_path) -> None:
     directory = pathlib.Path(place_of(str(tmp_path))) / NAME
     directory.mkdir(parents=True)
     (directory / "request.json").write_text(json.dumps({"name": NAME, "verb": "stacks"}))
-    listener = Listener(str(tmp_path), Channel(Buffer(100, 10**6)), lambda: FlushRequest("flush"))
+    listener = Listener(tmp_path, Channel(Buffer(100, 10**6)), Thread())
     listener.poll(10.0)
     listener.poll(20.0)
     assert everything(directory) == {"request.json"}
