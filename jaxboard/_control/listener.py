@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import pathlib
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from jaxboard._control import request_files
 from jaxboard._control.actions import Action, Place, begin
@@ -33,11 +34,28 @@ class PollingThread(Protocol):
         ...
 
 
-class _Pace(NamedTuple):
-    """Where a run is at a time."""
+_POLLS_OF_PACE = 20
+"""The number of looks whose paces count: a pause, as for a compilation, must not make a run look slow."""
 
-    time: float
-    step: int
+
+class _Pace:
+    """The pace of a run: the largest of the last ten seconds, in steps per second."""
+
+    def __init__(self, step: int) -> None:
+        self._last = time.monotonic(), step
+        self._rates = collections.deque[float]([0.0], maxlen=_POLLS_OF_PACE)
+
+    def update(self, step: int) -> None:
+        """Note the step now."""
+        now = time.monotonic()
+        seconds, steps = now - self._last[0], step - self._last[1]
+        if seconds >= POLL_SECS / 2:
+            self._rates.append(max(steps, 0) / seconds)
+            self._last = now, step
+
+    @property
+    def steps_per_second(self) -> float:
+        return max(self._rates)
 
 
 class Listener:
@@ -63,7 +81,7 @@ class Listener:
         self._waiting: dict[str, Request] = {}
         self._acting: dict[str, Action] = {}
         self._next_poll = 0.0
-        self._pace = _Pace(time.monotonic(), channel.step)
+        self._pace = _Pace(channel.step)
         self._flusher = flusher
         flusher.poll = self.poll
 
@@ -85,6 +103,7 @@ class Listener:
             )
 
     def _look(self) -> None:
+        self._pace.update(self._channel.step)
         names = request_files.names(self._place)
         if self._known is None:
             # Requests to an earlier run of this directory.
@@ -100,7 +119,6 @@ class Listener:
             if answer is not None:
                 del self._acting[name]
                 self._attempt(name, lambda name, a=answer: self._write(name, "answer", a))
-        self._pace = _Pace(time.monotonic(), self._channel.step)
 
     def close(self) -> None:
         """Answer what is still open, and report patterns that match nothing, because the run closes.
@@ -149,8 +167,7 @@ class Listener:
         with request_files.opened(self._place, name) as directory:
             request = parse(name, request_files.read(directory, REQUEST))
         step = self._channel.step
-        seconds = max(time.monotonic() - self._pace.time, POLL_SECS / 2)
-        rate = max(step - self._pace.step, 0) / seconds
+        rate = self._pace.steps_per_second
         self._write(
             name,
             "seen",
