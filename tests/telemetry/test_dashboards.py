@@ -20,7 +20,7 @@ def test_telemetry_is_shown(tmp_path, shared_tensorboard):
     def train_step(x):
         return x @ x.T
 
-    with jb.Run(tmp_path / "run", telemetry=jb.Telemetry(peak_flops=1e12)):
+    with jb.Run(tmp_path / "run", telemetry=jb.Telemetry(peak_flops=1e12, window=1e-6)):
         for rows in (4, 4, 4, 4, 5):
             train_step(np.ones((rows, 8), np.float32))
     server = shared_tensorboard("rust")
