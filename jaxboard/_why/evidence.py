@@ -17,6 +17,9 @@ from jaxboard._read.visible_points import visible
 PREFIX = "jaxboard/"
 """The prefix of the tags that jaxboard writes about a run."""
 
+_PROFILE = "profile/"
+"""The prefix of the tags that a profile writes into its run."""
+
 
 class Entry(NamedTuple):
     """A text entry.
@@ -54,12 +57,12 @@ class Curve(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """The text entries and the scalars of one run under ``jaxboard/``. Points that a restart hides are left out.
+    """The text entries and the scalars of one run under ``jaxboard/`` and ``profile/``. Points that a restart hides are left out.
 
     Attributes:
         run: the directory below the log directory; ``"."`` is the log directory itself.
-        entries: the text entries by tag, each list in the order of steps. Tags have no prefix: ``"nonfinite"``.
-        curves: the scalars by tag, without prefix. No curve is empty.
+        entries: the text entries by tag, each list in the order of steps. Tags are without ``jaxboard/``: ``"nonfinite"``, ``"profile/verdict"``.
+        curves: the scalars by tag, likewise. No curve is empty.
     """
 
     run: str
@@ -109,8 +112,8 @@ def evidence_of(run: str, files: Sequence[EventFile]) -> Evidence:
 
 
 def _by_tag(files: Sequence[EventFile], kind: str) -> list[tuple[str, Points]]:
-    """Return the visible points of each tag under the prefix, by its name without the prefix."""
-    wants: Callable[[str], bool] = lambda tag: tag.startswith(PREFIX)  # noqa: E731
+    """Return the visible points of each tag that jaxboard writes, by its name without ``jaxboard/``."""
+    wants: Callable[[str], bool] = lambda tag: tag.startswith((PREFIX, _PROFILE))  # noqa: E731
     contents = read_run(files, kind, wants)
     points = visible(contents)
     found: list[tuple[str, Points]] = []

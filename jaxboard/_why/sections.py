@@ -9,6 +9,7 @@ from jaxboard._log import describe, logger
 from jaxboard._why import text_entries
 from jaxboard._why.evidence import Evidence
 from jaxboard._why.finding import Finding
+from jaxboard._why.profiled import profiles
 from jaxboard._why.time_spent import time_spent
 
 Section: TypeAlias = Callable[[Evidence], Iterable[Finding]]
@@ -17,7 +18,9 @@ Section: TypeAlias = Callable[[Evidence], Iterable[Finding]]
 SECTIONS: tuple[Section, ...] = (
     text_entries.out_of_memory,
     text_entries.nonfinite,
+    text_entries.layers,
     time_spent,
+    profiles,
     text_entries.recompiles,
 )
 """All sections: first the faults that break a run, then the causes of a slow one.

@@ -57,6 +57,21 @@ def test_nonfinite_values_and_recompiles(tmp_path, capsys):
     assert "good" not in text
 
 
+def test_a_dead_layer(tmp_path):
+    """A layer that dies is named, with its step."""
+    params = {f"layer_{n}": np.ones(4) for n in range(3)}
+    with jb.Run(tmp_path):
+        for step in range(20):
+            grads = params | {"layer_1": np.full(4, float(step < 5))}
+            jb.health(params, grads, every=1, step=step)
+    (evidence,) = read_evidence(tmp_path)
+    (finding,) = explain(evidence)
+    assert (finding.section, finding.step) == ("health", 14)
+    assert finding.sentence == (
+        "health, step 14: Layer layer_1 is dead: its gradient has been zero everywhere since step 5."
+    )
+
+
 def test_only_the_first_entries_are_shown(tmp_path):
     """The first entries of a kind are shown; all are counted."""
     with jb.Run(tmp_path):
@@ -117,6 +132,45 @@ def test_nothing_to_explain(tmp_path, capsys):
     sink.close()
     assert main(["why", str(tmp_path)]) == 0
     assert "jb.Run(telemetry=True)" in capsys.readouterr().out
+
+
+def test_profiles(tmp_path, capsys):
+    """The last profile, and the one with the worst slowdown, are shown with their verdicts and figures."""
+    with jb.Run(tmp_path):
+        for step, ratio in (4, None), (14, 3.0), (24, 1.05), (34, 0.3):
+            jb.text("profile/verdict", f"**Steps to {step}: input-bound.** 72 %\n\nrest", step=step)
+            jb.scalar("profile/time_percent/between_steps", step + 0.5, step=step)
+            jb.scalar("profile/communication_percent", 0.0, step=step)
+            if ratio is not None:
+                jb.scalar("profile/step_time_ratio", ratio, step=step)
+    (evidence,) = read_evidence(tmp_path)
+    slow, last = explain(evidence)
+    assert (slow.section, slow.step, last.section, last.step) == ("profile", 14, "profile", 34)
+    assert slow.sentence == "Steps to 14: input-bound. 72 %"
+    assert slow.details == "rest"
+    assert slow.figures == {
+        "tag": "profile/verdict",
+        "entries": 4,
+        "between_steps_percent": 14.5,
+        "communication_percent": 0.0,
+        "step_time_ratio": 3.0,
+    }
+    assert last.figures["step_time_ratio"] == pytest.approx(0.3)
+    assert main(["why", str(tmp_path)]) == 0
+    assert (
+        "The last profile (step 34)\n  Steps to 34: input-bound. 72 %\n  rest"
+        in capsys.readouterr().out
+    )
+
+
+def test_one_profile(tmp_path):
+    """A run with one profile has one finding."""
+    with jb.Run(tmp_path):
+        jb.text("profile/verdict", "**Steps 3-4: unknown limit.** No operations.", step=4)
+    (evidence,) = read_evidence(tmp_path)
+    (finding,) = explain(evidence)
+    assert finding.title == "The last profile"
+    assert finding.figures == {"tag": "profile/verdict", "entries": 1}
 
 
 def findings_of(logdir, capsys) -> list[dict]:
