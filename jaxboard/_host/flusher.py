@@ -133,6 +133,7 @@ class Flusher:
         monitors: each sees every batch. Used by the flusher's thread only.
         is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
             that is, whether JAX has certainly been initialized. By default every process writes.
+        takes_frames: see :class:`BufferReader`.
 
     Attributes:
         cpu_seconds: how long the thread has used a processor, as of its last turn.
@@ -148,6 +149,7 @@ class Flusher:
         lost: LostReports | None = None,
         monitors: Sequence[BatchMonitor] = (),
         is_writer: Callable[[bool], bool] = lambda _: True,
+        takes_frames: bool = True,
     ):
         self._buffer = buffer
         self._assembler = assembler
@@ -155,7 +157,7 @@ class Flusher:
         self._lost = lost or LostReports()
         self._monitors = monitors
         self._is_writer = is_writer
-        self._reader = BufferReader(buffer, is_writer, self._lost)
+        self._reader = BufferReader(buffer, is_writer, self._lost, takes_frames=takes_frames)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
         # When the next write is due, and how long to wait before the next look into the buffer.

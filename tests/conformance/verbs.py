@@ -71,8 +71,7 @@ def report(tag: str, value: Any) -> None:
 
     A video has the reducer of an image, and a ROC curve that of a PR curve.
     """
-    for name in REDUCTIONS:
-        jb.scalar(f"{tag}/{name}", value, reduce=name)
+    report_dtypes(tag, value)
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
     jb.metric(f"{tag}/metric", Average(jnp.asarray(value, jnp.float32), 1))
     both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
@@ -81,13 +80,24 @@ def report(tag: str, value: Any) -> None:
     weights, changes = dict.fromkeys(LEAVES, jnp.ones(2)), dict.fromkeys(LEAVES, both)
     jb.health(weights, changes, changes, tag=f"{tag}/health", every=1)
     jb.noise_scale(f"{tag}/noise_scale", both, jnp.ones(2), 1, 2)
-    jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
-    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
     jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
     # A classifier that predicts whether the value is odd, for a positive and a negative sample.
     labels, odd = jnp.arange(2) == 0, both % 2 == 1
     jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
     jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
+
+
+def report_dtypes(tag: str, value: Any) -> None:
+    """Report a value with verbs whose accumulators together have every dtype that a frame packs."""
+    for name in REDUCTIONS:
+        jb.scalar(f"{tag}/{name}", value, reduce=name)
+    jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+
+
+def tags_of_dtypes(observed: Iterable[str]) -> set[str]:
+    """Return the tags of ``report_dtypes``."""
+    return {f"{tag}/{name}" for tag in observed for name in (*REDUCTIONS, "image", "audio")}
 
 
 def ignore(tag: str, value: Any) -> None:

@@ -35,6 +35,7 @@ LAYERS = (
     ("_autopsy",),
     ("_emit",),
     ("_telemetry",),
+    ("_job",),
     ("_run",),
     ("_summary_writer",),
     ("_profile",),

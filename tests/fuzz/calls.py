@@ -135,6 +135,8 @@ GOOD: dict[str, list[Value]] = {
     "config": _good(camera=lambda x: {"camera": {"cls": "PerspectiveCamera"}}),
     "max_meshes": _good(two=lambda x: 2),
     "resume": _good(automatic=lambda x: "auto", no=lambda x: False),
+    "processes": _good(one=lambda x: "one"),
+    "hang_secs": _good(minute=lambda x: 60.0, never=lambda x: None),
     "max_file_bytes": _good(megabyte=lambda x: 2**20),
     "predictions": _good(three=lambda x: np.array([0.1, 0.6, 0.8], np.float32)),
     "classes": _good(automatic=lambda x: None),
