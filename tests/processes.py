@@ -116,6 +116,8 @@ class Job:
 
     def text(self, tag):
         """Return the last text entry of a tag, "" if there is none."""
+        if not any(self.logdir.glob("*.tfevents.*")):
+            return ""
         events = self.events()
         if tag not in events.Tags()["tensors"]:
             return ""

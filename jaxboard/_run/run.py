@@ -33,7 +33,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import Policy, nonfinite_monitor
+from jaxboard._run.monitors import Policy, monitors
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -190,7 +190,7 @@ class Run(VerbMethods):
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
-            monitor=nonfinite_monitor(on_nonfinite, channel, start.found),
+            monitors=monitors(on_nonfinite, channel, start.found),
             is_writer=membership.is_writer,
             takes_frames=membership.takes_frames,
         )
