@@ -24,9 +24,12 @@ XS = np.array([3.0, 1.0, 2.0, 6.0], np.float32)
 def summed(report, xs):
     def body(c, x):
         report("x", x)
-        return c + jnp.sin(x), None
+        return c + jnp.sin(x), c
 
-    return lax.scan(body, jnp.zeros((), xs.dtype), xs)[0]
+    total, partial = lax.scan(body, jnp.zeros((), xs.dtype), xs)
+    return (
+        total + partial.sum()
+    )  # with jax_scan3, JAX drops a scan whose stacked results are not read
 
 
 REPORTING = functools.partial(summed, jb.scalar)
@@ -93,15 +96,16 @@ def test_checks_of_streamed_loops(checked, bad, length):
     def loop(x):
         def body(x, _):
             jb.scalar("inside", x * bad)
-            return x + 1, None
+            return x + 1, x
 
         jb.scalar("before", x * bad)
-        x = lax.scan(body, x, length=length)[0]
+        x, each = lax.scan(body, x, length=length)
         jb.scalar("after", x * bad)
-        return x
+        return x, each
 
     with capture() as records, checked(True):
-        assert [float(loop(np.float32(first))) for first in (1, 2)] == [length + 1, length + 2]
+        last = [float(loop(np.float32(first))[0]) for first in (1, 2)]
+    assert last == [length + 1, length + 2]
     points = sorted((r.tag, r.step) for r in records)
     ends = (length - 1, 2 * length - 1)
     assert points == [
@@ -161,7 +165,7 @@ def test_bfloat16(prepare):
     """Reported bfloat16 values are summed in a wider type: 257 ones make 257, where a bfloat16 sum stays at 256."""
 
     def f(xs):
-        lax.scan(lambda c, x: (jb.scalar("sum", x, reduce="sum"), (c, None))[1], 0.0, xs)
+        _, xs = lax.scan(lambda c, x: (jb.scalar("sum", x, reduce="sum"), (c, x))[1], 0.0, xs)
         return jnp.sin(xs)
 
     xs = jnp.ones(257, jnp.bfloat16)
