@@ -7,6 +7,7 @@ own thread.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
 import time
@@ -66,7 +67,7 @@ class BatchMonitor(Protocol):
     """Looks at everything that is about to be written, and changes none of it.
 
     Attributes:
-        found: the tags that it no longer checks.
+        found: what it has found, and does not report again.
     """
 
     found: set[str]
@@ -81,6 +82,10 @@ class BatchMonitor(Protocol):
 
     def observe(self, assembled: Assembled) -> Sequence[Record]:
         """Return records of its own, to be written after what it saw."""
+        ...
+
+    def finish(self) -> Sequence[Record]:
+        """Return its last records, after everything was seen."""
         ...
 
 
@@ -125,9 +130,10 @@ class Flusher:
         outbox: takes the batches. Used by the flusher's thread only.
         flush_secs: the maximum age, in seconds, of a readable report that is not written.
         lost: counts lost reports and logs faults.
-        monitor: sees every batch, if there is one. Used by the flusher's thread only.
+        monitors: each sees every batch. Used by the flusher's thread only.
         is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
             that is, whether JAX has certainly been initialized. By default every process writes.
+        takes_frames: see :class:`BufferReader`.
 
     Attributes:
         cpu_seconds: how long the thread has used a processor, as of its last turn.
@@ -141,16 +147,17 @@ class Flusher:
         *,
         flush_secs: float = 1.0,
         lost: LostReports | None = None,
-        monitor: BatchMonitor | None = None,
+        monitors: Sequence[BatchMonitor] = (),
         is_writer: Callable[[bool], bool] = lambda _: True,
+        takes_frames: bool = True,
     ):
         self._buffer = buffer
         self._assembler = assembler
         self._outbox = outbox
         self._lost = lost or LostReports()
-        self._monitor = monitor
+        self._monitors = monitors
         self._is_writer = is_writer
-        self._reader = BufferReader(buffer, is_writer, self._lost)
+        self._reader = BufferReader(buffer, is_writer, self._lost, takes_frames=takes_frames)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
         # When the next write is due, and how long to wait before the next look into the buffer.
@@ -164,8 +171,8 @@ class Flusher:
 
     def start(self) -> None:
         """Start the thread."""
-        if self._monitor is not None:
-            self._monitor.start(self.settle)
+        for monitor in self._monitors:
+            monitor.start(self.settle)
         self._thread.start()
         for name in _NOT_IMPORTABLE_AT_EXIT:
             importlib.import_module(name)
@@ -360,9 +367,11 @@ class Flusher:
         except BaseException as fault:
             self._reader.lose(items, fault)
             return []
-        if self._monitor is not None:
+        for monitor in self._monitors:
             for part in parts:
-                batch += self._observe(self._monitor, part)
+                batch += self._watched(monitor, functools.partial(monitor.observe, part))
+            if final:
+                batch += self._watched(monitor, monitor.finish)
         return batch + self._lost.take_explanations()
 
     def _lose(self, point: FailedPoint) -> None:
@@ -376,12 +385,14 @@ class Flusher:
 
     def _saved(self, step: int) -> HostState:
         saved = self._assembler.save(step)
-        found = () if self._monitor is None else sorted(self._monitor.found)
-        return saved._replace(found=tuple(found))
+        found = set[str]().union(*(monitor.found for monitor in self._monitors))
+        return saved._replace(found=tuple(sorted(found)))
 
-    def _observe(self, monitor: BatchMonitor, assembled: Assembled) -> Sequence[Record]:
+    def _watched(
+        self, monitor: BatchMonitor, look: Callable[[], Sequence[Record]]
+    ) -> Sequence[Record]:
         try:
-            return monitor.observe(assembled)
+            return look()
         except BaseException as fault:
             self._lost.log_once(
                 f"{type(monitor).__name__} failed: {describe(fault)}", "No report is lost."

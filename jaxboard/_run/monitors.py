@@ -1,15 +1,37 @@
-"""The monitor of values that are not finite, as an option of the run asks for it."""
+"""The monitors of a run, which look at everything that it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jaxboard._check import is_one_of
 from jaxboard._host.channel import Channel
+from jaxboard._host.flusher import BatchMonitor
+from jaxboard._host.health_monitor import HealthMonitor
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
+from jaxboard._host.tag_count import TagCountMonitor
 
 
-def nonfinite_monitor(
+def monitors(
+    on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
+) -> Sequence[BatchMonitor]:
+    """Return the monitors of a run.
+
+    Args:
+        on_nonfinite: the option of the run.
+        channel: the channel of the run.
+        found: what an earlier run that this one continues has found.
+
+    Raises:
+        UsageError: see :func:`make_monitor`.
+    """
+    known = tuple(found)
+    nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
+    others = [HealthMonitor(channel.name, known), TagCountMonitor(channel.name)]
+    return others if nonfinite is None else [nonfinite, *others]
+
+
+def _nonfinite_monitor(
     on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
 ) -> NonFiniteMonitor | None:
     """Return the monitor that ``Run(on_nonfinite=...)`` asks for.

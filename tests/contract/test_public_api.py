@@ -27,6 +27,7 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "attention_entropy",
     "audio",
     "autopsy",
     "confusion_matrix",
@@ -34,14 +35,17 @@ NAMES = [
     "embedding",
     "figure",
     "graph",
+    "health",
     "histogram",
     "hparams",
     "image",
     "instrument",
     "layout",
+    "max_logit",
     "memory_snapshot",
     "mesh",
     "metric",
+    "noise_scale",
     "pr_curve",
     "profile",
     "read",
@@ -104,11 +108,13 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
     assert called == set(_emit.VERBS) - {
+        "attention_entropy",  # a scalar
         "embedding",
         "figure",
         "graph",
         "hparams",
         "layout",
+        "max_logit",  # a scalar
         "roc_curve",
         "tap",
         "tensor",

@@ -54,6 +54,20 @@ GOOD: dict[str, list[Value]] = {
     "x": _good(traced_x=lambda x: x, array_x=lambda x: jnp.ones(2)),
     "tree": _good(params=lambda x: {"w": jnp.ones((2, 2)), "b": jnp.ones(2) * x}),
     "relative_to": _good(params=lambda x: {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}),
+    "params": _good(layers=lambda x: {"a": {"w": jnp.ones((2, 2)) * x, "b": jnp.ones(2)}}),
+    "grads": _good(
+        none=lambda x: None, layers=lambda x: {"a": {"w": jnp.ones((2, 2)), "b": jnp.ones(2) * x}}
+    ),
+    "updates": _good(none=lambda x: None, layers=lambda x: {"a": {"w": jnp.ones((2, 2))}}),
+    "activations": _good(none=lambda x: None, layer=lambda x: {"a": jnp.ones(3) * x}),
+    "split": _good(nothing=lambda x: (), layers=lambda x: ["a"]),
+    "depth": _good(none=lambda x: None, one=lambda x: 1),
+    "curves": _good(yes=lambda x: True),
+    "small": _good(gradient=lambda x: {"w": jnp.ones(2) * x}, norm=lambda x: 2.0),
+    "large": _good(gradient=lambda x: {"w": jnp.ones(2) * x}, norm=lambda x: 1.0),
+    "small_batch": _good(two=lambda x: 2),
+    "large_batch": _good(eight=lambda x: 8),
+    "logits": _good(square=lambda x: np.eye(3), traced_logits=lambda x: jnp.ones((3, 3)) * x),
     "what": _good(norm=lambda x: "norm", two=lambda x: ["norm", "histogram"]),
     "step": _good(five=lambda x: 5, numpy_five=lambda x: np.int32(5)),
     "start_step": _good(three=lambda x: 3),
@@ -92,6 +106,10 @@ GOOD: dict[str, list[Value]] = {
     "hlo": _good(no=lambda x: False),
     "sync": _good(auto=lambda x: "auto"),
     "max_seconds": _good(two=lambda x: 2.0),
+    "every_secs": _good(hour=lambda x: 3600.0),
+    "slow": _good(factor=lambda x: 1.5),
+    "advanced": _good(gpu=lambda x: {"gpu_max_activity_api_events": 10}),
+    "nsys": _good(no=lambda x: False),
     "on_error": _good(warn=lambda x: "warn"),
     "number": _good(three=lambda x: 3),
     "trainer": _good(any=lambda x: object()),
@@ -117,6 +135,8 @@ GOOD: dict[str, list[Value]] = {
     "config": _good(camera=lambda x: {"camera": {"cls": "PerspectiveCamera"}}),
     "max_meshes": _good(two=lambda x: 2),
     "resume": _good(automatic=lambda x: "auto", no=lambda x: False),
+    "processes": _good(one=lambda x: "one"),
+    "hang_secs": _good(minute=lambda x: 60.0, never=lambda x: None),
     "max_file_bytes": _good(megabyte=lambda x: 2**20),
     "predictions": _good(three=lambda x: np.array([0.1, 0.6, 0.8], np.float32)),
     "classes": _good(automatic=lambda x: None),
@@ -250,6 +270,8 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:  
             "logdir",
         ):
             return _good(directory=lambda x: os.path.join(directory, "logs"))
+        case "profile" | "JAXProfiler", "every":
+            return _good(hundred=lambda x: 100)
         case "memory_snapshot", "path":
             return _good(file=lambda x: os.path.join(directory, "memory.prof"))
         case _:
