@@ -1,4 +1,4 @@
-"""What JAX itself cannot do with the flags that turn on parts of a later JAX, each with a program that shows it.
+"""Limits of JAX itself with the flags that turn on parts of a later JAX, each with a program that shows it.
 
 The programs use JAX alone, and assert what JAX does without the flag. ``test_flags.py`` runs each with and without its flag,
 so that a limit that JAX has lifted is found.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,8 +52,8 @@ class FlagLimit:
 XS = np.arange(4, dtype=np.float32)
 
 
-def _partial_sums(start: object, xs: object, **options: object) -> object:
-    return lax.scan(lambda total, x: (total + x, total), start, xs, **options)
+def _partial_sums(start: Any, xs: Any, *, reverse: bool = False) -> Any:
+    return lax.scan(lambda total, x: (total + x, total), start, xs, reverse=reverse)
 
 
 def map_scan() -> None:

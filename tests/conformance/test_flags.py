@@ -23,7 +23,7 @@ def limit(request: pytest.FixtureRequest) -> Iterator[FlagLimit]:
 
 
 def test_a_limit(limit: FlagLimit):
-    """Without reports, JAX does what a limit says, and only with its flag. When JAX lifts it, remove it."""
+    """Without reports, too, JAX has the limit with its flag, and only with it. When JAX lifts a limit, remove it."""
     limit.program()
     if jax.__version_info__ < (0, 12):
         pytest.skip("the table is that of the newest JAX")
