@@ -25,12 +25,14 @@ class Composite(enum.Enum):
     """Reports whose reduced value becomes several points. Sinks receive those, never the value itself.
 
     Attributes:
+        KEPT: arrays that the host remembers, which makes no point (``keep``).
         LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
         METRIC: the numbers that a metric computes from its merged state.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
+    KEPT = "kept"
     LEAF_HISTOGRAMS = "leaf histograms"
     METRIC = "metric"
     NORMS = "norms"

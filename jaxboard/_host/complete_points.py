@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce.finishing import Finish, finish_values
+from jaxboard._reduce.kept import Kept
 from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.norms import Norms
@@ -59,7 +60,26 @@ class FailedPoint:
     run: str = ""
 
 
-Point: TypeAlias = Record | Scalars | NormsPoint | FailedPoint
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class KeptPoint:
+    """The array that :func:`jaxboard.keep` keeps of one step. Sinks do not receive it.
+
+    Attributes:
+        tag: the name.
+        step: the step.
+        wall_time: in seconds since the epoch.
+        value: the array.
+        run: see :attr:`jaxboard.records.Record.run`.
+    """
+
+    tag: str
+    step: int
+    wall_time: float
+    value: np.ndarray
+    run: str = ""
+
+
+Point: TypeAlias = Record | Scalars | NormsPoint | FailedPoint | KeptPoint
 """One complete point, or several in columns."""
 
 
@@ -70,26 +90,31 @@ class Assembled(NamedTuple):
         items: all other points, as sinks receive them.
         norms: the norms, in which the monitor finds the leaf that is not finite.
         failed: the points that could not be made, which sinks do not receive.
+        kept: the arrays that are kept, which sinks do not receive.
     """
 
     items: Batch
     norms: list[NormsPoint]
     failed: Sequence[FailedPoint] = ()
+    kept: Sequence[KeptPoint] = ()
 
     @classmethod
     def of(cls, points: Iterable[Point]) -> Assembled:
-        """Separate norms and failed points from other points, and keep the order of each."""
+        """Separate norms, failed points and kept arrays from other points, and keep the order of each."""
         items: Batch = []
         norms: list[NormsPoint] = []
         failed: list[FailedPoint] = []
+        kept: list[KeptPoint] = []
         for point in points:
             if isinstance(point, NormsPoint):
                 norms.append(point)
             elif isinstance(point, FailedPoint):
                 failed.append(point)
+            elif isinstance(point, KeptPoint):
+                kept.append(point)
             else:
                 items.append(point)
-        return cls(items, norms, failed)
+        return cls(items, norms, failed, kept)
 
     @property
     def batch(self) -> Batch:
@@ -125,6 +150,8 @@ def make_points(
         yield NormsPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, Exception):
         yield FailedPoint(spec.tag, step, wall_time, value, run)
+    elif isinstance(value, Kept):
+        yield KeptPoint(spec.tag, step, wall_time, value.values, run)
     elif isinstance(value, Stack | MetricValues):
         yield value.scalars(spec.tag, step, wall_time, run)
     else:

@@ -7,6 +7,7 @@ own thread.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
 import time
@@ -84,6 +85,22 @@ class BatchMonitor(Protocol):
         ...
 
 
+class BatchAlerts(Protocol):
+    """Looks at everything that is about to be written, and notifies receivers of their own."""
+
+    def observe(self, assembled: Assembled) -> Sequence[Record]:
+        """Return records of its own, to be written after what it saw."""
+        ...
+
+    def finish(self) -> Sequence[Record]:
+        """Return its last records. Nothing follows."""
+        ...
+
+    def close(self, timeout: float) -> None:
+        """Wait for the receivers, at most so many seconds. The flusher's thread does not call this."""
+        ...
+
+
 class _Request:
     """A caller that waits until everything now in the buffer has been offered.
 
@@ -126,6 +143,7 @@ class Flusher:
         flush_secs: the maximum age, in seconds, of a readable report that is not written.
         lost: counts lost reports and logs faults.
         monitor: sees every batch, if there is one. Used by the flusher's thread only.
+        alerts: sees every batch, if there are any.
         is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
             that is, whether JAX has certainly been initialized. By default every process writes.
 
@@ -142,6 +160,7 @@ class Flusher:
         flush_secs: float = 1.0,
         lost: LostReports | None = None,
         monitor: BatchMonitor | None = None,
+        alerts: BatchAlerts | None = None,
         is_writer: Callable[[bool], bool] = lambda _: True,
     ):
         self._buffer = buffer
@@ -149,6 +168,7 @@ class Flusher:
         self._outbox = outbox
         self._lost = lost or LostReports()
         self._monitor = monitor
+        self._alerts = alerts
         self._is_writer = is_writer
         self._reader = BufferReader(buffer, is_writer, self._lost)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
@@ -224,6 +244,8 @@ class Flusher:
         if not self._submit("close").wait(timeout):
             raise self._timeout_error(timeout, self._lost.take_error())
         self._thread.join(timeout)
+        if self._alerts is not None:
+            self._alerts.close(timeout)
         self._lost.raise_error()
 
     def fail(self) -> None:
@@ -360,9 +382,12 @@ class Flusher:
         except BaseException as fault:
             self._reader.lose(items, fault)
             return []
-        if self._monitor is not None:
-            for part in parts:
-                batch += self._observe(self._monitor, part)
+        for observer in (self._monitor, self._alerts):
+            if observer is not None:
+                for part in parts:
+                    batch += self._observe(observer, functools.partial(observer.observe, part))
+        if final and self._alerts is not None:
+            batch += self._observe(self._alerts, self._alerts.finish)
         return batch + self._lost.take_explanations()
 
     def _lose(self, point: FailedPoint) -> None:
@@ -379,12 +404,14 @@ class Flusher:
         found = () if self._monitor is None else sorted(self._monitor.found)
         return saved._replace(found=tuple(found))
 
-    def _observe(self, monitor: BatchMonitor, assembled: Assembled) -> Sequence[Record]:
+    def _observe(
+        self, observer: object, observe: Callable[[], Sequence[Record]]
+    ) -> Sequence[Record]:
         try:
-            return monitor.observe(assembled)
+            return observe()
         except BaseException as fault:
             self._lost.log_once(
-                f"{type(monitor).__name__} failed: {describe(fault)}", "No report is lost."
+                f"{type(observer).__name__} failed: {describe(fault)}", "No report is lost."
             )
             return ()
 

@@ -165,6 +165,12 @@ def _leaf_histograms(options: LeafHistogramsOptions) -> Reducer:
     return LeafHistogramsReducer(options.names)
 
 
+def _kept(options: None) -> Reducer:
+    from jaxboard._reduce.kept import KeptReducer
+
+    return KeptReducer()
+
+
 def _stack(options: StackOptions) -> Reducer:
     from jaxboard._reduce.stack import StackReducer
 
@@ -206,6 +212,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.CONFUSION_MATRIX: KindEntry(ConfusionMatrixOptions, _confusion_matrix),
     Kind.MESH: KindEntry(MeshOptions, _mesh),
     Kind.VIDEO: KindEntry(VideoOptions, _video),
+    Composite.KEPT: KindEntry(type(None), _kept),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.STACK: KindEntry(StackOptions, _stack),

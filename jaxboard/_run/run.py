@@ -11,6 +11,7 @@ from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
+from jaxboard._alerts.options import Alerts, parse_alerts
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError
@@ -32,7 +33,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import Policy, nonfinite_monitor
+from jaxboard._run.monitors import Policy, alert_monitor, nonfinite_monitor
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -100,6 +101,11 @@ class Run(VerbMethods):
             finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
             everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
             still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
+        alerts: rules, and who is notified of what they find. A rule is a text, in which ``*`` in a tag stands for any
+            text: ``"train/loss > 10"``, ``"train/loss is spiking"``, ``"*/loss is not finite"``,
+            ``"no report for 10 minutes"``. What it finds is logged and written as a text entry ``jaxboard/alerts``. A
+            function is called with each :class:`Alert`, and to a URL (``https://…``) it is posted as JSON, both on a
+            thread of their own. Without a rule, they receive all spikes and all values that are not finite.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -135,12 +141,14 @@ class Run(VerbMethods):
         timeout: float = 30.0,
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
+        alerts: Alerts | None = None,
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
         options.check_flush_seconds(flush_secs)
         options.check_file_size(max_file_bytes, sinks)
         options.check_overflow(overflow)
         check_telemetry(telemetry)
+        alert_options = parse_alerts(alerts)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
         start = first_state(resume, step, state, self.logdir)
@@ -171,6 +179,7 @@ class Run(VerbMethods):
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
             monitor=nonfinite_monitor(on_nonfinite, channel, start.found),
+            alerts=alert_monitor(alert_options, lost, finds_spikes=telemetry is not False),
             is_writer=rank.is_writer,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")

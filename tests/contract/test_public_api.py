@@ -13,6 +13,7 @@ import jaxboard
 from jaxboard import _emit, records
 
 NAMES = [
+    "Alert",
     "Autopsy",
     "ChildRun",
     "JAXProfiler",
@@ -38,6 +39,7 @@ NAMES = [
     "hparams",
     "image",
     "instrument",
+    "keep",
     "layout",
     "memory_snapshot",
     "mesh",
