@@ -22,7 +22,7 @@ class Columns(NamedTuple):
         run: see :attr:`jaxboard.records.Record.run`.
         tags: the tags.
         steps: int64[N].
-        values: float64[N, K].
+        values: [N, K].
     """
 
     run: str
@@ -39,26 +39,46 @@ def is_own(tag: str) -> bool:
 def columns_of(assembled: Assembled) -> Iterator[Columns]:
     """Yield the scalars that the user reports, and the norms of the leaves of watched trees.
 
-    The summaries of seed runs are left out.
+    Tags that come one by one, as those of a plain loop, are in one block if they have the same steps. The summaries of seed
+    runs are left out.
     """
-    single: dict[tuple[str, str], list[Record]] = {}
+    records: dict[tuple[str, str], list[Record]] = {}
+    # By run and steps. NumPy takes as long for one tag as for many.
+    single: dict[tuple[str, bytes], list[Scalars]] = {}
     for item in assembled.items:
-        if seed_runs.is_summary(item.run):
-            continue
         if isinstance(item, Scalars):
-            if not is_own(item.tags[0]):
-                yield Columns(item.run, item.tags, item.steps, item.values.astype(np.float64))
-        elif item.kind is Kind.SCALAR and not is_own(item.tag):
-            single.setdefault((item.run, item.tag), []).append(item)
-    for (run, tag), records in single.items():
-        values = np.array([[float(record.value)] for record in records])
-        yield Columns(run, (tag,), np.array([record.step for record in records]), values)
-    trees: dict[tuple[str, tuple[str, ...]], list[NormsPoint]] = {}
-    for point in assembled.norms:
+            if is_own(item.tags[0]) or seed_runs.is_summary(item.run):
+                continue
+            if len(item.tags) == 1:
+                single.setdefault((item.run, item.steps.tobytes()), []).append(item)
+            else:
+                yield Columns(item.run, item.tags, item.steps, item.values)
+        elif item.kind is Kind.SCALAR and not (is_own(item.tag) or seed_runs.is_summary(item.run)):
+            records.setdefault((item.run, item.tag), []).append(item)
+    for (run, _), blocks in single.items():
+        tags = tuple([block.tags[0] for block in blocks])
+        values = np.concatenate([block.values for block in blocks], axis=1)
+        yield Columns(run, tags, blocks[0].steps, values)
+    yield from _of_records(records)
+    yield from _of_norms(assembled.norms)
+
+
+def _of_records(records: dict[tuple[str, str], list[Record]]) -> Iterator[Columns]:
+    groups: dict[tuple[str, tuple[int, ...]], dict[str, list[float]]] = {}
+    for (run, tag), points in records.items():
+        key = run, tuple([point.step for point in points])
+        groups.setdefault(key, {})[tag] = [float(point.value) for point in points]
+    for (run, steps), columns in groups.items():
+        values = np.array(list(columns.values())).T
+        yield Columns(run, tuple(columns), np.array(steps), values)
+
+
+def _of_norms(norms: list[NormsPoint]) -> Iterator[Columns]:
+    trees: dict[tuple[str, str, tuple[str, ...]], list[NormsPoint]] = {}
+    for point in norms:
         if not seed_runs.is_summary(point.run):
-            names = point.norms.names
-            tags = tuple(f"{point.tag}/norm/{name}" if name else f"{point.tag}/norm" for name in names)
-            trees.setdefault((point.run, tags), []).append(point)
-    for (run, tags), points in trees.items():
+            trees.setdefault((point.run, point.tag, point.norms.names), []).append(point)
+    for (run, tag, names), points in trees.items():
+        tags = tuple([f"{tag}/norm/{name}" if name else f"{tag}/norm" for name in names])
         values = np.stack([point.norms.norms for point in points])
         yield Columns(run, tags, np.array([point.step for point in points]), values)

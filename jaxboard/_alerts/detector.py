@@ -225,10 +225,11 @@ class Detector:
 
 def is_outside(before: np.ndarray, value: float) -> bool:
     """Return whether a value is far outside of the values before it, float64[WINDOW]."""
-    if not (np.isfinite(value) and np.isfinite(before).all()):
-        return False
-    high, low, median = before.max(), before.min(), np.median(before)
+    # The cheap conditions first: most candidates do not meet them.
+    high, low = before.max(), before.min()
     margin = _MARGIN * (high - low)
-    if low - margin <= value <= high + margin or abs(value - median) <= _SMALLEST * abs(median):
+    if not (value > high + margin or value < low - margin) or not np.isfinite(value - low + high):
+        return False
+    if high == low or abs(value - np.median(before)) <= _SMALLEST * abs(np.median(before)):
         return False
     return abs(robust_scores(before[:, None], np.array([[value]]))[0, 0]) > CUTOFF

@@ -35,6 +35,10 @@ _REST = 100
 """A rule reports a tag again after so many points in a row that do not meet its condition."""
 
 
+_MOST_SETS = 1000
+"""Most sets of tags that are remembered."""
+
+
 class Finding(NamedTuple):
     """A point that meets the condition of a rule.
 
@@ -73,6 +77,8 @@ class ValueRule:
         chosen = self._columns.get(columns.tags)
         if chosen is None:
             chosen = [k for k, tag in enumerate(columns.tags) if self._matches(tag)]
+            if len(self._columns) == _MOST_SETS:
+                self._columns.clear()
             self._columns[columns.tags] = chosen
         for k in chosen:
             meets = self._condition(columns.values[:, k])

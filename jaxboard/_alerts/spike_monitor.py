@@ -20,6 +20,9 @@ MOST_TAGS = 4096
 _MOST_EVENTS = 50
 """Most events of one run."""
 
+_MOST_SELECTIONS = 1000
+"""Most sets of columns that are remembered."""
+
 _STEPS_OF_KEPT = 4
 """The steps of a spike whose kept arrays are in its entry, and the step before."""
 
@@ -78,23 +81,14 @@ class SpikeMonitor:
         """Return the events that end with these points."""
         for point in kept:
             self._kept.add(point)
-        single: dict[bytes, list[tuple[int, Columns]]] = {}
         for block in columns:
             self._recent.add(block)
             selection = self._selection(block.run, block.tags)
-            if len(block.tags) == 1:
-                for number in selection.numbers.tolist():
-                    single.setdefault(block.steps.tobytes(), []).append((number, block))
-            elif len(selection.numbers):
+            if len(selection.numbers):
                 values = block.values.T
                 chosen = values if selection.indices is None else values[selection.indices]
-                self._note(self._detector.observe(selection.numbers, block.steps, chosen))
-        # Those of a plain loop come one by one, and usually have the same steps.
-        for blocks in single.values():
-            blocks.sort(key=lambda each: each[0])
-            numbers = np.array([number for number, _ in blocks])
-            values = np.concatenate([block.values for _, block in blocks], axis=1).T
-            self._note(self._detector.observe(numbers, blocks[0][1].steps, values))
+                for spike in self._detector.observe(selection.numbers, block.steps, chosen):
+                    self._spikes.setdefault(spike.run, []).append(spike)
         outside = self._detector.runs_outside
         events = [e for run in list(self._spikes) if run not in outside for e in self._take(run)]
         self._recent.trim()
@@ -104,10 +98,6 @@ class SpikeMonitor:
     def finish(self) -> list[SpikeEvent]:
         """Return the events that wait for other tags to come back."""
         return [event for run in list(self._spikes) for event in self._take(run)]
-
-    def _note(self, spikes: Iterable[Spike]) -> None:
-        for spike in spikes:
-            self._spikes.setdefault(spike.run, []).append(spike)
 
     def _selection(self, run: str, tags: tuple[str, ...]) -> _Selection:
         known = self._selections.get((run, tags))
@@ -119,6 +109,8 @@ class SpikeMonitor:
         numbers = self._detector.add_tags(new).tolist()
         self._numbers.update(zip(new, numbers, strict=True))
         found = np.array([self._numbers[run, tags[k]] for k in checked], np.int64)
+        if len(self._selections) == _MOST_SELECTIONS:
+            self._selections.clear()
         selection = _Selection(found, None if len(checked) == len(tags) else np.array(checked))
         self._selections[run, tags] = selection
         return selection
