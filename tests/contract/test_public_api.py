@@ -102,7 +102,10 @@ def test_verbs_have_an_example(name: str) -> None:
 
 
 def test_traced_verbs_are_in_the_conformance_table() -> None:
-    """The conformance suite reports with every verb for traced code; tap has a suite of its own, and others share a reducer."""
+    """The conformance suite reports with every verb for traced code.
+
+    ``tap`` and ``keep`` have suites of their own, and others share a reducer.
+    """
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
     assert called == set(_emit.VERBS) - {
@@ -110,6 +113,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
         "figure",
         "graph",
         "hparams",
+        "keep",
         "layout",
         "roc_curve",
         "tap",
