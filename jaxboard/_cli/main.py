@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
+
+from jaxboard._cli.reading_commands import add_reading_commands
+from jaxboard._cli.requirements import is_installed
 
 _DEMO_REQUIREMENTS = ("flax", "optax", "sklearn", "matplotlib", "tqdm")
 
@@ -57,8 +61,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(command=_verify)
 
-    options = parser.parse_args(argv)
-    return options.command(options)
+    add_reading_commands(commands)
+
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes commands in a shell",
+        description='Print a script for a shell. In bash: eval "$(jaxboard completion bash)".',
+    )
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(command=lambda options: _completion(options, parser))
+
+    own, arguments = _split(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_args(own)
+    if arguments and not getattr(options, "takes_arguments", False):
+        parser.error(f"unrecognized arguments: -- {' '.join(arguments)}")
+    options.arguments = arguments
+    try:
+        return options.command(options)
+    except BrokenPipeError:
+        # The reader of the output, such as `head`, has ended. Python would fail again when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the arguments before ``--``, and those after it, which are for another program."""
+    place = argv.index("--") if "--" in argv else len(argv)
+    return argv[:place], argv[place + 1 :]
 
 
 def _positive(text: str) -> int:
@@ -96,3 +125,13 @@ def _verify(options: argparse.Namespace) -> int:
     from jaxboard._cli import verify
 
     return verify.main(options.logdir, as_json=options.json)
+
+
+def _completion(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if not is_installed("shtab", "completion"):
+        return 1
+    import shtab
+
+    parser.prog = "jaxboard"
+    print(shtab.complete(parser, options.shell))
+    return 0

@@ -112,7 +112,7 @@ def read(
         raise UsageError(
             f"read(kind={safe_repr(kind)}): expected the name of a kind, such as 'scalar'."
         )
-    wants_tag, wants_run = _pattern("tags", tags), _pattern("runs", runs)
+    wants_tag, wants_run = name_pattern("tags", tags), name_pattern("runs", runs)
     make_frame = frame_maker(frame)
     kinds: set[str] = set()
     rows: list[Rows] = []
@@ -165,8 +165,12 @@ def _warn_of(count: int, place: str) -> None:
         )
 
 
-def _pattern(argument: str, patterns: str | Sequence[str] | None) -> Callable[[str], bool]:
-    """Return a function that returns whether a name matches."""
+def name_pattern(argument: str, patterns: str | Sequence[str] | None) -> Callable[[str], bool]:
+    """Return a function that returns whether a name matches one of some patterns; None matches all names.
+
+    Raises:
+        UsageError: the patterns are not texts.
+    """
     if patterns is None:
         return lambda _: True
     several = [patterns] if isinstance(patterns, str) else patterns

@@ -17,6 +17,7 @@ from jaxboard._telemetry.costs import ProgramCosts
 from jaxboard._telemetry.device_memory import DeviceMemory
 from jaxboard._telemetry.out_of_memory import OutOfMemory
 from jaxboard._telemetry.overhead import Overhead
+from jaxboard._telemetry.program_table import ProgramTable
 from jaxboard._telemetry.recompiles import RecompileDetector
 from jaxboard._telemetry.reporter import Reporter
 from jaxboard._telemetry.settings import Telemetry
@@ -136,7 +137,14 @@ def start_monitor(
         memory = DeviceMemory(reporter)
         overhead = Overhead(reporter, local_dir, flusher_seconds, clock, earlier_totals or {})
         step_times = StepTimes(reporter, settings, clock, followers=[costs, memory, overhead])
-        collectors = [step_times, memory, costs, CompileTable(reporter), overhead]
+        collectors = [
+            step_times,
+            memory,
+            costs,
+            CompileTable(reporter),
+            ProgramTable(reporter),
+            overhead,
+        ]
     out_of_memory = OutOfMemory(reporter, channel)
     channel.lost.explain = out_of_memory.explain
     monitor = TelemetryMonitor(reporter, listener, out_of_memory, collectors)

@@ -34,6 +34,8 @@ class Telemetry:
       bytes too, for xprof's memory profile.
     - ``overhead/...``: the cost of jaxboard itself: seconds per call, CPU seconds of its thread and
       bytes written.
+    - ``program``: a table of the versions of libraries, the devices, the options of JAX that change results, and the
+      environment variables of JAX and XLA.
 
     Args:
         window: seconds of training that one point of step times and of memory covers.

@@ -33,7 +33,7 @@ FUNCTIONS = {"eval", "exec", "compile", "__import__"}
 SERVERS = {"listen", "create_server", "start_server", "start_unix_server", "serve_forever"}
 PROCESSES = {"Popen", "run", "call", "check_call", "check_output", "Process", "ProcessPoolExecutor"}
 
-STARTS_PROCESSES = {"_cli/doctor.py", "_profile/trace_reader.py"}
+STARTS_PROCESSES = {"_cli/doctor.py", "_process/viewer.py", "_profile/trace_reader.py"}
 """The modules that start processes. For a new one, add a test to tests/process/test_listening.py."""
 
 

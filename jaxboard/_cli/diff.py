@@ -1,0 +1,253 @@
+"""``python -m jaxboard diff``: how two runs differ, and where their curves part."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxboard import _paths
+from jaxboard._cli.requirements import is_installed
+from jaxboard._errors import JaxboardError, UsageError
+from jaxboard._read.curves import Curve, read_curves
+from jaxboard._read.read import name_pattern
+from jaxboard._read.recorded_settings import read_settings
+
+_TELEMETRY = "jaxboard/"
+_NOT_COMPARED = 2
+_ABSENT = "not there"
+
+
+class Parting(NamedTuple):
+    """The first step at which two curves differ.
+
+    Attributes:
+        run: the run.
+        tag: the tag.
+        step: the first step with two values, or with a value in one of the two only.
+        first: the value in the first directory, None if it has no point there.
+        second: the value in the second directory, None if it has no point there.
+        largest: the largest relative difference at a step of both: 0 if all values are equal.
+    """
+
+    run: str
+    tag: str
+    step: int
+    first: float | None
+    second: float | None
+    largest: float
+
+
+class Differences(NamedTuple):
+    """The differences between the runs of two directories.
+
+    Attributes:
+        settings: the hyperparameters, versions and flags that differ: run, name, the value in the first directory, and
+            in the second one. None is a name that one of them lacks.
+        partings: where the curves of both part, in the order of steps.
+        only_first: the curves that only the first directory has, as run and tag.
+        only_second: those that only the second one has.
+        equal: the number of curves that are equal.
+    """
+
+    settings: list[tuple[str, str, object, object]]
+    partings: list[Parting]
+    only_first: list[tuple[str, str]]
+    only_second: list[tuple[str, str]]
+    equal: int
+
+    @property
+    def is_equal(self) -> bool:
+        """True if nothing differs."""
+        return not (self.settings or self.partings or self.only_first or self.only_second)
+
+
+def main(
+    first: str, second: str, *, tags: Sequence[str] | None, tolerance: float, as_json: bool
+) -> int:
+    """Compare two directories and print how they differ.
+
+    Args:
+        first: a directory with one run, or with several.
+        second: another one. Runs of the same name below the directories are compared.
+        tags: patterns of the tags to compare; None compares all but the telemetry.
+        tolerance: the relative difference up to which two values are equal.
+        as_json: print one JSON object; docs/command_line.md documents it.
+
+    Returns:
+        The exit status, as that of ``diff``: 0 if nothing differs, 1 if something does, 2 if they were not compared.
+    """
+    if not as_json and not is_installed("rich", "diff"):
+        return _NOT_COMPARED
+    try:
+        differences = compare(first, second, tags=tags, tolerance=tolerance)
+    except JaxboardError as error:
+        print(error, file=sys.stderr)
+        return _NOT_COMPARED
+    if as_json:
+        print(json.dumps(_as_json(first, second, differences), indent=2))
+    else:
+        _print(first, second, differences)
+    return 0 if differences.is_equal else 1
+
+
+def compare(
+    first: str, second: str, *, tags: Sequence[str] | None = None, tolerance: float = 0.0
+) -> Differences:
+    """Return how the runs of two directories differ; see :func:`main`.
+
+    Raises:
+        UsageError: there is no such directory, or it has no event files.
+        RunError: a URL cannot be read here.
+    """
+    wants = name_pattern("tags", tags)
+
+    def wants_tag(tag: str) -> bool:
+        return wants(tag) if tags else not tag.startswith(_TELEMETRY)
+
+    settings: list[tuple[str, str, object, object]] = []
+    a, b = (read_settings(logdir, "diff") for logdir in (first, second))
+    for logdir, found in ((first, a), (second, b)):
+        if not found:
+            raise UsageError(f"diff({logdir!r}): there are no event files.")
+    for run in sorted(a.keys() & b.keys()):
+        settings += [(run, *row) for row in _differing(a[run], b[run])]
+    ours, theirs = (
+        {(c.run, c.tag): c for c in read_curves(logdir, "diff", wants_tag=wants_tag)}
+        for logdir in (first, second)
+    )
+    found = [part(ours[name], theirs[name], tolerance) for name in ours if name in theirs]
+    partings = [each for each in found if each is not None]
+    return Differences(
+        settings,
+        sorted(partings, key=lambda parting: (parting.step, parting.tag, parting.run)),
+        [name for name in ours if name not in theirs],
+        [name for name in theirs if name not in ours],
+        len(found) - len(partings),
+    )
+
+
+def part(first: Curve, second: Curve, tolerance: float) -> Parting | None:
+    """Return where two curves part; None if they do not.
+
+    Values are equal if ``|a - b| <= tolerance * max(|a|, |b|)``; NaN equals NaN.
+    """
+    steps = np.union1d(first.steps, second.steps)
+    values = np.full((2, len(steps)), np.nan)
+    is_there = np.zeros((2, len(steps)), np.bool_)
+    for row, curve in enumerate((first, second)):
+        places = np.searchsorted(steps, curve.steps)
+        values[row, places] = curve.values
+        is_there[row, places] = True
+    a, b = values
+    with np.errstate(invalid="ignore", over="ignore"):
+        scale = np.maximum(np.abs(a), np.abs(b))
+        distance = np.where(a == b, 0.0, np.abs(a - b) / np.where(scale > 0, scale, 1))
+    distance = np.where(
+        np.isnan(a) & np.isnan(b), 0.0, np.where(np.isnan(distance), np.inf, distance)
+    )
+    in_both = is_there.all(0)
+    differs = ~in_both | (distance > tolerance)
+    if not differs.any():
+        return None
+    place = int(differs.argmax())
+    at = [
+        float(row[place]) if there[place] else None
+        for row, there in zip(values, is_there, strict=True)
+    ]
+    largest = float(distance[in_both].max()) if in_both.any() else 0.0
+    return Parting(first.run, first.tag, int(steps[place]), at[0], at[1], largest)
+
+
+def _differing(
+    first: Mapping[str, object], second: Mapping[str, object]
+) -> list[tuple[str, object, object]]:
+    names = sorted(first.keys() | second.keys())
+    rows = [(name, first.get(name), second.get(name)) for name in names]
+    return [row for row in rows if row[1] != row[2]]
+
+
+def _print(first: str, second: str, differences: Differences) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    print(f"A: {_paths.shorten(first)}\nB: {_paths.shorten(second)}")
+    if differences.is_equal:
+        print(f"They are equal: {_count(differences.equal, 'curve')}.")
+        return
+    has_runs = any(row[0] != "." for row in (*differences.settings, *differences.partings))
+
+    def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in headings if has_runs else headings[1:]:
+            table.add_column(Text(heading), overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row if has_runs else row[1:]))
+        console.print(table)
+
+    if differences.settings:
+        show(
+            ["run", "setting", "A", "B"],
+            [(run, name, _value(a), _value(b)) for run, name, a, b in differences.settings],
+        )
+    if differences.partings:
+        show(
+            ["run", "curve", "parts at step", "A", "B", "largest difference"],
+            [
+                (
+                    each.run,
+                    each.tag,
+                    f"{each.step:,}",
+                    _value(each.first),
+                    _value(each.second),
+                    f"{each.largest:.2g}",
+                )
+                for each in differences.partings
+            ],
+        )
+    for logdir, names in (("A", differences.only_first), ("B", differences.only_second)):
+        if names:
+            shown = ", ".join(tag if run == "." else f"{run}: {tag}" for run, tag in names)
+            print(f"Only in {logdir}: {shown}.")
+    print(
+        f"{_count(differences.equal, 'other curve')} {'is' if differences.equal == 1 else 'are'} equal."
+    )
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return _ABSENT
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _as_json(first: str, second: str, differences: Differences) -> dict[str, Any]:
+    def plain(value: object) -> object:
+        is_number = isinstance(value, float) and not np.isfinite(value)
+        return str(value) if is_number else value
+
+    return {
+        "first": first,
+        "second": second,
+        "equal": differences.is_equal,
+        "settings": [
+            {"run": run, "name": name, "first": plain(a), "second": plain(b)}
+            for run, name, a, b in differences.settings
+        ],
+        "curves": [
+            {name: plain(value) for name, value in each._asdict().items()}
+            for each in differences.partings
+        ],
+        "only_first": [{"run": run, "tag": tag} for run, tag in differences.only_first],
+        "only_second": [{"run": run, "tag": tag} for run, tag in differences.only_second],
+        "equal_curves": differences.equal,
+    }

@@ -1,0 +1,310 @@
+"""The commands that read runs: ``show``, ``export``, ``diff``, ``tensorboard`` and ``completion``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import hypothesis
+import hypothesis.extra.numpy
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from listening import LOOPBACK, listening
+
+import jaxboard as jb
+from jaxboard._cli.diff import part
+from jaxboard._cli.main import main
+from jaxboard._cli.sparkline import sparkline
+from jaxboard._process.viewer import Viewer
+from jaxboard._read.curves import Curve
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Write two runs that differ in a hyperparameter, and from step 5 on in a curve."""
+    parent = tmp_path_factory.mktemp("study")
+    for name, rate in (("a", 0.1), ("b", 0.2)):
+        with jb.Run(parent / name, hparams={"rate": rate, "optimizer": "adam"}) as run:
+            for run.step in range(STEPS):
+                jb.scalar("train/loss", 2.0**-run.step + (run.step >= 5) * rate)
+                jb.scalar("same", run.step)
+            jb.scalar("broken", math.nan)
+            if name == "b":
+                jb.scalar("only/b", 1)
+    return parent
+
+
+def run_json(capsys, *arguments) -> tuple[int, dict]:
+    status = main([*map(str, arguments), "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_show_as_json(study, capsys):
+    """Every curve has its range, its last value and its steps; NaN is a text."""
+    status, found = run_json(capsys, "show", study, "--runs", "a")
+    assert status == 0
+    curves = {curve["tag"]: curve for curve in found["curves"]}
+    assert list(curves) == ["broken", "same", "train/loss"]
+    loss = curves["train/loss"]
+    del loss["last_wall_time"]
+    assert loss == {
+        "run": "a",
+        "tag": "train/loss",
+        "points": STEPS,
+        "first_step": 0,
+        "last_step": 7,
+        "last": float(np.float32(2**-7 + 0.1)),
+        "min": 0.0625,
+        "max": 1.0,
+        "nonfinite": 0,
+    }
+    assert curves["broken"]["last"] == "nan"
+    assert curves["broken"]["nonfinite"] == 1
+
+
+def test_show_as_a_table(study, capsys, monkeypatch):
+    """Runs with the same tag are in adjacent rows, each with its curve."""
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(["show", str(study), "--tags", "same", "only/*"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "▁" in line]
+    assert [row[:2] for row in rows] == [["only/b", "b"], ["same", "a"], ["b", rows[2][1]]]
+    assert rows[1][2:] == [*"▁▂▃▄▅▆▇█", "7", "0", "7", "7", "8"]
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_a_table_fits_the_terminal(study, capsys, monkeypatch, columns):
+    """No line is longer than the terminal is wide."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["show", str(study)]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= int(columns)
+
+
+def test_show_leaves_telemetry_out(tmp_path, capsys):
+    """Telemetry is shown by --all or by a pattern."""
+    with jb.Run(tmp_path / "run", telemetry=True):
+        jb.instrument(jax.jit(lambda x: (jb.scalar("x", x), x)[1]), name="f")(1.0)
+    for arguments, wanted in (([], False), (["--all"], True), (["--tags", "jaxboard/*"], True)):
+        _, found = run_json(capsys, "show", tmp_path / "run", *arguments)
+        assert wanted == any(each["tag"].startswith("jaxboard/") for each in found["curves"])
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "json", "jsonl"])
+def test_export(study, tmp_path, capsys, form):
+    """Every format has the rows of ``jb.read``, bit for bit."""
+    file = tmp_path / f"points.{form}"
+    status, summary = run_json(capsys, "export", study, file)
+    expected = jb.read(study)
+    assert (status, summary["points"]) == (0, len(expected))
+    readers = {
+        "csv": lambda: pd.read_csv(file, na_values=["nan"]),
+        "parquet": lambda: pd.read_parquet(file),
+        "json": lambda: pd.DataFrame(json.loads(file.read_text())),
+        "jsonl": lambda: pd.DataFrame(map(json.loads, file.read_text().splitlines())),
+    }
+    table = readers[form]()
+    assert list(table.columns) == list(expected.columns)
+    np.testing.assert_array_equal(table["value"].astype(float), expected["value"])
+    np.testing.assert_array_equal(table["wall_time"], expected["wall_time"])
+    for name in ("run", "tag", "step"):
+        assert table[name].tolist() == expected[name].tolist()
+
+
+def test_export_to_standard_output(study, capsysbinary):
+    """The file ``-`` is standard output, which holds nothing else; hyperparameters become JSON."""
+    arguments = ["export", str(study), "-", "--format", "csv", "--kind", "hparams"]
+    assert main(arguments) == 0
+    rows = list(csv.DictReader(io.StringIO(capsysbinary.readouterr().out.decode())))
+    assert [json.loads(row["value"]) for row in rows] == [
+        {"rate": 0.1, "optimizer": "adam"},
+        {"rate": 0.2, "optimizer": "adam"},
+    ]
+
+
+def test_export_refuses_what_it_cannot_write(study, tmp_path, capsys):
+    """An unknown format, and a kind without a form in a text file, are errors with advice."""
+    assert main(["export", str(study), str(tmp_path / "points.xls")]) == 1
+    assert "--format" in capsys.readouterr().err
+    with jb.Run(tmp_path / "run"):
+        jb.image("x", np.zeros((2, 2, 1)))
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "x.json"), "--kind", "image"]) == 1
+    assert "jaxboard.read returns them" in capsys.readouterr().err
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_diff(study, capsys):
+    """A comparison names the setting, the step at which the curves part, and the curve of one run only."""
+    status, found = run_json(capsys, "diff", study / "a", study / "b")
+    assert (status, found["equal"], found["equal_curves"]) == (1, False, 2)
+    assert found["settings"] == [{"run": ".", "name": "rate", "first": 0.1, "second": 0.2}]
+    (loss,) = found["curves"]
+    assert (loss["tag"], loss["step"]) == ("train/loss", 5)
+    assert (loss["first"], loss["second"]) == tuple(
+        float(np.float32(2**-5 + r)) for r in (0.1, 0.2)
+    )
+    assert (found["only_first"], found["only_second"]) == ([], [{"run": ".", "tag": "only/b"}])
+    assert main(["diff", str(study / "a"), str(study / "b"), "--tags", "same"]) == 1  # the rate
+    assert "They are equal" not in capsys.readouterr().out
+
+
+def test_diff_of_equal_runs(study, capsys):
+    """A run equals itself, NaN included."""
+    assert main(["diff", str(study / "a"), str(study / "a")]) == 0
+    assert "They are equal: 3 curves." in capsys.readouterr().out
+    status, found = run_json(capsys, "diff", study / "a", study / "b", "--tolerance", "1")
+    assert (status, found["curves"]) == (1, [])
+
+
+def test_diff_of_programs(tmp_path, monkeypatch, capsys):
+    """Runs with telemetry record the flags of their programs."""
+    for name, flag in (("a", "1"), ("b", "2|`3")):
+        monkeypatch.setenv("JAX_EXAMPLE", flag)
+        with jb.Run(tmp_path / name, telemetry=True):
+            jb.instrument(jax.jit(lambda x: x), name="f")(1.0)
+    _, found = run_json(capsys, "diff", tmp_path / "a", tmp_path / "b")
+    expected = [{"run": ".", "name": "JAX_EXAMPLE", "first": "1", "second": "2|`3"}]
+    assert found["settings"] == expected
+    (text,) = jb.read(tmp_path / "a", kind="text", tags="jaxboard/program")["value"]
+    assert f"| jax | {jax.__version__} |" in text.splitlines()
+
+
+@pytest.mark.parametrize("command", ["show", "export", "diff"])
+def test_a_directory_that_is_not_there(tmp_path, capsys, command):
+    """The error names the directory; nothing is printed to standard output."""
+    missing = str(tmp_path / "missing")
+    more = {"show": [], "export": ["x.csv"], "diff": [missing]}[command]
+    assert main([command, missing, *more]) == (2 if command == "diff" else 1)
+    out, err = capsys.readouterr()
+    assert not out
+    assert missing in err
+
+
+VALUES = st.one_of(st.integers(-3, 3).map(float), st.sampled_from([math.nan, math.inf, -math.inf]))
+CURVES = st.dictionaries(st.integers(0, 9), VALUES, min_size=1)
+
+
+def as_curve(points: dict[int, float]) -> Curve:
+    steps = np.array(sorted(points), np.int64)
+    values = np.array([points[step] for step in steps], np.float64)
+    return Curve(".", "x", steps, values, np.zeros(len(steps)))
+
+
+@hypothesis.given(CURVES, CURVES)
+@hypothesis.settings(deadline=None, derandomize=True, database=None)
+def test_where_two_curves_part(a, b):
+    """The step is the first at which a loop over both finds another value, or one value only."""
+
+    def same(x, y):
+        return x is not None and y is not None and (x == y or (math.isnan(x) and math.isnan(y)))
+
+    parts = [step for step in sorted({*a, *b}) if not same(a.get(step), b.get(step))]
+    found = part(as_curve(a), as_curve(b), 0.0)
+    assert (None if found is None else found.step) == (parts[0] if parts else None)
+    if found is not None:
+        for value, points in ((found.first, a), (found.second, b)):
+            np.testing.assert_equal(value, points.get(found.step))
+
+
+@hypothesis.given(CURVES, st.integers(1, 30))
+@hypothesis.settings(deadline=None, derandomize=True, database=None)
+def test_any_sparkline(points, width):
+    """A curve of any values has the width that was asked for, and a mark where it has a point."""
+    curve = as_curve(points)
+    line = sparkline(curve.steps, curve.values, width)
+    assert len(line) == width
+    assert line[0] != " "
+    assert ("x" in line) == (not np.isfinite(curve.values).all())
+
+
+def test_sparkline_of_extreme_values():
+    """Values whose sum overflows keep their order."""
+    line = sparkline(np.arange(3), np.array([-1.7e308, 0, 1.7e308]), 3)
+    assert (line[0], line[2]) == ("▁", "█")
+
+
+def test_output_to_a_reader_that_ends(study):
+    """A reader such as ``head`` ends the command without a traceback."""
+    command = [sys.executable, "-m", "jaxboard", "export", str(study), "-", "--format", "csv"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 1
+    process.stderr.close()
+
+
+def test_tensorboard(study):
+    """The command prints an address of this machine that shows the runs; an interrupt ends it and its TensorBoard."""
+    command = [sys.executable, "-m", "jaxboard", "tensorboard", str(study), "--json"]
+    with subprocess.Popen(
+        [*command, "--", "--window_title", "ours"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        found = json.loads(process.stdout.readline())
+        with urllib.request.urlopen(f"{found['url']}data/environment") as response:
+            environment = json.load(response)
+        addresses = listening(psutil.Process(found["pid"]))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    flags = environment["debug"]["flags"]
+    assert environment["window_title"] == "ours"
+    assert flags["samples_per_plugin"]["scalars"] == 10000
+    assert (flags["reload_multifile"], flags["reload_interval"]) == (True, 5)
+    assert addresses
+    assert addresses <= LOOPBACK
+    with pytest.raises(ProcessLookupError):
+        os.kill(found["pid"], 0)
+
+
+def test_arguments_for_another_program(capsys):
+    """Only TensorBoard takes arguments behind ``--``."""
+    with pytest.raises(SystemExit):
+        main(["show", "x", "--", "--window_title", "y"])
+    assert "unrecognized arguments: -- --window_title y" in capsys.readouterr().err
+
+
+def test_tensorboard_that_does_not_start(tmp_path):
+    """The error has TensorBoard's own message."""
+    with pytest.raises(jb.RunError, match="unrecognized arguments: --no_such_flag"):
+        Viewer(tmp_path, arguments=["--no_such_flag"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell, capsys):
+    """A script for the shell names every command."""
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for command in ("show", "export", "diff", "tensorboard", "verify", "doctor", "demo"):
+        assert command in script
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module"),
+    [
+        (["show", "x"], "rich"),
+        (["diff", "x", "y"], "rich"),
+        (["export", "x", "y.csv"], "pandas"),
+        (["export", "x", "y.parquet"], "pyarrow"),
+        (["completion", "bash"], "shtab"),
+    ],
+)
+def test_a_missing_library(arguments, module, capsys, monkeypatch):
+    """A command whose library is missing prints how to install it."""
+    find = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == module else find(name)
+    )
+    assert main(arguments) != 0
+    err = capsys.readouterr().err
+    assert module in err
+    assert "pip install 'jaxboard-tb[cli]'" in err
