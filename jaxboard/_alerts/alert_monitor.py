@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -21,7 +22,7 @@ SPIKES_TAG = "jaxboard/spikes"
 """The tag of the text entries about spikes."""
 
 ALERTS_TAG = "jaxboard/alerts"
-"""The tag of the text entries about what rules have found."""
+"""The beginning of the tags of text entries about what rules have found. The rule follows."""
 
 _MOST_ALERTS = 1000
 """Most alerts of a run."""
@@ -73,12 +74,12 @@ class AlertMonitor:
                 records += self._report(event)
         if self._silence_rules:
             records += self._check_silence(_has_points(assembled))
-        return records
+        return _joined(records)
 
     def finish(self) -> list[Record]:
         """Return the text entries that wait for further points. The run closes."""
         events = [] if self._spikes is None else self._spikes.finish()
-        return [record for event in events for record in self._report(event)]
+        return _joined([record for event in events for record in self._report(event)])
 
     def close(self, timeout: float) -> None:
         """Wait for the receivers, at most so many seconds."""
@@ -88,7 +89,7 @@ class AlertMonitor:
         for block in columns:
             for run, tag, step, value in rule.observe(block):
                 where = f"{tag} of {run}" if run else tag
-                subject = "it" if tag in rule.text and not run else where
+                subject = "it" if tag == rule.pattern and not run else where
                 text = f"{rule.text}: {subject} is {value:.6g} at step {step}."
                 yield from self._alert(rule.text, run, tag, step, value, text)
 
@@ -120,7 +121,19 @@ class AlertMonitor:
         logger.warning("jaxboard, run %s: %s", self._name, text)
         name = join_runs(self._name.strip("'"), run)
         self._receivers.pass_on(Alert(rule, name, tag, step, value, text))
-        yield Record(Kind.TEXT, ALERTS_TAG, step, time.time(), text, run)
+        yield Record(Kind.TEXT, f"{ALERTS_TAG}/{rule}", step, time.time(), text, run)
+
+
+def _joined(records: Sequence[Record]) -> list[Record]:
+    """Return text entries, with those of one tag and step as one: TensorBoard shows no more."""
+    joined: dict[tuple[str, str, int], Record] = {}
+    for record in records:
+        key = record.run, record.tag, record.step
+        earlier = joined.get(key)
+        if earlier is not None:
+            record = dataclasses.replace(record, value=f"{earlier.value}\n\n{record.value}")  # noqa: PLW2901
+        joined[key] = record
+    return list(joined.values())
 
 
 def _has_points(assembled: Assembled) -> bool:

@@ -66,6 +66,7 @@ class ValueRule:
 
     def __init__(self, text: str, pattern: str, condition: Callable[[np.ndarray], np.ndarray]):
         self.text = text
+        self.pattern = pattern
         self._matches = _matcher(pattern)
         self._condition = condition
         self._columns: dict[tuple[str, ...], list[int]] = {}

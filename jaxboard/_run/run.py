@@ -103,7 +103,7 @@ class Run(VerbMethods):
             still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
         alerts: rules, and who is notified of what they find. A rule is a text, in which ``*`` in a tag stands for any
             text: ``"train/loss > 10"``, ``"train/loss is spiking"``, ``"*/loss is not finite"``,
-            ``"no report for 10 minutes"``. What it finds is logged and written as a text entry ``jaxboard/alerts``. A
+            ``"no report for 10 minutes"``. What it finds is logged and written as a text entry ``jaxboard/alerts/…``. A
             function is called with each :class:`Alert`, and to a URL (``https://…``) it is posted as JSON, both on a
             thread of their own. Without a rule, they receive all spikes and all values that are not finite.
 

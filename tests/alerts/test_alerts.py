@@ -105,8 +105,18 @@ def test_functions(caplog: pytest.LogCaptureFixture) -> None:
     records = run(["loss > 10", received.append], [1.0, 12.5, 2.0])
     text = "loss > 10: it is 12.5 at step 1."
     assert received == [jb.Alert("loss > 10", "in memory", "loss", 1, 12.5, text)]
-    assert [(r.tag, r.step, r.value) for r in records if r.kind is Kind.TEXT] == [("jaxboard/alerts", 1, text)]
+    assert [(r.tag, r.step, r.value) for r in records if r.kind is Kind.TEXT] == [("jaxboard/alerts/loss > 10", 1, text)]
     assert caplog.messages == [f"jaxboard, run in memory: {text}"]
+
+
+def test_one_entry_for_each_rule_and_step() -> None:
+    """Several tags that one rule finds at one step are in one entry: TensorBoard shows no more."""
+    sink = MemorySink()
+    with jb.Run(None, sinks=[sink], alerts=["* > 1"]):
+        jb.scalars("m", {"a": 2.0, "b": 3.0, "c": 0.0})
+    (entry,) = [record for record in sink.records if record.kind is Kind.TEXT]
+    assert entry.tag == "jaxboard/alerts/* > 1"
+    assert entry.value == "* > 1: m/a is 2 at step 0.\n\n* > 1: m/b is 3 at step 0."
 
 
 def test_runs_below() -> None:
@@ -118,7 +128,7 @@ def test_runs_below() -> None:
     assert [(alert.run, alert.text) for alert in received] == [
         ("in memory/eval", "loss > 10: loss of eval is 11 at step 0.")
     ]
-    assert [record.run for record in sink.records if record.tag == "jaxboard/alerts"] == ["eval"]
+    assert [record.run for record in sink.records if record.tag == "jaxboard/alerts/loss > 10"] == ["eval"]
 
 
 def test_receivers_alone() -> None:
@@ -140,7 +150,7 @@ def test_a_rule_without_telemetry() -> None:
     """Without telemetry only tags with a rule about spikes are checked."""
     values = [2 + 0.1 * (n % 7) for n in range(120)]
     for rule, tags in {
-        "loss is spiking": {"jaxboard/spikes", "jaxboard/alerts", "loss"},
+        "loss is spiking": {"jaxboard/spikes", "jaxboard/alerts/loss is spiking", "loss"},
         "other is spiking": {"loss"},
         "loss > 1000": {"loss"},
     }.items():
@@ -164,7 +174,12 @@ def test_failing_and_slow_receivers(caplog: pytest.LogCaptureFixture) -> None:
         jb.scalar("a", 2.0)
         jb.scalar("b", 2.0)
         run.flush()  # while the receiver waits
-        assert {record.tag for record in sink.records} == {"a", "b", "jaxboard/alerts"}
+        assert {record.tag for record in sink.records} == {
+            "a",
+            "b",
+            "jaxboard/alerts/a > 1",
+            "jaxboard/alerts/b > 1",
+        }
         gate.set()
     assert received == [0, 0]
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
