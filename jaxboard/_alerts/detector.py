@@ -215,9 +215,7 @@ class Detector:
         return found
 
     def _spike(self, tag: int, excursion: _Excursion, end: int) -> Spike:
-        score = float(
-            robust_scores(excursion.before[:, None], np.array([[excursion.value]]))[0, 0]
-        )
+        score = float(robust_scores(excursion.before[:, None], np.array([[excursion.value]]))[0, 0])
         value, median = excursion.value, excursion.median
         run, name = self._tags[tag]
         return Spike(run, name, excursion.start, excursion.peak, end, value, median, score)

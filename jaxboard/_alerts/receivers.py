@@ -39,9 +39,7 @@ class Receivers:
         if not self._receivers:
             return
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._loop, name="jaxboard alerts", daemon=True
-            )
+            self._thread = threading.Thread(target=self._loop, name="jaxboard alerts", daemon=True)
             self._thread.start()
         try:
             self._waiting.put_nowait(alert)

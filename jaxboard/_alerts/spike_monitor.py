@@ -128,7 +128,9 @@ class SpikeMonitor:
         kept = self._kept.between(run, start - 1, last)
         text = entry(spikes, list(self._recent.of_run(run)), kept)
         if self._events == _MOST_EVENTS:
-            text += f"\n\nThis is spike {_MOST_EVENTS} of the run. There are no entries of later ones."
+            text += (
+                f"\n\nThis is spike {_MOST_EVENTS} of the run. There are no entries of later ones."
+            )
         return SpikeEvent(run, tuple(spikes), sentence(spikes), text)
 
 

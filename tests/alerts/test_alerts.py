@@ -66,25 +66,50 @@ def test_forms() -> None:
         rule = parse(text)
         assert isinstance(rule, SilenceRule)
         assert rule.seconds == seconds
-    for text in ("loss", "loss >", "> 3", "loss > big", "loss > nan", "loss = 3", "no report", "no report for 0 s", ""):
+    for text in (
+        "loss",
+        "loss >",
+        "> 3",
+        "loss > big",
+        "loss > nan",
+        "loss = 3",
+        "no report",
+        "no report for 0 s",
+        "",
+    ):
         assert parse(text) is None, text
     rule = parse("loss [ema] > 3")
     assert isinstance(rule, ValueRule)
-    assert [f.tag for f in rule.observe(Columns("", ("loss e", "loss [ema]"), np.arange(1), np.full((1, 2), 4.0)))] == [
-        "loss [ema]"
-    ]
+    assert [
+        f.tag
+        for f in rule.observe(
+            Columns("", ("loss e", "loss [ema]"), np.arange(1), np.full((1, 2), 4.0))
+        )
+    ] == ["loss [ema]"]
 
 
 def test_silence() -> None:
     """Silence is found once, until something arrives again. It counts from the beginning, and jaxboard's own tags do not."""
     now = 0.0
     monitor = AlertMonitor(
-        parse_alerts(["no report for 10 s"]), LostReports("run"), finds_spikes=False, clock=lambda: now
+        parse_alerts(["no report for 10 s"]),
+        LostReports("run"),
+        finds_spikes=False,
+        clock=lambda: now,
     )
     own = Record(Kind.SCALAR, "jaxboard/step/steps_per_second", 3, 0.0, np.float32(1))
     point = Record(Kind.SCALAR, "loss", 3, 0.0, np.float32(1))
     counts = []
-    for now, items in [(0, []), (9, []), (10, [own]), (30, []), (31, [point]), (40, []), (41, []), (50, [])]:
+    for now, items in [
+        (0, []),
+        (9, []),
+        (10, [own]),
+        (30, []),
+        (31, [point]),
+        (40, []),
+        (41, []),
+        (50, []),
+    ]:
         counts.append([record.value for record in monitor.observe(Assembled(items, []))])
     text = "no report for 10 s: the last step is {}."
     assert counts == [[], [], [text.format(0)], [], [], [], [text.format(3)], []]
@@ -105,7 +130,9 @@ def test_functions(caplog: pytest.LogCaptureFixture) -> None:
     records = run(["loss > 10", received.append], [1.0, 12.5, 2.0])
     text = "loss > 10: it is 12.5 at step 1."
     assert received == [jb.Alert("loss > 10", "in memory", "loss", 1, 12.5, text)]
-    assert [(r.tag, r.step, r.value) for r in records if r.kind is Kind.TEXT] == [("jaxboard/alerts/loss > 10", 1, text)]
+    assert [(r.tag, r.step, r.value) for r in records if r.kind is Kind.TEXT] == [
+        ("jaxboard/alerts/loss > 10", 1, text)
+    ]
     assert caplog.messages == [f"jaxboard, run in memory: {text}"]
 
 
@@ -128,7 +155,9 @@ def test_runs_below() -> None:
     assert [(alert.run, alert.text) for alert in received] == [
         ("in memory/eval", "loss > 10: loss of eval is 11 at step 0.")
     ]
-    assert [record.run for record in sink.records if record.tag == "jaxboard/alerts/loss > 10"] == ["eval"]
+    assert [record.run for record in sink.records if record.tag == "jaxboard/alerts/loss > 10"] == [
+        "eval"
+    ]
 
 
 def test_receivers_alone() -> None:
@@ -260,7 +289,10 @@ def test_faults_of_webhooks(address: str, caplog: pytest.LogCaptureFixture) -> N
         (3, r"Run\(alerts=3\): expected a list"),
         (["loss"], r"Run\(alerts=\[...\]\): expected a rule .* or a URL .*, got 'loss'"),
         ([3], "got 3"),
-        (["file:///etc/passwd"], "a webhook begins with https:// or http://, got 'file:///etc/passwd'"),
+        (
+            ["file:///etc/passwd"],
+            "a webhook begins with https:// or http://, got 'file:///etc/passwd'",
+        ),
         (["ftp://example.org/x"], "a webhook begins with"),
         (["https://"], "it is no URL"),
         (["https://a:port/"], "it is no URL"),

@@ -124,9 +124,7 @@ def test_scores() -> None:
     before = np.exp(rng.normal(0, 1, (WINDOW, 6))) - np.array([0, 0, 0, 5, 5, 5])
     before[: WINDOW // 2 + 5, 2] = 1.0
     values = rng.normal(0, 5, (20, 6))
-    expected = [
-        [reference_score(before[:, k], values[n, k]) for k in range(6)] for n in range(20)
-    ]
+    expected = [[reference_score(before[:, k], values[n, k]) for k in range(6)] for n in range(20)]
     np.testing.assert_allclose(robust_scores(before, values), expected, rtol=1e-12)
 
 
@@ -152,7 +150,8 @@ NO_SPIKES: dict[str, Any] = {
     "rarely one": (np.random.default_rng(2).random(3000) < 0.01).astype(float),
     "accuracy near one": np.minimum(1, np.round(128 * (0.99 + 0.01 * NOISE)) / 128),
     "level that changes": np.where(STEPS < 1500, 1.0, 4.0) + 0.05 * NOISE,
-    "level that changes and back": np.where((STEPS > 1500) & (STEPS < 1700), 4.0, 1.0) + 0.05 * NOISE,
+    "level that changes and back": np.where((STEPS > 1500) & (STEPS < 1700), 4.0, 1.0)
+    + 0.05 * NOISE,
     "sawtooth": (STEPS % 37) / 37 + 0.01 * NOISE,
     "peak in every epoch": 1 + 0.05 * NOISE + 2.0 * (STEPS % 90 == 89),
     "log-normal": np.exp(NOISE),

@@ -173,14 +173,26 @@ def test_recent_steps() -> None:
         arrays.add(KeptPoint("batch", step, 0.0, np.array(-step)))
         arrays.add(KeptPoint("large", step, 0.0, large))
         arrays.trim()
-    assert [(each.step, int(each.value)) for each in arrays.between("", 0, 90)] == [(88, -88), (89, -89), (90, -90)]
-    assert [each.step for each in arrays.between("", 596, 700) if each.name == "large"] == [596, 597, 598, 599]
+    assert [(each.step, int(each.value)) for each in arrays.between("", 0, 90)] == [
+        (88, -88),
+        (89, -89),
+        (90, -90),
+    ]
+    assert [each.step for each in arrays.between("", 596, 700) if each.name == "large"] == [
+        596,
+        597,
+        598,
+        599,
+    ]
     assert arrays.between("eval", 0, 1000) == []
 
 
 def test_errors() -> None:
     """A wrong argument is an error that has the name."""
-    with pytest.raises(jb.ReportError, match=r"report 'batch' .*expected at most 65536 elements, got float32\[70000\]"):
+    with pytest.raises(
+        jb.ReportError,
+        match=r"report 'batch' .*expected at most 65536 elements, got float32\[70000\]",
+    ):
         jb.keep("batch", np.zeros(70_000, np.float32))
     with pytest.raises(jb.ReportError, match="expected numbers, got "):
         jb.keep("batch", ["a"])  # pyright: ignore[reportArgumentType]

@@ -47,7 +47,14 @@ def step() -> Callable[..., Any]:
     return step
 
 
-def train(step: Callable[..., Any], steps: int, *, bad_at: int | None = None, first: int = 0, **options: Any) -> list[Record]:
+def train(
+    step: Callable[..., Any],
+    steps: int,
+    *,
+    bad_at: int | None = None,
+    first: int = 0,
+    **options: Any,
+) -> list[Record]:
     """Return the text entries of a run, in which one batch has the wrong examples."""
     rng = np.random.default_rng(first)
     x = rng.normal(size=(EXAMPLES, 4)).astype(np.float32)
@@ -151,7 +158,12 @@ def test_a_plain_loop() -> None:
     assert [first.step, second.step] == [203, 350]
     assert "train/tag_1 rose to 12 at step 205" in first.value
     assert "and was back at step 207; train/tag_2 spiked with it." in first.value
-    assert [row[2] for row in section(first.value, "Kept by `jaxboard.keep`:")] == ["2", "3", "4", "5"]
+    assert [row[2] for row in section(first.value, "Kept by `jaxboard.keep`:")] == [
+        "2",
+        "3",
+        "4",
+        "5",
+    ]
     assert "train/tag_0 fell to -20 at step 350" in second.value
 
 
@@ -182,7 +194,9 @@ def test_schedules_and_steps() -> None:
         optax.exponential_decay(0.1, 150, 0.1, staircase=True),
         optax.piecewise_constant_schedule(0.1, {200: 0.1, 500: 10.0}),
         optax.cosine_onecycle_schedule(800, 0.1),
-        optax.sgdr_schedule([{"init_value": 0.0, "peak_value": 0.1, "decay_steps": 250, "warmup_steps": 20}] * 4),
+        optax.sgdr_schedule(
+            [{"init_value": 0.0, "peak_value": 0.1, "decay_steps": 250, "warmup_steps": 20}] * 4
+        ),
     )
     others = (
         np.full(800, 0.3),
