@@ -385,6 +385,10 @@ def profile_options(
     return known
 
 
+ProfileSession: Any = getattr(jax.profiler, "ProfileSession", None)
+"""A trace in memory; None up to JAX 0.11. Remove with 0.11."""
+
+
 def keep_tensorflow_working() -> None:
     """Undo, and prevent, the damage that JAX's profiler does to TensorFlow.
 

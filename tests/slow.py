@@ -34,6 +34,7 @@ SLOW = {
     "profile/test_failures.py",
     "profile/test_profile.py",
     "profile/test_summary.py",
+    "profile/test_verdict.py",
     "profile/test_xprof.py",
     "read/test_arbitrary_files.py",
     "read/test_framing.py::test_any_change",

@@ -1,4 +1,4 @@
-"""The commands that read runs: ``tensorboard``, ``show``, ``export`` and ``diff``; and ``completion``."""
+"""The commands that read runs: ``tensorboard``, ``show``, ``export``, ``why`` and ``diff``."""
 
 from __future__ import annotations
 
@@ -58,6 +58,18 @@ def add_reading_commands(commands: Commands) -> None:
     )
     export.add_argument("--json", action="store_true", help="print a JSON object about the file")
     export.set_defaults(command=_export)
+
+    why = commands.add_parser(
+        "why",
+        help="explain why a run is slow, or why it broke",
+        description=(
+            "Explain the runs in a directory, from what jaxboard wrote about them: where the time went, NaN, recompiles, "
+            "out of memory. Runs with telemetry=True have the most to show."
+        ),
+    )
+    why.add_argument("logdir", help="a directory, an event file, or a URL")
+    why.add_argument("--json", action="store_true", help="print one JSON object")
+    why.set_defaults(command=_why)
 
     diff = commands.add_parser(
         "diff",
@@ -119,6 +131,12 @@ def _export(options: argparse.Namespace) -> int:
         keep=options.keep,
         as_json=options.json,
     )
+
+
+def _why(options: argparse.Namespace) -> int:
+    from jaxboard._cli import why
+
+    return why.main(options.logdir, as_json=options.json)
 
 
 def _diff(options: argparse.Namespace) -> int:

@@ -1,26 +1,18 @@
-"""One trace of JAX's profiler, recorded into a temporary directory.
-
-JAX writes the trace only when it stops, so an unwritable directory is discovered only then. Up to JAX
-0.10 the profiler then cannot start another trace in the process. A temporary directory avoids that.
-"""
+"""One trace of JAX's profiler, from its start to its end."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
-import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-
-import jax
 
 from jaxboard import _compat
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
 from jaxboard._profile.barrier import barrier
+from jaxboard._profile.cuda_profiler import CudaProfiler
+from jaxboard._profile.recordings import Options, Recording
 
 _DEVICE_WAIT_SECS = 5.0
 """The time that a trace stopped by its time limit waits for the devices."""
@@ -36,25 +28,30 @@ class Capture:
     does not hold up the training thread.
 
     Args:
+        recording: creates the recording, which keeps the trace.
         options: see ``jax.profiler.ProfileOptions``.
         max_seconds: the time after which the trace stops by itself.
         on_stop: called with the capture on its thread, after the trace has stopped.
+        cuda: the CUDA profiler that records the same range; None for none.
 
     Attributes:
+        recording: the recording.
         stopped: an event that is set when nothing is recorded any more.
         expired: whether the trace stopped because of ``max_seconds``.
         stop_seconds: the time that stopping took.
         fault: the exception that stopping raised, if any.
 
     Raises:
-        ProfileError: another trace is being recorded, or JAX could not start one.
+        ProfileError: another trace is being recorded, or JAX or CUDA could not start one.
     """
 
     def __init__(
         self,
-        options: dict[str, int | bool | str],
+        recording: Callable[[], Recording],
+        options: Options,
         max_seconds: float,
         on_stop: Callable[[Capture], None],
+        cuda: CudaProfiler | None = None,
     ) -> None:
         self.stopped = threading.Event()
         self.expired = False
@@ -62,6 +59,7 @@ class Capture:
         self.fault: Exception | None = None
         self._on_stop = on_stop
         self._max_seconds = max_seconds
+        self._cuda = cuda
         self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._run, name="jaxboard profile", daemon=True)
         with _start_lock:
@@ -70,22 +68,23 @@ class Capture:
                     "another trace is being recorded (by jax.profiler, another jaxboard.profile, or "
                     "TensorBoard's Capture profile), and JAX records one at a time. That trace continues."
                 )
-            self._directory = tempfile.mkdtemp(prefix="jaxboard-profile-")
+            self.recording = recording()
             try:
                 barrier()
-                jax.profiler.start_trace(
-                    self._directory, profiler_options=_compat.profile_options(**options)
-                )
+                if cuda is not None:
+                    cuda.start()
+                self.recording.start(options)
             except BaseException as fault:
-                self.discard()
-                if isinstance(fault, Exception):
+                self.recording.discard()
+                self._stop_cuda()
+                if isinstance(fault, Exception) and not isinstance(fault, ProfileError):
                     raise ProfileError(f"JAX started no trace: {describe(fault)}") from fault
                 raise
         # Started now, because an interpreter that is exiting starts no threads.
         self._thread.start()
 
     @property
-    def recording(self) -> bool:
+    def is_recording(self) -> bool:
         """True until the stop is requested or the time is over."""
         return not self._stop_requested.is_set()
 
@@ -93,19 +92,10 @@ class Capture:
         """Request the stop and return immediately. Call :func:`barrier` first to keep pending work."""
         self._stop_requested.set()
 
-    def file(self) -> str | None:
-        """Return the path of the recorded file; None before the stop, or if JAX wrote nothing."""
-        found = glob.glob(os.path.join(self._directory, "plugins", "profile", "*", "*.xplane.pb"))
-        return found[0] if found else None
-
-    def join(self, timeout: float) -> bool:
+    def join(self, timeout: float | None) -> bool:
         """Wait for the thread and return whether it ended in time."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
-
-    def discard(self) -> None:
-        """Delete the temporary directory."""
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _run(self) -> None:
         self.expired = not self._stop_requested.wait(self._max_seconds)
@@ -114,10 +104,16 @@ class Capture:
             with contextlib.suppress(Exception):
                 barrier(_DEVICE_WAIT_SECS)
         began = time.monotonic()
+        self._stop_cuda()
         try:
-            jax.profiler.stop_trace()
+            self.recording.stop()
         except Exception as fault:
             self.fault = fault
         self.stop_seconds = time.monotonic() - began
         self.stopped.set()
         self._on_stop(self)
+
+    def _stop_cuda(self) -> None:
+        if self._cuda is not None:
+            with contextlib.suppress(ProfileError):
+                self._cuda.stop()

@@ -11,6 +11,10 @@ from importlib.util import find_spec
 from jaxboard import _paths
 from jaxboard._log import logger
 
+STEP_HELP = (
+    "Steps are calls of functions under jaxboard.instrument, or blocks `with profiler.step(i):`."
+)
+
 INSTALL_XPROF = f"{_paths.python()} -m pip install 'xprof>=2.21'"
 
 

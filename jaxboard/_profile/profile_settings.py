@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, SupportsIndex
 
-from jaxboard._check import as_int, checked_bool, is_one_of, positive_number
+from jaxboard._check import as_int, checked_bool, is_one_of, positive_int, positive_number
 from jaxboard._errors import UsageError
 from jaxboard._paths import absolute, checked, problem_below
+from jaxboard._profile.cuda_profiler import CudaProfiler
 from jaxboard._profile.step_range import Steps, parse_steps
+from jaxboard._profile.trace_options import Value, check_advanced
 from jaxboard._safe_repr import safe_repr
 
 
@@ -29,7 +32,20 @@ class ProfileSettings:
     sync: bool | Literal["auto"]
     max_seconds: float
     on_error: Literal["warn", "raise"]
+    every: int | None
+    every_secs: float | None
+    slow: float | None
+    advanced: Mapping[str, Value | dict[str, Value]]
+    cuda: CudaProfiler | None
 
+    @property
+    def is_repeated(self) -> bool:
+        """True if there may be several windows."""
+        return not self.every is self.every_secs is self.slow is None
+
+
+FIRST_WINDOW = range(10, 15)
+"""The first window of a repeated profile, by default: the steps before it compile and warm up."""
 
 _SESSION_BYTES = 240
 """The longest name of a session: a number may be appended."""
@@ -46,6 +62,11 @@ def check_settings(
     sync: bool | Literal["auto"],
     max_seconds: float,
     on_error: Literal["warn", "raise"],
+    every: SupportsIndex | None,
+    every_secs: float | None,
+    slow: float | None,
+    advanced: Mapping[str, Value | Mapping[str, Value]] | None,
+    nsys: bool,
 ) -> ProfileSettings:
     """Check the arguments of :func:`jaxboard.profile` and return them as settings.
 
@@ -64,8 +85,17 @@ def check_settings(
         raise invalid("sync", sync, "True, False or 'auto'")
     if not is_one_of(on_error, ("warn", "raise")):
         raise invalid("on_error", on_error, "'warn' or 'raise'")
+    window = parse_steps(steps)
+    period = None if every is None else positive_int("profile", "every", every, "steps")
+    if period is not None and period < len(window or FIRST_WINDOW):
+        raise invalid(
+            "every", every, f"at least the length of a window, {len(window or FIRST_WINDOW)} steps"
+        )
+    factor = None if slow is None else positive_number("profile", "slow", slow)
+    if factor is not None and not 1 < factor < float("inf"):
+        raise invalid("slow", slow, "a factor above 1, such as 1.5")
     return ProfileSettings(
-        steps=parse_steps(steps),
+        steps=window,
         logdir=None if logdir is None else absolute(checked("profile(logdir={})", logdir)),
         name=name,
         host_level=host_level,
@@ -74,6 +104,13 @@ def check_settings(
         sync=sync,
         max_seconds=float(positive_number("profile", "max_seconds", max_seconds)),
         on_error=on_error,
+        every=period,
+        every_secs=None
+        if every_secs is None
+        else positive_number("profile", "every_secs", every_secs),
+        slow=factor,
+        advanced=check_advanced(advanced),
+        cuda=CudaProfiler() if checked_bool("profile", "nsys", nsys) else None,
     )
 
 

@@ -12,11 +12,12 @@ from jaxboard._check import as_int, fits_64_bits
 from jaxboard._errors import ProfileError, UsageError
 from jaxboard._profile.profile_settings import check_settings
 from jaxboard._profile.step_range import Steps
+from jaxboard._profile.trace_options import Value
 from jaxboard._profile.trainer_callback import ProfilingConfig, TrainerCallback
 from jaxboard._safe_repr import safe_repr
 
 if TYPE_CHECKING:
-    from jaxboard._profile.recorder import Recorder
+    from jaxboard._profile.profile_windows import ProfileWindows
 
 
 def profile(
@@ -30,6 +31,11 @@ def profile(
     sync: bool | Literal["auto"] = "auto",
     max_seconds: float = 60.0,
     on_error: Literal["warn", "raise"] = "warn",
+    every: SupportsIndex | None = None,
+    every_secs: float | None = None,
+    slow: float | None = None,
+    advanced: Mapping[str, Value | Mapping[str, Value]] | None = None,
+    nsys: bool = False,
 ) -> JAXProfiler:
     """Record a trace of a range of training steps within a ``with`` block.
 
@@ -42,8 +48,9 @@ def profile(
     when the process ends (also by SIGTERM or SIGHUP), or after ``max_seconds``.
 
     The trace is stored under ``plugins/profile`` in the log directory, where TensorBoard's Profile tab
-    finds it. The active run gets a summary under the tags ``profile/...``: a curve of the step times,
-    and tables of the operations that took longest. Training waits only while JAX stops the trace.
+    finds it. The active run gets a summary under the tags ``profile/...``: a verdict, which names what limits the steps and
+    what changed since the last window, a curve and a histogram of the step times, and tables of the operations that
+    took longest. Training waits only while JAX stops the trace.
 
     Errors never stop the training. They are logged by the ``jaxboard`` logger.
 
@@ -63,12 +70,24 @@ def profile(
         max_seconds: the longest time to record, in seconds.
         on_error: ``"warn"`` logs an error; ``"raise"`` raises it when the block ends, unless the block
             itself raises.
+        every: the number of steps from the start of one window to the start of the next. ``steps`` is then the first
+            window, by default ``range(10, 15)``; all windows have its length.
+        every_secs: the time from the start of one window to the start of the next, in seconds. In a job of several
+            processes, use ``every``: their clocks may choose different steps.
+        slow: records a window when at least three steps in a row, for a tenth of a second, take this many times as long as
+            the median of the steps before, by the clock of the host; at most ten windows. The first window is recorded as a
+            reference.
+        advanced: options of the tracers, by name: fields of ``jax.profiler.ProfileOptions``, or keys of its
+            ``advanced_configuration``, such as ``{"gpu_max_activity_api_events": 10_000_000}``.
+        nsys: whether ``cudaProfilerStart`` and ``cudaProfilerStop`` enclose each window, for ``nsys profile
+            --capture-range=cudaProfilerApi``.
 
     Returns:
         The profiler, a context manager.
 
     Raises:
-        UsageError: an argument is invalid, for example an empty range or one with a stride.
+        UsageError: an argument is invalid, for example an empty range or one with a stride; or ``nsys`` is True and
+            there is no CUDA runtime.
         ProfileError: there is no trace; raised when the block ends, only with ``on_error="raise"``.
 
     Example:
@@ -94,6 +113,11 @@ def profile(
         sync=sync,
         max_seconds=max_seconds,
         on_error=on_error,
+        every=every,
+        every_secs=every_secs,
+        slow=slow,
+        advanced=advanced,
+        nsys=nsys,
     )
 
 
@@ -114,6 +138,11 @@ class JAXProfiler(TrainerCallback):
         sync: see :func:`profile`.
         max_seconds: see :func:`profile`.
         on_error: see :func:`profile`. A callback raises in ``on_train_end``.
+        every: see :func:`profile`.
+        every_secs: see :func:`profile`.
+        slow: see :func:`profile`.
+        advanced: see :func:`profile`.
+        nsys: see :func:`profile`.
 
     Raises:
         UsageError: an argument is invalid.
@@ -143,6 +172,11 @@ class JAXProfiler(TrainerCallback):
         sync: bool | Literal["auto"] = "auto",
         max_seconds: float = 60.0,
         on_error: Literal["warn", "raise"] = "warn",
+        every: SupportsIndex | None = None,
+        every_secs: float | None = None,
+        slow: float | None = None,
+        advanced: Mapping[str, Value | Mapping[str, Value]] | None = None,
+        nsys: bool = False,
     ) -> None:
         if isinstance(steps, ProfilingConfig):
             logdir = getattr(steps, "log_dir", None) if logdir is None else logdir
@@ -158,28 +192,38 @@ class JAXProfiler(TrainerCallback):
             sync=sync,
             max_seconds=max_seconds,
             on_error=on_error,
+            every=every,
+            every_secs=every_secs,
+            slow=slow,
+            advanced=advanced,
+            nsys=nsys,
         )
-        self._recorder: Recorder | None = None
+        self._windows: ProfileWindows | None = None
         self._batch = object()
 
     @property
     def path(self) -> str | None:
         """The path of the last ``.xplane.pb`` file; None until it is written."""
-        return None if self._recorder is None else self._recorder.path
+        return self.paths[-1] if self.paths else None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of all ``.xplane.pb`` files that are written, in order."""
+        return () if self._windows is None else tuple(self._windows.paths)
 
     @property
     def captured(self) -> tuple[int, ...]:
         """The recorded steps, in order."""
-        return () if self._recorder is None else tuple(self._recorder.captured)
+        return () if self._windows is None else tuple(self._windows.captured)
 
     def __enter__(self) -> Self:
         # Imported here, since most programs that import jaxboard never make a profile.
-        from jaxboard._profile.recorder import Recorder
+        from jaxboard._profile.profile_windows import ProfileWindows
 
-        if self._recorder is not None:
-            self._recorder.close()
-        self._recorder = Recorder(self._settings)
-        self._recorder.open()
+        if self._windows is not None:
+            self._windows.close()
+        self._windows = ProfileWindows(self._settings)
+        self._windows.open()
         return self
 
     def __exit__(
@@ -188,7 +232,7 @@ class JAXProfiler(TrainerCallback):
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        self._open_recorder().close(error)
+        self._opened().close(error)
 
     @contextlib.contextmanager
     def step(self, number: int) -> Iterator[None]:
@@ -203,18 +247,18 @@ class JAXProfiler(TrainerCallback):
             UsageError: ``number`` is not an integer.
             ProfileError: the profiler is not open.
         """
-        recorder, owner = self._open_recorder(), object()
-        recorder.ignore_calls()
-        recorder.begin_step(_integer(number), owner)
+        windows, owner = self._opened(), object()
+        windows.ignore_calls()
+        windows.begin_step(_integer(number), owner)
         try:
             yield
         finally:
-            recorder.end_step(owner)
+            windows.end_step(owner)
 
-    def _open_recorder(self) -> Recorder:
-        if self._recorder is None:
+    def _opened(self) -> ProfileWindows:
+        if self._windows is None:
             raise ProfileError("this profiler is not open: use it in a block, `with profiler:`.")
-        return self._recorder
+        return self._windows
 
     # The hooks of a trainer.
 
@@ -224,24 +268,24 @@ class JAXProfiler(TrainerCallback):
 
     def on_train_end(self, trainer: object) -> None:
         """Close the profile and save the trace."""
-        if self._recorder is not None:
-            self._recorder.close()
+        if self._windows is not None:
+            self._windows.close()
 
     def on_batch_begin(self, trainer: object, batch: int) -> None:
         """Begin step ``batch``. Opens the profile if the trainer did not call ``on_train_begin``."""
-        if self._recorder is None:
+        if self._windows is None:
             self.__enter__()
-        recorder = self._open_recorder()
-        recorder.ignore_calls()
-        recorder.end_step(self._batch)  # in case the previous step raised
-        recorder.begin_step(_integer(batch), self._batch)
+        windows = self._opened()
+        windows.ignore_calls()
+        windows.end_step(self._batch)  # in case the previous step raised
+        windows.begin_step(_integer(batch), self._batch)
 
     def on_batch_end(
         self, trainer: object, batch: int, logs: Mapping[str, object] | None = None
     ) -> None:
         """End the current step. ``batch`` is ignored: the trainer has already incremented it."""
-        if self._recorder is not None:
-            self._recorder.end_step(self._batch)
+        if self._windows is not None:
+            self._windows.end_step(self._batch)
 
 
 def _integer(number: SupportsIndex) -> int:

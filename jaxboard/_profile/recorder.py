@@ -1,4 +1,4 @@
-"""The recorder of a profile: it starts and stops the trace, marks the steps and saves the result."""
+"""The recorder of one window: it starts and stops the trace, marks the steps and saves the result."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
 from jaxboard import _paths
 from jaxboard._errors import ProfileError
-from jaxboard._host import observers
 from jaxboard._log import describe, logger
 from jaxboard._process.exit import close_at_exit, forget
 from jaxboard._profile.barrier import barrier, wait_for
 from jaxboard._profile.capture import Capture
-from jaxboard._profile.notices import format_steps, notify, saved_notice
+from jaxboard._profile.history import RecordedWindow
+from jaxboard._profile.notices import STEP_HELP, format_steps, notify, saved_notice
 from jaxboard._profile.profile_settings import ProfileSettings
+from jaxboard._profile.recordings import new_recording
 from jaxboard._profile.summary_records import summary_records
 from jaxboard._profile.trace_files import has_step_markers, save_trace
-from jaxboard._profile.trace_reader import summarize_in_subprocess
-from jaxboard._run import Run, channel_of, current_root
+from jaxboard._run import Run, channel_of
 from jaxboard._types import PyTree
 
 _DEVICE_WAIT_SECS = 5.0
@@ -36,185 +37,154 @@ _SUMMARY_SECS = 120.0
 STEP = "train"
 """The name of step markers in traces."""
 
-_STEP_HELP = (
-    "Steps are calls of functions under jaxboard.instrument, or blocks `with profiler.step(i):`."
-)
-
-
-class _OpenStep(threading.local):
-    """The open step of a thread."""
-
-    owner: object = None
-    number: int = 0
-    marker: jax.profiler.StepTraceAnnotation | None = None
-
 
 class Recorder:
-    """One profile, from :meth:`open` to :meth:`close`.
+    """One window, from :meth:`start` to :meth:`close`.
+
+    Args:
+        settings: the settings of the profile.
+        steps: the steps to record; None for every step until :meth:`close`.
+        logdir: the log directory, a path or a URL.
+        run: the run that gets the summary; None for none.
+        on_over: called when nothing is recorded any more.
 
     Attributes:
         path: the path of the trace; None until it is saved.
         captured: the recorded steps, in order.
+        fault: the fault, if any.
     """
 
-    def __init__(self, settings: ProfileSettings) -> None:
+    def __init__(
+        self,
+        settings: ProfileSettings,
+        steps: range | None,
+        logdir: str,
+        run: Run | None,
+        on_over: Callable[[], None],
+    ) -> None:
         self.path: str | None = None
         self.captured: list[int] = []
+        self.fault: ProfileError | None = None
         self._settings = settings
+        self._steps = steps
+        self._logdir = logdir
+        self._run = run
+        self._on_over = on_over
         self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._open_step = _OpenStep()
         self._capture: Capture | None = None
+        self._recorded: RecordedWindow | None = None
         self._over = False
         self._saved = threading.Event()
-        self._run: Run | None = None
-        self._logdir = settings.logdir
-        self._fault: ProfileError | None = None
-        self._first_and_last_step: tuple[int, int] | None = None
         # By time.monotonic(): the start of the first step, and the end of the last step's work.
         self._first_step_began = 0.0
         self._last_step_done = 0.0
-        self._call_steps = _CallSteps(self)
 
-    # The block.
+    @property
+    def is_over(self) -> bool:
+        """True if it records no further steps."""
+        return self._over
 
-    def open(self) -> None:
-        """Start to watch the steps of the process."""
-        close_at_exit(self.end)
-        self._find_run()
-        if self._logdir is not None:
-            self._attempt(lambda: self._probe(str(self._logdir)))
-        if self._settings.steps is None and not self._over:
-            self._start()
-        if not self._over:
-            observers.add(self._call_steps)
+    @property
+    def is_finished(self) -> bool:
+        """True if it is over and the summary is written."""
+        return self._over and (self._capture is None or self._capture.join(0))
+
+    def start(self) -> None:
+        """Start the trace."""
+        self._attempt(self._start_capture)
 
     def close(self, error: BaseException | None = None) -> None:
         """Save the trace and wait until it is on disk. Does not wait for its summary.
 
         Args:
             error: the exception that ended the block, if any.
-
-        Raises:
-            ProfileError: there was a fault, ``on_error`` is ``"raise"``, and the block did not raise.
         """
-        if self._process != os.getpid():
-            return
-        if self._capture is not None:
+        if self._capture is not None and self._process == os.getpid():
             self._stop(None if error is None else _DEVICE_WAIT_SECS)
             self._saved.wait()
-        elif self._settings.steps is not None and not self._over and error is None:
-            self._fail(self._not_reached(self._settings.steps))
-        self._detach()
-        fault, self._fault = self._fault, None
-        if error is None and fault is not None and self._settings.on_error == "raise":
-            raise fault
 
     def end(self, timeout: float | None) -> None:
         """Save the trace because the process ends."""
-        if self._process != os.getpid():
+        if self._capture is None or self._process != os.getpid():
             return
+        limit = _DEVICE_WAIT_SECS if timeout is None else min(timeout / 4, _DEVICE_WAIT_SECS)
+        self._request_stop(limit)
+        saved = self._saved.wait(None if timeout is None else timeout / 2)
+        if timeout is None:
+            self._capture.join(_SUMMARY_SECS)
+        elif saved and self.path is not None:
+            self._capture.recording.discard()  # there is no time for the summary
+
+    def finish(self) -> None:
+        """Finish with the summary, because the run closes and the summary belongs to it."""
+        self.close()
         if self._capture is not None:
-            limit = _DEVICE_WAIT_SECS if timeout is None else min(timeout / 4, _DEVICE_WAIT_SECS)
-            self._request_stop(limit)
-            saved = self._saved.wait(None if timeout is None else timeout / 2)
-            if timeout is None:
-                self._capture.join(_SUMMARY_SECS)
-            elif saved and self.path is not None:
-                self._capture.discard()  # there is no time for the summary
-        self._detach()
+            self._capture.join(_SUMMARY_SECS)
 
     # The steps, on the thread that takes them.
 
-    def ignore_calls(self) -> None:
-        """Stop counting calls of instrumented functions as steps: the user marks the steps."""
-        observers.remove(self._call_steps)
-
-    def begin_step(self, number: int, owner: object) -> bool:
-        """Begin a step and return whether it counts. A step within another one does not.
-
-        Args:
-            number: the number of the step.
-            owner: identifies the step for :meth:`end_step`.
-        """
-        step = self._open_step
-        if self._over or step.owner is not None or self._process != os.getpid():
-            return False
-        step.owner, step.number = owner, number
-        first, _ = self._first_and_last_step or (number, number)
-        self._first_and_last_step = first, number
-        steps = self._settings.steps
-        if steps is not None:
-            if self._capture is None and number in steps:
-                self._start()
-            elif self._capture is not None and number >= steps.stop:
-                self._stop(None)
-        if self._capture is not None and self._capture.recording:
-            self._first_step_began = self._first_step_began or time.monotonic()
-            step.marker = jax.profiler.StepTraceAnnotation(STEP, step_num=number)
-            step.marker.__enter__()
-        return True
-
-    def end_step(self, owner: object, result: PyTree = None) -> None:
-        """End the step of ``owner``, and wait for its result if the profile synchronizes steps."""
-        step = self._open_step
-        if step.owner is not owner:
-            return
-        marker, step.owner, step.marker = step.marker, None, None
+    def begin_step(self, number: int) -> jax.profiler.StepTraceAnnotation | None:
+        """Begin a step, and return its marker for :meth:`end_step`; None if the step is not recorded."""
         capture = self._capture
-        if marker is None or capture is None:
+        if capture is None:
+            return None
+        if self._steps is not None and number >= self._steps.stop:
+            self._stop(None)
+        if not capture.is_recording:
+            return None
+        self._first_step_began = self._first_step_began or time.monotonic()
+        marker = jax.profiler.StepTraceAnnotation(STEP, step_num=number)
+        marker.__enter__()
+        return marker
+
+    def end_step(
+        self, number: int, marker: jax.profiler.StepTraceAnnotation, result: PyTree
+    ) -> None:
+        """End a step that has a marker, and wait for its result if the profile synchronizes steps."""
+        capture = self._capture
+        if capture is None:
             return
         try:
-            if self._synchronizes() and capture.recording:
+            if self._synchronizes() and capture.is_recording:
                 wait_for(result)
         finally:
             marker.__exit__(None, None, None)
-        if capture.recording:
-            self.captured.append(step.number)
-        steps = self._settings.steps
-        if steps is not None and step.number >= steps[-1]:
+        if capture.is_recording:
+            self.captured.append(number)
+        if self._steps is not None and number >= self._steps[-1]:
             self._stop(None)
 
     # The trace.
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._capture is None and not self._over:
-                self._find_run()
-                self._attempt(self._start_capture)
-
-    @staticmethod
-    def _probe(logdir: str) -> None:
-        _paths.check_writable(logdir, ProfileError, "plugins", "profile")
-
     def _start_capture(self) -> None:
-        if self._logdir is None:
-            raise ProfileError(
-                "there is no log directory: pass logdir=..., or open a jaxboard.Run that has one."
-            )
-        self._probe(self._logdir)
+        _paths.check_writable(self._logdir, ProfileError, "plugins", "profile")
         settings = self._settings
-        options: dict[str, int | bool | str] = {
+        options: dict[str, Any] = {
+            **settings.advanced,
             "host_tracer_level": settings.host_level,
             "python_tracer_level": int(settings.python),
             "enable_hlo_proto": settings.hlo,
             "session_id": self._session(),
         }
-        self._capture = Capture(options, settings.max_seconds, self._on_stop)
-        if self._run is not None:
-            channel_of(self._run).before_close.append(self._finish)
-
-    def _finish(self) -> None:
-        """Finish with the summary, because the run closes and the summary belongs to it."""
-        self._stop(None)
-        self._saved.wait()
-        if self._capture is not None:
-            self._capture.join(_SUMMARY_SECS)
+        self._recorded = None if self._run is None else RecordedWindow(self._run)
+        try:
+            self._capture = Capture(
+                lambda: new_recording(self._logdir),
+                options,
+                settings.max_seconds,
+                self._on_stop,
+                settings.cuda,
+            )
+        except ProfileError:
+            if self._recorded is not None:
+                self._recorded.finish()
+            raise
+        close_at_exit(self.end)
 
     def _request_stop(self, device_timeout: float | None) -> None:
         """Wait for the devices, at most ``device_timeout`` seconds, and request the end of the trace."""
         self._over = True
-        if self._capture is None or not self._capture.recording:
+        if self._capture is None or not self._capture.is_recording:
             return
         try:
             barrier(device_timeout)
@@ -234,37 +204,42 @@ class Recorder:
     def _on_stop(self, capture: Capture) -> None:
         """Save the trace, then its summary. Runs on the thread of the capture."""
         self._over = True
-        observers.remove(self._call_steps)
+        self._on_over()
         self._attempt(lambda: self._save(capture))
         self._saved.set()
-        file, run = capture.file(), self._run
-        if self.path is not None and file is not None:
+        run = self._run
+        if self.path is not None and not capture.recording.is_saved:
             try:
                 # Each process has a trace, but only process 0 writes the run.
-                if run is not None and jax.process_index() == 0:
-                    self._summarize(run, file)
+                if run is not None and self._recorded is not None and jax.process_index() == 0:
+                    self._summarize(run, self._recorded, capture)
             except Exception as fault:
                 self._warn(
                     f"the trace is saved, but the run has no summary of it: {describe(fault)}"
                 )
             finally:
-                capture.discard()
+                capture.recording.discard()
+        if self._recorded is not None:
+            self._recorded.finish()
         forget(self.end)
 
     def _save(self, capture: Capture) -> None:
-        file, logdir = capture.file(), str(self._logdir)
-        if file is None:
-            capture.discard()
+        recording = capture.recording
+        began = time.monotonic()
+        if recording.is_saved and capture.fault is None:
+            self.path = f"{self._logdir}/plugins/profile/{self._session()}"
+        elif not recording.has_trace:
+            recording.discard()
             cause = "" if capture.fault is None else f": {describe(capture.fault)}"
             raise ProfileError(f"JAX saved no trace{cause or '.'}") from capture.fault
-        began = time.monotonic()
-        try:
-            self.path = save_trace(file, logdir, self._session())
-        except ProfileError as fault:
-            fault.args = (f"{fault} The trace is kept in {file!r}.",)
-            raise
+        else:
+            try:
+                self.path = save_trace(recording, self._logdir, self._session())
+            except ProfileError as fault:
+                fault.args = (f"{fault} The trace is kept in {recording.file()!r}.",)
+                raise
         seconds = capture.stop_seconds + time.monotonic() - began
-        notify(saved_notice(self.path, logdir, self.captured, seconds))
+        notify(saved_notice(self.path, self._logdir, self.captured, seconds))
         if capture.expired:
             limit = self._settings.max_seconds
             self._warn(
@@ -274,42 +249,41 @@ class Recorder:
         if not self.captured:
             self._warn(
                 f"no step was taken during the recording, so TensorBoard shows no step times. "
-                f"{_STEP_HELP}"
+                f"{STEP_HELP}"
             )
-        elif not has_step_markers(file):
+        elif not recording.is_saved and not has_step_markers(recording.file(self.path)):
             self._warn(
                 "the trace has no step markers, so TensorBoard shows no step times. host_level=0 leaves "
                 "them out."
             )
 
-    def _summarize(self, run: Run, file: str) -> None:
-        summary = summarize_in_subprocess(file, _SUMMARY_SECS)
+    def _summarize(self, run: Run, recorded: RecordedWindow, capture: Capture) -> None:
+        summary = recorded.read(capture.recording.file(self.path), _SUMMARY_SECS)
+        comparison = recorded.compare(str(self.path), _SUMMARY_SECS)
         step = self.captured[-1] if self.captured else channel_of(run).current
-        if not self._synchronizes():
-            # Without synchronization the markers only cover dispatch.
-            summary.steps = []
-        for record in summary_records(summary, step, self._mean_ms()):
+        for record in summary_records(
+            summary,
+            step,
+            self._mean_ms(),
+            synchronized=self._synchronizes(),
+            comparison=comparison,
+        ):
             channel_of(run).put(record)
 
     def _mean_ms(self) -> float | None:
         """Return the mean step time by the clock; None if the last step's end is unknown."""
-        steps = self._settings.steps
+        steps = self._steps
         if steps is None or not self.captured or self.captured[-1] != steps[-1]:
             return None
         return 1e3 * (self._last_step_done - self._first_step_began) / len(self.captured)
 
     # Helpers.
 
-    def _find_run(self) -> None:
-        self._run = self._run or current_root()
-        if self._logdir is None and self._run is not None and self._run.logdir is not None:
-            self._logdir = str(self._run.logdir)
-
     def _session(self) -> str:
         """Return the name of the session in TensorBoard."""
         if self._settings.name is not None:
             return self._settings.name
-        steps = self._settings.steps or self.captured
+        steps = self._steps or self.captured
         return f"steps_{format_steps(steps)}" if steps else "block"
 
     def _describe_captured(self) -> str:
@@ -323,52 +297,17 @@ class Recorder:
             return jax.default_backend() == "cpu"
         return self._settings.sync
 
-    def _not_reached(self, steps: range) -> str:
-        if self._first_and_last_step is None:
-            taken = f"no step was taken. {_STEP_HELP}"
-        else:
-            taken = "the steps taken were {}-{}.".format(*self._first_and_last_step)
-        return f"nothing was profiled: steps {format_steps(steps)} were not reached; {taken}"
-
     def _attempt(self, action: Callable[[], None]) -> None:
-        """Call ``action``. A fault ends the profile instead of raising into the training."""
+        """Call ``action``. A fault ends the window instead of raising into the training."""
         try:
             action()
         except Exception as fault:
             self._over = True
             text = str(fault) if isinstance(fault, ProfileError) else describe(fault)
-            self._fail(f"no profile: {text}", fault)
-
-    def _fail(self, text: str, cause: BaseException | None = None) -> None:
-        self._fault = ProfileError(text)
-        self._fault.__cause__ = cause
-        if self._settings.on_error == "warn":
-            self._warn(text)
+            self.fault = ProfileError(f"no profile: {text}")
+            self.fault.__cause__ = fault
+            if self._settings.on_error == "warn":
+                self._warn(str(self.fault))
 
     def _warn(self, text: str) -> None:
         logger.warning("jaxboard.profile: %s", text)
-
-    def _detach(self) -> None:
-        self._over = True
-        observers.remove(self._call_steps)
-        if self._capture is None:
-            forget(self.end)
-
-
-class _CallSteps:
-    """An observer that makes a step of each call that advances the step counter."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-        self._next_number = 0
-
-    def begin(self, call: observers.Call) -> None:
-        """See :class:`jaxboard._host.observers.Observer`."""
-        if call.advance:
-            number = self._next_number if call.step is None else call.step
-            if self._recorder.begin_step(number, call):
-                self._next_number = number + 1
-
-    def end(self, call: observers.Call, result: PyTree) -> None:
-        """See :class:`jaxboard._host.observers.Observer`."""
-        self._recorder.end_step(call, result)

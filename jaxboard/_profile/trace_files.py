@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib
 import mmap
 import os
@@ -14,49 +15,61 @@ import jax
 from jaxboard import _paths
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
+from jaxboard._profile.recordings import Recording
 from jaxboard.sinks._file_systems import locate
 
 _SUFFIX = ".xplane.pb"
 
 
-def save_trace(file: str, logdir: str, session: str) -> str:
-    """Copy a trace into a new session, atomically.
+def save_trace(recording: Recording, logdir: str, session: str) -> str:
+    """Write a trace into a new session, atomically.
 
     The processes of a job share a session, each with its own file: ``<host>-p0``, ``<host>-p1``.
 
     Args:
-        file: the path of an ``.xplane.pb``.
+        recording: a recording that has a trace.
         logdir: a path or a URL.
         session: the name of the session; ``_1``, ``_2``, ... is appended if it exists.
 
     Returns:
-        The path of the copy.
+        The path of the file.
 
     Raises:
         ProfileError: the trace is empty, or cannot be written.
     """
-    if not os.path.getsize(file):
-        raise ProfileError(
-            "JAX wrote an empty file, as it does for traces of more than 2 GB. Profile fewer steps, or "
-            "use host_level=1 and python=False."
-        )
-    name = os.path.basename(file)
-    shared = jax.process_count() > 1
-    if shared:
-        name = f"{name.removesuffix(_SUFFIX)}-p{jax.process_index()}{_SUFFIX}"
     count = 0
     while True:
         directory = f"{logdir}/plugins/profile/{session}" + (f"_{count}" if count else "")
         try:
             if _paths.is_remote(logdir):
-                return _upload(file, directory, name)
-            return _copy(file, directory, name, shared=shared)
+                return _upload(recording, directory)
+            return _write(recording, directory)
         except FileExistsError:
             count += 1
+        except ProfileError:
+            raise
         except Exception as fault:
             raise ProfileError(
                 f"cannot write the trace to {directory!r}: {describe(fault)}"
             ) from fault
+
+
+def trace_before(path: str) -> str | None:
+    """Return the newest earlier trace of the same host in the log directory; None if there is none.
+
+    Args:
+        path: the path of a trace. A remote directory is not searched.
+    """
+    if _paths.is_remote(path):
+        return None
+    session, name = os.path.split(path)
+    others = os.path.join(glob.escape(os.path.dirname(session)), "*", glob.escape(name))
+    found: list[tuple[float, str]] = []
+    for other in glob.glob(others):
+        with contextlib.suppress(OSError):
+            if (written := os.path.getmtime(other)) < os.path.getmtime(path):
+                found.append((written, other))
+    return max(found)[1] if found else None
 
 
 def has_step_markers(file: str) -> bool:
@@ -68,29 +81,60 @@ def has_step_markers(file: str) -> bool:
         return view.find(b"step_num") >= 0
 
 
-def _copy(file: str, directory: str, name: str, *, shared: bool) -> str:
-    path = os.path.join(directory, name)
+def _file_name(file: str) -> str:
+    """Return the name of a trace in its session."""
+    name = os.path.basename(file)
+    if jax.process_count() > 1:
+        return f"{name.removesuffix(_SUFFIX)}-p{jax.process_index()}{_SUFFIX}"
+    return name
+
+
+def _check_size(file: str) -> None:
+    if not os.path.getsize(file):
+        raise ProfileError(
+            "JAX wrote an empty file, as it does for traces of more than 2 GB. Profile fewer steps, or "
+            "use host_level=1 and python=False."
+        )
+
+
+def _write(recording: Recording, directory: str) -> str:
     os.makedirs(os.path.dirname(directory), exist_ok=True)
-    if not shared:
+    if jax.process_count() == 1:
         os.mkdir(directory)  # raises if another program just created it
     else:
         os.makedirs(directory, exist_ok=True)
-        if os.path.exists(path):
-            raise FileExistsError(path)
-    part = f"{path}.part"
+    # On the same file system, so that the complete file can be moved into place.
+    partial = os.path.join(directory, f".partial-{jax.process_index()}")
     try:
-        shutil.copyfile(file, part)
-        os.replace(part, path)
+        os.mkdir(partial)
+        file = recording.write_into(partial)
+        _check_size(file)
+        path = os.path.join(directory, _file_name(file))
+        _move(file, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(part)
+        shutil.rmtree(partial, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.rmdir(directory)
         raise
+    shutil.rmtree(partial, ignore_errors=True)
     return path
 
 
-def _upload(file: str, directory: str, name: str) -> str:
+def _move(file: str, path: str) -> None:
+    """Move a file to a path that does not exist.
+
+    Raises:
+        FileExistsError: it does.
+    """
+    if os.path.exists(path):
+        raise FileExistsError(path)
+    os.replace(file, path)
+
+
+def _upload(recording: Recording, directory: str) -> str:
+    file = recording.file()
+    _check_size(file)
+    name = _file_name(file)
     located = locate(f"{directory}/{name}")
     if located is not None:
         file_system, path = located

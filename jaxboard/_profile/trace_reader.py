@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from jax.profiler import ProfileData
 
 from jaxboard._errors import ProfileError
 from jaxboard._log import describe
-from jaxboard._profile.summary import Operation, TraceSummary
+from jaxboard._profile.device_timeline import BARRIER_PROGRAM, DeviceTimeline
+from jaxboard._profile.summary import (
+    Compilation,
+    HostPart,
+    Operation,
+    Pause,
+    TimeParts,
+    TraceSummary,
+)
+from jaxboard._profile.time_spans import length
+from jaxboard._profile.trace_events import Event, Marker, compilations, markers, self_times
 
-_BARRIER_PROGRAM = "jit_jaxboard_barrier"
-"""The program that jaxboard itself runs to wait for the devices."""
-
-
-class _Event(Protocol):
-    """An event of ``jax.profiler.ProfileData``."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def start_ns(self) -> float: ...
-    @property
-    def duration_ns(self) -> float: ...
-    @property
-    def stats(self) -> Iterable[tuple[str, int | float | str]]: ...
+_XLA_THREADS = "tf_"
+"""The start of the names of XLA's threads."""
 
 
 def summarize_in_subprocess(file: str, timeout: float) -> TraceSummary:
@@ -54,10 +52,7 @@ def summarize_in_subprocess(file: str, timeout: float) -> TraceSummary:
             timeout=timeout,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        fields = json.loads(done.stdout)
-        for operations in "host", "device":
-            fields[operations] = [Operation(*values) for values in fields[operations]]
-        return TraceSummary(**fields)
+        return _restored(json.loads(done.stdout))
     except subprocess.CalledProcessError as fault:
         last_line = fault.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise ProfileError(f"cannot read the trace: {''.join(last_line)}") from fault
@@ -75,62 +70,110 @@ def main() -> None:
 def summarize(file: str) -> TraceSummary:
     """Read an ``.xplane.pb``."""
     planes = list(ProfileData.from_file(file).planes)
-    lines: list[list[_Event]] = [
-        list(line.events)
+    lines: list[tuple[str, list[Event]]] = [
+        (line.name, list(line.events))
         for plane in planes
         if plane.name.startswith("/host:")
         for line in plane.lines
     ]
-    steps = sorted(step for events in lines for step in _steps(events))
-    host, device = _operations(lines)
-    source: str | None = "trace"
+    threads = [events for _, events in lines]
+    # The threads of XLA have most of the events, and no steps.
+    steps_by_thread = [(e, markers(e)) for name, e in lines if not name.startswith(_XLA_THREADS)]
+    steps = sorted(step for _, steps in steps_by_thread for step in steps)
+    timeline = DeviceTimeline()
+    host, device = _operations(threads, timeline)
+    accelerators = [p for p in planes if p.name.startswith(("/device:GPU", "/device:TPU"))]
+    end = max((step.end for step in steps), default=0.0)
+    for plane in accelerators:
+        timeline.add_plane(
+            plane.name, [(line.name, list(line.events)) for line in plane.lines], end
+        )
+    summary = TraceSummary(
+        [(step.step, (step.end - step.start) / 1e6) for step in steps],
+        _longest_first(host),
+        device,
+        "trace",
+        intervals=_intervals(steps),
+        compilations=[
+            compilation
+            for events, steps in steps_by_thread
+            if steps
+            for compilation in compilations(events, steps)
+        ],
+        time=timeline.parts((events, steps) for events, steps in steps_by_thread if steps),
+    )
+    _ask_xprof(summary, file, is_accelerator=bool(accelerators))
+    # Programs have a name and a number in parentheses; only xprof needs the number.
+    device = [op._replace(program=op.program.partition("(")[0]) for op in summary.device]
+    summary.device = _longest_first(op for op in device if op.program != BARRIER_PROGRAM)
+    return summary
+
+
+def _ask_xprof(summary: TraceSummary, file: str, *, is_accelerator: bool) -> None:
+    """Complete a summary by what only xprof knows, if it is installed."""
     try:
         from jaxboard._profile import xprof_tools
     except ImportError:
-        xprof_tools = None
-    if any(plane.name.startswith(("/device:GPU", "/device:TPU")) for plane in planes):
-        source, device = (None, []) if xprof_tools is None else xprof_tools.operations(file)
-    elif xprof_tools is not None:
-        device = _with_scopes(device, xprof_tools.scopes(file, {op.program for op in device}))
-    # Programs have a name and a number in parentheses; only xprof needs the number.
-    device = [op._replace(program=op.program.partition("(")[0]) for op in device]
-    device = [op for op in device if op.program != _BARRIER_PROGRAM]
-    return TraceSummary(steps, _longest_first(host), _longest_first(device), source)
+        if is_accelerator:
+            summary.source, summary.device = None, []
+        return
+    with xprof_tools.readable(file) as path:
+        if is_accelerator:
+            summary.source, summary.device = xprof_tools.operations(path)
+            summary.metrics = xprof_tools.metrics(path)
+            summary.bound_by = xprof_tools.bound_by(path)
+        else:
+            scopes = xprof_tools.scopes(path, {op.program for op in summary.device})
+            summary.device = [
+                op._replace(scope=scopes.get((op.program, op.name), "")) for op in summary.device
+            ]
+        summary.advice = xprof_tools.advice(path, is_accelerator=is_accelerator)
 
 
-def _with_scopes(
-    operations: list[Operation], scopes: Mapping[tuple[str, str], str]
-) -> list[Operation]:
-    return [op._replace(scope=scopes.get((op.program, op.name), "")) for op in operations]
+def _restored(fields: dict[str, Any]) -> TraceSummary:
+    """Return the summary that another process printed."""
+    for operations in "host", "device":
+        fields[operations] = [Operation(*values) for values in fields[operations]]
+    fields["compilations"] = [Compilation(*values) for values in fields["compilations"]]
+    if fields["time"] is not None:
+        *figures, between, within, pauses = fields["time"]
+        fields["time"] = TimeParts(
+            *figures,
+            between_parts=[HostPart(*part) for part in between],
+            within_parts=[HostPart(*part) for part in within],
+            pauses=[Pause(*pause) for pause in pauses],
+        )
+    return TraceSummary(**fields)
 
 
-def _steps(events: Iterable[_Event]) -> Iterator[tuple[int, float]]:
-    """Yield the outermost step markers of a thread, with their milliseconds."""
-    end = -1.0
-    for event in sorted(events, key=_outer_first):
-        if event.start_ns >= end:
-            stats = dict(event.stats)
-            if "step_num" in stats and stats.get("_r"):
-                end = event.start_ns + event.duration_ns
-                yield int(stats["step_num"]), event.duration_ns / 1e6
+def _intervals(steps: Sequence[Marker]) -> list[float]:
+    starts = sorted(step.start for step in steps)
+    return [(b - a) / 1e6 for a, b in itertools.pairwise(starts)]
 
 
-def _operations(lines: Iterable[Iterable[_Event]]) -> tuple[list[Operation], list[Operation]]:
+def _operations(
+    threads: Iterable[Iterable[Event]], timeline: DeviceTimeline
+) -> tuple[list[Operation], list[Operation]]:
     """Return the host's own operations, and the operations of compiled programs on its threads."""
     host: dict[tuple[str, str], list[float]] = defaultdict(list)
     device: dict[tuple[str, str], list[float]] = defaultdict(list)
     is_compiled: dict[str, bool] = {}
-    for events in lines:
-        for event, self_ns in _self_times(events):
+    is_of_device: dict[str, bool] = {}
+    for events in threads:
+        for event, spans in self_times(events):
             name = event.name
             if name not in is_compiled:
-                is_compiled[name] = any(key == "hlo_op" for key, _ in event.stats)
+                keys = {key for key, _ in event.stats}
+                is_compiled[name] = "hlo_op" in keys
+                is_of_device[name] = "device_ordinal" in keys
+            stats = dict(event.stats) if is_of_device[name] or is_compiled[name] else {}
+            if is_of_device[name]:
+                timeline.add_host_event(name, stats, spans)
             if is_compiled[name]:
-                stats = dict(event.stats)
                 program = "{}({})".format(stats.get("hlo_module"), stats.get("program_id"))
-                device[name, program].append(self_ns)
+                device[name, program].append(length(spans))
             else:
-                host[name, ""].append(self_ns)
+                host[name, ""].append(length(spans))
     return _totals(host), _totals(device)
 
 
@@ -139,31 +182,6 @@ def _totals(times: Mapping[tuple[str, str], list[float]]) -> list[Operation]:
         Operation(name, program, "", len(self_ns), sum(self_ns) / 1e6)
         for (name, program), self_ns in times.items()
     ]
-
-
-def _self_times(events: Iterable[_Event]) -> Iterator[tuple[_Event, float]]:
-    """Yield each event of a line, and its nanoseconds without those of the events within it."""
-    # XLA marks the end of an operation with a separate event, "end: NAME".
-    spans = [e for e in events if e.duration_ns > 0 and not e.name.startswith("end: ")]
-    self_ns = [event.duration_ns for event in spans]
-    enclosing: list[int] = []
-    order = sorted(range(len(spans)), key=lambda i: _outer_first(spans[i]))
-    for i in order:
-        start = spans[i].start_ns
-        while enclosing:
-            outer = spans[enclosing[-1]]
-            if start < outer.start_ns + outer.duration_ns:
-                break
-            enclosing.pop()
-        if enclosing:
-            self_ns[enclosing[-1]] -= spans[i].duration_ns
-        enclosing.append(i)
-    for i in order:
-        yield spans[i], max(self_ns[i], 0.0)
-
-
-def _outer_first(event: _Event) -> tuple[float, float]:
-    return event.start_ns, -event.duration_ns
 
 
 def _longest_first(operations: Iterable[Operation]) -> list[Operation]:

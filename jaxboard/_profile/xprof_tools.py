@@ -1,16 +1,15 @@
-"""Queries to the tools of xprof, which draws TensorBoard's Profile tab. Importing this imports xprof.
-
-xprof writes cache files next to the trace that it reads.
-"""
+"""Queries to the tools of xprof, which draws TensorBoard's Profile tab. Importing this imports xprof."""
 
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import os
 import re
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from xprof.convert import raw_to_tool_data
@@ -24,9 +23,35 @@ _TOOLS = (
 )
 """Tools for accelerators, and their columns of name, scope and microseconds."""
 
+_METRICS = {
+    "device_duty_cycle_percent",
+    "flop_rate_utilization_relative_to_roofline",
+    "hbm_utilization_percent",
+    "memory_bw_utilization_relative_to_hw_limit",
+    "mxu_utilization_percent",
+}
+"""Metrics of the overview page, in percent."""
+
+_NO_ADVICE = re.compile(r"Your program is NOT input-bound|No step time measured")
+"""The start of sentences that are no advice."""
+
 _INSTRUCTION = re.compile(
     r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata={[^}]*op_name="([^"]*)"', re.MULTILINE
 )
+
+
+@contextlib.contextmanager
+def readable(file: str) -> Iterator[str]:
+    """Yield a path under which xprof can read a trace. xprof writes cache files next to what it reads."""
+    with tempfile.TemporaryDirectory(prefix="jaxboard-xprof-") as directory:
+        link = os.path.join(directory, os.path.basename(file))
+        try:
+            os.symlink(os.path.abspath(file), link)
+        except OSError:  # Windows, without the privilege.
+            link = file
+        # This call makes xprof extract the programs from the trace.
+        raw_to_tool_data.xspace_to_tool_names([link])
+        yield link
 
 
 def operations(file: str) -> tuple[str, list[Operation]]:
@@ -46,6 +71,42 @@ def operations(file: str) -> tuple[str, list[Operation]]:
     return _TOOLS[0][0], []
 
 
+def advice(file: str, *, is_accelerator: bool) -> list[str]:
+    """Return the suggestions of xprof in plain text.
+
+    The sentence of its overview page is left out if it only states that nothing waits for input: xprof looks for input
+    operations of TensorFlow and of TPUs, and does not know the loop of a JAX program.
+    """
+    report = _answer(file, "smart_suggestion")
+    found = [
+        _plain(suggestion.get("suggestionText", ""))
+        for suggestion in (report.get("suggestions", ()) if isinstance(report, dict) else ())
+    ]
+    if is_accelerator:
+        found += [_plain(page.get("statement", "")) for page in _properties(file, "overview_page")]
+    return [text for text in dict.fromkeys(found) if text and not _NO_ADVICE.match(text)]
+
+
+def metrics(file: str) -> dict[str, float]:
+    """Return the metrics of xprof's overview page that are above 0, in percent, by their names."""
+    return {
+        name: number
+        for page in _properties(file, "overview_page")
+        for name in _METRICS & page.keys()
+        if (number := _percent(page[name])) > 0
+    }
+
+
+def bound_by(file: str) -> str:
+    """Return what limits the whole program in xprof's roofline model; empty if it is unknown."""
+    table = _answer(file, "roofline_model")
+    for row in _rows(table) if table else ():
+        if row.get("operation") == "Program":
+            limit = str(row.get("bound_by") or "")
+            return "" if limit.lower() in ("", "unknown", "0") else limit
+    return ""
+
+
 def scopes(file: str, programs: Iterable[str]) -> dict[tuple[str, str], str]:
     """Return the known scopes of operations, by program (``"jit_f(3)"``) and name."""
     found = {}
@@ -61,9 +122,42 @@ def scopes(file: str, programs: Iterable[str]) -> dict[tuple[str, str], str]:
     return found
 
 
+def _answer(file: str, tool: str) -> Any:
+    """Return the answer of a tool; {} if it has none."""
+    # A tool raises for traces that it does not understand.
+    with contextlib.suppress(Exception):
+        return json.loads(_query(file, tool) or "{}")
+    return {}
+
+
+def _properties(file: str, tool: str) -> list[dict[str, Any]]:
+    """Return the properties of each table of a tool."""
+    tables = _answer(file, tool)
+    return [table.get("p") or {} for table in tables] if isinstance(tables, list) else []
+
+
+def _percent(text: object) -> float:
+    try:
+        return float(str(text).removesuffix("%"))
+    except ValueError:
+        return 0.0
+
+
+def _plain(text: str) -> str:
+    """Return HTML as plain text, with its list items as lines.
+
+    Example:
+        >>> print(_plain("<p>Limited by <b>input</b>.</p><ul><li>Cache &amp; batch</li></ul>"))
+        Limited by input.
+        - Cache & batch
+    """
+    text = re.sub(r"<li[^>]*>", "\n- ", text)
+    text = re.sub(r"<(?:/?p|br)\b[^>]*>", "\n", text)
+    lines = html.unescape(re.sub(r"<[^>]+>", "", text)).splitlines()
+    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+
+
 def _query(file: str, tool: str, **parameters: object) -> str:
-    # This call makes xprof extract the programs from the trace.
-    raw_to_tool_data.xspace_to_tool_names([file])
     host = os.path.basename(file).removesuffix(".xplane.pb")
     data, _ = raw_to_tool_data.xspace_to_tool_data(
         [file], tool, {"use_saved_result": False, "hosts": [host], **parameters}

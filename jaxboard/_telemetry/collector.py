@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jaxboard._host.observers import Call
 from jaxboard._telemetry.compilations import Compilation
 from jaxboard._telemetry.signature import Change
+from jaxboard._types import PyTree
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Collector:
 
     def end_call(self, call: Call, *, compiled: bool) -> None:
         """Handle a call that was dispatched, and whether it compiled something."""
+
+    def end_with_result(self, call: Call, result: PyTree) -> None:
+        """Handle the result of a call, after all collectors have handled its end. It may not be computed yet."""
 
     def record_compilation(self, event: CompilationEvent) -> None:
         """Handle a compilation of the active run."""

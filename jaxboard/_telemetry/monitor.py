@@ -22,6 +22,7 @@ from jaxboard._telemetry.recompiles import RecompileDetector
 from jaxboard._telemetry.reporter import Reporter
 from jaxboard._telemetry.settings import Telemetry
 from jaxboard._telemetry.step_times import StepTimes
+from jaxboard._telemetry.time_report import TimeReport
 from jaxboard._types import PyTree
 
 
@@ -58,6 +59,12 @@ class TelemetryMonitor:
             collector.end_call
             for collector in reversed(self._collectors)
             if type(collector).end_call is not Collector.end_call
+        ]
+
+        self._result_hooks = [
+            collector.end_with_result
+            for collector in self._collectors
+            if type(collector).end_with_result is not Collector.end_with_result
         ]
 
     def start(self) -> None:
@@ -97,6 +104,8 @@ class TelemetryMonitor:
             end_call(call, compiled=compiled)
         if compiled or not self._recompiles.has_seen(call.function):
             self._record_compilation(call, compilations)
+        for end_with_result in self._result_hooks:
+            end_with_result(call, result)
 
     def _record_compilation(self, call: Call, compilations: list[Compilation]) -> None:
         if call.step is None or not self._reporter.is_active():
@@ -115,6 +124,7 @@ def start_monitor(
     flusher_seconds: Callable[[], float],
     earlier_totals: Mapping[str, float] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    wall: Callable[[], float] = time.time,
 ) -> TelemetryMonitor | None:
     """Start the telemetry of a run.
 
@@ -125,10 +135,11 @@ def start_monitor(
         flusher_seconds: returns the CPU seconds of the run's flusher.
         earlier_totals: the totals of a run that this one continues.
         clock: returns seconds.
+        wall: the wall clock, in seconds since the epoch.
     """
     if telemetry is False:
         return None
-    reporter, listener = Reporter(channel), CompilationListener()
+    reporter, listener = Reporter(channel, wall), CompilationListener()
     collectors: list[Collector] = []
     if telemetry is not None:
         settings = Telemetry() if telemetry is True else telemetry
@@ -137,7 +148,17 @@ def start_monitor(
         memory = DeviceMemory(reporter)
         overhead = Overhead(reporter, local_dir, flusher_seconds, clock, earlier_totals or {})
         step_times = StepTimes(reporter, settings, clock, followers=[costs, memory, overhead])
+        time_report = TimeReport(
+            reporter,
+            settings.window,
+            logdir=local_dir,
+            step=channel.step,
+            earlier_totals=earlier_totals,
+            clock=clock,
+            wall=wall,
+        )
         collectors = [
+            time_report,
             step_times,
             memory,
             costs,

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxboard._host.active_channel import active
 from jaxboard._host.channel import Channel
+from jaxboard._host.drawings import Drawing
 from jaxboard.records import Kind, Record
 
 PREFIX = "jaxboard/"
@@ -31,6 +32,11 @@ class Reporter:
         channel = active()
         return channel is not None and channel.root is self._channel
 
+    @property
+    def last_step(self) -> int:
+        """The step before the next one, which a streamed loop advances while it runs."""
+        return self._channel.step - 1
+
     def scalars(self, step: int, values: dict[str, float | None]) -> None:
         """Write numbers by tag, without the prefix. None means unknown and is left out."""
         for tag, value in values.items():
@@ -40,6 +46,10 @@ class Reporter:
     def text(self, step: int, tag: str, value: str | list[list[str]]) -> None:
         """Write Markdown, or a table as rows of cells with the header first."""
         self._put(Kind.TEXT, tag, step, value)
+
+    def image(self, step: int, tag: str, value: Drawing) -> None:
+        """Write a picture, which the flusher draws."""
+        self._put(Kind.IMAGE, tag, step, value)
 
     def text_record(self, step: int, tag: str, value: str) -> Record:
         """Return a text entry, for the flusher's thread, which cannot put it."""

@@ -34,6 +34,8 @@ class Telemetry:
       bytes too, for xprof's memory profile.
     - ``overhead/...``: the cost of jaxboard itself: seconds per call, CPU seconds of its thread and
       bytes written.
+    - ``time/...``: where the wall time goes: the device, waiting for input, compiling, evaluation, checkpoints
+      and others, also over restarts; as scalars, a picture and a sentence.
     - ``program``: a table of the versions of libraries, the devices, the options of JAX that change results, and the
       environment variables of JAX and XLA.
 

@@ -20,6 +20,11 @@ from jaxboard.sinks import _files
 Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 """A font of PIL."""
 
+Color: TypeAlias = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+
+_UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"), (0.001, "milliseconds"))
+
 _INK, _GRID, _PAPER = (32, 33, 36), (218, 220, 224), (255, 255, 255)
 _CURVE = (25, 103, 210)
 _MARGIN = 12
@@ -168,6 +173,59 @@ def curve(
     draw.text((left + side / 2, size[1] - _MARGIN), x_title, _INK, font, anchor="mb")
     bottom = top + side / 2 + font.getbbox(y_title)[2] / 2
     _text_upwards(canvas, (_MARGIN + 6, bottom), y_title, font)
+    return _encoded(canvas)
+
+
+def stacked_shares(
+    columns: np.ndarray, names: Sequence[str], palette: Sequence[Color], *, title: str
+) -> EncodedImage:
+    """Return a picture of how a time was divided: a column for each interval, as wide as it was long.
+
+    Args:
+        columns: float[T, K], the seconds of each of K parts in T intervals.
+        names: the names of the parts, for the legend. Parts without any time are left out of it.
+        palette: their colors. The first part is at the bottom.
+        title: the title of the picture.
+    """
+    width, height, left, scale = 320, 180, 52, 3
+    font, line = _font(_TEXT_SIZE), 20
+    totals = columns.sum(axis=0)
+    shown = [int(k) for k in np.argsort(-totals, kind="stable") if totals[k] > 0]
+    top = 36
+    rows = -(-len(shown) // 2)
+    size = (left + width + 2 * _MARGIN, top + height + 56 + line * rows + _MARGIN // 2)
+    plane = Image.new("RGB", (width * scale, height * scale), _PAPER)
+    bars = ImageDraw.Draw(plane)
+    total = max(float(totals.sum()), 1e-9)
+    x = 0.0
+    for column in columns:
+        length = float(column.sum())
+        right, y = x + length / total * width * scale, float(height * scale)
+        for k, seconds in enumerate(map(float, column)):
+            upper = y - seconds / max(length, 1e-9) * height * scale
+            if seconds > 0:
+                bars.rectangle([round(x), round(upper), round(right), round(y)], palette[k])
+            y = upper
+        x = right
+    canvas = Image.new("RGB", size, _PAPER)
+    canvas.paste(plane.resize((width, height), Image.Resampling.LANCZOS), (left, top))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((left + width / 2, top / 2), title, _INK, font, anchor="mm")
+    draw.rectangle([left, top, left + width, top + height], outline=_INK)
+    unit, name = next((each for each in _UNITS if total >= 2 * each[0]), _UNITS[-1])
+    for tick in range(5):
+        across, down = left + tick / 4 * width, top + height - tick / 4 * height
+        draw.text(
+            (across, top + height + 6), f"{tick / 4 * total / unit:.3g}", _INK, font, anchor="mt"
+        )
+        draw.text((left - 6, down), f"{25 * tick} %", _INK, font, anchor="rm")
+    draw.text((left + width / 2, top + height + 26), name, _INK, font, anchor="mt")
+    for place, k in enumerate(shown):
+        across = left + place % 2 * width // 2
+        down = top + height + 52 + place // 2 * line
+        draw.rectangle([across, down, across + 12, down + 12], palette[k])
+        text = f"{names[k]} {100 * totals[k] / total:.1f} %"
+        draw.text((across + 18, down + 6), text, _INK, font, anchor="lm")
     return _encoded(canvas)
 
 

@@ -39,6 +39,7 @@ LAYERS = (
     ("_run",),
     ("_summary_writer",),
     ("_profile",),
+    ("_why",),
     ("testing",),
     ("jaxboard",),
     ("integrations",),

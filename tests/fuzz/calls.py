@@ -96,6 +96,10 @@ GOOD: dict[str, list[Value]] = {
     "hlo": _good(no=lambda x: False),
     "sync": _good(auto=lambda x: "auto"),
     "max_seconds": _good(two=lambda x: 2.0),
+    "every_secs": _good(hour=lambda x: 3600.0),
+    "slow": _good(factor=lambda x: 1.5),
+    "advanced": _good(gpu=lambda x: {"gpu_max_activity_api_events": 10}),
+    "nsys": _good(no=lambda x: False),
     "on_error": _good(warn=lambda x: "warn"),
     "number": _good(three=lambda x: 3),
     "trainer": _good(any=lambda x: object()),
@@ -254,6 +258,8 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:  
             "logdir",
         ):
             return _good(directory=lambda x: os.path.join(directory, "logs"))
+        case "profile" | "JAXProfiler", "every":
+            return _good(hundred=lambda x: 100)
         case "memory_snapshot", "path":
             return _good(file=lambda x: os.path.join(directory, "memory.prof"))
         case _:

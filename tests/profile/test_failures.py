@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 
@@ -139,6 +140,22 @@ def test_a_log_directory_that_disappears(tmp_path, caplog):
     shutil.rmtree(kept.parents[3])
 
 
+@pytest.mark.skipif(_compat.ProfileSession is None, reason="JAX up to 0.11 writes into a directory")
+def test_no_temporary_directory(tmp_path, monkeypatch):
+    """A trace in memory is written once, into the log directory."""
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        with jb.profile((0, 2), tmp_path / "logs") as profiler:
+            train(range(2))
+    assert markers(profiler.path) == [0, 1]
+    (session,) = (tmp_path / "logs/plugins/profile").iterdir()
+    assert [path.name for path in session.iterdir()] == [os.path.basename(str(profiler.path))]
+
+
 def test_no_log_directory(caplog):
     """Without a run and without a log directory, there is no profile."""
     with jb.profile((0, 2)) as profiler:
@@ -148,26 +165,48 @@ def test_no_log_directory(caplog):
     assert "pass logdir=..., or open a jaxboard.Run" in message
 
 
+class File:
+    """A recording whose trace is a given file."""
+
+    is_saved = False
+    has_trace = True
+
+    def __init__(self, path, content):
+        self.path = path
+        path.write_bytes(content)
+
+    def start(self, options): ...
+
+    def stop(self): ...
+
+    def discard(self): ...
+
+    def file(self, saved=None):
+        return str(self.path)
+
+    def write_into(self, directory):
+        return shutil.copy(self.path, directory)
+
+
 def test_an_empty_trace(tmp_path):
     """The empty file that JAX writes for a trace of more than 2 GB raises ProfileError."""
-    (tmp_path / "host.xplane.pb").touch()
+    recording = File(tmp_path / "host.xplane.pb", b"")
     with pytest.raises(jb.ProfileError, match="more than 2 GB. Profile fewer steps"):
-        save_trace(str(tmp_path / "host.xplane.pb"), str(tmp_path / "logs"), "steps_0")
-    assert traces(tmp_path / "logs") == []
+        save_trace(recording, str(tmp_path / "logs"), "steps_0")
+    assert list((tmp_path / "logs/plugins/profile").iterdir()) == []
 
 
 def test_a_full_disk(tmp_path):
     """A full disk leaves no partial trace where TensorBoard looks for traces."""
     resource = pytest.importorskip("resource")
-    source = tmp_path / "host.xplane.pb"
-    source.write_bytes(bytes(100_000))
+    recording = File(tmp_path / "host.xplane.pb", bytes(100_000))
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     # A limit on the file size fails like a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
         with pytest.raises(jb.ProfileError, match="File too large"):
-            save_trace(str(source), str(tmp_path / "logs"), "steps_0")
+            save_trace(recording, str(tmp_path / "logs"), "steps_0")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)

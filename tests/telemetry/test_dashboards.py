@@ -43,6 +43,14 @@ def test_telemetry_is_shown(tmp_path, shared_tensorboard):
         "host_wait_seconds",
     }
     assert {"jaxboard/overhead/wrapper_seconds", "jaxboard/memory/cpu_0/live_bytes"} <= tags
+    seconds = [
+        server.scalars(run, tag)[-1][2] for tag in tags if tag.startswith("jaxboard/time/seconds/")
+    ]
+    shares = [tag for tag in tags if tag.startswith("jaxboard/time/share/")]
+    assert len(seconds) == len(shares) > 2
+    assert min(seconds) > 0
+    assert "% of the time" in server.text(run, "jaxboard/time/summary")[-1]["text"]
+    assert "jaxboard/time/picture" in server.tags("images")[run]
     (alarm,) = server.text(run, "jaxboard/recompiles/train_step")
     assert alarm["step"] == 4
     assert "x: float32[4,8] -> float32[5,8] (shape)" in html.unescape(alarm["text"])
