@@ -3,18 +3,22 @@
 import importlib as _importlib
 import typing as _typing
 
+from jaxboard._emit import attention_entropy as attention_entropy
 from jaxboard._emit import audio as audio
 from jaxboard._emit import confusion_matrix as confusion_matrix
 from jaxboard._emit import embedding as embedding
 from jaxboard._emit import figure as figure
 from jaxboard._emit import graph as graph
+from jaxboard._emit import health as health
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
 from jaxboard._emit import keep as keep
 from jaxboard._emit import layout as layout
+from jaxboard._emit import max_logit as max_logit
 from jaxboard._emit import mesh as mesh
 from jaxboard._emit import metric as metric
+from jaxboard._emit import noise_scale as noise_scale
 from jaxboard._emit import pr_curve as pr_curve
 from jaxboard._emit import roc_curve as roc_curve
 from jaxboard._emit import scalar as scalar
@@ -70,6 +74,7 @@ __all__ = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "attention_entropy",
     "audio",
     "autopsy",
     "confusion_matrix",
@@ -77,15 +82,18 @@ __all__ = [
     "embedding",
     "figure",
     "graph",
+    "health",
     "histogram",
     "hparams",
     "image",
     "instrument",
     "keep",
     "layout",
+    "max_logit",
     "memory_snapshot",
     "mesh",
     "metric",
+    "noise_scale",
     "pr_curve",
     "profile",
     "read",

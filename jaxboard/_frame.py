@@ -26,21 +26,25 @@ class Composite(enum.Enum):
 
     Attributes:
         KEPT: arrays that the host remembers, which makes no point (``keep``).
+        LAYER_HEALTH: the sums over the layers of a model (``health``).
         LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
         METRIC: the numbers that a metric computes from its merged state.
+        NOISE_SCALE: the gradient noise scale.
         NORMS: the norms of the leaves of a pytree (``watch``).
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
     KEPT = "kept"
+    LAYER_HEALTH = "layer health"
     LEAF_HISTOGRAMS = "leaf histograms"
     METRIC = "metric"
+    NOISE_SCALE = "noise scale"
     NORMS = "norms"
     STACK = "stack"
 
 
-_MERGED_KINDS = frozenset(
-    (Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX, Composite.METRIC)
+_MERGED_KINDS = {Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX}.union(
+    (Composite.METRIC, Composite.NOISE_SCALE)
 )
 """The kinds whose reports with ``every=N`` merge N steps: values that are small and merge exactly."""
 
@@ -399,9 +403,7 @@ class Number:
         spec: the report.
         value: a NumPy scalar, or an array of rank 0 on a device, which may not be computed yet.
         weight: its weight, of rank 0 and on the host; None for a weight of 1.
-        step: see :class:`Observation`.
-        wall_time: see :class:`Observation`.
-        explicit_step: see :class:`Observation`.
+        step, wall_time, explicit_step: see :class:`Observation`.
         nbytes: the largest size of the value in bytes.
     """
 

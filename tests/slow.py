@@ -28,6 +28,7 @@ SLOW = {
     "process/test_fork.py",
     "process/test_listening.py",
     "process/test_machine_faults.py",
+    "process/test_many_hosts.py",
     "process/test_memory.py",
     "process/test_notebook_kernel.py",
     "process/test_processes_and_threads.py",

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from jaxboard._alerts.alert import Alert
+from jaxboard._alerts.alert_options import AlertOptions
+from jaxboard._alerts.alert_rules import Finding, SilenceRule, SpikeRule, ValueRule
 from jaxboard._alerts.columns import Columns, columns_of, is_own
-from jaxboard._alerts.options import AlertOptions
 from jaxboard._alerts.receivers import Receivers
-from jaxboard._alerts.rules import SilenceRule, SpikeRule, ValueRule
 from jaxboard._alerts.spike_entry import sentence
 from jaxboard._alerts.spike_monitor import SpikeEvent, SpikeMonitor
 from jaxboard._host.complete_points import Assembled, join_runs
@@ -37,6 +37,9 @@ class AlertMonitor:
         finds_spikes: whether spikes of all tags have text entries. Otherwise only tags with a rule are checked.
         is_writer: returns whether this process writes.
         clock: returns the time, in seconds.
+
+    Attributes:
+        found: nothing: a run that continues an earlier one checks all tags.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class AlertMonitor:
         is_writer: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ):
+        self.found = set[str]()
         self._value_rules = [rule for rule in options.rules if isinstance(rule, ValueRule)]
         self._silence_rules = [rule for rule in options.rules if isinstance(rule, SilenceRule)]
         self._spike_rules = [rule for rule in options.rules if isinstance(rule, SpikeRule)]
@@ -62,10 +66,13 @@ class AlertMonitor:
             rules = self._spike_rules
             self._spikes = SpikeMonitor(lambda tag: any(rule.matches(tag) for rule in rules))
 
+    def start(self, settle: Callable[[float], object]) -> None:
+        """Prepare for the first points; see :meth:`BatchMonitor.start`."""
+
     def observe(self, assembled: Assembled) -> list[Record]:
         """Return the text entries about these points."""
         columns: list[Columns] = []
-        if assembled.items or assembled.norms:
+        if assembled.items or assembled.norms or assembled.health:
             columns = list(columns_of(assembled))
             self._step = max([self._step, *(int(block.steps.max()) for block in columns)])
         records = [each for rule in self._value_rules for each in self._apply(rule, columns)]
@@ -91,7 +98,7 @@ class AlertMonitor:
                 where = f"{tag} of {run}" if run else tag
                 subject = "it" if tag == rule.pattern and not run else where
                 text = f"{rule.text}: {subject} is {value:.6g} at step {step}."
-                yield from self._alert(rule.text, run, tag, step, value, text)
+                yield from self._alert(rule.text, Finding(run, tag, step, value), text)
 
     def _report(self, event: SpikeEvent) -> Iterator[Record]:
         where = f", run {event.run}" if event.run else ""
@@ -102,19 +109,18 @@ class AlertMonitor:
             spike = matching[0]
             if rule.matches(spike.tag):
                 text = f"{rule.text}: {sentence(matching)}"
-                yield from self._alert(
-                    rule.text, event.run, spike.tag, spike.start, spike.value, text
-                )
+                finding = Finding(event.run, spike.tag, spike.start, spike.value)
+                yield from self._alert(rule.text, finding, text)
 
     def _check_silence(self, has_points: bool) -> Iterator[Record]:
         for rule in self._silence_rules:
             if rule.observe(has_points, self._clock()) and self._is_writer():
                 text = f"{rule.text}: the last step is {self._step}."
-                yield from self._alert(rule.text, "", "", self._step, rule.seconds, text)
+                finding = Finding("", "", self._step, rule.seconds)
+                yield from self._alert(rule.text, finding, text)
 
-    def _alert(
-        self, rule: str, run: str, tag: str, step: int, value: float, text: str
-    ) -> Iterator[Record]:
+    def _alert(self, rule: str, finding: Finding, text: str) -> Iterator[Record]:
+        run, tag, step, value = finding
         self._count += 1
         if self._count > _MOST_ALERTS:
             return
@@ -138,7 +144,7 @@ def _joined(records: Sequence[Record]) -> list[Record]:
 
 def _has_points(assembled: Assembled) -> bool:
     """Return whether there are points that the user reports."""
-    if assembled.norms or assembled.kept:
+    if assembled.norms or assembled.health or assembled.kept:
         return True
     return any(
         not is_own(item.tags[0] if isinstance(item, Scalars) else item.tag)

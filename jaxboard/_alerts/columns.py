@@ -37,7 +37,7 @@ def is_own(tag: str) -> bool:
 
 
 def columns_of(assembled: Assembled) -> Iterator[Columns]:
-    """Yield the scalars that the user reports, and the norms of the leaves of watched trees.
+    """Yield the scalars that the user reports, and the norms of the leaves of watched trees and of layers.
 
     Tags that come one by one, as those of a plain loop, are in one block if they have the same steps. The summaries of seed
     runs are left out.
@@ -60,7 +60,8 @@ def columns_of(assembled: Assembled) -> Iterator[Columns]:
         values = np.concatenate([block.values for block in blocks], axis=1)
         yield Columns(run, tags, blocks[0].steps, values)
     yield from _of_records(records)
-    yield from _of_norms(assembled.norms)
+    of_health = (point for health in assembled.health for point in health.norms())
+    yield from _of_norms([*assembled.norms, *of_health])
 
 
 def _of_records(records: dict[tuple[str, str], list[Record]]) -> Iterator[Columns]:

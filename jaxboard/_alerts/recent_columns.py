@@ -10,7 +10,7 @@ import numpy as np
 from jaxboard._alerts.columns import Columns
 
 ROWS = 300
-"""So many rows of each set of tags are kept, at least."""
+"""At least this many rows of each set of tags are kept."""
 
 _MOST_SETS = 1000
 """Most sets of tags. If a flush divides the reports of a step, there are sets with few rows."""

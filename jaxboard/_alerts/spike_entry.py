@@ -13,7 +13,7 @@ from jaxboard._alerts.kept_arrays import KeptArray
 from jaxboard._alerts.robust_score import robust_scores
 
 LOOK_BACK = 10
-"""So many points before a spike may have moved first."""
+"""The number of points before a spike that may have moved first."""
 
 _FEWEST_BEFORE = 30
 """A tag with fewer points before these is not compared."""

@@ -67,7 +67,7 @@ class SpikeMonitor:
         is_checked: returns whether a tag is checked.
     """
 
-    def __init__(self, is_checked: Callable[[str], bool] = lambda tag: True):
+    def __init__(self, is_checked: Callable[[str], bool] = lambda _: True):
         self._is_checked = is_checked
         self._detector = Detector()
         self._recent = RecentColumns()

@@ -131,6 +131,6 @@ def _examination(call: Call, examinations: dict[Hashable, Examination]) -> Exami
 def _last_step(assembled: Assembled) -> int:
     """Return the last step of some points; -1 if there are none."""
     steps = [
-        int(item.steps[-1]) if isinstance(item, Scalars) else item.step for item in assembled.items
+        int(item.steps[-1]) if isinstance(item, Scalars) else item.step for item in assembled.batch
     ]
-    return max([-1, *steps, *(point.step for point in assembled.norms)])
+    return max([-1, *steps])

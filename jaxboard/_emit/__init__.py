@@ -1,11 +1,14 @@
 """The verbs, and the checks of their arguments."""
 
 from jaxboard._emit.array import histogram as histogram
+from jaxboard._emit.attention import attention_entropy as attention_entropy
+from jaxboard._emit.attention import max_logit as max_logit
 from jaxboard._emit.classification import confusion_matrix as confusion_matrix
 from jaxboard._emit.classification import pr_curve as pr_curve
 from jaxboard._emit.classification import roc_curve as roc_curve
 from jaxboard._emit.embeddings import embedding as embedding
 from jaxboard._emit.graph import graph as graph
+from jaxboard._emit.health import health as health
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
 from jaxboard._emit.hparams import hparams as hparams
@@ -18,6 +21,7 @@ from jaxboard._emit.meshes import mesh as mesh
 from jaxboard._emit.methods import VERBS as VERBS
 from jaxboard._emit.methods import VerbMethods as VerbMethods
 from jaxboard._emit.metrics import metric as metric
+from jaxboard._emit.noise_scale import noise_scale as noise_scale
 from jaxboard._emit.scalar import scalar as scalar
 from jaxboard._emit.scalar import scalars as scalars
 from jaxboard._emit.scope import scope as scope

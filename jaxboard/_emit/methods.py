@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any, Generic, Never, TypeVar, cast
 
 from jaxboard._emit.array import histogram
+from jaxboard._emit.attention import attention_entropy, max_logit
 from jaxboard._emit.classification import confusion_matrix, pr_curve, roc_curve
 from jaxboard._emit.embeddings import embedding
 from jaxboard._emit.graph import graph
+from jaxboard._emit.health import health
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.hparams import hparams
 from jaxboard._emit.keep import keep
@@ -20,6 +22,7 @@ from jaxboard._emit.layouts import layout
 from jaxboard._emit.media import audio, image, video
 from jaxboard._emit.meshes import mesh
 from jaxboard._emit.metrics import metric
+from jaxboard._emit.noise_scale import noise_scale
 from jaxboard._emit.scalar import scalar, scalars
 from jaxboard._emit.tap import tap
 from jaxboard._emit.tensors import tensor
@@ -76,6 +79,10 @@ class VerbMethods:
     tensor = _Method(tensor)
     keep = _Method(keep)
     watch = _Method(watch)
+    health = _Method(health)
+    noise_scale = _Method(noise_scale)
+    attention_entropy = _Method(attention_entropy)
+    max_logit = _Method(max_logit)
     tap = _Method(tap)
 
     def _active(self) -> contextlib.AbstractContextManager[Any]:

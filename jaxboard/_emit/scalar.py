@@ -47,7 +47,8 @@ def scalar(
             several steps, lanes of a ``vmap``, iterations of a loop, or repeated reports. One of
             ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``, ``"std"``, ``"count"`` and ``"stack"``.
             ``"stack"`` keeps devices, iterations of a scan and lanes separate, as ``tag/device_00``,
-            ``tag/iteration_03`` or ``tag/device_00/lane_01``;
+            ``tag/iteration_03`` or ``tag/device_00/lane_01``, or with the index in place of ``{}`` in the tag, as
+            ``blocks/03/rms`` of ``blocks/{}/rms``;
             trips of a while loop, repeated reports, and iterations outside of an instrumented function are
             averaged.
         weight: a number of at least 0, traced or not: the weight of the value in a mean, a sum or a

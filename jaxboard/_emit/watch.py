@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxboard import _compat
 from jaxboard._check import is_one_of
-from jaxboard._emit import arguments, conversion
+from jaxboard._emit import arguments, conversion, layers
 from jaxboard._emit.reporting import is_due, report_array
 from jaxboard._emit.trees import named_leaves
 from jaxboard._errors import ReportError
@@ -34,7 +34,7 @@ STATISTICS = ("norm", "rms", "max", "nonfinite", "histogram")
 
 @functools.cache
 def _jitted(measure: Callable[..., Measurements]) -> Callable[..., Measurements]:
-    return jax.jit(measure, static_argnames="statistics")
+    return jax.jit(measure, static_argnames=("statistics", "stacked"))
 
 
 def watch(
@@ -43,6 +43,7 @@ def watch(
     *,
     what: str | Sequence[str] = STATISTICS,
     relative_to: PyTree = None,
+    split: str | Sequence[str] = (),
     step: Step | None = None,
     every: int | None = None,
     where: Reportable | None = None,
@@ -68,14 +69,17 @@ def watch(
             ``"histogram"``.
         relative_to: a pytree whose leaves have the same names. ``tag/ratio`` is then the norm of
             ``tree`` divided by the norm of this: ``watch("updates", updates, relative_to=params)``.
+        split: the path of stacked layers, or several. With ``"blocks"``, an array ``blocks/attention/w`` of shape
+            [12, ...], for example the parameters of a ``scan`` over layers, is 12 leaves ``blocks/00/attention/w``,
+            ``blocks/01/attention/w`` and so on.
         step: see :func:`scalar`.
         every: report only at steps that are multiples of this.
         where: see :func:`scalar`.
         runs: see :func:`scalar`. Norms have the summaries ``mean``, ``min`` and ``max``; histograms do not.
 
     Raises:
-        ReportError: ``tree`` contains no array of floats, ``relative_to`` lacks one of its leaves, or an
-            argument is invalid.
+        ReportError: ``tree`` contains no array of floats, ``relative_to`` lacks one of its leaves, ``split`` names none of
+            them, or an argument is invalid.
 
     Example:
         >>> import jax.numpy as jnp, jaxboard as jb
@@ -89,30 +93,43 @@ def watch(
     every = arguments.check_every(tag, every)
     step = None if step is None else arguments.as_step(tag, step)
     requested = _requested(tag, what)
+    paths = layers.check_split(tag, split)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
-    if surroundings.silent or not _may_be_due(step, cadence):
+    if surroundings.silent or not may_be_due(step, cadence):
         return
-    leaves = dict(_float_leaves(tag, tree))
+    leaves = dict(float_leaves(tag, tree))
     if not leaves:
         raise arguments.report_error(tag, f"found no array of floats in a {type(tree).__name__}.")
     # Imported only when a tree is watched.
     from jaxboard._reduce.leaves import group_by_dtype, measure
 
     others = [] if relative_to is None else _matching_leaves(tag, relative_to, leaves)
+    separated = layers.separate(tag, {name: x.shape for name, x in leaves.items()}, paths)
+    stacked = tuple(each.stacked for each in separated.values()) if paths else ()
+    _check_stacked(tag, separated, others)
     statistics = (*requested, "ratio") if relative_to is not None else requested
     arrays = list(leaves.values())
     with _compat.unchecked():
-        measured = _jitted(measure)(arrays, others, statistics=statistics)
+        measured = _jitted(measure)(arrays, others, statistics=statistics, stacked=stacked)
     report = functools.partial(
         report_array, check=conversion.as_array, step=step, every=every, where=where, runs=runs
     )
     norms = tuple(name for name in statistics if name != "histogram")
     if norms:
-        sizes = tuple((name, int(x.size)) for name, x in leaves.items())
+        sizes = tuple(
+            (part, x.size // (separated[name].stacked or 1))
+            for name, x in leaves.items()
+            for part in separated[name].parts
+        )
         report(Composite.NORMS, tag, measured.norms, options=NormsOptions(sizes, norms))
-    names = [f"histogram/{name}" if name else "histogram" for name in leaves]
-    for group, rows in zip(group_by_dtype(arrays), measured.histograms, strict=False):
+    names = [
+        f"histogram/{part}" if part else "histogram"
+        for each in separated.values()
+        for part in each.parts
+    ]
+    parts = [x for name, x in leaves.items() for _ in separated[name].parts]
+    for group, rows in zip(group_by_dtype(parts), measured.histograms, strict=False):
         options = LeafHistogramsOptions(tuple(names[n] for n in group))
         report(Composite.LEAF_HISTOGRAMS, tag, rows, options=options)
 
@@ -136,7 +153,7 @@ def _as_tuple(what: object) -> tuple[object, ...]:
         return ()
 
 
-def _may_be_due(step: Step | None, cadence: int) -> bool:
+def may_be_due(step: Step | None, cadence: int) -> bool:
     """Return False if it is certain, in plain Python, that nothing has to be measured."""
     channel = active()
     if not _compat.at_top_level() or channel is None:
@@ -144,7 +161,7 @@ def _may_be_due(step: Step | None, cadence: int) -> bool:
     return is_due(channel, step, cadence)
 
 
-def _float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
+def float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:
     """Yield the name and the array of each leaf that holds floats."""
     for name, leaf in named_leaves(tag, tree):
         array = _as_floats(tag, leaf)
@@ -202,10 +219,21 @@ def _matching_leaves(
     tag: str, relative_to: PyTree, leaves: dict[str, jax.Array]
 ) -> list[jax.Array]:
     """Return the leaves of ``relative_to`` in the order of ``leaves``."""
-    others = dict(_float_leaves(tag, relative_to))
+    others = dict(float_leaves(tag, relative_to))
     missing = [name for name in leaves if name not in others]
     if missing:
         raise arguments.report_error(
             tag, f"relative_to= has no leaf of floats {missing[0]!r}, which the tree has."
         )
     return [others[name] for name in leaves]
+
+
+def _check_stacked(
+    tag: str, separated: dict[str, layers.Layers], others: Sequence[jax.Array]
+) -> None:
+    """Raise unless each array to compare with has as many layers."""
+    for (name, each), other in zip(separated.items(), others, strict=False):
+        if each.stacked is not None and other.shape[:1] != (each.stacked,):
+            raise arguments.report_error(
+                tag, f"relative_to= has {name!r} of shape {other.shape}, not {each.stacked} layers."
+            )

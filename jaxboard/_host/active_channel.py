@@ -85,6 +85,9 @@ class _Nowhere:
     ) -> None: ...
 
 
+discarding = Channel(_Nowhere(), name="none")
+"""The channel of calls without a run that must run the same program as calls with one. It counts their steps."""
+
 _UNSETTLED = Channel(_Nowhere())
 """A channel that is never open. It is in ``_active`` where :func:`active` must look for the channel each time."""
 

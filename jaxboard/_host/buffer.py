@@ -49,6 +49,7 @@ class Buffer:
 
     Attributes:
         wake: set when the flusher should look here before its next turn.
+        finished: the step of the last frame that was taken out, None if no frame had a step. The device has computed it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Buffer:
         stall_secs: float = 10.0,
     ):
         self.wake = threading.Event()
+        self.finished: int | None = None
         self._items: deque[Item | _Call] = deque()
         self._max_frames = max_frames
         self._max_bytes = max_bytes
@@ -138,6 +140,8 @@ class Buffer:
                     break
                 items.popleft()
                 taken.append(item)
+                if isinstance(item, Frame) and item.step is not None:
+                    self.finished = item.step
             if len(taken) == most:
                 self._bytes -= sum(map(self._size_of, taken))
             else:
@@ -175,6 +179,10 @@ class Buffer:
             self._closed = True
             self._fast_frames = -1
             self._room.notify_all()
+
+    def is_behind(self) -> bool:
+        """Return whether the device has not computed the oldest item yet."""
+        return self._unready_head() is not None
 
     def _put_checked(self, item: Item, size: int, may_wait: bool) -> None:
         if self._closed:

@@ -27,7 +27,7 @@ class ChannelBelow(Channel):
 
     def __init__(self, root: Channel, run: str):
         name = f"{run!r} of {root.name}"
-        super().__init__(_PathPrefix(root, run), 0, name, root.lost)
+        super().__init__(PathPrefix(root, run), 0, name, root.lost)
         self._root = root
         self.is_open = root.is_open
         self.before_close = root.before_close
@@ -68,7 +68,7 @@ class ChannelBelow(Channel):
         self._root.step = step
 
 
-class _PathPrefix:
+class PathPrefix:
     """Puts items in the buffer of a run, as reports of a run below it."""
 
     def __init__(self, destination: Destination, run: str):

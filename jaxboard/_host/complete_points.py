@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce.finishing import Finish, finish_values
+from jaxboard._reduce.gradient_noise import NoiseScale
 from jaxboard._reduce.kept import Kept
+from jaxboard._reduce.layer_health import LayerHealth
 from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.norms import Norms
@@ -39,6 +41,35 @@ class NormsPoint:
     def scalars(self) -> Scalars:
         """Return the norms as one row of scalars."""
         return self.norms.scalars(self.tag, self.step, self.wall_time, self.run)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class HealthPoint:
+    """The health of the layers of a model at one step. Sinks receive it as scalars, and as what the monitor makes of it.
+
+    Attributes:
+        tag: the tag of the report.
+        step: the step.
+        wall_time: in seconds since the epoch.
+        health: the statistics of the layers.
+        run: see :attr:`jaxboard.records.Record.run`.
+    """
+
+    tag: str
+    step: int
+    wall_time: float
+    health: LayerHealth
+    run: str = ""
+
+    def scalars(self) -> Scalars:
+        """Return the statistics as one row of scalars."""
+        return self.health.scalars(self.tag, self.step, self.wall_time, self.run)
+
+    def norms(self) -> Iterator[NormsPoint]:
+        """Yield the norms of the parameters, the gradients and the updates."""
+        for name, norms in self.health.norms():
+            tag = f"{self.tag}/{name}"
+            yield NormsPoint(tag, self.step, self.wall_time, norms, self.run)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +110,10 @@ class KeptPoint:
     run: str = ""
 
 
-Point: TypeAlias = Record | Scalars | NormsPoint | FailedPoint | KeptPoint
+Composed: TypeAlias = NormsPoint | HealthPoint
+"""A point that sinks receive as one row of scalars."""
+
+Point: TypeAlias = Record | Scalars | Composed | FailedPoint | KeptPoint
 """One complete point, or several in columns."""
 
 
@@ -90,12 +124,14 @@ class Assembled(NamedTuple):
         items: all other points, as sinks receive them.
         norms: the norms, in which the monitor finds the leaf that is not finite.
         failed: the points that could not be made, which sinks do not receive.
+        health: the health of layers, in which the monitors find the layer that dies, explodes or is not finite.
         kept: the arrays that are kept, which sinks do not receive.
     """
 
     items: Batch
     norms: list[NormsPoint]
     failed: Sequence[FailedPoint] = ()
+    health: Sequence[HealthPoint] = ()
     kept: Sequence[KeptPoint] = ()
 
     @classmethod
@@ -104,25 +140,35 @@ class Assembled(NamedTuple):
         items: Batch = []
         norms: list[NormsPoint] = []
         failed: list[FailedPoint] = []
+        health: list[HealthPoint] = []
         kept: list[KeptPoint] = []
         for point in points:
             if isinstance(point, NormsPoint):
                 norms.append(point)
+            elif isinstance(point, HealthPoint):
+                health.append(point)
             elif isinstance(point, FailedPoint):
                 failed.append(point)
             elif isinstance(point, KeptPoint):
                 kept.append(point)
             else:
                 items.append(point)
-        return cls(items, norms, failed, kept)
+        return cls(items, norms, failed, health, kept)
 
     @property
     def batch(self) -> Batch:
         """All points as sinks receive them."""
-        return [*self.items, *(point.scalars() for point in self.norms)]
+        return [*self.items, *(point.scalars() for point in (*self.norms, *self.health))]
+
+    @property
+    def all_norms(self) -> Iterator[NormsPoint]:
+        """The norms of watched trees, then those of layers."""
+        yield from self.norms
+        for point in self.health:
+            yield from point.norms()
 
 
-def make_points(
+def make_points(  # noqa: C901 (one branch for each kind of point)
     spec: ReportSpec, step: int, wall_time: float, value: object, lane: str = ""
 ) -> Iterator[Point]:
     """Yield the points of a report: one, or several of a composite.
@@ -148,11 +194,13 @@ def make_points(
             yield Record(value.kind, f"{spec.tag}/{name}", step, wall_time, each, run)
     elif isinstance(value, Norms):
         yield NormsPoint(spec.tag, step, wall_time, value, run)
+    elif isinstance(value, LayerHealth):
+        yield HealthPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, Exception):
         yield FailedPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, Kept):
         yield KeptPoint(spec.tag, step, wall_time, value.values, run)
-    elif isinstance(value, Stack | MetricValues):
+    elif isinstance(value, Stack | MetricValues | NoiseScale):
         yield value.scalars(spec.tag, step, wall_time, run)
     else:
         yield Record(cast("Kind", spec.kind), spec.tag, step, wall_time, value, run)

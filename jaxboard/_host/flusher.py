@@ -67,7 +67,7 @@ class BatchMonitor(Protocol):
     """Looks at everything that is about to be written, and changes none of it.
 
     Attributes:
-        found: the tags that it no longer checks.
+        found: what it has found, and does not report again.
     """
 
     found: set[str]
@@ -84,20 +84,8 @@ class BatchMonitor(Protocol):
         """Return records of its own, to be written after what it saw."""
         ...
 
-
-class BatchAlerts(Protocol):
-    """Looks at everything that is about to be written, and notifies receivers of their own."""
-
-    def observe(self, assembled: Assembled) -> Sequence[Record]:
-        """Return records of its own, to be written after what it saw."""
-        ...
-
     def finish(self) -> Sequence[Record]:
-        """Return its last records. Nothing follows."""
-        ...
-
-    def close(self, timeout: float) -> None:
-        """Wait for the receivers, at most so many seconds. The flusher's thread does not call this."""
+        """Return its last records, after everything was seen."""
         ...
 
 
@@ -142,10 +130,11 @@ class Flusher:
         outbox: takes the batches. Used by the flusher's thread only.
         flush_secs: the maximum age, in seconds, of a readable report that is not written.
         lost: counts lost reports and logs faults.
-        monitor: sees every batch, if there is one. Used by the flusher's thread only.
-        alerts: sees every batch, if there are any.
+        monitors: each sees every batch. Used by the flusher's thread only.
+        on_closed: what the closing thread calls after the thread has ended, with the seconds that it may take.
         is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
             that is, whether JAX has certainly been initialized. By default every process writes.
+        takes_frames: see :class:`BufferReader`.
 
     Attributes:
         cpu_seconds: how long the thread has used a processor, as of its last turn.
@@ -159,18 +148,19 @@ class Flusher:
         *,
         flush_secs: float = 1.0,
         lost: LostReports | None = None,
-        monitor: BatchMonitor | None = None,
-        alerts: BatchAlerts | None = None,
+        monitors: Sequence[BatchMonitor] = (),
+        on_closed: Callable[[float], object] | None = None,
         is_writer: Callable[[bool], bool] = lambda _: True,
+        takes_frames: bool = True,
     ):
         self._buffer = buffer
         self._assembler = assembler
         self._outbox = outbox
         self._lost = lost or LostReports()
-        self._monitor = monitor
-        self._alerts = alerts
+        self._monitors = monitors
+        self._on_closed = on_closed
         self._is_writer = is_writer
-        self._reader = BufferReader(buffer, is_writer, self._lost)
+        self._reader = BufferReader(buffer, is_writer, self._lost, takes_frames=takes_frames)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
         # When the next write is due, and how long to wait before the next look into the buffer.
@@ -184,8 +174,8 @@ class Flusher:
 
     def start(self) -> None:
         """Start the thread."""
-        if self._monitor is not None:
-            self._monitor.start(self.settle)
+        for monitor in self._monitors:
+            monitor.start(self.settle)
         self._thread.start()
         for name in _NOT_IMPORTABLE_AT_EXIT:
             importlib.import_module(name)
@@ -244,8 +234,8 @@ class Flusher:
         if not self._submit("close").wait(timeout):
             raise self._timeout_error(timeout, self._lost.take_error())
         self._thread.join(timeout)
-        if self._alerts is not None:
-            self._alerts.close(timeout)
+        if self._on_closed is not None:
+            self._on_closed(timeout)
         self._lost.raise_error()
 
     def fail(self) -> None:
@@ -382,12 +372,11 @@ class Flusher:
         except BaseException as fault:
             self._reader.lose(items, fault)
             return []
-        for observer in (self._monitor, self._alerts):
-            if observer is not None:
-                for part in parts:
-                    batch += self._observe(observer, functools.partial(observer.observe, part))
-        if final and self._alerts is not None:
-            batch += self._observe(self._alerts, self._alerts.finish)
+        for monitor in self._monitors:
+            for part in parts:
+                batch += self._watched(monitor, functools.partial(monitor.observe, part))
+            if final:
+                batch += self._watched(monitor, monitor.finish)
         return batch + self._lost.take_explanations()
 
     def _lose(self, point: FailedPoint) -> None:
@@ -401,17 +390,17 @@ class Flusher:
 
     def _saved(self, step: int) -> HostState:
         saved = self._assembler.save(step)
-        found = () if self._monitor is None else sorted(self._monitor.found)
-        return saved._replace(found=tuple(found))
+        found = set[str]().union(*(monitor.found for monitor in self._monitors))
+        return saved._replace(found=tuple(sorted(found)))
 
-    def _observe(
-        self, observer: object, observe: Callable[[], Sequence[Record]]
+    def _watched(
+        self, monitor: BatchMonitor, look: Callable[[], Sequence[Record]]
     ) -> Sequence[Record]:
         try:
-            return observe()
+            return look()
         except BaseException as fault:
             self._lost.log_once(
-                f"{type(observer).__name__} failed: {describe(fault)}", "No report is lost."
+                f"{type(monitor).__name__} failed: {describe(fault)}", "No report is lost."
             )
             return ()
 

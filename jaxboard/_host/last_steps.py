@@ -30,8 +30,7 @@ class LastSteps:
 
     def observe(self, assembled: Assembled) -> None:
         """Note complete points."""
-        items = [*assembled.items, *(point.scalars() for point in assembled.norms)]
-        for item in items:
+        for item in assembled.batch:
             if isinstance(item, Record):
                 key, step = (item.run, (item.tag,)), int(item.step)
             else:

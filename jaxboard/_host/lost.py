@@ -75,6 +75,11 @@ class LostReports:
             with self._lock:
                 self._explanations += explanations
 
+    def add_entry(self, record: Record) -> None:
+        """Add a text entry about the program. It is written although the device may never compute the reports before it."""
+        with self._lock:
+            self._explanations.append(record)
+
     def take_explanations(self) -> list[Record]:
         """Return the text entries about the causes since the last call."""
         with self._lock:

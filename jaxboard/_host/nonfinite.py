@@ -109,6 +109,10 @@ class NonFiniteMonitor:
         self._notify(f"{first}{others}. The text entry {TAG!r} has all.")
         return [Record(Kind.TEXT, TAG, first.step, time.time(), _as_table(findings))]
 
+    def finish(self) -> list[Record]:
+        """Return nothing: every finding was reported when it was seen."""
+        return []
+
     def _find(self, assembled: Assembled) -> Iterator[Finding]:
         # Columns first: at the same step, a loss explains more than what was watched.
         items = [item for item in assembled.items if not seed_runs.is_summary(item.run)]
@@ -118,7 +122,7 @@ class NonFiniteMonitor:
         for item in items:
             if isinstance(item, Record):
                 yield from self._check_record(item)
-        for point in assembled.norms:
+        for point in assembled.all_norms:
             if not seed_runs.is_summary(point.run):
                 yield from self._check_norms(point)
 
@@ -183,7 +187,7 @@ class NonFiniteMonitor:
             count = int(norms.nonfinite[leaf])
             counted = f" in {count} of {norms.sizes[leaf]} elements" if count else ""
             value = f"not finite{counted}"
-            if before is None:
+            if before is None or len(before.norms) != len(norms.names):
                 yield Finding(name, point.step, value)
             else:
                 norm = before.norms[leaf]

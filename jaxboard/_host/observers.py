@@ -85,6 +85,9 @@ class Observer(Protocol):
         ...
 
 
+TraceHandler: TypeAlias = Callable[[str, object], object]
+"""A function that is called with the name of an instrumented function and its jaxpr, before that is compiled."""
+
 FailureHandler: TypeAlias = Callable[[Call, Exception], object]
 """A function that is called with a call and what it raised."""
 
@@ -96,17 +99,19 @@ class Registry:
         of_every_call: the observers of every call, in the order in which they were added.
         of_compilations: the observers of calls that compile, and of first calls.
         of_failures: the functions to call when the runtime fails in a call.
+        of_traces: the functions to call when JAX has traced an instrumented function.
         events: how often something happened that the latter must know of: a compilation on any thread, or a
             registration.
     """
 
-    __slots__ = ("_lock", "events", "of_compilations", "of_every_call", "of_failures")
+    __slots__ = ("_lock", "events", "of_compilations", "of_every_call", "of_failures", "of_traces")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.of_every_call: tuple[Observer, ...] = ()
         self.of_compilations: tuple[Observer, ...] = ()
         self.of_failures: tuple[FailureHandler, ...] = ()
+        self.of_traces: tuple[TraceHandler, ...] = ()
         self.events = 0
 
     def note_compilation(self) -> int:
@@ -133,6 +138,16 @@ class Registry:
         """Unregister a function, if it is registered."""
         with self._lock:
             self.of_failures = tuple(h for h in self.of_failures if h != handler)
+
+    def add_trace_handler(self, handler: TraceHandler) -> None:
+        """Register a function to call when JAX has traced an instrumented function."""
+        with self._lock:
+            self.of_traces = (*self.of_traces, handler)
+
+    def remove_trace_handler(self, handler: TraceHandler) -> None:
+        """Unregister a function, if it is registered."""
+        with self._lock:
+            self.of_traces = tuple(h for h in self.of_traces if h != handler)
 
     def remove(self, observer: Observer) -> None:
         """Unregister an observer, if it is registered."""
@@ -185,6 +200,12 @@ def notify_failure(call: Call, error: Exception) -> None:
             handler(call, error)
         except Exception as fault:
             logger.error("jaxboard: the failure of a call is not reported: %s", describe(fault))
+
+
+def notify_trace(name: str, jaxpr: object) -> None:
+    """Call the handlers of traces, which only keep what they are given."""
+    for handler in registry.of_traces:
+        handler(name, jaxpr)
 
 
 def _remove_failed(observer: Observer, fault: Exception) -> None:

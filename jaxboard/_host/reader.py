@@ -35,18 +35,27 @@ class BufferReader:
         is_writer: returns whether items are collected at all. Its argument is whether a frame or a number on a
             device is among them.
         lost: counts and logs the items that cannot be read.
+        takes_frames: whether frames are collected. Those of a process whose frames another process writes are not.
 
     Attributes:
         items: the collected items, in order.
         nbytes: their approximate size in bytes.
     """
 
-    def __init__(self, buffer: Buffer, is_writer: Callable[[bool], bool], lost: LostReports):
+    def __init__(
+        self,
+        buffer: Buffer,
+        is_writer: Callable[[bool], bool],
+        lost: LostReports,
+        *,
+        takes_frames: bool = True,
+    ):
         self.items: list[Fetched] = []
         self.nbytes = 0
         self._buffer = buffer
         self._is_writer = is_writer
         self._lost = lost
+        self._takes_frames = takes_frames
         self._last_read = time.monotonic()
 
     def read(self, pause_until: float) -> float:
@@ -83,6 +92,8 @@ class BufferReader:
         self._lost.log_once(f"failed to assemble reports: {describe(fault)}", "They are lost.")
 
     def _collect(self, piece: list[Item]) -> None:
+        if not self._takes_frames:
+            piece = [item for item in piece if not isinstance(item, Frame)]
         try:
             if self._is_writer(any(map(_has_device_arrays, piece))):
                 fetched = fetch(piece, self._lose_uncomputed)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxboard._frame import ReportSpec
-from jaxboard._host.complete_points import NormsPoint, Point, join_runs, make_points
+from jaxboard._host.complete_points import Composed, Point, join_runs, make_points
 from jaxboard._host.run_columns import RunColumn
 from jaxboard._reduce import State, reducer
 from jaxboard.records import Kind, Scalars
@@ -88,7 +88,7 @@ def points(
             steps.add(lane_step)
             for point in make_points(spec, lane_step, wall_time, value, f"seed_{lane}"):
                 yield point
-                if isinstance(point, NormsPoint):
+                if isinstance(point, Composed):
                     rows.append(point.scalars())
                 elif isinstance(point, Scalars):
                     rows.append(point)

@@ -1,8 +1,28 @@
-"""The rank of this process in a job: process 0 writes."""
+"""The rank of this process in a job of several processes."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rank:
+    """The number of this process in a job, and how many processes the job has."""
+
+    index: int
+    count: int
+
+
+def rank() -> Rank:
+    """Return the rank of this process; a process without a job is the only one of its job.
+
+    As for :func:`is_writer`, only ``jax.distributed.initialize`` makes a job.
+    """
+    if jax.distributed.is_initialized():
+        return Rank(jax.process_index(), jax.process_count())
+    return Rank(0, 1)
 
 
 def is_writer(jax_started: bool) -> bool:

@@ -3,12 +3,15 @@
 from jaxboard._reduce.kinds import KINDS as KINDS
 from jaxboard._reduce.kinds import ConfusionMatrixOptions as ConfusionMatrixOptions
 from jaxboard._reduce.kinds import HistogramOptions as HistogramOptions
+from jaxboard._reduce.kinds import LayerHealthOptions as LayerHealthOptions
 from jaxboard._reduce.kinds import LeafHistogramsOptions as LeafHistogramsOptions
+from jaxboard._reduce.kinds import NoiseScaleOptions as NoiseScaleOptions
 from jaxboard._reduce.kinds import NormsOptions as NormsOptions
 from jaxboard._reduce.kinds import StackAxis as StackAxis
 from jaxboard._reduce.kinds import StackOptions as StackOptions
 from jaxboard._reduce.kinds import ThresholdsOptions as ThresholdsOptions
 from jaxboard._reduce.kinds import reducer as reducer
+from jaxboard._reduce.layer_parts import Part as Part
 from jaxboard._reduce.media_options import AudioOptions as AudioOptions
 from jaxboard._reduce.media_options import BoxOptions as BoxOptions
 from jaxboard._reduce.media_options import ImageOptions as ImageOptions

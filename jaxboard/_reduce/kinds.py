@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from jaxboard._frame import Composite, ReportSpec
+from jaxboard._reduce.layer_parts import Part
 from jaxboard._reduce.media_options import (
     AudioOptions,
     ImageOptions,
@@ -64,6 +65,32 @@ class LeafHistogramsOptions:
     """
 
     names: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerHealthOptions:
+    """The options of a report of the health of layers.
+
+    Attributes:
+        parts: the parts of the layers.
+        curves: whether layers have curves of their own.
+    """
+
+    parts: tuple[Part, ...]
+    curves: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoiseScaleOptions:
+    """The options of a report of the gradient noise scale.
+
+    Attributes:
+        small_batch: the number of examples of the first gradient.
+        large_batch: that of the second.
+    """
+
+    small_batch: int
+    large_batch: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,10 +192,22 @@ def _leaf_histograms(options: LeafHistogramsOptions) -> Reducer:
     return LeafHistogramsReducer(options.names)
 
 
-def _kept(options: None) -> Reducer:
+def _kept(_: None) -> Reducer:
     from jaxboard._reduce.kept import KeptReducer
 
     return KeptReducer()
+
+
+def _layer_health(options: LayerHealthOptions) -> Reducer:
+    from jaxboard._reduce.layer_health import LayerHealthReducer
+
+    return LayerHealthReducer(options.parts, options.curves)
+
+
+def _noise_scale(options: NoiseScaleOptions) -> Reducer:
+    from jaxboard._reduce.gradient_noise import NoiseScaleReducer
+
+    return NoiseScaleReducer(options.small_batch, options.large_batch)
 
 
 def _stack(options: StackOptions) -> Reducer:
@@ -215,6 +254,8 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Composite.KEPT: KindEntry(type(None), _kept),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
+    Composite.LAYER_HEALTH: KindEntry(LayerHealthOptions, _layer_health),
+    Composite.NOISE_SCALE: KindEntry(NoiseScaleOptions, _noise_scale),
     Composite.STACK: KindEntry(StackOptions, _stack),
     Composite.METRIC: KindEntry(MetricOptions, _metric),
 }

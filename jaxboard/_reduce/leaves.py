@@ -45,7 +45,10 @@ class Measurements(NamedTuple):
 
 
 def measure(
-    leaves: Sequence[Array], others: Sequence[Array], statistics: tuple[str, ...]
+    leaves: Sequence[Array],
+    others: Sequence[Array],
+    statistics: tuple[str, ...],
+    stacked: tuple[int | None, ...] = (),
 ) -> Measurements:
     """Measure the leaves of one pytree.
 
@@ -53,6 +56,8 @@ def measure(
         leaves: L arrays of floats or complex numbers, which are measured by their magnitudes.
         others: L arrays to compare them with, or none.
         statistics: the requested statistics (see ``watch``), and ``"ratio"`` if there are ``others``.
+        stacked: for each array, how many leaves are stacked along its first axis; None for an array that is one leaf. By
+            default each array is.
     """
     count = len(leaves)  # the function must not refer to tracers: its equation keeps it
 
@@ -61,7 +66,12 @@ def measure(
     @sequential_vmap
     @jax.jit
     def measured(*arrays: Array) -> Measurements:
-        return replicated(lambda *xs: _measure(xs[:count], xs[count:], statistics), *arrays)
+        return replicated(
+            lambda *xs: _measure(
+                _unstacked(xs[:count], stacked), _unstacked(xs[count:], stacked), statistics
+            ),
+            *arrays,
+        )
 
     # Without stop_gradient, jax.grad would differentiate the measurement and then drop the derivative.
     return measured(*map(lax.stop_gradient, (*leaves, *others)))
@@ -70,7 +80,7 @@ def measure(
 def group_by_dtype(leaves: Sequence[Array]) -> list[list[int]]:
     """Return the positions of the leaves whose magnitudes have the same dtype, for each dtype."""
     dtypes = {
-        dtype: jax.eval_shape(_magnitudes, jax.ShapeDtypeStruct((), dtype)).dtype
+        dtype: jax.eval_shape(magnitudes, jax.ShapeDtypeStruct((), dtype)).dtype
         for dtype in {leaf.dtype for leaf in leaves}
     }
     groups: dict[np.dtype, list[int]] = {}
@@ -79,13 +89,24 @@ def group_by_dtype(leaves: Sequence[Array]) -> list[list[int]]:
     return list(groups.values())
 
 
+def _unstacked(arrays: Sequence[Array], stacked: tuple[int | None, ...]) -> list[Array]:
+    """Return the leaves that arrays hold."""
+    if not stacked or not arrays:
+        return list(arrays)
+    return [
+        leaf
+        for x, count in zip(arrays, stacked, strict=True)
+        for leaf in ([x] if count is None else [x[n] for n in range(count)])
+    ]
+
+
 def _measure(
     leaves: Sequence[Array], others: Sequence[Array], statistics: tuple[str, ...]
 ) -> Measurements:
     histograms = []
     if "histogram" in statistics:
         groups = group_by_dtype(leaves)
-        histograms = [_histograms([_magnitudes(leaves[n]) for n in group]) for group in groups]
+        histograms = [_histograms([magnitudes(leaves[n]) for n in group]) for group in groups]
         columns = jnp.concatenate([_norms_of(decode(rows)) for rows in histograms], 1)
         squares, largest, *nonfinite = columns[:, np.argsort(np.concatenate(groups))]
     else:
@@ -93,7 +114,7 @@ def _measure(
         squares, largest, *nonfinite = _map_leaves(norms_of, leaves).T
     compared = jnp.zeros_like(squares)
     if others:
-        compared = _map_leaves(_sum_of_squares, others)
+        compared = _map_leaves(sum_of_squares, others)
     return Measurements(jnp.stack([squares, compared, largest, *nonfinite]), histograms)
 
 
@@ -116,7 +137,7 @@ def _map_leaves(function: Callable[[Array], jax.Array], leaves: Sequence[Array])
     groups: dict[object, list[int]] = {}
     for position, leaf in enumerate(leaves):
         groups.setdefault(jax.typeof(leaf), []).append(position)
-    stacked = [_map_equal(function, [leaves[n] for n in group]) for group in groups.values()]
+    stacked = [map_equal(function, [leaves[n] for n in group]) for group in groups.values()]
     return _concatenated(stacked, [n for group in groups.values() for n in group])
 
 
@@ -127,14 +148,16 @@ def _concatenated(parts: list[jax.Array], positions: list[int]) -> jax.Array:
     return rows if in_order else rows[np.argsort(positions)]
 
 
-def _map_equal(function: Callable[[Array], jax.Array], leaves: list[Array]) -> jax.Array:
+def map_equal(function: Callable[[Array], jax.Array], leaves: list[Array]) -> jax.Array:
+    """Return the results of a function for leaves of one type, stacked."""
     if len(leaves) <= _FEW:
         return jnp.stack([function(leaf) for leaf in leaves])
     branches = [lambda xs, n=n: xs[n] for n in range(len(leaves))]
     return map_over(lambda n: function(lax.switch(n, branches, leaves)), jnp.arange(len(leaves)))
 
 
-def _magnitudes(x: Array) -> Array:
+def magnitudes(x: Array) -> Array:
+    """Return floats of at least 32 bits as they are, and the magnitudes of complex numbers."""
     return floats(jnp.abs(x) if jnp.iscomplexobj(x) else x)
 
 
@@ -157,19 +180,22 @@ def _norms_of_leaf(x: Array, statistics: tuple[str, ...]) -> jax.Array:
     has_squares = {"norm", "rms", "ratio"}.intersection(statistics)
     return jnp.stack(
         [
-            _sum_of_squares(x) if has_squares else zero,
+            sum_of_squares(x) if has_squares else zero,
             _largest(x) if "max" in statistics else zero,
             *(halves(_nonfinite(x)) if "nonfinite" in statistics else (zero, zero)),
         ]
     )
 
 
-def _sum_of_squares(x: Array) -> jax.Array:
-    x = _magnitudes(x)
+def sum_of_squares(x: Array) -> jax.Array:
+    """Return float32[]."""
+    x = magnitudes(x)
     return jnp.sum(x * x).astype(np.float32)
 
 
 def _nonfinite(x: Array) -> Wide:
+    """Return the number of elements that are NaN or infinite."""
+
     def count(total: Wide, piece: Array) -> Wide:
         piece = piece if jnp.iscomplexobj(piece) else floats(piece)
         # A sum of all axes might overflow.
@@ -177,7 +203,7 @@ def _nonfinite(x: Array) -> Wide:
         found = jnp.sum(~jnp.isfinite(piece), axes, dtype=np.uint32)
         return total + WideInt.of(found.reshape(-1)).sum()
 
-    squares = _sum_of_squares(x)
+    squares = sum_of_squares(x)
     zero = WideInt.of(jnp.zeros_like(squares, np.uint32))
     if not on_cpu(x):
         return count(zero, x)
@@ -186,7 +212,7 @@ def _nonfinite(x: Array) -> Wide:
 
 
 def _largest(x: Array) -> jax.Array:
-    x = _magnitudes(x)
+    x = magnitudes(x)
     if not x.size:
         return jnp.zeros((), np.float32)
     # Not max(abs(x)): on a CPU this is faster.

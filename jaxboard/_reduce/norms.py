@@ -127,7 +127,7 @@ class NormsReducer(Reducer):
                 expand(is_counted(weight), values), values, zero
             )
             count = count_positive(weight)
-        nonfinite = _joined(values[:, 3], values[:, 4])
+        nonfinite = joined(values[:, 3], values[:, 4])
         return State(Sums(values[:, :2].sum(0), values[:, 2].max(0), nonfinite.sum()), count)
 
     def merge(self, a: State, b: State) -> State:
@@ -163,7 +163,7 @@ def halves(counts: Wide) -> tuple[Array, Array]:
     return (counts.low & 0xFFFF).astype(np.float32), upper.astype(np.float32)
 
 
-def _joined(lower: Array, upper: Array) -> WideInt:
+def joined(lower: Array, upper: Array) -> WideInt:
     """Return the counts of which :func:`halves` returns the halves."""
     lower, upper = lower.astype(np.int32), upper.astype(np.int32)
     return WideInt(upper >> 16, (upper & 0xFFFF) << 16 | lower)

@@ -43,14 +43,25 @@ class Stack:
     def tags(self, tag: str) -> tuple[str, ...]:
         """Return a tag such as ``tag/device_01/iteration_03`` for each place.
 
-        Two digits keep the tags of up to 100 places in order where tags are sorted as text.
+        The indices alone, as in ``blocks/03/rms``, take the place of ``{}`` in a tag. Two digits keep the tags of up to
+        100 places in order where tags are sorted as text.
         """
+        if "{}" in tag:
+            start, _, end = tag.partition("{}")
+            names = ("/".join(f"{index:02}" for index in place) for place in self.places.tolist())
+            # A value that nothing repeats has no index.
+            return tuple(f"{start}{name}{end}" if name else _joined(start, end) for name in names)
         return tuple(
             "/".join(
                 [tag, *(f"{name}_{index:02}" for name, index in zip(self.axes, place, strict=True))]
             )
             for place in self.places.tolist()
         )
+
+
+def _joined(start: str, end: str) -> str:
+    """Return a tag without the part between two others."""
+    return "/".join(part for part in (start.strip("/"), end.strip("/")) if part) or "{}"
 
 
 class Row(NamedTuple):

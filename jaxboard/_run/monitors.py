@@ -1,19 +1,43 @@
-"""The monitors of a run, as its options ask for them: of values that are not finite, of spikes and of alerts."""
+"""The monitors of a run, which look at everything that it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from jaxboard._alerts.alert_monitor import AlertMonitor
-from jaxboard._alerts.options import AlertOptions
+from jaxboard._alerts.alert_options import AlertOptions
 from jaxboard._check import is_one_of
 from jaxboard._host.channel import Channel
-from jaxboard._host.lost import LostReports
+from jaxboard._host.flusher import BatchMonitor
+from jaxboard._host.health_monitor import HealthMonitor
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
-from jaxboard._process import rank
+from jaxboard._host.tag_count import TagCountMonitor
 
 
-def nonfinite_monitor(
+def monitors(
+    on_nonfinite: Policy,
+    channel: Channel,
+    found: Iterable[str] = (),
+    alerts: AlertMonitor | None = None,
+) -> Sequence[BatchMonitor]:
+    """Return the monitors of a run.
+
+    Args:
+        on_nonfinite: the option of the run.
+        channel: the channel of the run.
+        alerts: the monitor of its alerts, if it has one.
+        found: what an earlier run that this one continues has found.
+
+    Raises:
+        UsageError: see :func:`make_monitor`.
+    """
+    known = tuple(found)
+    nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
+    others = (HealthMonitor(channel.name, known), TagCountMonitor(channel.name), alerts)
+    return [monitor for monitor in (nonfinite, *others) if monitor is not None]
+
+
+def _nonfinite_monitor(
     on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
 ) -> NonFiniteMonitor | None:
     """Return the monitor that ``Run(on_nonfinite=...)`` asks for.
@@ -35,17 +59,22 @@ def nonfinite_monitor(
 
 
 def alert_monitor(
-    options: AlertOptions, lost: LostReports, *, finds_spikes: bool
+    options: AlertOptions,
+    channel: Channel,
+    telemetry: object,
+    is_writer: Callable[[bool], bool],
 ) -> AlertMonitor | None:
     """Return the monitor of spikes and alerts, or None if a run has neither.
 
     Args:
         options: the rules and their receivers.
-        lost: the log of the run.
-        finds_spikes: whether spikes of all tags have text entries.
+        channel: the channel of the run.
+        telemetry: the option of the run; unless it is False, spikes of all tags have text entries.
+        is_writer: see :class:`Flusher`.
     """
+    finds_spikes = telemetry is not False
     if not finds_spikes and not options.rules:
         return None
     return AlertMonitor(
-        options, lost, finds_spikes=finds_spikes, is_writer=lambda: rank.is_writer(False)
+        options, channel.lost, finds_spikes=finds_spikes, is_writer=lambda: is_writer(False)
     )

@@ -10,7 +10,7 @@ import jax
 
 from jaxboard._check import as_int, is_one_of
 from jaxboard._errors import RunError, UsageError
-from jaxboard._host.complete_points import NormsPoint
+from jaxboard._host.complete_points import Composed
 from jaxboard._host.points import finish_state
 from jaxboard._host.run_state import RunState
 from jaxboard._host.state_arrays import decode
@@ -118,7 +118,7 @@ def _hidden_points(state: RunState) -> dict[str, dict[str, int]]:
     }
     for point in state.all_points:
         for finished in finish_state(point.spec, point.state, point.end, point.wall_time):
-            item = finished.scalars() if isinstance(finished, NormsPoint) else finished
+            item = finished.scalars() if isinstance(finished, Composed) else finished
             tags = item.tags if isinstance(item, Scalars) else (item.tag,)
             known = first_steps.setdefault(item.run, {})
             for tag in tags:

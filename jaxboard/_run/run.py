@@ -11,7 +11,7 @@ from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
-from jaxboard._alerts.options import Alerts, parse_alerts
+from jaxboard._alerts.alert_options import Alerts, parse_alerts
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError
@@ -26,6 +26,7 @@ from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.outbox import Outbox, checked_sinks
 from jaxboard._host.state_arrays import SavedState, encode
+from jaxboard._job.membership import Membership, Processes, check_processes
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget, has_uncaught_exception
@@ -33,7 +34,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import Policy, alert_monitor, nonfinite_monitor
+from jaxboard._run.monitors import Policy, alert_monitor, monitors
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -64,7 +65,7 @@ class Run(VerbMethods):
     each immediately (on standard error, unless logging is configured). jaxboard retries, and
     :meth:`flush` and :meth:`close` raise if reports are not on disk.
 
-    In a job of several processes, process 0 writes. The other processes may open the same run; their
+    In a job of several processes, process 0 writes. The other processes open the same run; their
     reports are discarded. Call ``jax.distributed.initialize`` before opening a run.
 
     Args:
@@ -79,6 +80,13 @@ class Run(VerbMethods):
             TensorBoard no longer shows what it reported at this step or later, in runs below it either. Without
             ``step``, opening a run hides nothing.
         state: the result of :meth:`state`, from a checkpoint. The run goes on exactly where that run was.
+        processes: which processes of a job write. With ``"one"``, process 0 does. With ``"all"``, values reported from plain
+            Python go to a run of the process, ``process_0``, ``process_1``, …; values of instrumented functions, which
+            are the same in all processes, stay in the run itself, with the smallest, the median and the largest step
+            time, data wait and memory of all processes. ``logdir`` must be the same in all.
+        hang_secs: for how many seconds no step finishes in a job of several processes before each process writes the
+            stacks of its threads below ``logdir/.jaxboard``, and the run reports which process the others wait for.
+            None for never.
         flush_secs: the maximum age of a report that is not on disk, in seconds. SIGKILL loses at most
             the reports of that time. By default 1 s, and 30 s if event files are written to a URL.
         sinks: where to write instead of event files in ``logdir``. To write both, pass
@@ -91,21 +99,18 @@ class Run(VerbMethods):
         max_frames: how many calls may be pending, waiting to be written.
         max_bytes: how many bytes may be pending in the buffer, and how many at the sinks.
         timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
-        telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
-            watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
-            name the arguments that changed, once for each cause. True, or a :class:`Telemetry`, adds
-            compile times, step times, rates, floating-point operations, memory, and the cost of jaxboard.
-            False disables it.
+        telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it watches for
+            recompiles, once for each cause, and for spikes of scalars: text entries name the arguments that changed, and
+            the batch. True, or a :class:`Telemetry`, adds compile times, step times, rates, floating-point operations,
+            memory, and the cost of jaxboard. False disables it.
         on_nonfinite: what happens when a reported value is NaN or infinite (a scalar, an element of a histogram, a watched
             leaf) for the first time in its tag. A text entry ``jaxboard/nonfinite`` names the tag, the step and the last
             finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
             everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
             still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
-        alerts: rules, and who is notified of what they find. A rule is a text, in which ``*`` in a tag stands for any
-            text: ``"train/loss > 10"``, ``"train/loss is spiking"``, ``"*/loss is not finite"``,
-            ``"no report for 10 minutes"``. What it finds is logged and written as a text entry ``jaxboard/alerts/…``. A
-            function is called with each :class:`Alert`, and to a URL (``https://…``) it is posted as JSON, both on a
-            thread of their own. Without a rule, they receive all spikes and all values that are not finite.
+        alerts: rules, such as ``"train/loss > 10"``, ``"train/loss is spiking"``, ``"*/loss is not finite"`` and
+            ``"no report for 10 minutes"``, and functions and URLs that receive each :class:`Alert` that they find, on a
+            thread of their own. Findings are also logged, and written as text entries ``jaxboard/alerts/…``.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -132,6 +137,8 @@ class Run(VerbMethods):
         resume: Resume = False,
         step: int | None = None,
         state: SavedState | None = None,
+        processes: Processes = "one",
+        hang_secs: float | None = 300.0,
         flush_secs: float | None = None,
         sinks: Sequence[Sink] | None = None,
         max_file_bytes: int | None = None,
@@ -147,16 +154,24 @@ class Run(VerbMethods):
         options.check_flush_seconds(flush_secs)
         options.check_file_size(max_file_bytes, sinks)
         options.check_overflow(overflow)
+        check_processes(processes)
+        if hang_secs is not None:
+            options.check_positive(hang_secs=hang_secs)
         check_telemetry(telemetry)
         alert_options = parse_alerts(alerts)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
+        is_shared = logdir not in (..., None) and sinks is None
+        self._membership = membership = Membership(
+            processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs
+        )
         start = first_state(resume, step, state, self.logdir)
         if sinks is None:
-            _paths.check_writable(str(self.logdir), RunError)
+            _paths.check_writable(str(membership.logdir), RunError)
             restarts = step is not None or state is not None
             hiding = hiding_options(start if restarts else None)
-            sinks = [TensorBoardSink(str(self.logdir), max_file_bytes=max_file_bytes, **hiding)]
+            directory = str(membership.logdir)
+            sinks = [TensorBoardSink(directory, max_file_bytes=max_file_bytes, **hiding)]
         sinks = checked_sinks(sinks)
         writers = [sink for sink in sinks if isinstance(sink, TensorBoardSink)]
         self._writes_files = self.logdir is not None and bool(writers)
@@ -166,21 +181,25 @@ class Run(VerbMethods):
         self._closed = False
         lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
         buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
-        channel = self._channel = Channel(buffer, start.step, lost.name, lost)
+        channel = self._channel = Channel(
+            membership.destination(buffer), start.step, lost.name, lost
+        )
         channel.resume(start)
         missing = MissingSteps(lost.name, lambda: channel.has_steps)
         assembler = Assembler(
             missing, ClippingLog(lost.name), start, channel.restored, channel.given_times
         )
+        alerting = alert_monitor(alert_options, channel, telemetry, membership.is_writer)
         self._flusher = Flusher(
             buffer,
             assembler,
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
-            monitor=nonfinite_monitor(on_nonfinite, channel, start.found),
-            alerts=alert_monitor(alert_options, lost, finds_spikes=telemetry is not False),
-            is_writer=rank.is_writer,
+            monitors=monitors(on_nonfinite, channel, start.found, alerting),
+            on_closed=None if alerting is None else alerting.close,
+            is_writer=membership.is_writer,
+            takes_frames=membership.takes_frames,
         )
         directories.claim(channel, sinks, f"Run({lost.name})")
         if flat_hparams is not None:
@@ -198,6 +217,7 @@ class Run(VerbMethods):
         open_runs[self._channel] = self
         activate(self._channel)
         close_at_exit(self._close_at_exit)
+        membership.start(channel, buffer)
 
     @property
     def step(self) -> int:
@@ -326,6 +346,7 @@ class Run(VerbMethods):
 
     def _mark_closed(self) -> None:
         self._closed = True
+        self._membership.stop()
         open_runs.pop(self._channel, None)
         directories.release(self._channel)
         forget(self._close_at_exit)

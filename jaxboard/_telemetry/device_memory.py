@@ -93,6 +93,14 @@ def select_stats(stats: Mapping[str, int]) -> dict[str, int]:
     return {name: stats[key] for name, key in _STATS.items() if key in stats}
 
 
+def bytes_in_use() -> int:
+    """Return the bytes in use on all local devices; on a CPU, those of the arrays on them."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return sum(each.get("bytes_in_use", 0) for each in stats if each)
+    return sum(live_bytes().values())
+
+
 def live_bytes() -> dict[int, int]:
     """Return the bytes of the live arrays on each device, by device id.
 

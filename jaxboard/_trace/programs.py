@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxboard._frame import Plan
+from jaxboard._host.observers import notify_trace
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller, Callers
@@ -27,6 +28,7 @@ from jaxboard._trace.jit_options import OF_RESULTS, shift_options, traceable
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.pruning import prune
+from jaxboard._trace.replication import replicate
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._types import Array, PyTree
 
@@ -338,6 +340,7 @@ class Programs:
         # This context is the same for all programs, so that JAX traces the user's function once for all of them.
         with context.override(every=self._options.every, harvested=True, runs=runs):
             closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
+        notify_trace(self._name, closed)
         results, reports = harvest(
             prune(closed, not_due), jax.tree.leaves(dynamic), final=final, step=step, stream=stream
         )
@@ -367,7 +370,10 @@ class Programs:
         @functools.wraps(self._fn)
         def named(*args: object, **kwargs: object) -> PyTree:
             try:
-                return function(*args, **kwargs)
+                if not num_hidden:
+                    return function(*args, **kwargs)
+                out, *hidden = function(*args, **kwargs)
+                return out, *replicate(hidden, (args, kwargs), self._jit_options)
             except Exception as error:
                 if is_users_error(error) or isinstance(error, OtherProgram):
                     raise

@@ -16,16 +16,19 @@ from jaxboard import _compat
 from jaxboard._compat import at_top_level, jit_is_usual, trace_is_on
 from jaxboard._errors import UsageError
 from jaxboard._host import observers
-from jaxboard._host.active_channel import active
+from jaxboard._host.active_channel import active, discarding
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import registry
+from jaxboard._process.rank import rank
 from jaxboard._trace import context, tag_prefix
 from jaxboard._trace.advice import warn_bare, warn_no_run, warn_not_jitted, warn_not_streamed
 from jaxboard._trace.deliveries.bare import Bare
 from jaxboard._trace.deliveries.choose import choose_deliveries
 from jaxboard._trace.deliveries.delivery import Delivery, Executed
+from jaxboard._trace.deliveries.device_step import DeviceStep
 from jaxboard._trace.deliveries.eager import Eager, step_is_taken
 from jaxboard._trace.deliveries.exact import ExactResults
+from jaxboard._trace.deliveries.hidden_output import HiddenOutput
 from jaxboard._trace.failures import ProgramFailed, is_users_error
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._types import PyTree
@@ -227,8 +230,21 @@ class Instrumented:
     def _call_without_run(self, args: Args, kwargs: Kwargs) -> PyTree:
         """Run a call from plain Python whose reports go nowhere."""
         warn_no_run(self._name)
-        with context.silenced():
-            return self._fn(*args, **kwargs)
+        usual = self._usual
+        if (
+            not isinstance(usual, HiddenOutput | DeviceStep)
+            or not jit_is_usual()
+            or rank().count == 1
+        ):
+            with context.silenced():
+                return self._fn(*args, **kwargs)
+        # Another process of the job may have a run. All have to execute the same program, or they wait for each other.
+        delivery, step = usual.begin(discarding, args, kwargs)
+        try:
+            return delivery.call(discarding, step, args, kwargs)[0]
+        except ProgramFailed as failed:
+            self._run_bare_from_now_on(failed.__cause__)
+            return self._call_without_run(args, kwargs)
 
     def _call_observed(self, channel: Channel | None, args: Args, kwargs: Kwargs) -> PyTree:
         """Run a call from plain Python that is observed or recorded in a profile."""

@@ -18,6 +18,7 @@ Section: TypeAlias = Callable[[Evidence], Iterable[Finding]]
 SECTIONS: tuple[Section, ...] = (
     text_entries.out_of_memory,
     text_entries.nonfinite,
+    text_entries.layers,
     time_spent,
     profiles,
     text_entries.recompiles,

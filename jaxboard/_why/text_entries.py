@@ -1,4 +1,4 @@
-"""Sections that show text entries of the run: non-finite values, recompiles, out of memory."""
+"""Sections that show text entries of the run: non-finite values, layers, recompiles, out of memory."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def nonfinite(evidence: Evidence) -> Iterator[Finding]:
 def out_of_memory(evidence: Evidence) -> Iterator[Finding]:
     """Yield the calls that ran out of memory."""
     yield from _shown(evidence, "out_of_memory", "Out of memory")
+
+
+def layers(evidence: Evidence) -> Iterator[Finding]:
+    """Yield the layers that died, exploded or drifted."""
+    yield from _shown(evidence, "health", "Health of layers")
 
 
 def recompiles(evidence: Evidence) -> Iterator[Finding]:

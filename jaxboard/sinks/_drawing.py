@@ -25,7 +25,7 @@ Color: TypeAlias = tuple[int, int, int]
 
 _UNITS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"), (0.001, "milliseconds"))
 
-_INK, _GRID, _PAPER = (32, 33, 36), (218, 220, 224), (255, 255, 255)
+INK, GRID, PAPER = (32, 33, 36), (218, 220, 224), (255, 255, 255)
 _CURVE = (25, 103, 210)
 _MARGIN = 12
 """Pixels around a picture, and between its parts."""
@@ -80,35 +80,33 @@ def heat_map(
     side = max(1, min(64, _LARGEST // max(height, width)))
     size = int(min(_TEXT_SIZE, side * 0.8))
     labeled = size >= _SMALLEST_TEXT
-    label_font, title_font = _font(max(size, _SMALLEST_TEXT)), _font(_TEXT_SIZE)
-    row_labels = [_shortened(text, label_font) for text in rows] if labeled else []
-    column_labels = [_shortened(text, label_font) for text in columns] if labeled else []
+    label_font, title_font = text_font(max(size, _SMALLEST_TEXT)), text_font(_TEXT_SIZE)
+    row_labels = [shortened(text, label_font) for text in rows] if labeled else []
+    column_labels = [shortened(text, label_font) for text in columns] if labeled else []
     left = _MARGIN + _line(title_font, row_title) + _longest(row_labels, label_font)
     top = _MARGIN + _line(title_font, column_title)
     upright = _longest(column_labels, label_font) <= side
     top += _line(label_font, *column_labels[:1]) if upright else _longest(column_labels, label_font)
-    canvas = Image.new(
-        "RGB", (left + width * side + _MARGIN, top + height * side + _MARGIN), _PAPER
-    )
+    canvas = Image.new("RGB", (left + width * side + _MARGIN, top + height * side + _MARGIN), PAPER)
     cells = Image.fromarray(colors(np.asarray(values, np.float64)))
     canvas.paste(cells.resize((width * side, height * side), Image.Resampling.NEAREST), (left, top))
     draw = ImageDraw.Draw(canvas)
     for index, text in enumerate(row_labels):
         where = left - _MARGIN // 2, top + (index + 0.5) * side
-        draw.text(where, text, _INK, label_font, anchor="rm")
+        draw.text(where, text, INK, label_font, anchor="rm")
     for index, text in enumerate(column_labels):
         middle = left + (index + 0.5) * side
         if upright:
-            draw.text((middle, top - _MARGIN // 2), text, _INK, label_font, anchor="mb")
+            draw.text((middle, top - _MARGIN // 2), text, INK, label_font, anchor="mb")
         else:
             _text_upwards(canvas, (middle, top - _MARGIN // 2), text, label_font)
-    draw.text((left + width * side / 2, _MARGIN), column_title, _INK, title_font, anchor="mt")
+    draw.text((left + width * side / 2, _MARGIN), column_title, INK, title_font, anchor="mt")
     if row_title:
         bottom = top + height * side / 2 + title_font.getbbox(row_title)[2] / 2
         middle = _MARGIN + _line(title_font, row_title) / 2 - _MARGIN / 4
         _text_upwards(canvas, (middle, bottom), row_title, title_font)
     _cell_texts(draw, texts, values, (left, top), side)
-    return _encoded(canvas)
+    return encoded(canvas)
 
 
 def _cell_texts(
@@ -121,7 +119,7 @@ def _cell_texts(
     """Write a text into each cell, if the longest one fits."""
     longest = max(itertools.chain.from_iterable(texts), key=len, default="")
     sizes = range(_TEXT_SIZE, _SMALLEST_TEXT - 1, -1)
-    fitting = (_font(size) for size in sizes if _font(size).getbbox(longest)[2] <= side - 4)
+    fitting = (text_font(size) for size in sizes if text_font(size).getbbox(longest)[2] <= side - 4)
     font = next(fitting, None)
     if font is None or side < 2 * _SMALLEST_TEXT:
         return
@@ -129,7 +127,7 @@ def _cell_texts(
     for row, (line, numbers) in enumerate(zip(texts, values, strict=False)):
         for column, (text, number) in enumerate(zip(line, numbers, strict=False)):
             where = left + (column + 0.5) * side, top + (row + 0.5) * side
-            draw.text(where, text, _INK if number > 0.55 else _PAPER, font, anchor="mm")
+            draw.text(where, text, INK if number > 0.55 else PAPER, font, anchor="mm")
 
 
 def curve(
@@ -148,32 +146,32 @@ def curve(
     side, left, top, scale = 320, 64, 36, 3
     size = left + side + 2 * _MARGIN, top + side + 52
     # Drawn larger and scaled down: PIL's lines are not smooth.
-    plane = Image.new("RGB", (side * scale, side * scale), _PAPER)
+    plane = Image.new("RGB", (side * scale, side * scale), PAPER)
     lines = ImageDraw.Draw(plane)
     last = side * scale - 1
     for tick in range(6):
         at = round(tick / 5 * last)
-        lines.line([(0, at), (last, at)], _GRID, scale)
-        lines.line([(at, 0), (at, last)], _GRID, scale)
+        lines.line([(0, at), (last, at)], GRID, scale)
+        lines.line([(at, 0), (at, last)], GRID, scale)
     if diagonal:
-        lines.line([(0, last), (last, 0)], _GRID, 2 * scale)
+        lines.line([(0, last), (last, 0)], GRID, 2 * scale)
     points = [(float(a) * last, (1 - float(b)) * last) for a, b in zip(x, y, strict=True)]
     lines.line(points, _CURVE, 2 * scale, joint="curve")
-    canvas = Image.new("RGB", size, _PAPER)
+    canvas = Image.new("RGB", size, PAPER)
     canvas.paste(plane.resize((side, side), Image.Resampling.LANCZOS), (left, top))
     draw = ImageDraw.Draw(canvas)
-    font = _font(_TEXT_SIZE)
-    draw.rectangle([left, top, left + side, top + side], outline=_INK)
+    font = text_font(_TEXT_SIZE)
+    draw.rectangle([left, top, left + side, top + side], outline=INK)
     for tick in range(6):
         offset = round(tick / 5 * side)
         text = f"{tick / 5:.1f}"
-        draw.text((left + offset, top + side + 6), text, _INK, font, anchor="mt")
-        draw.text((left - 6, top + side - offset), text, _INK, font, anchor="rm")
-    draw.text((left + side / 2, top / 2), title, _INK, font, anchor="mm")
-    draw.text((left + side / 2, size[1] - _MARGIN), x_title, _INK, font, anchor="mb")
+        draw.text((left + offset, top + side + 6), text, INK, font, anchor="mt")
+        draw.text((left - 6, top + side - offset), text, INK, font, anchor="rm")
+    draw.text((left + side / 2, top / 2), title, INK, font, anchor="mm")
+    draw.text((left + side / 2, size[1] - _MARGIN), x_title, INK, font, anchor="mb")
     bottom = top + side / 2 + font.getbbox(y_title)[2] / 2
     _text_upwards(canvas, (_MARGIN + 6, bottom), y_title, font)
-    return _encoded(canvas)
+    return encoded(canvas)
 
 
 def stacked_shares(
@@ -188,13 +186,13 @@ def stacked_shares(
         title: the title of the picture.
     """
     width, height, left, scale = 320, 180, 52, 3
-    font, line = _font(_TEXT_SIZE), 20
+    font, line = text_font(_TEXT_SIZE), 20
     totals = columns.sum(axis=0)
     shown = [int(k) for k in np.argsort(-totals, kind="stable") if totals[k] > 0]
     top = 36
     rows = -(-len(shown) // 2)
     size = (left + width + 2 * _MARGIN, top + height + 56 + line * rows + _MARGIN // 2)
-    plane = Image.new("RGB", (width * scale, height * scale), _PAPER)
+    plane = Image.new("RGB", (width * scale, height * scale), PAPER)
     bars = ImageDraw.Draw(plane)
     total = max(float(totals.sum()), 1e-9)
     x = 0.0
@@ -207,52 +205,55 @@ def stacked_shares(
                 bars.rectangle([round(x), round(upper), round(right), round(y)], palette[k])
             y = upper
         x = right
-    canvas = Image.new("RGB", size, _PAPER)
+    canvas = Image.new("RGB", size, PAPER)
     canvas.paste(plane.resize((width, height), Image.Resampling.LANCZOS), (left, top))
     draw = ImageDraw.Draw(canvas)
-    draw.text((left + width / 2, top / 2), title, _INK, font, anchor="mm")
-    draw.rectangle([left, top, left + width, top + height], outline=_INK)
+    draw.text((left + width / 2, top / 2), title, INK, font, anchor="mm")
+    draw.rectangle([left, top, left + width, top + height], outline=INK)
     unit, name = next((each for each in _UNITS if total >= 2 * each[0]), _UNITS[-1])
     for tick in range(5):
         across, down = left + tick / 4 * width, top + height - tick / 4 * height
         draw.text(
-            (across, top + height + 6), f"{tick / 4 * total / unit:.3g}", _INK, font, anchor="mt"
+            (across, top + height + 6), f"{tick / 4 * total / unit:.3g}", INK, font, anchor="mt"
         )
-        draw.text((left - 6, down), f"{25 * tick} %", _INK, font, anchor="rm")
-    draw.text((left + width / 2, top + height + 26), name, _INK, font, anchor="mt")
+        draw.text((left - 6, down), f"{25 * tick} %", INK, font, anchor="rm")
+    draw.text((left + width / 2, top + height + 26), name, INK, font, anchor="mt")
     for place, k in enumerate(shown):
         across = left + place % 2 * width // 2
         down = top + height + 52 + place // 2 * line
         draw.rectangle([across, down, across + 12, down + 12], palette[k])
         text = f"{names[k]} {100 * totals[k] / total:.1f} %"
-        draw.text((across + 18, down + 6), text, _INK, font, anchor="lm")
-    return _encoded(canvas)
+        draw.text((across + 18, down + 6), text, INK, font, anchor="lm")
+    return encoded(canvas)
 
 
-class _HasBox(Protocol):
+class HasBox(Protocol):
     """A font of PIL, as far as it is used here: its class depends on how PIL was built."""
 
-    def getbbox(self, text: str) -> tuple[float, float, float, float]: ...
+    def getbbox(self, text: str) -> tuple[float, float, float, float]:
+        """Return the left, top, right and bottom of a text."""
+        ...
 
 
 @functools.cache
-def _font(size: int) -> Font:
+def text_font(size: int) -> Font:
+    """Return the font of a size in pixels."""
     return ImageFont.load_default(size)
 
 
-def _longest(texts: Sequence[str], font: _HasBox) -> int:
+def _longest(texts: Sequence[str], font: HasBox) -> int:
     """Return the pixels that the longest text and the gap beside it take; 0 if there is no text."""
     widths = (int(font.getbbox(text)[2]) for text in texts)
     return max(widths, default=-_MARGIN) + _MARGIN
 
 
-def _line(font: _HasBox, text: str = "") -> int:
+def _line(font: HasBox, text: str = "") -> int:
     """Return the pixels that a line of text and the gap below it take; 0 for no text."""
     return int(font.getbbox("Ag")[3]) + _MARGIN if text else 0
 
 
-def _shortened(text: str, font: _HasBox) -> str:
-    """Return a text that is at most as wide as a label may be."""
+def shortened(text: str, font: HasBox) -> str:
+    """Return the beginning of a text that is at most as wide as a label may be."""
     if font.getbbox(text)[2] <= _LABEL_WIDTH:
         return text
     fits = (text[:end] + "…" for end in range(min(len(text), _LABEL_WIDTH), 0, -1))
@@ -261,13 +262,14 @@ def _shortened(text: str, font: _HasBox) -> str:
 
 def _text_upwards(canvas: Image.Image, start: tuple[float, float], text: str, font: Font) -> None:
     """Write a text from a point upwards, which is the middle of its beginning."""
-    box = cast("_HasBox", font).getbbox(text)
+    box = cast("HasBox", font).getbbox(text)
     line = Image.new("L", (max(int(box[2]), 1), max(int(box[3]), 1)), 0)
     ImageDraw.Draw(line).text((0, 0), text, 255, font)
     turned = line.rotate(90, expand=True)
     corner = round(start[0] - turned.width / 2), round(start[1] - turned.height)
-    canvas.paste(_INK, (*corner, corner[0] + turned.width, corner[1] + turned.height), turned)
+    canvas.paste(INK, (*corner, corner[0] + turned.width, corner[1] + turned.height), turned)
 
 
-def _encoded(canvas: Image.Image) -> EncodedImage:
+def encoded(canvas: Image.Image) -> EncodedImage:
+    """Return a picture as a PNG."""
     return EncodedImage(_files.png(np.asarray(canvas)), canvas.width, canvas.height)

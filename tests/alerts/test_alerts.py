@@ -14,9 +14,9 @@ import pytest
 
 import jaxboard as jb
 from jaxboard._alerts.alert_monitor import AlertMonitor
+from jaxboard._alerts.alert_options import parse_alerts
+from jaxboard._alerts.alert_rules import SilenceRule, SpikeRule, ValueRule, parse
 from jaxboard._alerts.columns import Columns
-from jaxboard._alerts.options import parse_alerts
-from jaxboard._alerts.rules import SilenceRule, SpikeRule, ValueRule, parse
 from jaxboard._host.complete_points import Assembled
 from jaxboard._host.lost import LostReports
 from jaxboard.records import Kind, Record
@@ -100,7 +100,7 @@ def test_silence() -> None:
     own = Record(Kind.SCALAR, "jaxboard/step/steps_per_second", 3, 0.0, np.float32(1))
     point = Record(Kind.SCALAR, "loss", 3, 0.0, np.float32(1))
     counts = []
-    for now, items in [
+    for now, items in [  # noqa: B007 (the clock reads it)
         (0, []),
         (9, []),
         (10, [own]),
@@ -212,11 +212,12 @@ def test_failing_and_slow_receivers(caplog: pytest.LogCaptureFixture) -> None:
         gate.set()
     assert received == [0, 0]
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert errors == [
+    (error,) = errors
+    assert error == (
         "jaxboard, run in memory: an alert could not be passed to the function "
         "test_failing_and_slow_receivers.<locals>.failing: ValueError: no connection\n"
         "    Alerts are also logged and written."
-    ]
+    )
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -231,7 +232,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send_header("Location", "/secret/200")
         self.end_headers()
 
-    do_GET = do_POST
+    do_GET = do_POST  # noqa: N815 (its name there)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name there)
         """Print nothing."""

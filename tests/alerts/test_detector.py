@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,9 +41,9 @@ def reference(values: Sequence[float]) -> list[tuple[int, int, int]]:
             spread = before.max() - before.min()
             far = x > before.max() + 2 * spread or x < before.min() - 2 * spread
             median = float(np.median(before))
-            if far and abs(x - median) > 1e-3 * abs(median):
-                if abs(reference_score(before, x)) > CUTOFF:
-                    outside = n, n, x, median
+            far = far and abs(x - median) > 1e-3 * abs(median)
+            if far and abs(reference_score(before, x)) > CUTOFF:
+                outside = n, n, x, median
             continue
         start, peak, top, median = outside
         sign = np.sign(top - median)
@@ -63,7 +64,7 @@ def spikes_of(curves: np.ndarray, cuts: Sequence[int] = ()) -> list[list[tuple[i
     tags = detector.add_tags([("", str(k)) for k in range(len(curves))])
     found: list[list[tuple[int, int, int]]] = [[] for _ in curves]
     bounds = [0, *sorted(cuts), curves.shape[1]]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in itertools.pairwise(bounds):
         if begin < end:
             for spike in detector.observe(tags, np.arange(begin, end), curves[:, begin:end]):
                 found[int(spike.tag)].append((spike.start, spike.peak, spike.end))

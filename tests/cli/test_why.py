@@ -57,6 +57,21 @@ def test_nonfinite_values_and_recompiles(tmp_path, capsys):
     assert "good" not in text
 
 
+def test_a_dead_layer(tmp_path):
+    """A layer that dies is named, with its step."""
+    params = {f"layer_{n}": np.ones(4) for n in range(3)}
+    with jb.Run(tmp_path):
+        for step in range(20):
+            grads = params | {"layer_1": np.full(4, float(step < 5))}
+            jb.health(params, grads, every=1, step=step)
+    (evidence,) = read_evidence(tmp_path)
+    (finding,) = explain(evidence)
+    assert (finding.section, finding.step) == ("health", 14)
+    assert finding.sentence == (
+        "health, step 14: Layer layer_1 is dead: its gradient has been zero everywhere since step 5."
+    )
+
+
 def test_only_the_first_entries_are_shown(tmp_path):
     """The first entries of a kind are shown; all are counted."""
     with jb.Run(tmp_path):

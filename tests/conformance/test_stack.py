@@ -212,3 +212,34 @@ def test_devices_without_a_harvest(instrument):
     expected = {f"devices/device_0{n}": n for n in range(4)}
     expected |= {f"lanes/device_0{n}/lane_0{k}": n + 10 * k for n in range(4) for k in range(2)}
     assert found == expected
+
+
+def test_the_index_has_a_place_in_the_tag():
+    """The indices take the place of braces in a tag, or in a scope around the report; without an index there is none."""
+
+    @jb.instrument
+    @jax.jit
+    def program(xs):
+        def layer(carry, x):
+            jb.scalar("blocks/{}/rms", x, reduce="stack")
+            with jb.scope("layers/{}"):
+                jb.max_logit("logit", x[None], reduce="stack")
+            jax.vmap(lambda y: jb.scalar("pairs/{}", y, reduce="stack"))(jnp.stack([x, -x]))
+            return carry, None
+
+        lax.scan(layer, 0.0, xs)
+        jb.scalar("once/{}/rms", xs[0], reduce="stack")
+
+    with capture() as records:
+        program(XS[:2])
+    assert {r.tag: float(r.value) for r in records} == {
+        "blocks/00/rms": 3,
+        "blocks/01/rms": 1,
+        "layers/00/logit": 3,
+        "layers/01/logit": 1,
+        "pairs/00/00": 3,
+        "pairs/00/01": -3,
+        "pairs/01/00": 1,
+        "pairs/01/01": -1,
+        "once/rms": 3,
+    }

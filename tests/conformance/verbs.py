@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxboard as jb
-from jaxboard.records import Kind, Record
+from jaxboard.records import EncodedImage, Kind, Record
 
 REDUCTIONS = {
     "mean": np.mean,
@@ -28,12 +28,29 @@ WATCHED = {
     "nonfinite": lambda values: 0,
 }
 LEAVES = ("w", "b")
+# The gradients and the updates of two layers are [x, -x] each, their weights are [1, 1].
+HEALTH = {
+    "ratio": lambda values: np.sqrt(np.mean(np.square(values))),
+    "gradient_norm": lambda values: 2 * np.sqrt(np.mean(np.square(values))),
+    "zeros": lambda values: np.mean(np.equal(values, 0)),
+    "rms": lambda values: 1,
+    "nonfinite": lambda values: 0,
+}
 ITEMS = ("image", "audio", "mesh")
 """The verbs whose point is the first items of the batch that was reported last."""
 LAST = ("/last", *(f"/{name}" for name in ITEMS))
 """Ends of the tags whose point is the value that was reported last."""
-ROUNDED = ("/std", "/norm", "/rms", *(f"/{leaf}" for leaf in LEAVES))
-"""Ends of the tags whose values are square roots, which are not exact."""
+ROUNDED = (
+    "/std",
+    "/norm",
+    "/rms",
+    "/ratio",
+    "/gradient_norm",
+    "/zeros",
+    *("/signal", "/noise", "/scale"),
+    *(f"/{leaf}" for leaf in LEAVES),
+)
+"""Ends of the tags whose values are square roots, or their differences, which are not exact."""
 
 
 class Average(NamedTuple):
@@ -54,20 +71,33 @@ def report(tag: str, value: Any) -> None:
 
     A video has the reducer of an image, and a ROC curve that of a PR curve.
     """
-    for name in REDUCTIONS:
-        jb.scalar(f"{tag}/{name}", value, reduce=name)
+    report_dtypes(tag, value)
     jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
     jb.metric(f"{tag}/metric", Average(jnp.asarray(value, jnp.float32), 1))
     both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
     jb.histogram(f"{tag}/histogram", both)
     jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
-    jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
-    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+    weights, changes = dict.fromkeys(LEAVES, jnp.ones(2)), dict.fromkeys(LEAVES, both)
+    jb.health(weights, changes, changes, tag=f"{tag}/health", every=1)
+    jb.noise_scale(f"{tag}/noise_scale", both, jnp.ones(2), 1, 2)
     jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
     # A classifier that predicts whether the value is odd, for a positive and a negative sample.
     labels, odd = jnp.arange(2) == 0, both % 2 == 1
     jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
     jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
+
+
+def report_dtypes(tag: str, value: Any) -> None:
+    """Report a value with verbs whose accumulators together have every dtype that a frame packs."""
+    for name in REDUCTIONS:
+        jb.scalar(f"{tag}/{name}", value, reduce=name)
+    jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+    jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+
+
+def tags_of_dtypes(observed: Iterable[str]) -> set[str]:
+    """Return the tags of ``report_dtypes``."""
+    return {f"{tag}/{name}" for tag in observed for name in (*REDUCTIONS, "image", "audio")}
 
 
 def ignore(tag: str, value: Any) -> None:
@@ -79,7 +109,7 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
 
     The value of a histogram is its exact part, its range and its count; that of an image is one pixel,
     that of a sound one sample, that of a mesh one coordinate; that of classifiers is the number of samples, and of those
-    that are positive.
+    that are positive. Pictures of layers, of runs of several steps, are left out.
     """
 
     def observation(record: Record) -> Any:
@@ -98,7 +128,8 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
             return record.value.counts.tolist()
         return float(record.value)
 
-    return sorted((record.tag, record.step, observation(record)) for record in records)
+    shown = (record for record in records if not isinstance(record.value, EncodedImage))
+    return sorted((record.tag, record.step, observation(record)) for record in shown)
 
 
 def expected(
@@ -120,6 +151,14 @@ def expected(
             points += [(f"{tag}/watch/{statistic}/{leaf}", step, value) for leaf in LEAVES]
             tree = value * np.sqrt(len(LEAVES)) if statistic == "norm" else value
             points.append((f"{tag}/watch/{statistic}", step, float(tree)))
+        for statistic, f in HEALTH.items():
+            points.append((f"{tag}/health/{statistic}", step, float(f(values))))
+        squares = float(np.mean(np.square(values)))  # |g|^2 is twice that, and |G|^2 is 2
+        signal, noise = 4 - 2 * squares, 4 * squares - 4
+        noises = {"signal": signal, "noise": noise}
+        if signal > 0 and noise >= 0:
+            noises["scale"] = noise / signal
+        points += [(f"{tag}/noise_scale/{name}", step, value) for name, value in noises.items()]
         odd = sum(value % 2 == 1 for value in values)
         even = len(values) - odd
         points.append((f"{tag}/pr_curve", step, (len(values), odd)))

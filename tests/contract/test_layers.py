@@ -36,6 +36,7 @@ LAYERS = (
     ("_autopsy",),
     ("_emit",),
     ("_telemetry",),
+    ("_job",),
     ("_run",),
     ("_summary_writer",),
     ("_profile",),

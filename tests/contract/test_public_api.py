@@ -28,6 +28,7 @@ NAMES = [
     "Telemetry",
     "UsageError",
     "__version__",
+    "attention_entropy",
     "audio",
     "autopsy",
     "confusion_matrix",
@@ -35,15 +36,18 @@ NAMES = [
     "embedding",
     "figure",
     "graph",
+    "health",
     "histogram",
     "hparams",
     "image",
     "instrument",
     "keep",
     "layout",
+    "max_logit",
     "memory_snapshot",
     "mesh",
     "metric",
+    "noise_scale",
     "pr_curve",
     "profile",
     "read",
@@ -109,12 +113,14 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
     assert called == set(_emit.VERBS) - {
+        "attention_entropy",  # a scalar
         "embedding",
         "figure",
         "graph",
         "hparams",
         "keep",
         "layout",
+        "max_logit",  # a scalar
         "roc_curve",
         "tap",
         "tensor",

@@ -319,6 +319,48 @@ def test_leaves_of_one_shape_stay_on_their_devices():
     assert "all-to-all" not in program
 
 
+def test_stacked_layers():
+    """split= separates the layers of stacked arrays: the points are those of a tree with an array for each layer."""
+    rng = np.random.default_rng(0)
+    stacked = {
+        "blocks": {"w": rng.normal(size=(3, 4, 2)).astype(np.float32), "b": np.ones((3, 2))},
+        "head": np.arange(3.0),
+    }
+    separate = {
+        "blocks": {
+            f"{n:02}": {name: x[n] for name, x in stacked["blocks"].items()} for n in range(3)
+        },
+        "head": stacked["head"],
+    }
+    found, histograms = reported(
+        lambda tree: jb.watch("x", tree, split="blocks", relative_to=tree), stacked
+    )
+    points, same_histograms = reported(lambda tree: jb.watch("x", tree, relative_to=tree), separate)
+    assert found == approx(points)
+    assert histograms.keys() == same_histograms.keys()
+    assert "x/norm/blocks/02/w" in found
+    for tag, histogram in histograms.items():
+        np.testing.assert_array_equal(histogram.counts, same_histograms[tag].counts)
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(np.eye(8, dtype=np.float32), NamedSharding(mesh, PartitionSpec("d")))
+        found, _ = reported(lambda x: jb.watch("x", {"b": x}, what="norm", split="b"), x)
+    assert found["x/norm/b/07"] == 1
+
+
+def test_arrays_that_are_no_layers():
+    """A path without arrays, an array without an axis of layers, and another number of layers raise."""
+    with capture():
+        for split, tree, message in [
+            ("layers", TREE, "split='layers': the tree has no array at this path"),
+            ("scale", TREE, "'scale' has shape .., and no axis of layers that split='scale' could"),
+        ]:
+            with pytest.raises(jb.ReportError, match=message):
+                jb.watch("x", tree, split=split)
+        with pytest.raises(jb.ReportError, match="has 'b' of shape .3,., not 2 layers"):
+            jb.watch("x", {"b": np.ones(2)}, relative_to={"b": np.ones(3)}, split="b")
+
+
 def test_dtypes_of_one_tree():
     """Leaves of 16, 32 and 64 bits have exact histograms, and norms in one tree."""
     tree = {

@@ -346,21 +346,34 @@ def test_a_fault_in_assembling_is_counted():
     assert seen(sink) == [("loss", 1, 1.0)]
 
 
-def test_the_monitor_adds_its_own_records():
-    """The monitor sees what the assembler made, and its records are written after those."""
+def test_the_monitors_add_their_own_records():
+    """Each monitor sees what the assembler made, and its records are written after those, the last ones at the end."""
 
     class Monitor:
+        def __init__(self, tag):
+            self.tag = tag
+
         def start(self, settle):
             pass
 
         def observe(self, assembled):
-            return [record(item.step, "seen") for item in assembled.items]
+            return [record(item.step, self.tag) for item in assembled.items]
+
+        def finish(self):
+            return [record(9, f"last {self.tag}")]
 
     sink = Watched()
-    buffer, flusher = start(sink, monitor=Monitor())
+    buffer, flusher = start(sink, monitors=[Monitor("a"), Monitor("b")])
     buffer.put(record(3))
+    flusher.flush(DEADLINE)
     flusher.close(DEADLINE)
-    assert seen(sink) == [("loss", 3, 3.0), ("seen", 3, 3.0)]
+    assert seen(sink) == [
+        ("loss", 3, 3.0),
+        ("a", 3, 3.0),
+        ("b", 3, 3.0),
+        ("last a", 9, 9.0),
+        ("last b", 9, 9.0),
+    ]
 
 
 def test_a_fault_of_the_monitor_loses_nothing(caplog):
@@ -373,8 +386,10 @@ def test_a_fault_of_the_monitor_loses_nothing(caplog):
         def observe(self, assembled):
             raise KeyError("bug")
 
+        finish = list
+
     sink = Watched()
-    buffer, flusher = start(sink, monitor=Monitor())
+    buffer, flusher = start(sink, monitors=[Monitor()])
     buffer.put(record(3))
     flusher.close(DEADLINE)
     assert seen(sink) == [("loss", 3, 3.0)]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias, cast
 
 from jaxboard._alerts.alert import Alert
+from jaxboard._alerts.alert_rules import Rule, parse
 from jaxboard._alerts.receivers import Receiver
-from jaxboard._alerts.rules import Rule, parse
-from jaxboard._alerts.webhook import Webhook, problem_with
+from jaxboard._alerts.webhook import Webhook, host_of, problem_with
 from jaxboard._errors import UsageError
 from jaxboard._safe_repr import safe_repr
 
@@ -56,23 +56,29 @@ def parse_alerts(alerts: object) -> AlertOptions:
     except Exception as error:
         raise UsageError(f"Run(alerts={safe_repr(alerts)}): expected a list.") from error
     for item in items:
-        if isinstance(item, str):
-            # A rule has spaces or a sign, and no URL does.
-            if re.match(r"\w+:", item) and " " not in item.strip():
-                problem = problem_with(item)
-                if problem is not None:
-                    raise UsageError(f"Run(alerts=[...]): {problem}, got {safe_repr(item)}.")
-                receivers.append((Webhook(item).name, Webhook(item)))
-                continue
-            rule = parse(item)
-            if rule is not None:
-                rules.append(rule)
-                continue
-        elif callable(item) and not isinstance(item, type):
-            name = getattr(item, "__qualname__", type(item).__name__)
-            receivers.append((f"the function {name}", item))
-            continue
-        raise UsageError(f"Run(alerts=[...]): {_EXPECTED}, got {safe_repr(item)}.")
+        rule = parse(item) if isinstance(item, str) and not _is_url(item) else None
+        if rule is None:
+            receivers.append(_receiver(item))
+        else:
+            rules.append(rule)
     if receivers and not rules:
         rules = [rule for rule in map(parse, _DEFAULT) if rule is not None]
     return AlertOptions(tuple(rules), tuple(receivers))
+
+
+def _is_url(text: str) -> bool:
+    # A rule has spaces or a sign, and no URL does.
+    return re.match(r"\w+:", text) is not None and " " not in text.strip()
+
+
+def _receiver(item: object) -> tuple[str, Receiver]:
+    """Return a function or a webhook, and how messages name it."""
+    if isinstance(item, str) and _is_url(item):
+        problem = problem_with(item)
+        if problem is not None:
+            raise UsageError(f"Run(alerts=[...]): {problem}, got {safe_repr(item)}.")
+        return host_of(item), Webhook(item)
+    if callable(item) and not isinstance(item, type):
+        name = getattr(item, "__qualname__", type(item).__name__)
+        return f"the function {name}", item
+    raise UsageError(f"Run(alerts=[...]): {_EXPECTED}, got {safe_repr(item)}.")

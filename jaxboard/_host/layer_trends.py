@@ -1,0 +1,194 @@
+"""Layers whose weights or gradients explode, or whose weights drift, found in the history of their statistics.
+
+Ordinary training must not be reported. Weights that start at zero grow in proportion to the steps, or to their square
+while the learning rate rises; gradients grow by orders of magnitude when training leaves a plateau, but in all layers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from jaxboard._host.layer_history import Columns, LayerHistory
+from jaxboard._reduce.layer_health import STATISTICS
+
+_EVERY = 3
+"""Trends are looked for at every third report."""
+
+_FIRST = 12
+"""Reports before the first trend."""
+
+_MANY = 10
+"""The number of reports for which updates must be too large."""
+
+_HELD = 3
+"""A value counts if the last three reports have it."""
+
+_SMALLEST = 16
+"""Fewest elements of a layer: a single number may change by any factor."""
+
+_WEIGHT_GROWTH = 10.0
+_GRADIENT_GROWTH = 100.0
+_LARGE_RATIO = 0.1
+_DRIFT = 8.0
+_LONG = 30
+"""Fewest reports before a drift."""
+
+_STEADY = 0.8
+"""The fraction of changes that have the direction of the drift."""
+
+_RATIO, _GRADIENT, _RMS = (STATISTICS.index(name) for name in ("ratio", "gradient_norm", "rms"))
+
+Trend = Literal["weights explode", "gradient explodes", "weights drift", "updates are too large"]
+
+EXPLOSIONS: tuple[Trend, ...] = ("weights explode", "gradient explodes")
+"""The trends after which no other one of that layer matters."""
+
+
+class TrendFinding(NamedTuple):
+    """A layer with a trend.
+
+    Attributes:
+        trend: what it does.
+        layer: its name.
+        first_step: the step of the first value.
+        first: the value then.
+        last: the value now.
+        others: the same for the median of the other layers: what their values were multiplied by, or their value. NaN
+            if there is no other layer.
+    """
+
+    trend: Trend
+    layer: str
+    first_step: int
+    first: float
+    last: float
+    others: float
+
+
+def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
+    """Return the layers with a trend as of the last report. The same one is found again as long as it lasts.
+
+    Args:
+        history: the statistics so far.
+        sizes: float[L], the number of elements of each layer.
+    """
+    if history.count < _FIRST or history.count % _EVERY:
+        return []
+    large = sizes >= _SMALLEST
+    recent = history.recent
+    findings = _explosions(history, recent, large)
+    exploding = {finding.layer for finding in findings}
+    others = [*_large_updates(history, recent, large), *_drifts(history, large)]
+    return [*findings, *(finding for finding in others if finding.layer not in exploding)]
+
+
+def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
+    before, now = recent.values[: len(recent.steps) // 2], recent.values[-_HELD:].min(0)
+    first_step = int(recent.steps[len(before) // 2])
+    found: list[TrendFinding] = []
+    rms = np.median(before[:, _RMS], 0)
+    growth = _factor(now[_RMS], rms)
+    for layer in np.flatnonzero(large & (growth >= _WEIGHT_GROWTH)).tolist():
+        typical = _median_of_others(now[_RMS], layer)
+        # Weights that start at zero grow as much at first, and stay small.
+        is_late = history.count >= _LONG and growth[layer] >= 3 * _WEIGHT_GROWTH
+        if is_late or not now[_RMS][layer] < 3 * typical:
+            found.append(
+                TrendFinding(
+                    "weights explode",
+                    history.layers[layer],
+                    first_step,
+                    float(rms[layer]),
+                    float(now[_RMS][layer]),
+                    _median_of_others(growth, layer),
+                )
+            )
+    exploding = {finding.layer for finding in found}
+    norms = np.median(before[:, _GRADIENT], 0)
+    growth = _factor(now[_GRADIENT], norms)
+    candidates = large & (growth >= _GRADIENT_GROWTH)
+    if (
+        not candidates.any() or exploding
+    ):  # Weights that explode are the cause of gradients that do.
+        return found
+    for layer in np.flatnonzero(candidates).tolist():
+        others = _median_of_others(growth, layer)
+        usual = np.nanmedian(history.columns.values[:, _GRADIENT, layer])
+        if not growth[layer] < 10 * others and now[_GRADIENT][layer] >= 10 * usual:
+            found.append(
+                TrendFinding(
+                    "gradient explodes",
+                    history.layers[layer],
+                    first_step,
+                    float(norms[layer]),
+                    float(now[_GRADIENT][layer]),
+                    others,
+                )
+            )
+    return found
+
+
+def _large_updates(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
+    if history.count < _LONG:  # The updates of weights that start at zero are large at first.
+        return []
+    last = recent.values[-_MANY:, _RATIO]
+    lowest = last.min(0)
+    found: list[TrendFinding] = []
+    for layer in np.flatnonzero(large & (lowest >= _LARGE_RATIO)).tolist():
+        others = _median_of_others(np.median(last, 0), layer)
+        if lowest[layer] >= 10 * others:
+            first_step, ratio = int(recent.steps[-_MANY]), float(last[0, layer])
+            finding = TrendFinding(
+                "updates are too large",
+                history.layers[layer],
+                first_step,
+                ratio,
+                float(last[-1, layer]),
+                others,
+            )
+            found.append(finding)
+    return found
+
+
+def _drifts(history: LayerHistory, large: np.ndarray) -> list[TrendFinding]:
+    steps, values = history.columns
+    if history.count < _LONG:
+        return []
+    middle = len(steps) // 2
+    rms = values[middle:, _RMS]
+    change = _factor(rms[-1], rms[0])
+    candidates = large & ((change >= _DRIFT) | ((change <= 1 / _DRIFT) & (change > 0)))
+    found: list[TrendFinding] = []
+    for layer in np.flatnonzero(candidates).tolist():
+        factor = change[layer]
+        differences = np.diff(rms[:, layer])
+        steady = np.mean(differences > 0 if factor > 1 else differences < 0)
+        others = _median_of_others(change, layer)
+        relative = factor / others if factor > 1 else others / factor
+        if steady >= _STEADY and not relative < _DRIFT / 2:
+            finding = TrendFinding(
+                "weights drift",
+                history.layers[layer],
+                int(steps[middle]),
+                float(rms[0, layer]),
+                float(rms[-1, layer]),
+                others,
+            )
+            found.append(finding)
+    return found
+
+
+def _factor(now: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return what values were multiplied by; 1 where that is not a finite number."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        factor = now / before
+    return np.where(np.isfinite(factor), factor, 1.0)
+
+
+def _median_of_others(values: np.ndarray, layer: int) -> float:
+    """Return the median of the values of all layers but one; NaN if there are none."""
+    others = np.delete(values, layer)
+    others = others[np.isfinite(others)]
+    return float(np.median(others)) if others.size else float("nan")

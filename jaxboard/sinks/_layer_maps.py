@@ -1,0 +1,154 @@
+"""The picture of the health of layers: a heat map of layers and steps for each statistic, one below the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from jaxboard.records import EncodedImage
+from jaxboard.sinks._drawing import GRID, INK, PAPER, HasBox, colors, encoded, text_font
+
+_ZERO, _UNDEFINED, _BROKEN = (0, 0, 0), (236, 237, 239), (217, 48, 37)
+_TEXT = 14
+_SMALL = 12
+_LABEL_WIDTH = 170
+"""Most pixels of the name of a layer."""
+
+_MAP_WIDTH = 360
+_MAP_HEIGHT = 260
+"""Most pixels of one map: with more rows, they become thinner."""
+
+_SCALE_WIDTH = 66
+"""Pixels of the color scale and its numbers."""
+
+_GAP = 10
+
+
+class LayerMap(NamedTuple):
+    """One of the maps.
+
+    Attributes:
+        title: what it shows.
+        values: [L, C]; NaN where it is not defined.
+        logarithmic: whether colors are those of logarithms. Zeros are black then.
+    """
+
+    title: str
+    values: np.ndarray
+    logarithmic: bool
+
+
+def layer_maps(
+    layers: Sequence[str], steps: Sequence[int], maps: Sequence[LayerMap], broken: np.ndarray
+) -> EncodedImage:
+    """Return a picture of some maps with the same axes.
+
+    Args:
+        layers: the names of the L rows.
+        steps: the steps of the C columns.
+        maps: the maps. Those without any number are left out.
+        broken: bool[L, C], where an element is not finite.
+    """
+    shown = [each for each in maps if not np.isnan(each.values).all()]
+    rows, columns = broken.shape
+    height = max(1, min(16, _MAP_HEIGHT // rows))
+    width = max(1, min(24, _MAP_WIDTH // columns))
+    font, small = text_font(_TEXT), text_font(_SMALL)
+    every = -(-(_SMALL + 2) // height)  # rows between two labels
+    labels = {row: _end_of(layers[row], small) for row in range(0, rows, every)}
+    left = _GAP + max(int(small.getbbox(text)[2]) for text in labels.values()) + 6
+    plot_width = max(width * columns, 150)
+    line = _TEXT + 8
+    panel = line + rows * height + _GAP
+    bottom = _SMALL + 10
+    size = left + plot_width + _GAP + _SCALE_WIDTH, _GAP + panel * len(shown) + bottom
+    canvas = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(canvas)
+    top = _GAP
+    for each in shown:
+        draw.text((left, top), each.title, INK, font)
+        top += line
+        low, high = _limits(each)
+        cells = Image.fromarray(_cells(each, low, high, broken))
+        cells = cells.resize((width * columns, height * rows), Image.Resampling.NEAREST)
+        canvas.paste(cells, (left, top))
+        for row, text in labels.items():
+            draw.text((left - 6, top + (row + 0.5) * height), text, INK, small, anchor="rm")
+        _draw_scale(canvas, (left + plot_width + _GAP, top, rows * height), each, low, high)
+        top += rows * height + _GAP
+    _draw_steps(draw, steps, (left, top - _GAP + 4, width))
+    return encoded(canvas)
+
+
+def _cells(each: LayerMap, low: float, high: float, broken: np.ndarray) -> np.ndarray:
+    """Return the colors of the cells: uint8[L, C, 3]."""
+    values = each.values
+    cells = colors((_scaled(each, values) - low) / (high - low))
+    cells[np.isnan(values)] = _UNDEFINED
+    if each.logarithmic:
+        cells[values == 0] = _ZERO
+    cells[broken] = _BROKEN
+    return cells
+
+
+def _scaled(each: LayerMap, values: np.ndarray) -> np.ndarray:
+    if not each.logarithmic:
+        return values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log10(values)
+
+
+def _limits(each: LayerMap) -> tuple[float, float]:
+    """Return the numbers of the first and the last color: of at least one order of magnitude if logarithmic."""
+    if not each.logarithmic:
+        return 0.0, 1.0
+    scaled = _scaled(each, each.values)
+    finite = scaled[np.isfinite(scaled)]
+    if not finite.size:
+        return -1.0, 0.0
+    low, high = np.quantile(finite, [0.005, 0.995]).tolist()
+    return (low, high) if high - low >= 1 else ((low + high - 1) / 2, (low + high + 1) / 2)
+
+
+def _draw_scale(
+    canvas: Image.Image, place: tuple[int, int, int], each: LayerMap, low: float, high: float
+) -> None:
+    """Draw the color scale beside a map, with the numbers of its ends."""
+    left, top, height = place
+    bar = Image.fromarray(colors(np.linspace(1, 0, max(height, 2))[:, None]))
+    canvas.paste(bar.resize((8, height), Image.Resampling.NEAREST), (left, top))
+    draw, small = ImageDraw.Draw(canvas), text_font(_SMALL)
+    ends = ((high, top + _SMALL / 2), (low, top + height - _SMALL / 2))
+    if height < 2 * _SMALL + 2:
+        ends = ((high, top - 2), (low, top + height + 2))
+    for number, middle in ends:
+        text = f"{10**number:.2g}" if each.logarithmic else f"{number:g}"
+        draw.text((left + 13, middle), text, INK, small, anchor="lm")
+
+
+def _draw_steps(
+    draw: ImageDraw.ImageDraw, steps: Sequence[int], place: tuple[int, int, int]
+) -> None:
+    """Write the first, the last and, if there is space, some steps between them below the maps."""
+    left, top, width = place
+    small = text_font(_SMALL)
+    longest = int(small.getbbox(str(max(steps)))[2]) + 16
+    last = len(steps) - 1
+    distance = max(1, -(-longest // width))
+    columns = [column for column in range(0, last, distance) if (last - column) * width >= longest]
+    for column in [*columns, last]:
+        x = left + (column + 0.5) * width
+        draw.line([(x, top), (x, top + 4)], GRID)
+        # The first one would reach into the names, which are above it.
+        draw.text((x, top + 6), str(steps[column]), INK, small, anchor="mt" if column else "lt")
+
+
+def _end_of(text: str, font: HasBox) -> str:
+    """Return the end of a text that is at most as wide as a label: names differ there."""
+    if font.getbbox(text)[2] <= _LABEL_WIDTH:
+        return text
+    ends = ("…" + text[start:] for start in range(1, len(text)))
+    return next((end for end in ends if font.getbbox(end)[2] <= _LABEL_WIDTH), "…")
