@@ -180,7 +180,7 @@ def test_text_of_a_program():
 
 
 def test_a_long_line():
-    """Of a long line, the part that differs is shown."""
+    """The part that differs of a long line is shown."""
     difference = first_difference("x" * 1000 + "a" + "y" * 1000, "x" * 1000 + "b" + "y" * 1000)
     assert difference is not None
     assert "xay" in difference.expected
