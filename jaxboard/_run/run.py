@@ -11,6 +11,7 @@ from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat, _paths
+from jaxboard._alerts.alert_options import Alerts, parse_alerts
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError
@@ -33,7 +34,7 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import Policy, monitors
+from jaxboard._run.monitors import Policy, alert_monitor, monitors
 from jaxboard._run.resume import Resume, first_state, hiding_options
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -98,16 +99,18 @@ class Run(VerbMethods):
         max_frames: how many calls may be pending, waiting to be written.
         max_bytes: how many bytes may be pending in the buffer, and how many at the sinks.
         timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
-        telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
-            watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
-            name the arguments that changed, once for each cause. True, or a :class:`Telemetry`, adds
-            compile times, step times, rates, floating-point operations, memory, and the cost of jaxboard.
-            False disables it.
+        telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it watches for
+            recompiles, once for each cause, and for spikes of scalars: text entries name the arguments that changed, and
+            the batch. True, or a :class:`Telemetry`, adds compile times, step times, rates, floating-point operations,
+            memory, and the cost of jaxboard. False disables it.
         on_nonfinite: what happens when a reported value is NaN or infinite (a scalar, an element of a histogram, a watched
             leaf) for the first time in its tag. A text entry ``jaxboard/nonfinite`` names the tag, the step and the last
             finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
             everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
             still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
+        alerts: rules, such as ``"train/loss > 10"``, ``"train/loss is spiking"``, ``"*/loss is not finite"`` and
+            ``"no report for 10 minutes"``, and functions and URLs that receive each :class:`Alert` that they find, on a
+            thread of their own. Findings are also logged, and written as text entries ``jaxboard/alerts/…``.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -145,6 +148,7 @@ class Run(VerbMethods):
         timeout: float = 30.0,
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
+        alerts: Alerts | None = None,
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
         options.check_flush_seconds(flush_secs)
@@ -154,6 +158,7 @@ class Run(VerbMethods):
         if hang_secs is not None:
             options.check_positive(hang_secs=hang_secs)
         check_telemetry(telemetry)
+        alert_options = parse_alerts(alerts)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
         is_shared = logdir not in (..., None) and sinks is None
@@ -184,13 +189,15 @@ class Run(VerbMethods):
         assembler = Assembler(
             missing, ClippingLog(lost.name), start, channel.restored, channel.given_times
         )
+        alerting = alert_monitor(alert_options, channel, telemetry, membership.is_writer)
         self._flusher = Flusher(
             buffer,
             assembler,
             Outbox(sinks, lost, max_bytes=max_bytes),
             flush_secs=options.flush_seconds(flush_secs, sinks),
             lost=lost,
-            monitors=monitors(on_nonfinite, channel, start.found),
+            monitors=monitors(on_nonfinite, channel, start.found, alerting),
+            on_closed=None if alerting is None else alerting.close,
             is_writer=membership.is_writer,
             takes_frames=membership.takes_frames,
         )
