@@ -24,6 +24,7 @@ SLOW = {
     "emit/test_inputs.py::test_small_numbers_under_every_reduction",
     "emit/test_watch.py::test_leaves_of_one_shape_share_their_code",
     "fuzz/test_public_calls.py",
+    "process/test_asking.py",
     "process/test_exit.py",
     "process/test_fork.py",
     "process/test_listening.py",

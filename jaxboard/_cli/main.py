@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from jaxboard._cli.ask_command import add_ask_command
 from jaxboard._cli.reading_commands import add_reading_commands
 from jaxboard._cli.requirements import is_installed
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 1 if the command failed and printed the reason. ``verify`` has 2 for that, and 1 for
-        problems that it found.
+        problems that it found; ``ask`` likewise, and 1 if a process did not answer.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
     commands = parser.add_subparsers(title="commands", required=True)
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.set_defaults(command=_verify)
 
     add_reading_commands(commands)
+    add_ask_command(commands)
 
     completion = commands.add_parser(
         "completion",

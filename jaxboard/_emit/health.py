@@ -103,7 +103,7 @@ def health(
     surroundings = context.current()
     if every is None:
         every = _EVERY if surroundings.every == 1 else surroundings.every
-    if surroundings.silent or not may_be_due(step, every):
+    if surroundings.silent or not may_be_due(surroundings.scope + tag, step, every):
         return
     parameters = dict(float_leaves(tag, params))
     if not parameters:

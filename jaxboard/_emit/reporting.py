@@ -29,6 +29,9 @@ from jaxboard.records import Kind, Record
 
 Value = TypeVar("Value")
 
+_SELECTABLE = frozenset(Kind) - {Kind.HPARAMS, Kind.METRICS, Kind.LAYOUT, Kind.GRAPH}
+"""The kinds whose cadence a run selects. The others describe the run, once."""
+
 
 def report_array(
     kind: Kind | Composite,
@@ -115,6 +118,11 @@ def _report_to_run(
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
         return
+    if channel.selection is not None:
+        selected = channel.selection.selected(spec)
+        if selected is None:
+            return
+        spec = selected
     if not spec.windowed and not is_due(channel, step, spec.every):
         return
     on_host = isinstance(array, np.ndarray)
@@ -192,14 +200,28 @@ def report_record(
     if surroundings.silent:
         return
     channel = active()
+    full_tag = surroundings.scope + tag if tag else ""
     if channel is None:
         warn_no_run(f"report {tag!r} ({arguments.call_site()})")
-    elif is_due(channel, own_step, surroundings.every if every is None else every):
+        return
+    cadence = surroundings.every if every is None else every
+    if kind in _SELECTABLE:
+        cadence = selected_cadence(channel, full_tag, cadence)
+    if cadence is not None and is_due(channel, own_step, cadence):
         at = channel.current if own_step is None else own_step
         given = given_time() if walltime is None else float(walltime)
         now = time.time() if given is None else given
-        full_tag = surroundings.scope + tag if tag else ""
         channel.put(Record(kind, full_tag, at, now, make_value()))
+
+
+def selected_cadence(
+    channel: Channel, tag: str, every: int, *, is_prefix: bool = False
+) -> int | None:
+    """Return the cadence that a run selects for a tag; ``every`` if it selects none, None if the report is left out."""
+    if channel.selection is None:
+        return every
+    choice = channel.selection.choice(tag, is_prefix=is_prefix)
+    return every if choice == "code" else choice
 
 
 def is_due(channel: Channel, step: Step | None, every: int) -> bool:

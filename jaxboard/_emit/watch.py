@@ -14,7 +14,7 @@ import numpy as np
 from jaxboard import _compat
 from jaxboard._check import is_one_of
 from jaxboard._emit import arguments, conversion, layers
-from jaxboard._emit.reporting import is_due, report_array
+from jaxboard._emit.reporting import is_due, report_array, selected_cadence
 from jaxboard._emit.trees import named_leaves
 from jaxboard._errors import ReportError
 from jaxboard._frame import Composite
@@ -96,7 +96,7 @@ def watch(
     paths = layers.check_split(tag, split)
     surroundings = context.current()
     cadence = surroundings.every if every is None else every
-    if surroundings.silent or not may_be_due(step, cadence):
+    if surroundings.silent or not may_be_due(surroundings.scope + tag, step, cadence):
         return
     leaves = dict(float_leaves(tag, tree))
     if not leaves:
@@ -153,12 +153,13 @@ def _as_tuple(what: object) -> tuple[object, ...]:
         return ()
 
 
-def may_be_due(step: Step | None, cadence: int) -> bool:
+def may_be_due(tag: str, step: Step | None, cadence: int) -> bool:
     """Return False if it is certain, in plain Python, that nothing has to be measured."""
     channel = active()
     if not _compat.at_top_level() or channel is None:
         return True
-    return is_due(channel, step, cadence)
+    every = selected_cadence(channel, tag, cadence, is_prefix=True)
+    return every is not None and is_due(channel, step, every)
 
 
 def float_leaves(tag: str, tree: PyTree) -> Iterator[tuple[str, jax.Array]]:

@@ -24,12 +24,17 @@ from jaxboard._host.run_state import (
     portable,
     read_state,
 )
+from jaxboard._host.selection import Selection, changed_windows
+from jaxboard._log import describe
 from jaxboard._reduce import is_positive
 from jaxboard._types import Array
 from jaxboard.records import Record
 
 Window: TypeAlias = tuple[Plan, tuple[jax.Array, ...], int]
 """The plan of a function's windows, its vectors, and the last step that is in them."""
+
+NEVER = 2**63
+"""A step that no run reaches."""
 
 _keys = itertools.count()
 
@@ -40,6 +45,10 @@ class WindowedFunction(Hashable, Protocol):
     @property
     def name(self) -> str:
         """The name of the function."""
+        ...
+
+    def selecting(self, selection: Selection | None) -> object:
+        """Return the delivery for a run that selects cadences."""
         ...
 
 
@@ -83,6 +92,8 @@ class Channel:
             its producer has submitted everything.
         warned: the keys of the warnings that this run has issued.
         given_times: the wall times that reports were given.
+        selection: the cadences that the run selects; None if reports have those in the program.
+        act_at: the step from which on something scheduled is to happen.
     """
 
     __slots__ = (
@@ -91,7 +102,9 @@ class Channel:
         "_first",
         "_lock",
         "_next",
+        "_scheduled",
         "_was_given_step",
+        "act_at",
         "before_close",
         "below",
         "given_times",
@@ -102,6 +115,7 @@ class Channel:
         "put",
         "put_call",
         "restored",
+        "selection",
         "settled",
         "target",
         "warned",
@@ -133,6 +147,9 @@ class Channel:
         self.settled: dict[object, int] = {}
         self.before_close: list[Callable[[], object]] = []
         self.given_times = GivenTimes()
+        self.selection: Selection | None = None
+        self.act_at = NEVER
+        self._scheduled: list[tuple[int, Callable[[int], object]]] = []
         # The buffer's methods themselves, as they are on the training loop's path.
         self.put, self.put_call = buffer.put, buffer.put_call
 
@@ -153,6 +170,8 @@ class Channel:
                 self._current = step
                 self._next = step + 1 if advance else self._next
                 self._was_given_step = True
+            if step >= self.act_at:
+                self._act(step)
             return step
         if not advance:
             self._evaluated = True
@@ -163,13 +182,39 @@ class Channel:
             self._next = step + 1
         finally:
             self._lock.release()
+        if step >= self.act_at:
+            self._act(step)
         return step
+
+    def schedule(self, step: int, act: Callable[[int], object]) -> None:
+        """Call a function when the run reaches a step, on the thread that takes it, before its reports.
+
+        Args:
+            step: the step.
+            act: it is called with the step that was taken. An exception of it is logged.
+        """
+        with self._lock:
+            self._scheduled.append((step, act))
+            self.act_at = min(self.act_at, step)
+
+    def _act(self, step: int) -> None:
+        with self._lock:
+            due = [act for at, act in self._scheduled if at <= step]
+            self._scheduled = [each for each in self._scheduled if each[0] > step]
+            self.act_at = min([at for at, _ in self._scheduled], default=NEVER)
+        for act in due:
+            try:
+                act(step)
+            except Exception as fault:
+                self.lost.log_once(f"at step {step}: {describe(fault)}", "Training continues.")
 
     def advance_to(self, step: int) -> None:
         """Advance the run to at least ``step``."""
         with self._lock:
             if step >= self._next:
                 self._current, self._next = step, step + 1
+        if step >= self.act_at:
+            self._act(step)
 
     def send(
         self, frame: Frame, *, may_wait: bool = True, is_call: bool = True, advance: bool = False
@@ -230,6 +275,21 @@ class Channel:
             if any(target is not None and target.key == other.target.key for target in targets):
                 self.put_window(self.windows.pop(function, None))
 
+    def select(self, selection: Selection | None) -> None:
+        """Change the cadences of the run, those of the runs below too. Windows of other cadences end here."""
+        for channel in (self, *self.below.values()):
+            for function in list(channel.windows):
+                if function.selecting(selection) is function.selecting(self.selection):
+                    continue
+                window = channel.windows.pop(function, None)
+                if window is not None:
+                    plan, vectors, step = window
+                    channel.put_window(
+                        (changed_windows(plan, self.selection, selection), vectors, step)
+                    )
+            channel.selection = selection
+        self.selection = selection
+
     def saved(self, host: HostState) -> RunState:
         """Return the state of the run. This waits for the device.
 
@@ -253,8 +313,9 @@ class Channel:
                         yield SavedWindow(function.name, channel.target.run, point)
         yield from self.restored.rest
 
-    def resume(self, state: RunState) -> None:
-        """Continue the steps and the windows of an earlier run."""
+    def resume(self, state: RunState, selection: Selection | None = None) -> None:
+        """Continue the steps and the windows of an earlier run, with the cadences that this one selects."""
+        self.selection = selection
         self._current = state.current
         self._was_given_step = state.has_steps
         self.restored = RestoredWindows(state.windows)
@@ -284,6 +345,8 @@ class Channel:
             self._next = step
             self._current = step
             self._was_given_step = True
+        if step >= self.act_at:
+            self._act(step)
 
 
 # --- The open channels of the process. ------------------------------------------------------------

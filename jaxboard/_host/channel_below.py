@@ -33,6 +33,7 @@ class ChannelBelow(Channel):
         self.before_close = root.before_close
         self.restored = root.restored
         self.given_times = root.given_times
+        self.selection = root.selection
         self.target = Target(root.target.key, run, name)
 
     @property

@@ -14,14 +14,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
 from jaxboard._errors import RunError
 from jaxboard._host.buffer import Buffer
 from jaxboard._host.complete_points import Assembled, FailedPoint
 from jaxboard._host.fetch import Fetched
+from jaxboard._host.flush_request import FlushRequest, Task
 from jaxboard._host.lost import LostReports, await_callbacks
-from jaxboard._host.outbox import Outbox, SinkFault
+from jaxboard._host.outbox import Outbox
 from jaxboard._host.reader import BufferReader
 from jaxboard._host.run_state import HostState
 from jaxboard._log import describe
@@ -36,11 +37,8 @@ _NOT_IMPORTABLE_AT_EXIT = ("concurrent.futures.thread", "concurrent.futures.proc
 _OPENING_SECS = 60.0
 """Most seconds that interpreter exit waits for sinks that are being opened."""
 
-
-_Task: TypeAlias = Literal["flush", "close", "save"]
-
-_SIGNAL_SECS = 0.5
-"""Most seconds by which a caller that waits may notice Ctrl-C late."""
+_POLL_SECS = 0.5
+"""Most seconds between two calls of :attr:`Flusher.poll`."""
 
 
 class BatchAssembler(Protocol):
@@ -89,36 +87,6 @@ class BatchMonitor(Protocol):
         ...
 
 
-class _Request:
-    """A caller that waits until everything now in the buffer has been offered.
-
-    Attributes:
-        task: whether the caller flushes the run, closes it, or saves its state.
-        done: set when the request has been served.
-        pending: how many reports were pending then.
-        faults: the sinks that failed then.
-        step: the step of the next call, if the caller saves the state.
-        saved: the state then.
-    """
-
-    def __init__(self, task: _Task, step: int = 0) -> None:
-        self.task: _Task = task
-        self.step = step
-        self.done = threading.Event()
-        self.pending = 0
-        self.faults: list[SinkFault] = []
-        self.saved = HostState()
-
-    def wait(self, timeout: float) -> bool:
-        """Return whether the request has been served within that many seconds."""
-        deadline = time.monotonic() + timeout
-        # A signal that arrives just before a thread begins to wait is handled only when the wait ends.
-        while not self.done.wait(min(max(deadline - time.monotonic(), 0.0), _SIGNAL_SECS)):
-            if time.monotonic() >= deadline:
-                return False
-        return True
-
-
 class Flusher:
     """Fetches, assembles and delivers reports on one daemon thread, at most ``flush_secs`` late.
 
@@ -138,6 +106,7 @@ class Flusher:
 
     Attributes:
         cpu_seconds: how long the thread has used a processor, as of its last turn.
+        poll: called on the thread at least every half second, if it is not None. It must not raise.
     """
 
     def __init__(
@@ -163,10 +132,11 @@ class Flusher:
         self._reader = BufferReader(buffer, is_writer, self._lost, takes_frames=takes_frames)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
+        self.poll: Callable[[], object] | None = None
         # When the next write is due, and how long to wait before the next look into the buffer.
         self._due_at = time.monotonic() + self._period
         self._pause = self._period
-        self._requests: deque[_Request] = deque()
+        self._requests: deque[FlushRequest] = deque()
         self._opened = threading.Event()
         self._ended = False
         name = f"jaxboard flusher ({self._lost.name})"
@@ -260,6 +230,10 @@ class Flusher:
             raise self._timeout_error(timeout)
         return request.saved
 
+    def request_flush(self) -> FlushRequest:
+        """Ask for everything that the device has computed to be written, without waiting for it."""
+        return self._submit("flush")
+
     def await_callbacks(self) -> None:
         """Wait for host callbacks that have not arrived: they put reports too."""
         await_callbacks(self._lost)
@@ -273,8 +247,8 @@ class Flusher:
         else:
             self._buffer.wait_until_ready(time.monotonic() + timeout)
 
-    def _submit(self, task: _Task, step: int = 0) -> _Request:
-        request = _Request(task, step)
+    def _submit(self, task: Task, step: int = 0) -> FlushRequest:
+        request = FlushRequest(task, step)
         self._requests.append(request)
         self._buffer.wake.set()
         if self._ended:
@@ -297,9 +271,9 @@ class Flusher:
 
     def _loop(self) -> None:
         self._open()
-        tasks: set[_Task] = set()
+        tasks: set[Task] = set()
         while "close" not in tasks:
-            woken = self._buffer.wake.wait(self._pause)
+            woken = self._wait()
             self._buffer.wake.clear()
             requests = self._take_requests()
             tasks = {request.task for request in requests}
@@ -316,7 +290,21 @@ class Flusher:
         for request in self._take_requests():
             request.done.set()
 
-    def _take_requests(self) -> list[_Request]:
+    def _wait(self) -> bool:
+        """Wait for the next turn. Return whether the thread was woken."""
+        poll = self.poll
+        if poll is None:
+            return self._buffer.wake.wait(self._pause)
+        deadline = time.monotonic() + self._pause
+        while True:
+            poll()
+            left = max(deadline - time.monotonic(), 0.0)
+            if self._buffer.wake.wait(min(left, _POLL_SECS)):
+                return True
+            if left <= _POLL_SECS:
+                return False
+
+    def _take_requests(self) -> list[FlushRequest]:
         return [self._requests.popleft() for _ in range(len(self._requests))]
 
     def _open(self) -> None:
@@ -330,7 +318,7 @@ class Flusher:
         finally:
             self._opened.set()
 
-    def _turn(self, woken: bool, tasks: AbstractSet[_Task]) -> None:
+    def _turn(self, woken: bool, tasks: AbstractSet[Task]) -> None:
         now = time.monotonic()
         pause = self._period
         if not woken and self._outbox.has_room:
@@ -340,7 +328,7 @@ class Flusher:
             self._due_at = now + self._period
         self._pause = min(pause, max(self._due_at - time.monotonic(), 0.0))
 
-    def _write(self, tasks: AbstractSet[_Task]) -> None:
+    def _write(self, tasks: AbstractSet[Task]) -> None:
         final = "close" in tasks
         if not self._outbox.has_room and not final:
             self._outbox.flush()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Mapping
-from typing import Literal, SupportsIndex
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Literal, SupportsIndex, TypeAlias
 
 from jaxboard._check import as_int, checked_bool, is_one_of, positive_int, positive_number
 from jaxboard._errors import UsageError
@@ -14,6 +16,11 @@ from jaxboard._profile.cuda_profiler import CudaProfiler
 from jaxboard._profile.step_range import Steps, parse_steps
 from jaxboard._profile.trace_options import Value, check_advanced
 from jaxboard._safe_repr import safe_repr
+
+Processes: TypeAlias = int | Sequence[int] | AbstractSet[int] | None
+"""The processes of a job that record: their numbers, or None for all."""
+
+_MOST_PROCESSES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,6 +39,7 @@ class ProfileSettings:
     sync: bool | Literal["auto"]
     max_seconds: float
     on_error: Literal["warn", "raise"]
+    processes: tuple[int, ...] | None
     every: int | None
     every_secs: float | None
     slow: float | None
@@ -62,6 +70,7 @@ def check_settings(
     sync: bool | Literal["auto"],
     max_seconds: float,
     on_error: Literal["warn", "raise"],
+    processes: Processes,
     every: SupportsIndex | None,
     every_secs: float | None,
     slow: float | None,
@@ -104,6 +113,7 @@ def check_settings(
         sync=sync,
         max_seconds=float(positive_number("profile", "max_seconds", max_seconds)),
         on_error=on_error,
+        processes=_process_numbers(processes),
         every=period,
         every_secs=None
         if every_secs is None
@@ -112,6 +122,26 @@ def check_settings(
         advanced=check_advanced(advanced),
         cuda=CudaProfiler() if checked_bool("profile", "nsys", nsys) else None,
     )
+
+
+def _process_numbers(processes: object) -> tuple[int, ...] | None:
+    """Return the processes that record; None for all.
+
+    Raises:
+        UsageError: they are not numbers of processes, or there are none.
+    """
+    if processes is None:
+        return None
+    listed = [processes] if as_int(processes) is not None else processes
+    numbers: list[int | None] = []
+    if isinstance(listed, Sequence | AbstractSet) and not isinstance(listed, str | bytes):
+        numbers = [as_int(number) for number in itertools.islice(listed, _MOST_PROCESSES)]
+    valid = tuple(sorted({number for number in numbers if number is not None and number >= 0}))
+    if not numbers or None in numbers or min(number or 0 for number in numbers) < 0:
+        raise UsageError(
+            f"profile(processes={safe_repr(processes)}): expected numbers of processes, such as [0, 3], or None for all."
+        )
+    return valid
 
 
 def _is_session(name: object) -> bool:

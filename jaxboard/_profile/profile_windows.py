@@ -16,6 +16,7 @@ from jaxboard._profile.call_steps import CallSteps
 from jaxboard._profile.notices import STEP_HELP, format_steps
 from jaxboard._profile.profile_settings import ProfileSettings
 from jaxboard._profile.recorder import Recorder
+from jaxboard._profile.trace_files import clock_of
 from jaxboard._profile.window_schedule import WindowSchedule
 from jaxboard._run import Run, channel_of, current_root
 from jaxboard._types import PyTree
@@ -31,9 +32,14 @@ class _OpenStep(threading.local):
 
 
 class ProfileWindows:
-    """One profile, from :meth:`open` to :meth:`close`, with one window or more."""
+    """One profile, from :meth:`open` to :meth:`close`, with one window or more.
 
-    def __init__(self, settings: ProfileSettings) -> None:
+    Args:
+        settings: the settings.
+        run: the run that gets the summaries; by default the active one.
+    """
+
+    def __init__(self, settings: ProfileSettings, run: Run | None = None) -> None:
         self._settings = settings
         self._schedule = WindowSchedule(settings) if settings.is_repeated else None
         self._process = os.getpid()
@@ -47,7 +53,8 @@ class ProfileWindows:
         self._fault: ProfileError | None = None
         self._first_and_last_step: tuple[int, int] | None = None
         self._logdir = settings.logdir
-        self._run: Run | None = None
+        self._run = run
+        self._opened_at = 0.0
         self._is_awaited = False
         self._call_steps = CallSteps(self)
 
@@ -61,6 +68,16 @@ class ProfileWindows:
         """The recorded steps, in order."""
         return [*self._captured, *(step for window in self._windows for step in window.captured)]
 
+    @property
+    def is_recording(self) -> bool:
+        """True while a trace is recorded or saved."""
+        return not all(window.is_saved for window in self._windows)
+
+    @property
+    def is_finished(self) -> bool:
+        """True once everything is saved and nothing more is recorded. :meth:`close` does not wait then."""
+        return self._over and not self.is_recording
+
     # The block.
 
     def open(self) -> None:
@@ -69,6 +86,7 @@ class ProfileWindows:
         try:
             if self._logdir is not None:
                 _paths.check_writable(self._logdir, ProfileError, "plugins", "profile")
+                self._opened_at = clock_of(self._logdir)
         except ProfileError as fault:
             self._over = True
             self._fail(f"no profile: {fault}")
@@ -158,6 +176,10 @@ class ProfileWindows:
     def _start(self, steps: range | None) -> None:
         self._forget_finished()
         self._find_run()
+        if not self._is_chosen():
+            self._over = True
+            observers.remove(self._call_steps)
+            return
         if self._logdir is None:
             self._over = self._schedule is None
             self._fail(
@@ -167,11 +189,26 @@ class ProfileWindows:
         if self._run is not None and not self._is_awaited:
             self._is_awaited = True
             channel_of(self._run).before_close.append(self._finish)
-        window = Recorder(self._settings, steps, self._logdir, self._run, self._on_over)
+        window = Recorder(
+            self._settings, steps, self._logdir, self._run, self._on_over, since=self._opened_at
+        )
         self._windows.append(window)
         window.start()
         if window.fault is not None:
             self._on_over()
+
+    def _is_chosen(self) -> bool:
+        """Return whether this process records. JAX has started, so it knows its number."""
+        chosen = self._settings.processes
+        if chosen is None:
+            return True
+        count = jax.process_count()
+        if chosen[-1] >= count:
+            job = "one process" if count == 1 else f"{count} processes, 0 to {count - 1}"
+            logger.warning(
+                "jaxboard.profile: there is no process %d: this job has %s.", chosen[-1], job
+            )
+        return jax.process_index() in chosen
 
     def _finish(self) -> None:
         """Finish all windows, because the run closes."""

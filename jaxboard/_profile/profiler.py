@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Self, SupportsIndex
 
 from jaxboard._check import as_int, fits_64_bits
 from jaxboard._errors import ProfileError, UsageError
-from jaxboard._profile.profile_settings import check_settings
+from jaxboard._profile.profile_settings import Processes, check_settings
 from jaxboard._profile.step_range import Steps
 from jaxboard._profile.trace_options import Value
 from jaxboard._profile.trainer_callback import ProfilingConfig, TrainerCallback
@@ -31,6 +31,7 @@ def profile(
     sync: bool | Literal["auto"] = "auto",
     max_seconds: float = 60.0,
     on_error: Literal["warn", "raise"] = "warn",
+    processes: Processes = None,
     every: SupportsIndex | None = None,
     every_secs: float | None = None,
     slow: float | None = None,
@@ -70,6 +71,8 @@ def profile(
         max_seconds: the longest time to record, in seconds.
         on_error: ``"warn"`` logs an error; ``"raise"`` raises it when the block ends, unless the block
             itself raises.
+        processes: the processes of a job that record: ``0``, ``[0, 3]``. None means all. All of them record the
+            same steps, into one session.
         every: the number of steps from the start of one window to the start of the next. ``steps`` is then the first
             window, by default ``range(10, 15)``; all windows have its length.
         every_secs: the time from the start of one window to the start of the next, in seconds. In a job of several
@@ -113,6 +116,7 @@ def profile(
         sync=sync,
         max_seconds=max_seconds,
         on_error=on_error,
+        processes=processes,
         every=every,
         every_secs=every_secs,
         slow=slow,
@@ -138,6 +142,7 @@ class JAXProfiler(TrainerCallback):
         sync: see :func:`profile`.
         max_seconds: see :func:`profile`.
         on_error: see :func:`profile`. A callback raises in ``on_train_end``.
+        processes: see :func:`profile`.
         every: see :func:`profile`.
         every_secs: see :func:`profile`.
         slow: see :func:`profile`.
@@ -172,6 +177,7 @@ class JAXProfiler(TrainerCallback):
         sync: bool | Literal["auto"] = "auto",
         max_seconds: float = 60.0,
         on_error: Literal["warn", "raise"] = "warn",
+        processes: Processes = None,
         every: SupportsIndex | None = None,
         every_secs: float | None = None,
         slow: float | None = None,
@@ -192,6 +198,7 @@ class JAXProfiler(TrainerCallback):
             sync=sync,
             max_seconds=max_seconds,
             on_error=on_error,
+            processes=processes,
             every=every,
             every_secs=every_secs,
             slow=slow,

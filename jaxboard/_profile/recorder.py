@@ -47,6 +47,7 @@ class Recorder:
         logdir: the log directory, a path or a URL.
         run: the run that gets the summary; None for none.
         on_over: called when nothing is recorded any more.
+        since: when the profile was opened; see :func:`save_trace`.
 
     Attributes:
         path: the path of the trace; None until it is saved.
@@ -61,6 +62,8 @@ class Recorder:
         logdir: str,
         run: Run | None,
         on_over: Callable[[], None],
+        *,
+        since: float = 0.0,
     ) -> None:
         self.path: str | None = None
         self.captured: list[int] = []
@@ -70,6 +73,7 @@ class Recorder:
         self._logdir = logdir
         self._run = run
         self._on_over = on_over
+        self._since = since
         self._process = os.getpid()
         self._capture: Capture | None = None
         self._recorded: RecordedWindow | None = None
@@ -83,6 +87,11 @@ class Recorder:
     def is_over(self) -> bool:
         """True if it records no further steps."""
         return self._over
+
+    @property
+    def is_saved(self) -> bool:
+        """True once the trace is saved, or if there is none."""
+        return self._capture is None or self._saved.is_set()
 
     @property
     def is_finished(self) -> bool:
@@ -234,7 +243,7 @@ class Recorder:
             raise ProfileError(f"JAX saved no trace{cause or '.'}") from capture.fault
         else:
             try:
-                self.path = save_trace(recording, self._logdir, self._session())
+                self.path = save_trace(recording, self._logdir, self._session(), self._since)
             except ProfileError as fault:
                 fault.args = (f"{fault} The trace is kept in {recording.file()!r}.",)
                 raise

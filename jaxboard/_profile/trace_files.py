@@ -8,6 +8,7 @@ import importlib
 import mmap
 import os
 import shutil
+import tempfile
 from typing import Any
 
 import jax
@@ -21,15 +22,27 @@ from jaxboard.sinks._file_systems import locate
 _SUFFIX = ".xplane.pb"
 
 
-def save_trace(recording: Recording, logdir: str, session: str) -> str:
+def clock_of(logdir: str) -> float:
+    """Return the time by the clock that stamps the files of a directory; 0 for a URL."""
+    if _paths.is_remote(logdir):
+        return 0.0
+    with tempfile.TemporaryFile(dir=logdir) as file:
+        file.write(b"x")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime
+
+
+def save_trace(recording: Recording, logdir: str, session: str, since: float = 0.0) -> str:
     """Write a trace into a new session, atomically.
 
-    The processes of a job share a session, each with its own file: ``<host>-p0``, ``<host>-p1``.
+    The processes of a job share a session, each with its own file: ``<host>-p0``, ``<host>-p1``. A session with an older
+    trace belongs to an earlier job, also if this process has no file in it: all processes then choose the next name.
 
     Args:
         recording: a recording that has a trace.
         logdir: a path or a URL.
         session: the name of the session; ``_1``, ``_2``, ... is appended if it exists.
+        since: when the profile was opened, by the clock of ``logdir``.
 
     Returns:
         The path of the file.
@@ -43,7 +56,9 @@ def save_trace(recording: Recording, logdir: str, session: str) -> str:
         try:
             if _paths.is_remote(logdir):
                 return _upload(recording, directory)
-            return _write(recording, directory)
+            if jax.process_count() == 1 or not _has_older_traces(directory, since):
+                return _write(recording, directory)
+            count += 1
         except FileExistsError:
             count += 1
         except ProfileError:
@@ -79,6 +94,11 @@ def has_step_markers(file: str) -> bool:
         mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as view,
     ):
         return view.find(b"step_num") >= 0
+
+
+def _has_older_traces(directory: str, since: float) -> bool:
+    traces = glob.glob(os.path.join(glob.escape(directory), f"*{_SUFFIX}"))
+    return any(os.path.getmtime(trace) < since for trace in traces)
 
 
 def _file_name(file: str) -> str:

@@ -33,3 +33,8 @@ def current_root() -> Run | None:
     """Return the active run, or the run that the active one is a child of."""
     channel = active()
     return None if channel is None else open_runs.get(channel.root)
+
+
+def run_of(channel: Channel) -> Run | None:
+    """Return the open run of a channel, None if it is closed."""
+    return open_runs.get(channel.root)

@@ -115,7 +115,7 @@ def arrive(
     before = None if plan.chunk is None else plan.chunk.before
     if before is not None and not _is_known_to_be_empty(before, arrays):
         first = Frame(before, before.vectors(arrays), None, time.time())
-        channel.send(first, may_wait=False, is_call=advance is not None)
+        channel.send(_selected(first, channel), may_wait=False, is_call=advance is not None)
     counts = advance is not None and plan.chunk is None
     if not advance and plan.chunk is None and plan.entries:
         callbacks.note_arrival(plan.entries[0].spec.tag)
@@ -129,7 +129,13 @@ def arrive(
         open=not advance or has_own_step,
     )
     # Never block here: the flusher may be waiting for this callback.
+    frame = _selected(frame, channel)
     channel.send(frame, may_wait=False, is_call=advance is not None, advance=bool(advance))
+
+
+def _selected(frame: Frame, channel: Channel) -> Frame:
+    """Return a frame with the cadences that the run selects, of a program that may have others."""
+    return frame if channel.selection is None else channel.selection.selected_frame(frame)
 
 
 def _is_known_to_be_empty(plan: Plan, arrays: dict[str, Array]) -> bool:

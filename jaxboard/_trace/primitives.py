@@ -93,6 +93,11 @@ def accumulate(
 def _report_impl(*operands: Array, spec: ReportSpec, weighted: bool, stepped: bool) -> list[Array]:
     target = spec.target
     channel = active() if target is None else open_channel(target) or active()
+    if channel is not None and channel.selection is not None:
+        selected = channel.selection.selected(spec)
+        if selected is None:
+            return []
+        spec = selected
     if channel is not None:
         # A compiled program: the caller does not wait for the value and may donate it afterwards. Tag, run and the
         # host's function are left out of the program, so that one program serves all.

@@ -6,6 +6,7 @@ The other contains all of them; if they have several cadences, it computes which
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 
 from jaxboard._frame import Plan
 from jaxboard._host.observers import notify_trace
+from jaxboard._host.selection import Selection
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
 from jaxboard._trace.arrival import Caller, Callers
@@ -27,9 +29,10 @@ from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.jit_options import OF_RESULTS, shift_options, traceable
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
-from jaxboard._trace.pruning import prune
+from jaxboard._trace.pruning import prune, select
 from jaxboard._trace.replication import replicate
 from jaxboard._trace.rules.streamed import Stream
+from jaxboard._trace.selected_reports import SelectedReports
 from jaxboard._types import Array, PyTree
 
 _ALL_DUE = frozenset[int]()
@@ -89,6 +92,8 @@ class Programs:
     ):
         self.cadences = Cadences()
         self.callers = Callers()
+        self._reports = SelectedReports()
+        self._others: list[Programs] = []
         self._fn = fn
         self._traceable = traceable(fn, jit_options)
         self._name = name
@@ -183,7 +188,23 @@ class Programs:
             program.clear_cache()
 
     def _all(self) -> list[Any]:
-        return [self._fn, *self._programs.values()]
+        families = [self, *self._others]
+        return [self._fn, *(p for each in families for p in each._programs.values())]  # noqa: SLF001
+
+    def selecting(self, selection: Selection) -> Programs:
+        """Return the programs for a run that selects cadences; existing ones if it would change nothing in them."""
+        # These are for runs without a selection, unless the function's reports are known.
+        for programs in [self, *self._others] if self._reports else self._others:
+            if programs._reports.agrees_with(selection):  # noqa: SLF001 (same class)
+                if programs is not self:
+                    programs._reports.selection = selection  # noqa: SLF001
+                return programs
+        programs = copy.copy(self)
+        programs.cadences, programs.callers = Cadences(), Callers()
+        programs._programs, programs._others = {}, []  # noqa: SLF001
+        programs._reports = SelectedReports(selection)  # noqa: SLF001
+        self._others.append(programs)
+        return programs
 
     # ---------------------------------------------------------------- the programs' Python functions
 
@@ -341,9 +362,11 @@ class Programs:
         with context.override(every=self._options.every, harvested=True, runs=runs):
             closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
         notify_trace(self._name, closed)
+        closed = select(closed, self._reports.select)
         results, reports = harvest(
             prune(closed, not_due), jax.tree.leaves(dynamic), final=final, step=step, stream=stream
         )
+        reports = self._reports.of(reports)
         if self._reports_only:
             return None, reports
         return jax.tree.unflatten(jax.tree.structure(shape), results), reports

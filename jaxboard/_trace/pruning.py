@@ -1,4 +1,4 @@
-"""Pruning: takes the reports that are not due out of a jaxpr, with the equations that only they read.
+"""Pruning: takes reports out of a jaxpr, with the equations that only they read, or changes their cadences.
 
 A function is traced once, with all its reports. Each of its programs is made from that jaxpr.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from jaxboard import _compat
+from jaxboard._frame import ReportSpec
 from jaxboard._trace.inspection import is_jaxpr, may_have_effects, parameter_jaxprs
 from jaxboard._trace.primitives import REPORT_EFFECT, report_p
 
@@ -32,12 +33,43 @@ def prune(jaxpr: _AnyJaxpr, not_due: frozenset[int]) -> _AnyJaxpr:
     """
     if not not_due:
         return jaxpr
+    return _rewritten(jaxpr, lambda eqn: None if _is_of(eqn, not_due) else eqn)
+
+
+def select(jaxpr: _AnyJaxpr, selected: Callable[[ReportSpec], ReportSpec | None]) -> _AnyJaxpr:
+    """Return a jaxpr whose reports have other cadences, at any depth.
+
+    Args:
+        jaxpr: the jaxpr.
+        selected: returns a report with its cadence, or None to leave it out.
+    """
+
+    def changed(eqn: JaxprEqn) -> JaxprEqn | None:
+        if eqn.primitive is not report_p:
+            return eqn
+        old = eqn.params["spec"]
+        spec = selected(old)
+        if spec is None or spec is old:
+            return None if spec is None else eqn
+        return _compat.with_params(eqn, {**eqn.params, "spec": spec}, frozenset(eqn.effects))
+
+    return _rewritten(jaxpr, changed)
+
+
+def _rewritten(jaxpr: _AnyJaxpr, change: Callable[[JaxprEqn], JaxprEqn | None]) -> _AnyJaxpr:
+    """Return a jaxpr with changed reports, at any depth, without the equations that only removed ones read.
+
+    Args:
+        jaxpr: the jaxpr.
+        change: returns an equation itself, another one, or None to remove it.
+    """
 
     # Cached: a body that is called several times stays one object, which JAX lowers once.
     @functools.cache
     def pruned(jaxpr: _AnyJaxpr) -> _AnyJaxpr:
         body, _ = _compat.open_jaxpr(jaxpr)
-        kept = [pruned_eqn(eqn) for eqn in body.eqns if not _is_of(eqn, not_due)]
+        changed = filter(None, map(change, body.eqns))
+        kept = [pruned_eqn(eqn) for eqn in changed]
         if len(kept) == len(body.eqns) and all(map(operator.is_, kept, body.eqns)):
             return jaxpr
         live = _without_dead(kept, body)

@@ -190,6 +190,9 @@ class Instrumented:
             >>> step.precompile(jax.ShapeDtypeStruct((8,), "float32"))
         """
         delivery = self._checked if _compat.results_are_checked() else self._usual
+        channel = active()
+        if channel is not None:
+            delivery = delivery.selecting(channel.selection)
         try:
             delivery.precompile(args, kwargs)
         except Exception as error:

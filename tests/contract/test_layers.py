@@ -37,6 +37,7 @@ LAYERS = (
     ("_emit",),
     ("_telemetry",),
     ("_job",),
+    ("_control",),
     ("_run",),
     ("_summary_writer",),
     ("_profile",),

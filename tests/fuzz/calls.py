@@ -100,6 +100,7 @@ GOOD: dict[str, list[Value]] = {
         rule=lambda x: ["loss > 10"], receivers=lambda x: [print, "no report for 2 hours"]
     ),
     "on_nonfinite": _good(ignore=lambda x: "ignore", function=lambda x: print),
+    "select": _good(off=lambda x: {"debug/*": None}, often=lambda x: {"*": 2}),
     "path": _good(file=lambda x: "snapshot.prof"),
     "window": _good(second=lambda x: 1.0),
     "per_call": _good(examples=lambda x: {"step": {"examples": 32}}),
@@ -139,7 +140,7 @@ GOOD: dict[str, list[Value]] = {
     "config": _good(camera=lambda x: {"camera": {"cls": "PerspectiveCamera"}}),
     "max_meshes": _good(two=lambda x: 2),
     "resume": _good(automatic=lambda x: "auto", no=lambda x: False),
-    "processes": _good(one=lambda x: "one"),
+    "processes": _good(one=lambda x: "one", two=lambda x: [0, 1]),
     "hang_secs": _good(minute=lambda x: 60.0, never=lambda x: None),
     "max_file_bytes": _good(megabyte=lambda x: 2**20),
     "predictions": _good(three=lambda x: np.array([0.1, 0.6, 0.8], np.float32)),

@@ -282,3 +282,10 @@ def test_configuration_of_a_trainer(tmp_path):
 
     with pytest.raises(jb.UsageError, match="the range is empty"):
         jb.JAXProfiler(ProfilingConfig())
+
+
+@pytest.mark.parametrize("processes", ["all", -1, [], [0, -1], [0.5], [None], {}], ids=repr)
+def test_invalid_processes(processes):
+    """Anything but numbers of processes raises."""
+    with pytest.raises(jb.UsageError, match=r"profile\(processes="):
+        jb.profile(processes=processes)

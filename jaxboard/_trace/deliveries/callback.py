@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jaxboard._host.channel import Channel
+from jaxboard._host.selection import Selection
 from jaxboard._trace.deliveries.delivery import Delivery, Executed
 from jaxboard._trace.instrument_options import InstrumentOptions
 
@@ -25,10 +26,14 @@ class Callback(Delivery):
     def __init__(self, name: str, options: InstrumentOptions, programs: Programs):
         super().__init__(name, options)
         self._programs = programs
+        self._options = options
+
+    def _select(self, selection: Selection) -> Callback:
+        return Callback(self._name, self._options, self._programs.selecting(selection))
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the delivery and the next step of the run, without taking it."""
-        return self, channel.step
+        return self.selecting(channel.selection), channel.step
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program."""

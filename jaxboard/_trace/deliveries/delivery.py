@@ -13,6 +13,7 @@ from jaxboard._errors import UsageError
 from jaxboard._frame import Frame, Plan
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel
+from jaxboard._host.selection import Selection
 from jaxboard._reduce import WideInt
 from jaxboard._safe_repr import safe_repr
 from jaxboard._trace.failures import check_program
@@ -46,6 +47,8 @@ class Delivery:
         self._advance = options.advance
         # Calls of an evaluation share a step, as do calls for which step= returns the same one.
         self._shares_steps = not options.advance or options.step is not None
+        # None stands for this delivery: a reference to itself would be a cycle.
+        self._last_selected: tuple[Selection | None, Delivery | None] = (None, None)
 
     @property
     def name(self) -> str:
@@ -56,7 +59,24 @@ class Delivery:
         """Return the call's delivery, this one unless the arguments decide, and the call's step."""
         if callbacks.expected and self._advance:
             callbacks.wait()
-        return self, channel.begin(self._advance)
+        step = channel.begin(self._advance)
+        selection = channel.selection
+        return (self if selection is None else self.selecting(selection)), step
+
+    def selecting(self, selection: Selection | None) -> Delivery:
+        """Return the delivery for a run that selects cadences, with its own programs if it needs others."""
+        if selection is None:
+            return self
+        last, other = self._last_selected
+        if last is not selection:
+            delivery = self._select(selection)
+            other = None if delivery is self else delivery
+            self._last_selected = selection, other
+        return other or self
+
+    def _select(self, selection: Selection) -> Delivery:
+        """Return the delivery for a selection. Without programs of its own, the host selects."""
+        return self
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the function.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxboard._host.channel import Channel
+from jaxboard._host.selection import Selection
 from jaxboard._log import describe, logger
 from jaxboard._trace.deliveries.delivery import Delivery, Executed, as_int
 from jaxboard._trace.deliveries.hidden_output import HiddenOutput
@@ -89,9 +91,18 @@ class DeviceStep(Delivery):
         else:
             step = self._step(*args, **kwargs)
         if isinstance(step, jax.Array):
-            return self, self._begin(channel)
+            begun = self._begin(channel)
+            return self.selecting(channel.selection), begun
         delivery = self if self._is_of_state else self._host_step
-        return delivery, self._begin(channel, as_int(self._name, step))
+        begun = self._begin(channel, as_int(self._name, step))
+        return delivery.selecting(channel.selection), begun
+
+    def _select(self, selection: Selection) -> DeviceStep:
+        # It runs with the step that this one has found.
+        selected = copy.copy(self)
+        selected._programs = self._programs.selecting(selection)  # noqa: SLF001
+        selected._last_selected = None, None  # noqa: SLF001
+        return selected
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program and put the frame."""

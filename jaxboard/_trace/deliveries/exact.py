@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jaxboard._host.channel import Channel
+from jaxboard._host.selection import Selection
 from jaxboard._trace import context
 from jaxboard._trace.deliveries.delivery import Delivery, Executed
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -61,13 +62,20 @@ class ExactResults(Delivery):
         self._results = functools.cache(lambda _: _Silent(fn))
         self._options = options
         self._reports = reports
+        self._others: dict[Delivery, ExactResults] = {}
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the delivery, with the one that the arguments decide for the second program."""
         reports, step = self._reports.begin(channel, args, kwargs)
         if reports is self._reports:
             return self, step
-        return ExactResults(self._fn, self._name, self._options, reports), step
+        if reports not in self._others:
+            self._others[reports] = ExactResults(self._fn, self._name, self._options, reports)
+        return self._others[reports], step
+
+    def _select(self, selection: Selection) -> ExactResults:
+        reports = self._reports.selecting(selection)
+        return ExactResults(self._fn, self._name, self._options, reports)
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program of the reports, then the user's without reports."""

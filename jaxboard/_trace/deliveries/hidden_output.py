@@ -12,6 +12,7 @@ import jax
 from jaxboard._frame import Plan
 from jaxboard._host.channel import Channel, Window
 from jaxboard._host.observers import registry
+from jaxboard._host.selection import Selection
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
 from jaxboard._trace.failures import OtherProgram, check_program
@@ -61,11 +62,24 @@ class HiddenOutput(Delivery):
     ):
         super().__init__(name, options)
         self._programs = programs
+        self._jit_options = jit_options
+        self._options = options
+        self._others: dict[Programs, HiddenOutput] = {}
         self._plain = functools.cache(programs.plain)  # looked up at each call
         self._windows: _Windows | None = None
         self._jit_shardings = jax.tree.leaves(
             [jit_options.get(name) for name in ("in_shardings", "out_shardings")]
         )
+
+    def _select(self, selection: Selection) -> HiddenOutput:
+        programs = self._programs.selecting(selection)
+        if programs is self._programs:
+            return self
+        if programs not in self._others:
+            self._others[programs] = type(self)(
+                self._name, self._options, programs, self._jit_options
+            )
+        return self._others[programs]
 
     def call(  # noqa: C901, PLR0912 (each call runs this; a method call would be 2 % of a fast step)
         self, channel: Channel, step: int, args: Args, kwargs: Kwargs

@@ -10,6 +10,7 @@ import numpy as np
 from jaxboard import _compat
 from jaxboard._host import progress
 from jaxboard._host.channel import Channel
+from jaxboard._host.selection import Selection
 from jaxboard._trace.advice import warn_no_loop
 from jaxboard._trace.arrival import Caller
 from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
@@ -29,10 +30,14 @@ class StreamedLoops(Delivery):
         super().__init__(name, options)
         self._programs = programs
         self._progress = options.progress
+        self._options = options
+
+    def _select(self, selection: Selection) -> StreamedLoops:
+        return StreamedLoops(self._name, self._options, self._programs.selecting(selection))
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the delivery and the step of the first iteration, without taking it."""
-        return self, channel.step
+        return self.selecting(channel.selection), channel.step
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program, and advance the run to the step of the last iteration."""

@@ -1,0 +1,48 @@
+"""The arguments of ``python -m jaxboard ask``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+
+def add_ask_command(commands: Any) -> None:
+    """Add the command.
+
+    Args:
+        commands: the result of ``add_subparsers``.
+    """
+    ask = commands.add_parser(
+        "ask",
+        help="ask an open run for a profile, other cadences, stacks, memory or a flush",
+        description=(
+            "Ask all processes of an open run, without a restart and without a port: the request is a file in the log "
+            "directory. 'profile steps=5' records the same steps in all processes; 'every \"grads/*\"=1' changes the "
+            "cadence of reports ('off' leaves them out, 'code' restores that in the program); 'stacks' shows what every thread "
+            "does; 'memory' shows what the devices hold; 'flush' writes what was reported. The exit status is 0 if every "
+            "process did it, 1 if one did not, and 2 if nothing was asked."
+        ),
+    )
+    ask.add_argument("logdir", help="the directory that was passed to jaxboard.Run")
+    ask.add_argument("verb", choices=("profile", "every", "stacks", "memory", "flush"))
+    ask.add_argument("words", nargs="*", help="steps=5 processes=0,3; or patterns and cadences")
+    ask.add_argument(
+        "--timeout", type=_seconds, default=120.0, help="how many seconds to wait for the answers"
+    )
+    ask.add_argument("--json", action="store_true", help="print one JSON object")
+    ask.set_defaults(command=_ask)
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+    return number
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from jaxboard._cli import ask
+
+    words = [options.verb, *options.words]
+    return ask.main(options.logdir, words, timeout=options.timeout, as_json=options.json)
