@@ -13,6 +13,7 @@ from jaxboard._emit import health as health
 from jaxboard._emit import histogram as histogram
 from jaxboard._emit import hparams as hparams
 from jaxboard._emit import image as image
+from jaxboard._emit import keep as keep
 from jaxboard._emit import layout as layout
 from jaxboard._emit import max_logit as max_logit
 from jaxboard._emit import mesh as mesh
@@ -43,6 +44,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard import records as records
     from jaxboard import sinks as sinks
     from jaxboard import testing as testing
+    from jaxboard._alerts import Alert as Alert
     from jaxboard._autopsy import Autopsy as Autopsy
     from jaxboard._autopsy import autopsy as autopsy
     from jaxboard._profile import JAXProfiler as JAXProfiler
@@ -57,6 +59,7 @@ if _typing.TYPE_CHECKING:
     from jaxboard._telemetry.settings import Telemetry as Telemetry
 
 __all__ = [
+    "Alert",
     "Autopsy",
     "ChildRun",
     "JAXProfiler",
@@ -84,6 +87,7 @@ __all__ = [
     "hparams",
     "image",
     "instrument",
+    "keep",
     "layout",
     "max_logit",
     "memory_snapshot",
@@ -109,6 +113,7 @@ __all__ = [
 # Only programs that open a run, or look for a fault, need these, so they are imported on first use. Models that report are often
 # imported by programs that open none.
 _LAZY = {
+    "Alert": "jaxboard._alerts",
     "Autopsy": "jaxboard._autopsy",
     "autopsy": "jaxboard._autopsy",
     "JAXProfiler": "jaxboard._profile",

@@ -25,6 +25,7 @@ class Composite(enum.Enum):
     """Reports whose reduced value becomes several points. Sinks receive those, never the value itself.
 
     Attributes:
+        KEPT: arrays that the host remembers, which makes no point (``keep``).
         LAYER_HEALTH: the sums over the layers of a model (``health``).
         LEAF_HISTOGRAMS: the histograms of the leaves of a pytree.
         METRIC: the numbers that a metric computes from its merged state.
@@ -33,6 +34,7 @@ class Composite(enum.Enum):
         STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
     """
 
+    KEPT = "kept"
     LAYER_HEALTH = "layer health"
     LEAF_HISTOGRAMS = "leaf histograms"
     METRIC = "metric"
@@ -41,10 +43,9 @@ class Composite(enum.Enum):
     STACK = "stack"
 
 
-_MERGED_KINDS = {
-    *(Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX),
-    *(Composite.METRIC, Composite.NOISE_SCALE),
-}
+_MERGED_KINDS = {Kind.SCALAR, Kind.PR_CURVE, Kind.ROC_CURVE, Kind.CONFUSION_MATRIX}.union(
+    (Composite.METRIC, Composite.NOISE_SCALE)
+)
 """The kinds whose reports with ``every=N`` merge N steps: values that are small and merge exactly."""
 
 

@@ -81,7 +81,7 @@ class Job:
 
     def wait_for(self, condition):
         """Wait until ``condition()`` holds, while process 0 runs."""
-        deadline = time.monotonic() + DEADLINE / 2
+        deadline = time.monotonic() + DEADLINE
         while not condition():
             if time.monotonic() > deadline or self.processes[0].poll() is not None:
                 raise AssertionError(self.errors(0))
@@ -116,6 +116,8 @@ class Job:
 
     def text(self, tag):
         """Return the last text entry of a tag, "" if there is none."""
+        if not any(self.logdir.glob("*.tfevents.*")):
+            return ""
         events = self.events()
         if tag not in events.Tags()["tensors"]:
             return ""

@@ -79,8 +79,12 @@ class Server:
         url = self.url + path + ("?" + urllib.parse.urlencode(query) if query else "")
         body = None if post is None else json.dumps(post).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.read()
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                return response.read()
+        except urllib.error.HTTPError as error:
+            error.close()  # It is a response, too, and Python 3.14 warns of one that is left open.
+            raise
 
     def get(self, path: str, *, post: Any = None, **query: str | int) -> Any:
         """Return one response, parsed from JSON."""

@@ -16,6 +16,7 @@ from typing import Any
 import nbclient
 import nbformat
 import pytest
+from alarms import alarms
 
 NOTEBOOKS = sorted(pathlib.Path(__file__).parents[1].joinpath("notebooks").glob("*.ipynb"))
 
@@ -107,6 +108,7 @@ def test_quickstart(tmp_path: pathlib.Path, instances: Callable) -> None:
         assert fetch(f"{data}/runs", bool) == ["first"]
         tags = fetch(f"{data}/plugin/scalars/tags", bool)["first"]
         assert set(tags) == {"train/loss", "train/accuracy", "eval/loss", "eval/accuracy"}
+        assert alarms(fetch(f"{data}/plugin/text/tags", bool).get("first", [])) == []
         loss = "scalars/scalars?run=first&tag=train%2Floss"
         points = fetch(f"{data}/plugin/{loss}", lambda rows: len(rows) == 300)
         assert [step for _, step, _ in points] == list(range(300))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from alarms import alarms
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import jaxboard as jb
@@ -102,6 +103,15 @@ def test_quickstart(directory: pathlib.Path) -> None:
     assert [point.step for point in losses] == list(range(200))
     assert losses[-1].value < 1e-3 * losses[0].value
     assert [point.step for point in events.Tensors("gradient")] == list(range(0, 200, 10))
+
+
+def test_no_alarm(directory: pathlib.Path) -> None:
+    """No program of the README has a text entry that is an alarm."""
+    files = sorted(directory.glob("README-*/**/*tfevents*"))
+    folders = {file.parent for file in files}
+    assert {folder.relative_to(directory).parts[0] for folder in folders} >= {QUICKSTART}
+    tags = [EventAccumulator(str(folder)).Reload().Tags()["tensors"] for folder in folders]
+    assert [alarms(each) for each in tags] == [[]] * len(tags)
 
 
 @pytest.mark.parametrize("library", OTHERS)

@@ -12,6 +12,7 @@ from jaxboard._emit.health import health as health
 from jaxboard._emit.host_only import figure as figure
 from jaxboard._emit.host_only import text as text
 from jaxboard._emit.hparams import hparams as hparams
+from jaxboard._emit.keep import keep as keep
 from jaxboard._emit.layouts import layout as layout
 from jaxboard._emit.media import audio as audio
 from jaxboard._emit.media import image as image

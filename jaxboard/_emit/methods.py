@@ -17,6 +17,7 @@ from jaxboard._emit.graph import graph
 from jaxboard._emit.health import health
 from jaxboard._emit.host_only import figure, text
 from jaxboard._emit.hparams import hparams
+from jaxboard._emit.keep import keep
 from jaxboard._emit.layouts import layout
 from jaxboard._emit.media import audio, image, video
 from jaxboard._emit.meshes import mesh
@@ -76,6 +77,7 @@ class VerbMethods:
     embedding = _Method(embedding)
     graph = _Method(graph)
     tensor = _Method(tensor)
+    keep = _Method(keep)
     watch = _Method(watch)
     health = _Method(health)
     noise_scale = _Method(noise_scale)

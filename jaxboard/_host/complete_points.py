@@ -11,6 +11,7 @@ import numpy as np
 from jaxboard._frame import ReportSpec
 from jaxboard._reduce.finishing import Finish, finish_values
 from jaxboard._reduce.gradient_noise import NoiseScale
+from jaxboard._reduce.kept import Kept
 from jaxboard._reduce.layer_health import LayerHealth
 from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
@@ -90,10 +91,29 @@ class FailedPoint:
     run: str = ""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class KeptPoint:
+    """The array that :func:`jaxboard.keep` keeps of one step. Sinks do not receive it.
+
+    Attributes:
+        tag: the name.
+        step: the step.
+        wall_time: in seconds since the epoch.
+        value: the array.
+        run: see :attr:`jaxboard.records.Record.run`.
+    """
+
+    tag: str
+    step: int
+    wall_time: float
+    value: np.ndarray
+    run: str = ""
+
+
 Composed: TypeAlias = NormsPoint | HealthPoint
 """A point that sinks receive as one row of scalars."""
 
-Point: TypeAlias = Record | Scalars | Composed | FailedPoint
+Point: TypeAlias = Record | Scalars | Composed | FailedPoint | KeptPoint
 """One complete point, or several in columns."""
 
 
@@ -105,20 +125,23 @@ class Assembled(NamedTuple):
         norms: the norms, in which the monitor finds the leaf that is not finite.
         failed: the points that could not be made, which sinks do not receive.
         health: the health of layers, in which the monitors find the layer that dies, explodes or is not finite.
+        kept: the arrays that are kept, which sinks do not receive.
     """
 
     items: Batch
     norms: list[NormsPoint]
     failed: Sequence[FailedPoint] = ()
     health: Sequence[HealthPoint] = ()
+    kept: Sequence[KeptPoint] = ()
 
     @classmethod
     def of(cls, points: Iterable[Point]) -> Assembled:
-        """Separate norms and failed points from other points, and keep the order of each."""
+        """Separate norms, failed points and kept arrays from other points, and keep the order of each."""
         items: Batch = []
         norms: list[NormsPoint] = []
         failed: list[FailedPoint] = []
         health: list[HealthPoint] = []
+        kept: list[KeptPoint] = []
         for point in points:
             if isinstance(point, NormsPoint):
                 norms.append(point)
@@ -126,9 +149,11 @@ class Assembled(NamedTuple):
                 health.append(point)
             elif isinstance(point, FailedPoint):
                 failed.append(point)
+            elif isinstance(point, KeptPoint):
+                kept.append(point)
             else:
                 items.append(point)
-        return cls(items, norms, failed, health)
+        return cls(items, norms, failed, health, kept)
 
     @property
     def batch(self) -> Batch:
@@ -143,7 +168,7 @@ class Assembled(NamedTuple):
             yield from point.norms()
 
 
-def make_points(
+def make_points(  # noqa: C901 (one branch for each kind of point)
     spec: ReportSpec, step: int, wall_time: float, value: object, lane: str = ""
 ) -> Iterator[Point]:
     """Yield the points of a report: one, or several of a composite.
@@ -173,6 +198,8 @@ def make_points(
         yield HealthPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, Exception):
         yield FailedPoint(spec.tag, step, wall_time, value, run)
+    elif isinstance(value, Kept):
+        yield KeptPoint(spec.tag, step, wall_time, value.values, run)
     elif isinstance(value, Stack | MetricValues | NoiseScale):
         yield value.scalars(spec.tag, step, wall_time, run)
     else:

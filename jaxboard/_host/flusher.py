@@ -99,6 +99,7 @@ class Flusher:
         flush_secs: the maximum age, in seconds, of a readable report that is not written.
         lost: counts lost reports and logs faults.
         monitors: each sees every batch. Used by the flusher's thread only.
+        on_closed: what the closing thread calls after the thread has ended, with the seconds that it may take.
         is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
             that is, whether JAX has certainly been initialized. By default every process writes.
         takes_frames: see :class:`BufferReader`.
@@ -117,6 +118,7 @@ class Flusher:
         flush_secs: float = 1.0,
         lost: LostReports | None = None,
         monitors: Sequence[BatchMonitor] = (),
+        on_closed: Callable[[float], object] | None = None,
         is_writer: Callable[[bool], bool] = lambda _: True,
         takes_frames: bool = True,
     ):
@@ -125,6 +127,7 @@ class Flusher:
         self._outbox = outbox
         self._lost = lost or LostReports()
         self._monitors = monitors
+        self._on_closed = on_closed
         self._is_writer = is_writer
         self._reader = BufferReader(buffer, is_writer, self._lost, takes_frames=takes_frames)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
@@ -201,6 +204,8 @@ class Flusher:
         if not self._submit("close").wait(timeout):
             raise self._timeout_error(timeout, self._lost.take_error())
         self._thread.join(timeout)
+        if self._on_closed is not None:
+            self._on_closed(timeout)
         self._lost.raise_error()
 
     def fail(self) -> None:

@@ -119,7 +119,7 @@ class Heartbeat:
         if step is not None and phase != "compile":
             self._phases.append(phase)
         progress = step, self._buffer.finished
-        if progress != (beat.step, beat.finished):
+        if progress != (beat.step, beat.finished) or phase == "compile":
             self._changed_at = now
             beat.hangs = False
         if (*progress, phase) != (beat.step, beat.finished, beat.phase):

@@ -25,7 +25,7 @@ _MEASURED = ("step_seconds", "data_seconds", "memory_bytes")
 
 
 class _Seen(NamedTuple):
-    """A beat that was read, and when it was a new one, by ``time.monotonic()``."""
+    """A beat that was read, and when it was a new one, by the clock."""
 
     beat: Beat
     at: float
@@ -41,6 +41,7 @@ class Overview:
         silent_secs: a process without a new beat for so many seconds counts as ended.
         put_point: puts a scalar in the buffer of the run.
         put_entry: puts a text entry, which is written although the device computes nothing any more.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Overview:
         silent_secs: float,
         put_point: Callable[[Record], object],
         put_entry: Callable[[Record], object],
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._name = name
         self._count = count
@@ -59,6 +61,7 @@ class Overview:
         self._silent_secs = silent_secs
         self._put_point = put_point
         self._put_entry = put_entry
+        self._clock = clock
         # A file that an earlier job left behind never changes.
         self._first = {i: beat for i in range(1, count) if (beat := files.read_beat(i)) is not None}
         self._seen: dict[int, _Seen] = {}
@@ -82,7 +85,7 @@ class Overview:
         self._measure(own, beats)
 
     def _read(self, own: Beat) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._seen[0] = _Seen(own, now)
         for process in range(1, self._count):
             beat, old = self._files.read_beat(process), self._seen.get(process)
@@ -154,13 +157,16 @@ class Overview:
     # --- Hangs. -----------------------------------------------------------------------------------
 
     def _report_hang(self, own: Beat) -> None:
-        if not own.hangs:
-            self._hangs = False
-            return
-        if self._hangs:
+        hanging = [
+            seen.beat.idle_seconds
+            for seen in self._seen.values()
+            if seen.beat.hangs and not seen.beat.closed and not self._is_silent(seen)
+        ]
+        if not hanging or self._hangs:
+            self._hangs = bool(hanging)
             return
         self._hangs = True
-        text = f"No step has finished for {own.idle_seconds:.0f} s. {self._culprit()}"
+        text = f"No step has finished for {max(hanging):.0f} s. {self._culprit()}"
         logger.error(
             "jaxboard: run %s: %s The stacks of each process are in %s.",
             self._name,
@@ -182,7 +188,7 @@ class Overview:
             if self._is_silent(each):
                 return (
                     f"The others wait for process {beat.process} (host {beat.host}, pid {beat.pid}), which has ended "
-                    f"or cannot be reached: it last wrote its state {time.monotonic() - each.at:.0f} s ago, at step "
+                    f"or cannot be reached: it last wrote its state {self._clock() - each.at:.0f} s ago, at step "
                     f"{beat.step} in the phase {beat.phase!r}."
                 )
         slow = [s.beat for s in seen if s.beat.phase != "device"] or [seen[0].beat]
@@ -195,7 +201,7 @@ class Overview:
         )
 
     def _is_silent(self, seen: _Seen) -> bool:
-        return time.monotonic() - seen.at > self._silent_secs
+        return self._clock() - seen.at > self._silent_secs
 
     def _table(self) -> str:
         """Return the state of all processes as a table in Markdown."""

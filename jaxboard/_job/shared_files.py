@@ -27,7 +27,7 @@ class Beat:
         step: the last step that it dispatched; None before the first one.
         finished: the last step whose reports its devices have computed, None if there is none yet.
         phase: the current activity: ``"compile"``, ``"data"``, ``"device"`` or ``"checkpoint"``.
-        idle_seconds: how long neither ``step`` nor ``finished`` has changed.
+        idle_seconds: how long neither ``step`` nor ``finished`` has changed, and nothing was compiled.
         phases: the number of recent samples of each phase while it trains, without those of compilations.
         step_seconds: the mean step time, if it was measured.
         data_seconds: the mean time between two calls of instrumented functions, if it was measured.

@@ -192,6 +192,12 @@ def _leaf_histograms(options: LeafHistogramsOptions) -> Reducer:
     return LeafHistogramsReducer(options.names)
 
 
+def _kept(_: None) -> Reducer:
+    from jaxboard._reduce.kept import KeptReducer
+
+    return KeptReducer()
+
+
 def _layer_health(options: LayerHealthOptions) -> Reducer:
     from jaxboard._reduce.layer_health import LayerHealthReducer
 
@@ -245,6 +251,7 @@ KINDS: dict[Kind | Composite, KindEntry] = {
     Kind.CONFUSION_MATRIX: KindEntry(ConfusionMatrixOptions, _confusion_matrix),
     Kind.MESH: KindEntry(MeshOptions, _mesh),
     Kind.VIDEO: KindEntry(VideoOptions, _video),
+    Composite.KEPT: KindEntry(type(None), _kept),
     Composite.NORMS: KindEntry(NormsOptions, _norms),
     Composite.LEAF_HISTOGRAMS: KindEntry(LeafHistogramsOptions, _leaf_histograms),
     Composite.LAYER_HEALTH: KindEntry(LayerHealthOptions, _layer_health),

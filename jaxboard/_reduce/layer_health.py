@@ -157,8 +157,8 @@ class Sums(NamedTuple):
     """The value of the state: numbers for each of P parts.
 
     Attributes:
-        averaged: float32[6, P], the sums of squares of the four trees, and the fractions of zeros of gradients and
-            activations.
+        averaged: float32[6, P], the sums of squares of the four trees, and the numbers of elements of
+            gradients and activations that are not zero.
         nonfinite: [4, P], the numbers of non-finite elements.
     """
 
@@ -207,4 +207,6 @@ class LayerHealthReducer(Reducer):
         averaged = np.asarray(state.value.averaged, np.float64)
         averaged = averaged / np.asarray(state.weight, np.float64)
         nonfinite = np.asarray(state.value.nonfinite)
-        return LayerHealth(self.table, averaged[:4], averaged[4:], nonfinite, self.curves)
+        # Devices may divide inexactly, and only exactly 1 is a dead layer.
+        zeros = 1 - averaged[4:] / np.maximum(self.table.sizes[1::2], 1)
+        return LayerHealth(self.table, averaged[:4], zeros, nonfinite, self.curves)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from jaxboard._alerts.alert_monitor import AlertMonitor
+from jaxboard._alerts.alert_options import AlertOptions
 from jaxboard._check import is_one_of
 from jaxboard._host.channel import Channel
 from jaxboard._host.flusher import BatchMonitor
@@ -13,13 +15,17 @@ from jaxboard._host.tag_count import TagCountMonitor
 
 
 def monitors(
-    on_nonfinite: Policy, channel: Channel, found: Iterable[str] = ()
+    on_nonfinite: Policy,
+    channel: Channel,
+    found: Iterable[str] = (),
+    alerts: AlertMonitor | None = None,
 ) -> Sequence[BatchMonitor]:
     """Return the monitors of a run.
 
     Args:
         on_nonfinite: the option of the run.
         channel: the channel of the run.
+        alerts: the monitor of its alerts, if it has one.
         found: what an earlier run that this one continues has found.
 
     Raises:
@@ -27,8 +33,8 @@ def monitors(
     """
     known = tuple(found)
     nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
-    others = [HealthMonitor(channel.name, known), TagCountMonitor(channel.name)]
-    return others if nonfinite is None else [nonfinite, *others]
+    others = (HealthMonitor(channel.name, known), TagCountMonitor(channel.name), alerts)
+    return [monitor for monitor in (nonfinite, *others) if monitor is not None]
 
 
 def _nonfinite_monitor(
@@ -50,3 +56,25 @@ def _nonfinite_monitor(
     from jaxboard._autopsy.examining_monitor import ExaminingMonitor
 
     return ExaminingMonitor(channel, found)
+
+
+def alert_monitor(
+    options: AlertOptions,
+    channel: Channel,
+    telemetry: object,
+    is_writer: Callable[[bool], bool],
+) -> AlertMonitor | None:
+    """Return the monitor of spikes and alerts, or None if a run has neither.
+
+    Args:
+        options: the rules and their receivers.
+        channel: the channel of the run.
+        telemetry: the option of the run; unless it is False, spikes of all tags have text entries.
+        is_writer: see :class:`Flusher`.
+    """
+    finds_spikes = telemetry is not False
+    if not finds_spikes and not options.rules:
+        return None
+    return AlertMonitor(
+        options, channel.lost, finds_spikes=finds_spikes, is_writer=lambda: is_writer(False)
+    )

@@ -10,21 +10,17 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType, TracebackType
 from typing import Never, Self, SupportsIndex
 
-from jaxboard import _compat, _paths
+from jaxboard import _compat
+from jaxboard._alerts.alert_options import Alerts, parse_alerts
 from jaxboard._control.listener import Listener
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError
 from jaxboard._host.active_channel import Directed, activate, deactivate
-from jaxboard._host.assembler import Assembler
-from jaxboard._host.buffer import Buffer, Overflow
+from jaxboard._host.buffer import Overflow
 from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import Channel, open_channels
-from jaxboard._host.clipping import ClippingLog
-from jaxboard._host.flusher import Flusher
-from jaxboard._host.lost import LostReports
-from jaxboard._host.missing_steps import MissingSteps
-from jaxboard._host.outbox import Outbox, checked_sinks
+from jaxboard._host.outbox import checked_sinks
 from jaxboard._host.selection import check_selection
 from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._job.membership import Membership, Processes, check_processes
@@ -35,8 +31,9 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import Policy, monitors
-from jaxboard._run.resume import Resume, first_state, hiding_options
+from jaxboard._run.monitors import Policy
+from jaxboard._run.pipeline import connect, event_files
+from jaxboard._run.resume import Resume, first_state
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.records import Kind, Record
@@ -100,16 +97,18 @@ class Run(VerbMethods):
         max_frames: how many calls may be pending, waiting to be written.
         max_bytes: how many bytes may be pending in the buffer, and how many at the sinks.
         timeout: how many seconds :meth:`flush` and :meth:`close` wait for the sinks.
-        telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it
-            watches for recompiles: if JAX compiles an instrumented function again, a log line and a text entry
-            name the arguments that changed, once for each cause. True, or a :class:`Telemetry`, adds
-            compile times, step times, rates, floating-point operations, memory, and the cost of jaxboard.
-            False disables it.
+        telemetry: what jaxboard reports about the program itself, under ``jaxboard/``. By default it watches for
+            recompiles, once for each cause, and for spikes of scalars: text entries name the arguments that changed, and
+            the batch. True, or a :class:`Telemetry`, adds compile times, step times, rates, floating-point operations,
+            memory, and the cost of jaxboard. False disables it.
         on_nonfinite: what happens when a reported value is NaN or infinite (a scalar, an element of a histogram, a watched
             leaf) for the first time in its tag. A text entry ``jaxboard/nonfinite`` names the tag, the step and the last
             finite value, and ``"warn"`` logs it; ``"raise"`` raises from the next :meth:`flush` or :meth:`close`, after
             everything is written; ``"autopsy"`` looks for the operation (:func:`autopsy`) if the arguments of the step
             still exist; a function is called with one sentence, on the run's own thread. ``"ignore"`` does nothing.
+        alerts: rules, such as ``"train/loss > 10"``, ``"train/loss is spiking"``, ``"*/loss is not finite"`` and
+            ``"no report for 10 minutes"``, and functions and URLs that receive each :class:`Alert` that they find, on a
+            thread of their own. Findings are also logged, and written as text entries ``jaxboard/alerts/…``.
         select: cadences by patterns of tags, in place of those in the program: ``{"debug/*": None, "act/*": 100}`` leaves
             out the reports below ``debug`` and reports those below ``act`` every 100 steps. The last pattern that matches
             decides. ``python -m jaxboard ask LOGDIR every`` changes them while the run is open.
@@ -150,6 +149,7 @@ class Run(VerbMethods):
         timeout: float = 30.0,
         telemetry: bool | Telemetry | None = None,
         on_nonfinite: Policy = "warn",
+        alerts: Alerts | None = None,
         select: Mapping[str, int | None] | None = None,
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
@@ -160,6 +160,7 @@ class Run(VerbMethods):
         if hang_secs is not None:
             options.check_positive(hang_secs=hang_secs)
         check_telemetry(telemetry)
+        alert_options = parse_alerts(alerts)
         selection = check_selection(select)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
@@ -169,47 +170,38 @@ class Run(VerbMethods):
         )
         start = first_state(resume, step, state, self.logdir)
         if sinks is None:
-            _paths.check_writable(str(membership.logdir), RunError)
-            restarts = step is not None or state is not None
-            hiding = hiding_options(start if restarts else None)
-            directory = str(membership.logdir)
-            sinks = [TensorBoardSink(directory, max_file_bytes=max_file_bytes, **hiding)]
+            hides = step is not None or state is not None
+            sinks = event_files(membership, start if hides else None, max_file_bytes=max_file_bytes)
         sinks = checked_sinks(sinks)
-        writers = [sink for sink in sinks if isinstance(sink, TensorBoardSink)]
-        self._writes_files = self.logdir is not None and bool(writers)
+        has_files = any(isinstance(sink, TensorBoardSink) for sink in sinks)
+        self._writes_files = self.logdir is not None and has_files
         self._timeout = float(timeout)
         self._process = os.getpid()
         self._closing, self._closed = threading.Lock(), False
-        lost = LostReports("in memory" if self.logdir is None else repr(str(self.logdir)))
-        buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
-        channel = self._channel = Channel(
-            membership.destination(buffer), start.step, lost.name, lost
+        channel, buffer, flusher = connect(
+            sinks,
+            start,
+            membership,
+            name="in memory" if self.logdir is None else repr(str(self.logdir)),
+            selection=selection,
+            overflow=overflow,
+            max_frames=max_frames,
+            max_bytes=max_bytes,
+            flush_secs=flush_secs,
+            on_nonfinite=on_nonfinite,
+            alerts=alert_options,
+            telemetry=telemetry,
         )
-        channel.resume(start, selection)
-        missing = MissingSteps(lost.name, lambda: channel.has_steps)
-        assembler = Assembler(
-            missing, ClippingLog(lost.name), start, channel.restored, channel.given_times
-        )
-        self._flusher = Flusher(
-            buffer,
-            assembler,
-            Outbox(sinks, lost, max_bytes=max_bytes),
-            flush_secs=options.flush_seconds(flush_secs, sinks),
-            lost=lost,
-            monitors=monitors(on_nonfinite, channel, start.found),
-            is_writer=membership.is_writer,
-            takes_frames=membership.takes_frames,
-        )
-        directories.claim(channel, sinks, f"Run({lost.name})")
+        self._channel, self._flusher = channel, flusher
+        directories.claim(channel, sinks, f"Run({channel.name})")
         if flat_hparams is not None:
             channel.put(Record(Kind.HPARAMS, "hparams", start.step, time.time(), flat_hparams))
             channel.hparams = flat_hparams
-        flusher = self._flusher  # A closure over self would be a reference cycle.
         self._telemetry = start_monitor(
             telemetry,
             channel,
             logdir=self.logdir,
-            flusher_seconds=lambda: flusher.cpu_seconds,
+            flusher_seconds=lambda: flusher.cpu_seconds,  # A closure over self would be a cycle.
             earlier_totals=start.totals,
         )
         self._listener = Listener(self.logdir, channel, flusher)

@@ -183,8 +183,13 @@ class TimeReport(Collector):
         if is_last or doubled:
             text = sentence(total)
             self._reporter.text(self._last_step, SUMMARY, text)
-            picture = self._columns.drawing(f"Where the time went since step {self._first_step}")
-            self._reporter.image(self._last_step, PICTURE, picture)
+            if (
+                self._windows > 1
+            ):  # The picture of one window would show nothing that the sentence does not.
+                picture = self._columns.drawing(
+                    f"Where the time went since step {self._first_step}"
+                )
+                self._reporter.image(self._last_step, PICTURE, picture)
 
     def _all_seconds(self) -> dict[str, float]:
         seconds = self._ledger.seconds

@@ -19,6 +19,7 @@ SECTIONS: tuple[Section, ...] = (
     text_entries.out_of_memory,
     text_entries.nonfinite,
     text_entries.layers,
+    text_entries.spikes,
     time_spent,
     profiles,
     text_entries.recompiles,

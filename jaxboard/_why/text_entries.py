@@ -1,4 +1,4 @@
-"""Sections that show text entries of the run: non-finite values, layers, recompiles, out of memory."""
+"""Sections that show text entries of the run: non-finite values, layers, spikes, recompiles, out of memory."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ def out_of_memory(evidence: Evidence) -> Iterator[Finding]:
 def layers(evidence: Evidence) -> Iterator[Finding]:
     """Yield the layers that died, exploded or drifted."""
     yield from _shown(evidence, "health", "Health of layers")
+
+
+def spikes(evidence: Evidence) -> Iterator[Finding]:
+    """Yield the spikes of scalars, with the arrays that were kept, and the findings of the rules of the run."""
+    yield from _shown(evidence, "spikes", "Spike")
+    yield from _shown(evidence, "alerts", "Alert")
 
 
 def recompiles(evidence: Evidence) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from alarms import alarms
 from listening import LOOPBACK, run_watched
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
@@ -144,6 +145,15 @@ def test_it_learns(demo: Demo) -> None:
     rates = [np.float32(point.value) for point in learning_rate]
     assert rates[0] == np.float32(3e-3)
     assert all(late < early for early, late in itertools.pairwise(rates))
+
+
+def test_no_alarm(demos: list[Demo]) -> None:
+    """Nothing is wrong with the demo: no text entry and no message of either run is an alarm, in telemetry neither."""
+    for demo in demos:
+        for run in demo.run, demo.evaluation:
+            assert alarms(demo.events(run).Tags()["tensors"]) == []
+        assert "jaxboard, run" not in demo.errors
+    assert "jaxboard/compile/train_step" in demos[0].events(demos[0].run).Tags()["tensors"]
 
 
 def test_the_printed_table(demo: Demo) -> None:

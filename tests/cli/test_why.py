@@ -72,6 +72,24 @@ def test_a_dead_layer(tmp_path):
     )
 
 
+def test_a_spiking_batch(tmp_path):
+    """A spike is named with its step and the batch that was kept, and so is what a rule found."""
+    losses = np.random.default_rng(0).normal(2, 0.1, 130)
+    losses[120] = 30
+    with jb.Run(tmp_path, alerts=["loss > 20"]) as run:
+        for run.step, loss in enumerate(losses.tolist()):
+            jb.keep("batch", [run.step, 1000 + run.step])
+            jb.scalar("loss", loss)
+    (evidence,) = read_evidence(tmp_path)
+    spike, alert = explain(evidence)
+    assert (spike.section, spike.step) == ("spikes", 120)
+    assert spike.sentence.startswith("Spike: loss rose to 30 at step 120, from ")
+    assert "| `batch` | 120 | `[120, 1120]` |" in spike.details
+    assert (alert.section, alert.step) == ("alerts", 120)
+    assert alert.sentence == "loss > 20: it is 30 at step 120."
+    assert alert.figures == {"tag": "alerts/loss > 20", "entries": 1}
+
+
 def test_only_the_first_entries_are_shown(tmp_path):
     """The first entries of a kind are shown; all are counted."""
     with jb.Run(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import jax
 import pytest
-from conformance.limits import flag_limit_of
+from conformance.flags import flag_limit_of
 
 import jaxboard as jb
 from jaxboard._log import forget_warnings

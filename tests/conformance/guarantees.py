@@ -6,7 +6,8 @@ import ast
 import pathlib
 
 from conformance.cases import CASES, FAMILIES, Case, Observed
-from conformance.limits import FLAG_LIMITS, FLAGS, LIMITS
+from conformance.flags import FLAG_LIMITS, FLAGS
+from conformance.limits import LIMITS
 
 README = pathlib.Path(__file__).with_name("README.md")
 
@@ -45,6 +46,7 @@ TEST_FILES = {
     "test_tap": "`tap`",
     "test_compositions": "Random compositions",
     "test_deadlock": "Callbacks of programs that wait for each other",
+    "test_flags": "Flags of a later JAX",
 }
 """Test file -> its heading. The table shows the docstrings of its tests."""
 
@@ -67,8 +69,8 @@ flag on the newest JAX.
 
 JAX itself cannot do the following with them. A test that needs it is skipped.
 
-| flag | what JAX does | tests | error message |
-|---|---|---|---|
+| flag | what JAX does | tests | error message, or wrong result | program in [`flags.py`](flags.py) that shows it without reports |
+|---|---|---|---|---|
 {limits}
 """
 
@@ -96,7 +98,7 @@ def text() -> str:
     )
     limits = "\n".join(
         f"| `{x.flag}` | {x.reason} | {', '.join(f'`{test}`' for test in x.tests) or 'those that raise it'} "
-        f"| {f'`` {x.error} ``' if x.error else 'none'} |"
+        f"| `` {x.error} `` | `{x.program.__name__}` |"
         for x in FLAG_LIMITS
     )
     parts.append(FLAGGED.format(flags=flags, limits=limits))

@@ -30,6 +30,7 @@ LAYERS = (
     ("sinks",),
     ("_read",),
     ("_host",),
+    ("_alerts",),
     ("_trace",),
     ("_graph",),
     ("_autopsy",),

@@ -13,6 +13,7 @@ import jaxboard
 from jaxboard import _emit, records
 
 NAMES = [
+    "Alert",
     "Autopsy",
     "ChildRun",
     "JAXProfiler",
@@ -40,6 +41,7 @@ NAMES = [
     "hparams",
     "image",
     "instrument",
+    "keep",
     "layout",
     "max_logit",
     "memory_snapshot",
@@ -104,7 +106,10 @@ def test_verbs_have_an_example(name: str) -> None:
 
 
 def test_traced_verbs_are_in_the_conformance_table() -> None:
-    """The conformance suite reports with every verb for traced code; tap has a suite of its own, and others share a reducer."""
+    """The conformance suite reports with every verb for traced code.
+
+    ``tap`` and ``keep`` have suites of their own, and others share a reducer.
+    """
     table = pathlib.Path(__file__).parents[1] / "conformance" / "verbs.py"
     called = set(re.findall(r"\bjb\.(\w+)\(", table.read_text()))
     assert called == set(_emit.VERBS) - {
@@ -113,6 +118,7 @@ def test_traced_verbs_are_in_the_conformance_table() -> None:
         "figure",
         "graph",
         "hparams",
+        "keep",
         "layout",
         "max_logit",  # a scalar
         "roc_curve",

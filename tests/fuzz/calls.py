@@ -24,6 +24,7 @@ from jaxboard.sinks import _proto
 
 EXEMPT = {
     "__version__": "a text",
+    "Alert": "a record, which checks no argument",
     "Autopsy": "a record, which checks no argument",
     "autopsy": "it calls a function of the user with any arguments: tests/autopsy",
     "graph": "it traces a function of the user with any arguments: tests/graph/test_graph.py",
@@ -95,6 +96,9 @@ GOOD: dict[str, list[Value]] = {
     "max_bytes": _good(megabyte=lambda x: 2**20),
     "timeout": _good(ten=lambda x: 10.0, now=lambda x: 0),
     "telemetry": _good(on=lambda x: True, off=lambda x: False),
+    "alerts": _good(
+        rule=lambda x: ["loss > 10"], receivers=lambda x: [print, "no report for 2 hours"]
+    ),
     "on_nonfinite": _good(ignore=lambda x: "ignore", function=lambda x: print),
     "select": _good(off=lambda x: {"debug/*": None}, often=lambda x: {"*": 2}),
     "path": _good(file=lambda x: "snapshot.prof"),

@@ -14,13 +14,13 @@ from jaxboard._job.shared_files import Beat, SharedFiles
 class Job:
     """The files of four processes, and what process 0 reports about them."""
 
-    def __init__(self, directory, silent_secs=1000.0):
+    def __init__(self, directory):
         self.files = SharedFiles(directory)
         self.points, self.entries = [], []
         self.beats = [
             Beat(index, f"host{index}", 100 + index, step=7, finished=6) for index in range(4)
         ]
-        self.silent_secs = silent_secs
+        self.now = 0.0
         self.overview = self.opened()
 
     def opened(self):
@@ -28,17 +28,20 @@ class Job:
             "'runs/a'",
             4,
             self.files,
-            silent_secs=self.silent_secs,
+            silent_secs=10.0,
             put_point=self.points.append,
             put_entry=self.entries.append,
+            clock=lambda: self.now,
         )
 
-    def look(self, **changes):
+    def look(self, ended=(), **changes):
         """Write the files of processes that have changed, and read all of them."""
         for name, changed in changes.items():
             index = int(name.removeprefix("process_"))
             self.beats[index] = dataclasses.replace(self.beats[index], **changed)
         for beat in self.beats[1:]:
+            if beat.process in ended:
+                continue
             beat.number += 1
             self.files.write_beat(beat)
         self.overview.look(self.beats[0])
@@ -131,14 +134,14 @@ def test_devices_that_hang(job):
     assert entries[0][1].splitlines()[0].endswith("All processes wait for their devices at step 8.")
 
 
-def test_a_process_that_has_ended(tmp_path):
+def test_a_process_that_has_ended(job):
     """A process whose file does not change any more has ended."""
-    job = Job(tmp_path, silent_secs=-1.0)
     job.look()
-    entries = job.look(process_0=waiting, process_1=waiting, process_3=waiting)
+    job.now = 25.0
+    entries = job.look(ended=[2], process_0=waiting, process_1=waiting, process_3=waiting)
     assert entries[0][1].startswith(
         "No step has finished for 61 s. The others wait for process 2 (host host2, pid 102), which has ended or cannot "
-        "be reached: it last wrote its state 0 s ago, at step 7 in the phase 'data'."
+        "be reached: it last wrote its state 25 s ago, at step 7 in the phase 'data'."
     )
 
 
@@ -180,7 +183,7 @@ def test_text_of_a_program():
 
 
 def test_a_long_line():
-    """The part that differs of a long line is shown."""
+    """The part of a long line that differs is shown."""
     difference = first_difference("x" * 1000 + "a" + "y" * 1000, "x" * 1000 + "b" + "y" * 1000)
     assert difference is not None
     assert "xay" in difference.expected

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from with_tensorflow import needs_tensorflow
 
 import jaxboard as jb
 from jaxboard.sinks import MemorySink, TensorBoardSink
@@ -71,6 +72,7 @@ def test_a_new_directory(tmp_path):
         jb.Run(tmp_path, resume="never")  # pyright: ignore[reportArgumentType]
 
 
+@needs_tensorflow
 def test_a_remote_directory(tmp_path):
     """A run in a remote directory resumes after the last step of its files, and hides what they hold later."""
     url = f"file://{tmp_path}/run"

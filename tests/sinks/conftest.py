@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from with_tensorflow import needs_tensorflow
 
 from jaxboard.sinks import _tensorflow
 
@@ -16,7 +17,7 @@ def no_tensorflow(monkeypatch):
     _tensorflow.tensorflow.cache_clear()
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", pytest.param("remote", marks=needs_tensorflow)])
 def located(request):
     """Return the function that makes a log directory of a path: the path itself, or a URL."""
     return str if request.param == "local" else "file://{}".format

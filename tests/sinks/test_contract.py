@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from with_tensorflow import needs_tensorflow
 
 import jaxboard as jb
 from jaxboard import sinks
@@ -107,7 +108,11 @@ SINKS = {
 }
 
 
-@pytest.fixture(params=SINKS)
+MARKS = {"TensorBoardSink on a URL": needs_tensorflow}
+EACH_SINK = [pytest.param(name, marks=MARKS.get(name, ())) for name in SINKS]
+
+
+@pytest.fixture(params=EACH_SINK)
 def case(request):
     """Run a test with every sink."""
     return SINKS[request.param]()
@@ -291,7 +296,7 @@ with jb.Run(None, sinks=[sink], flush_secs=1000) as run:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the fault needs POSIX calls")
-@pytest.mark.parametrize("name", [name for name in SINKS if name != "MemorySink"])
+@pytest.mark.parametrize("name", EACH_SINK[1:])  # all but MemorySink
 def test_its_own_fault(name, directory):
     """After a full disk that cuts a record, the run writes again, and every record appears exactly once."""
     command = [sys.executable, "-c", textwrap.dedent(FULL_DISK), name, str(directory)]

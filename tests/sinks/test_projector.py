@@ -11,6 +11,7 @@ import pytest
 from google.protobuf import text_format
 from object_stores import new_store
 from PIL import Image
+from with_tensorflow import needs_tensorflow
 
 import jaxboard as jb
 from jaxboard.records import Embedding, Kind, Record
@@ -108,7 +109,9 @@ def projector_files(logdir: pathlib.Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in files.items() if ".tfevents." not in name}
 
 
-@pytest.mark.parametrize("written_by", ["fsspec", "tensorflow"])
+@pytest.mark.parametrize(
+    "written_by", ["fsspec", pytest.param("tensorflow", marks=needs_tensorflow)]
+)
 def test_remote_directories(written_by, logdir, tmp_path):
     """A URL has the files of a local directory, and the configuration names each of them by its path from there."""
     if written_by == "fsspec":

@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import pytest
+from with_tensorflow import needs_tensorflow
 
 WRITE = """
 import ctypes, os, sys, threading
@@ -75,6 +76,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.Complet
 
 
 @glibc
+@needs_tensorflow
 def test_a_program_with_a_run_prints_nothing(
     finished_run: subprocess.CompletedProcess[str],
 ) -> None:
@@ -82,6 +84,7 @@ def test_a_program_with_a_run_prints_nothing(
     assert finished_run.stderr == ""
 
 
+@needs_tensorflow
 def test_the_environment_is_as_before(finished_run: subprocess.CompletedProcess[str]) -> None:
     """The import of TensorFlow leaves the variables as they were."""
     assert finished_run.stdout == "[]\n"

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from with_tensorflow import needs_tensorflow
 
 WRITE = """
 import sys
@@ -152,6 +153,7 @@ print(json.dumps(reasons))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+@needs_tensorflow
 def test_states_of_tensorflow(tmp_path):
     """A remote directory names the state in which TensorFlow does not work; a forked child can write locally."""
     output = run(f"WRITE = {WRITE!r}\n" + STATES, tmp_path).stdout

@@ -14,6 +14,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata as hparams_metadata
+from with_tensorflow import needs_tensorflow
 
 from jaxboard import _errors
 from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
@@ -149,6 +150,7 @@ def test_files_are_opened_on_first_use(tmp_path, monkeypatch):
     assert len(files(tmp_path / "used")) == 1
 
 
+@needs_tensorflow
 def test_it_writes_during_and_after_a_jax_trace(tmp_path):
     """TensorFlow opens and writes files while JAX's profiler records, and afterwards."""
     _tensorflow.tensorflow()
@@ -196,6 +198,7 @@ def test_a_file_from_the_future(tmp_path, caplog):
     assert caplog.records == []
 
 
+@needs_tensorflow
 def test_a_remote_file_from_the_future_is_logged(tmp_path, caplog):
     """TensorFlow chooses the name of a remote file: a log message warns that TensorBoard may not show its points."""
     (tmp_path / "events.out.tfevents.4000000000.host.1.0").touch()
@@ -223,6 +226,7 @@ def test_a_directory_that_is_a_file(tmp_path, located):
         TensorBoardSink(path).open()
 
 
+@needs_tensorflow
 def test_a_scheme_that_tensorflow_lacks(monkeypatch):
     """A URL without a file system raises RunError with the package that provides one."""
     monkeypatch.setitem(sys.modules, "s3fs", None)
@@ -244,6 +248,7 @@ def test_a_remote_directory_without_tensorflow(no_tensorflow, monkeypatch):
         TensorBoardSink("gs://b/run").open()
 
 
+@needs_tensorflow
 def test_without_the_private_attribute_it_uses_public_functions(tmp_path, monkeypatch):
     """If TensorFlow renames ``_resource``, points are still written, with the time of writing."""
     import tensorflow as tf

@@ -23,6 +23,9 @@ def test_telemetry_is_shown(tmp_path, shared_tensorboard):
     with jb.Run(tmp_path / "run", telemetry=jb.Telemetry(peak_flops=1e12)):
         for rows in (4, 4, 4, 4, 5):
             train_step(np.ones((rows, 8), np.float32))
+    with jb.Run(tmp_path / "windows", telemetry=jb.Telemetry(window=1e-6)):
+        for _ in range(3):
+            train_step(np.ones((4, 8), np.float32))
     server = shared_tensorboard("rust")
     run = f"{server.show(tmp_path)}run"
     counts = server.scalars(run, "jaxboard/compile/train_step/count", count=2)
@@ -50,7 +53,8 @@ def test_telemetry_is_shown(tmp_path, shared_tensorboard):
     assert len(seconds) == len(shares) > 2
     assert min(seconds) > 0
     assert "% of the time" in server.text(run, "jaxboard/time/summary")[-1]["text"]
-    assert "jaxboard/time/picture" in server.tags("images")[run]
+    (picture,) = server.tags("images")[f"{run.removesuffix('run')}windows"]
+    assert picture == "jaxboard/time/picture"
     (alarm,) = server.text(run, "jaxboard/recompiles/train_step")
     assert alarm["step"] == 4
     assert "x: float32[4,8] -> float32[5,8] (shape)" in html.unescape(alarm["text"])

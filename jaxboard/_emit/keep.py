@@ -1,0 +1,64 @@
+"""``keep``: arrays of recent steps that the host remembers, such as the indices of a batch."""
+
+from __future__ import annotations
+
+import math
+
+from jaxboard._emit import arguments, conversion
+from jaxboard._emit.reporting import report_array
+from jaxboard._frame import Composite
+from jaxboard._types import Array, Reportable
+
+MOST_ELEMENTS = 65_536
+"""Most elements of a kept array."""
+
+
+def keep(name: str, value: Reportable) -> None:
+    """Remember a small array of recent steps on the host, without writing it: the indices of a batch, for example.
+
+    If a scalar spikes, the text entry ``jaxboard/spikes`` has the arrays that were kept around that step. The arrays of
+    lanes, of the iterations of a ``scan`` and of devices are kept in order; of several calls with one name in one step, and
+    of the iterations of a ``while_loop``, the last array is kept. The last 512 steps are remembered, in at most 32 MiB for
+    each name.
+
+    Args:
+        name: what the array is, for the text entry.
+        value: a number or an array of at most 65,536 numbers or bools.
+
+    Raises:
+        ReportError: ``value`` is no array of numbers, or is too large.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, jaxboard as jb
+        >>> from jaxboard.testing import capture
+        >>> @jb.instrument
+        ... @jax.jit
+        ... def step(x, indices):
+        ...     jb.keep("batch", indices)
+        ...     jb.scalar("loss", x)
+        >>> with capture() as records:
+        ...     step(jnp.float32(0.5), jnp.array([17, 4, 99]))
+        >>> [record.tag for record in records]
+        ['loss']
+    """
+    report_array(
+        Composite.KEPT,
+        name,
+        value,
+        _checked,
+        step=None,
+        every=1,
+        where=None,
+        runs=None,
+    )
+
+
+def _checked(name: str, value: Reportable) -> Array:
+    """Return a value as an array, or raise if it is too large."""
+    array = conversion.as_array(name, value)
+    if math.prod(array.shape) > MOST_ELEMENTS:
+        raise arguments.report_error(
+            name,
+            f"expected at most {MOST_ELEMENTS} elements, got {arguments.describe_array(array)}. Keep a part of it.",
+        )
+    return array
