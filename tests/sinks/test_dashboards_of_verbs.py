@@ -52,6 +52,10 @@ def report_anywhere(arrays):
     jb.histogram("histogram", numbers)
     jb.histogram("bins", numbers, bins=[-1, 0, 1])
     jb.watch("watch", {"w": numbers})
+    jb.health({"w": numbers}, {"w": 2 * numbers}, tag="health", every=1)
+    jb.noise_scale("noise", 5.0, 4.0, 2, 8)
+    jb.attention_entropy("entropy", jnp.full((2, 3, 4), 0.25))
+    jb.max_logit("logit", numbers)
     jb.image("image", pixels)
     jb.image("boxes", pixels[0], boxes=boxes, labels=jnp.array([1]), class_names=["cat", "dog"])
     jb.audio("audio", samples, 8000)
@@ -65,6 +69,7 @@ def report_anywhere(arrays):
 def report_in_python():
     """Call every verb for plain Python."""
     jb.text("text", "**bold**")
+    jb.keep("batch", np.arange(3))
     jb.figure("figure", [matplotlib.figure.Figure((2, 1), dpi=dpi) for dpi in (50, 60)])
     jb.tensor("tensor", np.float32(2.5), "scalars", data_class="scalar")
     jb.layout({"category": {"chart": ["scalar.*"]}})
@@ -114,6 +119,10 @@ def images(server, tag, sample=0):
         ("scalars/a", NUMBERS[1]),
         ("scalars/b", NUMBERS[2]),
         ("metric", NUMBERS[3]),
+        ("noise/signal", np.float32((8 * 4**2 - 2 * 5**2) / (8 - 2))),
+        ("noise/noise", np.float32((5**2 - 4**2) / (1 / 2 - 1 / 8))),
+        ("entropy", np.float32(np.log(4))),
+        ("logit", NUMBERS.max()),
     ],
 )
 def test_scalars(server, runs, tag, value):
@@ -127,6 +136,14 @@ def test_watch_and_tap(server, runs):
         ((_, _, norm),) = server.scalars(run, "watch/norm")
         assert norm == pytest.approx(np.linalg.norm(NUMBERS), rel=1e-6)
     assert server.scalars(runs[0], "tap")[0][1:] == (0, 3.0)
+
+
+def test_health(server, runs):
+    """The layers are an image, the whole model has curves."""
+    assert server.images(runs[0], "health/layers")[0]["file"].startswith(b"\x89PNG")
+    for run in runs:
+        ((_, _, norm),) = server.scalars(run, "health/gradient_norm")
+        assert norm == pytest.approx(2 * np.linalg.norm(NUMBERS), rel=1e-6)
 
 
 def test_histograms(server, runs):
