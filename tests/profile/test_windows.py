@@ -39,6 +39,7 @@ def schedule(**options):
         "sync": "auto",
         "max_seconds": 60.0,
         "on_error": "warn",
+        "processes": None,
         "every": None,
         "every_secs": None,
         "slow": None,
