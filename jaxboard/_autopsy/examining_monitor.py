@@ -79,7 +79,7 @@ class ExaminingMonitor(NonFiniteMonitor):
 
     def _examine(self, step: int, calls: list[Call]) -> None:
         try:
-            found = _first_finding(calls)
+            found = self._first_finding(calls)
         except Exception as fault:
             text = f"The step {step} could not be evaluated again: {describe(fault)}. {_BY_HAND}"
         else:
@@ -98,22 +98,22 @@ class ExaminingMonitor(NonFiniteMonitor):
         logger.warning("jaxboard, run %s, autopsy: %s", self._channel.name, text)
         self._channel.put(Record(Kind.TEXT, TAG, step, time.time(), text))
 
+    def _first_finding(self, calls: list[Call]) -> tuple[Call, Autopsy] | None:
+        """Return the finding in the last call whose arguments were finite.
 
-def _first_finding(calls: list[Call]) -> tuple[Call, Autopsy] | None:
-    """Return the finding in the last call whose arguments were finite.
-
-    Args:
-        calls: the calls, the last one first.
-    """
-    found = None
-    examinations: dict[Hashable, Examination] = {}
-    for call in calls:
-        finding = _examination(call, examinations).run(call.args, call.kwargs)
-        if finding is not None:
-            found = call, finding
-            if finding.operation is not None:
-                return found
-    return found
+        Args:
+            calls: the calls, the last one first.
+        """
+        found = None
+        examinations: dict[Hashable, Examination] = {}
+        for call in calls:
+            with self._recent.in_its_mesh(call):  # A mesh is set for one thread.
+                finding = _examination(call, examinations).run(call.args, call.kwargs)
+            if finding is not None:
+                found = call, finding
+                if finding.operation is not None:
+                    return found
+        return found
 
 
 def _examination(call: Call, examinations: dict[Hashable, Examination]) -> Examination:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -36,6 +37,7 @@ class RecentCalls:
         self._calls: deque[tuple[Call, int]] = deque()
         self._nbytes = 0
         self._sizes: dict[InstrumentedFunction, int] = {}
+        self._meshes: dict[InstrumentedFunction, jax.sharding.Mesh] = {}
         self._most: float | None = None
 
     def start(self) -> None:
@@ -52,6 +54,11 @@ class RecentCalls:
         calls = [call for call, _ in list(self._calls) if call.step is not None]
         return [call for call in reversed(calls) if call.step is not None and call.step <= step]
 
+    def in_its_mesh(self, call: Call) -> contextlib.AbstractContextManager[object]:
+        """Return a block in which the mesh is set that the program had set at the first call of a function."""
+        mesh = self._meshes.get(call.function)
+        return contextlib.nullcontext() if mesh is None or mesh.empty else jax.set_mesh(mesh)
+
     def begin(self, call: Call) -> None:
         """See :class:`jaxboard._host.observers.Observer`."""
 
@@ -62,6 +69,7 @@ class RecentCalls:
         size = self._sizes.get(call.function)
         if size is None:
             size = self._sizes[call.function] = _size(call)
+            self._meshes[call.function] = jax.sharding.get_mesh()
         if size < 0:
             return
         self._calls.append((call, size))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
 from jaxboard._host import observers
@@ -70,6 +71,26 @@ def test_one_compilation_examines_several_calls() -> None:
     assert text.startswith("`step`, step 1:\n\n```\nNaN first came from log at ")
     examined = [name for thread, name in programs if thread == "jaxboard autopsy"]
     assert sum("_examined" in str(name) for name in examined) == 1, examined
+
+
+def test_the_mesh_of_the_program() -> None:
+    """The step is examined under the mesh that the program has set."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    @jb.instrument
+    @jax.jit
+    def step(w, batch):
+        @jax.shard_map(in_specs=P("d"), out_specs=P("d"))
+        def on_shards(x):
+            return jnp.log(x)
+
+        w = w - on_shards(jnp.full(8, w) - batch).mean()
+        jb.scalar("w", w)
+        return w
+
+    with jax.set_mesh(mesh):
+        text = entry_of(step, [1, 1, 20, 1])
+    assert text.startswith("`step`, step 2:\n\n```\nNaN first came from log at ")
 
 
 def test_donated_arguments() -> None:
