@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -33,6 +34,7 @@ class Receivers:
         self._lost = lost
         self._waiting: queue.Queue[Alert | None] = queue.Queue(_MOST_WAITING)
         self._thread: threading.Thread | None = None
+        self._is_closing = threading.Event()
 
     def pass_on(self, alert: Alert) -> None:
         """Pass an alert to all receivers, soon."""
@@ -54,20 +56,36 @@ class Receivers:
         """Wait until all alerts are passed on, at most so many seconds, and never for long."""
         if self._thread is None:
             return
+        if self._thread is threading.current_thread():  # A receiver closes the run.
+            self._is_closing.set()
+            return
         timeout = min(timeout, _CLOSING_SECS)
         deadline = time.monotonic() + timeout
-        try:
+        with contextlib.suppress(queue.Full):
             self._waiting.put(None, timeout=timeout)
-        except queue.Full:
-            return
-        self._thread.join(max(deadline - time.monotonic(), 0.0))
+            self._thread.join(max(deadline - time.monotonic(), 0.0))
+        if self._thread.is_alive():
+            self._lost.log_once(
+                f"after {timeout:g} s, the receivers of alerts have not returned.",
+                "The run closes without them. Alerts are also logged and written.",
+                key="closing",
+            )
+
+    def _next(self) -> Alert | None:
+        """Wait for the next alert, and return it; None if there are no more."""
+        if not self._is_closing.is_set():
+            return self._waiting.get()
+        try:
+            return self._waiting.get_nowait()
+        except queue.Empty:
+            return None
 
     def _loop(self) -> None:
-        while (alert := self._waiting.get()) is not None:
+        while (alert := self._next()) is not None:
             for name, receive in self._receivers:
                 try:
                     receive(alert)
-                except Exception as fault:
+                except BaseException as fault:  # sys.exit() ends no program here, and must not end this thread.
                     self._lost.log_once(
                         f"an alert could not be passed to {name}: {describe(fault)}",
                         "Alerts are also logged and written.",

@@ -74,9 +74,10 @@ def problem_with(url: str) -> str | None:
 
 
 def host_of(url: str) -> str:
-    """Return the scheme and the host of a URL, for messages. The rest is often a secret."""
+    """Return the scheme, the host and the port of a URL, for messages. The rest is often a secret."""
     parts = urllib.parse.urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}"
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{parts.hostname}{port}"
 
 
 def _contents(alert: Alert) -> dict[str, Any]:

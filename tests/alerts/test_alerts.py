@@ -220,6 +220,60 @@ def test_failing_and_slow_receivers(caplog: pytest.LogCaptureFixture) -> None:
     )
 
 
+def test_receivers_that_exit(caplog: pytest.LogCaptureFixture) -> None:
+    """A receiver that calls ``sys.exit`` keeps no alert from the others."""
+    received: list[str] = []
+
+    def exiting(_: jb.Alert) -> None:
+        raise SystemExit(3)
+
+    with jb.Run(
+        None, sinks=[MemorySink()], alerts=["a > 1", "b > 1", exiting, lambda a: received.append(a.tag)]
+    ):
+        jb.scalar("a", 2.0)
+        jb.scalar("b", 2.0)
+    assert received == ["a", "b"]
+    assert "exiting: SystemExit: 3" in caplog.text
+
+
+def test_a_receiver_that_closes_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    """The run is closed, later receivers get the alert, and the thread ends."""
+    ended, threads = threading.Event(), []
+
+    def closing(_: jb.Alert) -> None:
+        run.close()
+
+    def last(alert: jb.Alert) -> None:
+        threads.append(threading.current_thread())
+        ended.set()
+
+    sink = MemorySink()
+    run = jb.Run(None, sinks=[sink], alerts=["a > 1", closing, last])
+    run.scalar("a", 2.0)
+    assert ended.wait(20)
+    assert run.closed
+    threads[0].join(20)
+    assert not threads[0].is_alive()
+    assert [r for r in caplog.records if r.levelno == logging.ERROR] == []
+
+
+def test_closing_without_a_receiver(caplog: pytest.LogCaptureFixture) -> None:
+    """A run that closes before its receivers have returned logs that."""
+    gate, started = threading.Event(), threading.Event()
+
+    def hanging(_: jb.Alert) -> None:
+        started.set()
+        gate.wait(20)
+
+    run = jb.Run(None, sinks=[MemorySink()], alerts=["a > 1", hanging])
+    run.scalar("a", 2.0)
+    run.flush()
+    assert started.wait(20)
+    run.close(timeout=0.2)
+    gate.set()
+    assert "after 0.2 s, the receivers of alerts have not returned." in caplog.text
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers with the status in the path; keeps what is posted."""
 
@@ -276,8 +330,8 @@ def test_faults_of_webhooks(address: str, caplog: pytest.LogCaptureFixture) -> N
     assert [path for path, _, _ in Server.posted] == ["/secret/500", "/secret/302"]
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert [error.partition(": an alert")[2].partition("\n")[0] for error in errors[:2]] == [
-        " could not be passed to http://127.0.0.1: OSError: the server answered 500 Internal Server Error",
-        " could not be passed to http://127.0.0.1: OSError: the server answered 302 Found. Redirects are not followed",
+        f" could not be passed to {address}: OSError: the server answered 500 Internal Server Error",
+        f" could not be passed to {address}: OSError: the server answered 302 Found. Redirects are not followed",
     ]
     assert "Connection refused" in errors[2]
     assert "secret" not in caplog.text.replace("test_faults", "")
