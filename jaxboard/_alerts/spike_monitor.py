@@ -20,6 +20,10 @@ MOST_TAGS = 4096
 _MOST_EVENTS = 50
 """Most events of one run."""
 
+_MOST_OF_TAG = 10
+"""Most spikes of one tag, so that a tag that spikes regularly leaves events for the others. Later ones count if they are twice
+as high as all before."""
+
 _MOST_SELECTIONS = 1000
 """Most sets of columns that are remembered."""
 
@@ -60,6 +64,18 @@ class _Selection(NamedTuple):
     indices: np.ndarray | None
 
 
+class _Heights(NamedTuple):
+    """The spikes of a tag so far.
+
+    Attributes:
+        count: how many there were.
+        largest: the largest distance of a peak from the median before.
+    """
+
+    count: int
+    largest: float
+
+
 class SpikeMonitor:
     """Finds the spikes of a run. Used by one thread, the flusher.
 
@@ -75,6 +91,8 @@ class SpikeMonitor:
         self._selections: dict[tuple[str, tuple[str, ...]], _Selection] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._spikes: dict[str, list[Spike]] = {}
+        # By run and tag.
+        self._heights: dict[tuple[str, str], _Heights] = {}
         self._events = 0
 
     def observe(self, columns: Iterable[Columns], kept: Iterable[KeptPoint]) -> list[SpikeEvent]:
@@ -88,7 +106,8 @@ class SpikeMonitor:
                 values = block.values.T
                 chosen = values if selection.indices is None else values[selection.indices]
                 for spike in self._detector.observe(selection.numbers, block.steps, chosen):
-                    self._spikes.setdefault(spike.run, []).append(spike)
+                    if self._counts(spike):
+                        self._spikes.setdefault(spike.run, []).append(spike)
         outside = self._detector.runs_outside
         events = [e for run in list(self._spikes) if run not in outside for e in self._take(run)]
         self._recent.trim()
@@ -115,6 +134,15 @@ class SpikeMonitor:
         self._selections[run, tags] = selection
         return selection
 
+    def _counts(self, spike: Spike) -> bool:
+        """Return whether a spike is among the first of its tag, or much higher than those."""
+        height = abs(spike.value - spike.median)
+        earlier = self._heights.get((spike.run, spike.tag), _Heights(0, 0.0))
+        self._heights[spike.run, spike.tag] = _Heights(
+            earlier.count + 1, max(earlier.largest, height)
+        )
+        return earlier.count < _MOST_OF_TAG or height > 2 * earlier.largest
+
     def _take(self, run: str) -> Iterator[SpikeEvent]:
         """Yield the events of a run whose tags are all back."""
         for spikes in _overlapping(self._spikes.pop(run)):
@@ -127,6 +155,14 @@ class SpikeMonitor:
         last = min(max(spike.peak for spike in spikes), start + _STEPS_OF_KEPT - 1)
         kept = self._kept.between(run, start - 1, last)
         text = entry(spikes, list(self._recent.of_run(run)), kept)
+        often = [
+            spike.tag for spike in spikes if self._heights[run, spike.tag].count >= _MOST_OF_TAG
+        ]
+        if often:
+            text += (
+                f"\n\nSpiked {_MOST_OF_TAG} times or more: {', '.join(often)}. Later spikes have entries only if they are "
+                "twice as high as all before."
+            )
         if self._events == _MOST_EVENTS:
             text += (
                 f"\n\nThis is spike {_MOST_EVENTS} of the run. There are no entries of later ones."

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxboard import _paths
 from jaxboard._cli.requirements import is_installed
+from jaxboard._cli.terminal_text import printable
 from jaxboard._errors import JaxboardError, UsageError
 from jaxboard._read.curves import Curve, read_curves
 from jaxboard._read.read import name_pattern
@@ -188,7 +189,7 @@ def _print(first: str, second: str, differences: Differences) -> None:
         for heading in headings if has_runs else headings[1:]:
             table.add_column(Text(heading), overflow="fold")
         for row in rows:
-            table.add_row(*map(Text, row if has_runs else row[1:]))
+            table.add_row(*(Text(printable(cell)) for cell in (row if has_runs else row[1:])))
         console.print(table)
 
     if differences.settings:
@@ -214,7 +215,7 @@ def _print(first: str, second: str, differences: Differences) -> None:
     for logdir, names in (("A", differences.only_first), ("B", differences.only_second)):
         if names:
             shown = ", ".join(tag if run == "." else f"{run}: {tag}" for run, tag in names)
-            print(f"Only in {logdir}: {shown}.")
+            print(f"Only in {logdir}: {printable(shown)}.")
     print(
         f"{_count(differences.equal, 'other curve')} {'is' if differences.equal == 1 else 'are'} equal."
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxboard._cli.requirements import is_installed
 from jaxboard._cli.sparkline import sparkline
+from jaxboard._cli.terminal_text import printable
 from jaxboard._errors import JaxboardError
 from jaxboard._read.curves import Curve, read_curves
 from jaxboard._read.read import name_pattern
@@ -89,9 +90,9 @@ def _print_table(curves: Sequence[Curve]) -> None:
     for curve in curves:
         if has_runs and previous not in (None, curve.tag):
             table.add_section()
-        cells = ["" if curve.tag == previous else _printable(curve.tag)]
+        cells = ["" if curve.tag == previous else printable(curve.tag)]
         if has_runs:
-            cells.append(_printable(curve.run))
+            cells.append(printable(curve.run))
         low, high = _range(curve)
         cells.append(sparkline(curve.steps, curve.values, width))
         cells += [f"{value:.4g}" for value in (curve.values[-1], low, high)]
@@ -128,8 +129,3 @@ def _range(curve: Curve) -> tuple[float, float]:
 def _finite(number: float) -> float | str:
     """Return a number that JSON has, and the name of one that it has not: ``"nan"``, ``"inf"``, ``"-inf"``."""
     return float(number) if np.isfinite(number) else str(float(number))
-
-
-def _printable(name: str) -> str:
-    """Return a name that a terminal can show: a tag may hold control characters."""
-    return name if name.isprintable() else repr(name)[1:-1]

@@ -12,8 +12,9 @@ from jaxboard._emit.reporting import report_array
 from jaxboard._emit.watch import float_leaves
 from jaxboard._frame import Composite
 from jaxboard._reduce import NoiseScaleOptions
+from jaxboard._safe_repr import describe_object
 from jaxboard._trace import context
-from jaxboard._types import PyTree, Reportable, Runs, Step
+from jaxboard._types import Array, PyTree, Reportable, Runs, Step
 
 
 @functools.cache
@@ -81,10 +82,14 @@ def noise_scale(
         )
     if context.current().silent:
         return
-    leaves = [[x for _, x in float_leaves(tag, tree)] for tree in (small, large)]
-    for name, found in zip(("small", "large"), leaves, strict=True):
-        if not found:
-            raise arguments.report_error(tag, f"expected {name}= to contain arrays of floats.")
+    leaves: list[list[Array]] = []
+    for name, tree in (("small", small), ("large", large)):
+        leaves.append([x for _, x in float_leaves(tag, tree)])
+        if not leaves[-1]:
+            raise arguments.report_error(
+                tag,
+                f"expected {name}= to contain arrays of floats, got {describe_object(tree)}.",
+            )
     with _compat.unchecked():
         norms = _jitted()(*leaves)
     report_array(

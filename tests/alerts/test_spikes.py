@@ -207,3 +207,15 @@ def test_schedules_and_steps() -> None:
     )
     curves = jax.jit(jax.vmap(lambda n: [schedule(n) for schedule in schedules]))(steps)
     assert plain_loop(np.stack([*curves, *others], axis=1).astype(float)) == []
+
+
+def test_a_tag_that_spikes_regularly() -> None:
+    """It has few entries, so that a later spike of another tag has one, and a much higher one of its own, too."""
+    values = np.random.default_rng(0).normal(1, 0.05, (12_200, 2)).astype(np.float32)
+    values[200:12_000:200, 0] = 20  # an evaluation, for example
+    values[12_050, 1] = 30
+    values[12_150, 0] = 80
+    entries = plain_loop(values, flush_secs=3600)
+    assert [entry.step for entry in entries] == [*range(200, 2001, 200), 12_050, 12_150]
+    notes = [entry.step for entry in entries if "Spiked 10 times or more: train/tag_0." in entry.value]
+    assert notes == [2000, 12_150]

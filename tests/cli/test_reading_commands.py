@@ -158,6 +158,19 @@ def test_diff(study, capsys):
     assert "They are equal" not in capsys.readouterr().out
 
 
+def test_diff_escapes_control_characters(tmp_path, capsys):
+    """A tag of another writer cannot move the cursor of the terminal."""
+    for name, tags in (("a", ["\x1b[2Jboth", "\x1b[2Jone"]), ("b", ["\x1b[2Jboth"])):
+        with jb.Run(tmp_path / name):
+            for tag in tags:
+                jb.scalar(tag, float(name == "a"))
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\\x1b[2Jboth" in printed
+    assert "Only in A: \\x1b[2Jone." in printed
+
+
 def test_diff_of_equal_runs(study, capsys):
     """A run equals itself, NaN included."""
     assert main(["diff", str(study / "a"), str(study / "a")]) == 0

@@ -66,8 +66,8 @@ def test_estimates_are_averaged_before_the_division():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (({"n": 1}, 2.0, 1, 4), "expected small= to contain arrays of floats"),
-        ((1.0, {}, 1, 4), "expected large= to contain arrays of floats"),
+        (({"n": 1}, 2.0, 1, 4), "expected small= to contain arrays of floats, got {'n': 1}"),
+        ((1.0, {}, 1, 4), "expected large= to contain arrays of floats, got {}"),
         ((1.0, 2.0, 4, 4), "expected large_batch= to be greater than small_batch=4, got 4"),
         ((1.0, 2.0, 0, 4), "expected small_batch= to be a positive integer, got 0"),
     ],
