@@ -85,7 +85,9 @@ class Receivers:
             for name, receive in self._receivers:
                 try:
                     receive(alert)
-                except BaseException as fault:  # sys.exit() ends no program here, and must not end this thread.
+                except (
+                    BaseException
+                ) as fault:  # sys.exit() ends no program here, and must not end this thread.
                     self._lost.log_once(
                         f"an alert could not be passed to {name}: {describe(fault)}",
                         "Alerts are also logged and written.",

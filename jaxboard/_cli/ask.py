@@ -112,9 +112,17 @@ class _Asked:
 
     def _unseen(self) -> set[int]:
         """Return the processes that have not seen the request; {0} if none has."""
-        messages = {**self.seen, **self.answers}
-        count = max((message["processes"] for message in messages.values()), default=1)
-        return set(range(count)) - {process for process, _, _ in messages}
+        return set(range(self._count)) - {process for process, _, _ in self.seen | self.answers}
+
+    def _absent(self) -> set[int]:
+        """Return the processes that are asked, and that the run does not have."""
+        return {process for process in self.request.processes or () if process >= self._count}
+
+    @property
+    def _count(self) -> int:
+        """The number of processes of the run, 1 as long as none has seen the request."""
+        messages = (self.seen | self.answers).values()
+        return max((message["processes"] for message in messages), default=1)
 
     def _unanswered(self) -> list[tuple[int, str, int]]:
         return [
@@ -131,7 +139,8 @@ class _Asked:
     def is_done(self) -> bool:
         """True if every process did what it was asked."""
         failed = any("error" in answer for answer in self.answers.values())
-        return bool(self.answers) and not (failed or self._unanswered() or self._unseen())
+        missing = self._unanswered() or self._unseen() or self._absent()
+        return bool(self.answers) and not (failed or missing)
 
     def _write(self, file: str, contents: object) -> None:
         with request_files.opened(self._place, self.request.name) as directory:
@@ -149,7 +158,11 @@ class _Asked:
         if not self.seen and not self.answers:
             advice = "Pass the directory that was passed to jaxboard.Run, which must be open"
             return [f"No run has answered. {advice}, in place of {self._logdir!r}."]
-        return lines + [f"process {n} has not seen the request." for n in sorted(self._unseen())]
+        lines += [f"process {n} has not seen the request." for n in sorted(self._unseen())]
+        return lines + [
+            f"there is no process {n}: the run has {self._count}, from 0 on."
+            for n in sorted(self._absent())
+        ]
 
     @property
     def _directory(self) -> str:
@@ -165,7 +178,7 @@ class _Asked:
             "ok": self.is_done,
             "answers": [answer for _, answer in sorted(self.answers.items())],
             "unanswered": [process for process, _, _ in sorted(self._unanswered())],
-            "unseen": sorted(self._unseen()),
+            "unseen": sorted(self._unseen() | self._absent()),
         }
 
 

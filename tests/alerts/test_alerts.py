@@ -228,7 +228,9 @@ def test_receivers_that_exit(caplog: pytest.LogCaptureFixture) -> None:
         raise SystemExit(3)
 
     with jb.Run(
-        None, sinks=[MemorySink()], alerts=["a > 1", "b > 1", exiting, lambda a: received.append(a.tag)]
+        None,
+        sinks=[MemorySink()],
+        alerts=["a > 1", "b > 1", exiting, lambda a: received.append(a.tag)],
     ):
         jb.scalar("a", 2.0)
         jb.scalar("b", 2.0)

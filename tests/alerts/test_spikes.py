@@ -217,5 +217,7 @@ def test_a_tag_that_spikes_regularly() -> None:
     values[12_150, 0] = 80
     entries = plain_loop(values, flush_secs=3600)
     assert [entry.step for entry in entries] == [*range(200, 2001, 200), 12_050, 12_150]
-    notes = [entry.step for entry in entries if "Spiked 10 times or more: train/tag_0." in entry.value]
+    notes = [
+        entry.step for entry in entries if "Spiked 10 times or more: train/tag_0." in entry.value
+    ]
     assert notes == [2000, 12_150]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+import jaxboard as jb
 from jaxboard._cli.main import main
 from jaxboard._control.listener import Listener
 from jaxboard._control.request_files import place_of
@@ -279,3 +280,10 @@ def test_no_run_answers(tmp_path, capsys) -> None:
     """Without an open run, the command reports that after the timeout, with the exit status 1."""
     assert main(["ask", str(tmp_path), "stacks", "--timeout", "0"]) == 1
     assert capsys.readouterr().out.startswith("No run has answered.")
+
+
+def test_a_process_that_is_not_there(tmp_path, capsys) -> None:
+    """The command says so, and fails, if the run has no such process."""
+    with jb.Run(tmp_path / "run"):
+        assert main(["ask", str(tmp_path / "run"), "profile", "processes=7"]) == 1
+    assert capsys.readouterr().out == "there is no process 7: the run has 1, from 0 on.\n"
