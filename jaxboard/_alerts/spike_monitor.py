@@ -68,11 +68,11 @@ class _Heights(NamedTuple):
     """The spikes of a tag so far.
 
     Attributes:
-        count: how many there were.
+        number: how many there were.
         largest: the largest distance of a peak from the median before.
     """
 
-    count: int
+    number: int
     largest: float
 
 
@@ -139,9 +139,9 @@ class SpikeMonitor:
         height = abs(spike.value - spike.median)
         earlier = self._heights.get((spike.run, spike.tag), _Heights(0, 0.0))
         self._heights[spike.run, spike.tag] = _Heights(
-            earlier.count + 1, max(earlier.largest, height)
+            earlier.number + 1, max(earlier.largest, height)
         )
-        return earlier.count < _MOST_OF_TAG or height > 2 * earlier.largest
+        return earlier.number < _MOST_OF_TAG or height > 2 * earlier.largest
 
     def _take(self, run: str) -> Iterator[SpikeEvent]:
         """Yield the events of a run whose tags are all back."""
@@ -156,7 +156,7 @@ class SpikeMonitor:
         kept = self._kept.between(run, start - 1, last)
         text = entry(spikes, list(self._recent.of_run(run)), kept)
         often = [
-            spike.tag for spike in spikes if self._heights[run, spike.tag].count >= _MOST_OF_TAG
+            spike.tag for spike in spikes if self._heights[run, spike.tag].number >= _MOST_OF_TAG
         ]
         if often:
             text += (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Return a text of one line with its control characters as escape sequences of Python.
+    r"""Return a text of one line with its control characters as escape sequences of Python.
 
     Example:
-        >>> printable("loss\\x1b[2J")
-        'loss\\\\x1b[2J'
+        >>> printable("loss\x1b[2J")
+        'loss\\x1b[2J'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-import jaxboard as jb
+from jaxboard._cli.ask import _Asked
 from jaxboard._cli.main import main
 from jaxboard._control.listener import Listener
 from jaxboard._control.request_files import place_of
@@ -282,8 +282,12 @@ def test_no_run_answers(tmp_path, capsys) -> None:
     assert capsys.readouterr().out.startswith("No run has answered.")
 
 
-def test_a_process_that_is_not_there(tmp_path, capsys) -> None:
+def test_a_process_that_is_not_there(tmp_path) -> None:
     """The command says so, and fails, if the run has no such process."""
-    with jb.Run(tmp_path / "run"):
-        assert main(["ask", str(tmp_path / "run"), "profile", "processes=7"]) == 1
-    assert capsys.readouterr().out == "there is no process 7: the run has 1, from 0 on.\n"
+    command = _Asked(str(tmp_path), ["profile", "processes=0,7"])
+    message = {"process": 0, "processes": 1, "host": "a", "pid": 3, "step": 5}
+    command.seen[0, "a", 3] = message
+    command.answers[0, "a", 3] = message | {"done": "profiled"}
+    assert command.lines()[1:] == ["there is no process 7: the run has 1, from 0 on."]
+    assert not command.is_done
+    assert command.as_json()["unseen"] == [7]
