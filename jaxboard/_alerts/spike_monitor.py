@@ -20,7 +20,7 @@ MOST_TAGS = 4096
 _MOST_EVENTS = 50
 """Most events of one run."""
 
-_MOST_SELECTIONS = 1000
+_MOST_SETS = 1000
 """Most sets of columns that are remembered."""
 
 _STEPS_OF_KEPT = 4
@@ -48,7 +48,7 @@ class SpikeEvent(NamedTuple):
         return self.spikes[0].start
 
 
-class _Selection(NamedTuple):
+class _CheckedTags(NamedTuple):
     """The checked tags of a set of columns.
 
     Attributes:
@@ -72,7 +72,7 @@ class SpikeMonitor:
         self._detector = Detector()
         self._recent = RecentColumns()
         self._kept = KeptArrays()
-        self._selections: dict[tuple[str, tuple[str, ...]], _Selection] = {}
+        self._checked: dict[tuple[str, tuple[str, ...]], _CheckedTags] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._spikes: dict[str, list[Spike]] = {}
         self._events = 0
@@ -83,11 +83,11 @@ class SpikeMonitor:
             self._kept.add(point)
         for block in columns:
             self._recent.add(block)
-            selection = self._selection(block.run, block.tags)
-            if len(selection.numbers):
+            chosen = self._checked_tags(block.run, block.tags)
+            if len(chosen.numbers):
                 values = block.values.T
-                chosen = values if selection.indices is None else values[selection.indices]
-                for spike in self._detector.observe(selection.numbers, block.steps, chosen):
+                values = values if chosen.indices is None else values[chosen.indices]
+                for spike in self._detector.observe(chosen.numbers, block.steps, values):
                     self._spikes.setdefault(spike.run, []).append(spike)
         outside = self._detector.runs_outside
         events = [e for run in list(self._spikes) if run not in outside for e in self._take(run)]
@@ -99,8 +99,8 @@ class SpikeMonitor:
         """Return the events that wait for other tags to come back."""
         return [event for run in list(self._spikes) for event in self._take(run)]
 
-    def _selection(self, run: str, tags: tuple[str, ...]) -> _Selection:
-        known = self._selections.get((run, tags))
+    def _checked_tags(self, run: str, tags: tuple[str, ...]) -> _CheckedTags:
+        known = self._checked.get((run, tags))
         if known is not None:
             return known
         checked = [k for k, tag in enumerate(tags) if self._is_checked(tag)]
@@ -109,11 +109,11 @@ class SpikeMonitor:
         numbers = self._detector.add_tags(new).tolist()
         self._numbers.update(zip(new, numbers, strict=True))
         found = np.array([self._numbers[run, tags[k]] for k in checked], np.int64)
-        if len(self._selections) == _MOST_SELECTIONS:
-            self._selections.clear()
-        selection = _Selection(found, None if len(checked) == len(tags) else np.array(checked))
-        self._selections[run, tags] = selection
-        return selection
+        if len(self._checked) == _MOST_SETS:
+            self._checked.clear()
+        checked_tags = _CheckedTags(found, None if len(checked) == len(tags) else np.array(checked))
+        self._checked[run, tags] = checked_tags
+        return checked_tags
 
     def _take(self, run: str) -> Iterator[SpikeEvent]:
         """Yield the events of a run whose tags are all back."""

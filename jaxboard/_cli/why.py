@@ -8,6 +8,7 @@ import sys
 import textwrap
 from typing import Any
 
+from jaxboard._cli.terminal_text import printable
 from jaxboard._errors import JaxboardError
 from jaxboard._why.evidence import Evidence, read_evidence
 from jaxboard._why.finding import Finding
@@ -46,7 +47,7 @@ def main(logdir: str, *, as_json: bool) -> int:
         print(_NOTHING.format(logdir))
     for run, findings in shown:
         if len(runs) > 1:
-            print(f"== {_printable(run)} ==\n")
+            print(f"== {printable(run)} ==\n")
         for finding in findings:
             print(_lines(finding), end="\n\n")
     return 0
@@ -54,8 +55,8 @@ def main(logdir: str, *, as_json: bool) -> int:
 
 def _lines(finding: Finding) -> str:
     place = "" if finding.step is None else f" (step {finding.step:,})"
-    lines = [f"{finding.title}{place}", textwrap.indent(_printable(finding.sentence), "  ")]
-    details = [_printable(line) for line in finding.details.splitlines()]
+    lines = [f"{finding.title}{place}", textwrap.indent(printable(finding.sentence), "  ")]
+    details = [printable(line) for line in finding.details.splitlines()]
     return "\n".join([*lines, *(f"  {line}".rstrip() for line in details)])
 
 
@@ -67,8 +68,3 @@ def _as_json(logdir: str, explained: list[tuple[Evidence, list[Finding]]]) -> di
             for evidence, findings in explained
         ],
     }
-
-
-def _printable(text: str) -> str:
-    """Return a line that a terminal can show: a file may hold control characters."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -61,7 +61,7 @@ def parse(name: str, contents: Any) -> Request:
         raise Refused(f"steps is {safe_repr(contents['steps'])}")
     processes = _processes(contents.get("processes"))
     if verb == "every" and processes is not None:
-        raise Refused("all processes need the same programs, so every has no processes")
+        raise Refused("all processes need the same programs, so `every` takes no processes")
     return Request(
         name,
         cast("Verb", verb),

@@ -295,9 +295,9 @@ def test_faults_of_webhooks(address: str, caplog: pytest.LogCaptureFixture) -> N
             "a webhook begins with https:// or http://, got 'file:///etc/passwd'",
         ),
         (["ftp://example.org/x"], "a webhook begins with"),
-        (["https://"], "it is no URL"),
-        (["https://a:port/"], "it is no URL"),
-        (["https://example.org/\n"], "it is no URL"),
+        (["https://"], "it is not a URL"),
+        (["https://a:port/"], "it is not a URL"),
+        (["https://example.org/\n"], "it is not a URL"),
     ],
 )
 def test_errors(alerts: Any, message: str) -> None:
