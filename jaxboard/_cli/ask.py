@@ -149,7 +149,11 @@ class _Asked:
         if not self.seen and not self.answers:
             advice = "Pass the directory that was passed to jaxboard.Run, which must be open"
             return [f"No run has answered. {advice}, in place of {self._logdir!r}."]
-        return lines + [f"process {n} has not seen the request." for n in sorted(self._unseen())]
+        lines += [f"process {n} has not seen the request." for n in sorted(self._unseen())]
+        if lines:
+            return lines
+        count = max(message["processes"] for message in self.seen.values())
+        return [f"No process was asked: the numbers of the job's processes are below {count}."]
 
     @property
     def _directory(self) -> str:

@@ -221,9 +221,8 @@ def _print(first: str, second: str, differences: Differences) -> None:
         if names:
             shown = ", ".join(tag if run == "." else f"{run}: {tag}" for run, tag in names)
             print(f"Only in {logdir}: {printable(shown)}.")
-    print(
-        f"{counted(differences.equal, 'other curve')} {'is' if differences.equal == 1 else 'are'} equal."
-    )
+    others = counted(differences.equal, "other curve") if differences.equal else "No other curves"
+    print(f"{others} {'is' if differences.equal == 1 else 'are'} equal.")
 
 
 def _value(value: object) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -279,3 +280,17 @@ def test_no_run_answers(tmp_path, capsys) -> None:
     """Without an open run, the command reports that after the timeout, with the exit status 1."""
     assert main(["ask", str(tmp_path), "stacks", "--timeout", "0"]) == 1
     assert capsys.readouterr().out.startswith("No run has answered.")
+
+
+def test_a_process_that_the_job_lacks(asked, tmp_path, capsys) -> None:
+    """A request to a process that does not exist is reported, with the exit status 1."""
+    statuses: list[int] = []
+    command = ["ask", str(tmp_path / "logs"), "stacks", "processes=3"]
+    thread = threading.Thread(target=lambda: statuses.append(main(command)))
+    thread.start()
+    while thread.is_alive():
+        asked.poll()
+        thread.join(0.01)
+    assert statuses == [1]
+    text = "No process was asked: the numbers of the job's processes are below 1.\n"
+    assert capsys.readouterr().out == text
