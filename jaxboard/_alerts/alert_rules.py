@@ -147,13 +147,13 @@ class SilenceRule:
 Rule = ValueRule | SpikeRule | SilenceRule
 
 
-def parse(text: str) -> Rule | None:
+def parse_rule(text: str) -> Rule | None:
     """Return the rule that a text describes, or None if it describes none.
 
     Example:
-        >>> type(parse("train/loss is spiking")).__name__
+        >>> type(parse_rule("train/loss is spiking")).__name__
         'SpikeRule'
-        >>> parse("no report for 5 minutes").seconds
+        >>> parse_rule("no report for 5 minutes").seconds
         300.0
     """
     match = _FORMS.fullmatch(text.strip())

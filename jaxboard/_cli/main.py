@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo = commands.add_parser(
         "demo",
         help="train a classifier of handwritten digits and print the TensorBoard command",
-        description="Train a classifier of handwritten digits with every kind of report.",
+        description="Train a classifier of handwritten digits with many kinds of reports.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the run")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from jaxboard._control import request_files
 from jaxboard._control.actions import Action, RunContext, begin
 from jaxboard._control.request_files import HAS_OWNERS, REQUEST, STEP, Refused
-from jaxboard._control.requests import AT_A_STEP, Request, parse, parse_step
+from jaxboard._control.requests import AT_A_STEP, Request, parse_request, parse_step
 from jaxboard._host.channel import Channel
 from jaxboard._host.flush_request import FlushRequest
 from jaxboard._log import describe, logger
@@ -165,7 +165,7 @@ class Listener:
 
     def _begin(self, name: str) -> None:
         with request_files.opened(self._place, name) as directory:
-            request = parse(name, request_files.read(directory, REQUEST))
+            request = parse_request(name, request_files.read(directory, REQUEST))
         step = self._channel.step
         rate = self._pace.steps_per_second
         self._write(

@@ -42,7 +42,7 @@ class Request:
         return self.processes is None or process in self.processes
 
 
-def parse(name: str, contents: Any) -> Request:
+def parse_request(name: str, contents: Any) -> Request:
     """Return a request from the contents of its file.
 
     Raises:
