@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxboard import _paths
+from jaxboard._cli.console import open_console
 from jaxboard._cli.requirements import is_installed
 from jaxboard._cli.terminal_text import counted, printable
 from jaxboard._errors import JaxboardError, UsageError
@@ -177,11 +178,10 @@ def _differing(
 
 def _print(first: str, second: str, differences: Differences) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = open_console()
     print(f"A: {_paths.shorten(first)}\nB: {_paths.shorten(second)}")
     if differences.is_equal:
         print(f"They are equal: {counted(differences.equal, 'curve')}.")

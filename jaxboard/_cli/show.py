@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxboard._cli.console import open_console
 from jaxboard._cli.requirements import is_installed
 from jaxboard._cli.sparkline import sparkline
 from jaxboard._cli.terminal_text import counted, printable
@@ -76,11 +77,10 @@ def main(
 def _print_table(curves: Sequence[Curve]) -> None:
     """Print a row for each curve; the runs of a tag are in adjacent rows."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = open_console()
     is_wide = console.width >= 100
     width = _WIDE if is_wide else _NARROW
     has_runs = len({curve.run for curve in curves}) > 1

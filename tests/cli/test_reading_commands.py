@@ -93,6 +93,18 @@ def test_a_table_fits_the_terminal(study, capsys, monkeypatch, columns):
     assert max(map(len, capsys.readouterr().out.splitlines())) <= int(columns)
 
 
+def test_a_table_in_a_pipe(tmp_path, capsys, monkeypatch):
+    """Without a terminal, long tags and runs are not divided."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    tag, run = "a/" * 60 + "b", "c" * 60
+    for name in (run, "d"):
+        with jb.Run(tmp_path / name):
+            jb.scalar(tag, 1.0, step=0)
+    assert main(["show", str(tmp_path)]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if "▁" in line)
+    assert (first.split()[:2], second.split()[0]) == ([tag, run], "d")
+
+
 def test_show_leaves_telemetry_out(tmp_path, capsys):
     """Telemetry is shown by --all or by a pattern."""
     with jb.Run(tmp_path / "run", telemetry=True):
