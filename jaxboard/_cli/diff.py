@@ -116,7 +116,10 @@ def compare(
         if not found:
             raise UsageError(f"diff({logdir!r}): there are no event files.")
     for run in sorted(a.keys() & b.keys()):
-        settings += [(run, *row) for row in _differing(a[run], b[run])]
+        rows = _differing(a[run].hyperparameters, b[run].hyperparameters)
+        if a[run].program and b[run].program:
+            rows += _differing(a[run].program, b[run].program)
+        settings += [(run, *row) for row in rows]
     ours, theirs = (
         {(c.run, c.tag): c for c in read_curves(logdir, "diff", wants_tag=wants_tag)}
         for logdir in (first, second)

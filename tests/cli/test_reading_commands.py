@@ -213,7 +213,7 @@ def test_diff_of_equal_runs(study, capsys):
 
 
 def test_diff_of_programs(tmp_path, monkeypatch, capsys):
-    """Runs with telemetry record the flags of their programs."""
+    """Runs with telemetry record the flags of their programs, which are compared if both runs have them."""
     for name, flag in (("a", "1"), ("b", "2|`3")):
         monkeypatch.setenv("JAX_EXAMPLE", flag)
         with jb.Run(tmp_path / name, telemetry=True):
@@ -221,6 +221,10 @@ def test_diff_of_programs(tmp_path, monkeypatch, capsys):
     _, found = run_json(capsys, "diff", tmp_path / "a", tmp_path / "b")
     expected = [{"run": ".", "name": "JAX_EXAMPLE", "first": "1", "second": "2|`3"}]
     assert found["settings"] == expected
+    with jb.Run(tmp_path / "c"):
+        pass
+    status, found = run_json(capsys, "diff", tmp_path / "a", tmp_path / "c")
+    assert (status, found["settings"]) == (0, [])
     (text,) = jb.read(tmp_path / "a", kind="text", tags="jaxboard/program")["value"]
     assert f"| jax | {jax.__version__} |" in text.splitlines()
 
