@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from jaxboard._alerts.alert import Alert
 from jaxboard._alerts.alert_options import AlertOptions
-from jaxboard._alerts.alert_rules import Finding, SilenceRule, SpikeRule, ValueRule
-from jaxboard._alerts.columns import Columns, columns_of, is_own
+from jaxboard._alerts.alert_rules import RuleFinding, SilenceRule, SpikeRule, ValueRule
+from jaxboard._alerts.columns import Columns, columns_of
 from jaxboard._alerts.receivers import Receivers
 from jaxboard._alerts.spike_entry import sentence
 from jaxboard._alerts.spike_monitor import SpikeEvent, SpikeMonitor
 from jaxboard._host.complete_points import Assembled, join_runs
 from jaxboard._host.lost import LostReports
 from jaxboard._log import logger
+from jaxboard._own_tags import is_own
 from jaxboard.records import Kind, Record, Scalars
 
 SPIKES_TAG = "jaxboard/spikes"
@@ -98,7 +99,7 @@ class AlertMonitor:
                 where = f"{tag} of {run}" if run else tag
                 subject = "it" if tag == rule.pattern and not run else where
                 text = f"{rule.text}: {subject} is {value:.6g} at step {step}."
-                yield from self._alert(rule.text, Finding(run, tag, step, value), text)
+                yield from self._alert(rule.text, RuleFinding(run, tag, step, value), text)
 
     def _report(self, event: SpikeEvent) -> Iterator[Record]:
         where = f", run {event.run}" if event.run else ""
@@ -109,17 +110,17 @@ class AlertMonitor:
             spike = matching[0]
             if rule.matches(spike.tag):
                 text = f"{rule.text}: {sentence(matching)}"
-                finding = Finding(event.run, spike.tag, spike.start, spike.value)
+                finding = RuleFinding(event.run, spike.tag, spike.start, spike.value)
                 yield from self._alert(rule.text, finding, text)
 
     def _check_silence(self, has_points: bool) -> Iterator[Record]:
         for rule in self._silence_rules:
             if rule.observe(has_points, self._clock()) and self._is_writer():
                 text = f"{rule.text}: the last step is {self._step}."
-                finding = Finding("", "", self._step, rule.seconds)
+                finding = RuleFinding("", "", self._step, rule.seconds)
                 yield from self._alert(rule.text, finding, text)
 
-    def _alert(self, rule: str, finding: Finding, text: str) -> Iterator[Record]:
+    def _alert(self, rule: str, finding: RuleFinding, text: str) -> Iterator[Record]:
         run, tag, step, value = finding
         self._count += 1
         if self._count > _MOST_ALERTS:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias, cast
 
 from jaxboard._alerts.alert import Alert
-from jaxboard._alerts.alert_rules import Rule, parse
+from jaxboard._alerts.alert_rules import Rule, parse_rule
 from jaxboard._alerts.receivers import Receiver
 from jaxboard._alerts.webhook import Webhook, host_of, problem_with
 from jaxboard._errors import UsageError
@@ -56,13 +56,13 @@ def parse_alerts(alerts: object) -> AlertOptions:
     except Exception as error:
         raise UsageError(f"Run(alerts={safe_repr(alerts)}): expected a list.") from error
     for item in items:
-        rule = parse(item) if isinstance(item, str) and not _is_url(item) else None
+        rule = parse_rule(item) if isinstance(item, str) and not _is_url(item) else None
         if rule is None:
             receivers.append(_receiver(item))
         else:
             rules.append(rule)
     if receivers and not rules:
-        rules = [rule for rule in map(parse, _DEFAULT) if rule is not None]
+        rules = [rule for rule in map(parse_rule, _DEFAULT) if rule is not None]
     return AlertOptions(tuple(rules), tuple(receivers))
 
 

@@ -39,7 +39,7 @@ _MOST_SETS = 1000
 """Most sets of tags that are remembered."""
 
 
-class Finding(NamedTuple):
+class RuleFinding(NamedTuple):
     """A point that meets the condition of a rule.
 
     Attributes:
@@ -73,7 +73,7 @@ class ValueRule:
         # By run and tag, how many points in a row did not meet the condition since the last one that did.
         self._quiet: dict[tuple[str, str], int] = {}
 
-    def observe(self, columns: Columns) -> Iterator[Finding]:
+    def observe(self, columns: Columns) -> Iterator[RuleFinding]:
         """Yield the first points that meet the condition."""
         chosen = self._columns.get(columns.tags)
         if chosen is None:
@@ -90,7 +90,7 @@ class ValueRule:
             for n in np.flatnonzero(meets).tolist():
                 if quiet + _run_before(meets, n) >= _REST:
                     value = float(columns.values[n, k])
-                    yield Finding(*key, int(columns.steps[n]), value)
+                    yield RuleFinding(*key, int(columns.steps[n]), value)
                 quiet = 0
             after = _run_before(meets, len(meets))
             self._quiet[key] = quiet + after if meets.any() or key in self._quiet else _REST
@@ -147,13 +147,13 @@ class SilenceRule:
 Rule = ValueRule | SpikeRule | SilenceRule
 
 
-def parse(text: str) -> Rule | None:
+def parse_rule(text: str) -> Rule | None:
     """Return the rule that a text describes, or None if it describes none.
 
     Example:
-        >>> type(parse("train/loss is spiking")).__name__
+        >>> type(parse_rule("train/loss is spiking")).__name__
         'SpikeRule'
-        >>> parse("no report for 5 minutes").seconds
+        >>> parse_rule("no report for 5 minutes").seconds
         300.0
     """
     match = _FORMS.fullmatch(text.strip())

@@ -9,10 +9,8 @@ import numpy as np
 
 from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Assembled, NormsPoint
+from jaxboard._own_tags import is_own
 from jaxboard.records import Kind, Record, Scalars
-
-_OWN = ("jaxboard/", "profile/")
-"""Beginnings of tags that the user does not report."""
 
 
 class Columns(NamedTuple):
@@ -29,11 +27,6 @@ class Columns(NamedTuple):
     tags: tuple[str, ...]
     steps: np.ndarray
     values: np.ndarray
-
-
-def is_own(tag: str) -> bool:
-    """Return whether jaxboard reports a tag itself."""
-    return tag.startswith(_OWN)
 
 
 def columns_of(assembled: Assembled) -> Iterator[Columns]:

@@ -16,7 +16,7 @@ _NORMAL_MAD = 0.6745
 def robust_scores(before: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return the scores of values against the values before them; 0 if more than half of those are equal.
 
-    Values that are all above 0 are also compared by their logarithms, because noise that multiplies makes large outliers.
+    Values that are all above 0 are also compared by their logarithms, because multiplicative noise makes large outliers.
     The score is then the one closer to 0; it is 0 if the two differ in sign.
 
     Args:

@@ -24,7 +24,7 @@ _MOST_OF_TAG = 10
 """Most spikes of one tag, so that a tag that spikes regularly leaves events for the others. Later ones count if they are twice
 as high as all before."""
 
-_MOST_SELECTIONS = 1000
+_MOST_SETS = 1000
 """Most sets of columns that are remembered."""
 
 _STEPS_OF_KEPT = 4
@@ -52,7 +52,7 @@ class SpikeEvent(NamedTuple):
         return self.spikes[0].start
 
 
-class _Selection(NamedTuple):
+class _CheckedTags(NamedTuple):
     """The checked tags of a set of columns.
 
     Attributes:
@@ -88,7 +88,7 @@ class SpikeMonitor:
         self._detector = Detector()
         self._recent = RecentColumns()
         self._kept = KeptArrays()
-        self._selections: dict[tuple[str, tuple[str, ...]], _Selection] = {}
+        self._checked: dict[tuple[str, tuple[str, ...]], _CheckedTags] = {}
         self._numbers: dict[tuple[str, str], int] = {}
         self._spikes: dict[str, list[Spike]] = {}
         # By run and tag.
@@ -101,11 +101,11 @@ class SpikeMonitor:
             self._kept.add(point)
         for block in columns:
             self._recent.add(block)
-            selection = self._selection(block.run, block.tags)
-            if len(selection.numbers):
+            chosen = self._checked_tags(block.run, block.tags)
+            if len(chosen.numbers):
                 values = block.values.T
-                chosen = values if selection.indices is None else values[selection.indices]
-                for spike in self._detector.observe(selection.numbers, block.steps, chosen):
+                values = values if chosen.indices is None else values[chosen.indices]
+                for spike in self._detector.observe(chosen.numbers, block.steps, values):
                     if self._counts(spike):
                         self._spikes.setdefault(spike.run, []).append(spike)
         outside = self._detector.runs_outside
@@ -118,8 +118,8 @@ class SpikeMonitor:
         """Return the events that wait for other tags to come back."""
         return [event for run in list(self._spikes) for event in self._take(run)]
 
-    def _selection(self, run: str, tags: tuple[str, ...]) -> _Selection:
-        known = self._selections.get((run, tags))
+    def _checked_tags(self, run: str, tags: tuple[str, ...]) -> _CheckedTags:
+        known = self._checked.get((run, tags))
         if known is not None:
             return known
         checked = [k for k, tag in enumerate(tags) if self._is_checked(tag)]
@@ -128,11 +128,11 @@ class SpikeMonitor:
         numbers = self._detector.add_tags(new).tolist()
         self._numbers.update(zip(new, numbers, strict=True))
         found = np.array([self._numbers[run, tags[k]] for k in checked], np.int64)
-        if len(self._selections) == _MOST_SELECTIONS:
-            self._selections.clear()
-        selection = _Selection(found, None if len(checked) == len(tags) else np.array(checked))
-        self._selections[run, tags] = selection
-        return selection
+        if len(self._checked) == _MOST_SETS:
+            self._checked.clear()
+        checked_tags = _CheckedTags(found, None if len(checked) == len(tags) else np.array(checked))
+        self._checked[run, tags] = checked_tags
+        return checked_tags
 
     def _counts(self, spike: Spike) -> bool:
         """Return whether a spike is among the first of its tag, or much higher than those."""

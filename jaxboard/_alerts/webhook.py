@@ -65,11 +65,11 @@ def problem_with(url: str) -> str | None:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        return "it is no URL"
+        return "it is not a URL"
     if parts.scheme not in ("http", "https"):
         return "a webhook begins with https:// or http://"
     if not host or any(not " " < letter < "\x7f" for letter in url):
-        return "it is no URL"
+        return "it is not a URL"
     return None
 
 

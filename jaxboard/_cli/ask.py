@@ -16,7 +16,7 @@ from jaxboard import _paths
 from jaxboard._check import as_int, as_positive_int
 from jaxboard._control import request_files
 from jaxboard._control.request_files import HAS_OWNERS, STEP, Refused
-from jaxboard._control.requests import AT_A_STEP, Request, parse
+from jaxboard._control.requests import AT_A_STEP, Request, parse_request
 from jaxboard._host.selection import Choice
 
 Messages: TypeAlias = dict[tuple[int, str, int], dict[str, Any]]
@@ -209,7 +209,7 @@ def parse_words(name: str, words: Sequence[str]) -> Request:
         contents["cadences"] = [_cadence(word) for word in rest]
         if not rest:
             raise _Invalid("every needs a pattern, such as every 'grads/*'=10.")
-        return parse(name, contents)
+        return parse_request(name, contents)
     for word in rest:
         key, _, value = word.partition("=")
         if key == "processes":
@@ -218,7 +218,7 @@ def parse_words(name: str, words: Sequence[str]) -> Request:
             contents[key] = _number(word, value, 1)
         else:
             raise _Invalid(f"{verb} has no argument {word!r}.")
-    return parse(name, contents)
+    return parse_request(name, contents)
 
 
 def _cadence(word: str) -> tuple[str, Choice]:

@@ -25,10 +25,18 @@ def add_ask_command(commands: Any) -> None:
         ),
     )
     ask.add_argument("logdir", help="the directory that was passed to jaxboard.Run")
-    ask.add_argument("verb", choices=("profile", "every", "stacks", "memory", "flush"))
+    ask.add_argument(
+        "verb",
+        choices=("profile", "every", "stacks", "memory", "flush"),
+        help="what each process does",
+    )
     ask.add_argument("words", nargs="*", help="steps=5 processes=0,3; or patterns and cadences")
     ask.add_argument(
-        "--timeout", type=_seconds, default=120.0, help="how many seconds to wait for the answers"
+        "--timeout",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long to wait for the answers, by default 120 seconds",
     )
     ask.add_argument("--json", action="store_true", help="print one JSON object")
     ask.set_defaults(command=_ask)

@@ -1,4 +1,4 @@
-"""``python -m jaxboard demo``: a small Flax network on handwritten digits, with every kind of report.
+"""``python -m jaxboard demo``: a small Flax network on handwritten digits, with many kinds of reports.
 
 The model is that of the JAX AI stack's TensorBoard tutorial. The data are scikit-learn's digits: 1797
 images of 8 by 8 pixels that come with the package.
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import jaxboard as jb
 from jaxboard import _paths
+from jaxboard._cli.terminal_text import counted
 
 BATCH_SIZE = 128
 HIDDEN = 100
@@ -38,10 +39,10 @@ training and evaluation share a chart.
 | dashboard | content |
 | --- | --- |
 | **Scalars** | loss and accuracy of training and evaluation, learning rate, norms of the gradients |
-| **Scalars**, `jaxboard/` | telemetry: step times, compile times, memory, the cost of reporting |
+| **Scalars**, `jaxboard/` | telemetry: where the time goes, step times, compile times, memory, the cost of reporting |
 | **Histograms**, **Distributions** | the logits, and the gradient of every parameter, every {every} steps |
 | **Images** | input images and the test sheet, with wrong predictions in red |
-| **Text** | this page, the slowest operations of the profile |
+| **Text** | this page, the verdict on the profile, its slowest operations |
 | **HParams** | the hyperparameters of this run |
 | **Profile** | the time line of {profiled} training steps; it needs xprof |
 """
@@ -157,6 +158,7 @@ def main(logdir: str, steps: int) -> None:
                         jb.figure("test_sheet", sheet)
     print(f"\nTrained for {steps} steps in {time.time() - started:.1f} s.\n")
     print(list_tags(path), list_tags(os.path.join(path, "eval")), sep="\n\n")
+    print(f"\nSee where its time went:\n\n  {_paths.python()} -m jaxboard why {shlex.quote(path)}")
     print(f"\nView it:\n\n  {_paths.python()} -m tensorboard.main --logdir {shlex.quote(logdir)}\n")
 
 
@@ -187,7 +189,7 @@ def list_tags(path: str) -> str:
         for group in _GROUPS:  # one line for what the demo does not report itself
             tags = [tag for tag in rows if tag.startswith(group)]
             if tags:
-                rows[f"{group}…"] = sum(rows.pop(tag)[0] for tag in tags), f"{len(tags)} tags"
+                rows[f"{group}…"] = sum(rows.pop(tag)[0] for tag in tags), counted(len(tags), "tag")
         if rows:
             lines += ["", f"  {kind:{width}}  points  last"]
         for tag, (count, last) in rows.items():

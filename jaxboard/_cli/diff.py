@@ -1,4 +1,4 @@
-"""``python -m jaxboard diff``: how two runs differ, and where their curves part."""
+"""``python -m jaxboard diff``: how two runs differ, and where their curves diverge."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxboard import _paths
+from jaxboard._cli.console import open_console
 from jaxboard._cli.requirements import is_installed
-from jaxboard._cli.terminal_text import printable
+from jaxboard._cli.terminal_text import counted, printable
 from jaxboard._errors import JaxboardError, UsageError
+from jaxboard._own_tags import is_own
 from jaxboard._read.curves import Curve, read_curves
 from jaxboard._read.read import name_pattern
 from jaxboard._read.recorded_settings import read_settings
 
-_TELEMETRY = "jaxboard/"
 _NOT_COMPARED = 2
 _ABSENT = "not there"
 
 
-class Parting(NamedTuple):
+class Divergence(NamedTuple):
     """The first step at which two curves differ.
 
     Attributes:
@@ -48,14 +49,14 @@ class Differences(NamedTuple):
     Attributes:
         settings: the hyperparameters, versions and flags that differ: run, name, the value in the first directory, and
             in the second one. None is a name that one of them lacks.
-        partings: where the curves of both part, in the order of steps.
+        divergences: where the curves of both diverge, in the order of steps.
         only_first: the curves that only the first directory has, as run and tag.
         only_second: those that only the second one has.
         equal: the number of curves that are equal.
     """
 
     settings: list[tuple[str, str, object, object]]
-    partings: list[Parting]
+    divergences: list[Divergence]
     only_first: list[tuple[str, str]]
     only_second: list[tuple[str, str]]
     equal: int
@@ -63,7 +64,7 @@ class Differences(NamedTuple):
     @property
     def is_equal(self) -> bool:
         """True if nothing differs."""
-        return not (self.settings or self.partings or self.only_first or self.only_second)
+        return not (self.settings or self.divergences or self.only_first or self.only_second)
 
 
 def main(
@@ -74,7 +75,7 @@ def main(
     Args:
         first: a directory with one run, or with several.
         second: another one. Runs of the same name below the directories are compared.
-        tags: patterns of the tags to compare; None compares all but the telemetry.
+        tags: patterns of the tags to compare; None compares all but those that jaxboard reports itself.
         tolerance: the relative difference up to which two values are equal.
         as_json: print one JSON object; docs/command_line.md documents it.
 
@@ -107,7 +108,7 @@ def compare(
     wants = name_pattern("tags", tags)
 
     def wants_tag(tag: str) -> bool:
-        return wants(tag) if tags else not tag.startswith(_TELEMETRY)
+        return wants(tag) if tags else not is_own(tag)
 
     settings: list[tuple[str, str, object, object]] = []
     a, b = (read_settings(logdir, "diff") for logdir in (first, second))
@@ -115,24 +116,31 @@ def compare(
         if not found:
             raise UsageError(f"diff({logdir!r}): there are no event files.")
     for run in sorted(a.keys() & b.keys()):
-        settings += [(run, *row) for row in _differing(a[run], b[run])]
+        rows = _differing(a[run].hyperparameters, b[run].hyperparameters)
+        if a[run].program and b[run].program:
+            rows += _differing(a[run].program, b[run].program)
+        settings += [(run, *row) for row in rows]
     ours, theirs = (
         {(c.run, c.tag): c for c in read_curves(logdir, "diff", wants_tag=wants_tag)}
         for logdir in (first, second)
     )
-    found = [part(ours[name], theirs[name], tolerance) for name in ours if name in theirs]
-    partings = [each for each in found if each is not None]
+    found = [
+        find_divergence(ours[name], theirs[name], tolerance) for name in ours if name in theirs
+    ]
+    divergences = [each for each in found if each is not None]
     return Differences(
         settings,
-        sorted(partings, key=lambda parting: (parting.step, parting.tag, parting.run)),
+        sorted(
+            divergences, key=lambda divergence: (divergence.step, divergence.tag, divergence.run)
+        ),
         [name for name in ours if name not in theirs],
         [name for name in theirs if name not in ours],
-        len(found) - len(partings),
+        len(found) - len(divergences),
     )
 
 
-def part(first: Curve, second: Curve, tolerance: float) -> Parting | None:
-    """Return where two curves part; None if they do not.
+def find_divergence(first: Curve, second: Curve, tolerance: float) -> Divergence | None:
+    """Return where two curves diverge; None if they do not.
 
     Values are equal if ``|a - b| <= tolerance * max(|a|, |b|)``; NaN equals NaN.
     """
@@ -160,7 +168,7 @@ def part(first: Curve, second: Curve, tolerance: float) -> Parting | None:
         for row, there in zip(values, is_there, strict=True)
     ]
     largest = float(distance[in_both].max()) if in_both.any() else 0.0
-    return Parting(first.run, first.tag, int(steps[place]), at[0], at[1], largest)
+    return Divergence(first.run, first.tag, int(steps[place]), at[0], at[1], largest)
 
 
 def _differing(
@@ -173,23 +181,23 @@ def _differing(
 
 def _print(first: str, second: str, differences: Differences) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = open_console()
     print(f"A: {_paths.shorten(first)}\nB: {_paths.shorten(second)}")
     if differences.is_equal:
-        print(f"They are equal: {_count(differences.equal, 'curve')}.")
+        print(f"They are equal: {counted(differences.equal, 'curve')}.")
         return
-    has_runs = any(row[0] != "." for row in (*differences.settings, *differences.partings))
+    has_runs = any(row[0] != "." for row in (*differences.settings, *differences.divergences))
 
     def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table = Table(box=box.SIMPLE_HEAD)
         for heading in headings if has_runs else headings[1:]:
             table.add_column(Text(heading), overflow="fold")
         for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in (row if has_runs else row[1:])))
+            cells = row if has_runs else row[1:]
+            table.add_row(*(Text(printable(cell)) for cell in cells))
         console.print(table)
 
     if differences.settings:
@@ -197,9 +205,9 @@ def _print(first: str, second: str, differences: Differences) -> None:
             ["run", "setting", "A", "B"],
             [(run, name, _value(a), _value(b)) for run, name, a, b in differences.settings],
         )
-    if differences.partings:
+    if differences.divergences:
         show(
-            ["run", "curve", "parts at step", "A", "B", "largest difference"],
+            ["run", "curve", "diverges at step", "A", "B", "largest difference"],
             [
                 (
                     each.run,
@@ -209,26 +217,21 @@ def _print(first: str, second: str, differences: Differences) -> None:
                     _value(each.second),
                     f"{each.largest:.2g}",
                 )
-                for each in differences.partings
+                for each in differences.divergences
             ],
         )
     for logdir, names in (("A", differences.only_first), ("B", differences.only_second)):
         if names:
             shown = ", ".join(tag if run == "." else f"{run}: {tag}" for run, tag in names)
             print(f"Only in {logdir}: {printable(shown)}.")
-    print(
-        f"{_count(differences.equal, 'other curve')} {'is' if differences.equal == 1 else 'are'} equal."
-    )
+    others = counted(differences.equal, "other curve") if differences.equal else "No other curves"
+    print(f"{others} {'is' if differences.equal == 1 else 'are'} equal.")
 
 
 def _value(value: object) -> str:
     if value is None:
         return _ABSENT
     return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _as_json(first: str, second: str, differences: Differences) -> dict[str, Any]:
@@ -246,7 +249,7 @@ def _as_json(first: str, second: str, differences: Differences) -> dict[str, Any
         ],
         "curves": [
             {name: plain(value) for name, value in each._asdict().items()}
-            for each in differences.partings
+            for each in differences.divergences
         ],
         "only_first": [{"run": run, "tag": tag} for run, tag in differences.only_first],
         "only_second": [{"run": run, "tag": tag} for run, tag in differences.only_second],

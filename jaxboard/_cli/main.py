@@ -28,25 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
     commands = parser.add_subparsers(title="commands", required=True)
 
-    demo = commands.add_parser(
-        "demo",
-        help="train a classifier of handwritten digits and print the TensorBoard command",
-        description="Train a classifier of handwritten digits with every kind of report.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the run")
-    demo.add_argument("--steps", type=_positive, default=600, help="the number of training steps")
-    demo.set_defaults(command=_demo)
-
-    doctor = commands.add_parser(
-        "doctor",
-        help="check the installation and print a command that fixes each problem",
-        description=(
-            "Check JAX, TensorFlow, TensorBoard and its Profile tab. The exit status is 1 if something is "
-            "broken."
-        ),
-    )
-    doctor.set_defaults(command=_doctor)
+    add_reading_commands(commands)
+    add_ask_command(commands)
 
     verify = commands.add_parser(
         "verify",
@@ -62,8 +45,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.add_argument("--json", action="store_true", help="print one JSON object")
     verify.set_defaults(command=_verify)
 
-    add_reading_commands(commands)
-    add_ask_command(commands)
+    doctor = commands.add_parser(
+        "doctor",
+        help="check the installation and print a command that fixes each problem",
+        description=(
+            "Check JAX, TensorFlow, TensorBoard and its Profile tab. The exit status is 1 if something is "
+            "broken."
+        ),
+    )
+    doctor.set_defaults(command=_doctor)
+
+    demo = commands.add_parser(
+        "demo",
+        help="train a classifier of handwritten digits and print the TensorBoard command",
+        description="Train a classifier of handwritten digits with many kinds of reports.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the run")
+    demo.add_argument("--steps", type=_positive, default=600, help="the number of training steps")
+    demo.set_defaults(command=_demo)
 
     completion = commands.add_parser(
         "completion",

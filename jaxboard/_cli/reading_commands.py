@@ -32,7 +32,11 @@ def add_reading_commands(commands: Commands) -> None:
     )
     show.add_argument("logdir", help="a directory, an event file, or a URL")
     _add_selection(show)
-    show.add_argument("--all", action="store_true", help="show the telemetry too (jaxboard/...)")
+    show.add_argument(
+        "--all",
+        action="store_true",
+        help="show what jaxboard reports itself, too (jaxboard/..., profile/...)",
+    )
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(command=_show)
 
@@ -73,7 +77,7 @@ def add_reading_commands(commands: Commands) -> None:
 
     diff = commands.add_parser(
         "diff",
-        help="compare two runs: hyperparameters, versions, flags, and where their curves part",
+        help="compare two runs: hyperparameters, versions, flags, and where their curves diverge",
         description=(
             "Compare the hyperparameters of two runs, the versions and flags of their programs (of runs with "
             "telemetry=True), and their curves. The exit status is 0 if nothing differs, 1 if something does, and 2 if they "

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from jaxboard._cli.console import open_console
 from jaxboard._cli.requirements import is_installed
 from jaxboard._cli.sparkline import sparkline
-from jaxboard._cli.terminal_text import printable
+from jaxboard._cli.terminal_text import counted, printable
 from jaxboard._errors import JaxboardError
+from jaxboard._own_tags import is_own
 from jaxboard._read.curves import Curve, read_curves
 from jaxboard._read.read import name_pattern
 
 _WIDE, _NARROW = 24, 12
 """The characters of a curve, in a terminal of 100 columns or more and in a narrower one."""
-_TELEMETRY = "jaxboard/"
 
 
 def main(
@@ -35,7 +36,7 @@ def main(
         logdir: the directory.
         tags: patterns of the tags to show; None shows all.
         runs: patterns of the runs to show; None shows all.
-        show_all: show the telemetry too, whose tags begin with ``jaxboard/``.
+        show_all: show the curves that jaxboard reports itself, too: ``jaxboard/…`` and ``profile/…``.
         as_json: print one JSON object; docs/command_line.md documents it.
 
     Returns:
@@ -53,7 +54,7 @@ def main(
     except JaxboardError as error:
         print(error, file=sys.stderr)
         return 1
-    shown = [curve for curve in curves if show_all or tags or not curve.tag.startswith(_TELEMETRY)]
+    shown = [curve for curve in curves if show_all or tags or not is_own(curve.tag)]
     if not curves:
         print(f"show({logdir!r}): there are no scalars.", file=sys.stderr)
         return 1
@@ -62,20 +63,24 @@ def main(
             json.dumps({"logdir": logdir, "curves": [_as_json(curve) for curve in shown]}, indent=2)
         )
         return 0
-    _print_table(shown)
+    if shown:
+        _print_table(shown)
     if len(shown) < len(curves):
-        print(f"{len(curves) - len(shown)} curves of telemetry are left out; --all shows them.")
+        hidden = len(curves) - len(shown)
+        verb, them = ("is", "it") if hidden == 1 else ("are", "them")
+        print(
+            f"{counted(hidden, 'curve')} about the program itself {verb} left out; --all shows {them}."
+        )
     return 0
 
 
 def _print_table(curves: Sequence[Curve]) -> None:
     """Print a row for each curve; the runs of a tag are in adjacent rows."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = open_console()
     is_wide = console.width >= 100
     width = _WIDE if is_wide else _NARROW
     has_runs = len({curve.run for curve in curves}) > 1
@@ -97,9 +102,8 @@ def _print_table(curves: Sequence[Curve]) -> None:
         cells.append(sparkline(curve.steps, curve.values, width))
         cells += [f"{value:.4g}" for value in (curve.values[-1], low, high)]
         cells += [f"{curve.steps[-1]:,}", f"{len(curve.steps):,}"]
-        table.add_row(
-            *map(Text, cells[: len(table.columns)])
-        )  # Text: brackets in a tag are no markup.
+        # Text: brackets in a tag are not markup.
+        table.add_row(*map(Text, cells[: len(table.columns)]))
         previous = curve.tag
     console.print(table)
 

@@ -1,13 +1,23 @@
-"""Text for a terminal: names and texts in event files may hold control characters, such as those that move the cursor."""
+"""Texts for a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""Return a text of one line with its control characters as escape sequences of Python.
+    r"""Return a line without control characters: they have escapes. A file may hold any name and text.
 
     Example:
-        >>> printable("loss\x1b[2J")
-        'loss\\x1b[2J'
+        >>> printable("a\x1b[31mb")
+        'a\\x1b[31mb'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> counted(1, "run"), counted(1200, "point")
+        ('1 run', '1,200 points')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from jaxboard import _paths
+from jaxboard._cli.terminal_text import counted, printable
 from jaxboard._errors import JaxboardError
 from jaxboard._read.verification import Problem, Severity, Verification, verify
 
@@ -43,7 +44,7 @@ def main(logdir: str, *, as_json: bool) -> int:
 
 
 def _line(problem: Problem) -> str:
-    place = _printable(_paths.shorten(problem.file))
+    place = printable(_paths.shorten(problem.file))
     if problem.offset is not None:
         place += f", byte {problem.offset:,}"
     often = f" ({problem.count:,} times)" if problem.count > 1 else ""
@@ -53,10 +54,10 @@ def _line(problem: Problem) -> str:
 def _summary(result: Verification) -> str:
     files = [file for run in result.files.values() for file in run]
     size = sum(file.size for file in files)
-    counts = ", ".join(_count(result.count(severity), severity.value) for severity in Severity)
+    counts = ", ".join(counted(result.count(severity), severity.value) for severity in Severity)
     return (
-        f"{_count(len(result.files), 'run')}, {_count(len(files), 'file')}, {_count(size, 'byte')}, "
-        f"{_count(result.records, 'record')}, {_count(result.points, 'scalar')}: {counts}."
+        f"{counted(len(result.files), 'run')}, {counted(len(files), 'file')}, {counted(size, 'byte')}, "
+        f"{counted(result.records, 'record')}, {counted(result.points, 'scalar')}: {counts}."
     )
 
 
@@ -75,12 +76,3 @@ def _as_json(logdir: str, result: Verification, *, is_good: bool) -> dict[str, A
             for problem in result.problems
         ],
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _printable(path: str) -> str:
-    """Return a path that a terminal can show: a name may hold control characters, or bytes that are no UTF-8."""
-    return path if path.isprintable() else repr(path)

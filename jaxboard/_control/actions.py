@@ -23,8 +23,8 @@ Answer: TypeAlias = dict[str, Any]
 """An answer, as JSON: ``step``, ``done`` (a sentence), and ``path`` or ``text`` where there is one; or ``error``."""
 
 
-class Place(NamedTuple):
-    """Where a request is acted on.
+class RunContext(NamedTuple):
+    """The parts of a run that actions use.
 
     Attributes:
         logdir: the log directory of the run.
@@ -66,25 +66,25 @@ _PROFILE = "jaxboard._profile.asked_profile"
 """The module with the class ``AskedProfile``. It builds on runs, so only its name is known here."""
 
 
-def begin(request: Request, step: int, place: Place) -> Action:
+def begin(request: Request, step: int, context: RunContext) -> Action:
     """Begin to act on a request.
 
     Args:
         request: the request.
         step: the step at which all processes act, if it is one of ``AT_A_STEP``.
-        place: the run.
+        context: the run.
     """
     if request.verb == "profile":
-        return importlib.import_module(_PROFILE).AskedProfile(request, step, place)
+        return importlib.import_module(_PROFILE).AskedProfile(request, step, context)
     if request.verb == "every":
-        return _Cadences(request, step, place.channel)
+        return _Cadences(request, step, context.channel)
     if request.verb == "stacks":
         return _Done(
-            {"step": place.channel.current, "done": "stacks of all threads", "text": stacks()}
+            {"step": context.channel.current, "done": "stacks of all threads", "text": stacks()}
         )
     if request.verb == "memory":
-        return _Done(_memory(place))
-    return _Flush(place)
+        return _Done(_memory(context))
+    return _Flush(context)
 
 
 class _Cadences:
@@ -128,9 +128,9 @@ def _text(choice: object) -> str:
 class _Flush:
     """A flush, which the flusher makes in its next turn."""
 
-    def __init__(self, place: Place):
-        self._step = place.channel.current
-        self._request = place.request_flush()
+    def __init__(self, context: RunContext):
+        self._step = context.channel.current
+        self._request = context.request_flush()
 
     def answer(self) -> Answer | None:
         if not self._request.is_done:
@@ -157,9 +157,9 @@ def stacks() -> str:
     return "\n".join(parts)
 
 
-def _memory(place: Place) -> Answer:
+def _memory(context: RunContext) -> Answer:
     """Return what the local devices hold, and write a profile for pprof."""
-    channel = place.channel
+    channel = context.channel
     step = channel.current
     if not (channel.settled or jax.distributed.is_initialized()):
         # The question must not start JAX's backends.
@@ -172,7 +172,7 @@ def _memory(place: Place) -> Answer:
         }
         for device in jax.local_devices()
     }
-    path = os.path.join(place.logdir, f"memory_{step}_p{rank().index}.prof")
+    path = os.path.join(context.logdir, f"memory_{step}_p{rank().index}.prof")
     part = f"{path}.part"
     with open(part, "wb") as file:
         file.write(jax.profiler.device_memory_profile())

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jaxboard._control import request_files
-from jaxboard._control.actions import Action, Place, begin
+from jaxboard._control.actions import Action, RunContext, begin
 from jaxboard._control.request_files import HAS_OWNERS, REQUEST, STEP, Refused
-from jaxboard._control.requests import AT_A_STEP, Request, parse, parse_step
+from jaxboard._control.requests import AT_A_STEP, Request, parse_request, parse_step
 from jaxboard._host.channel import Channel
 from jaxboard._host.flush_request import FlushRequest
 from jaxboard._log import describe, logger
@@ -76,7 +76,7 @@ class Listener:
         self._is_asked = HAS_OWNERS and isinstance(logdir, pathlib.Path)
         self._place = request_files.place_of(str(logdir))
         self._channel = channel
-        self._context = Place(str(logdir), channel, flusher.request_flush)
+        self._context = RunContext(str(logdir), channel, flusher.request_flush)
         self._known: set[str] | None = None
         self._waiting: dict[str, Request] = {}
         self._acting: dict[str, Action] = {}
@@ -165,7 +165,7 @@ class Listener:
 
     def _begin(self, name: str) -> None:
         with request_files.opened(self._place, name) as directory:
-            request = parse(name, request_files.read(directory, REQUEST))
+            request = parse_request(name, request_files.read(directory, REQUEST))
         step = self._channel.step
         rate = self._pace.steps_per_second
         self._write(

@@ -62,7 +62,7 @@ def opened(place: str, name: str) -> Iterator[int]:
     """Open the directory of a request.
 
     Raises:
-        Refused: it is no directory of the user of this process.
+        Refused: it is not a directory of the user of this process.
         OSError: it cannot be opened.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
@@ -71,7 +71,7 @@ def opened(place: str, name: str) -> Iterator[int]:
     except PermissionError:
         raise Refused("it belongs to another user") from None
     except NotADirectoryError:
-        raise Refused("it is no directory") from None
+        raise Refused("it is not a directory") from None
     try:
         _check_owner(os.fstat(directory))
         yield directory
@@ -102,7 +102,7 @@ def read(directory: int, name: str) -> Any:
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise Refused(f"{name} is no file")
+            raise Refused(f"{name} is not a file")
         _check_owner(status)
         if status.st_size > _MOST_BYTES:
             raise Refused(f"{name} has {status.st_size:,} bytes")

@@ -42,7 +42,7 @@ class Request:
         return self.processes is None or process in self.processes
 
 
-def parse(name: str, contents: Any) -> Request:
+def parse_request(name: str, contents: Any) -> Request:
     """Return a request from the contents of its file.
 
     Raises:
@@ -61,7 +61,7 @@ def parse(name: str, contents: Any) -> Request:
         raise Refused(f"steps is {safe_repr(contents['steps'])}")
     processes = _processes(contents.get("processes"))
     if verb == "every" and processes is not None:
-        raise Refused("all processes need the same programs, so every has no processes")
+        raise Refused("all processes need the same programs, so `every` takes no processes")
     return Request(
         name,
         cast("Verb", verb),

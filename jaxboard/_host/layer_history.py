@@ -15,7 +15,7 @@ _COLUMNS = 96
 """Most columns of the whole history. With more, two neighbours become one."""
 
 
-class Columns(NamedTuple):
+class LayerColumns(NamedTuple):
     """The history of L layers in C columns.
 
     Attributes:
@@ -69,17 +69,17 @@ class LayerHistory:
         np.fmax(column, self._recent[place], out=column)
 
     @property
-    def recent(self) -> Columns:
+    def recent(self) -> LayerColumns:
         """The last reports, at most :data:`RECENT`, the oldest first."""
         if self.count <= RECENT:
-            return Columns(self._recent_steps[: self.count], self._recent[: self.count])
+            return LayerColumns(self._recent_steps[: self.count], self._recent[: self.count])
         order = np.arange(self.count, self.count + RECENT) % RECENT
-        return Columns(self._recent_steps[order], self._recent[order])
+        return LayerColumns(self._recent_steps[order], self._recent[order])
 
     @property
-    def columns(self) -> Columns:
+    def columns(self) -> LayerColumns:
         """The whole history."""
-        return Columns(self._steps[: self._used], self._values[: self._used])
+        return LayerColumns(self._steps[: self._used], self._values[: self._used])
 
     def _merge_neighbours(self) -> None:
         half = _COLUMNS // 2

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jaxboard._host.layer_history import Columns, LayerHistory
+from jaxboard._host.layer_history import LayerColumns, LayerHistory
 from jaxboard._reduce.layer_health import STATISTICS
 
 _EVERY = 3
@@ -84,7 +84,9 @@ def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
     return [*findings, *(finding for finding in others if finding.layer not in exploding)]
 
 
-def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
+def _explosions(
+    history: LayerHistory, recent: LayerColumns, large: np.ndarray
+) -> list[TrendFinding]:
     before, now = recent.values[: len(recent.steps) // 2], recent.values[-_HELD:].min(0)
     first_step = int(recent.steps[len(before) // 2])
     found: list[TrendFinding] = []
@@ -109,9 +111,8 @@ def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> li
     norms = np.median(before[:, _GRADIENT], 0)
     growth = _factor(now[_GRADIENT], norms)
     candidates = large & (growth >= _GRADIENT_GROWTH)
-    if (
-        not candidates.any() or exploding
-    ):  # Weights that explode are the cause of gradients that do.
+    # Weights that explode are the cause of gradients that do.
+    if not candidates.any() or exploding:
         return found
     for layer in np.flatnonzero(candidates).tolist():
         others = _median_of_others(growth, layer)
@@ -130,7 +131,9 @@ def _explosions(history: LayerHistory, recent: Columns, large: np.ndarray) -> li
     return found
 
 
-def _large_updates(history: LayerHistory, recent: Columns, large: np.ndarray) -> list[TrendFinding]:
+def _large_updates(
+    history: LayerHistory, recent: LayerColumns, large: np.ndarray
+) -> list[TrendFinding]:
     if history.count < _LONG:  # The updates of weights that start at zero are large at first.
         return []
     last = recent.values[-_MANY:, _RATIO]

@@ -21,7 +21,7 @@ _MOST = 4096
 
 
 class Selection:
-    """The cadences of reports by patterns of their tags. It does not change.
+    """The cadences of reports by patterns of their tags, which never change.
 
     Args:
         cadences: the patterns and what they choose. The last pattern that matches a tag decides.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jaxboard._control.actions import Answer, Place
+from jaxboard._control.actions import Answer, RunContext
 from jaxboard._control.requests import Request
 from jaxboard._errors import ProfileError
 from jaxboard._profile.profile_settings import check_settings
@@ -21,21 +21,21 @@ class AskedProfile:
     Args:
         request: the request.
         step: that step.
-        place: the run.
+        context: the run.
     """
 
-    def __init__(self, request: Request, step: int, place: Place):
+    def __init__(self, request: Request, step: int, context: RunContext):
         # Imported here, since most programs never make a profile.
         from jaxboard._profile.profile_windows import ProfileWindows
         from jaxboard._run.current import run_of
 
-        channel = self._channel = place.channel
+        channel = self._channel = context.channel
         first = max(step, channel.step)
         self._late = first > step
         self._steps = range(first, first + request.steps)
         settings = check_settings(
             steps=self._steps,
-            logdir=place.logdir,
+            logdir=context.logdir,
             # The same for all processes, and no other session has it.
             name=f"steps_{step}-{step + request.steps - 1}_{request.name[-4:]}",
             host_level=2,

@@ -30,6 +30,11 @@ class Curve(NamedTuple):
     values: np.ndarray
     wall_times: np.ndarray
 
+    @property
+    def last(self) -> float:
+        """The last value."""
+        return float(self.values[-1])
+
 
 def read_curves(
     logdir: str | os.PathLike[str],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from typing import NamedTuple
 
 from jaxboard._errors import JaxboardError
 from jaxboard._read import run_files
@@ -15,10 +16,20 @@ PROGRAM_TAG = "jaxboard/program"
 """The tag of the table that runs with telemetry have."""
 
 
-def read_settings(logdir: str | os.PathLike[str], call: str) -> dict[str, dict[str, object]]:
-    """Return the settings of each run in a directory, by name.
+class Settings(NamedTuple):
+    """The settings of one run.
 
-    Hyperparameters have their own names, and rows of the table ``jaxboard/program`` theirs. The last values count.
+    Attributes:
+        hyperparameters: the hyperparameters by name, as they were reported last.
+        program: the rows of the table ``jaxboard/program`` by name; empty without telemetry.
+    """
+
+    hyperparameters: dict[str, object]
+    program: dict[str, str]
+
+
+def read_settings(logdir: str | os.PathLike[str], call: str) -> dict[str, Settings]:
+    """Return the settings of each run in a directory, by the name of the run.
 
     Args:
         logdir: a directory with runs at any depth, a single event file, or a URL.
@@ -28,14 +39,14 @@ def read_settings(logdir: str | os.PathLike[str], call: str) -> dict[str, dict[s
         UsageError: there is no such directory.
         RunError: a URL cannot be read here.
     """
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, Settings] = {}
     for run, files in run_files.find_runs(logdir, call).items():
-        settings = found.setdefault(run, {})
+        settings = found[run] = Settings({}, {})
         for value in _values(files, "hparams", None):
             if isinstance(value, dict):
-                settings |= value
+                settings.hyperparameters.update(value)
         for value in _values(files, "text", PROGRAM_TAG):
-            settings |= _rows(str(value))
+            settings.program.update(_rows(str(value)))
     return found
 
 

@@ -263,7 +263,7 @@ class ChartMethods(WriterBase):
 
         Raises:
             RunError: reports are not on disk (see :meth:`flush`), or the file cannot be written.
-            UsageError: ``path`` is no path.
+            UsageError: ``path`` is not a path.
 
         Example:
             >>> import json, pathlib, tempfile, jaxboard as jb

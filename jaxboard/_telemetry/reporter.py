@@ -10,9 +10,8 @@ import numpy as np
 from jaxboard._host.active_channel import active
 from jaxboard._host.channel import Channel
 from jaxboard._host.drawings import Drawing
+from jaxboard._own_tags import RUN_PREFIX
 from jaxboard.records import Kind, Record
-
-PREFIX = "jaxboard/"
 
 
 class Reporter:
@@ -53,7 +52,7 @@ class Reporter:
 
     def text_record(self, step: int, tag: str, value: str) -> Record:
         """Return a text entry, for the flusher's thread, which cannot put it."""
-        return Record(Kind.TEXT, PREFIX + tag, step, self._wall(), value)
+        return Record(Kind.TEXT, RUN_PREFIX + tag, step, self._wall(), value)
 
     def _put(self, kind: Kind, tag: str, step: int, value: object) -> None:
-        self._channel.put(Record(kind, PREFIX + tag, step, self._wall(), value))
+        self._channel.put(Record(kind, RUN_PREFIX + tag, step, self._wall(), value))

@@ -86,7 +86,7 @@ class TimeReport(Collector):
         self._first_step = self._last_step = step
         self._written_step: int | None = None
         self._windows = 0
-        self._columns = Columns()
+        self._picture = TimePicture()
         self._base: Mapping[str, float] = {}
         self._reading = self._continue(logdir, step, earlier_totals or {}, wall())
 
@@ -158,7 +158,7 @@ class TimeReport(Collector):
         spent = {name: ledger.seconds[name] - self._before_window[name] for name in NAMES}
         self._window_began, self._before_window = now, dict(ledger.seconds)
         self._windows += 1
-        self._columns.add(spent)
+        self._picture.add(spent)
         total = self._all_seconds()
         known = [name for name in NAMES if total[name] > 0]
         self._written_step = self._last_step
@@ -183,12 +183,10 @@ class TimeReport(Collector):
         if is_last or doubled:
             text = sentence(total)
             self._reporter.text(self._last_step, SUMMARY, text)
-            if (
-                self._windows > 1
-            ):  # The picture of one window would show nothing that the sentence does not.
-                picture = self._columns.drawing(
-                    f"Where the time went since step {self._first_step}"
-                )
+            # The picture of one window would show nothing that the sentence does not.
+            if self._windows > 1:
+                title = f"Where the time went since step {self._first_step}"
+                picture = self._picture.drawing(title)
                 self._reporter.image(self._last_step, PICTURE, picture)
 
     def _all_seconds(self) -> dict[str, float]:
@@ -238,8 +236,8 @@ class TimeReport(Collector):
             self._reading.join(_READING_SECS)
 
 
-class Columns:
-    """The seconds of each part by window, for a picture. If there are too many columns, two become one."""
+class TimePicture:
+    """The picture: a column for each window. If there are too many columns, two become one."""
 
     def __init__(self) -> None:
         self._columns: list[np.ndarray] = []

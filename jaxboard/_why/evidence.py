@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-import numpy as np
-
+from jaxboard._own_tags import RUN_PREFIX, is_own
+from jaxboard._read.curves import Curve
 from jaxboard._read.event_columns import Points
 from jaxboard._read.read import read_run
 from jaxboard._read.run_files import EventFile, find_runs
 from jaxboard._read.summary_values import UnreadableValue, decode
 from jaxboard._read.visible_points import visible
-
-PREFIX = "jaxboard/"
-"""The prefix of the tags that jaxboard writes about a run."""
-
-_PROFILE = "profile/"
-"""The prefix of the tags that a profile writes into its run."""
 
 
 class Entry(NamedTuple):
@@ -37,32 +31,13 @@ class Entry(NamedTuple):
     text: str
 
 
-class Curve(NamedTuple):
-    """The points of a scalar, in the order of steps: arrays [N].
-
-    Attributes:
-        steps: int64.
-        wall_times: float64, seconds since the epoch.
-        values: float64.
-    """
-
-    steps: np.ndarray
-    wall_times: np.ndarray
-    values: np.ndarray
-
-    @property
-    def last(self) -> float:
-        """The last value."""
-        return float(self.values[-1])
-
-
 class Evidence(NamedTuple):
     """The text entries and the scalars of one run under ``jaxboard/`` and ``profile/``. Points that a restart hides are left out.
 
     Attributes:
         run: the directory below the log directory; ``"."`` is the log directory itself.
         entries: the text entries by tag, each list in the order of steps. Tags are without ``jaxboard/``: ``"nonfinite"``, ``"profile/verdict"``.
-        curves: the scalars by tag, likewise. No curve is empty.
+        curves: the scalars by tag, likewise; their tags, too, are without ``jaxboard/``. No curve is empty.
     """
 
     run: str
@@ -107,20 +82,24 @@ def evidence_of(run: str, files: Sequence[EventFile]) -> Evidence:
             text = _text(value)
             if text is not None:
                 entries.setdefault(name, []).append(Entry(name, int(step), float(wall_time), text))
-    curves = {name: Curve(*points[2:]) for name, points in _by_tag(files, "scalar")}
+    curves = {
+        name: Curve(run, name, points.steps, points.values, points.wall_times)
+        for name, points in _by_tag(files, "scalar")
+    }
     return Evidence(run, entries, curves)
 
 
 def _by_tag(files: Sequence[EventFile], kind: str) -> list[tuple[str, Points]]:
     """Return the visible points of each tag that jaxboard writes, by its name without ``jaxboard/``."""
-    wants: Callable[[str], bool] = lambda tag: tag.startswith((PREFIX, _PROFILE))  # noqa: E731
-    contents = read_run(files, kind, wants)
+    contents = read_run(files, kind, is_own)
     points = visible(contents)
     found: list[tuple[str, Points]] = []
     for number, tag in enumerate(contents.tags):
         chosen = points.tags == number
         if chosen.any():
-            found.append((tag.removeprefix(PREFIX), Points(*(column[chosen] for column in points))))
+            found.append(
+                (tag.removeprefix(RUN_PREFIX), Points(*(column[chosen] for column in points)))
+            )
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jaxboard._why.evidence import Curve, Entry, Evidence
+from jaxboard._read.curves import Curve
+from jaxboard._why.evidence import Entry, Evidence
 from jaxboard._why.finding import Figure, Finding
 from jaxboard._why.text_entries import plain
 

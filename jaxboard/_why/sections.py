@@ -20,6 +20,7 @@ SECTIONS: tuple[Section, ...] = (
     text_entries.nonfinite,
     text_entries.layers,
     text_entries.spikes,
+    text_entries.processes,
     time_spent,
     profiles,
     text_entries.recompiles,

@@ -1,4 +1,4 @@
-"""Sections that show text entries of the run: non-finite values, layers, spikes, recompiles, out of memory."""
+"""Sections that show text entries of the run: non-finite values, layers, spikes, recompiles, out of memory, processes."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def spikes(evidence: Evidence) -> Iterator[Finding]:
     """Yield the spikes of scalars, with the arrays that were kept, and the findings of the rules of the run."""
     yield from _shown(evidence, "spikes", "Spike")
     yield from _shown(evidence, "alerts", "Alert")
+
+
+def processes(evidence: Evidence) -> Iterator[Finding]:
+    """Yield the process that the others wait for, the slowest one, and programs that differ."""
+    yield from _shown(evidence, "processes", "Processes of the job")
 
 
 def recompiles(evidence: Evidence) -> Iterator[Finding]:

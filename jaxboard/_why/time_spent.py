@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from jaxboard._read.curves import Curve
 from jaxboard._telemetry.time_parts import (
     CHECKPOINT,
     COMPILE,
@@ -20,7 +21,7 @@ from jaxboard._telemetry.time_parts import (
     sentence,
     shares,
 )
-from jaxboard._why.evidence import Curve, Evidence
+from jaxboard._why.evidence import Evidence
 from jaxboard._why.finding import Figure, Finding
 
 _PHASES = {"trace": "trace_seconds", "lowering": "lowering_seconds", "xla": "xla_seconds"}

@@ -15,7 +15,7 @@ import pytest
 import jaxboard as jb
 from jaxboard._alerts.alert_monitor import AlertMonitor
 from jaxboard._alerts.alert_options import parse_alerts
-from jaxboard._alerts.alert_rules import SilenceRule, SpikeRule, ValueRule, parse
+from jaxboard._alerts.alert_rules import SilenceRule, SpikeRule, ValueRule, parse_rule
 from jaxboard._alerts.columns import Columns
 from jaxboard._host.complete_points import Assembled
 from jaxboard._host.lost import LostReports
@@ -25,7 +25,7 @@ from jaxboard.sinks import MemorySink
 
 def found(text: str, values: dict[str, Any], *, pieces: int = 1) -> list[tuple[str, int]]:
     """Return tag and step of what a rule finds in columns."""
-    rule = parse(text)
+    rule = parse_rule(text)
     assert isinstance(rule, ValueRule)
     table = np.array(list(values.values()), float).T
     steps = np.arange(len(table))
@@ -55,7 +55,7 @@ def test_values(pieces: int) -> None:
 
 def test_forms() -> None:
     """The texts of rules."""
-    assert isinstance(parse(" train/loss  is spiking "), SpikeRule)
+    assert isinstance(parse_rule(" train/loss  is spiking "), SpikeRule)
     for text, seconds in {
         "no report for 90 seconds": 90,
         "no report for 1 second": 1,
@@ -63,7 +63,7 @@ def test_forms() -> None:
         "no report for 10 minutes": 600,
         "no report for 5min": 300,
     }.items():
-        rule = parse(text)
+        rule = parse_rule(text)
         assert isinstance(rule, SilenceRule)
         assert rule.seconds == seconds
     for text in (
@@ -77,8 +77,8 @@ def test_forms() -> None:
         "no report for 0 s",
         "",
     ):
-        assert parse(text) is None, text
-    rule = parse("loss [ema] > 3")
+        assert parse_rule(text) is None, text
+    rule = parse_rule("loss [ema] > 3")
     assert isinstance(rule, ValueRule)
     assert [
         f.tag
@@ -351,9 +351,9 @@ def test_faults_of_webhooks(address: str, caplog: pytest.LogCaptureFixture) -> N
             "a webhook begins with https:// or http://, got 'file:///etc/passwd'",
         ),
         (["ftp://example.org/x"], "a webhook begins with"),
-        (["https://"], "it is no URL"),
-        (["https://a:port/"], "it is no URL"),
-        (["https://example.org/\n"], "it is no URL"),
+        (["https://"], "it is not a URL"),
+        (["https://a:port/"], "it is not a URL"),
+        (["https://example.org/\n"], "it is not a URL"),
     ],
 )
 def test_errors(alerts: Any, message: str) -> None:

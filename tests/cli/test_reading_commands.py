@@ -22,11 +22,13 @@ import pytest
 from listening import LOOPBACK, listening
 
 import jaxboard as jb
-from jaxboard._cli.diff import part
+from jaxboard._cli.diff import find_divergence
 from jaxboard._cli.main import main
 from jaxboard._cli.sparkline import sparkline
 from jaxboard._process.viewer import Viewer
 from jaxboard._read.curves import Curve
+from jaxboard.records import Kind, Record
+from jaxboard.sinks import TensorBoardSink
 
 STEPS = 8
 
@@ -91,6 +93,18 @@ def test_a_table_fits_the_terminal(study, capsys, monkeypatch, columns):
     assert max(map(len, capsys.readouterr().out.splitlines())) <= int(columns)
 
 
+def test_a_table_in_a_pipe(tmp_path, capsys, monkeypatch):
+    """Without a terminal, long tags and runs are not divided."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    tag, run = "a/" * 60 + "b", "c" * 60
+    for name in (run, "d"):
+        with jb.Run(tmp_path / name):
+            jb.scalar(tag, 1.0, step=0)
+    assert main(["show", str(tmp_path)]) == 0
+    first, second = (line for line in capsys.readouterr().out.splitlines() if "▁" in line)
+    assert (first.split()[:2], second.split()[0]) == ([tag, run], "d")
+
+
 def test_show_leaves_telemetry_out(tmp_path, capsys):
     """Telemetry is shown by --all or by a pattern."""
     with jb.Run(tmp_path / "run", telemetry=True):
@@ -98,6 +112,38 @@ def test_show_leaves_telemetry_out(tmp_path, capsys):
     for arguments, wanted in (([], False), (["--all"], True), (["--tags", "jaxboard/*"], True)):
         _, found = run_json(capsys, "show", tmp_path / "run", *arguments)
         assert wanted == any(each["tag"].startswith("jaxboard/") for each in found["curves"])
+
+
+def test_curves_of_profiles_are_telemetry(tmp_path, capsys):
+    """Step times of a profile are neither shown nor compared, unless a pattern selects them."""
+    for name, ms in (("a", 1.0), ("b", 2.0)):
+        with jb.Run(tmp_path / name):
+            jb.scalar("loss", 0.5, step=0)
+            jb.scalar("profile/step_ms", ms, step=0)
+    assert main(["show", str(tmp_path / "a")]) == 0
+    out = capsys.readouterr().out
+    assert "step_ms" not in out
+    assert "1 curve about the program itself is left out; --all shows it." in out
+    assert main(["show", str(tmp_path / "a"), "--all"]) == 0
+    assert "step_ms" in capsys.readouterr().out
+    pair = ["diff", str(tmp_path / "a"), str(tmp_path / "b")]
+    assert [main(pair), main([*pair, "--tags", "profile/*"])] == [0, 1]
+
+
+def test_control_characters_of_a_file(tmp_path, capsys):
+    """A tag with control characters does not reach the terminal as it is."""
+    for name, tags in (("a", ("x\x1b[31m", "y\x1b[31m")), ("b", ("x\x1b[31m",))):
+        sink = TensorBoardSink(tmp_path / name)
+        for tag in tags:
+            value = np.float64(len(tags))
+            sink.write([Record(Kind.SCALAR, tag, 0, 0.0, value)])
+        sink.close()
+    assert main(["show", str(tmp_path / "a")]) == 0
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert out.count("x\\x1b[31m") == 2
+    assert "Only in A: y\\x1b[31m." in out
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "json", "jsonl"])
@@ -144,7 +190,7 @@ def test_export_refuses_what_it_cannot_write(study, tmp_path, capsys):
 
 
 def test_diff(study, capsys):
-    """A comparison names the setting, the step at which the curves part, and the curve of one run only."""
+    """A comparison names the setting, the step at which the curves diverge, and the curve of one run only."""
     status, found = run_json(capsys, "diff", study / "a", study / "b")
     assert (status, found["equal"], found["equal_curves"]) == (1, False, 2)
     assert found["settings"] == [{"run": ".", "name": "rate", "first": 0.1, "second": 0.2}]
@@ -180,7 +226,7 @@ def test_diff_of_equal_runs(study, capsys):
 
 
 def test_diff_of_programs(tmp_path, monkeypatch, capsys):
-    """Runs with telemetry record the flags of their programs."""
+    """Runs with telemetry record the flags of their programs, which are compared if both runs have them."""
     for name, flag in (("a", "1"), ("b", "2|`3")):
         monkeypatch.setenv("JAX_EXAMPLE", flag)
         with jb.Run(tmp_path / name, telemetry=True):
@@ -188,6 +234,10 @@ def test_diff_of_programs(tmp_path, monkeypatch, capsys):
     _, found = run_json(capsys, "diff", tmp_path / "a", tmp_path / "b")
     expected = [{"run": ".", "name": "JAX_EXAMPLE", "first": "1", "second": "2|`3"}]
     assert found["settings"] == expected
+    with jb.Run(tmp_path / "c"):
+        pass
+    status, found = run_json(capsys, "diff", tmp_path / "a", tmp_path / "c")
+    assert (status, found["settings"]) == (0, [])
     (text,) = jb.read(tmp_path / "a", kind="text", tags="jaxboard/program")["value"]
     assert f"| jax | {jax.__version__} |" in text.splitlines()
 
@@ -215,15 +265,15 @@ def as_curve(points: dict[int, float]) -> Curve:
 
 @hypothesis.given(CURVES, CURVES)
 @hypothesis.settings(deadline=None, derandomize=True, database=None)
-def test_where_two_curves_part(a, b):
+def test_where_two_curves_diverge(a, b):
     """The step is the first at which a loop over both finds another value, or one value only."""
 
     def same(x, y):
         return x is not None and y is not None and (x == y or (math.isnan(x) and math.isnan(y)))
 
-    parts = [step for step in sorted({*a, *b}) if not same(a.get(step), b.get(step))]
-    found = part(as_curve(a), as_curve(b), 0.0)
-    assert (None if found is None else found.step) == (parts[0] if parts else None)
+    different = [step for step in sorted({*a, *b}) if not same(a.get(step), b.get(step))]
+    found = find_divergence(as_curve(a), as_curve(b), 0.0)
+    assert (None if found is None else found.step) == (different[0] if different else None)
     if found is not None:
         for value, points in ((found.first, a), (found.second, b)):
             np.testing.assert_equal(value, points.get(found.step))

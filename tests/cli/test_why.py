@@ -90,6 +90,19 @@ def test_a_spiking_batch(tmp_path):
     assert alert.figures == {"tag": "alerts/loss > 20", "entries": 1}
 
 
+def test_a_process_that_hangs(tmp_path):
+    """The process that the others wait for is named, and so is another program."""
+    hang = "No step has finished for 300 s. The others wait for process 2 (host b)."
+    with jb.Run(tmp_path):
+        jb.text("jaxboard/processes/programs", "f is another program", step=1)
+        jb.text("jaxboard/processes/hang", f"{hang}\n\n| process |", step=41)
+    (evidence,) = read_evidence(tmp_path)
+    programs, found = explain(evidence)
+    assert (programs.section, programs.step) == ("processes", 1)
+    assert (found.sentence, found.details) == (hang, "| process |")
+    assert found.figures == {"tag": "processes/hang", "entries": 2}
+
+
 def test_only_the_first_entries_are_shown(tmp_path):
     """The first entries of a kind are shown; all are counted."""
     with jb.Run(tmp_path):

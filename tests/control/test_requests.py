@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -283,7 +284,7 @@ def test_no_run_answers(tmp_path, capsys) -> None:
 
 
 def test_a_process_that_is_not_there(tmp_path) -> None:
-    """The command says so, and fails, if the run has no such process."""
+    """The answer names it, and the command fails, if the run has no such process."""
     command = _Asked(str(tmp_path), ["profile", "processes=0,7"])
     message = {"process": 0, "processes": 1, "host": "a", "pid": 3, "step": 5}
     command.seen[0, "a", 3] = message
@@ -291,3 +292,17 @@ def test_a_process_that_is_not_there(tmp_path) -> None:
     assert command.lines()[1:] == ["there is no process 7: the run has 1, from 0 on."]
     assert not command.is_done
     assert command.as_json()["unseen"] == [7]
+
+
+def test_a_process_that_the_job_lacks(asked, tmp_path, capsys) -> None:
+    """A request to a process that does not exist is reported, with the exit status 1."""
+    statuses: list[int] = []
+    command = ["ask", str(tmp_path / "logs"), "stacks", "processes=3"]
+    thread = threading.Thread(target=lambda: statuses.append(main(command)))
+    thread.start()
+    while thread.is_alive():
+        asked.poll()
+        thread.join(0.01)
+    assert statuses == [1]
+    text = "there is no process 3: the run has 1, from 0 on.\n"
+    assert capsys.readouterr().out == text

@@ -116,9 +116,9 @@ def image_of(data: bytes):
 
 def test_a_long_run_has_a_bounded_picture(clock):
     """If there are many windows, several share a column; the time of all is kept."""
-    from jaxboard._telemetry.time_report import Columns
+    from jaxboard._telemetry.time_report import TimePicture
 
-    columns = Columns()
+    columns = TimePicture()
     for number in range(1000):
         columns.add({"device": 1.0, "input": float(number)} | dict.fromkeys(others(), 0.0))
     assert len(columns.values) == 250
