@@ -102,7 +102,7 @@ def compare(
     """Return how the runs of two directories differ; see :func:`main`.
 
     Raises:
-        UsageError: there is no such directory, or it has no event files.
+        UsageError: there is no such directory, it has no event files, or no run has the same name in both.
         RunError: a URL cannot be read here.
     """
     wants = name_pattern("tags", tags)
@@ -115,6 +115,12 @@ def compare(
     for logdir, found in ((first, a), (second, b)):
         if not found:
             raise UsageError(f"diff({logdir!r}): there are no event files.")
+    if not a.keys() & b.keys():
+        names = "; ".join(", ".join(sorted(found)) for found in (a, b))
+        raise UsageError(
+            f"diff({first!r}, {second!r}): no run of one has the name of a run of the other ({names}). Pass the directories "
+            "of two single runs."
+        )
     for run in sorted(a.keys() & b.keys()):
         rows = _differing(a[run].hyperparameters, b[run].hyperparameters)
         if a[run].program and b[run].program:

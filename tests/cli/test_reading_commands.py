@@ -217,6 +217,12 @@ def test_diff_escapes_control_characters(tmp_path, capsys):
     assert "Only in A: \\x1b[2Jone." in printed
 
 
+def test_diff_without_a_common_run(study, capsys):
+    """A directory of runs and a single run have no run of the same name: nothing is compared."""
+    assert main(["diff", str(study), str(study / "a")]) == 2
+    assert "(a, b; .)" in capsys.readouterr().err
+
+
 def test_diff_of_equal_runs(study, capsys):
     """A run equals itself, NaN included."""
     assert main(["diff", str(study / "a"), str(study / "a")]) == 0
