@@ -177,7 +177,9 @@ def _listed(value: np.ndarray) -> str:
 
 
 def _code(name: str) -> str:
-    return f"`{name}`".replace("|", "\\|")
+    """Return a name as code in a cell of a table, which is one line and has no backquotes."""
+    printable = "".join(c if c.isprintable() else " " for c in name)
+    return f"`{printable.replace('`', ' ')}`".replace("|", "\\|")
 
 
 def _number(value: float) -> str:

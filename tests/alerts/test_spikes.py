@@ -221,3 +221,16 @@ def test_a_tag_that_spikes_regularly() -> None:
         entry.step for entry in entries if "Spiked 10 times or more: train/tag_0." in entry.value
     ]
     assert notes == [2000, 12_150]
+
+
+def test_a_tag_with_characters_of_markdown() -> None:
+    """The tables stay whole: a cell is one line, with as many columns as the others."""
+    values = np.random.default_rng(0).normal(0, 1, 120)
+    values[110] = 100
+    sink = MemorySink()
+    with jb.Run(None, sinks=[sink]) as run:
+        for run.step, value in enumerate(values.tolist()):
+            jb.scalar("a`b\n| c", value)
+    (entry,) = [record.value for record in sink.records if record.tag == "jaxboard/spikes"]
+    (row,) = [line for line in entry.splitlines() if line.startswith("| `a b ") and "111 |" in line]
+    assert row.startswith("| `a b \\| c` | 110 | 110 | 100 |")
