@@ -77,13 +77,20 @@ class Listener:
         self._place = request_files.place_of(str(logdir))
         self._channel = channel
         self._context = RunContext(str(logdir), channel, flusher.request_flush)
-        self._known: set[str] | None = None
+        self._known = self._requests_to_earlier_runs()
         self._waiting: dict[str, Request] = {}
         self._acting: dict[str, Action] = {}
         self._next_poll = 0.0
         self._pace = _Pace(channel.step)
         self._flusher = flusher
         flusher.poll = self.poll
+
+    def _requests_to_earlier_runs(self) -> set[str]:
+        """Return the names of the requests that are there when the run is opened."""
+        if self._is_asked:
+            with contextlib.suppress(Exception):  # The first poll reports what is wrong.
+                return set(request_files.names(self._place))
+        return set()
 
     def poll(self, now: float | None = None) -> None:
         """Look for requests if that is due. It never raises.
@@ -105,9 +112,6 @@ class Listener:
     def _look(self) -> None:
         self._pace.update(self._channel.step)
         names = request_files.names(self._place)
-        if self._known is None:
-            # Requests to an earlier run of this directory.
-            self._known = set(names)
         for name in names:
             if name not in self._known:
                 self._known.add(name)

@@ -42,7 +42,6 @@ class Asked:
         self.channel = Channel(Buffer(100, 10**6))
         self.listener = Listener(logdir, self.channel, Thread())
         self._now = 0.0
-        self.poll()
         self.place.mkdir(parents=True)
 
     def poll(self) -> None:
@@ -62,6 +61,17 @@ class Asked:
 @pytest.fixture
 def asked(tmp_path):
     return Asked(tmp_path / "logs")
+
+
+def test_a_request_to_an_earlier_run(tmp_path) -> None:
+    """A request that is there when the run is opened is ignored; one that comes before the first poll is not."""
+    earlier = Asked(tmp_path / "logs")
+    earlier.write({"name": NAME, "verb": "stacks"})
+    listener = Listener(tmp_path / "logs", earlier.channel, Thread())
+    listener.poll(10.0)
+    assert not list(earlier.directory.glob("answer.*.json"))
+    earlier.poll()
+    assert "test_a_request_to_an_earlier_run" in str(earlier.answer()["text"])
 
 
 def test_the_agreed_step(asked) -> None:
