@@ -78,7 +78,7 @@ def test_a_spiking_batch(tmp_path):
     losses[120] = 30
     with jb.Run(tmp_path, alerts=["loss > 20"]) as run:
         for run.step, loss in enumerate(losses.tolist()):
-            jb.keep("batch", [run.step, 1000 + run.step])
+            jb.keep("batch", np.array([run.step, 1000 + run.step]))
             jb.scalar("loss", loss)
     (evidence,) = read_evidence(tmp_path)
     spike, alert = explain(evidence)
