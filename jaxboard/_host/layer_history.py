@@ -44,7 +44,7 @@ class LayerHistory:
         self._steps = np.zeros(_COLUMNS, np.int64)
         self._values = np.empty((_COLUMNS, len(STATISTICS), len(layers)), np.float32)
         self._used = 0
-        # How many reports a column has, and how many the last one has so far.
+        # The number of reports in each full column, and in the last one.
         self._width = 1
         self._filled = 0
         self._recent_steps = np.zeros(RECENT, np.int64)
