@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -54,7 +56,7 @@ def attention_entropy(
         runs: see :func:`scalar`.
 
     Raises:
-        ReportError: ``weights`` are no floats, or an argument is invalid.
+        ReportError: ``weights`` are not floats, or an argument is invalid.
 
     Example:
         >>> import jax.numpy as jnp, jaxboard as jb
@@ -64,12 +66,9 @@ def attention_entropy(
         >>> round(float(records[0].value), 4)  # the mean of 0 and log 2
         0.3466
     """
-    arguments.check_tag(tag)
-    if context.current().silent:
-        return
-    with _compat.unchecked():
-        value = _mean_entropy(_floats(tag, "weights", weights))
-    scalar(tag, value, step=step, every=every, reduce=reduce, where=where, runs=runs)
+    value = _statistic(tag, "weights", weights, _mean_entropy)
+    if value is not None:
+        scalar(tag, value, step=step, every=every, reduce=reduce, where=where, runs=runs)
 
 
 def max_logit(
@@ -98,7 +97,7 @@ def max_logit(
         runs: see :func:`scalar`.
 
     Raises:
-        ReportError: ``logits`` are no floats, or an argument is invalid.
+        ReportError: ``logits`` are not floats, or an argument is invalid.
 
     Example:
         >>> import jax.numpy as jnp, jaxboard as jb
@@ -108,20 +107,27 @@ def max_logit(
         >>> float(records[0].value)
         7.5
     """
+    value = _statistic(tag, "logits", logits, _largest)
+    if value is not None:
+        scalar(tag, value, step=step, every=every, reduce=reduce, where=where, runs=runs)
+
+
+def _statistic(
+    tag: str, name: str, values: Reportable, compute: Callable[[jax.Array], jax.Array]
+) -> jax.Array | None:
+    """Return a statistic of the values that a user passed as ``name``; None if reports are off.
+
+    Raises:
+        ReportError: the tag is invalid, or the values are not floats with at least one element and one axis.
+    """
     arguments.check_tag(tag)
     if context.current().silent:
-        return
+        return None
     with _compat.unchecked():
-        value = _largest(_floats(tag, "logits", logits))
-    scalar(tag, value, step=step, every=every, reduce=reduce, where=where, runs=runs)
-
-
-def _floats(tag: str, name: str, values: Reportable) -> jax.Array:
-    """Return an array of floats with at least one element and one axis."""
-    array = conversion.as_array(tag, values)
-    if not array.ndim or not array.size or not jnp.issubdtype(array.dtype, jnp.floating):
-        raise arguments.report_error(
-            tag,
-            f"expected {name}= to be an array of floats [..., queries, keys], got {arguments.describe_array(array)}.",
-        )
-    return conversion.as_jax(array)
+        array = conversion.as_array(tag, values)
+        if not array.ndim or not array.size or not jnp.issubdtype(array.dtype, jnp.floating):
+            raise arguments.report_error(
+                tag,
+                f"expected {name}= to be an array of floats [..., queries, keys], got {arguments.describe_array(array)}.",
+            )
+        return compute(conversion.as_jax(array))
