@@ -10,16 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxboard._reduce.layer_parts import TREES, Part, PartTable
-from jaxboard._reduce.norms import Norms, joined
+from jaxboard._reduce.norms import Norms, counted_rows, joined
 from jaxboard._reduce.reducers import (
     Reducer,
     State,
     collapsed_weight,
-    count_positive,
-    expand,
-    is_counted,
 )
-from jaxboard._reduce.wide import WideInt, namespace
+from jaxboard._reduce.wide import WideInt
 from jaxboard._types import Array
 from jaxboard.records import Scalars
 
@@ -181,15 +178,7 @@ class LayerHealthReducer(Reducer):
         self.curves = curves
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
-        values = values.reshape(-1, *values.shape[-rank:])
-        count: WideInt | int = values.shape[0]
-        if weight is not None:
-            weight = weight.reshape(-1)
-            zero = values.dtype.type(0)
-            values = namespace(values, weight).where(
-                expand(is_counted(weight), values), values, zero
-            )
-            count = count_positive(weight)
+        values, count = counted_rows(values, weight, rank)
         nonfinite = joined(values[:, 6::2], values[:, 7::2])
         return State(Sums(values[:, :6].sum(0), nonfinite.sum()), count)
 

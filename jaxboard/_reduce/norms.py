@@ -117,16 +117,8 @@ class NormsReducer(Reducer):
         self.statistics = statistics
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
-        values = values.reshape(-1, *values.shape[-rank:])
-        count: Wide | int = values.shape[0]
-        if weight is not None:
-            weight = weight.reshape(-1)
-            # Zero is neutral: magnitudes and squares are never below it.
-            zero = values.dtype.type(0)
-            values = namespace(values, weight).where(
-                expand(is_counted(weight), values), values, zero
-            )
-            count = count_positive(weight)
+        # Zero is neutral: magnitudes and squares are never below it.
+        values, count = counted_rows(values, weight, rank)
         nonfinite = joined(values[:, 3], values[:, 4])
         return State(Sums(values[:, :2].sum(0), values[:, 2].max(0), nonfinite.sum()), count)
 
@@ -161,6 +153,23 @@ def halves(counts: Wide) -> tuple[Array, Array]:
     """Return the lower 16 bits of counts and the rest as float32, exactly up to 2**40."""
     upper = (counts.low >> 16 & 0xFFFF) | counts.high << 16
     return (counts.low & 0xFFFF).astype(np.float32), upper.astype(np.float32)
+
+
+def counted_rows(values: Array, weight: Array | None, rank: int) -> tuple[Array, Wide | int]:
+    """Return the values of all observations as rows, with zeros in those that do not count, and how many count.
+
+    Args:
+        values: [..., *shape] with one index for each observation.
+        weight: their weights or a mask; None if all count.
+        rank: the number of axes of ``shape``.
+    """
+    rows = values.reshape(-1, *values.shape[-rank:])
+    if weight is None:
+        return rows, rows.shape[0]
+    weight = weight.reshape(-1)
+    zero = rows.dtype.type(0)
+    rows = namespace(rows, weight).where(expand(is_counted(weight), rows), rows, zero)
+    return rows, count_positive(weight)
 
 
 def joined(lower: Array, upper: Array) -> WideInt:
