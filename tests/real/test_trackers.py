@@ -18,19 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from sinks.test_contract import (  # noqa: F401 (collected here, with the fixtures below)
-    group,
-    test_a_fault_of_another_sink,
-    test_an_empty_batch,
-    test_flushed_records_are_readable,
-    test_it_is_a_sink,
-    test_runs_below_are_separate,
-    test_values_that_it_cannot_show,
-)
+from sinks import test_contract as contract
 
 import jaxboard as jb
 from jaxboard.sinks import (
     Audio,
+    Batch,
     Histogram,
     Kind,
     MLflowSink,
@@ -46,6 +39,14 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.filterwarnings("ignore"),  # The libraries issue warnings of their own.
 ]
+
+# The tests of every sink, with the fixtures below.
+test_it_is_a_sink = contract.test_it_is_a_sink
+test_flushed_records_are_readable = contract.test_flushed_records_are_readable
+test_an_empty_batch = contract.test_an_empty_batch
+test_runs_below_are_separate = contract.test_runs_below_are_separate
+test_values_that_it_cannot_show = contract.test_values_that_it_cannot_show
+test_a_fault_of_another_sink = contract.test_a_fault_of_another_sink
 
 DEADLINE = 60
 """Most seconds until a library has stored what it received."""
@@ -130,7 +131,9 @@ class WandbCase:
         ]
 
     def read(self, directory: pathlib.Path):
-        return group([(*split(name), step, value) for name, step, _, value in self.points()])
+        return contract.group(
+            [(*split(name), step, value) for name, step, _, value in self.points()]
+        )
 
 
 class TrackioCase:
@@ -169,7 +172,9 @@ class TrackioCase:
         ]
 
     def read(self, directory: pathlib.Path):
-        return group([(*split(name), step, value) for name, step, _, value in self.points()])
+        return contract.group(
+            [(*split(name), step, value) for name, step, _, value in self.points()]
+        )
 
 
 class MLflowCase:
@@ -207,7 +212,9 @@ class MLflowCase:
         ]
 
     def read(self, directory: pathlib.Path):
-        return group([(*split(name), step, value) for name, step, _, value in self.points()])
+        return contract.group(
+            [(*split(name), step, value) for name, step, _, value in self.points()]
+        )
 
     def artifact(self, path: str) -> bytes:
         return pathlib.Path(self.client.download_artifacts(self.id, path)).read_bytes()
@@ -405,7 +412,7 @@ def test_a_fault_of_mlflow(directory):
         root = directory / case.id / "artifacts"
         root.mkdir(parents=True)
         (root / "text").write_text("")  # a file in the place of a directory
-        batch = [OTHERS[0], OTHERS[3]]
+        batch: Batch = [OTHERS[0], OTHERS[3]]
         sink.write(batch)
         with pytest.raises(OSError):
             sink.flush()

@@ -11,6 +11,7 @@ import pytest
 
 import jaxboard as jb
 from jaxboard.sinks import (
+    Batch,
     EncodedImage,
     Kind,
     MemorySink,
@@ -113,7 +114,7 @@ def test_a_library_that_hangs(library_run):
     """A flush ends after its timeout. Each record reaches the library once, although it is written again."""
     sink = LibrarySink(library_run, 0.05)
     library_run.works.clear()
-    first, second = [text(0), text(1)], [text(2)]
+    first: Batch = [text(0), text(1)]
     sink.write(first)
     for _ in range(2):
         with pytest.raises(TimeoutError, match=r"some_tracker .* within 0.05 s"):
@@ -123,7 +124,7 @@ def test_a_library_that_hangs(library_run):
     sink._timeout = 60.0
     sink.flush()
     assert library_run.points == notes(0, 1)
-    sink.write(second)
+    sink.write([text(2)])
     sink.close()
     assert library_run.points == notes(0, 1, 2)
 
@@ -149,7 +150,7 @@ def test_a_machine_fault(library_run):
     """A fault of the machine raises. What was passed on before it is not passed on again."""
     sink = LibrarySink(library_run, 60.0)
     library_run.faults[1] = ConnectionError("no route to host")
-    batches = [[text(0)], [text(1)], [text(2)]]
+    batches: list[Batch] = [[text(0)], [text(1)], [text(2)]]
     for batch in batches:
         sink.write(batch)
     with pytest.raises(ConnectionError):
