@@ -46,7 +46,7 @@ class TrackerSink(Sink):
     def __init__(self, run: object, timeout: float) -> None:
         name = type(self).__name__
         self._timeout = positive_number(name, "timeout", timeout)
-        self._library = _imported(self.library, name)
+        self._library = _imported(type(self))
         if not isinstance(run, getattr(self._library, self.run_type)):
             raise UsageError(
                 f"{name}({safe_repr(run)}): expected a run of {self.library}, "
@@ -74,7 +74,7 @@ class TrackerSink(Sink):
         pending, self._pending = self._pending, []
         self._wait()  # for what an earlier flush has begun
         if pending:
-            self._sender = _Sender(self._send, pending, self._sent)
+            self._sender = _Sender(self.library, self._send, pending, self._sent)
             self._sender.begin()
             self._wait()
         for item in pending:
@@ -151,6 +151,7 @@ class _Sender:
 
     def __init__(
         self,
+        library: str,
         send: Callable[[Record | Scalars], None],
         items: Batch,
         sent: dict[int, Record | Scalars],
@@ -160,7 +161,9 @@ class _Sender:
         self._items = items
         self._sent = sent
         self._late = False
-        self._thread = threading.Thread(target=self._run, name="jaxboard-tracker", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"jaxboard tracker ({library})", daemon=True
+        )
 
     def begin(self) -> None:
         try:
@@ -187,12 +190,17 @@ class _Sender:
             self.fault = fault
 
 
-def _imported(library: str, sink: str) -> Any:
+def _imported(sink: type[TrackerSink]) -> Any:
+    """Import the library of a sink."""
+    name = sink.library
     try:
-        return importlib.import_module(library)
+        library = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != library:
+        if error.name != name:
             raise
-        raise UsageError(
-            f"{sink} needs {library}, which is not installed. Install it with: pip install 'jaxboard-tb[{library}]'"
-        ) from None
+        library = None
+    if hasattr(library, sink.run_type):  # A folder of that name is an empty package.
+        return library
+    raise UsageError(
+        f"{sink.__name__} needs {name}, which is not installed. Install it with: pip install 'jaxboard-tb[{name}]'"
+    )

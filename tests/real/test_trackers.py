@@ -8,8 +8,12 @@ import io
 import json
 import os
 import pathlib
+import re
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 import wave
@@ -40,6 +44,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # The libraries issue warnings of their own.
 ]
 
+# The libraries read these once.
+_folder = tempfile.mkdtemp()
+os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+os.environ |= {"WANDB_DIR": _folder, "TRACKIO_DIR": _folder}
+
 # The tests of every sink, with the fixtures below.
 test_it_is_a_sink = contract.test_it_is_a_sink
 test_flushed_records_are_readable = contract.test_flushed_records_are_readable
@@ -66,13 +75,49 @@ def until(read, is_complete):
     return result
 
 
+def wandb_records(data: bytes):
+    """Yield the records of a file of wandb: blocks of 32 KiB after a header of 7 bytes, as in LevelDB's log."""
+    from wandb.proto.wandb_internal_pb2 import Record as Message
+
+    position, parts = 7, b""
+    while position + 7 <= len(data):
+        left = -position % 32768
+        if 0 < left < 7:
+            position += left
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, position)
+        position += 7 + size
+        if position > len(data):
+            return
+        parts += data[position - size : position]
+        if kind in (1, 4):  # a whole record, or the last part of one
+            message = Message()
+            message.ParseFromString(parts)
+            parts = b""
+            yield message
+
+
+def history(data: bytes) -> list[dict[str, Any]]:
+    """Return the rows of a file of wandb."""
+    messages = (each.history for each in wandb_records(data) if each.HasField("history"))
+    return [
+        {
+            item.key or "/".join(item.nested_key): json.loads(item.value_json)
+            for item in message.item
+        }
+        for message in messages
+    ]
+
+
 class WandbCase:
     """A run that wandb keeps in a local file."""
 
+    libraries = ("wandb", "soundfile")
     has_wall_times = True
 
     def make(self, directory: pathlib.Path) -> WandbSink:
-        wandb = pytest.importorskip("wandb")
+        import wandb
+
         settings = wandb.Settings(console="off", silent=True, x_disable_stats=True)
         self.run = wandb.init(
             project="p", dir=directory, mode="offline", reinit="create_new", settings=settings
@@ -92,35 +137,10 @@ class WandbCase:
         return until(path.read_bytes, lambda data: mark.encode() in data)
 
     def records(self):
-        """Yield the records of the file: blocks of 32 KiB after a header of 7 bytes, as in LevelDB's log."""
-        from wandb.proto.wandb_internal_pb2 import Record as Message
-
-        data, position, parts = self.stored(), 7, b""
-        while position + 7 <= len(data):
-            left = -position % 32768
-            if 0 < left < 7:
-                position += left
-                continue
-            _, size, kind = struct.unpack_from("<IHB", data, position)
-            position += 7 + size
-            if position > len(data):
-                return
-            parts += data[position - size : position]
-            if kind in (1, 4):  # a whole record, or the last part of one
-                message = Message()
-                message.ParseFromString(parts)
-                parts = b""
-                yield message
+        return wandb_records(self.stored())
 
     def rows(self) -> list[dict[str, Any]]:
-        messages = (message.history for message in self.records() if message.HasField("history"))
-        return [
-            {
-                item.key or "/".join(item.nested_key): json.loads(item.value_json)
-                for item in message.item
-            }
-            for message in messages
-        ]
+        return history(self.stored())
 
     def points(self) -> list[tuple[str, int, float, float]]:
         return [
@@ -139,11 +159,12 @@ class WandbCase:
 class TrackioCase:
     """A run in Trackio's local database."""
 
+    libraries = ("trackio",)
     has_wall_times = False
 
     def make(self, directory: pathlib.Path) -> TrackioSink:
-        os.environ.setdefault("TRACKIO_DIR", tempfile.mkdtemp())  # read once, by the import
-        trackio = pytest.importorskip("trackio")
+        import trackio
+
         self.run = trackio.init("p", embed=False, auto_log_cpu=False, auto_log_gpu=False)
         self.marks = 0
         return TrackioSink(self.run)
@@ -180,13 +201,13 @@ class TrackioCase:
 class MLflowCase:
     """A run in MLflow's local database."""
 
+    libraries = ("mlflow", "sqlalchemy", "alembic")
     has_wall_times = True
     folder = None
 
     def make(self, directory: pathlib.Path) -> MLflowSink:
-        mlflow = pytest.importorskip("mlflow")
-        pytest.importorskip("sqlalchemy")
-        pytest.importorskip("alembic")
+        import mlflow
+
         if MLflowCase.folder is None:  # one database for all tests: to create it takes seconds
             MLflowCase.folder = tempfile.mkdtemp()
         mlflow.set_tracking_uri(f"sqlite:///{MLflowCase.folder}/mlflow.db")
@@ -220,6 +241,13 @@ class MLflowCase:
         return pathlib.Path(self.client.download_artifacts(self.id, path)).read_bytes()
 
 
+def start(kind):
+    """Return a case of that class, or skip the test if a library of it is missing."""
+    for library in kind.libraries:
+        pytest.importorskip(library)
+    return kind()
+
+
 @pytest.fixture
 def directory(tmp_path):
     """Create the directory that a library writes to."""
@@ -231,7 +259,7 @@ def directory(tmp_path):
 @pytest.fixture(params=[WandbCase, TrackioCase, MLflowCase], ids=["wandb", "trackio", "mlflow"])
 def case(request):
     """Run a test with every library, and end its run."""
-    case = request.param()
+    case = start(request.param)
     yield case
     case.end()
 
@@ -294,7 +322,7 @@ def check_files(images, sound, clips) -> None:
 
 def test_kinds_in_wandb(directory):
     """Every other kind that wandb shows arrives, with its own step."""
-    case = WandbCase()
+    case = start(WandbCase)
     sink = case.make(directory)
     try:
         sink.write([*OTHERS, HISTOGRAM, HPARAMS])
@@ -321,7 +349,7 @@ def test_kinds_in_wandb(directory):
 
 def test_the_step_of_wandb(directory):
     """Every metric has the step of jaxboard as its x-axis; metrics of the user keep theirs."""
-    case = WandbCase()
+    case = start(WandbCase)
     sink = case.make(directory)
     try:
         case.run.log({"of the user": 1.0})
@@ -340,7 +368,7 @@ def test_the_step_of_wandb(directory):
 
 def test_kinds_in_trackio(directory):
     """Every other kind that Trackio shows arrives, with its own step."""
-    case = TrackioCase()
+    case = start(TrackioCase)
     sink = case.make(directory)
     try:
         sink.write([*OTHERS, HISTOGRAM])
@@ -365,7 +393,7 @@ def test_kinds_in_trackio(directory):
 
 def test_kinds_in_mlflow(directory):
     """Images arrive as such, other kinds as artifacts and parameters."""
-    case = MLflowCase()
+    case = start(MLflowCase)
     sink = case.make(directory)
     try:
         sink.write([*OTHERS, HPARAMS])
@@ -388,7 +416,7 @@ def test_kinds_in_mlflow(directory):
 
 def test_names_in_mlflow(directory, caplog):
     """Tags that MLflow does not accept are changed, and a value that it refuses is lost alone."""
-    case = MLflowCase()
+    case = start(MLflowCase)
     sink = case.make(directory)
     try:
         tags = ["w[0]", "../a//b", "ü", "/", "x" * 300]
@@ -405,8 +433,8 @@ def test_names_in_mlflow(directory, caplog):
 
 
 def test_a_fault_of_mlflow(directory):
-    """What MLflow has accepted before a fault is not sent again."""
-    case = MLflowCase()
+    """Records that MLflow has accepted before a fault are not sent again."""
+    case = start(MLflowCase)
     sink = case.make(directory)
     try:
         root = directory / case.id / "artifacts"
@@ -427,7 +455,7 @@ def test_a_fault_of_mlflow(directory):
 
 def test_a_server_that_hangs(directory, monkeypatch):
     """While MLflow's server does not answer, the event files of the run are written."""
-    case = MLflowCase()
+    case = start(MLflowCase)
     case.make(directory)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
@@ -448,3 +476,62 @@ def test_a_server_that_hangs(directory, monkeypatch):
             run.close()
     mlflow.set_tracking_uri(database)
     case.end()
+
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "trackers.md"
+
+
+def programs(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("kind", [WandbCase, MLflowCase, TrackioCase])
+def test_the_programs_of_the_page(kind, directory, monkeypatch):
+    """The programs of docs/trackers.md run, and the event files beside the tracker have every step."""
+    start(kind)
+    library = kind.libraries[0]
+    monkeypatch.chdir(directory)
+    found = programs(f"python {library}")
+    assert found
+    namespace: dict[str, Any] = {}
+    exec(programs("python")[0], namespace)
+    for program in found:
+        exec(program, namespace)
+    frame = jb.read("runs/digits")
+    assert frame[frame.tag == "loss"].step.tolist() == list(range(100))
+    tracked = namespace["tracked"]
+    if library == "mlflow":
+        client = namespace["mlflow"].MlflowClient()
+        points = client.get_metric_history(tracked.info.run_id, "loss")
+        assert [point.step for point in points] == list(range(100))
+
+
+KILLED = """
+import os, signal, sys
+import wandb
+import jaxboard as jb
+from jaxboard.sinks import WandbSink
+
+settings = wandb.Settings(console="off", silent=True)
+tracked = wandb.init(project="p", dir=sys.argv[1], mode="offline", settings=settings)
+with jb.Run(None, sinks=[WandbSink(tracked)], flush_secs=1000) as run:
+    for step in range(3):
+        jb.scalar("loss", float(step), step=step)
+    run.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the program kills itself")
+def test_wandb_survives_a_killed_program(directory):
+    """Reports that were flushed before a SIGKILL reach wandb's file."""
+    start(WandbCase)
+    command = [sys.executable, "-c", KILLED, str(directory)]
+    assert subprocess.run(command, check=False, timeout=DEADLINE).returncode == -signal.SIGKILL
+    (path,) = directory.rglob("*.wandb")
+
+    def losses():
+        rows = (row for row in history(path.read_bytes()) if "loss" in row)
+        return [(row["jaxboard/step"], row["loss"]) for row in rows]
+
+    assert until(losses, lambda found: len(found) == 3) == [(0, 0), (1, 1), (2, 2)]

@@ -87,8 +87,18 @@ def test_a_missing_library(sink, monkeypatch):
     )
 
 
+def test_a_folder_with_the_name_of_the_library(tmp_path, monkeypatch):
+    """A program that uses wandb has a folder ``wandb``, which Python imports as an empty package."""
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(jb.UsageError, match="WandbSink needs wandb, which is not installed"):
+        WandbSink(None)
+    sys.modules.pop("wandb", None)
+
+
 def test_wrong_arguments(library_run):
-    """What is not a run of the library, and a timeout that is not above 0, are errors."""
+    """A run of something else, and a timeout that is not above 0, are errors."""
     with pytest.raises(jb.UsageError, match=r"LibrarySink\(3\): expected a run of some_tracker"):
         LibrarySink(3, 1.0)
     with pytest.raises(jb.UsageError, match=r"LibrarySink\(timeout=0\)"):
@@ -147,7 +157,7 @@ def test_other_sinks_do_not_wait(library_run):
 
 
 def test_a_machine_fault(library_run):
-    """A fault of the machine raises. What was passed on before it is not passed on again."""
+    """A fault of the machine raises. Records that were passed on before it are not passed on again."""
     sink = LibrarySink(library_run, 60.0)
     library_run.faults[1] = ConnectionError("no route to host")
     batches: list[Batch] = [[text(0)], [text(1)], [text(2)]]
