@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -46,8 +47,8 @@ class TrackerSink(Sink):
     def __init__(self, run: object, timeout: float) -> None:
         name = type(self).__name__
         self._timeout = positive_number(name, "timeout", timeout)
-        self._library = _imported(type(self))
-        if not isinstance(run, getattr(self._library, self.run_type)):
+        self._library, run_class = _imported(type(self))
+        if not isinstance(run, run_class):
             raise UsageError(
                 f"{name}({safe_repr(run)}): expected a run of {self.library}, "
                 f"an instance of {self.library}.{self.run_type}."
@@ -160,7 +161,6 @@ class _Sender:
         self._send = send
         self._items = items
         self._sent = sent
-        self._late = False
         self._thread = threading.Thread(
             target=self._run, name=f"jaxboard tracker ({library})", daemon=True
         )
@@ -172,17 +172,14 @@ class _Sender:
             self._run()
 
     def wait(self, timeout: float) -> bool:
-        """Return whether it has ended; if not, the record in progress is its last."""
+        """Return whether it has ended."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
-        self._late = self._thread.is_alive()
-        return not self._late
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
             for item in self._items:
-                if self._late:
-                    return
                 if id(item) not in self._sent:
                     self._send(item)
                     self._sent[id(item)] = item
@@ -190,17 +187,17 @@ class _Sender:
             self.fault = fault
 
 
-def _imported(sink: type[TrackerSink]) -> Any:
-    """Import the library of a sink."""
-    name = sink.library
+def _imported(sink: type[TrackerSink]) -> tuple[Any, type]:
+    """Import the library of a sink, and return it with its class of a run."""
     try:
-        library = importlib.import_module(name)
+        library = importlib.import_module(sink.library)
+        return library, operator.attrgetter(sink.run_type)(library)
     except ModuleNotFoundError as error:
-        if error.name != name:
+        if error.name != sink.library:
             raise
-        library = None
-    if hasattr(library, sink.run_type):  # A folder of that name is an empty package.
-        return library
+    except AttributeError:  # A folder of that name is an empty package.
+        pass
     raise UsageError(
-        f"{sink.__name__} needs {name}, which is not installed. Install it with: pip install 'jaxboard-tb[{name}]'"
+        f"{sink.__name__} needs {sink.library}, which is not installed. "
+        f"Install it with: pip install 'jaxboard-tb[{sink.library}]'"
     )

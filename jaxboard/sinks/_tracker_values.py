@@ -65,13 +65,14 @@ def _images(value: _Images) -> list[tuple[bytes, str]]:
 
 
 def _suffix(data: bytes) -> str:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
+            image.load()
             return str(image.format).lower()
-    except UnidentifiedImageError:
-        raise ValueError("it is not an image of a known format") from None
+    except OSError as error:  # Unlike other errors of this type, it is not a fault of the machine.
+        raise ValueError(f"it is not an image that can be read: {error}") from None
 
 
 FILES: Mapping[Kind, Callable[[Any], list[tuple[bytes, str]]]] = {

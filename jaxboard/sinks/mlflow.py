@@ -22,7 +22,7 @@ class MLflowSink(TrackerSink):
     below the run begin with its name: ``seed_3/loss``. Characters that MLflow does not allow in a name become ``_``.
 
     Args:
-        run: the run that ``mlflow.start_run`` returned. It stays open when the sink is closed.
+        run: the run that ``mlflow.start_run`` or ``MlflowClient.create_run`` returned. It stays open when the sink is closed.
         timeout: the longest time that a flush waits for MLflow, in seconds. Reports then stay pending.
 
     Raises:
@@ -30,7 +30,7 @@ class MLflowSink(TrackerSink):
     """
 
     library = "mlflow"
-    run_type = "ActiveRun"
+    run_type = "entities.Run"
     kinds = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.VIDEO, Kind.TEXT, Kind.HPARAMS})
 
     def __init__(self, run: Any, *, timeout: float = 5.0) -> None:

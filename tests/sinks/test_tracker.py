@@ -20,8 +20,10 @@ from jaxboard.sinks import (
     Scalars,
     TrackioSink,
     WandbSink,
+    _files,
 )
 from jaxboard.sinks._tracker import TrackerSink
+from jaxboard.sinks._tracker_values import files
 
 
 class LibraryRun:
@@ -182,6 +184,14 @@ def test_a_record_that_the_library_refuses(library_run, caplog):
     assert sink.take_lost() == {"report 'note': ValueError: no such value": 1}
     assert sink.take_lost() == {}
     assert "report 'note' is lost: ValueError: no such value." in caplog.text
+
+
+@pytest.mark.parametrize("data", [b"no image", _files.png(np.zeros((64, 64, 3), np.uint8))[:-40]])
+def test_an_image_that_cannot_be_read(data, tmp_path):
+    """It is a fault of the record, although Pillow raises the error of a fault of the machine."""
+    record = Record(Kind.IMAGE, "figure", 0, 1000.0, EncodedImage(data, 64, 64))
+    with pytest.raises(ValueError, match="not an image that can be read"):
+        files(record, str(tmp_path))
 
 
 def test_kinds_without_a_place(library_run, caplog):
