@@ -6,6 +6,7 @@ import importlib
 import operator
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -22,9 +23,8 @@ from jaxboard.sinks._tracker_values import Rows, rows
 class TrackerSink(Sink):
     """Base class of the sinks that pass records to a library that may be slow or hang.
 
-    ``flush`` passes records on in a thread of its own and waits for it for a limited time, so that the
-    event files of the run are not late. A record that was passed on is not passed on again when the run writes it
-    again.
+    ``flush`` passes records on in a separate thread and waits for it for a limited time, so that the other sinks of
+    the run are not late. A record that was passed on is not passed on again when the run writes it again.
 
     A subclass implements :meth:`_log_scalars` and :meth:`_log`. A record of a kind that is not in :attr:`kinds` is
     left out, and one line in the log notes it.
@@ -72,12 +72,13 @@ class TrackerSink(Sink):
             TimeoutError: the library did not accept it in time. It goes on; the next flush waits for it again.
             Exception: an error of the library.
         """
+        deadline = time.monotonic() + self._timeout
         pending, self._pending = self._pending, []
-        self._wait()  # for what an earlier flush has begun
+        self._wait(deadline)  # for what an earlier flush has begun
         if pending:
             self._sender = _Sender(self.library, self._send, pending, self._sent)
             self._sender.begin()
-            self._wait()
+            self._wait(deadline)
         for item in pending:
             self._sent.pop(id(item), None)
         self._lost.confirm()
@@ -128,13 +129,13 @@ class TrackerSink(Sink):
             )
 
     def _is_machine_fault(self, error: Exception) -> bool:
-        """Return whether an error may pass. Others are of the record, which would raise them each time."""
+        """Return whether a later attempt may succeed; if not, the error is a fault of the record."""
         return isinstance(error, OSError)
 
-    def _wait(self) -> None:
+    def _wait(self, deadline: float) -> None:
         if self._sender is None:
             return
-        if not self._sender.wait(self._timeout):
+        if not self._sender.wait(max(0.0, deadline - time.monotonic())):
             raise TimeoutError(
                 f"{self.library} has not accepted the reports within {self._timeout:g} s. Is its server slow or away?"
             )
