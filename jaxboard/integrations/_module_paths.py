@@ -1,0 +1,88 @@
+"""The path of a module of a neural network as the scope of what its methods report."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jaxboard as jb
+
+Path = tuple[str, ...]
+
+_around: contextvars.ContextVar[Path] = contextvars.ContextVar("module", default=())
+"""The path of the module whose method runs."""
+
+
+@contextlib.contextmanager
+def method_scope(path: Path) -> Iterator[None]:
+    """Prefix the tags of a method of the module at a path. The path is absolute, the scope relative to that around it."""
+    around = _around.get()
+    inner = path[len(around) :] if path[: len(around)] == around else path
+    if not inner:  # A method that the module calls on itself is in the scope already.
+        yield
+        return
+    token = _around.set(path)
+    try:
+        with jb.scope("/".join(inner)):
+            yield
+    finally:
+        _around.reset(token)
+
+
+@functools.cache
+def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
+    """Return a subclass whose methods run in the scope of a path.
+
+    The class of a module is a part of the structure that JAX and Flax rebuild it from, so the path stays with the
+    module in every transformation.
+
+    Args:
+        cls: a class of modules.
+        path: where a module is in the model.
+        base: the library's class of all modules, whose methods stay as they are.
+        options: keyword arguments for the creation of the class.
+
+    Returns:
+        The subclass, or ``cls`` itself if it has no such methods or does not allow subclasses.
+    """
+    names = [name for name in dir(cls) if not name.startswith("_") and not hasattr(base, name)]
+    found = {name: inspect.getattr_static(cls, name) for name in (*names, "__call__")}
+    methods = {name: method for name, method in found.items() if _is_method(method)}
+    if not methods:
+        return cls
+    body: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+    }
+    try:
+        scoped = type(cls)(cls.__name__, (cls,), body, **options)
+    except Exception:  # The class checks or registers its subclasses.
+        return cls
+    for name, method in methods.items():
+        setattr(scoped, name, _in_scope(scoped, name, method, path))
+    return scoped
+
+
+def _is_method(attribute: object) -> bool:
+    """Return whether an attribute of a class is a method: a function, or one that a library has wrapped."""
+    return inspect.isfunction(attribute) or (
+        hasattr(attribute, "__wrapped__")
+        and hasattr(type(attribute), "__get__")
+        and not isinstance(attribute, staticmethod | classmethod)
+    )
+
+
+def _in_scope(
+    scoped: type, name: str, method: Callable[..., Any], path: Path
+) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with method_scope(path):
+            return getattr(super(scoped, self), name)(*args, **kwargs)
+
+    return call
