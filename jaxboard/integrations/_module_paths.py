@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,9 +20,11 @@ _around: contextvars.ContextVar[Path] = contextvars.ContextVar("module", default
 
 @contextlib.contextmanager
 def method_scope(path: Path) -> Iterator[None]:
-    """Prefix the tags of a method of the module at a path. The path is absolute, the scope relative to that around it."""
+    """Prefix the tags of a method of the module at a path. Nested modules add what their paths do not share."""
     around = _around.get()
-    inner = path[len(around) :] if path[: len(around)] == around else path
+    pairs = zip(around, path, strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    inner = path[shared:]
     if not inner:  # A method that the module calls on itself is in the scope already.
         yield
         return
@@ -49,9 +52,7 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     Returns:
         The subclass, or ``cls`` itself if it has no such methods or does not allow subclasses.
     """
-    names = [name for name in dir(cls) if not name.startswith("_") and not hasattr(base, name)]
-    found = {name: inspect.getattr_static(cls, name) for name in (*names, "__call__")}
-    methods = {name: method for name, method in found.items() if _is_method(method)}
+    methods = {name: method for name, method in _attributes(cls, base) if _is_method(method)}
     if not methods:
         return cls
     body: dict[str, Any] = {
@@ -66,6 +67,17 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     for name, method in methods.items():
         setattr(scoped, name, _in_scope(scoped, name, method, path))
     return scoped
+
+
+def _attributes(cls: type, base: type) -> Iterator[tuple[str, object]]:
+    """Yield the attributes that may be methods to run in the scope."""
+    library = base.__module__.partition(".")[0]
+    for name in dir(cls):
+        is_public = not (name.startswith("_") or hasattr(base, name))
+        # A library may test its own classes for identity. Other methods of these do not report.
+        if name == "__call__" or (is_public and cls.__module__.partition(".")[0] != library):
+            found = [vars(owner)[name] for owner in cls.__mro__ if name in vars(owner)]
+            yield from ((name, attribute) for attribute in found[:1])
 
 
 def _is_method(attribute: object) -> bool:
