@@ -17,6 +17,9 @@ Path = tuple[str, ...]
 _around: contextvars.ContextVar[Path] = contextvars.ContextVar("module", default=())
 """The path of the module whose method runs."""
 
+_originals: dict[type, type] = {}
+"""The class that each result of :func:`scoped_class` is made of."""
+
 
 @contextlib.contextmanager
 def method_scope(path: Path) -> Iterator[None]:
@@ -44,7 +47,7 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     module in every transformation.
 
     Args:
-        cls: a class of modules.
+        cls: a class of modules. One with another path gets this path instead.
         path: where a module is in the model.
         base: the library's class of all modules, whose methods stay as they are.
         options: keyword arguments for the creation of the class.
@@ -52,6 +55,8 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     Returns:
         The subclass, or ``cls`` itself if it has no such methods or does not allow subclasses.
     """
+    if cls in _originals:
+        return scoped_class(_originals[cls], path, base, **options)
     methods = {name: method for name, method in _attributes(cls, base) if _is_method(method)}
     if not methods:
         return cls
@@ -64,6 +69,7 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
         scoped = type(cls)(cls.__name__, (cls,), body, **options)
     except Exception:  # The class checks or registers its subclasses.
         return cls
+    _originals[scoped] = cls
     for name, method in methods.items():
         setattr(scoped, name, _in_scope(scoped, name, method, path))
     return scoped
