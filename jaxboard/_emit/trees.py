@@ -141,7 +141,9 @@ def _is_box(node: object) -> bool:
 @functools.cache
 def _is_one_of(cls: type, names: frozenset[str]) -> bool:
     """Return whether a class or a base of it has one of the names, each with that of its library."""
-    return any(f"{base.__module__.partition('.')[0]}.{base.__name__}" in names for base in cls.__mro__)
+    return any(
+        f"{base.__module__.partition('.')[0]}.{base.__name__}" in names for base in cls.__mro__
+    )
 
 
 def _raise_collision(tag: str, names: list[str]) -> None:

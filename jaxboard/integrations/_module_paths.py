@@ -75,7 +75,7 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     return scoped
 
 
-def _attributes(cls: type, base: type) -> Iterator[tuple[str, object]]:
+def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:
     """Yield the attributes that may be methods to run in the scope."""
     library = base.__module__.partition(".")[0]
     for name in dir(cls):
@@ -86,7 +86,7 @@ def _attributes(cls: type, base: type) -> Iterator[tuple[str, object]]:
             yield from ((name, attribute) for attribute in found[:1])
 
 
-def _is_method(attribute: object) -> bool:
+def _is_method(attribute: Any) -> bool:
     """Return whether an attribute of a class is a method: a function, or one that a library has wrapped."""
     return inspect.isfunction(attribute) or (
         hasattr(attribute, "__wrapped__")

@@ -28,9 +28,7 @@ def table(named: Iterable[tuple[str, Array]]) -> str:
         count = math.prod(array.shape)
         size = count * array.dtype.itemsize
         code = name.replace("|", "\\|")
-        lines.append(
-            f"| `{code}` | {tuple(array.shape)} | {array.dtype} | {count:,} | {size:,} |"
-        )
+        lines.append(f"| `{code}` | {tuple(array.shape)} | {array.dtype} | {count:,} | {size:,} |")
         parameters += count
         total += size
     lines.append(f"| **total** | | | **{parameters:,}** | **{total:,}** |")

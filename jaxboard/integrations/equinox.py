@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import equinox as eqx
 import jax
 
 from jaxboard.integrations._module_paths import scoped_class
@@ -44,8 +45,6 @@ def scopes(model: Model) -> Model:
 
 
 def _scoped(node: Any, path: tuple[str, ...]) -> Any:
-    import equinox as eqx
-
     def scope_module(keys: tuple[Any, ...], leaf: Any) -> Any:
         if not isinstance(leaf, eqx.Module):
             return leaf

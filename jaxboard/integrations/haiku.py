@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -18,17 +19,20 @@ def scopes() -> Generator[None]:
 
     Example::
 
+        from jaxboard.integrations import haiku
+
+
         class Block(hk.Module):
             def __call__(self, x):
                 jb.scalar("rms", jnp.sqrt(jnp.mean(x**2)))
                 return 2 * x
 
+
         model = hk.without_apply_rng(hk.transform(lambda x: Block()(Block()(x))))
         with haiku.scopes():
             model.apply({}, x)  # reports block/rms and block_1/rms
     """
-    import haiku as hk
-
+    hk: Any = importlib.import_module("haiku")
     with hk.intercept_methods(_in_scope):
         yield
 

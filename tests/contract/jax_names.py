@@ -563,7 +563,9 @@ def linen_scan() -> None:
     def calls(*, check: bool) -> int:
         tracers = []
 
-        def body(_: object, carry: jax.Array, x: jax.Array) -> tuple[tuple[()], jax.Array, jax.Array]:
+        def body(
+            _: object, carry: jax.Array, x: jax.Array
+        ) -> tuple[tuple[()], jax.Array, jax.Array]:
             tracers.append(carry)
             return (), carry + x, x
 

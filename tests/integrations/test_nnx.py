@@ -1,5 +1,7 @@
 """``integrations.nnx``: scopes from the paths of modules, sown values, tables of parameters."""
 
+import pathlib
+import re
 from typing import Any
 
 import jax
@@ -134,7 +136,11 @@ def test_sown():
             sown(source)
         found: dict[str, Any] = {record.tag: record.value for record in records}
         assert found.pop("blocks/0/all/x").counts.sum() == 4
-        assert found == {"blocks/0/max": 2.0, "blocks/0/all/pair/0": 1.0, "blocks/0/all/pair/1": 2.0}
+        assert found == {
+            "blocks/0/max": 2.0,
+            "blocks/0/all/pair/0": 1.0,
+            "blocks/0/all/pair/1": 2.0,
+        }
 
 
 def test_sown_of_a_filter():
@@ -146,9 +152,20 @@ def test_sown_of_a_filter():
     assert [(record.tag, record.step) for record in records] == [("a", 0)]
 
 
+@pytest.mark.skipif(not hasattr(nnx, "capture"), reason="Flax before 0.12.6")
+def test_sown_of_a_capture(tmp_path, monkeypatch):
+    """The code on the page that needs ``nnx.capture`` runs as printed."""
+    monkeypatch.chdir(tmp_path)
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "nnx.md").read_text()
+    (block,) = re.findall(r"^```python capture\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(block, {"__name__": "__main__", "jb": jb, "nnx": nnx, "sown": sown, "x": jnp.ones((8, 4))})
+
+
 def test_overview():
     """An abstract model has the same table; a filter selects variables, and ``...`` all of them."""
-    model = nnx.eval_shape(lambda: nnx.Dict(dense=nnx.Linear(2, 3, rngs=nnx.Rngs(0)), rng=nnx.Rngs(0)))
+    model = nnx.eval_shape(
+        lambda: nnx.Dict(dense=nnx.Linear(2, 3, rngs=nnx.Rngs(0)), rng=nnx.Rngs(0))
+    )
     rows = overview(model).splitlines()
     assert rows[2:] == [
         "| `dense/bias` | (3,) | float32 | 3 | 12 |",

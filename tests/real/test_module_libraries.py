@@ -1,4 +1,4 @@
-"""Modules of Haiku and Penzai: scopes and names. Their versions of the same in Flax and Equinox are in tests/integrations."""
+"""Modules of Haiku and Penzai: scopes and names. ``tests/integrations`` has those of Flax and Equinox."""
 
 # pyright: reportMissingImports=false
 
@@ -42,7 +42,11 @@ def test_haiku():
             looped = Block("looped")
             return hk.scan(lambda x, _: (looped(x), None), looped(x), None, length=2)[0]
 
-    model = hk.without_apply_rng(hk.transform(lambda x: Net()(x)))
+    @hk.transform
+    def forward(x):
+        return Net()(x)
+
+    model = hk.without_apply_rng(forward)
     x = jnp.ones((1, 2))
     with jb.silent():
         params = model.init(jax.random.key(0), x)
@@ -67,17 +71,18 @@ def test_the_page_on_haiku(tmp_path, monkeypatch):
     """The code on the page runs as printed."""
     pytest.importorskip("haiku")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python haiku\n(.*?)^```", (DOCS / "equinox.md").read_text(), re.M | re.S)
+    blocks = re.findall(
+        r"^```python haiku\n(.*?)^```", (DOCS / "equinox.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     assert blocks
     exec("\n".join(blocks), {"__name__": "__main__"})
 
 
 def test_penzai():
     """Parameters have their path in the model, or their label in a tuple, and named arrays have no name of their own."""
-    pz = pytest.importorskip("penzai").pz
-    from penzai.models.simple_mlp import MLP
-
-    model = MLP.from_config(name="mlp", init_base_rng=jax.random.key(0), feature_sizes=[2, 3])
+    pz = pytest.importorskip("penzai.pz")
+    mlps = pytest.importorskip("penzai.models.simple_mlp")
+    model = mlps.MLP.from_config(name="mlp", init_base_rng=jax.random.key(0), feature_sizes=[2, 3])
     _, params = pz.unbind_params(model, freeze=True)
     with capture() as records:
         jb.watch("model", model, what="max")
