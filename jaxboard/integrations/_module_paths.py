@@ -18,12 +18,12 @@ _around: contextvars.ContextVar[Path] = contextvars.ContextVar("module", default
 """The path of the module whose method runs."""
 
 _originals: dict[type, type] = {}
-"""The class that each result of :func:`scoped_class` is made of."""
+"""The class behind each result of :func:`scoped_class`."""
 
 
 @contextlib.contextmanager
 def method_scope(path: Path) -> Iterator[None]:
-    """Prefix the tags of a method of the module at a path. Nested modules add what their paths do not share."""
+    """Prefix the tags of a ``with`` block with the path of a module, without the part that the module around it shares."""
     around = _around.get()
     pairs = zip(around, path, strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -47,7 +47,7 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     module in every transformation.
 
     Args:
-        cls: a class of modules. One with another path gets this path instead.
+        cls: a class of modules. If it is a result of this function, the new path replaces its path.
         path: where a module is in the model.
         base: the library's class of all modules, whose methods stay as they are.
         options: keyword arguments for the creation of the class.
@@ -61,6 +61,7 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     if not methods:
         return cls
     body: dict[str, Any] = {
+        "__slots__": (),  # An object can change between classes of the same layout only.
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
@@ -76,11 +77,11 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
 
 
 def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes that may be methods to run in the scope."""
+    """Yield the public attributes of a class, of which some are methods."""
     library = base.__module__.partition(".")[0]
     for name in dir(cls):
         is_public = not (name.startswith("_") or hasattr(base, name))
-        # A library may test its own classes for identity. Other methods of these do not report.
+        # Libraries compare some of their own classes by identity, and only __call__ of the others can reach a report.
         if name == "__call__" or (is_public and cls.__module__.partition(".")[0] != library):
             found = [vars(owner)[name] for owner in cls.__mro__ if name in vars(owner)]
             yield from ((name, attribute) for attribute in found[:1])

@@ -64,8 +64,8 @@ def overview(model: Any) -> str:
     """Return a Markdown table of the parameters: path, shape, dtype, number of elements and bytes, and the totals.
 
     Args:
-        model: a pytree, such as an ``eqx.Module`` or the abstract one of ``eqx.filter_eval_shape``. Leaves that are not arrays
-            are left out.
+        model: a pytree, such as an ``eqx.Module``, or an abstract one from ``eqx.filter_eval_shape``. The table leaves out
+            leaves that are not arrays.
 
     Example:
         >>> import equinox as eqx, jax

@@ -89,8 +89,8 @@ def overview(params: Any) -> str:
     """Return a Markdown table of the parameters: path, shape, dtype, number of elements and bytes, and the totals.
 
     Args:
-        params: the parameters, also abstract ones of ``jax.eval_shape``. Of all variables, it lists the other collections
-            as well.
+        params: a pytree of parameters, also abstract ones from ``jax.eval_shape``. Given all variables of a model, the table
+            has the other collections, too.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp

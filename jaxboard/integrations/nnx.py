@@ -20,8 +20,8 @@ def scopes(model: Any) -> Generator[None]:
 
     Put it around the calls of the model, inside or outside of the jitted function: the tags are chosen while JAX traces.
     The model itself has no prefix. A module that is called under ``nnx.scan``, ``nnx.vmap``, ``nnx.remat`` or ``nnx.grad``
-    keeps its path, and one at several paths has the first. In the block, each module has a class of its own, a subclass of
-    its class; outside of the jitted function, ``nnx.jit`` therefore traces it anew for the block.
+    keeps its path, and a module at several paths has the first one. In the block, each module has a class of its own, a
+    subclass of its class. ``nnx.jit`` therefore traces a function anew when it is called in a block.
 
     Args:
         model: an ``nnx.Module``, or a pytree of several, such as a dict, whose keys begin the prefixes.
@@ -70,7 +70,7 @@ def sown(model: Any, *, only: Any = nnx.Intermediate, every: int | None = None) 
 
     Args:
         model: the state that ``nnx.capture`` or ``nnx.pop`` returns, or a module that holds the values.
-        only: an NNX filter: which values to report.
+        only: an NNX filter that selects the values to report.
         every: see :func:`jaxboard.scalar`.
 
     Raises:
@@ -97,8 +97,8 @@ def overview(model: Any, *, only: Any = nnx.Param) -> str:
     """Return a Markdown table of the parameters: path, shape, dtype, number of elements and bytes, and the totals.
 
     Args:
-        model: an ``nnx.Module``, also an abstract one of ``nnx.eval_shape``, or an ``nnx.State``.
-        only: an NNX filter: which variables to list. ``...`` is all.
+        model: an ``nnx.Module``, also an abstract one from ``nnx.eval_shape``, or an ``nnx.State``.
+        only: an NNX filter that selects the variables to list. ``...`` selects all.
 
     Example:
         >>> from flax import nnx
