@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import re
 from typing import Any
 
 from jaxboard.records import Kind, Record, flatten
 from jaxboard.sinks import _markdown
+from jaxboard.sinks._mlflow_names import image_key, metric_name
 from jaxboard.sinks._tracker import TrackerSink
-from jaxboard.sinks._tracker_values import Rows, files
+from jaxboard.sinks._tracker_values import FILES, Rows, files
 
-_MOST_METRICS = 1000
-"""Most metrics that MLflow accepts in one request."""
+_MOST_METRICS = 1000  # that MLflow accepts in one request
 
 
 class MLflowSink(TrackerSink):
@@ -39,9 +38,8 @@ class MLflowSink(TrackerSink):
         self._id: str = run.info.run_id
 
     def _log_scalars(self, names: list[str], rows: Rows) -> None:
-        metric = self._library.entities.Metric
         metrics = (
-            metric(name, value, max(0, int(1000 * wall_time)), step)
+            self._library.entities.Metric(name, value, max(0, int(1000 * wall_time)), step)
             for step, wall_time, values in rows
             for name, value in zip(names, values, strict=True)
         )
@@ -51,24 +49,22 @@ class MLflowSink(TrackerSink):
     def _log(self, name: str, record: Record, folder: str) -> None:
         if record.kind is Kind.HPARAMS:
             for parameter, value in flatten(record.value).items():
-                self._client.log_param(self._id, self._name("", parameter), value)
+                self._client.log_param(self._id, metric_name(parameter), value)
         elif record.kind is Kind.TEXT:
             text = record.value if isinstance(record.value, str) else _markdown.table(record.value)
             self._client.log_text(self._id, text, f"text/{name}/step_{record.step}.md")
-        elif record.kind is Kind.IMAGE:
-            key = re.sub(r"[^\w\-. /]", "_", name, flags=re.ASCII)[:100]  # A part of a file name.
-            point = {"key": key, "step": record.step, "timestamp": int(1000 * record.wall_time)}
-            for path in files(record, folder):
+        for path in files(record, folder) if record.kind in FILES else ():
+            if record.kind is Kind.IMAGE:
+                point = {"step": record.step, "timestamp": int(1000 * record.wall_time)}
                 image = self._library.Image(path)
-                self._client.log_image(self._id, image, **point, synchronous=True)
-        else:
-            for path in files(record, folder):
+                self._client.log_image(
+                    self._id, image, key=image_key(name), **point, synchronous=True
+                )
+            else:
                 self._client.log_artifact(self._id, path, f"{record.kind.value}/{name}")
 
     def _name(self, run: str, tag: str) -> str:
-        allowed = re.sub(r"[^\w\-. :/]", "_", super()._name(run, tag))
-        parts = [part for part in allowed.split("/") if part.strip(". ")]
-        return "/".join(parts)[:250].rstrip("/") or "_"
+        return metric_name(super()._name(run, tag))
 
     def _is_machine_fault(self, error: Exception) -> bool:
         code = getattr(error, "error_code", "INVALID_PARAMETER_VALUE")  # of an MlflowException
