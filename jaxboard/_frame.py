@@ -31,7 +31,7 @@ class Composite(enum.Enum):
         METRIC: the numbers that a metric computes from its merged state.
         NOISE_SCALE: the gradient noise scale.
         NORMS: the norms of the leaves of a pytree (``watch``).
-        STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
+        STACK: the values of devices, iterations or lanes, one scalar or histogram each (``reduce="stack"``).
     """
 
     KEPT = "kept"

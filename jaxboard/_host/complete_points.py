@@ -17,6 +17,7 @@ from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
+from jaxboard._reduce.stacked_histograms import HistogramStack
 from jaxboard.records import Batch, Kind, Record, Scalars
 
 
@@ -189,9 +190,9 @@ def make_points(  # noqa: C901 (one branch for each kind of point)
         if not kept.any():
             return
         value = Stack(value.axes, value.places[kept], finished.values[kept])
-    if isinstance(value, NamedValues):
-        for name, each in value.items:
-            yield Record(value.kind, f"{spec.tag}/{name}", step, wall_time, each, run)
+    if isinstance(value, NamedValues | HistogramStack):
+        for tag, each in value.tagged(spec.tag):
+            yield Record(value.kind, tag, step, wall_time, each, run)
     elif isinstance(value, Norms):
         yield NormsPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, LayerHealth):
