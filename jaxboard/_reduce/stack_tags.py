@@ -37,3 +37,9 @@ def without_index(tag: str) -> str:
     """Return a tag without its ``{}``, and without the slash beside it."""
     start, _, end = tag.partition("{}")
     return "/".join(part for part in (start.strip("/"), end.strip("/")) if part) or "{}"
+
+
+def picture_tag(tag: str) -> str:
+    """Return the tag of the picture of a stack: ``blocks/rms/layers`` for ``blocks/{}/rms``."""
+    whole = without_index(tag)
+    return "layers" if whole == "{}" else f"{whole}/layers"
