@@ -139,8 +139,15 @@ class Assembler:
             for position, number in single
         ]
         values += self._restored_values(reached, values)
-        # In the order of reporting, which matters to some reducers, such as "last".
-        values.sort(key=lambda value: (value.observation.wall_time, value.position))
+        # In the order of reporting, which matters to some reducers, such as "last". The iterations of one chunk may have one
+        # wall time.
+        values.sort(
+            key=lambda value: (
+                value.observation.wall_time,
+                value.position,
+                value.observation.step,
+            )
+        )
         for value in values:
             points += self._points.add(value.observation, now=now, last=value.last)
         for each in series:
