@@ -73,10 +73,14 @@ class Points:
         # Those of reports that have only names, until a value of the report itself arrives.
         self._named: dict[ReportSpec, SavedPoint] = {}
         for point in restored:
-            if has_names(point.spec):
-                self._named[point.spec] = point
-            else:
+            if not self.wait_for_report(point):
                 self._restore(point.spec, point)
+
+    def wait_for_report(self, point: SavedPoint) -> bool:
+        """Keep a point whose report has only names until that report follows; return False for any other point."""
+        if has_names(point.spec):
+            self._named.setdefault(point.spec, point)
+        return has_names(point.spec)
 
     def _restore(self, spec: ReportSpec, saved: SavedPoint) -> _OpenPoint:
         """Open a point of an earlier run, for a report."""
@@ -107,14 +111,8 @@ class Points:
         spec, state, step = value.spec, value.state, value.step
         if not _has_weight(state):
             return
-        if self._named or has_names(spec):
-            if has_names(spec):  # the window of an earlier run, which no function has continued
-                point = SavedPoint(spec, state, step, value.wall_time, value.explicit_step)
-                self._named.setdefault(spec, point)
-                return
-            saved = self._named.pop(with_names(spec), None)
-            if saved is not None:
-                self._restore(spec, saved)
+        if self._named and (saved := self._named.pop(with_names(spec), None)) is not None:
+            self._restore(spec, saved)
         end = point_step(spec, step)
         point = self._open.get(spec)
         if point is not None and point.step != end:
