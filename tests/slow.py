@@ -16,6 +16,7 @@ SLOW = {
     "conformance/test_configurations.py",
     "conformance/test_custom_rules.py",
     "conformance/test_deadlock.py",
+    "conformance/test_histogram_stack.py::test_histograms",
     "conformance/test_options.py",
     "conformance/test_tap.py::test_tap",
     "conformance/test_transformations.py",
@@ -102,6 +103,7 @@ SLOW = {
     "trace/test_runs.py",
     "trace/test_stream.py::test_each_iteration_is_a_step",
     "trace/test_stream_outside.py::test_before_and_after",
+    "trace/test_stream_steps.py::test_environment_steps",
     "trace/test_tracing.py",
     "trace/test_windows.py::test_several_cadences",
 }

@@ -11,6 +11,7 @@ from jaxboard._host.channel import Channel
 from jaxboard._host.flusher import BatchMonitor
 from jaxboard._host.health_monitor import HealthMonitor
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
+from jaxboard._host.stack_monitor import StackMonitor
 from jaxboard._host.tag_count import TagCountMonitor
 
 
@@ -33,7 +34,12 @@ def monitors(
     """
     known = tuple(found)
     nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
-    others = (HealthMonitor(channel.name, known), TagCountMonitor(channel.name), alerts)
+    others = (
+        HealthMonitor(channel.name, known),
+        StackMonitor(),
+        TagCountMonitor(channel.name),
+        alerts,
+    )
     return [monitor for monitor in (nonfinite, *others) if monitor is not None]
 
 

@@ -73,7 +73,12 @@ GOOD: dict[str, list[Value]] = {
     "step": _good(five=lambda x: 5, numpy_five=lambda x: np.int32(5)),
     "start_step": _good(three=lambda x: 3),
     "every": _good(once=lambda x: 1, every_two=lambda x: 2),
-    "reduce": _good(mean=lambda x: "mean", last=lambda x: "last", stack=lambda x: "stack"),
+    "reduce": _good(
+        mean=lambda x: "mean",
+        last=lambda x: "last",
+        stack=lambda x: "stack",
+        merge=lambda x: "merge",
+    ),
     "weight": _good(two=lambda x: 2.0),
     "finish": _good(exp=lambda x: "exp", function=lambda x: abs),
     "where": _good(yes=lambda x: True, no=lambda x: np.bool_(False)),
