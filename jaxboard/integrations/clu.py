@@ -1,6 +1,6 @@
 """CLU's interface for writing metrics, on top of jaxboard. Requires ``pip install 'jaxboard-tb[clu]'``."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

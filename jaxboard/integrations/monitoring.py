@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import jax
+import jax.core
 
 import jaxboard as jb
 from jaxboard import _compat
@@ -55,32 +56,24 @@ def reports(*prefixes: str, run: jb.Run | jb.ChildRun | None = None) -> Generato
                 f"monitoring.reports({prefix!r}): expected the first part of the names of events, such as '/jax/orbax'."
             )
     reporter = EventReporter(run, prefixes)
-    source = jax.monitoring
-    listeners = (
-        (source.register_scalar_listener, source.unregister_scalar_listener, reporter.scalar),
-        (
-            source.register_event_duration_secs_listener,
-            source.unregister_event_duration_listener,
-            reporter.duration,
-        ),
-        (source.register_event_listener, source.unregister_event_listener, reporter.event),
-    )
-    for register, _, listener in listeners:
-        register(listener)
+    jax.monitoring.register_scalar_listener(reporter.scalar)
+    jax.monitoring.register_event_duration_secs_listener(reporter.duration)
+    jax.monitoring.register_event_listener(reporter.event)
     try:
         yield
     finally:
         reporter.close()
-        for _, unregister, listener in listeners:
-            # jax.monitoring.clear_event_listeners() may have removed it already.
-            with contextlib.suppress(Exception):
-                unregister(listener)
+        # jax.monitoring.clear_event_listeners() may have removed them already.
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_scalar_listener(reporter.scalar)
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_event_duration_listener(reporter.duration)
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_event_listener(reporter.event)
 
 
 class EventReporter:
     """The listeners of ``jax.monitoring`` that report to a run.
-
-    Their parameters are positional-only, because the labels of an event may have any name.
 
     Args:
         run: see :func:`reports`.
@@ -98,16 +91,16 @@ class EventReporter:
         """Report nothing from here on: JAX may have no way to remove a listener."""
         self._closed = True
 
-    def scalar(self, event: str, value: Any, /, **labels: Any) -> None:
+    def scalar(self, event: str, value: Any, **labels: Any) -> None:
         """Report the value of ``jax.monitoring.record_scalar``."""
         if not event.startswith((_START_TIMES, "/" + _START_TIMES)):
             self._report(event, value, labels, "mean")
 
-    def duration(self, event: str, seconds: float, /, **labels: Any) -> None:
+    def duration(self, event: str, duration_secs: float, **labels: Any) -> None:
         """Report the seconds of ``jax.monitoring.record_event_duration_secs``."""
-        self._report(event, seconds, labels, "sum")
+        self._report(event, duration_secs, labels, "sum")
 
-    def event(self, event: str, /, **labels: Any) -> None:
+    def event(self, event: str, **labels: Any) -> None:
         """Count an event of ``jax.monitoring.record_event``."""
         self._report(event, 1, labels, "sum")
 
@@ -115,33 +108,38 @@ class EventReporter:
         # An exception would propagate into the library that emits.
         try:
             tag = event.lstrip("/")
-            # What jaxboard's own threads emit could make them wait for themselves.
+            # A report by one of jaxboard's own threads could make it wait for itself.
             is_own = threading.current_thread().name.startswith("jaxboard ")
             if self._closed or is_own or not tag.startswith(self._prefixes):
                 return
             run = jb.current_run() if self._run is None else self._run
             if run is None or run.closed:
                 return
-            if isinstance(value, jax.core.Tracer):
-                raise jb.ReportError("the value is traced. Use jaxboard.scalar in traced code.")
             step = self._step(run, labels.get("step"))
 
             def report() -> None:
-                # An array of one element is a number, as it is for tensorboardX.
-                number = value.reshape(()) if getattr(value, "size", 0) == 1 else value
-                run.scalar(tag, number, step=step, reduce=reduce)
+                run.scalar(tag, _number(value), step=step, reduce=reduce)
 
             _outside_of_traces(report)
         except Exception as fault:
             if event not in self._failed:
                 self._failed.add(event)
-                _logger.error("jaxboard: event %r of jax.monitoring is not reported: %s", event, fault)
+                _logger.warning(
+                    "jaxboard: event %r of jax.monitoring is not reported: %s", event, fault
+                )
 
     def _step(self, run: jb.Run | jb.ChildRun, given: Any) -> int | None:
         if given is not None:
             self._last_step = max(self._last_step, int(given))
             return int(given)
         return self._last_step if self._last_step > run.step else None
+
+
+def _number(value: Any) -> Any:
+    """Return an array of one element as a scalar, as tensorboardX does, and anything else unchanged."""
+    if isinstance(value, jax.core.Tracer):
+        raise jb.ReportError("the value is traced. Use jaxboard.scalar in traced code.")
+    return value.reshape(()) if getattr(value, "size", 0) == 1 else value
 
 
 def _outside_of_traces(function: Callable[[], None]) -> None:

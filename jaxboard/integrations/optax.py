@@ -100,7 +100,9 @@ def _distinct_names(paths: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:
     names: list[tuple[str, ...]] = []
     for kind in kinds:
         names = [
-            tuple(jax.tree_util.keystr((key,), simple=True) for key in path if isinstance(key, kind))
+            tuple(
+                jax.tree_util.keystr((key,), simple=True) for key in path if isinstance(key, kind)
+            )
             for path in paths
         ]
         if len(set(names)) == len(names):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,8 @@ from jaxboard.sinks import MemorySink
 from jaxboard.testing import capture
 
 emit = jax.monitoring
+emit_scalar = cast("Callable[..., None]", emit.record_scalar)
+"""Libraries also emit arrays, which the annotation of JAX leaves out."""
 
 
 def points(records):
@@ -32,7 +36,7 @@ def test_each_kind_of_event():
             emit.record_event_duration_secs("/lib/write_secs", 0.5, seconds="label")
             emit.record_event("/lib/retry", event_id=3)
             emit.record_event("/lib/retry")
-        emit.record_scalar("train/loss", np.full((1,), 0.5), step=7)
+        emit_scalar("train/loss", np.full((1,), 0.5), step=7)
         emit.record_event("/lib/retry")
     emit.record_scalar("/lib/queue", 9.0)
     assert points(sink.records) == [
@@ -50,7 +54,10 @@ def test_each_kind_of_event():
 def test_prefixes_and_runs(tmp_path):
     """Prefixes select events, with or without the leading slash; two blocks report to their own runs, from any thread."""
     with jb.Run(None, sinks=[a := MemorySink()]) as first, jb.Run(None, sinks=[b := MemorySink()]):
-        with monitoring.reports("lib/a", "/other", run=first.child("events")), monitoring.reports("/lib"):
+        with (
+            monitoring.reports("lib/a", "/other", run=first.child("events")),
+            monitoring.reports("/lib"),
+        ):
             for event in ("/lib/a", "/lib/b", "/other/x", "/else"):
                 thread = threading.Thread(target=emit.record_scalar, args=(event, 1.0))
                 thread.start()
@@ -90,7 +97,7 @@ def test_nothing_raises_into_the_library(caplog):
     """A value that cannot be reported is logged once for each event, and the library goes on."""
     with capture() as records, monitoring.reports("lib", "/none"):
         for _ in range(2):
-            emit.record_scalar("/lib/vector", np.ones(3))
+            emit_scalar("/lib/vector", np.ones(3))
             emit.record_scalar("/lib/step", 1.0, step="three")
             jax.jit(lambda x: emit.record_scalar("/lib/tracer", x))(1.0)
         emit.record_scalar("/lib/number", 1.0)
@@ -115,7 +122,10 @@ def test_without_a_run(caplog):
 
 def test_arguments():
     """A prefix has to be a str."""
-    with pytest.raises(jb.UsageError, match="monitoring.reports\\(3\\)"), monitoring.reports(3):
+    with (
+        pytest.raises(jb.UsageError, match="monitoring.reports\\(3\\)"),
+        monitoring.reports(cast("str", 3)),
+    ):
         pass
 
 
@@ -125,7 +135,7 @@ def test_a_logging_backend():
         backend = LoggingBackend()
         emit.register_scalar_listener(backend.log_scalar)
         try:
-            emit.record_scalar("/actor/train/loss", np.float32(0.5), step=3)
+            emit_scalar("/actor/train/loss", np.float32(0.5), step=3)
             jax.jit(lambda x: x * 54.321)(jnp.ones(7))
             emit.record_scalar("actor/train/loss", 0.25)
             backend.close()

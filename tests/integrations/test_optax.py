@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,10 +86,15 @@ def test_hyperparameters_at_any_depth():
     """Injected numbers are found in every state, and have the values of the update; several states have distinct names."""
     schedule = optax.linear_schedule(1.0, 0.0, transition_steps=4)
     labels = {"w": "fast", "b": "slow"}
-    groups = {"fast": injected(schedule), "slow": optax.chain(optax.clip(1.0), injected(0.25))}
+    groups: dict[Hashable, optax.GradientTransformation] = {
+        "fast": injected(schedule),
+        "slow": optax.chain(optax.clip(1.0), injected(0.25)),
+    }
     optimizers = {
         "alone": injected(schedule),
-        "chain": optax.chain(report("chain/in"), injected(schedule, momentum=0.5), report("chain/out")),
+        "chain": optax.chain(
+            report("chain/in"), injected(schedule, momentum=0.5), report("chain/out")
+        ),
         "groups": optax.multi_transform(groups, labels),
         "steps": optax.MultiSteps(optax.multi_transform(groups, labels), every_k_schedule=2),
         "two": optax.chain(injected(1.0), injected(2.0)),

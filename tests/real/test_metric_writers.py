@@ -1,6 +1,6 @@
 """``integrations.clu.MetricWriter`` against the writer of CLU: TensorBoard reads the same from both."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ VALUES = RANDOM.normal(size=50).astype(np.float32)
 
 def report(writer):
     for step in (0, 5):
-        writer.write_scalars(step, {"loss": jnp.float32(0.1 * step), "number": 3, "np": np.ones(())})
+        writer.write_scalars(
+            step, {"loss": jnp.float32(0.1 * step), "number": 3, "np": np.ones(())}
+        )
     writer.write_images(2, {"batch": IMAGES, "one": IMAGES[0], "gray": IMAGES[:, :, :, :1]})
     writer.write_audios(3, {"sound": SOUNDS}, sample_rate=8000)
     writer.write_texts(4, {"note": "**bold**"})

@@ -94,9 +94,7 @@ def test_diffrax_steps(points_of):
     assert (~accepted).sum() == stats["num_rejected_steps"] > 0
     sizes = np.array([value for _, value in points["size"]], np.float32)[accepted]
     times = np.asarray(found[-1].ts)
-    np.testing.assert_array_equal(
-        sizes, np.diff(times[np.isfinite(times)], prepend=np.float32(0))
-    )
+    np.testing.assert_array_equal(sizes, np.diff(times[np.isfinite(times)], prepend=np.float32(0)))
 
 
 def test_numpyro_svi(points_of):

@@ -70,7 +70,10 @@ def test_the_backend(train, tmp_path):
 
 def test_the_bridge(train, tmp_path):
     """Without a logger, the bridge reports the same losses, and the checkpoints of Orbax at the steps of the trainer."""
-    with jb.Run(None, sinks=[sink := MemorySink()]), monitoring.reports("actor/", "/jax/orbax/write"):
+    with (
+        jb.Run(None, sinks=[sink := MemorySink()]),
+        monitoring.reports("actor/", "/jax/orbax/write"),
+    ):
         losses = train(None, str(tmp_path))
     found = curve(sink.records, "actor/train/loss")
     assert [value for _, value in found] == [float(loss) for loss in losses]
