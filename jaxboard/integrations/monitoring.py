@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
@@ -25,13 +26,13 @@ def reports(*prefixes: str, run: jb.Run | jb.ChildRun | None = None) -> Generato
     """Report the scalars, durations and events that libraries emit through ``jax.monitoring`` in a ``with`` block.
 
     The tag is the name of the event without its leading slash: ``jax/orbax/write/total_duration_secs``. A point has the mean
-    of the scalars of a step, the sum of the durations (in seconds), or the number of events. All threads are heard.
+    of the scalars of a step, the sum of the durations (in seconds), or the number of events. Events of all threads count.
 
     An event that carries ``step=`` has that step, in a point of its own. Others have the step of the run, or the largest
-    step that an event carried, if that is larger, as in a loop of a library that does not advance the run.
+    step that an event of the run carried, if that is larger, as in a loop of a library that does not advance the run.
 
     Nothing raises into the library that emits. A value that is not a number is logged, once for each event.
-    ``jax.monitoring.clear_event_listeners`` ends the reports of durations and events; Tunix calls it when a trainer closes.
+    After ``jax.monitoring.clear_event_listeners()``, which Tunix calls when a trainer closes, enter another block.
 
     Args:
         *prefixes: the first part of the names of the events to report, such as ``"/jax/orbax/write"``. All by default.
@@ -84,11 +85,13 @@ class EventReporter:
         self._run = run
         self._prefixes = tuple(prefix.lstrip("/") for prefix in prefixes) or ("",)
         self._closed = False
-        self._last_step = -1
+        self._last_steps: weakref.WeakKeyDictionary[jb.Run | jb.ChildRun, int] = (
+            weakref.WeakKeyDictionary()
+        )
         self._failed: set[str] = set()
 
     def close(self) -> None:
-        """Report nothing from here on: JAX may have no way to remove a listener."""
+        """Report nothing from here on, even if the library that registered the listeners does not remove them."""
         self._closed = True
 
     def scalar(self, event: str, value: Any, **labels: Any) -> None:
@@ -129,10 +132,11 @@ class EventReporter:
                 )
 
     def _step(self, run: jb.Run | jb.ChildRun, given: Any) -> int | None:
+        last = self._last_steps.get(run, 0)
         if given is not None:
-            self._last_step = max(self._last_step, int(given))
+            self._last_steps[run] = max(last, int(given))
             return int(given)
-        return self._last_step if self._last_step > run.step else None
+        return last if last > run.step else None
 
 
 def _number(value: Any) -> Any:

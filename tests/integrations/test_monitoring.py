@@ -67,6 +67,17 @@ def test_prefixes_and_runs(tmp_path):
     assert [(r.run, r.tag) for r in b.records] == [("", "lib/a"), ("", "lib/b")]
 
 
+def test_each_run_has_its_steps():
+    """Steps that events carried in one run do not count in the next one."""
+    with monitoring.reports("lib"):
+        for last in (5, 2):
+            with jb.Run(None, sinks=[sink := MemorySink()]):
+                emit.record_scalar("lib/loss", 1.0, step=last)
+                emit.record_scalar("lib/loss", 1.0, step=1)
+                emit.record_event("lib/save")
+            assert points(sink.records)[-1] == ("lib/save", last, 1.0)
+
+
 def test_while_jax_traces():
     """An event that is emitted while JAX traces is one point, and the compiled program reports nothing."""
 
