@@ -111,10 +111,10 @@ class EventReporter:
         # An exception would propagate into the library that emits.
         try:
             tag = event.lstrip("/")
-            # A report by one of jaxboard's own threads could make it wait for itself.
-            is_own = threading.current_thread().name.startswith("jaxboard ")
-            if self._closed or is_own or not tag.startswith(self._prefixes):
+            if self._closed or not tag.startswith(self._prefixes):
                 return
+            if threading.current_thread().name.startswith("jaxboard "):
+                return  # One of jaxboard's own threads could wait for itself.
             run = jb.current_run() if self._run is None else self._run
             if run is None or run.closed:
                 return

@@ -69,9 +69,11 @@ def test_prefixes_and_runs(tmp_path):
 
 def test_each_run_has_its_steps():
     """Steps that events carried in one run do not count in the next one."""
+    runs = []
     with monitoring.reports("lib"):
         for last in (5, 2):
-            with jb.Run(None, sinks=[sink := MemorySink()]):
+            with jb.Run(None, sinks=[sink := MemorySink()]) as run:
+                runs.append(run)
                 emit.record_scalar("lib/loss", 1.0, step=last)
                 emit.record_scalar("lib/loss", 1.0, step=1)
                 emit.record_event("lib/save")
