@@ -51,7 +51,7 @@ def test_a_checkpoint_without_the_state(tmp_path):
 
 def test_the_times_of_checkpoints(tmp_path):
     """The bridge of ``jax.monitoring`` reports how long Orbax saves and restores, at the step of the run."""
-    sink, prefixes = MemorySink(), ("/jax/orbax/write/async/total", "/jax/orbax/read/total")
+    sink, prefixes = MemorySink(), ("/jax/checkpoint/write/async/total", "/jax/orbax/read/total")
     with jb.Run(None, sinks=[sink]) as run, monitoring.reports(*prefixes):
         run.step = 5
         with ocp.CheckpointManager(tmp_path) as manager:
@@ -59,6 +59,6 @@ def test_the_times_of_checkpoints(tmp_path):
             manager.wait_until_finished()
             manager.restore(5, args=ocp.args.StandardRestore({"w": jnp.ones(3)}))
     assert sorted((tag, step) for tag, step, _ in points(sink.records)) == [
+        ("jax/checkpoint/write/async/total_duration_secs", 5),
         ("jax/orbax/read/total_duration_secs", 5),
-        ("jax/orbax/write/async/total_duration_secs", 5),
     ]
