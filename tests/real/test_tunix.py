@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,3 +82,14 @@ def test_the_bridge(train, tmp_path):
     saves = curve(sink.records, "jax/orbax/write/async/total_duration_secs")
     assert saves
     assert all(0 < step <= STEPS and seconds > 0 for step, seconds in saves)
+
+
+def test_the_protocol_of_metrax():
+    """The backend has the methods of metrax's ``LoggingBackend``, with their parameters."""
+    protocol = pytest.importorskip("metrax.logging").LoggingBackend
+    for name in ("log_scalar", "close"):
+        theirs = inspect.signature(getattr(protocol, name)).parameters.values()
+        ours = inspect.signature(getattr(LoggingBackend, name)).parameters.values()
+        assert [p.kind for p in ours] == [p.kind for p in theirs]
+        named = [p.name for p in theirs if p.kind is not p.VAR_KEYWORD]
+        assert [p.name for p in ours][: len(named)] == named
