@@ -1,10 +1,14 @@
-"""Reports from inside an Optax optimizer. Requires ``pip install 'jaxboard-tb[optax]'``."""
+"""Reports from inside an Optax optimizer, and of its hyperparameters. Requires ``pip install 'jaxboard-tb[optax]'``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import jax
+import numpy as np
 import optax
+from jax.tree_util import DictKey, SequenceKey
 
 import jaxboard as jb
 
@@ -50,3 +54,57 @@ def report(
         return updates, state
 
     return optax.GradientTransformation(init, update)
+
+
+def report_hyperparams(
+    state: optax.OptState, *, tag: str = "hyperparams", every: int | None = None
+) -> None:
+    """Report the learning rate and all other numbers that ``optax.inject_hyperparams`` keeps in the state.
+
+    The state that ``update`` returns has the values of that update, also of schedules. States are found at any depth: in
+    chains, in ``multi_transform``, in ``MultiSteps``. If there are several, their tags have the keys of the path to
+    each, such as the labels of ``multi_transform``, and the indices of chains where keys are not enough.
+
+    Args:
+        state: the state of the optimizer, traced or not. Without injected hyperparameters, nothing is reported.
+        tag: the first part of the names.
+        every: see :func:`jaxboard.scalar`.
+
+    Raises:
+        ReportError: an argument is invalid.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> from jaxboard.integrations.optax import report_hyperparams
+        >>> from jaxboard.testing import capture
+        >>> schedule = optax.linear_schedule(1.0, 0.0, transition_steps=4)
+        >>> optimizer = optax.chain(optax.clip(1.0), optax.inject_hyperparams(optax.sgd)(schedule))
+        >>> state = optimizer.init(jnp.ones(2))
+        >>> with capture() as records:
+        ...     for _ in range(2):
+        ...         updates, state = optimizer.update(jnp.ones(2), state)
+        ...     report_hyperparams(state)
+        >>> [(record.tag, float(record.value)) for record in records]
+        [('hyperparams/learning_rate', 0.75)]
+    """
+    found = optax.tree_utils.tree_get_all_with_path(state, "hyperparams")
+    names = _distinct_names([path for path, _ in found])
+    for name, (_, values) in zip(names, found, strict=True):
+        numbers = {key: value for key, value in values.items() if np.ndim(value) == 0}
+        jb.scalars("/".join((tag, *name)) if name else tag, numbers, every=every)
+
+
+def _distinct_names(paths: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:
+    """Return the shortest names of paths in a state that differ: none, keys, or keys and indices."""
+    kinds: tuple[tuple[type, ...], ...] = ((), (DictKey,), (DictKey, SequenceKey))
+    names: list[tuple[str, ...]] = []
+    for kind in kinds:
+        names = [
+            tuple(
+                jax.tree_util.keystr((key,), simple=True) for key in path if isinstance(key, kind)
+            )
+            for path in paths
+        ]
+        if len(set(names)) == len(names):
+            break
+    return names

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
+from outside_libraries import MODULES
 
 import jaxboard as jb
 
@@ -60,6 +61,8 @@ EXAMPLES = [example for path in sorted(PACKAGE.rglob("*.py")) for example in exa
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_example(example, tmp_path, monkeypatch) -> None:
     """An example runs as shown, closes its run and leaves no file in the working directory."""
+    if (library := MODULES.get(module_name(example.path))) is not None:
+        pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     run(example)
     assert jb.current_run() is None

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 import pytest
+from outside_libraries import MODULES
 
 import jaxboard
 
@@ -208,8 +209,13 @@ def test_only_compat_tests_versions(name: str) -> None:
 
 
 def test_every_module_imports() -> None:
-    """Every module of the package can be imported."""
+    """Every module of the package can be imported, except that its library may be missing."""
     found = {info.name for info in pkgutil.walk_packages(jaxboard.__path__, "jaxboard.")}
     assert found | {"jaxboard"} == set(modules(PACKAGE))
+    missing = {}
     for name in sorted(found):
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            missing[name] = error.name
+    assert missing.items() <= MODULES.items()

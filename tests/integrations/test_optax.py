@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 import jaxboard as jb
-from jaxboard.integrations.optax import report
+from jaxboard.integrations.optax import report, report_hyperparams
 from jaxboard.testing import capture
 
 PARAMS = {"w": jnp.array([6.0, 8.0]), "b": jnp.zeros(2)}
@@ -73,3 +76,74 @@ def test_inside_other_transformations():
             _, state = step(GRADS, state)
     points = [(r.step, float(r.value)) for r in records if r.tag == "updates/norm"]
     assert points == [(0, 13.0), (1, 13.0)]
+
+
+def injected(rate, **options):
+    return optax.inject_hyperparams(optax.sgd)(rate, **options)
+
+
+def test_hyperparameters_at_any_depth():
+    """Injected numbers are found in every state, and have the values of the update; several states have distinct names."""
+    schedule = optax.linear_schedule(1.0, 0.0, transition_steps=4)
+    labels = {"w": "fast", "b": "slow"}
+    groups: dict[Hashable, optax.GradientTransformation] = {
+        "fast": injected(schedule),
+        "slow": optax.chain(optax.clip(1.0), injected(0.25)),
+    }
+    optimizers = {
+        "alone": injected(schedule),
+        "chain": optax.chain(
+            report("chain/in"), injected(schedule, momentum=0.5), report("chain/out")
+        ),
+        "groups": optax.multi_transform(groups, labels),
+        "steps": optax.MultiSteps(optax.multi_transform(groups, labels), every_k_schedule=2),
+        "two": optax.chain(injected(1.0), injected(2.0)),
+        "none": optax.sgd(schedule),
+    }
+
+    @jb.instrument
+    @jax.jit
+    def step(states):
+        for name, optimizer in optimizers.items():
+            _, states[name] = optimizer.update(GRADS, states[name], PARAMS)
+            report_hyperparams(states[name], tag=name)
+        return states
+
+    with capture() as records:
+        states = {name: optimizer.init(PARAMS) for name, optimizer in optimizers.items()}
+        for _ in range(3):
+            states = step(states)
+    rates = {}
+    for record in records:
+        if record.tag.endswith(("rate", "momentum")):
+            rates.setdefault(record.tag, []).append(float(record.value))
+    assert rates == {
+        "alone/learning_rate": [1.0, 0.75, 0.5],
+        "chain/learning_rate": [1.0, 0.75, 0.5],
+        "chain/momentum": [0.5, 0.5, 0.5],
+        "groups/fast/learning_rate": [1.0, 0.75, 0.5],
+        "groups/slow/learning_rate": [0.25, 0.25, 0.25],
+        "steps/fast/learning_rate": [1.0, 1.0, 1.0],
+        "steps/slow/learning_rate": [0.25, 0.25, 0.25],
+        "two/0/learning_rate": [1.0, 1.0, 1.0],
+        "two/1/learning_rate": [2.0, 2.0, 2.0],
+    }
+    in_chain = [float(r.value) for r in records if r.tag == "chain/in/norm"]
+    assert in_chain == [13.0, 13.0, 13.0]
+
+
+def test_hyperparameters_of_an_nnx_optimizer():
+    """The state of ``nnx.Optimizer`` is accepted as it is."""
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, injected(0.5), wrt=nnx.Param)
+
+    @jb.instrument
+    @nnx.jit
+    def step(model, optimizer):
+        gradients = nnx.grad(lambda model: model(jnp.ones(2)).sum())(model)
+        optimizer.update(model, gradients)
+        report_hyperparams(optimizer.opt_state, every=2)
+
+    with capture() as records:
+        step(model, optimizer)
+    assert [(r.tag, float(r.value)) for r in records] == [("hyperparams/learning_rate", 0.5)]

@@ -50,6 +50,53 @@ def test_diffrax(points_of):
     assert [step for step, _ in points] == list(range(STEPS))
 
 
+def test_diffrax_steps(points_of):
+    """In a streamed solve, each step of the solver is a point: those accepted lead through the times of the solution."""
+    diffrax = pytest.importorskip("diffrax")
+    found = []
+
+    def program(jb):
+        class Reported(diffrax.PIDController):
+            def adapt_step_size(self, t0, t1, *args, **options):
+                result = super().adapt_step_size(t0, t1, *args, **options)
+                jb.scalar("size", t1 - t0)
+                jb.scalar("accepted", result[0])
+                return result
+
+        def field(t, y, stiffness):
+            return jnp.array([y[1], stiffness * (1 - y[0] ** 2) * y[1] - y[0]])
+
+        @jb.instrument(stream=16)
+        @jax.jit
+        def solve(stiffness):
+            return diffrax.diffeqsolve(
+                diffrax.ODETerm(field),
+                diffrax.Tsit5(),
+                t0=0,
+                t1=10.0,
+                dt0=0.1,
+                y0=jnp.array([2.0, 0.0]),
+                args=stiffness,
+                saveat=diffrax.SaveAt(steps=True),
+                stepsize_controller=Reported(rtol=1e-4, atol=1e-6),
+                max_steps=256,
+            )
+
+        solution = solve(5.0)
+        found.append(solution)
+        return solution.ts, solution.ys, solution.stats
+
+    points = points_of(program)
+    stats = found[-1].stats
+    assert [step for step, _ in points["size"]] == list(range(int(stats["num_steps"])))
+    accepted = np.array([value for _, value in points["accepted"]], bool)
+    assert accepted.sum() == stats["num_accepted_steps"]
+    assert (~accepted).sum() == stats["num_rejected_steps"] > 0
+    sizes = np.array([value for _, value in points["size"]], np.float32)[accepted]
+    times = np.asarray(found[-1].ts)
+    np.testing.assert_array_equal(sizes, np.diff(times[np.isfinite(times)], prepend=np.float32(0)))
+
+
 def test_numpyro_svi(points_of):
     """Variational inference: the update of ``SVI`` is the step."""
     numpyro = pytest.importorskip("numpyro")
@@ -81,6 +128,88 @@ def test_numpyro_svi(points_of):
     assert [step for step, _ in points] == list(range(STEPS))
 
 
+def gaussian():
+    """Return a model of NumPyro and data for it."""
+    numpyro = pytest.importorskip("numpyro")
+    from numpyro import distributions
+
+    def model(data):
+        mean = numpyro.sample("mean", distributions.Normal(0, 10))
+        numpyro.sample("data", distributions.Normal(mean, 1), obs=data)
+
+    return model, jnp.asarray(np.random.default_rng(0).normal(3, 1, 100), jnp.float32)
+
+
+@pytest.mark.parametrize("progress_bar", [False, True])
+def test_numpyro_svi_run(points_of, progress_bar):
+    """In ``svi.run``, which owns the loop, the loss reports each iteration: the losses that it returns."""
+    model, data = gaussian()
+    import numpyro
+    from numpyro.infer import SVI, Trace_ELBO
+    from numpyro.infer.autoguide import AutoNormal
+
+    losses = []
+
+    def program(jb):
+        @jb.instrument
+        @jax.jit
+        def log(loss):
+            jb.scalar("loss", loss)
+
+        class ReportedELBO(Trace_ELBO):
+            def loss_with_mutable_state(self, *args, **options):
+                result = super().loss_with_mutable_state(*args, **options)
+                log(result["loss"])
+                return result
+
+        svi = SVI(model, AutoNormal(model), numpyro.optim.Adam(0.1), ReportedELBO())
+        result = svi.run(jax.random.key(0), 20, data, progress_bar=progress_bar)
+        losses.append(result.losses)
+        return result.params, result.losses
+
+    points = points_of(program)["loss"]
+    assert [step for step, _ in points] == list(range(20))
+    np.testing.assert_array_equal([value for _, value in points], losses[-1])
+
+
+def test_numpyro_chains(records_of):
+    """In ``mcmc.run``, the kernel reports each draw of each chain, as a seed run: the fields that it collects."""
+    model, data = gaussian()
+    from numpyro.infer import MCMC, NUTS
+
+    energies = []
+
+    def program(jb):
+        @jb.instrument(runs="vmap")
+        @jax.jit
+        def log(energies):
+            jax.vmap(lambda energy: jb.scalar("energy", energy))(energies)
+
+        class ReportedNUTS(NUTS):
+            def sample(self, state, model_args, model_kwargs):
+                state = super().sample(state, model_args, model_kwargs)
+                log(state.energy)
+                return state
+
+        mcmc = MCMC(
+            ReportedNUTS(model),
+            num_warmup=10,
+            num_samples=15,
+            num_chains=2,
+            chain_method="vectorized",
+            progress_bar=False,
+        )
+        mcmc.run(jax.random.key(1), data, extra_fields=("energy",))
+        energies.append(mcmc.get_extra_fields(group_by_chain=True)["energy"])
+        return mcmc.get_samples(group_by_chain=True)
+
+    records = records_of(program)
+    for chain in range(2):
+        points = [(r.step, r.value) for r in records if r.run == f"seed_{chain}"]
+        assert [step for step, _ in points] == list(range(25))  # The warm-up, then the samples.
+        np.testing.assert_array_equal([value for _, value in points[10:]], energies[-1][chain])
+
+
 def test_blackjax(points_of):
     """A NUTS chain in a scan that is streamed: each draw is a step."""
     blackjax = pytest.importorskip("blackjax")
@@ -106,6 +235,40 @@ def test_blackjax(points_of):
     points = points_of(program)
     assert [step for step, _ in points["acceptance"]] == list(range(10))
     assert sum(float(value) for _, value in points["divergent"]) == 0
+
+
+def test_blackjax_chains(records_of):
+    """Chains in a ``vmap`` are seed runs, whose points are what the sampler returns."""
+    blackjax = pytest.importorskip("blackjax")
+    returned = []
+
+    def program(jb):
+        sampler = blackjax.nuts(
+            lambda x: -0.5 * jnp.sum(x**2), step_size=0.5, inverse_mass_matrix=jnp.ones(2)
+        )
+
+        @jb.instrument(runs="vmap", stream=8)
+        @jax.jit
+        def sample(keys, positions):
+            def draw(state, key):
+                state, info = sampler.step(key, state)
+                jb.scalar("acceptance", info.acceptance_rate)
+                return state, info.acceptance_rate
+
+            def chain(key, position):
+                return jax.lax.scan(draw, sampler.init(position), jax.random.split(key, 20))
+
+            return jax.vmap(chain)(keys, positions)
+
+        result = sample(jax.random.split(jax.random.key(0), 3), jnp.ones((3, 2)))
+        returned.append(result[1])
+        return result
+
+    records = records_of(program)
+    for chain in range(3):
+        points = [(r.step, r.value) for r in records if r.run == f"seed_{chain}"]
+        assert [step for step, _ in points] == list(range(20))
+        np.testing.assert_array_equal([value for _, value in points], returned[-1][chain])
 
 
 def test_brax(points_of):
