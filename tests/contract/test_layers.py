@@ -38,6 +38,7 @@ LAYERS = (
     ("_telemetry",),
     ("_job",),
     ("_control",),
+    ("_live",),
     ("_run",),
     ("_summary_writer",),
     ("_profile",),

@@ -1,0 +1,20 @@
+"""The notebook that this process is the kernel of."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def notebook_shell() -> Any | None:
+    """Return the IPython shell of the notebook, or None outside of notebooks, such as in IPython on a terminal."""
+    if "ipykernel" not in sys.modules:
+        return None
+    shell: Any = interactive_shell()
+    return shell if hasattr(shell, "kernel") else None
+
+
+def interactive_shell() -> Any | None:
+    """Return the IPython shell of this process, on a terminal or of a notebook; None if there is none."""
+    module: Any = sys.modules.get("IPython")
+    return None if module is None else module.get_ipython()
