@@ -41,6 +41,7 @@ from jaxboard._trace.instrument import instrument as instrument
 
 if _typing.TYPE_CHECKING:
     __version__: str
+    from jaxboard import notebook as notebook
     from jaxboard import records as records
     from jaxboard import sinks as sinks
     from jaxboard import testing as testing
@@ -126,8 +127,9 @@ _LAZY = {
     "memory_snapshot": "jaxboard._run",
     "SummaryWriter": "jaxboard._summary_writer",
     "Telemetry": "jaxboard._telemetry.settings",
+    "load_ipython_extension": "jaxboard.notebook",  # IPython calls it for `%load_ext jaxboard`
 }
-_SUBMODULES = ("records", "sinks", "testing")
+_SUBMODULES = ("notebook", "records", "sinks", "testing")
 
 
 def __getattr__(name: str) -> _typing.Any:

@@ -24,7 +24,18 @@ _MOST_SETS = 1000
 """Forget which columns are shown when there are more sets of tags than this."""
 
 _SPLITS = frozenset(
-    "train training eval evaluation val valid validation test testing dev".split()
+    (
+        "train",
+        "training",
+        "eval",
+        "evaluation",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "dev",
+    )
 )
 """The parts of a tag, or of the path of a run, that name the data. Curves that differ only in them share a chart."""
 

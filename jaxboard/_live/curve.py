@@ -43,7 +43,17 @@ class Curve:
         (array([ 0,  8, 16]), array([ 3.5, 11.5, 19.5]))
     """
 
-    __slots__ = ("_count", "_first", "_high", "_is_broken", "_low", "_shift", "_total", "last", "last_step")
+    __slots__ = (
+        "_count",
+        "_first",
+        "_high",
+        "_is_broken",
+        "_low",
+        "_shift",
+        "_total",
+        "last",
+        "last_step",
+    )
 
     def __init__(self) -> None:
         self.last_step = -1
@@ -104,7 +114,13 @@ class Curve:
         while last - first >= _MOST_RANGES:
             first, last, shift = first >> 1, last >> 1, shift + 1
         places = ((used + self._first) >> (shift - self._shift)) - first
-        earlier = self._count[used], self._total[used], self._low[used], self._high[used], self._is_broken[used]
+        earlier = (
+            self._count[used],
+            self._total[used],
+            self._low[used],
+            self._high[used],
+            self._is_broken[used],
+        )
         self._clear()
         self._first, self._shift = first, shift
         np.add.at(self._count, places, earlier[0])

@@ -43,7 +43,9 @@ class Frame(NamedTuple):
             parts.append(f"no step for {clock(stalled)}")
         elif pace.rate:
             parts.append(f"{number(pace.rate, 3)} steps/s")
-        parts.append(f"{clock(pace.elapsed(now))} so far" if left is None else f"{clock(left)} left")
+        parts.append(
+            f"{clock(pace.elapsed(now))} so far" if left is None else f"{clock(left)} left"
+        )
         return ", ".join(parts)
 
 

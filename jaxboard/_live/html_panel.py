@@ -6,7 +6,7 @@ from html import escape
 
 from jaxboard._live.charts import Chart
 from jaxboard._live.frame import Frame, number
-from jaxboard._live.svg import COLOURS, svg
+from jaxboard._live.svg import ALARM, COLOURS, marker, svg
 
 _ACCENT = COLOURS[0]
 _MOST_CHARACTERS = 400
@@ -20,14 +20,14 @@ def html(frame: Frame, hint: str = "") -> str:
         hint: a sentence below the charts if the run has more tags; "" for none.
     """
     parts = [
-        '<div style="font:13px/1.45 system-ui,sans-serif;max-width:1020px;padding:2px 0">',
+        '<div style="font:13px/1.45 system-ui,sans-serif;max-width:1080px;padding:2px 0">',
         f"<div><b>{escape(frame.name)}</b> · {_steps(frame)}, {frame.pace_text()}</div>",
         _progress_bar(frame),
     ]
     if frame.nonfinite is not None:
         sentence = escape(_shortened(str(frame.nonfinite)))
         parts.append(
-            '<div style="border-left:4px solid #d62728;padding:1px 8px;margin:4px 0">'
+            f'<div style="border-left:4px solid {ALARM};padding:1px 8px;margin:4px 0">'
             f"<b>Not finite:</b> {sentence}</div>"
         )
     if frame.charts:
@@ -52,7 +52,7 @@ def _progress_bar(frame: Frame) -> str:
     percent = f"{100 * fraction:.1f}"
     return (
         f'<div role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}" '
-        'aria-label="steps" style="height:6px;border-radius:3px;margin:3px 0;max-width:660px;'
+        'aria-label="steps" style="height:6px;border-radius:3px;margin:3px 0;max-width:700px;'
         'background:rgba(127,127,127,.3)">'
         f'<div style="width:{percent}%;height:6px;border-radius:3px;background:{_ACCENT}"></div></div>'
     )
@@ -61,13 +61,13 @@ def _progress_bar(frame: Frame) -> str:
 def _chart(chart: Chart) -> str:
     values: list[str] = []
     for place, (name, curve) in enumerate(chart.curves.items()):
-        colour = COLOURS[place % len(COLOURS)]
-        marker = f'<span aria-hidden="true" style="color:{colour}">■</span>'
-        values.append(f"{marker} {escape(f'{_shortened(name, 40)} {number(curve.last)}'.strip())}")
+        values.append(
+            f"{marker(place)} {escape(f'{_shortened(name, 40)} {number(curve.last)}'.strip())}"
+        )
     legend = " &nbsp; ".join(values)
     name = escape(_shortened(chart.name, 60))
     return (
-        '<div style="flex:1 1 280px;max-width:320px;min-width:0">'
+        '<div style="flex:1 1 300px;max-width:340px;min-width:0">'
         f'<div style="overflow-wrap:anywhere"><b>{name}</b> &nbsp; {legend}</div>{svg(chart)}</div>'
     )
 

@@ -12,13 +12,18 @@ from jaxboard._live.charts import Chart
 from jaxboard._live.curve import CurvePoints
 from jaxboard._live.frame import number
 
-WIDTH, HEIGHT = 320, 130
-_TOP, _BOTTOM = 6, 16
-_LOG_FACTOR = 100
-"""Values that are above 0 and differ by this factor have a logarithmic axis."""
+_WIDTH, _HEIGHT = 340, 130
+_LEFT, _TOP, _BOTTOM = 52, 6, 16
+_STYLE = "width:100%;height:auto;display:block;overflow:visible"
+_LOG_FACTOR = 30
+"""Values above 0 whose largest is so many times their median have a logarithmic axis: a linear one would show most of
+them as a flat line."""
 
 COLOURS = ("#1f77c9", "#d55e00", "#00926a", "#b0619b", "#8a7000", "#7f7f7f", "#c0392b", "#5b6bbf")
 """Each has a contrast of at least 3 to white and to the background of dark themes."""
+
+ALARM = "#d62728"
+"""The colour of values that are not finite."""
 
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 """Curves also differ in this, so that no reader needs the colours."""
@@ -26,40 +31,65 @@ _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 
 def svg(chart: Chart) -> str:
     """Return a chart as an SVG element. Text and axes have the colour of the text around it."""
-    curves = {name: curve.points() for name, curve in chart.curves.items()}
-    curves = {name: points for name, points in curves.items() if len(points.steps)}
-    first = min(int(points.steps[0]) for points in curves.values())
-    last = max(max(curve.last_step for curve in chart.curves.values()), first)
-    lows = [float(np.nanmin(p.lows)) for p in curves.values() if np.isfinite(p.lows).any()]
-    highs = [float(np.nanmax(p.highs)) for p in curves.values() if np.isfinite(p.highs).any()]
-    low, high = min(lows, default=0.0), max(highs, default=0.0)
-    is_log = low > 0 and high / low >= _LOG_FACTOR
+    curves = [curve.points() for curve in chart.curves.values()]
+    first = min(int(points.steps[0]) for points in curves)
+    last = max(int(points.steps[-1]) for points in curves)
+    last = max(last, *(curve.last_step for curve in chart.curves.values()))
+    values = np.concatenate([[*points.lows, *points.means, *points.highs] for points in curves])
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    is_log = low > 0 and high > _LOG_FACTOR * float(np.median(values))
     height = _scale(low, high, is_log)
-    bottom = HEIGHT - _BOTTOM
+    bottom = _HEIGHT - _BOTTOM
 
     def x(steps: np.ndarray) -> np.ndarray:
-        return (steps - first) / max(last - first, 1) * WIDTH
+        return _LEFT + (steps - first) / max(last - first, 1) * (_WIDTH - _LEFT)
 
     def y(values: np.ndarray) -> np.ndarray:
         return bottom - height(values) * (bottom - _TOP)
 
+    label = escape(_label(chart))
+    axes = f"M{_LEFT} {_TOP}V{bottom}H{_WIDTH}"
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(_label(chart))}" '
-        'style="width:100%;height:auto;display:block;overflow:visible">',
-        f'<path d="M0 {_TOP}V{bottom}H{WIDTH}" fill="none" stroke="currentColor" stroke-opacity=".35"/>',
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}" style="{_STYLE}">',
+        f'<path d="{axes}" fill="none" stroke="currentColor" stroke-opacity=".35"/>',
     ]
-    for place, points in enumerate(curves.values()):
+    for place, points in enumerate(curves):
         parts += _curve(points, x, y, place)
-    text = 'font-size="10" fill="currentColor" fill-opacity=".75"'
-    scale = " (log scale)" if is_log else ""
-    parts += [
-        f'<text x="3" y="{_TOP + 8}" {text}>{number(high)}{scale}</text>',
-        f'<text x="3" y="{bottom - 3}" {text}>{number(low)}</text>',
-        f'<text x="0" y="{HEIGHT - 4}" {text}>{first:,}</text>',
-        f'<text x="{WIDTH}" y="{HEIGHT - 4}" text-anchor="end" {text}>{last:,}</text>',
-        "</svg>",
-    ]
-    return "".join(parts)
+    low_at = bottom if high > low else _HEIGHT // 2
+    parts.append(_text(_LEFT - 4, low_at, number(low, 3), "end"))
+    if high > low:
+        parts.append(_text(_LEFT - 4, _TOP + 8, number(high, 3), "end"))
+    if is_log:
+        parts.append(_text(_LEFT - 4, _HEIGHT // 2, "log", "end"))
+    parts.append(_text(_LEFT, _HEIGHT - 4, f"{first:,}", "start"))
+    parts.append(_text(_WIDTH, _HEIGHT - 4, f"{last:,}", "end"))
+    return "".join([*parts, "</svg>"])
+
+
+def marker(place: int) -> str:
+    """Return the line of a curve for a legend.
+
+    Args:
+        place: which curve of the chart it is.
+    """
+    return (
+        '<svg width="20" height="8" aria-hidden="true" style="display:inline-block;vertical-align:middle">'
+        f'<path d="M0 4H20" {_stroke(place)} stroke-width="2.5"/></svg>'
+    )
+
+
+def _stroke(place: int) -> str:
+    dash = _DASHES[place % len(_DASHES)]
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
+    return f'fill="none" stroke="{COLOURS[place % len(COLOURS)]}"{dashed}'
+
+
+def _text(left: int, top: int, text: str, anchor: str) -> str:
+    return (
+        f'<text x="{left}" y="{top}" text-anchor="{anchor}" font-size="10" fill="currentColor" '
+        f'fill-opacity=".8">{text}</text>'
+    )
 
 
 def _scale(low: float, high: float, is_log: bool) -> Callable[[np.ndarray], np.ndarray]:
@@ -79,7 +109,7 @@ def _curve(
     y: Callable[[np.ndarray], np.ndarray],
     place: int,
 ) -> Iterable[str]:
-    colour, dash = COLOURS[place % len(COLOURS)], _DASHES[place % len(_DASHES)]
+    colour = COLOURS[place % len(COLOURS)]
     across = x(points.steps)
     if (points.highs > points.lows).any():
         finite = np.isfinite(points.means)
@@ -93,16 +123,11 @@ def _curve(
             left, _, top = corners[0].partition(",")
             yield f'<circle cx="{left}" cy="{top}" r="2" fill="{colour}"/>'
         else:
-            dashed = f' stroke-dasharray="{dash}"' if dash else ""
-            yield (
-                f'<polyline points="{" ".join(corners)}" fill="none" stroke="{colour}" stroke-width="1.5"'
-                f"{dashed}/>"
-            )
-    for left in across[points.is_broken]:
-        yield (
-            f'<text x="{left:.0f}" y="{HEIGHT - _BOTTOM - 2}" text-anchor="middle" font-size="11" '
-            'font-weight="bold" fill="#d62728">×</text>'
-        )
+            yield f'<polyline points="{" ".join(corners)}" {_stroke(place)} stroke-width="1.5"/>'
+    top = _HEIGHT - _BOTTOM - 8
+    crosses = "".join(f"M{left - 3:.0f} {top}l6 6m0 -6l-6 6" for left in across[points.is_broken])
+    if crosses:
+        yield f'<path d="{crosses}" stroke="{ALARM}" stroke-width="2"/>'
 
 
 def _coordinates(across: np.ndarray, down: np.ndarray) -> list[str]:

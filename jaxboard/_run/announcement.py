@@ -39,4 +39,3 @@ def announce(logdir: pathlib.Path | str) -> None:
             print(f"{place} %load_ext jaxboard, then {magic}")  # noqa: T201
         elif sys.stderr.isatty():
             print(f"{place} {_paths.view_command(logdir)}", file=sys.stderr)  # noqa: T201
-

@@ -28,7 +28,7 @@ def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
     Raises:
         RunError: another open run, or a run below one, writes to one of them.
     """
-    directories = [_resolved(sink.logdir) for sink in sinks if isinstance(sink, TensorBoardSink)]
+    directories = [resolved(sink.logdir) for sink in sinks if isinstance(sink, TensorBoardSink)]
     with _lock:
         for directory in directories:
             _refuse(directory, call, channel, "Close that run first, or choose another directory.")
@@ -45,7 +45,7 @@ def claim_below(channel: Channel, name: str) -> None:
         for directory in _claimed.get(channel, []):
             advice = "Close that run first, or choose another name."
             _refuse(
-                _resolved(_paths.below(directory, name)), f"run.child({name!r})", channel, advice
+                resolved(_paths.below(directory, name)), f"run.child({name!r})", channel, advice
             )
 
 
@@ -70,10 +70,10 @@ def _writers(channel: Channel) -> Iterator[tuple[Channel, str]]:
     for directory in _claimed[channel]:
         yield channel, directory
         for name, below in list(channel.below.items()):
-            yield below, _resolved(_paths.below(directory, name))
+            yield below, resolved(_paths.below(directory, name))
 
 
-def _resolved(directory: str) -> str:
+def resolved(directory: str) -> str:
     """Return one name for each directory."""
     return directory.rstrip("/") if _paths.is_remote(directory) else os.path.realpath(directory)
 

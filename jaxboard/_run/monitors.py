@@ -32,6 +32,7 @@ def monitors(
     on_nonfinite: Policy,
     channel: Channel,
     found: Iterable[str] = (),
+    *,
     alerts: AlertMonitor | None = None,
     live: LiveOptions | None = None,
     logdir: str | None = None,

@@ -66,7 +66,6 @@ def connect(
     start: RunState,
     membership: Membership,
     *,
-    name: str,
     selection: Selection | None,
     overflow: Overflow,
     max_frames: float,
@@ -84,7 +83,6 @@ def connect(
         sinks: where the reports go.
         start: the state in which the run starts.
         membership: the part of this process in its job.
-        name: the name of the run in messages.
         selection: the cadences by patterns of tags.
         overflow: what happens if the buffer is full; this and what follows as in :class:`jaxboard.Run`.
         max_frames: how many calls may be pending.
@@ -94,8 +92,10 @@ def connect(
         alerts: the parsed alerts.
         telemetry: the telemetry of the run, whose alerts have its steps.
         live: the options of its panel, if it has one.
-        logdir: the log directory of the run, which the panel names.
+        logdir: the log directory of the run, which messages name.
     """
+    place = None if logdir is None else str(logdir)
+    name = "in memory" if place is None else repr(place)
     lost = LostReports(name)
     buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
     channel = Channel(membership.destination(buffer), start.step, name, lost)
@@ -103,8 +103,9 @@ def connect(
     missing = MissingSteps(name, lambda: channel.has_steps)
     assembler = Assembler(missing, ClippingLog(name), start, channel.restored, channel.given_times)
     alerting = alert_monitor(alerts, channel, telemetry, membership.is_writer)
-    place = None if logdir is None else str(logdir)
-    watching = monitors(on_nonfinite, channel, start.found, alerting, live, place)
+    watching = monitors(
+        on_nonfinite, channel, start.found, alerts=alerting, live=live, logdir=place
+    )
     flusher = Flusher(
         buffer,
         assembler,

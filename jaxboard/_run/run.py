@@ -34,6 +34,7 @@ from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.monitors import Policy
 from jaxboard._run.pipeline import connect, event_files
+from jaxboard._run.reopening import close_earlier
 from jaxboard._run.resume import Resume, first_state
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
@@ -173,6 +174,7 @@ class Run(VerbMethods):
         self._membership = membership = Membership(
             processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs
         )
+        close_earlier(self, open_runs.values())
         start = first_state(resume, step, state, self.logdir)
         if sinks is None:
             hides = step is not None or state is not None
@@ -187,7 +189,6 @@ class Run(VerbMethods):
             sinks,
             start,
             membership,
-            name="in memory" if self.logdir is None else repr(str(self.logdir)),
             selection=selection,
             overflow=overflow,
             max_frames=max_frames,

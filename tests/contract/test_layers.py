@@ -44,6 +44,7 @@ LAYERS = (
     ("_profile",),
     ("_why",),
     ("testing",),
+    ("notebook",),
     ("jaxboard",),
     ("integrations",),
     ("_cli",),
