@@ -127,7 +127,6 @@ _LAZY = {
     "memory_snapshot": "jaxboard._run",
     "SummaryWriter": "jaxboard._summary_writer",
     "Telemetry": "jaxboard._telemetry.settings",
-    "load_ipython_extension": "jaxboard.notebook",  # IPython calls it for `%load_ext jaxboard`
 }
 _SUBMODULES = ("notebook", "records", "sinks", "testing")
 
@@ -137,6 +136,8 @@ def __getattr__(name: str) -> _typing.Any:
         return _importlib.import_module(f"jaxboard.{name}")
     if name == "__version__":
         return _version()
+    if name == "load_ipython_extension":  # IPython calls it for `%load_ext jaxboard`.
+        return _importlib.import_module("jaxboard.notebook").load_ipython_extension
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxboard' has no attribute {name!r}")
     value = getattr(_importlib.import_module(_LAZY[name]), name)

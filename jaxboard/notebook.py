@@ -17,7 +17,7 @@ from jaxboard import _paths
 from jaxboard._check import positive_int
 from jaxboard._errors import JaxboardError, UsageError
 from jaxboard._process.fork import Stage, on_fork
-from jaxboard._process.notebook import notebook_shell
+from jaxboard._process.ipython import notebook_shell
 from jaxboard._process.viewer import Viewer
 from jaxboard._safe_repr import safe_repr
 

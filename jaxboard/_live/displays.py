@@ -14,7 +14,7 @@ from jaxboard import _paths
 from jaxboard._live.frame import Frame
 from jaxboard._live.html_panel import html
 from jaxboard._live.text_panel import text_line
-from jaxboard._process.notebook import notebook_shell
+from jaxboard._process.ipython import notebook_shell
 
 _LINE_SECS = 30.0
 """The time between two lines in a log."""

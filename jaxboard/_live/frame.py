@@ -11,7 +11,7 @@ from jaxboard._live.pace import Pace, clock
 
 
 class Frame(NamedTuple):
-    """What a panel shows.
+    """The contents of a panel.
 
     Attributes:
         name: the name of the run.

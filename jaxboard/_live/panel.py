@@ -29,7 +29,7 @@ _IDLE_SECS = 5.0
 
 
 class LiveOptions(NamedTuple):
-    """What ``Run(live=..., steps=...)`` asks for.
+    """The arguments ``live`` and ``steps`` of a run.
 
     Attributes:
         patterns: the patterns of the tags that have charts; None for the usual choice.
@@ -51,16 +51,17 @@ def parse_live(live: object, steps: SupportsIndex | None) -> LiveOptions | None:
         UsageError: an argument is invalid.
     """
     count = None if steps is None else positive_int("Run", "steps", steps)
-    patterns: tuple[str, ...] | None = None
     if isinstance(live, list | tuple):
         patterns = tuple(live)
         if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
             raise UsageError(f"Run(live={safe_repr(live)}): expected patterns of tags.")
-    elif isinstance(live, str) or as_bool(live) is None:
+        return LiveOptions(patterns, count)
+    is_wanted = None if isinstance(live, str) else as_bool(live)
+    if is_wanted is None:
         raise UsageError(
             f"Run(live={safe_repr(live)}): expected True, False, or a list of patterns of tags."
         )
-    return LiveOptions(patterns, count) if live else None
+    return LiveOptions(None, count) if is_wanted else None
 
 
 class LivePanel:

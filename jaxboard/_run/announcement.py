@@ -15,7 +15,7 @@ import threading
 
 from jaxboard import _paths
 from jaxboard._log import logger
-from jaxboard._process.notebook import notebook_shell
+from jaxboard._process.ipython import notebook_shell
 
 _lock = threading.Lock()
 _announced = False

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from jaxboard._errors import JaxboardError
 from jaxboard._log import logger
-from jaxboard._process.notebook import interactive_shell
+from jaxboard._process.ipython import interactive_shell
 from jaxboard._run import directories
 
 
