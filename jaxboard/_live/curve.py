@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MOST_RANGES = 240
+_MOST_RANGES = 150
 """Most ranges of steps of a curve: more than a small chart can show."""
 
 
