@@ -99,7 +99,7 @@ def _magic(line: str) -> None:
         tensorboard(
             options.named or options.logdir,
             height=options.height,
-            port=options.port,
+            port=options.port or None,  # 0 is a free one, as for TensorBoard
             arguments=arguments,
         )
     except (JaxboardError, ValueError) as fault:  # ValueError: a quote is missing.
