@@ -8,7 +8,6 @@ import importlib
 import os
 import shlex
 import sys
-import threading
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Never
@@ -23,7 +22,6 @@ from jaxboard._safe_repr import safe_repr
 
 __all__ = ["tensorboard"]
 
-_lock = threading.Lock()
 _viewers: dict[tuple[str, tuple[str, ...]], Viewer] = {}
 """The running TensorBoards of this process, by log directory and arguments."""
 
@@ -109,14 +107,13 @@ def _magic(line: str) -> None:
 def _viewer(logdir: str, port: int | None, arguments: tuple[str, ...]) -> Viewer:
     """Return the running TensorBoard of a log directory; start it if there is none."""
     key = _paths.absolute(logdir), arguments
-    with _lock:
-        viewer = _viewers.get(key)
-        is_running = viewer is not None and viewer.process.poll() is None
-        if viewer is None or not is_running or port not in (None, viewer.port):
-            if viewer is not None:
-                viewer.stop()
-            viewer = _viewers[key] = Viewer(logdir, port=port, arguments=arguments)
-        return viewer
+    viewer = _viewers.get(key)
+    if viewer is not None:
+        if viewer.process.poll() is None and port in (None, viewer.port):
+            return viewer
+        viewer.terminate()
+    viewer = _viewers[key] = Viewer(logdir, port=port, arguments=arguments)
+    return viewer
 
 
 def _frame(viewer: Viewer, height: int) -> dict[str, str]:

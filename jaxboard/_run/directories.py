@@ -16,6 +16,9 @@ _lock = threading.Lock()
 _claimed: dict[Channel, list[str]] = {}
 """The directories of each open run, without those of the runs below it."""
 
+_last_steps: dict[str, int] = {}
+"""How many steps the last closed run took in each directory; 0 if it did not count steps."""
+
 
 def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
     """Claim the directories of the event files of a run, until they are released.
@@ -51,7 +54,13 @@ def claim_below(channel: Channel, name: str) -> None:
 
 def release(channel: Channel) -> None:
     """Note that a run does not write any more."""
-    _claimed.pop(channel, None)
+    for directory in _claimed.pop(channel, []):
+        _last_steps[directory] = channel.step if channel.has_steps else 0
+
+
+def last_step(directory: str) -> int:
+    """Return how many steps the last run of this process took in a directory; 0 if it did not count steps."""
+    return _last_steps.get(directory, 0)
 
 
 def _refuse(directory: str, call: str, channel: Channel, advice: str) -> None:
@@ -74,7 +83,7 @@ def _writers(channel: Channel) -> Iterator[tuple[Channel, str]]:
 
 
 def resolved(directory: str) -> str:
-    """Return one name for each directory."""
+    """Return one name for each directory, whichever path leads to it."""
     return directory.rstrip("/") if _paths.is_remote(directory) else os.path.realpath(directory)
 
 

@@ -34,8 +34,8 @@ from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.monitors import Policy
 from jaxboard._run.pipeline import connect, event_files
-from jaxboard._run.reopening import close_earlier
-from jaxboard._run.resume import Resume, first_state
+from jaxboard._run.reopening import reopen
+from jaxboard._run.resume import Resume
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.records import Kind, Record
@@ -174,8 +174,7 @@ class Run(VerbMethods):
         self._membership = membership = Membership(
             processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs
         )
-        close_earlier(self, open_runs.values())
-        start = first_state(resume, step, state, self.logdir)
+        start = reopen(self, open_runs.values(), resume, step, state)
         if sinks is None:
             hides = step is not None or state is not None
             sinks = event_files(membership, start if hides else None, max_file_bytes=max_file_bytes)

@@ -380,8 +380,8 @@ def test_monitors_that_see_points_before_they_are_written():
     """With ``observe_secs``, monitors see a point soon; it is written when ``flush_secs`` are over, or on request."""
 
     class Monitor:
-        found = set()
-        seen = threading.Event()
+        def __init__(self):
+            self.found, self.seen = set(), threading.Event()
 
         def start(self, settle):
             pass

@@ -121,6 +121,14 @@ run = jb.Run({logdir!r}, telemetry=False, live=True, steps=4)
 """
 
 
+COLAB = """
+import sys, types
+output = types.ModuleType("google.colab.output")
+output.serve_kernel_port_as_iframe = lambda port, height: print(port, height)
+sys.modules["google.colab.output"] = sys.modules["google.colab"] = output
+"""
+
+
 def displays(outputs, kind="display_data"):
     """Return the cell, the display id and the HTML of each output."""
     return [
@@ -128,6 +136,11 @@ def displays(outputs, kind="display_data"):
         for cell, message, content in outputs
         if message == kind
     ]
+
+
+def streams(outputs):
+    """Return the text of standard output and standard error."""
+    return "".join(content["text"] for _, kind, content in outputs if kind == "stream")
 
 
 def test_live_panel_and_tensorboard(tmp_path, kernel):
@@ -145,7 +158,15 @@ def test_live_panel_and_tensorboard(tmp_path, kernel):
     outputs = kernel.outputs(capturing)
     assert "step 4 of 4, finished" in displays(outputs, "update_display_data")[-1][2]
     outputs = kernel.outputs("print(len(captured.outputs))")
-    assert [content["text"] for _, kind, content in outputs if kind == "stream"] == ["0\n"]
+    assert streams(outputs) == "0\n"
+
+    # A run that starts again at step 0 in the directory of another one is reported, unless it replaces that.
+    cell = f"with jb.Run({str(tmp_path / 'c')!r}, telemetry=False) as run: run.step = 5"
+    texts = [
+        streams(kernel.outputs(each))
+        for each in (cell, cell, cell.replace("telemetry", "step=0, telemetry"))
+    ]
+    assert ["took 5 steps" in text for text in texts] == [False, True, False]
 
     # TensorBoard shows a directory that does not exist yet, and a second call the same process.
     later = tmp_path / "later"
@@ -157,9 +178,12 @@ def test_live_panel_and_tensorboard(tmp_path, kernel):
     assert f'iframe src="{address}"' in html
     with urllib.request.urlopen(f"{address}data/environment", timeout=DEADLINE) as reply:
         assert json.load(reply)["data_location"] == str(later)
+    # In Colab, whose library is not available here, its function serves the frame.
+    kernel.run(COLAB)
+    port = re.search(r"\d+", address)[0]
+    assert streams(kernel.outputs(f"%jaxboard {later} --height 600")) == f"{port} 600\n"
     # TensorBoard that does not start: the working directory has a package of its name.
     (tmp_path / "tensorboard.py").write_text("raise SystemExit('no TensorBoard here')")
-    outputs = kernel.outputs(f"%cd {tmp_path}\n%jaxboard elsewhere --port 0")
-    text = "".join(content["text"] for _, kind, content in outputs if kind == "stream")
+    text = streams(kernel.outputs(f"%cd {tmp_path}\n%jaxboard elsewhere --port 0"))
     assert "UsageError: TensorBoard ended with status 1" in text
     assert "no TensorBoard here" in text
