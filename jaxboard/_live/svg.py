@@ -120,7 +120,7 @@ def _curve(
     down = y(points.means)
     for part in _finite_parts(points.means):
         if part.stop - part.start == 1:
-            left, top = round(across[part.start]), round(down[part.start])
+            left, top = _coordinates(across[part], down[part]).split()
             yield f'<circle cx="{left}" cy="{top}" r="4" fill="{colour}"/>'
         else:
             corners = _coordinates(across[part], down[part])

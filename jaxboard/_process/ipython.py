@@ -16,5 +16,6 @@ def notebook_shell() -> Any | None:
 
 def interactive_shell() -> Any | None:
     """Return the IPython shell of this process, on a terminal or of a notebook; None if there is none."""
-    module: Any = sys.modules.get("IPython")
-    return None if module is None else module.get_ipython()
+    # A thread may just be importing IPython.
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return None if get_ipython is None else get_ipython()

@@ -54,8 +54,10 @@ def reopen(
     cell = _current_cell()
     if cell is not None:
         _cells[run] = cell
+        directory = _directory(run)
         for other in list(open_runs):
-            if _cells.get(other, cell) < cell and _directory(other) == _directory(run) is not None:
+            is_earlier = _cells.get(other, cell) < cell
+            if is_earlier and directory is not None and _directory(other) == directory:
                 _close(other)
     state = first_state(resume, step, saved, run.logdir)
     if cell is not None and not resume and step is None and saved is None:
@@ -93,4 +95,4 @@ def _current_cell() -> int | None:
     shell = interactive_shell()
     if shell is None or threading.current_thread() is not threading.main_thread():
         return None
-    return shell.execution_count
+    return getattr(shell, "execution_count", None)

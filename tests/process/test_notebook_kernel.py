@@ -172,7 +172,7 @@ def test_live_panel_and_tensorboard(tmp_path, kernel):
     later = tmp_path / "later"
     magic = f"%load_ext jaxboard\n%jaxboard {later}"
     ((_, _, html),) = displays(kernel.outputs(magic))
-    address = re.search(r'iframe src="(http://localhost:\d+/)"', html)[1]
+    (address,) = re.findall(r'iframe src="(http://localhost:\d+/)"', html)
     kernel.outputs(f"with jb.Run({str(later / 'b')!r}): jb.scalar('x', 1.0)")
     ((_, _, html),) = displays(kernel.outputs(magic))
     assert f'iframe src="{address}"' in html
@@ -180,7 +180,7 @@ def test_live_panel_and_tensorboard(tmp_path, kernel):
         assert json.load(reply)["data_location"] == str(later)
     # In Colab, whose library is not available here, its function serves the frame.
     kernel.run(COLAB)
-    port = re.search(r"\d+", address)[0]
+    (port,) = re.findall(r"\d+", address)
     assert streams(kernel.outputs(f"%jaxboard {later} --height 600")) == f"{port} 600\n"
     # TensorBoard that does not start: the working directory has a package of its name.
     (tmp_path / "tensorboard.py").write_text("raise SystemExit('no TensorBoard here')")
