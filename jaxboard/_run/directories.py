@@ -17,7 +17,7 @@ _claimed: dict[Channel, list[str]] = {}
 """The directories of each open run, without those of the runs below it."""
 
 _last_steps: dict[str, int] = {}
-"""How many steps the last closed run took in each directory; 0 if it did not count steps."""
+"""The number of steps that the last closed run took in each directory; 0 if it did not count steps."""
 
 
 def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
