@@ -63,6 +63,10 @@ class NotebookDisplay:
         self._is_shown = True
 
 
+_on_terminal: list[TerminalDisplay] = []
+"""The displays of the open runs. The first one has the line; the others write a line when their run closes."""
+
+
 class TerminalDisplay:
     """One line of a terminal, which each frame overwrites.
 
@@ -73,9 +77,14 @@ class TerminalDisplay:
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._has_blocks = _can_encode(stream, "█▁")
+        _on_terminal.append(self)
 
     def show(self, frame: Frame) -> None:
         """Show a frame in place of the last one."""
+        if frame.is_last:
+            _on_terminal.remove(self)
+        elif self is not _on_terminal[0]:
+            return
         # The last column would move the cursor to the next line.
         width = shutil.get_terminal_size().columns - 1
         line = text_line(frame, width, has_blocks=self._has_blocks)

@@ -25,12 +25,7 @@ def text_line(frame: Frame, width: int, *, has_blocks: bool = True) -> str:
     if frame.nonfinite is not None:
         line = _joined(line, [f"{frame.nonfinite.tag} is not finite"], width)
     for chart in frame.charts:
-        texts = [_values(chart)]
-        if has_blocks:
-            points = next(iter(chart.curves.values())).points()
-            curve = sparkline(points.steps, points.means, _SPARKLINE).rstrip()
-            texts.insert(0, f"{texts[0]} {curve}")
-        line = _joined(line, texts, width)
+        line = _joined(line, _texts(chart, has_blocks), width)
     line = "".join(c if c.isprintable() else "?" for c in line)
     while _columns(line) > width:
         line = line[:-1]
@@ -52,9 +47,15 @@ def _progress(frame: Frame, has_blocks: bool) -> str:
     return f"{bar}{100 * pace.fraction:.0f}% {pace.step:,}/{pace.steps:,}"
 
 
-def _values(chart: Chart) -> str:
-    values = [f"{name} {number(curve.last)}".strip() for name, curve in chart.curves.items()]
-    return f"{chart.name} {', '.join(values)}"
+def _texts(chart: Chart, has_blocks: bool) -> list[str]:
+    """Return the last values of a chart, with the first curve, without it, and that of the first curve alone."""
+    values = [f"{name} {number(curve.last, 3)}".strip() for name, curve in chart.curves.items()]
+    texts = [f"{chart.name} {', '.join(values)}", f"{chart.name} {values[0]}"]
+    if has_blocks:
+        points = next(iter(chart.curves.values())).points()
+        curve = sparkline(points.steps, points.means, _SPARKLINE).rstrip()
+        texts.insert(0, f"{texts[0]} {curve}")
+    return texts
 
 
 def _columns(text: str) -> int:

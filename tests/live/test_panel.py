@@ -230,6 +230,23 @@ def test_a_terminal(width, monkeypatch):
     assert all(frame.startswith("\r") and len(frame) <= width + 1 for frame in frames)
 
 
+def test_two_runs_in_a_terminal():
+    """The line is that of the first open run; the other one writes a line of its own when it closes."""
+    reader, writer = os.openpty()
+    with os.fdopen(writer, "w") as stream:
+        first, second = (Panel(TerminalDisplay(stream), steps=steps) for steps in (10, 20))
+        for panel in (first, second):
+            panel.report(1.0, 0, loss=1.0)
+        second.panel.finish()
+        first.report(2.0, 1, loss=1.0)
+        first.panel.finish()
+        text = ""
+        while text.count("\n") < 2:
+            text += os.read(reader, 100_000).decode()
+    os.close(reader)
+    assert re.findall(r"\d+/\d+|\n", text) == ["0/10", "1/10", "1/20", "\n", "2/10", "2/10", "\n"]
+
+
 def test_a_run_in_a_log(tmp_path, capfd):
     """Where standard error is no terminal, a run writes one line when it closes, and its files are the usual ones."""
     with jb.Run(tmp_path / "run", live=True, steps=3, telemetry=False) as run:
