@@ -1,4 +1,4 @@
-"""The panel of a run: when it is drawn, by which thread, and what it shows."""
+"""The panel of a run: when it is drawn, and what it shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import html.parser
 import logging
 import os
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -27,15 +26,14 @@ termios = pytest.importorskip("termios")
 
 
 class Frames:
-    """A display that keeps the frames as HTML and as a line, with the threads that drew them."""
+    """A display that keeps the frames as HTML and as a line."""
 
     def __init__(self):
-        self.html, self.lines, self.threads = [], [], []
+        self.html, self.lines = [], []
 
     def show(self, frame):
         self.html.append(html_of(frame, "more"))
         self.lines.append(text_line(frame, 120))
-        self.threads.append(threading.current_thread())
 
 
 class Broken:
