@@ -182,8 +182,7 @@ class Run(VerbMethods):
         sinks = checked_sinks(sinks)
         has_files = any(isinstance(sink, TensorBoardSink) for sink in sinks)
         self._writes_files = self.logdir is not None and has_files
-        self._timeout = float(timeout)
-        self._process = os.getpid()
+        self._timeout, self._process = float(timeout), os.getpid()
         self._closing, self._closed = threading.Lock(), False
         channel, buffer, flusher = connect(
             sinks,
