@@ -31,7 +31,7 @@ class Composite(enum.Enum):
         METRIC: the numbers that a metric computes from its merged state.
         NOISE_SCALE: the gradient noise scale.
         NORMS: the norms of the leaves of a pytree (``watch``).
-        STACK: the values of lanes or iterations, one scalar each (``reduce="stack"``).
+        STACK: the values of devices, iterations or lanes, one scalar or histogram each (``reduce="stack"``).
     """
 
     KEPT = "kept"
@@ -73,8 +73,7 @@ class ReportSpec:
         reduce: the name of the reduction that merges the values of one point, if ``kind`` is SCALAR; "last" for the
             other kinds, and "merge" for metrics that are merged.
         every: the cadence in steps.
-        rank: how many trailing axes of the reported array belong to one observation. The axes before
-            them are lanes of ``vmap``.
+        rank: how many trailing axes of the reported array are one observation. Those before them are lanes of ``vmap``.
         options: the options of this kind of report, of the class that ``KINDS`` names
             (``_reduce/kinds.py``); None if the kind has none.
         lanes: how many lanes of the outermost ``vmap`` become seed runs. None merges lanes; 0 is a
@@ -167,12 +166,14 @@ class LoopChunk(NamedTuple):
         bar: the name of the loop's progress bar, if it has one.
         before: the plan of what was reported before the loop. Every chunk has those arrays, so that they reach the
             host first; in all chunks but the first their step is below zero. Its own chunk has one row.
+        shares_steps: whether several iterations may have the same step.
     """
 
     size: int
     total: int | None
     bar: str | None
     before: Plan | None = None
+    shares_steps: bool = False
 
 
 @jax.tree_util.register_static
@@ -355,8 +356,7 @@ class FrameBatch:
         Args:
             frame: a frame with a :class:`LoopChunk`, whose vectors are NumPy arrays.
             slot: the position of the steps.
-            since: when the first iteration began, in seconds since the epoch. The iterations get wall
-                times evenly spaced from then to the frame's own.
+            since: when the first iteration began, in seconds since the epoch. Wall times are evenly spaced from then on.
         """
         vectors = dict(zip(frame.plan.vector_names, frame.vectors, strict=True))
         steps = slot.read(vectors).astype(np.int64)

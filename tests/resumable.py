@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import jaxboard as jb
+
+
+class Ratio(NamedTuple):
+    """A metric with two results."""
+
+    above: Any
+    below: Any
+
+    def merge(self, other: Ratio) -> Ratio:
+        return Ratio(self.above + other.above, self.below + other.below)
+
+    def compute(self) -> dict[str, Any]:
+        return {"ratio": self.above / self.below, "below": self.below}
 
 
 def make_functions(run: jb.Run) -> dict[str, Callable[..., Any]]:
@@ -24,6 +37,8 @@ def make_functions(run: jb.Run) -> dict[str, Callable[..., Any]]:
             jb.scalar(f"window/{reduce}", grad[0], every=7, reduce=reduce)
         jb.scalar("weighted", grad[1], weight=grad[2], where=grad[2] > 0, every=7)
         jb.scalar("long", grad[1], every=1000)
+        jb.scalar("finished", grad[1], every=7, finish=lambda mean: mean**2)
+        jb.metric("metric", Ratio(grad[0], 1 + grad[1] ** 2), every=7)
         jb.scalar("loss", grad.sum())
         jb.histogram("histogram", grad, every=9)
         jb.watch("grad", {"a": grad, "b": 2 * grad}, every=10)
@@ -61,6 +76,7 @@ def train(
         functions["plain"](host)
         jb.scalar("host", host[1])
         jb.scalar("host/window", host[1], every=7)
+        jb.metric("host/metric", Ratio(host[0], host[1]), every=7, finish=lambda x: x["ratio"])
         jb.scalar("host/own step", host[2], step=10 * step)
         run.child("host").scalar("window", host[0], every=7)
         if step % 12 == 0:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import jax
 import numpy as np
 
-from jaxboard._check import as_positive_int
+from jaxboard._check import as_positive_int, is_one_of
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array, report_record
 from jaxboard._emit.trees import tagged_arrays
-from jaxboard._reduce import HistogramOptions
+from jaxboard._frame import Composite
+from jaxboard._reduce import HistogramOptions, StackOptions
 from jaxboard._safe_repr import safe_repr
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Histogram, Kind
@@ -31,6 +32,7 @@ def histogram(
     edges: Reportable | Sequence[float] | None = None,
     step: Step | None = None,
     every: int | None = None,
+    reduce: Literal["merge", "stack"] = "merge",
     where: Reportable | None = None,
     runs: Runs = None,
 ) -> None:
@@ -53,11 +55,15 @@ def histogram(
             buckets.
         range: the first and the last edge, for a number of ``bins``. By default the smallest and the largest element.
         counts: the numbers of elements in k buckets, instead of ``values``. Only for plain Python, with ``edges``, and
-            without ``where`` and ``runs``.
+            without ``reduce``, ``where`` and ``runs``.
         edges: k + 1 ascending numbers, the edges of the buckets.
         step: see :func:`scalar`.
         every: report only at steps that are multiples of this. The program for other steps does not contain
             the histogram.
+        reduce: ``"merge"`` makes one histogram of all elements of a step. ``"stack"`` keeps devices, iterations of a scan
+            and lanes separate, as ``tag/device_00``, ``tag/iteration_03`` or ``tag/device_00/lane_01``, or with the index in
+            place of ``{}`` in the tag, as ``blocks/03/act`` of ``blocks/{}/act``; trips of a while loop, repeated reports,
+            and iterations outside of an instrumented function are merged.
         where: see :func:`scalar`.
         runs: see :func:`scalar`. Each lane gets its own histogram; there is no summary of all lanes.
 
@@ -65,21 +71,30 @@ def histogram(
         ReportError: a leaf is not an array of real numbers, or an argument is invalid.
 
     Example:
-        >>> import numpy as np, jaxboard as jb
+        >>> import jax, jax.numpy as jnp, numpy as np, jaxboard as jb
         >>> from jaxboard.testing import capture
         >>> with capture() as records:
         ...     jb.histogram("weights", np.arange(10.0), step=0)
         ...     jb.histogram("binned", np.arange(10.0), bins=[0, 2, 8], step=0)
         >>> int(records[0].value.counts.sum()), records[1].value.counts.tolist(), records[1].value.outside
         (10, [2, 7], 1)
+        >>> with capture() as records:  # parameters of two layers, stacked
+        ...     jax.vmap(lambda w: jb.histogram("blocks/{}/w", w, reduce="stack"))(jnp.zeros((2, 5)))
+        >>> [(record.tag, record.value.zeros) for record in records]
+        [('blocks/00/w', 5), ('blocks/01/w', 5)]
     """
     arguments.check_every(tag, every)
+    if not is_one_of(reduce, ("merge", "stack")):
+        raise arguments.report_error(
+            tag, f"expected reduce= to be 'merge' or 'stack', got {safe_repr(reduce)}."
+        )
     options = HistogramOptions(_checked_bins(tag, bins, range))
     if counts is not None or edges is not None:
-        if any(x is not None for x in (values, bins, range, where, runs)):
+        if reduce != "merge" or any(x is not None for x in (values, bins, range, where, runs)):
             raise arguments.report_error(
                 tag,
-                "counts= and edges= need no values, bins=, range=, where= or runs=. Pass either values or counts.",
+                "counts= and edges= need no values, bins=, range=, reduce=, where= or runs=. Pass either values or "
+                "counts.",
             )
         arguments.check_tag(tag)
         counted = _counted(tag, counts, edges)
@@ -92,9 +107,10 @@ def histogram(
             every=every,
         )
         return
+    is_stack = reduce == "stack"
     for leaf_tag, leaf in tagged_arrays(tag, values):
         report_array(
-            Kind.HISTOGRAM,
+            Composite.STACK if is_stack else Kind.HISTOGRAM,
             leaf_tag,
             leaf,
             conversion.as_array,
@@ -102,7 +118,7 @@ def histogram(
             every=every,
             where=where,
             runs=runs,
-            options=options,
+            options=StackOptions(histogram=options) if is_stack else options,
         )
 
 

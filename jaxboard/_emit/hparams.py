@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import enum
 import functools
+import os
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, cast
@@ -17,6 +18,7 @@ import numpy as np
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
 from jaxboard._emit.scalar import scalar
+from jaxboard._emit.transformations import description, is_transformation
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import active
 from jaxboard._host.given_times import at_walltime
@@ -46,7 +48,8 @@ def hparams(
     Args:
         values: a dict, a dataclass, a NamedTuple, parsed arguments, or an object with ``items()`` or ``to_dict()``, such
             as a ``ConfigDict``. Nested ones are flattened, their names joined by ``/``. Bools and finite numbers are
-            stored as such, functions and classes by name, all others as text.
+            stored as such, functions, classes, dtypes and enums by name, transformations of Optax by the names and numbers
+            that made them, all others as text.
         metrics: the metrics to compare runs by, by their tags. A number is reported as a scalar. ``"min"`` or ``"max"``
             names a scalar that the program reports, and states whether it is to be small or large. If a run names metrics
             so, the dashboard has columns for these, and for the hyperparameters of this run, only. Without, all scalars
@@ -176,8 +179,8 @@ def _fields(value: object) -> Mapping[object, object] | None:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, argparse.Namespace | types.SimpleNamespace):
         return dict(vars(value).items())
-    # The methods of NamedTuples, of configuration objects, and of models of pydantic.
-    for name in ("_asdict", "items", "model_dump", "to_dict"):
+    # The methods of NamedTuples, of configuration objects, of models of pydantic, and of Abseil's flags.
+    for name in ("_asdict", "items", "model_dump", "to_dict", "flag_values_dict"):
         method = getattr(value, name, None)
         if callable(method):
             made = cast("Callable[[], Iterable[tuple[object, object]]]", method)()
@@ -192,6 +195,8 @@ def _nested(prefix: str, fields: Mapping[object, object]) -> dict[str, object]:
 
 def _shown(name: str, value: object) -> object:
     """Return a hyperparameter as a number, a text, a list of these, or a dict of hyperparameters."""
+    if is_transformation(value):
+        return description(value)
     fields = _fields(value)
     if fields is not None:
         return _nested(f"{name}/", fields)
@@ -204,21 +209,34 @@ def _shown(name: str, value: object) -> object:
         )
     if isinstance(value, jax.Array) and value.is_deleted():
         raise _CannotStoreError(f"{safe_repr(name)} is an array that was deleted or donated.")
+    return _as_text(value)
+
+
+def _as_text(value: object) -> object:
+    """Return the text of a value whose own text is not that of other processes or not readable; others as they are."""
+    if isinstance(value, enum.Enum):  # before the texts: it may be one
+        return value.name
     if isinstance(value, str):
         return _text(value)
-    if isinstance(value, enum.Enum):
-        return value.name
+    if isinstance(value, os.PathLike):
+        return _text(os.fsdecode(cast("os.PathLike[str]", value)))
+    if isinstance(value, np.dtype):
+        return str(value)
+    if isinstance(value, set | frozenset):  # whose order differs from process to process
+        return f"{{{', '.join(sorted(map(repr, cast('set[object]', value))))}}}"
     return _name_of(value)
 
 
 def _name_of(value: object) -> object:
-    """Return the name of a function, a method, a class or a partial; other values as they are."""
+    """Return the name of a function, a method, a class, a partial or an object without a text; other values as they are."""
     if isinstance(value, functools.partial):
         return f"partial({_name_of(value.func)})"
     is_code = callable(value) and not isinstance(value, jax.Array)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if not is_code:
-        return value
+        # With an address, which no other run has.
+        is_unnamed = type(value).__repr__ is object.__repr__
+        return type(value).__name__ if is_unnamed else value
     return name if isinstance(name, str) else type(value).__name__
 
 

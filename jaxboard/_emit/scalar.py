@@ -48,7 +48,7 @@ def scalar(
             ``"mean"``, ``"last"``, ``"sum"``, ``"min"``, ``"max"``, ``"std"``, ``"count"`` and ``"stack"``.
             ``"stack"`` keeps devices, iterations of a scan and lanes separate, as ``tag/device_00``,
             ``tag/iteration_03`` or ``tag/device_00/lane_01``, or with the index in place of ``{}`` in the tag, as
-            ``blocks/03/rms`` of ``blocks/{}/rms``;
+            ``blocks/03/rms`` of ``blocks/{}/rms``, which also makes one image of all layers and steps;
             trips of a while loop, repeated reports, and iterations outside of an instrumented function are
             averaged.
         weight: a number of at least 0, traced or not: the weight of the value in a mean, a sum or a

@@ -139,8 +139,15 @@ class Assembler:
             for position, number in single
         ]
         values += self._restored_values(reached, values)
-        # In the order of reporting, which matters to some reducers, such as "last".
-        values.sort(key=lambda value: (value.observation.wall_time, value.position))
+        # In the order of reporting, which matters to some reducers, such as "last". The iterations of one chunk may have one
+        # wall time.
+        values.sort(
+            key=lambda value: (
+                value.observation.wall_time,
+                value.position,
+                value.observation.step,
+            )
+        )
         for value in values:
             points += self._points.add(value.observation, now=now, last=value.last)
         for each in series:
@@ -159,7 +166,7 @@ class Assembler:
     def finish(self) -> Assembled:
         """Return every point that was held back, incomplete windows included."""
         points: list[Point] = []
-        for value in map(_restored_value, self._windows.take(math.inf)):
+        for value in self._as_values(self._windows.take(math.inf)):
             points += self._points.add(value.observation, now=0.0, last=False)
         return self._assembled([*points, *self._points.finish()])
 
@@ -176,7 +183,11 @@ class Assembler:
         if not self._windows:
             return []
         reported = {value.observation.spec for value in values}
-        return list(map(_restored_value, self._windows.take(reached, reported)))
+        return self._as_values(self._windows.take(reached, reported))
+
+    def _as_values(self, windows: Iterable[SavedPoint]) -> list[_OpenValue]:
+        """Return restored windows as values, except those that wait for their report."""
+        return [_restored_value(each) for each in windows if not self._points.wait_for_report(each)]
 
     def _assembled(self, points: Iterable[Point]) -> Assembled:
         assembled = self._plain(points)

@@ -15,6 +15,7 @@ from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host import frame_parts
 from jaxboard._host.given_times import GivenTimes
 from jaxboard._host.lost import LostReports
+from jaxboard._host.points import portable_point
 from jaxboard._host.restored_windows import RestoredWindows
 from jaxboard._host.run_state import (
     HostState,
@@ -308,8 +309,8 @@ class Channel:
                 for entry in plan.entries:
                     state = read_state(entry, arrays)
                     if np.any(is_positive(state.weight)):
-                        spec = portable(entry.spec, self.target)
-                        point = SavedPoint(spec, state, step, time.time())
+                        point = portable_point(SavedPoint(entry.spec, state, step, time.time()))
+                        point = point._replace(spec=portable(entry.spec, self.target))
                         yield SavedWindow(function.name, channel.target.run, point)
         yield from self.restored.rest
 

@@ -17,6 +17,7 @@ from jaxboard._reduce.metric import MetricValues
 from jaxboard._reduce.named_values import NamedValues
 from jaxboard._reduce.norms import Norms
 from jaxboard._reduce.stack import Stack
+from jaxboard._reduce.stacked_histograms import HistogramStack
 from jaxboard.records import Batch, Kind, Record, Scalars
 
 
@@ -110,10 +111,32 @@ class KeptPoint:
     run: str = ""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class StackPoint:
+    """The scalars of the layers of a stack at one step, for a picture of them. Sinks receive them as scalars.
+
+    Attributes:
+        tag: the tag of the report, with its ``{}``.
+        step: the step.
+        wall_time: in seconds since the epoch.
+        stack: the scalars.
+        run: see :attr:`jaxboard.records.Record.run`.
+    """
+
+    tag: str
+    step: int
+    wall_time: float
+    stack: Stack
+    run: str = ""
+
+
 Composed: TypeAlias = NormsPoint | HealthPoint
 """A point that sinks receive as one row of scalars."""
 
-Point: TypeAlias = Record | Scalars | Composed | FailedPoint | KeptPoint
+SinglePoint: TypeAlias = Record | Composed | FailedPoint | KeptPoint | StackPoint
+"""One complete point."""
+
+Point: TypeAlias = SinglePoint | Scalars
 """One complete point, or several in columns."""
 
 
@@ -126,6 +149,7 @@ class Assembled(NamedTuple):
         failed: the points that could not be made, which sinks do not receive.
         health: the health of layers, in which the monitors find the layer that dies, explodes or is not finite.
         kept: the arrays that are kept, which sinks do not receive.
+        stacks: the layers of stacks, whose scalars are in ``items``, for their pictures.
     """
 
     items: Batch
@@ -133,15 +157,17 @@ class Assembled(NamedTuple):
     failed: Sequence[FailedPoint] = ()
     health: Sequence[HealthPoint] = ()
     kept: Sequence[KeptPoint] = ()
+    stacks: Sequence[StackPoint] = ()
 
     @classmethod
     def of(cls, points: Iterable[Point]) -> Assembled:
-        """Separate norms, failed points and kept arrays from other points, and keep the order of each."""
+        """Separate norms, failed points, kept arrays and stacks from other points, and keep the order of each."""
         items: Batch = []
         norms: list[NormsPoint] = []
         failed: list[FailedPoint] = []
         health: list[HealthPoint] = []
         kept: list[KeptPoint] = []
+        stacks: list[StackPoint] = []
         for point in points:
             if isinstance(point, NormsPoint):
                 norms.append(point)
@@ -151,9 +177,11 @@ class Assembled(NamedTuple):
                 failed.append(point)
             elif isinstance(point, KeptPoint):
                 kept.append(point)
+            elif isinstance(point, StackPoint):
+                stacks.append(point)
             else:
                 items.append(point)
-        return cls(items, norms, failed, health, kept)
+        return cls(items, norms, failed, health, kept, stacks)
 
     @property
     def batch(self) -> Batch:
@@ -189,9 +217,11 @@ def make_points(  # noqa: C901 (one branch for each kind of point)
         if not kept.any():
             return
         value = Stack(value.axes, value.places[kept], finished.values[kept])
-    if isinstance(value, NamedValues):
-        for name, each in value.items:
-            yield Record(value.kind, f"{spec.tag}/{name}", step, wall_time, each, run)
+    if isinstance(value, Stack) and value.axes and "{}" in spec.tag:
+        yield StackPoint(spec.tag, step, wall_time, value, run)
+    if isinstance(value, NamedValues | HistogramStack):
+        for tag, each in value.tagged(spec.tag):
+            yield Record(value.kind, tag, step, wall_time, each, run)
     elif isinstance(value, Norms):
         yield NormsPoint(spec.tag, step, wall_time, value, run)
     elif isinstance(value, LayerHealth):

@@ -10,21 +10,13 @@ from jaxboard._host.complete_points import Assembled, HealthPoint
 from jaxboard._host.dead_layers import DeadLayerFinder, DeadLayers
 from jaxboard._host.layer_history import LayerHistory
 from jaxboard._host.layer_trends import EXPLOSIONS, TrendFinding, find_trends
+from jaxboard._host.picture_schedule import MOST_PICTURES, PictureSchedule
 from jaxboard._log import logger
 from jaxboard._reduce.layer_health import STATISTICS
 from jaxboard.records import EncodedImage, Kind, Record
 
 TAG = "jaxboard/health"
 """The tag of the text entries."""
-
-_SECONDS = 60.0
-"""Least seconds between two pictures of a growing history, apart from those at the counts below."""
-
-_FIRST_PICTURE = 8
-"""A picture is drawn when there are so many reports, and each time that their number has doubled."""
-
-_MOST_PICTURES = 16
-"""Most reports, or seed runs of one, that have pictures: a run may have hundreds of seeds."""
 
 _MOST_NAMES = 8
 """Most layers that one sentence lists."""
@@ -38,24 +30,18 @@ class _Model:
         run: its run.
         history: the statistics of the layers.
         dead: finds dead layers.
-        next_count: how many reports the next picture has at least.
-        drawn_count: how many the last one had.
-        drawn_at: when it was drawn, by the clock of the monitor.
-        is_drawn: whether it has pictures.
+        schedule: when to draw its picture; None if it has none.
         step: the last step.
         wall_time: its time, in seconds since the epoch.
     """
 
-    def __init__(self, point: HealthPoint, now: float, is_drawn: bool):
+    def __init__(self, point: HealthPoint, schedule: PictureSchedule | None):
         layers = point.health.table.layers
         self.tag = point.tag
         self.run = point.run
         self.history = LayerHistory(layers)
         self.dead = DeadLayerFinder(layers)
-        self.next_count = _FIRST_PICTURE
-        self.drawn_count = 1  # One column is no picture.
-        self.drawn_at = now
-        self.is_drawn = is_drawn
+        self.schedule = schedule
         self.step = point.step
         self.wall_time = point.wall_time
 
@@ -89,25 +75,24 @@ class HealthMonitor:
 
     def finish(self) -> list[Record]:
         """Return the last picture of each report."""
-        drawn = [model for model in self._models.values() if model.is_drawn]
-        return [_picture(model) for model in drawn if model.history.count > model.drawn_count]
+        return [
+            _picture(model)
+            for model in self._models.values()
+            if model.schedule is not None and model.schedule.has_news(model.history.count)
+        ]
 
     def _observe(self, point: HealthPoint) -> list[Record]:
         now = time.monotonic()
         model = self._models.get((point.run, point.tag))
         if model is None or model.history.layers != point.health.table.layers:
-            is_drawn = len(self._models) < _MOST_PICTURES
-            model = self._models[point.run, point.tag] = _Model(point, now, is_drawn)
+            schedule = PictureSchedule(now) if len(self._models) < MOST_PICTURES else None
+            model = self._models[point.run, point.tag] = _Model(point, schedule)
         elif point.step == model.step:  # The rest of a point that was seen when it was incomplete.
             return []
         model.step, model.wall_time = point.step, point.wall_time
         model.history.add(point.step, point.health.of_layers())
         records = [self._entry(model, sentence) for sentence in self._sentences(model, point)]
-        count = model.history.count
-        if model.is_drawn and (count >= model.next_count or now - model.drawn_at >= _SECONDS):
-            while model.next_count <= count:
-                model.next_count *= 2
-            model.drawn_count, model.drawn_at = count, now
+        if model.schedule is not None and model.schedule.is_due(model.history.count, now):
             records.append(_picture(model))
         return records
 

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jaxboard._host.layer_history import LayerColumns, LayerHistory
+from jaxboard._host.column_history import HistoryColumns
+from jaxboard._host.layer_history import LayerHistory
 from jaxboard._reduce.layer_health import STATISTICS
 
 _EVERY = 3
@@ -85,7 +86,7 @@ def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
 
 
 def _explosions(
-    history: LayerHistory, recent: LayerColumns, large: np.ndarray
+    history: LayerHistory, recent: HistoryColumns, large: np.ndarray
 ) -> list[TrendFinding]:
     before, now = recent.values[: len(recent.steps) // 2], recent.values[-_HELD:].min(0)
     first_step = int(recent.steps[len(before) // 2])
@@ -132,7 +133,7 @@ def _explosions(
 
 
 def _large_updates(
-    history: LayerHistory, recent: LayerColumns, large: np.ndarray
+    history: LayerHistory, recent: HistoryColumns, large: np.ndarray
 ) -> list[TrendFinding]:
     if history.count < _LONG:  # The updates of weights that start at zero are large at first.
         return []

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jaxboard._host.complete_points import Composed, FailedPoint, KeptPoint, Point
+from jaxboard._host.complete_points import Point, SinglePoint
 from jaxboard.records import Kind, Record, Scalars
 
 
@@ -20,12 +20,12 @@ def in_order(points: Iterable[Point]) -> list[Point]:
 
 def _separate_columns(
     points: list[Point],
-) -> tuple[list[Record | Composed | FailedPoint | KeptPoint], list[Scalars]]:
+) -> tuple[list[SinglePoint], list[Scalars]]:
     """Separate single points from columns. A single point whose tag is in a column becomes a row, to be sorted in."""
     tags = {
         (point.run, tag) for point in points if isinstance(point, Scalars) for tag in point.tags
     }
-    single: list[Record | Composed | FailedPoint | KeptPoint] = []
+    single: list[SinglePoint] = []
     columns: list[Scalars] = []
     for point in points:
         if isinstance(point, Scalars):

@@ -15,12 +15,14 @@ import numpy as np
 
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
-from jaxboard._host.complete_points import Point, make_points
+from jaxboard._host.complete_points import Composed, Point, make_points
 from jaxboard._host.run_columns import RunColumn
 from jaxboard._host.run_state import SavedPoint, point_step
 from jaxboard._host.series import Series, as_observation
+from jaxboard._log import log_once
 from jaxboard._reduce import State, is_positive, reducer
-from jaxboard.records import Kind
+from jaxboard._reduce.named_objects import has_names, with_names
+from jaxboard.records import Kind, Scalars
 
 
 class _OpenPoint:
@@ -68,16 +70,32 @@ class Points:
 
     def __init__(self, restored: Iterable[SavedPoint] = ()) -> None:
         self._open: dict[ReportSpec, _OpenPoint] = {}
-        for spec, state, step, wall_time, explicit_step in restored:
-            point = self._open[spec] = _OpenPoint(point_step(spec, step), state)
-            point.update(Observation(spec, state, step, wall_time, explicit_step), 0.0)
+        # Those of reports that have only names, until a value of the report itself arrives.
+        self._named: dict[ReportSpec, SavedPoint] = {}
+        for point in restored:
+            if not self.wait_for_report(point):
+                self._restore(point.spec, point)
+
+    def wait_for_report(self, point: SavedPoint) -> bool:
+        """Keep a point whose report has only names until that report follows; return False for any other point."""
+        if has_names(point.spec):
+            self._named.setdefault(point.spec, point)
+        return has_names(point.spec)
+
+    def _restore(self, spec: ReportSpec, saved: SavedPoint) -> _OpenPoint:
+        """Open a point of an earlier run, for a report."""
+        _, state, step, wall_time, explicit_step, _ = saved
+        point = self._open[spec] = _OpenPoint(point_step(spec, step), state)
+        point.update(Observation(spec, state, step, wall_time, explicit_step), 0.0)
+        return point
 
     def saved(self) -> list[SavedPoint]:
         """Return the points as a state holds them."""
-        return [
+        points = [
             SavedPoint(spec, point.state, point.newest_step, point.wall_time, point.explicit_step)
             for spec, point in self._open.items()
         ]
+        return [*map(portable_point, points), *self._named.values()]
 
     def add(self, value: Observation, *, now: float, last: bool) -> Iterator[Point]:
         """Merge a value into its point.
@@ -93,6 +111,8 @@ class Points:
         spec, state, step = value.spec, value.state, value.step
         if not _has_weight(state):
             return
+        if self._named and (saved := self._named.pop(with_names(spec), None)) is not None:
+            self._restore(spec, saved)
         end = point_step(spec, step)
         point = self._open.get(spec)
         if point is not None and point.step != end:
@@ -135,6 +155,16 @@ class Points:
         ]
         for spec in complete:
             yield from self._complete(spec)
+        self._drop([s for s, p in self._named.items() if p.end < step and not p.explicit_step])
+
+    def _drop(self, specs: list[ReportSpec]) -> None:
+        """Drop points of reports that no program makes any more: nothing can compute their values."""
+        for spec in specs:
+            del self._named[spec]
+            log_once(
+                ("not continued", spec.tag),
+                f"the incomplete point of {spec.tag!r} in the state of the run is lost: no such report followed.",
+            )
 
     def partial(self, unchanged_since: float) -> Iterator[Point]:
         """Yield incomplete points of a single step that have not changed since then.
@@ -152,11 +182,31 @@ class Points:
         for spec in list(self._open):
             self._open[spec].step = self._open[spec].newest_step
             yield from self._complete(spec)
+        self._drop(list(self._named))
 
     def _complete(self, spec: ReportSpec) -> Iterator[Point]:
         point = self._open.pop(spec)
         if point.unwritten:
             yield from _finish(spec, point)
+
+
+def portable_point(point: SavedPoint) -> SavedPoint:
+    """Return a point whose report is equal in another process. If objects are named there, it has the tags of its point."""
+    spec = with_names(point.spec)
+    if spec is point.spec:
+        return point
+    finished = finish_state(point.spec, point.state, point.end, point.wall_time)
+    return point._replace(spec=spec, tags=tags_of(finished))
+
+
+def tags_of(points: Iterable[Point]) -> tuple[tuple[str, str], ...]:
+    """Return the run and the tag of each curve that points are of."""
+    items = (each.scalars() if isinstance(each, Composed) else each for each in points)
+    return tuple(
+        (item.run, tag)
+        for item in items
+        for tag in (item.tags if isinstance(item, Scalars) else (item.tag,))
+    )
 
 
 def _has_weight(state: State) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 from jaxboard._frame import ReportSpec
 from jaxboard._host.run_state import SavedPoint, SavedWindow
+from jaxboard._reduce.named_objects import with_names
 
 
 class RestoredWindows:
@@ -58,6 +59,7 @@ class RestoredWindows:
             reported: the reports of which values have arrived.
         """
         taken: list[SavedPoint] = []
+        reported = set(map(with_names, reported))
         for window in self.rest:
             point = window.on_host()
             ended = window.point.end < reached or (point is not None and point.spec in reported)

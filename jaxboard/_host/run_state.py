@@ -12,6 +12,7 @@ import numpy as np
 from jaxboard._frame import Entry, ReportSpec, Slot, Target
 from jaxboard._host.complete_points import join_runs
 from jaxboard._reduce import State
+from jaxboard._reduce.named_objects import with_names
 
 
 class SavedPoint(NamedTuple):
@@ -23,6 +24,8 @@ class SavedPoint(NamedTuple):
         newest_step: the step of the newest value.
         wall_time: when that value was reported.
         explicit_step: whether the user gave the step.
+        tags: the runs and the tags of its point, if the report of the state has names instead of objects
+            (:mod:`jaxboard._reduce.named_objects`).
     """
 
     spec: ReportSpec
@@ -30,6 +33,7 @@ class SavedPoint(NamedTuple):
     newest_step: int
     wall_time: float
     explicit_step: bool = False
+    tags: tuple[tuple[str, str], ...] = ()
 
     @property
     def end(self) -> int:
@@ -138,7 +142,7 @@ def portable(spec: ReportSpec, own: Target) -> ReportSpec:
         spec: the report of a program.
         own: the target of the run whose state it is. It has no name there; other runs keep theirs.
     """
-    target = spec.target
+    spec, target = with_names(spec), spec.target
     if target is None:
         return spec
     name = "" if target.key == own.key else target.name

@@ -157,6 +157,8 @@ class _Writer:
             return {"enum": [*_class_name(type(value)), value.name]}
         if value is None or isinstance(value, bool | str | float | int):
             return value
+        if isinstance(value, list):
+            return {"list": [self.write(part) for part in cast("list[Any]", value)]}
         if isinstance(value, tuple):
             parts = cast("tuple[Any, ...]", value)
             items = [self.write(part) for part in parts]
@@ -189,6 +191,8 @@ class _Reader:
         ((kind, content),) = cast("dict[str, Any]", value).items()
         if kind == "tuple":
             return tuple(map(self.read, content))
+        if kind == "list":
+            return list(map(self.read, content))
         if kind == "enum":
             return _own_class(content[0], content[1])[content[2]]
         if kind == "class":

@@ -128,9 +128,11 @@ class StackOptions:
     Attributes:
         axes: the leading axes of the values, the outermost first. They are known where the report leaves a scan, a
             ``vmap`` or a ``shard_map``.
+        histogram: the options of each histogram; None for a stack of scalars.
     """
 
     axes: tuple[StackAxis, ...] = ()
+    histogram: HistogramOptions | None = None
 
 
 class KindEntry(NamedTuple):
@@ -211,6 +213,10 @@ def _noise_scale(options: NoiseScaleOptions) -> Reducer:
 
 
 def _stack(options: StackOptions) -> Reducer:
+    if options.histogram is not None:
+        from jaxboard._reduce.stacked_histograms import HistogramStackReducer
+
+        return HistogramStackReducer(options.axes, _histogram(options.histogram))
     from jaxboard._reduce.stack import StackReducer
 
     return StackReducer(options.axes)

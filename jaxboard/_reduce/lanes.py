@@ -48,13 +48,16 @@ class LanesReducer(Reducer):
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         # The axis of the lanes may be sharded.
-        values = replicated(lambda x: x, values)
+        if weight is None:
+            values = replicated(lambda x: x, values)
+        else:
+            values, weight = replicated(lambda *x: x, values, weight)
 
         def start_lane(value: Array, weight: Array | None) -> State:
             return self.inner.start(value, weight, rank)
 
         # A vmapped reducer that branches on its elements would execute both branches: use a loop for those.
-        mapped = jax.vmap if self.inner.elementwise else _map_in_loop
+        mapped = jax.vmap if self.inner.elementwise else map_in_loop
         return _start_lanes(start_lane, values, weight, mapped=mapped)
 
     def merge(self, a: State, b: State) -> State:
@@ -141,7 +144,7 @@ class LanesReducer(Reducer):
         return self.inner.collapse(State(value, weight))
 
 
-def _map_in_loop(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+def map_in_loop(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Return ``function`` mapped over the leading axis of its operands, one lane after the other."""
     return lambda *operands: map_over(lambda lane: function(*lane), operands)
 

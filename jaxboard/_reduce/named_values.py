@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from jaxboard.records import Kind
@@ -19,3 +20,8 @@ class NamedValues:
 
     kind: Kind
     items: tuple[tuple[str, Any], ...]
+
+    def tagged(self, tag: str) -> Iterator[tuple[str, Any]]:
+        """Yield the tag and the value of each point."""
+        for name, value in self.items:
+            yield f"{tag}/{name}", value

@@ -1,4 +1,4 @@
-"""Stacks: scalars of devices, iterations or lanes side by side, each a curve of its own."""
+"""Stacks of scalars: those of devices, iterations or lanes side by side, each a curve of its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jaxboard._reduce.reducers import (
     product,
     replicated,
 )
+from jaxboard._reduce.stack_tags import stack_tags
 from jaxboard._reduce.wide import Wide, WideFloat, WideInt, as_wide, floats, namespace
 from jaxboard._types import Array
 from jaxboard.records import Scalars
@@ -41,27 +42,8 @@ class Stack:
         return Scalars(self.tags(tag), np.array([step]), np.array([wall_time]), values, run)
 
     def tags(self, tag: str) -> tuple[str, ...]:
-        """Return a tag such as ``tag/device_01/iteration_03`` for each place.
-
-        The indices alone, as in ``blocks/03/rms``, take the place of ``{}`` in a tag. Two digits keep the tags of up to
-        100 places in order where tags are sorted as text.
-        """
-        if "{}" in tag:
-            start, _, end = tag.partition("{}")
-            names = ("/".join(f"{index:02}" for index in place) for place in self.places.tolist())
-            # A value that nothing repeats has no index.
-            return tuple(f"{start}{name}{end}" if name else _joined(start, end) for name in names)
-        return tuple(
-            "/".join(
-                [tag, *(f"{name}_{index:02}" for name, index in zip(self.axes, place, strict=True))]
-            )
-            for place in self.places.tolist()
-        )
-
-
-def _joined(start: str, end: str) -> str:
-    """Return a tag without the part between two others."""
-    return "/".join(part for part in (start.strip("/"), end.strip("/")) if part) or "{}"
+        """Return the tag of each place, such as ``tag/device_01/iteration_03``."""
+        return stack_tags(tag, self.axes, self.places)
 
 
 class Row(NamedTuple):
@@ -107,7 +89,7 @@ class StackReducer(Reducer):
         x, y = a.value, b.value
         if x.sums.high.shape != y.sums.high.shape:
             shape = np.maximum(x.sums.high.shape, y.sums.high.shape)
-            x, y = (jax.tree.map(lambda array: _pad(array, shape), row) for row in (x, y))
+            x, y = (jax.tree.map(lambda array: pad_leading(array, shape), row) for row in (x, y))
         return State(Row(x.sums + y.sums, x.weights + y.weights), a.weight + b.weight)
 
     def collapse(self, state: State) -> State:
@@ -122,7 +104,9 @@ class StackReducer(Reducer):
         return Stack(self.axes, np.argwhere(has_value), means[has_value])
 
 
-def _pad(array: Array, shape: np.ndarray) -> Array:
-    """Append zeros to every axis until the array has a shape."""
-    sizes = zip(shape.tolist(), array.shape, strict=True)
-    return namespace(array).pad(array, [(0, target - size) for target, size in sizes])
+def pad_leading(array: Array, shape: np.ndarray) -> Array:
+    """Append zeros to the leading axes of an array until they have a shape."""
+    sizes = zip(shape.tolist(), array.shape, strict=False)
+    padding = [(0, target - size) for target, size in sizes]
+    padding += [(0, 0)] * (array.ndim - len(padding))
+    return namespace(array).pad(array, padding)

@@ -12,6 +12,7 @@ from jaxboard._host.channel import Channel
 from jaxboard._host.flusher import BatchMonitor
 from jaxboard._host.health_monitor import HealthMonitor
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
+from jaxboard._host.stack_monitor import StackMonitor
 from jaxboard._host.tag_count import TagCountMonitor
 from jaxboard._live.panel import LiveOptions, LivePanel
 
@@ -53,7 +54,13 @@ def monitors(
     known = tuple(found)
     nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
     panel = None if live is None else LivePanel(live, channel, logdir, nonfinite)
-    others = (HealthMonitor(channel.name, known), TagCountMonitor(channel.name), alerts, panel)
+    others = (
+        HealthMonitor(channel.name, known),
+        StackMonitor(),
+        TagCountMonitor(channel.name),
+        alerts,
+        panel,
+    )
     return Monitors([monitor for monitor in (nonfinite, *others) if monitor is not None], panel)
 
 

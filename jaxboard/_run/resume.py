@@ -10,14 +10,12 @@ import jax
 
 from jaxboard._check import as_int, is_one_of
 from jaxboard._errors import RunError, UsageError
-from jaxboard._host.complete_points import Composed
-from jaxboard._host.points import finish_state
+from jaxboard._host.points import finish_state, tags_of
 from jaxboard._host.run_state import RunState
 from jaxboard._host.state_arrays import decode
 from jaxboard._log import logger
 from jaxboard._run import options
 from jaxboard._safe_repr import safe_repr
-from jaxboard.records import Scalars
 
 Resume: TypeAlias = bool | Literal["auto"]
 
@@ -117,12 +115,12 @@ def _hidden_points(state: RunState) -> dict[str, dict[str, int]]:
         run: {tag: last + 1 for tag, last in tags.items()} for run, tags in state.last_steps.items()
     }
     for point in state.all_points:
-        for finished in finish_state(point.spec, point.state, point.end, point.wall_time):
-            item = finished.scalars() if isinstance(finished, Composed) else finished
-            tags = item.tags if isinstance(item, Scalars) else (item.tag,)
-            known = first_steps.setdefault(item.run, {})
-            for tag in tags:
-                known[tag] = min(known.get(tag, point.first_step), point.first_step)
+        curves = point.tags or tags_of(
+            finish_state(point.spec, point.state, point.end, point.wall_time)
+        )
+        for run, tag in curves:
+            known = first_steps.setdefault(run, {})
+            known[tag] = min(known.get(tag, point.first_step), point.first_step)
     return first_steps
 
 

@@ -25,6 +25,12 @@ _NO_LOOP = (
     "one whose condition reports, cannot be), so its reports leave when the call is over."
 )
 
+_COUNTS_UP = (
+    "{}: no streamed loop carries what instrument(step=...) reads, so its iterations count up from there. Let the "
+    "loop carry that argument, as it was passed, to have its value as the step of each iteration. To begin at another "
+    "step, set run.step instead."
+)
+
 _BARE = (
     "{}: jaxboard could not make its program, so the function runs as it is: each of its reports takes a "
     "callback, and each call waits for them, which is slow. Its results are right. Cause: {}. Please report it."
@@ -72,3 +78,8 @@ def warn_not_streamed(name: str) -> None:
 def warn_no_loop(name: str) -> None:
     """Warn, once per function, that it has no loop to stream."""
     warn_once_without_raising(("no loop", name), _NO_LOOP.format(name))
+
+
+def warn_counts_up(name: str) -> None:
+    """Warn, once per function, that the steps of its iterations are not those of the argument that it names."""
+    warn_once_without_raising(("counts up", name), _COUNTS_UP.format(name))

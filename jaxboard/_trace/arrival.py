@@ -120,7 +120,8 @@ def arrive(
     if not advance and plan.chunk is None and plan.entries:
         callbacks.note_arrival(plan.entries[0].spec.tag)
     step = channel.begin(bool(advance)) if counts else channel.current
-    has_own_step = plan.step is not None and plan.chunk is None  # it may be that of other calls too
+    # It may be that of other calls or iterations too.
+    has_own_step = plan.step is not None and (plan.chunk is None or plan.chunk.shares_steps)
     frame = Frame(
         plan,
         plan.vectors(arrays),

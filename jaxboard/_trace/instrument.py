@@ -84,7 +84,8 @@ def instrument(
         step: ``"auto"``, the run's own count; or a function of the call's arguments that returns the
             call's step. If it returns a Python integer, the run's count follows it. If it returns a device
             array (``lambda state, *_: state.step``), the call does not wait for it: the step leaves the
-            device with the reports, and the host selects what is due.
+            device with the reports, and the host selects what is due. With ``stream``, it is the step of each
+            iteration: an argument that a loop carries has its value at the start of the iteration.
         advance: whether a call takes a step. An evaluation step uses ``advance=False``: its values belong to
             the last training step. A call that an instrumented function makes, jitted or not, belongs to the step
             of that function.
@@ -99,7 +100,7 @@ def instrument(
         stream: for a jitted function that is a whole training run, a number of iterations: the outermost
             loops (``scan``, ``fori_loop``, ``while_loop``) report while they run, this many iterations at a
             time, and each iteration is a step. The number of iterations of a ``while_loop`` is known only at
-            its end, so the call waits for that.
+            its end, so the call waits for that, as it does with ``step``.
         progress: show a progress bar of the streamed loops. It needs tqdm.
         runs: ``"vmap"`` makes each lane of a ``vmap``, for example over seeds, a run of its own for
             everything that the function reports; see :func:`scalar`.
@@ -148,10 +149,10 @@ def instrument(
     chunk = None
     if stream is not None:
         chunk = positive_int("instrument", "stream", stream, "iterations")
-        if step != "auto" or delivery != "auto" or not advances:
+        if delivery != "auto" or not advances:
             raise UsageError(
-                "instrument(stream=...): step=, delivery= and advance= cannot be combined with stream=, where "
-                "each iteration is a step of the run and leaves by callback."
+                "instrument(stream=...): delivery= and advance= cannot be combined with stream=, where each "
+                "iteration is a step of the run and leaves by callback."
             )
     is_exact = checked_bool("instrument", "exact", exact)
     if is_exact and (stream is not None or delivery != "auto"):

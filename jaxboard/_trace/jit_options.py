@@ -37,3 +37,23 @@ def shift_options(options: dict[str, Any], num_args: int) -> dict[str, Any]:
             shardings = (shardings,) * (num_args - num_static)
         options["in_shardings"] = (None, *shardings)
     return options
+
+
+def split_arguments(
+    jit_options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[PyTree, Callable[[PyTree], tuple[tuple[Any, ...], dict[str, Any]]]]:
+    """Return the arguments of a call that are not static, and a function that puts others in their place."""
+    static_positions = {
+        n % len(args) for n in jit_options.get("static_argnums", ()) if -len(args) <= n < len(args)
+    }
+    static_names = jit_options.get("static_argnames", ())
+    dynamic = (
+        {i: x for i, x in enumerate(args) if i not in static_positions},
+        {name: x for name, x in kwargs.items() if name not in static_names},
+    )
+
+    def merge(dynamic: PyTree) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        by_position, by_name = dynamic
+        return tuple(by_position.get(i, x) for i, x in enumerate(args)), {**kwargs, **by_name}
+
+    return dynamic, merge

@@ -169,7 +169,8 @@ def stacked(spec: ReportSpec, *axes: StackAxis) -> ReportSpec:
     """Return a report with more leading axes, whose elements it keeps separate if it is a stack."""
     if not isinstance(spec.options, StackOptions):
         return spec
-    return dataclasses.replace(spec, options=StackOptions((*axes, *spec.options.axes)))
+    options = dataclasses.replace(spec.options, axes=(*axes, *spec.options.axes))
+    return dataclasses.replace(spec, options=options)
 
 
 def merge_same(reports: Sequence[Harvested]) -> list[Harvested]:

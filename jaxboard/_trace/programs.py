@@ -22,16 +22,18 @@ from jaxboard._host.selection import Selection
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
 from jaxboard._trace.adapters.linen_scan import leave_out_checks
+from jaxboard._trace.advice import warn_counts_up
 from jaxboard._trace.arrival import Caller, Callers
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._trace.jit_options import OF_RESULTS, shift_options, traceable
+from jaxboard._trace.jit_options import OF_RESULTS, shift_options, split_arguments, traceable
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.pruning import prune, select
 from jaxboard._trace.replication import replicate
+from jaxboard._trace.rules.step_clocks import ArgumentClock, CountingClock, StepClock
 from jaxboard._trace.rules.streamed import Stream
 from jaxboard._trace.selected_reports import SelectedReports
 from jaxboard._types import Array, PyTree
@@ -254,17 +256,21 @@ class Programs:
         def streamed(
             words: jax.Array, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Plan, _Vectors]:
-            stream = Stream(size, WideInt(*words), bar, key.caller)
+            clock = self._clock(words, args, kwargs)
+            stream = Stream(size, clock, bar, key.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
-            # The host needs the last step for the reports, and to go on counting after a while_loop. XLA needs a
+            if isinstance(clock, ArgumentClock) and clock.counts_up:
+                warn_counts_up(self._name)
+            # The host needs the last step for the reports, and to go on counting where it does not know it. XLA needs a
             # second result: see _trace/README.md.
-            needs_step = reports or stream.steps_taken is None
+            is_unknown = stream.steps_taken is None or self._options.step is not None
+            needs_step = reports or is_unknown
             if reports and (key.checked or stream.steps_taken != 0):
                 # After the last chunk, whose step it needs. A hidden output may overtake the chunks.
-                deliver(pack(reports, stream.last), advance=None, caller=key.caller)
+                deliver(pack(reports, clock.last), advance=None, caller=key.caller)
                 reports = []
-            plan, arrays = pack(reports, stream.last if needs_step else None)
+            plan, arrays = pack(reports, clock.last if needs_step else None)
             return (
                 out,
                 dataclasses.replace(plan, steps_taken=stream.steps_taken),
@@ -319,6 +325,15 @@ class Programs:
         self.cadences = self.cadences.including({r.spec.every for r in reports if r.spec.every > 1})
         return out, reports
 
+    def _clock(self, words: jax.Array, args: Args, kwargs: Kwargs) -> StepClock:
+        """Return the steps of the iterations of a call, whose first is in two words unless ``step=`` returns it."""
+        if self._options.step is None:
+            return CountingClock(WideInt(*words))
+        dynamic, merge = split_arguments(self._jit_options, args, kwargs)
+        arrays, tree = jax.tree.flatten(dynamic)
+        step_of = lambda arrays: self._step_of(*merge(tree.unflatten(arrays)))  # noqa: E731
+        return ArgumentClock(self._name, step_of, arrays)
+
     def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
         step = self._options.step
         return None if step is None else jnp.asarray(call_user(step, *args, **kwargs))
@@ -343,20 +358,11 @@ class Programs:
             step: see :func:`harvest`.
             stream: see :func:`harvest`.
         """
-        static_positions = {
-            n % len(args)
-            for n in self._jit_options.get("static_argnums", ())
-            if -len(args) <= n < len(args)
-        }
-        static_names = self._jit_options.get("static_argnames", ())
-        dynamic = (
-            {i: x for i, x in enumerate(args) if i not in static_positions},
-            {name: x for name, x in kwargs.items() if name not in static_names},
-        )
+        dynamic, merge = split_arguments(self._jit_options, args, kwargs)
 
-        def with_static(dynamic: tuple[dict[int, PyTree], Kwargs]) -> PyTree:
-            positional = [dynamic[0].get(i, x) for i, x in enumerate(args)]
-            return call_user(self._traceable, *positional, **{**kwargs, **dynamic[1]})
+        def with_static(dynamic: PyTree) -> PyTree:
+            args, kwargs = merge(dynamic)
+            return call_user(self._traceable, *args, **kwargs)
 
         runs = self._options.seed_runs or context.current().runs
         leave_out_checks()

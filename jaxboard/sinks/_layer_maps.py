@@ -1,4 +1,4 @@
-"""The picture of the health of layers: a heat map of layers and steps for each statistic, one below the other."""
+"""Pictures of layers: a heat map of layers and steps for each statistic, one below the other."""
 
 from __future__ import annotations
 
@@ -34,11 +34,20 @@ class LayerMap(NamedTuple):
         title: what it shows.
         values: [L, C]; NaN where it is not defined.
         logarithmic: whether colors are those of logarithms. Zeros are black then.
+        limits: the numbers of the first and the last color, if they are not logarithmic; None for those of the values.
     """
 
     title: str
     values: np.ndarray
     logarithmic: bool
+    limits: tuple[float, float] | None = (0.0, 1.0)
+
+    @classmethod
+    def of_any(cls, title: str, values: np.ndarray) -> LayerMap:
+        """Return a map of any numbers: logarithmic if none is negative and they differ more than 10-fold."""
+        positive = values[values > 0]
+        is_wide = positive.size > 0 and positive.max() > 10 * positive.min()
+        return cls(title, values, is_wide and not (values < 0).any(), None)
 
 
 def layer_maps(
@@ -58,7 +67,7 @@ def layer_maps(
     width = max(1, min(24, _MAP_WIDTH // columns))
     font, small = text_font(_TEXT), text_font(_SMALL)
     every = -(-(_SMALL + 2) // height)  # rows between two labels
-    labels = {row: _end_of(layers[row], small) for row in range(0, rows, every)}
+    labels = {row: _end_of(layers[row], small, _LABEL_WIDTH) for row in range(0, rows, every)}
     left = _GAP + max(int(small.getbbox(text)[2]) for text in labels.values()) + 6
     plot_width = max(width * columns, 150)
     line = _TEXT + 8
@@ -69,7 +78,7 @@ def layer_maps(
     draw = ImageDraw.Draw(canvas)
     top = _GAP
     for each in shown:
-        draw.text((left, top), each.title, INK, font)
+        draw.text((left, top), _end_of(each.title, font, plot_width + _SCALE_WIDTH), INK, font)
         top += line
         low, high = _limits(each)
         cells = Image.fromarray(_cells(each, low, high, broken))
@@ -103,14 +112,17 @@ def _scaled(each: LayerMap, values: np.ndarray) -> np.ndarray:
 
 def _limits(each: LayerMap) -> tuple[float, float]:
     """Return the numbers of the first and the last color: of at least one order of magnitude if logarithmic."""
-    if not each.logarithmic:
-        return 0.0, 1.0
+    if each.limits is not None and not each.logarithmic:
+        return each.limits
     scaled = _scaled(each, each.values)
     finite = scaled[np.isfinite(scaled)]
     if not finite.size:
         return -1.0, 0.0
-    low, high = np.quantile(finite, [0.005, 0.995]).tolist()
-    return (low, high) if high - low >= 1 else ((low + high - 1) / 2, (low + high + 1) / 2)
+    low, high = np.quantile(finite.astype(np.float64), [0.005, 0.995]).tolist()
+    least = 1.0 if each.logarithmic else max(abs(low), abs(high), 1e-30) * 1e-3
+    return (
+        (low, high) if high - low >= least else ((low + high - least) / 2, (low + high + least) / 2)
+    )
 
 
 def _draw_scale(
@@ -125,7 +137,7 @@ def _draw_scale(
     if height < 2 * _SMALL + 2:
         ends = ((high, top - 2), (low, top + height + 2))
     for number, middle in ends:
-        text = f"{10**number:.2g}" if each.logarithmic else f"{number:g}"
+        text = f"{10**number:.2g}" if each.logarithmic else f"{number:.4g}"
         draw.text((left + 13, middle), text, INK, small, anchor="lm")
 
 
@@ -146,9 +158,9 @@ def _draw_steps(
         draw.text((x, top + 6), str(steps[column]), INK, small, anchor="mt" if column else "lt")
 
 
-def _end_of(text: str, font: HasBox) -> str:
-    """Return the end of a text that is at most as wide as a label: names differ there."""
-    if font.getbbox(text)[2] <= _LABEL_WIDTH:
+def _end_of(text: str, font: HasBox, width: int) -> str:
+    """Return the end of a text that is at most so many pixels wide: names differ there."""
+    if font.getbbox(text)[2] <= width:
         return text
     ends = ("…" + text[start:] for start in range(1, len(text)))
-    return next((end for end in ends if font.getbbox(end)[2] <= _LABEL_WIDTH), "…")
+    return next((end for end in ends if font.getbbox(end)[2] <= width), "…")

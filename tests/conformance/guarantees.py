@@ -44,6 +44,7 @@ TEST_FILES = {
     "test_flax": "Flax",
     "test_equinox": "Equinox",
     "test_stack": '`reduce="stack"`',
+    "test_histogram_stack": 'Histograms with `reduce="stack"`',
     "test_tap": "`tap`",
     "test_compositions": "Random compositions",
     "test_deadlock": "Callbacks of programs that wait for each other",

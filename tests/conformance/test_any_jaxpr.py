@@ -88,7 +88,7 @@ PRIMITIVES = [
     with_ref,
 ]
 
-KINDS = ("count", "last", "stack", "histogram", "step")
+KINDS = ("count", "last", "stack", "histogram", "layers", "step")
 
 primitive = st.tuples(st.just("primitive"), st.integers(0, len(PRIMITIVES) - 1))
 report = st.tuples(st.just("report"), st.sampled_from(KINDS))
@@ -236,6 +236,8 @@ def emit(tag, kind, state):
             jb.scalar(tag, value, reduce="stack")
         case "histogram":
             jb.histogram(tag, state[0])
+        case "layers":
+            jb.histogram(tag, state[0], reduce="stack")
         case "step":
             jb.scalar(tag, value, reduce="count", step=jnp.int32(3) + 0 * state[1])
 

@@ -73,7 +73,12 @@ GOOD: dict[str, list[Value]] = {
     "step": _good(five=lambda x: 5, numpy_five=lambda x: np.int32(5)),
     "start_step": _good(three=lambda x: 3),
     "every": _good(once=lambda x: 1, every_two=lambda x: 2),
-    "reduce": _good(mean=lambda x: "mean", last=lambda x: "last", stack=lambda x: "stack"),
+    "reduce": _good(
+        mean=lambda x: "mean",
+        last=lambda x: "last",
+        stack=lambda x: "stack",
+        merge=lambda x: "merge",
+    ),
     "weight": _good(two=lambda x: 2.0),
     "finish": _good(exp=lambda x: "exp", function=lambda x: abs),
     "where": _good(yes=lambda x: True, no=lambda x: np.bool_(False)),
@@ -95,6 +100,7 @@ GOOD: dict[str, list[Value]] = {
     "max_frames": _good(thousand=lambda x: 1000),
     "max_bytes": _good(megabyte=lambda x: 2**20),
     "timeout": _good(ten=lambda x: 10.0, now=lambda x: 0),
+    "run": _good(nothing=lambda x: object()),
     "telemetry": _good(on=lambda x: True, off=lambda x: False),
     "alerts": _good(
         rule=lambda x: ["loss > 10"], receivers=lambda x: [print, "no report for 2 hours"]

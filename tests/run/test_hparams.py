@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import pathlib
 import subprocess
 import sys
 import types
@@ -33,6 +34,16 @@ def hparams(config):
     (record,) = sink.records
     assert record.kind is Kind.HPARAMS
     return record.value
+
+
+class FlagValues:
+    """The flags of a program, as those of Abseil."""
+
+    def __init__(self, **flags):
+        self._flags = flags
+
+    def flag_values_dict(self):
+        return self._flags
 
 
 class ConfigDict:
@@ -76,6 +87,7 @@ class Named(typing.NamedTuple):
         Named(),
         ConfigDict(lr=0.1, layers=ConfigDict(size=3)),
         Model(),
+        FlagValues(lr=0.1, layers=Layers()),
         argparse.Namespace(lr=0.1, layers=argparse.Namespace(size=3)),
         types.SimpleNamespace(lr=np.float64(0.1), layers=Layers()),
         types.MappingProxyType({"lr": 0.1, "layers": Layers()}),
@@ -91,6 +103,10 @@ class Mode(enum.Enum):
     FAST = 1
 
 
+class Text(enum.StrEnum):
+    FAST = "fast"
+
+
 def activation(x):
     return x
 
@@ -104,6 +120,11 @@ def activation(x):
         (Layers, "Layers"),
         (functools.partial(activation, 1), "partial(activation)"),
         (Mode.FAST, "FAST"),
+        (Text.FAST, "FAST"),
+        (np.dtype("int8"), "int8"),
+        (pathlib.PurePosixPath("a/b"), "a/b"),
+        ({"b", "a", "c"}, "{'a', 'b', 'c'}"),
+        (object(), "object"),
         ([activation, Layers()], ["activation", {"size": 3}]),
         ((1, 2), (1, 2)),
         (jnp.int32(3), 3),
@@ -117,8 +138,20 @@ def test_values(value, shown):
 
 
 def test_an_optimizer():
-    """An optimizer, which is a NamedTuple of functions, is shown by their names."""
-    assert set(hparams({"optimizer": optax.sgd(0.1)})) == {"optimizer/init", "optimizer/update"}
+    """An optimizer is shown by the functions that made it and the numbers that these were given."""
+    schedule = optax.cosine_decay_schedule(0.1, 10)
+    shown = hparams(
+        {
+            "sgd": optax.sgd(0.5, momentum=0.9),
+            "nested": optax.chain(optax.clip(2.0), optax.masked(optax.sgd(schedule), True)),
+        }
+    )
+    assert shown["sgd"].startswith("chain(trace(decay=0.9, ")
+    assert "-0.5" in shown["sgd"]
+    assert shown["nested"].startswith("chain(clip(max_delta=2.0), masked(chain(")
+    assert "scale_by_schedule()" in shown["nested"]
+    many = optax.chain(*(optax.clip(float(n)) for n in range(100)))
+    assert len(hparams({"many": many})["many"]) == 400
 
 
 @pytest.mark.parametrize(

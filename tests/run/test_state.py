@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -239,6 +240,54 @@ def test_a_program_that_changed():
         ("same", 10, 10.0),
         ("same", 12, 2.0),
     ]
+
+
+class Total(NamedTuple):
+    """A metric that adds."""
+
+    value: Any
+
+    def merge(self, other):
+        return Total(self.value + other.value)
+
+    def compute(self):
+        return self.value
+
+
+def test_metrics_of_a_program_that_changed(caplog):
+    """The host merges the window of a metric or of ``finish=`` that its report still follows, and reports a lost one."""
+
+    def functions(version):
+        def renamed(x):
+            jb.metric("metric", Total(x), every=10)
+            jb.scalar("squared", x, every=10, reduce="sum", finish=lambda total: total**2)
+            if version == 1:
+                jb.metric("dropped", Total(x), every=10)
+
+        renamed.__name__ = f"renamed_{version}"
+        return jb.instrument(jax.jit(renamed))
+
+    run, _ = in_memory(step=1)
+    with run:
+        step = functions(1)
+        for _ in range(5):
+            step(1.0)
+        state = run.state()
+    run, records = in_memory(state=state)
+    with run:
+        state = run.state()  # It still has what nothing has continued.
+    run, records = in_memory(state=state)
+    with run:
+        step = functions(2)
+        for _ in range(7):
+            step(1.0)
+    assert sorted(summary(records)) == [
+        ("metric", 10, 10.0),
+        ("metric", 12, 2.0),
+        ("squared", 10, 100.0),
+        ("squared", 12, 4.0),
+    ]
+    assert "the incomplete point of 'dropped' in the state of the run is lost" in caplog.text
 
 
 def test_windows_of_a_function_that_is_not_called_again():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from typing import Any
 
@@ -15,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
-from jaxboard.sinks import MemorySink
+from jaxboard.sinks import Kind, MemorySink
 from jaxboard.testing import capture
 
 XS = np.array([3.0, 1.0, 2.0, 6.0], np.float32)
@@ -565,7 +566,8 @@ def test_lanes_over_eight_devices(kind):
     def seed(x):
         jb.scalar("x", x)
         jb.scalar("window", x, every=2, reduce="sum")
-        jb.histogram("histogram", jnp.stack([x, x + 1]))
+        jb.histogram("histogram", jnp.stack([x, x + 1]), where=x >= 0)
+        jb.histogram("{}/stack", x, where=x > 0, reduce="stack", runs=False)
         return x + 1
 
     step = jb.instrument(jax.jit(jax.vmap(seed)), runs="vmap")
@@ -577,8 +579,11 @@ def test_lanes_over_eight_devices(kind):
     first = np.asarray(first)
     wanted = expected("x", [(k, first + k) for k in range(3)])
     wanted |= expected("window", [(0, first), (2, 2 * first + 3)])
-    close(points([r for r in records if r.tag != "histogram"]), wanted)
+    close(points([r for r in records if r.kind is not Kind.HISTOGRAM]), wanted)
     assert sum(r.tag == "histogram" for r in records) == 3 * 16
+    stacked = {(r.tag, r.step): r.value.sum for r in records if r.tag.endswith("stack")}
+    lanes = itertools.product(range(16), range(3))
+    assert stacked == {(f"{n:02}/stack", k): n + k for n, k in lanes if n + k > 0}
 
 
 # ------------------------------------------------------------------------------------ invalid input

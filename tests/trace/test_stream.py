@@ -301,7 +301,7 @@ def test_no_loop_to_stream():
         (
             {"stream": 4, "advance": False},
             (
-                "instrument(stream=...): step=, delivery= and advance= cannot be combined with stream=, "
+                "instrument(stream=...): delivery= and advance= cannot be combined with stream=, "
                 "where each iteration is a step of the run and leaves by callback."
             ),
         ),

@@ -47,10 +47,10 @@ class StreamedLoops(Delivery):
         program = self._program(len(args), caller)
         out, plan, vectors = self._execute(program, (put_on_device(step),), args, kwargs)
         steps_taken, last_step = plan.steps_taken, plan.step
-        if steps_taken is not None:
+        if steps_taken is not None and self._options.step is None:
             channel.advance_to(step + max(steps_taken, 1) - 1)
         elif last_step is not None:
-            # A while_loop: the next call needs its first step, so this one waits for the device.
+            # A while_loop, or step=: what comes next needs the last step, so this call waits for the device.
             with jax.transfer_guard_device_to_host("allow"):
                 on_host = dict(zip(plan.vector_names, map(np.asarray, vectors), strict=True))
             channel.advance_to(int(last_step.read(on_host)))

@@ -189,7 +189,7 @@ def _stream(loop: WhileLoop, stream: streamed.Stream, context: RuleContext) -> E
         lambda step, carry: loop.evaluate_body(carry, context._replace(step=step)),
         loop.carry,
     )
-    return Evaluated(carry, [])
+    return Evaluated(list(carry), [])
 
 
 def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -22,6 +21,7 @@ from jaxboard._reduce import WideInt
 from jaxboard._trace.arrival import Caller
 from jaxboard._trace.pack import Harvested, merge_same, pack
 from jaxboard._trace.primitives import deliver
+from jaxboard._trace.rules.step_clocks import ArgumentClock, StepClock
 from jaxboard._types import PyTree
 
 
@@ -30,30 +30,23 @@ class Stream:
 
     Args:
         size: how many iterations make a chunk.
-        first: the step of the first iteration.
+        clock: the steps of the iterations.
         bar: the name of the progress bar; None for no bar.
         caller: the run of the calls.
 
     Attributes:
         size: see above.
-        step: the step of the next iteration.
+        clock: see above.
         steps_taken: the number of iterations; None if only the program knows.
     """
 
-    def __init__(self, size: int, first: WideInt, bar: str | None, caller: Caller | None = None):
+    def __init__(self, size: int, clock: StepClock, bar: str | None, caller: Caller | None = None):
         self.size = size
-        self.step = first
+        self.clock = clock
         self.steps_taken: int | None = 0
-        self._first = first
         self._bar = bar
         self._outside: list[Harvested] = []
         self._caller = caller
-
-    @property
-    def last(self) -> WideInt:
-        """The step of the last iteration, or the first step if there was none."""
-        has_none = _is_same(self.step, self._first)
-        return jax.tree.map(partial(jnp.where, has_none), self._first, self.step + -1)
 
     def add_outside(self, reports: list[Harvested]) -> None:
         """Add reports that were made outside of the loops, since the last one."""
@@ -69,7 +62,7 @@ class Stream:
         reports = self.take_outside()
         if not reports:
             return None
-        packed = pack(reports, self.last)
+        packed = pack(reports, self.clock.last)
         # Names that the vectors of the loop do not have.
         rename = lambda slot: dataclasses.replace(slot, dtype=f"before {slot.dtype}")  # noqa: E731
         entries = tuple(
@@ -90,9 +83,8 @@ class Stream:
         """Send the result of :meth:`begin_loop` without a chunk."""
         deliver(before, advance=None, caller=self._caller)
 
-    def finish_loop(self, step: WideInt, iterations: int | None) -> None:
-        """Continue at ``step`` after a loop of so many iterations; None if only the program knows."""
-        self.step = step
+    def finish_loop(self, iterations: int | None) -> None:
+        """Go on after a loop of so many iterations; None if only the program knows."""
         if self.steps_taken is None or iterations is None:
             self.steps_taken = None
         else:
@@ -120,7 +112,8 @@ class Stream:
         if before is not None:
             before = _only_if(is_first, before)
             arrays, before_plan = {**arrays, **before.arrays}, before.plan
-        loop = LoopChunk(size, total, self._bar, before_plan)
+        shares_steps = isinstance(self.clock, ArgumentClock)
+        loop = LoopChunk(size, total, self._bar, before_plan, shares_steps)
         plan = dataclasses.replace(chunk.plan, chunk=loop)
         deliver(Packed(plan, arrays), advance=True, caller=self._caller)
 
@@ -137,20 +130,16 @@ def _only_if(holds: Array, before: Packed) -> Packed:
     return Packed(before.plan, {**before.arrays, slot.dtype: step})
 
 
-def _is_same(step: WideInt, other: WideInt) -> Array:
-    return (step.high == other.high) & (step.low == other.low)
-
-
 def scan(
     stream: Stream,
     body: Callable[[WideInt, PyTree, PyTree], tuple[PyTree, PyTree, list[Harvested]]],
-    init: PyTree,
+    init: Sequence[Array],
     xs: PyTree,
     *,
     length: int,
     reverse: bool,
     unroll: int,
-) -> tuple[PyTree, PyTree]:
+) -> tuple[Sequence[Array], PyTree]:
     """Run ``lax.scan`` in chunks, and send the reports of each chunk.
 
     Args:
@@ -166,20 +155,24 @@ def scan(
         The final carry, and the stacked ys.
     """
     plan = Plan(())
-    before, first = stream.begin_loop() if length else None, stream.step
+    before, clock = stream.begin_loop() if length else None, stream.clock
+    begin = clock.begin_loop(init)
 
-    def iteration(state: tuple[WideInt, PyTree], x: PyTree) -> tuple[PyTree, PyTree]:
+    def iteration(
+        state: tuple[PyTree, Sequence[Array]], x: PyTree
+    ) -> tuple[tuple[PyTree, Sequence[Array]], PyTree]:
         nonlocal plan
-        step, carry = state
+        time, carry = state
+        step = clock.step(time, carry)
         carry, y, reports = body(step, carry, x)
         packed = pack(merge_same(reports), step)
         plan = packed.plan
-        return (step + 1, carry), (y, packed.arrays)
+        return (clock.tick(time, step), carry), (y, packed.arrays)
 
     def run_chunk(
-        state: tuple[WideInt, PyTree], xs: PyTree, size: int
-    ) -> tuple[tuple[WideInt, PyTree], PyTree]:
-        is_first = _is_same(state[0], first)
+        state: tuple[PyTree, Sequence[Array]], xs: PyTree, size: int
+    ) -> tuple[tuple[PyTree, Sequence[Array]], PyTree]:
+        is_first = clock.is_start(state[0])
         state, (ys, arrays) = lax.scan(
             iteration, state, xs, length=size, reverse=reverse, unroll=min(unroll, size)
         )
@@ -193,7 +186,7 @@ def scan(
     chunked = jax.tree.map(lambda x: x[start:stop].reshape(chunks, size, *x.shape[1:]), xs)
     state, ys = lax.scan(
         lambda state, xs: run_chunk(state, xs, size),
-        (stream.step, init),
+        (begin, init),
         chunked,
         length=chunks,
         reverse=reverse,
@@ -204,8 +197,9 @@ def scan(
         state, rest_ys = run_chunk(state, rest_xs, rest)
         parts = (rest_ys, ys) if reverse else (ys, rest_ys)
         ys = jax.tree.map(lambda *y: jnp.concatenate(y), *parts)
-    step, carry = state
-    stream.finish_loop(step, length)
+    time, carry = state
+    clock.end_loop(time, carry)
+    stream.finish_loop(length)
     return carry, ys
 
 
@@ -213,8 +207,8 @@ def while_loop(
     stream: Stream,
     test: Callable[[PyTree], Array],
     body: Callable[[WideInt, PyTree], tuple[PyTree, list[Harvested]]],
-    init: PyTree,
-) -> PyTree:
+    init: Sequence[Array],
+) -> Sequence[Array]:
     """Run ``lax.while_loop`` in chunks, and send the reports of each chunk.
 
     Args:
@@ -227,42 +221,49 @@ def while_loop(
         The final carry.
     """
     plan = Plan(())
-    before, first = stream.begin_loop(), stream.step
+    before, clock = stream.begin_loop(), stream.clock
+    begin = clock.begin_loop(init)
 
-    def iteration(step: WideInt, carry: PyTree) -> tuple[PyTree, dict[str, Array]]:
+    def iteration(
+        time: PyTree, carry: Sequence[Array]
+    ) -> tuple[PyTree, Sequence[Array], dict[str, Array]]:
         nonlocal plan
+        step = clock.step(time, carry)
         carry, reports = body(step, carry)
         packed = pack(merge_same(reports), step)
         plan = packed.plan
-        return carry, packed.arrays
+        return clock.tick(time, step), carry, packed.arrays
 
-    _, shapes = jax.eval_shape(iteration, stream.step, init)
+    *_, shapes = jax.eval_shape(iteration, begin, init)
     # Rows that no iteration fills keep a step below zero, and the host drops them.
     empty = {
         name: jnp.full((stream.size, *like.shape), -1, like.dtype) for name, like in shapes.items()
     }
 
     def fill_row(state: _ChunkState) -> _ChunkState:
-        carry, arrays = iteration(state.step, state.carry)
+        time, carry, arrays = iteration(state.time, state.carry)
         rows = {name: rows.at[state.row].set(arrays[name]) for name, rows in state.rows.items()}
-        return _ChunkState(state.row + 1, state.step + 1, carry, rows)
+        return _ChunkState(state.row + 1, time, carry, rows)
 
-    def run_chunk(state: tuple[WideInt, PyTree]) -> tuple[WideInt, PyTree]:
-        step, carry = state
+    def run_chunk(
+        state: tuple[PyTree, Sequence[Array]],
+    ) -> tuple[PyTree, Sequence[Array]]:
+        time, carry = state
         chunk = lax.while_loop(
             lambda state: (state.row < stream.size) & test(state.carry),
             fill_row,
-            _ChunkState(jnp.int32(0), step, carry, empty),
+            _ChunkState(jnp.int32(0), time, carry, empty),
         )
         rows = Packed(plan, chunk.rows)
-        stream.deliver(rows, stream.size, None, before, _is_same(step, first))
-        return chunk.step, chunk.carry
+        stream.deliver(rows, stream.size, None, before, clock.is_start(time))
+        return chunk.time, chunk.carry
 
-    step, carry = lax.while_loop(lambda state: test(state[1]), run_chunk, (stream.step, init))
+    time, carry = lax.while_loop(lambda state: test(state[1]), run_chunk, (begin, init))
     if before is not None:
         # A loop without a trip has no chunk that takes it.
-        stream.deliver_before(_only_if(_is_same(step, first), before))
-    stream.finish_loop(step, None)
+        stream.deliver_before(_only_if(clock.is_start(time), before))
+    clock.end_loop(time, carry)
+    stream.finish_loop(None)
     return carry
 
 
@@ -271,12 +272,12 @@ class _ChunkState(NamedTuple):
 
     Attributes:
         row: int32, the iterations done.
-        step: the step of the next one.
+        time: the time of the clock.
         carry: that of the original loop.
         rows: the packed reports, with a leading axis of iterations.
     """
 
     row: Array
-    step: WideInt
-    carry: PyTree
+    time: PyTree
+    carry: Sequence[Array]
     rows: dict[str, Array]

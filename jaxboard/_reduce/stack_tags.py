@@ -1,0 +1,45 @@
+"""The tags of a stack: one for each device, iteration or lane."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def stack_tags(tag: str, axes: tuple[str, ...], places: np.ndarray) -> tuple[str, ...]:
+    """Return a tag such as ``tag/device_01/iteration_03`` for each place.
+
+    The indices alone, as in ``blocks/03/rms``, take the place of ``{}`` in a tag. Two digits keep the tags of up to
+    100 places in order where tags are sorted as text.
+
+    Args:
+        tag: the tag of the report.
+        axes: the names of the A axes, the outermost first.
+        places: int64[K, A], the indices of each place.
+    """
+    if "{}" in tag:
+        start, _, end = tag.partition("{}")
+        # A value that nothing repeats has no index.
+        return tuple(
+            f"{start}{name}{end}" if name else without_index(tag) for name in place_names(places)
+        )
+    return tuple(
+        "/".join([tag, *(f"{name}_{index:02}" for name, index in zip(axes, place, strict=True))])
+        for place in places.tolist()
+    )
+
+
+def place_names(places: np.ndarray) -> tuple[str, ...]:
+    """Return the indices of each place as they are in a tag, such as ``03`` or ``01/03``."""
+    return tuple("/".join(f"{index:02}" for index in place) for place in places.tolist())
+
+
+def without_index(tag: str) -> str:
+    """Return a tag without its ``{}``, and without the slash beside it."""
+    start, _, end = tag.partition("{}")
+    return "/".join(part for part in (start.strip("/"), end.strip("/")) if part) or "{}"
+
+
+def picture_tag(tag: str) -> str:
+    """Return the tag of the picture of a stack: ``blocks/rms/layers`` for ``blocks/{}/rms``."""
+    whole = without_index(tag)
+    return "layers" if whole == "{}" else f"{whole}/layers"
