@@ -41,6 +41,7 @@ from jaxboard._trace.instrument import instrument as instrument
 
 if _typing.TYPE_CHECKING:
     __version__: str
+    from jaxboard import notebook as notebook
     from jaxboard import records as records
     from jaxboard import sinks as sinks
     from jaxboard import testing as testing
@@ -127,7 +128,7 @@ _LAZY = {
     "SummaryWriter": "jaxboard._summary_writer",
     "Telemetry": "jaxboard._telemetry.settings",
 }
-_SUBMODULES = ("records", "sinks", "testing")
+_SUBMODULES = ("notebook", "records", "sinks", "testing")
 
 
 def __getattr__(name: str) -> _typing.Any:
@@ -135,6 +136,8 @@ def __getattr__(name: str) -> _typing.Any:
         return _importlib.import_module(f"jaxboard.{name}")
     if name == "__version__":
         return _version()
+    if name == "load_ipython_extension":  # IPython calls it for `%load_ext jaxboard`.
+        return _importlib.import_module("jaxboard.notebook").load_ipython_extension
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxboard' has no attribute {name!r}")
     value = getattr(_importlib.import_module(_LAZY[name]), name)

@@ -27,7 +27,7 @@ POLL_SECS = 0.5
 class PollingThread(Protocol):
     """The part of a flusher that a listener uses."""
 
-    poll: Callable[[], object] | None
+    polls: list[Callable[[], object]]
 
     def request_flush(self) -> FlushRequest:
         """Ask for everything that the device has computed to be written."""
@@ -83,7 +83,7 @@ class Listener:
         self._next_poll = 0.0
         self._pace = _Pace(channel.step)
         self._flusher = flusher
-        flusher.poll = self.poll
+        flusher.polls.append(self.poll)
 
     def _requests_to_earlier_runs(self) -> set[str]:
         """Return the names of the requests that are there when the run is opened."""
@@ -129,7 +129,7 @@ class Listener:
 
         Called when the flusher's thread has ended.
         """
-        self._flusher.poll = None  # It would be a reference cycle.
+        self._flusher.polls.clear()  # They would be a reference cycle.
         selection = self._channel.selection
         if selection is not None and rank().index == 0:
             selection.warn_of_unmatched(self._channel.name)

@@ -38,7 +38,7 @@ _OPENING_SECS = 60.0
 """Most seconds that interpreter exit waits for sinks that are being opened."""
 
 _POLL_SECS = 0.5
-"""Most seconds between two calls of :attr:`Flusher.poll`."""
+"""Most seconds between two calls of each of :attr:`Flusher.polls`."""
 
 
 class BatchAssembler(Protocol):
@@ -103,10 +103,12 @@ class Flusher:
         is_writer: returns whether this process writes at all. Its argument is whether a frame has arrived,
             that is, whether JAX has certainly been initialized. By default every process writes.
         takes_frames: see :class:`BufferReader`.
+        observe_secs: the most seconds until the monitors see a readable report, if that is less than
+            ``flush_secs``.
 
     Attributes:
         cpu_seconds: how long the thread has used a processor, as of its last turn.
-        poll: called on the thread at least every half second, if it is not None. It must not raise.
+        polls: called on the thread at least every half second. They must not raise.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Flusher:
         on_closed: Callable[[float], object] | None = None,
         is_writer: Callable[[bool], bool] = lambda _: True,
         takes_frames: bool = True,
+        observe_secs: float = float("inf"),
     ):
         self._buffer = buffer
         self._assembler = assembler
@@ -132,10 +135,13 @@ class Flusher:
         self._reader = BufferReader(buffer, is_writer, self._lost, takes_frames=takes_frames)
         self._period = min(flush_secs, threading.TIMEOUT_MAX) / 2
         self.cpu_seconds = 0.0
-        self.poll: Callable[[], object] | None = None
-        # When the next write is due, and how long to wait before the next look into the buffer.
+        self.polls: list[Callable[[], object]] = []
+        self._observe_secs = min(observe_secs, self._period)
+        # When the next write is due, when the monitors are to see points, and how long to wait before the next look into
+        # the buffer.
         self._due_at = time.monotonic() + self._period
-        self._pause = self._period
+        self._observe_at = time.monotonic() + self._observe_secs
+        self._pause = self._observe_secs
         self._requests: deque[FlushRequest] = deque()
         self._opened = threading.Event()
         self._ended = False
@@ -292,12 +298,12 @@ class Flusher:
 
     def _wait(self) -> bool:
         """Wait for the next turn. Return whether the thread was woken."""
-        poll = self.poll
-        if poll is None:
+        if not self.polls:
             return self._buffer.wake.wait(self._pause)
         deadline = time.monotonic() + self._pause
         while True:
-            poll()
+            for poll in self.polls:
+                poll()
             left = max(deadline - time.monotonic(), 0.0)
             if self._buffer.wake.wait(min(left, _POLL_SECS)):
                 return True
@@ -326,7 +332,13 @@ class Flusher:
         if woken or now >= self._due_at or self._reader.nbytes > _MANY_BYTES:
             self._write(tasks)
             self._due_at = now + self._period
-        self._pause = min(pause, max(self._due_at - time.monotonic(), 0.0))
+            self._observe_at = now + self._observe_secs
+        elif now >= self._observe_at:
+            self._observe_at = now + self._observe_secs
+            if self._outbox.has_room:
+                self._offer(tasks)
+        next_at = min(self._due_at, self._observe_at)
+        self._pause = min(pause, max(next_at - time.monotonic(), 0.0))
 
     def _write(self, tasks: AbstractSet[Task]) -> None:
         final = "close" in tasks
@@ -334,12 +346,16 @@ class Flusher:
             self._outbox.flush()
         # A state must have the values of all reports, also while a sink fails.
         if self._outbox.has_room or final or "save" in tasks:
-            self._reader.read(pause_until=0.0)
-            self._outbox.offer(self._assemble(final, "flush" in tasks))
+            self._offer(tasks)
             if final:
                 self._outbox.close()
             else:
                 self._outbox.flush()
+
+    def _offer(self, tasks: AbstractSet[Task]) -> None:
+        """Pass what the buffer holds through the monitors to the outbox."""
+        self._reader.read(pause_until=0.0)
+        self._outbox.offer(self._assemble("close" in tasks, "flush" in tasks))
 
     def _assemble(self, final: bool, requested: bool) -> Batch:
         items = self._reader.take_items()

@@ -86,9 +86,11 @@ class NonFiniteMonitor:
 
     Attributes:
         found: the tags, or leaves, with such a value.
+        first: the first finding of this run; None if there is none.
     """
 
     def __init__(self, notify: Callable[[str], None], found: Iterable[str] = ()):
+        self.first: Finding | None = None
         self._notify = notify
         self.found = set(found)
         self._values: dict[str, _FiniteValue] = {}
@@ -105,6 +107,7 @@ class NonFiniteMonitor:
             return []
         findings.sort(key=lambda finding: finding.step)
         first = findings[0]
+        self.first = self.first or first
         others = f"; and {len(findings) - 1} more" if len(findings) > 1 else ""
         self._notify(f"{first}{others}. The text entry {TAG!r} has all.")
         return [Record(Kind.TEXT, TAG, first.step, time.time(), _as_table(findings))]

@@ -75,13 +75,18 @@ class Viewer:
 
     def stop(self) -> None:
         """End the process and wait until it has ended."""
-        self.process.terminate()
+        self.terminate()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._output.unlink(missing_ok=True)
+
+    def terminate(self) -> None:
+        """Ask the process to end, without waiting for it."""
+        self.process.terminate()
+        with contextlib.suppress(OSError):  # Windows does not remove an open file.
+            self._output.unlink(missing_ok=True)
 
     def _wait_until_it_answers(self) -> None:
         end = time.monotonic() + _START_SECS

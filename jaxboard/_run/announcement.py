@@ -12,10 +12,10 @@ import os
 import pathlib
 import sys
 import threading
-from typing import Any
 
 from jaxboard import _paths
 from jaxboard._log import logger
+from jaxboard._process.ipython import notebook_shell
 
 _lock = threading.Lock()
 _announced = False
@@ -34,13 +34,8 @@ def announce(logdir: pathlib.Path | str) -> None:
         return
     place = f"jaxboard: the run is in {_paths.shorten(logdir)}. Open it:"
     with contextlib.suppress(Exception):  # Standard error is closed.
-        if _in_notebook():
-            magic = f"%tensorboard --logdir {_paths.viewed_directory(logdir)}"
-            print(f"{place} %load_ext tensorboard, then {magic}")  # noqa: T201
+        if notebook_shell() is not None:
+            magic = f"%jaxboard {_paths.viewed_directory(logdir)}"
+            print(f"{place} %load_ext jaxboard, then {magic}")  # noqa: T201
         elif sys.stderr.isatty():
             print(f"{place} {_paths.view_command(logdir)}", file=sys.stderr)  # noqa: T201
-
-
-def _in_notebook() -> bool:
-    shell: Any = sys.modules.get("IPython")
-    return "ipykernel" in sys.modules and shell is not None and shell.get_ipython() is not None

@@ -16,6 +16,9 @@ _lock = threading.Lock()
 _claimed: dict[Channel, list[str]] = {}
 """The directories of each open run, without those of the runs below it."""
 
+_last_steps: dict[str, int] = {}
+"""The number of steps that the last closed run took in each directory; 0 if it did not count steps."""
+
 
 def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
     """Claim the directories of the event files of a run, until they are released.
@@ -28,7 +31,7 @@ def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
     Raises:
         RunError: another open run, or a run below one, writes to one of them.
     """
-    directories = [_resolved(sink.logdir) for sink in sinks if isinstance(sink, TensorBoardSink)]
+    directories = [resolved(sink.logdir) for sink in sinks if isinstance(sink, TensorBoardSink)]
     with _lock:
         for directory in directories:
             _refuse(directory, call, channel, "Close that run first, or choose another directory.")
@@ -45,13 +48,19 @@ def claim_below(channel: Channel, name: str) -> None:
         for directory in _claimed.get(channel, []):
             advice = "Close that run first, or choose another name."
             _refuse(
-                _resolved(_paths.below(directory, name)), f"run.child({name!r})", channel, advice
+                resolved(_paths.below(directory, name)), f"run.child({name!r})", channel, advice
             )
 
 
 def release(channel: Channel) -> None:
     """Note that a run does not write any more."""
-    _claimed.pop(channel, None)
+    for directory in _claimed.pop(channel, []):
+        _last_steps[directory] = channel.step if channel.has_steps else 0
+
+
+def last_step(directory: str) -> int:
+    """Return how many steps the last run of this process took in a directory; 0 if it did not count steps."""
+    return _last_steps.get(directory, 0)
 
 
 def _refuse(directory: str, call: str, channel: Channel, advice: str) -> None:
@@ -70,11 +79,11 @@ def _writers(channel: Channel) -> Iterator[tuple[Channel, str]]:
     for directory in _claimed[channel]:
         yield channel, directory
         for name, below in list(channel.below.items()):
-            yield below, _resolved(_paths.below(directory, name))
+            yield below, resolved(_paths.below(directory, name))
 
 
-def _resolved(directory: str) -> str:
-    """Return one name for each directory."""
+def resolved(directory: str) -> str:
+    """Return one name for each directory, whichever path leads to it."""
     return directory.rstrip("/") if _paths.is_remote(directory) else os.path.realpath(directory)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from jaxboard._alerts.alert_monitor import AlertMonitor
 from jaxboard._alerts.alert_options import AlertOptions
@@ -12,29 +13,48 @@ from jaxboard._host.flusher import BatchMonitor
 from jaxboard._host.health_monitor import HealthMonitor
 from jaxboard._host.nonfinite import NonFiniteMonitor, Policy, make_monitor
 from jaxboard._host.tag_count import TagCountMonitor
+from jaxboard._live.panel import LiveOptions, LivePanel
+
+
+class Monitors(NamedTuple):
+    """The monitors of a run.
+
+    Attributes:
+        all: all of them, in the order in which they see a batch.
+        panel: the live panel, which is the last one, if the run has one.
+    """
+
+    all: Sequence[BatchMonitor]
+    panel: LivePanel | None
 
 
 def monitors(
     on_nonfinite: Policy,
     channel: Channel,
     found: Iterable[str] = (),
+    *,
     alerts: AlertMonitor | None = None,
-) -> Sequence[BatchMonitor]:
+    live: LiveOptions | None = None,
+    logdir: str | None = None,
+) -> Monitors:
     """Return the monitors of a run.
 
     Args:
         on_nonfinite: the option of the run.
         channel: the channel of the run.
-        alerts: the monitor of its alerts, if it has one.
         found: what an earlier run that this one continues has found.
+        alerts: the monitor of its alerts, if it has one.
+        live: the options of its panel, if it has one.
+        logdir: the log directory of the run; None if it has none.
 
     Raises:
         UsageError: see :func:`make_monitor`.
     """
     known = tuple(found)
     nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
-    others = (HealthMonitor(channel.name, known), TagCountMonitor(channel.name), alerts)
-    return [monitor for monitor in (nonfinite, *others) if monitor is not None]
+    panel = None if live is None else LivePanel(live, channel, logdir, nonfinite)
+    others = (HealthMonitor(channel.name, known), TagCountMonitor(channel.name), alerts, panel)
+    return Monitors([monitor for monitor in (nonfinite, *others) if monitor is not None], panel)
 
 
 def _nonfinite_monitor(

@@ -30,10 +30,9 @@ def check_positive(**options: float) -> None:
         positive_number("Run", name, value)
 
 
-def check_flush_seconds(flush_secs: float | None) -> None:
-    """Raise :class:`UsageError` unless ``flush_secs`` is None or a number above 0."""
-    if flush_secs is not None:
-        check_positive(flush_secs=flush_secs)
+def check_seconds(**options: float | None) -> None:
+    """Raise :class:`UsageError` unless every option is None or a number above 0."""
+    check_positive(**{name: value for name, value in options.items() if value is not None})
 
 
 def check_overflow(overflow: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from jaxboard._host.outbox import Outbox
 from jaxboard._host.run_state import RunState
 from jaxboard._host.selection import Selection
 from jaxboard._job.membership import Membership
+from jaxboard._live.panel import REDRAW_SECS, LiveOptions
 from jaxboard._run import options
 from jaxboard._run.monitors import Policy, alert_monitor, monitors
 from jaxboard._run.resume import hiding_options
@@ -63,7 +66,6 @@ def connect(
     start: RunState,
     membership: Membership,
     *,
-    name: str,
     selection: Selection | None,
     overflow: Overflow,
     max_frames: float,
@@ -72,6 +74,8 @@ def connect(
     on_nonfinite: Policy,
     alerts: AlertOptions,
     telemetry: bool | Telemetry | None,
+    live: LiveOptions | None,
+    logdir: pathlib.Path | str | None,
 ) -> Pipeline:
     """Return the connected parts of a run.
 
@@ -79,7 +83,6 @@ def connect(
         sinks: where the reports go.
         start: the state in which the run starts.
         membership: the part of this process in its job.
-        name: the name of the run in messages.
         selection: the cadences by patterns of tags.
         overflow: what happens if the buffer is full; this and what follows as in :class:`jaxboard.Run`.
         max_frames: how many calls may be pending.
@@ -88,7 +91,11 @@ def connect(
         on_nonfinite: what happens with the first NaN of a tag.
         alerts: the parsed alerts.
         telemetry: the telemetry of the run, whose alerts have its steps.
+        live: the options of its panel, if it has one.
+        logdir: the log directory of the run, which messages name.
     """
+    place = None if logdir is None else str(logdir)
+    name = "in memory" if place is None else repr(place)
     lost = LostReports(name)
     buffer = Buffer(options.limit(max_frames), options.limit(max_bytes), overflow, lost=lost)
     channel = Channel(membership.destination(buffer), start.step, name, lost)
@@ -96,15 +103,21 @@ def connect(
     missing = MissingSteps(name, lambda: channel.has_steps)
     assembler = Assembler(missing, ClippingLog(name), start, channel.restored, channel.given_times)
     alerting = alert_monitor(alerts, channel, telemetry, membership.is_writer)
+    watching = monitors(
+        on_nonfinite, channel, start.found, alerts=alerting, live=live, logdir=place
+    )
     flusher = Flusher(
         buffer,
         assembler,
         Outbox(sinks, lost, max_bytes=max_bytes),
         flush_secs=options.flush_seconds(flush_secs, sinks),
         lost=lost,
-        monitors=monitors(on_nonfinite, channel, start.found, alerting),
+        monitors=watching.all,
         on_closed=None if alerting is None else alerting.close,
         is_writer=membership.is_writer,
         takes_frames=membership.takes_frames,
+        observe_secs=math.inf if watching.panel is None else REDRAW_SECS,
     )
+    if watching.panel is not None:
+        flusher.polls.append(watching.panel.poll)
     return Pipeline(channel, buffer, flusher)

@@ -24,6 +24,7 @@ from jaxboard._host.outbox import checked_sinks
 from jaxboard._host.selection import check_selection
 from jaxboard._host.state_arrays import SavedState, encode
 from jaxboard._job.membership import Membership, Processes, check_processes
+from jaxboard._live.panel import parse_live
 from jaxboard._log import logger
 from jaxboard._process import rank
 from jaxboard._process.exit import close_at_exit, forget, has_uncaught_exception
@@ -33,7 +34,8 @@ from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
 from jaxboard._run.monitors import Policy
 from jaxboard._run.pipeline import connect, event_files
-from jaxboard._run.resume import Resume, first_state
+from jaxboard._run.reopening import reopen
+from jaxboard._run.resume import Resume
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard.records import Kind, Record
@@ -112,6 +114,9 @@ class Run(VerbMethods):
         select: cadences by patterns of tags, in place of those in the program: ``{"debug/*": None, "act/*": 100}`` leaves
             out the reports below ``debug`` and reports those below ``act`` every 100 steps. The last pattern that matches
             decides. ``python -m jaxboard ask LOGDIR every`` changes them while the run is open.
+        live: show curves and progress while the run is open, below the notebook cell that opens it or as one line of the
+            terminal. A list of patterns, such as ``["*/loss", "lr"]``, selects the tags; True shows at most six, losses first.
+        steps: how many steps the run has when it is complete, for the progress that ``live`` shows.
 
     Attributes:
         logdir: the directory as an absolute path, a URL as a str, or None.
@@ -151,24 +156,25 @@ class Run(VerbMethods):
         on_nonfinite: Policy = "warn",
         alerts: Alerts | None = None,
         select: Mapping[str, int | None] | None = None,
+        live: bool | Sequence[str] = False,
+        steps: int | None = None,
     ):
         options.check_positive(max_frames=max_frames, max_bytes=max_bytes, timeout=timeout)
-        options.check_flush_seconds(flush_secs)
+        options.check_seconds(flush_secs=flush_secs, hang_secs=hang_secs)
         options.check_file_size(max_file_bytes, sinks)
         options.check_overflow(overflow)
         check_processes(processes)
-        if hang_secs is not None:
-            options.check_positive(hang_secs=hang_secs)
         check_telemetry(telemetry)
         alert_options = parse_alerts(alerts)
         selection = check_selection(select)
+        live_options = parse_live(live, steps)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
         is_shared = logdir not in (..., None) and sinks is None
         self._membership = membership = Membership(
             processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs
         )
-        start = first_state(resume, step, state, self.logdir)
+        start = reopen(self, open_runs.values(), resume, step, state)
         if sinks is None:
             hides = step is not None or state is not None
             sinks = event_files(membership, start if hides else None, max_file_bytes=max_file_bytes)
@@ -182,7 +188,6 @@ class Run(VerbMethods):
             sinks,
             start,
             membership,
-            name="in memory" if self.logdir is None else repr(str(self.logdir)),
             selection=selection,
             overflow=overflow,
             max_frames=max_frames,
@@ -191,6 +196,8 @@ class Run(VerbMethods):
             on_nonfinite=on_nonfinite,
             alerts=alert_options,
             telemetry=telemetry,
+            live=live_options,
+            logdir=self.logdir,
         )
         self._channel, self._flusher = channel, flusher
         directories.claim(channel, sinks, f"Run({channel.name})")

@@ -54,7 +54,7 @@ class WriterBase:
             or (isinstance(comet_config, dict) and comet_config.get("disabled") is True)
         ):
             warn("SummaryWriter(comet_config=...): jaxboard does not report to Comet.")
-        options.check_flush_seconds(flush_secs)
+        options.check_seconds(flush_secs=flush_secs)
         self._purge_step = (
             None
             if purge_step is None

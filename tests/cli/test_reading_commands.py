@@ -24,7 +24,7 @@ from listening import LOOPBACK, listening
 import jaxboard as jb
 from jaxboard._cli.diff import find_divergence
 from jaxboard._cli.main import main
-from jaxboard._cli.sparkline import sparkline
+from jaxboard._live.sparkline import sparkline
 from jaxboard._process.viewer import Viewer
 from jaxboard._read.curves import Curve
 from jaxboard.records import Kind, Record

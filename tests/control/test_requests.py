@@ -26,7 +26,8 @@ NAME = "20300101-000000-00000000"
 class Thread:
     """The flusher of a run, which the tests call instead."""
 
-    poll: Callable[[], object] | None = None
+    def __init__(self) -> None:
+        self.polls: list[Callable[[], object]] = []
 
     def request_flush(self) -> FlushRequest:
         return FlushRequest("flush")

@@ -100,6 +100,7 @@ GOOD: dict[str, list[Value]] = {
         rule=lambda x: ["loss > 10"], receivers=lambda x: [print, "no report for 2 hours"]
     ),
     "on_nonfinite": _good(ignore=lambda x: "ignore", function=lambda x: print),
+    "live": _good(yes=lambda x: True, patterns=lambda x: ["*loss", "lr"]),
     "select": _good(off=lambda x: {"debug/*": None}, often=lambda x: {"*": 2}),
     "path": _good(file=lambda x: "snapshot.prof"),
     "window": _good(second=lambda x: 1.0),
@@ -230,6 +231,8 @@ def good_values(function: str, parameter: str, directory: str) -> list[Value]:  
     match function, parameter:
         case "figure" | "Run.figure" | "ChildRun.figure", "value":
             return _good(figure=lambda x: matplotlib.figure.Figure((1, 1)))
+        case "Run", "steps":
+            return _good(thousand=lambda x: 1000)
         case "Run", "sinks":
             return _good(memory=lambda x: [jb.sinks.MemorySink()], none=lambda x: [])
         case "instrument", "step":

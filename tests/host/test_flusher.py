@@ -376,6 +376,35 @@ def test_the_monitors_add_their_own_records():
     ]
 
 
+def test_monitors_that_see_points_before_they_are_written():
+    """With ``observe_secs``, monitors see a point soon; it is written when ``flush_secs`` are over, or on request."""
+
+    class Monitor:
+        def __init__(self):
+            self.found, self.seen = set(), threading.Event()
+
+        def start(self, settle):
+            pass
+
+        def observe(self, assembled):
+            if assembled.items:
+                self.seen.set()
+            return []
+
+        def finish(self):
+            return []
+
+    sink, monitor = Watched(), Monitor()
+    buffer, flusher = start(sink, monitors=[monitor], observe_secs=0.01)
+    buffer.put(record(1))
+    assert monitor.seen.wait(DEADLINE)
+    assert sink.batches == []
+    buffer.put(record(2))
+    flusher.flush(DEADLINE)
+    assert [item.step for item in sink.records] == [1, 2]
+    flusher.close(DEADLINE)
+
+
 def test_a_fault_of_the_monitor_loses_nothing(caplog):
     """A bug in the monitor is logged, and every report is written."""
 

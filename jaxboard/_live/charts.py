@@ -1,0 +1,211 @@
+"""The curves that a panel shows: which tags, and which of them share a chart."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from jaxboard._host.complete_points import Assembled, join_runs
+from jaxboard._live.curve import Curve
+from jaxboard._own_tags import is_own
+from jaxboard.records import Kind, Record, Scalars
+
+MOST_CHARTS = 6
+"""Most charts of a panel."""
+
+MOST_CURVES = 8
+"""Most curves of a chart."""
+
+_MOST_SETS = 1000
+"""Forget which columns are shown when there are more sets of tags than this."""
+
+_SPLITS = frozenset(
+    (
+        "train",
+        "training",
+        "eval",
+        "evaluation",
+        "val",
+        "valid",
+        "validation",
+        "test",
+        "testing",
+        "dev",
+    )
+)
+"""The parts of a tag, or of the path of a run, that name the data. Curves that differ only in them share a chart."""
+
+_SEED = re.compile(r"(.*/)?seed_\d+")
+
+Rank: TypeAlias = tuple[int, ...]
+"""The place of a chart; smaller is earlier."""
+
+
+class ChartName(NamedTuple):
+    """The chart and the curve of a tag of a run.
+
+    Attributes:
+        chart: the name of the chart.
+        curve: the name of the curve in it; "" if the chart needs none.
+        is_split: whether the name of the curve names the data, such as ``eval``.
+    """
+
+    chart: str
+    curve: str
+    is_split: bool
+
+
+def chart_name(run: str, tag: str) -> ChartName:
+    """Return the chart and the curve of a tag.
+
+    Args:
+        run: see :attr:`jaxboard.records.Record.run`.
+        tag: the tag.
+
+    Example:
+        >>> chart_name("", "train/loss")[:2], chart_name("eval", "loss")[:2], chart_name("", "lr")[:2]
+        (('loss', 'train'), ('loss', 'eval'), ('lr', ''))
+    """
+    parts = tag.split("/")
+    splits = [part for part in parts if part.lower() in _SPLITS]
+    rest = [part for part in parts if part.lower() not in _SPLITS]
+    if not rest:
+        splits, rest = [], parts
+    above = run.split("/") if run else []
+    is_split = bool(splits) or any(part.lower() in _SPLITS for part in above)
+    return ChartName("/".join(rest), "/".join([*above, *splits]), is_split)
+
+
+class Chart:
+    """Curves with one pair of axes.
+
+    Attributes:
+        name: the name of the chart.
+        rank: its place among the charts.
+        curves: the curves by name, in the order in which they appeared.
+    """
+
+    __slots__ = ("curves", "name", "rank")
+
+    def __init__(self, name: str, rank: Rank):
+        self.name = name
+        self.rank = rank
+        self.curves: dict[str, Curve] = {}
+
+
+class Charts:
+    """The charts of a run, in bounded memory. Used by one thread, the flusher.
+
+    At most six charts are kept: the tags that match the first pattern, then those of the second, and so on. Without
+    patterns these are losses, then tags of training or evaluation, then those with the fewest parts, and among these the
+    first that were reported.
+
+    Args:
+        patterns: the patterns of the tags; None for the choice above.
+
+    Attributes:
+        has_more: whether tags were reported that have no chart.
+        last_step: the largest step of a scalar; -1 if there is none.
+        version: how often points were added.
+    """
+
+    def __init__(self, patterns: Sequence[str] | None = None):
+        self._patterns = patterns
+        self._charts: dict[str, Chart] = {}
+        self._chosen: dict[tuple[str, tuple[str, ...]], list[tuple[int, Curve]]] = {}
+        self._count = 0
+        self.has_more = False
+        self.last_step = -1
+        self.version = 0
+
+    def add(self, assembled: Assembled) -> None:
+        """Add the scalars of these points."""
+        for run, tags, steps, values in _columns(assembled.items):
+            self.version += 1
+            self.last_step = max(self.last_step, int(steps.max()))
+            for column, curve in self._curves(run, tags):
+                curve.add(steps, values[:, column].astype(np.float64))
+
+    def __iter__(self) -> Iterator[Chart]:
+        """Iterate over the charts that have curves, in their order."""
+        return iter(sorted(self._charts.values(), key=lambda chart: chart.rank))
+
+    def _curves(self, run: str, tags: tuple[str, ...]) -> list[tuple[int, Curve]]:
+        chosen = self._chosen.get((run, tags))
+        if chosen is None:
+            admitted = [(column, self._admit(run, tag)) for column, tag in enumerate(tags)]
+            # A later column may have taken the chart of an earlier one.
+            kept = {curve for chart in self._charts.values() for curve in chart.curves.values()}
+            chosen = [(column, curve) for column, curve in admitted if curve in kept]
+            if len(self._chosen) >= _MOST_SETS:
+                self._chosen.clear()
+            self._chosen[run, tags] = chosen
+        return chosen
+
+    def _admit(self, run: str, tag: str) -> Curve | None:
+        """Return the curve of a tag, or None if it is not shown."""
+        name = chart_name(run, tag)
+        chart = self._charts.get(name.chart)
+        rank = self._rank(run, tag, name)
+        if chart is None:
+            if rank is None or not self._make_room(rank):
+                self.has_more = True
+                return None
+            chart = self._charts[name.chart] = Chart(name.chart, rank)
+        elif rank is not None:
+            chart.rank = min(chart.rank, rank)
+        if name.curve not in chart.curves:
+            if len(chart.curves) == MOST_CURVES:
+                self.has_more = True
+                return None
+            chart.curves[name.curve] = Curve()
+        return chart.curves[name.curve]
+
+    def _make_room(self, rank: Rank) -> bool:
+        """Return whether there is space for a chart; the last one makes room for one that is before it."""
+        if len(self._charts) < MOST_CHARTS:
+            return True
+        self.has_more = True
+        worst = max(self._charts.values(), key=lambda chart: chart.rank)
+        if worst.rank < rank:
+            return False
+        del self._charts[worst.name]
+        self._chosen.clear()
+        return True
+
+    def _rank(self, run: str, tag: str, name: ChartName) -> Rank | None:
+        """Return the place of the chart of a tag, or None if it has none."""
+        self._count += 1
+        parts = name.chart.split("/")
+        if self._patterns is None:
+            return "loss" not in parts[-1].lower(), not name.is_split, len(parts), self._count
+        names = (tag, name.chart, join_runs(run, tag))
+        for place, pattern in enumerate(self._patterns):
+            if any(fnmatch.fnmatchcase(each, pattern) for each in names):
+                return place, len(parts), self._count
+        return None
+
+
+def _columns(
+    items: Iterable[Record | Scalars],
+) -> Iterator[tuple[str, tuple[str, ...], np.ndarray, np.ndarray]]:
+    """Yield the run, the tags, the steps [N] and the values [N, K] of the scalars that the user reports.
+
+    Seed runs are left out: their mean, minimum and maximum are shown.
+    """
+    single: dict[tuple[str, str], list[Record]] = {}
+    for item in items:
+        if _SEED.fullmatch(item.run):
+            continue
+        if isinstance(item, Scalars):
+            if not is_own(item.tags[0]):
+                yield item.run, item.tags, item.steps, item.values
+        elif item.kind is Kind.SCALAR and not is_own(item.tag):
+            single.setdefault((item.run, item.tag), []).append(item)
+    for (run, tag), records in single.items():
+        steps = np.array([record.step for record in records], np.int64)
+        yield run, (tag,), steps, np.array([[float(record.value)] for record in records])

@@ -1,0 +1,145 @@
+"""Where a panel appears: the output of a notebook cell, a line of a terminal, or lines of a log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import sys
+import uuid
+from typing import Any, Protocol, TextIO
+
+from jaxboard import _paths
+from jaxboard._live.frame import Frame
+from jaxboard._live.html_panel import html
+from jaxboard._live.text_panel import text_line
+from jaxboard._process.ipython import notebook_shell
+
+_LINE_SECS = 30.0
+"""The time between two lines in a log."""
+
+_TEXT_COLUMNS = 200
+
+
+class Display(Protocol):
+    """Shows frames."""
+
+    def show(self, frame: Frame) -> None:
+        """Show a frame in place of the last one."""
+        ...
+
+
+class NotebookDisplay:
+    """The output of the cell that is running when this is created. It can be updated after the cell has ended.
+
+    Front ends find the output by its display id, whichever cell is running.
+
+    Args:
+        shell: the IPython shell of the notebook.
+        logdir: the log directory, which a hint names; None if the run has none.
+    """
+
+    def __init__(self, shell: Any, logdir: str | None):
+        # The publisher of now: a later cell with %%capture replaces it while that cell runs.
+        self._publisher = shell.display_pub
+        self._id = f"jaxboard-{uuid.uuid4().hex}"
+        self._is_shown = False
+        # A publisher that keeps everything must not get two frames a second.
+        self._keeps = hasattr(self._publisher, "outputs")
+        self._hint = ""
+        if logdir is not None:
+            directory = _paths.viewed_directory(logdir)
+            self._hint = f"The run has more tags. TensorBoard shows all: %load_ext jaxboard, then %jaxboard {directory}"
+
+    def show(self, frame: Frame) -> None:
+        """Show a frame in place of the last one."""
+        if self._is_shown and self._keeps and not frame.is_last:
+            return
+        data = {"text/html": html(frame, self._hint), "text/plain": text_line(frame, _TEXT_COLUMNS)}
+        self._publisher.publish(
+            data=data, metadata={}, transient={"display_id": self._id}, update=self._is_shown
+        )
+        self._is_shown = True
+
+
+_on_terminal: list[TerminalDisplay] = []
+"""The displays of the open runs. The first one has the line; the others write a line when their run closes."""
+
+
+class TerminalDisplay:
+    """One line of a terminal, which each frame overwrites.
+
+    Args:
+        stream: the terminal.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._has_blocks = _can_encode(stream, "█▁")
+        _on_terminal.append(self)
+
+    def show(self, frame: Frame) -> None:
+        """Show a frame in place of the last one."""
+        if frame.is_last:
+            _on_terminal.remove(self)
+        elif self is not _on_terminal[0]:
+            return
+        # The last column would move the cursor to the next line.
+        width = shutil.get_terminal_size().columns - 1
+        line = text_line(frame, width, has_blocks=self._has_blocks)
+        end = "\n" if frame.is_last else ""
+        _write(self._stream, f"\r{line}\x1b[K{end}")
+
+
+class LogDisplay:
+    """Lines of a file or a pipe, one every 30 s and one at the end.
+
+    Args:
+        stream: the file.
+        now: the time by the clock of the frames.
+    """
+
+    def __init__(self, stream: TextIO, now: float):
+        self._stream = stream
+        self._has_blocks = _can_encode(stream, "█▁")
+        self._next = now + _LINE_SECS
+
+    def show(self, frame: Frame) -> None:
+        """Write a line if it is due."""
+        if frame.now >= self._next or frame.is_last:
+            self._next = frame.now + _LINE_SECS
+            line = text_line(frame, _TEXT_COLUMNS, has_blocks=self._has_blocks)
+            _write(self._stream, f"{line}\n")
+
+
+def make_display(logdir: str | None, now: float) -> Display:
+    """Return the display of a run that is opened now, on this thread.
+
+    Args:
+        logdir: see :class:`NotebookDisplay`.
+        now: see :class:`LogDisplay`.
+    """
+    shell = notebook_shell()
+    if shell is not None:
+        return NotebookDisplay(shell, logdir)
+    stream = sys.stderr
+    return TerminalDisplay(stream) if stream.isatty() else LogDisplay(stream, now)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write a text, unless that would block: a terminal may be stopped, and a pipe full."""
+    with contextlib.suppress(OSError, ValueError):  # The stream is closed, or has no descriptor.
+        if os.name == "posix" and not select.select([], [stream.fileno()], [], 0)[1]:
+            return
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
+
+
+def _can_encode(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -1,0 +1,98 @@
+"""A notebook cell that opens a run again: the run that an earlier cell left open in the directory is closed first."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import weakref
+from collections.abc import Iterable
+from typing import Protocol, SupportsIndex
+
+from jaxboard._errors import JaxboardError
+from jaxboard._host.run_state import RunState
+from jaxboard._log import log_once, logger
+from jaxboard._process.ipython import interactive_shell
+from jaxboard._run import directories
+from jaxboard._run.resume import Resume, first_state
+
+
+class _Run(Protocol):
+    """The part of a run that this module uses."""
+
+    logdir: pathlib.Path | str | None
+
+    def close(self) -> None: ...
+
+
+_cells: weakref.WeakKeyDictionary[_Run, int] = weakref.WeakKeyDictionary()
+"""The number of the cell that opened each run."""
+
+
+def reopen(
+    run: _Run,
+    open_runs: Iterable[_Run],
+    resume: Resume,
+    step: SupportsIndex | None,
+    saved: object,
+) -> RunState:
+    """Return the state in which a run starts, see :func:`first_state`; first close the run that it takes the place of.
+
+    That is a run that an earlier cell opened in the same directory: this cell has been run again, or another one takes
+    over. Outside of interactive sessions and of their main thread, nothing is closed.
+
+    Args:
+        run: the run that is being opened.
+        open_runs: the open runs.
+        resume: as for :class:`jaxboard.Run`, as are the others.
+        step: the first step.
+        saved: the state of an earlier run.
+
+    Raises:
+        UsageError: see :func:`first_state`.
+        RunError: see :func:`first_state`.
+    """
+    cell = _current_cell()
+    if cell is not None:
+        _cells[run] = cell
+        directory = _directory(run)
+        for other in list(open_runs):
+            is_earlier = _cells.get(other, cell) < cell
+            if is_earlier and directory is not None and _directory(other) == directory:
+                _close(other)
+    state = first_state(resume, step, saved, run.logdir)
+    if cell is not None and not resume and step is None and saved is None:
+        _warn_of_earlier_steps(run)
+    return state
+
+
+def _close(run: _Run) -> None:
+    logger.info("jaxboard: %s was left open; it is closed, as this cell opens it again.", run)
+    try:
+        run.close()
+    except JaxboardError as fault:
+        logger.error("jaxboard: %s", fault)
+
+
+def _warn_of_earlier_steps(run: _Run) -> None:
+    """Log that TensorBoard is going to join the curves of a run with those of an earlier one of this session."""
+    directory = _directory(run)
+    ended = 0 if directory is None else directories.last_step(directory)
+    if ended:
+        log_once(
+            ("starts over", directory),
+            f"this run starts at step 0 in {run.logdir}, where an earlier run of this session took {ended:,} steps; "
+            "TensorBoard joins their curves. Run(..., step=0) replaces the earlier curves, and resume='auto' continues "
+            "after them.",
+        )
+
+
+def _directory(run: _Run) -> str | None:
+    return None if run.logdir is None else directories.resolved(str(run.logdir))
+
+
+def _current_cell() -> int | None:
+    """Return the number of the cell that runs on this thread, or None."""
+    shell = interactive_shell()
+    if shell is None or threading.current_thread() is not threading.main_thread():
+        return None
+    return getattr(shell, "execution_count", None)
