@@ -8,6 +8,7 @@ import importlib
 import os
 import shlex
 import sys
+import uuid
 from collections.abc import Sequence
 from html import escape
 from typing import Any, Never
@@ -24,6 +25,24 @@ __all__ = ["tensorboard"]
 
 _viewers: dict[tuple[str, tuple[str, ...]], Viewer] = {}
 """The running TensorBoards of this process, by log directory and arguments."""
+
+# The page of the notebook may be at 127.0.0.1: then the frame must be there too, as browsers deny storage, which
+# TensorBoard needs, to a frame of another site.
+_HTML = """\
+<div>TensorBoard shows {place} at <a href="{url}" target="_blank" rel="noopener">{url}</a></div>
+<iframe id="{id}" title="TensorBoard of {place}" style="width:100%;height:{height}px;border:0"></iframe>
+<script>
+(() => {{
+  const frame = document.getElementById("{id}");
+  const link = frame.previousElementSibling.firstElementChild;
+  const url = new URL(link.getAttribute("href"), window.location);
+  if (url.hostname === "localhost" && window.location.hostname === "127.0.0.1") {{
+    url.hostname = "127.0.0.1";
+  }}
+  link.href = frame.src = url.href;
+}})();
+</script>
+"""
 
 
 def tensorboard(
@@ -117,14 +136,12 @@ def _viewer(logdir: str, port: int | None, arguments: tuple[str, ...]) -> Viewer
 
 
 def _frame(viewer: Viewer, height: int) -> dict[str, str]:
-    """Return what a notebook shows, as MIME type -> text."""
+    """Return the output of a notebook cell, as MIME type -> text."""
     place = _paths.shorten(viewer.logdir)
     proxy = os.environ.get("TENSORBOARD_PROXY_URL")
     url = viewer.url if proxy is None else proxy.replace("%PORT%", str(viewer.port))
-    html = (
-        f'<div>TensorBoard shows {escape(place)} at <a href="{escape(url)}" target="_blank" rel="noopener">'
-        f'{escape(url)}</a></div><iframe src="{escape(url)}" title="TensorBoard of {escape(place)}" '
-        f'style="width:100%;height:{height}px;border:0"></iframe>'
+    html = _HTML.format(
+        id=f"jaxboard-{uuid.uuid4().hex}", url=escape(url), place=escape(place), height=height
     )
     return {"text/html": html, "text/plain": f"TensorBoard shows {place} at {url}"}
 

@@ -23,20 +23,11 @@ MOST_CURVES = 8
 _MOST_SETS = 1000
 """Forget which columns are shown when there are more sets of tags than this."""
 
-_SPLITS = frozenset(
-    (
-        "train",
-        "training",
-        "eval",
-        "evaluation",
-        "val",
-        "valid",
-        "validation",
-        "test",
-        "testing",
-        "dev",
-    )
+_TRAINING = frozenset(("train", "training"))
+_EVALUATION = frozenset(
+    ("eval", "evaluation", "val", "valid", "validation", "test", "testing", "dev")
 )
+_SPLITS = _TRAINING | _EVALUATION
 """The parts of a tag, or of the path of a run, that name the data. Curves that differ only in them share a chart."""
 
 _SEED = re.compile(r"(.*/)?seed_\d+")
@@ -149,15 +140,16 @@ class Charts:
     def _admit(self, run: str, tag: str) -> Curve | None:
         """Return the curve of a tag, or None if it is not shown."""
         name = chart_name(run, tag)
-        chart = self._charts.get(name.chart)
         rank = self._rank(run, tag, name)
+        if rank is None:
+            self.has_more = True
+            return None
+        chart = self._charts.get(name.chart)
         if chart is None:
-            if rank is None or not self._make_room(rank):
-                self.has_more = True
+            if not self._make_room(rank):
                 return None
             chart = self._charts[name.chart] = Chart(name.chart, rank)
-        elif rank is not None:
-            chart.rank = min(chart.rank, rank)
+        chart.rank = min(chart.rank, rank)
         if name.curve not in chart.curves:
             if len(chart.curves) == MOST_CURVES:
                 self.has_more = True

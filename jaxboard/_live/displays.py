@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import sys
 import uuid
 from typing import Any, Protocol, TextIO
@@ -20,6 +19,7 @@ _LINE_SECS = 30.0
 """The time between two lines in a log."""
 
 _TEXT_COLUMNS = 200
+_USUAL_COLUMNS = 80
 
 
 class Display(Protocol):
@@ -86,8 +86,7 @@ class TerminalDisplay:
         elif self is not _on_terminal[0]:
             return
         # The last column would move the cursor to the next line.
-        width = shutil.get_terminal_size().columns - 1
-        line = text_line(frame, width, has_blocks=self._has_blocks)
+        line = text_line(frame, _columns(self._stream) - 1, has_blocks=self._has_blocks)
         end = "\n" if frame.is_last else ""
         _write(self._stream, f"\r{line}\x1b[K{end}")
 
@@ -135,6 +134,14 @@ def _write(stream: TextIO, text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         stream.write(text)
         stream.flush()
+
+
+def _columns(terminal: TextIO) -> int:
+    """Return the width of a terminal."""
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
+    except (OSError, ValueError):  # No terminal behind it, or no descriptor.
+        return _USUAL_COLUMNS
 
 
 def _can_encode(stream: TextIO, text: str) -> bool:

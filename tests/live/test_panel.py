@@ -23,6 +23,8 @@ from jaxboard._live.panel import LiveOptions, LivePanel
 from jaxboard._live.text_panel import text_line
 from jaxboard.records import Scalars
 
+termios = pytest.importorskip("termios")
+
 
 class Frames:
     """A display that keeps the frames as HTML and as a line, with the threads that drew them."""
@@ -211,10 +213,10 @@ def test_a_broken_display(caplog):
 
 
 @pytest.mark.parametrize("width", [20, 79, 200])
-def test_a_terminal(width, monkeypatch):
+def test_a_terminal(width):
     """Each frame overwrites the line of the one before, and is no wider than the terminal."""
     reader, writer = os.openpty()
-    monkeypatch.setenv("COLUMNS", str(width + 1))
+    termios.tcsetwinsize(writer, (24, width + 1))
     with os.fdopen(writer, "w") as stream:
         panel = Panel(TerminalDisplay(stream), steps=10)
         for i in range(3):
