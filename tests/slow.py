@@ -85,7 +85,6 @@ SLOW = {
     "telemetry/test_compiles.py",
     "telemetry/test_costs.py",
     "telemetry/test_dashboards.py",
-    "test_notebooks.py::test_quickstart",
     "test_readme.py::test_no_alarm",
     "test_readme.py::test_programs_run",
     "test_readme.py::test_quickstart",
