@@ -26,9 +26,13 @@ def as_int(value: object) -> int | None:
 
 
 def as_bool(value: object) -> bool | None:
-    """Return whether ``value`` is true, or None if it is neither true nor false, such as a tracer or an array."""
+    """Return a bool of any type as a bool, or None for anything else, such as a text, a tracer or an array.
+
+    0 and 1 are bools here, as are NumPy's.
+    """
     try:
-        return bool(value)
+        truth = bool(value)
+        return truth if truth == value else None
     except Exception:
         return None
 

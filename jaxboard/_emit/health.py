@@ -66,7 +66,8 @@ def health(
 
     Args:
         params: the parameters: a pytree of arrays.
-        grads: the gradients. Leaves are found by their names; those that it lacks have no gradient.
+        grads: the gradients. Leaves are found by their names, and have the shapes of the parameters; those that it lacks
+            have no gradient.
         updates: what is added to the parameters. As for ``grads``.
         activations: the outputs of layers, by the name of the layer: ``{"dense_1": y}``. They show which layer dies where
             gradients alone do not: if a layer outputs only zeros, the layers before and behind it have no gradient either.
@@ -82,7 +83,8 @@ def health(
         runs: see :func:`scalar`.
 
     Raises:
-        ReportError: ``params`` contains no array of floats, ``split`` names none, or an argument is invalid.
+        ReportError: ``params`` contains no array of floats, ``grads`` or ``updates`` has a leaf that ``params`` lacks or has
+            in another shape, ``split`` names no leaf, or an argument is invalid.
 
     Example:
         >>> import jax.numpy as jnp, jaxboard as jb
@@ -111,8 +113,8 @@ def health(
             tag, f"expected params= to contain arrays of floats, got {describe_object(params)}."
         )
     separated = layers.separate(tag, {name: x.shape for name, x in parameters.items()}, paths)
-    gradients = _matching(tag, "grads", grads, separated)
-    added = _matching(tag, "updates", updates, separated)
+    gradients = _matching(tag, "grads", grads, parameters)
+    added = _matching(tag, "updates", updates, parameters)
     rows = [
         _Row(each, each.names, (parameters[name], gradients.get(name), added.get(name), None))
         for name, each in separated.items()
@@ -158,22 +160,29 @@ class _Row(NamedTuple):
 
 
 def _matching(
-    tag: str, argument: str, tree: PyTree, separated: Mapping[str, layers.Layers]
+    tag: str, argument: str, tree: PyTree, parameters: Mapping[str, Array]
 ) -> Mapping[str, Array]:
-    """Return the leaves of a tree that have the names of parameters."""
+    """Return the leaves of a tree, each of which has the name and the shape of a parameter."""
     if tree is None:
         return {}
-    found = {name: x for name, x in float_leaves(tag, tree) if name in separated}
+    found = dict(float_leaves(tag, tree))
     if not found:
         raise arguments.report_error(
-            tag, f"{argument}= has no leaf of floats with the name of one in params=."
+            tag,
+            f"expected {argument}= to contain arrays of floats, got {describe_object(tree)}.",
         )
     for name, leaf in found.items():
-        count = separated[name].stacked
-        if count is not None and leaf.shape[:1] != (count,):
+        if name not in parameters:
             raise arguments.report_error(
                 tag,
-                f"{argument}= has {name!r} of shape {leaf.shape}, which are not {count} layers.",
+                f"{argument}= has a leaf {name!r}, which params= does not have. Pass the same tree of parameters to both.",
+            )
+        expected = parameters[name].shape
+        if leaf.shape != expected:
+            raise arguments.report_error(
+                tag,
+                f"expected the leaf {name!r} of {argument}= to have the shape {list(expected)} of that in params=, got "
+                f"{arguments.describe_array(leaf)}.",
             )
     return found
 
