@@ -32,9 +32,10 @@ def as_bool(value: object) -> bool | None:
     """
     try:
         truth = bool(value)
-        return truth if truth == value else None
+        is_bool = bool(truth == value)
     except Exception:
         return None
+    return truth if is_bool else None
 
 
 def checked_bool(call: str, name: str, value: object) -> bool:

@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the runs")
-    demo.add_argument("--steps", type=_positive, default=400, help="the number of training steps of each trial")
+    demo.add_argument(
+        "--steps", type=_positive, default=400, help="the number of training steps of each trial"
+    )
     demo.set_defaults(command=_demo)
 
     completion = commands.add_parser(

@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jaxboard._cli.terminal_text import printable
 from jaxboard._errors import JaxboardWarning
+from jaxboard._safe_repr import printable
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (it has no public name)

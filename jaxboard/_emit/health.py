@@ -11,6 +11,7 @@ import jax
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion, layers
 from jaxboard._emit.reporting import report_array
+from jaxboard._emit.trees import named_leaves
 from jaxboard._emit.watch import float_leaves, may_be_due
 from jaxboard._frame import Composite
 from jaxboard._reduce import LayerHealthOptions, Part
@@ -113,8 +114,12 @@ def health(
             tag, f"expected params= to contain arrays of floats, got {describe_object(params)}."
         )
     separated = layers.separate(tag, {name: x.shape for name, x in parameters.items()}, paths)
-    gradients = _matching(tag, "grads", grads, parameters)
-    added = _matching(tag, "updates", updates, parameters)
+    shapes = {
+        name: parameters[name].shape if name in parameters else None
+        for name, _ in named_leaves(tag, params)
+    }
+    gradients = _matching(tag, "grads", grads, shapes)
+    added = _matching(tag, "updates", updates, shapes)
     rows = [
         _Row(each, each.names, (parameters[name], gradients.get(name), added.get(name), None))
         for name, each in separated.items()
@@ -160,9 +165,19 @@ class _Row(NamedTuple):
 
 
 def _matching(
-    tag: str, argument: str, tree: PyTree, parameters: Mapping[str, Array]
+    tag: str, argument: str, tree: PyTree, shapes: Mapping[str, tuple[int, ...] | None]
 ) -> Mapping[str, Array]:
-    """Return the leaves of a tree, each of which has the name and the shape of a parameter."""
+    """Return the leaves of a tree that belong to parameters.
+
+    Args:
+        tag: the tag, for messages.
+        argument: the name of the tree.
+        tree: the tree, or None.
+        shapes: the names of all leaves of the parameters, with their shapes; None for one that does not hold floats.
+
+    Raises:
+        ReportError: a leaf has another name, or another shape.
+    """
     if tree is None:
         return {}
     found = dict(float_leaves(tag, tree))
@@ -172,19 +187,19 @@ def _matching(
             f"expected {argument}= to contain arrays of floats, got {describe_object(tree)}.",
         )
     for name, leaf in found.items():
-        if name not in parameters:
+        if name not in shapes:
             raise arguments.report_error(
                 tag,
                 f"{argument}= has a leaf {name!r}, which params= does not have. Pass the same tree of parameters to both.",
             )
-        expected = parameters[name].shape
-        if leaf.shape != expected:
+        expected = shapes[name]
+        if expected is not None and leaf.shape != expected:
             raise arguments.report_error(
                 tag,
                 f"expected the leaf {name!r} of {argument}= to have the shape {list(expected)} of that in params=, got "
                 f"{arguments.describe_array(leaf)}.",
             )
-    return found
+    return {name: leaf for name, leaf in found.items() if shapes[name] is not None}
 
 
 def _outputs(tag: str, activations: PyTree, paths: Sequence[str]) -> Iterator[_Row]:

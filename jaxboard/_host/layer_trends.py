@@ -97,14 +97,16 @@ def _explosions(
         # Weights that start at zero grow as much at first, and stay small.
         is_late = history.count >= _LONG and growth[layer] >= 3 * _WEIGHT_GROWTH
         if is_late or not now[_RMS][layer] < 3 * typical:
+            others = _median_of_others(growth, layer)
+            values = rms[layer], now[_RMS][layer]
             found.append(
-                TrendFinding(
+                _finding(
                     "weights explode",
-                    history.layers[layer],
-                    first_step,
-                    float(rms[layer]),
-                    float(now[_RMS][layer]),
-                    _median_of_others(growth, layer),
+                    history,
+                    layer,
+                    first_step=first_step,
+                    values=values,
+                    others=others,
                 )
             )
     exploding = {finding.layer for finding in found}
@@ -118,14 +120,15 @@ def _explosions(
         others = _median_of_others(growth, layer)
         usual = np.nanmedian(history.columns.values[:, _GRADIENT, layer])
         if not growth[layer] < 10 * others and now[_GRADIENT][layer] >= 10 * usual:
+            values = norms[layer], now[_GRADIENT][layer]
             found.append(
-                TrendFinding(
+                _finding(
                     "gradient explodes",
-                    history.layers[layer],
-                    first_step,
-                    float(norms[layer]),
-                    float(now[_GRADIENT][layer]),
-                    others,
+                    history,
+                    layer,
+                    first_step=first_step,
+                    values=values,
+                    others=others,
                 )
             )
     return found
@@ -142,16 +145,17 @@ def _large_updates(
     for layer in np.flatnonzero(large & (lowest >= _LARGE_RATIO)).tolist():
         others = _median_of_others(np.median(last, 0), layer)
         if lowest[layer] >= 10 * others:
-            first_step, ratio = int(recent.steps[-_MANY]), float(last[0, layer])
-            finding = TrendFinding(
-                "updates are too large",
-                history.layers[layer],
-                first_step,
-                ratio,
-                float(last[-1, layer]),
-                others,
+            first_step, values = int(recent.steps[-_MANY]), (last[0, layer], last[-1, layer])
+            found.append(
+                _finding(
+                    "updates are too large",
+                    history,
+                    layer,
+                    first_step=first_step,
+                    values=values,
+                    others=others,
+                )
             )
-            found.append(finding)
     return found
 
 
@@ -171,16 +175,32 @@ def _drifts(history: LayerHistory, large: np.ndarray) -> list[TrendFinding]:
         others = _median_of_others(change, layer)
         relative = factor / others if factor > 1 else others / factor
         if steady >= _STEADY and not relative < _DRIFT / 2:
-            finding = TrendFinding(
-                "weights drift",
-                history.layers[layer],
-                int(steps[middle]),
-                float(rms[0, layer]),
-                float(rms[-1, layer]),
-                others,
+            first_step, values = int(steps[middle]), (rms[0, layer], rms[-1, layer])
+            found.append(
+                _finding(
+                    "weights drift",
+                    history,
+                    layer,
+                    first_step=first_step,
+                    values=values,
+                    others=others,
+                )
             )
-            found.append(finding)
     return found
+
+
+def _finding(
+    trend: Trend,
+    history: LayerHistory,
+    layer: int,
+    *,
+    first_step: int,
+    values: tuple[float, float],
+    others: float,
+) -> TrendFinding:
+    """Return a finding about a layer, given by its index, from its first and last value."""
+    first, last = map(float, values)
+    return TrendFinding(trend, history.layers[layer], first_step, first, last, others)
 
 
 def _factor(now: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -94,7 +94,14 @@ def connect(
     channel = Channel(membership.destination(buffer), start.step, name, lost)
     channel.resume(start, selection)
     missing = MissingSteps(name, lambda: channel.has_steps)
-    assembler = Assembler(missing, ClippingLog(name), start, channel.restored, channel.given_times)
+    assembler = Assembler(
+        missing,
+        ClippingLog(name),
+        start,
+        channel.restored,
+        channel.given_times,
+        channel.cadence_changes,
+    )
     alerting = alert_monitor(alerts, channel, telemetry, membership.is_writer)
     flusher = Flusher(
         buffer,

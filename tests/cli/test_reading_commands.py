@@ -378,7 +378,9 @@ def test_export_to_a_missing_directory(study, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [["show", "{}"], ["export", "{}", "-", "--format", "csv"], ["why", "{}"], ["diff", "{}", "{}"]], ids=str
+    "command",
+    [["show", "{}"], ["export", "{}", "-", "--format", "csv"], ["why", "{}"], ["diff", "{}", "{}"]],
+    ids=str,
 )
 def test_a_damaged_file(command, tmp_path, capfd):
     """Each command that reads it prints one warning, without a line of code."""

@@ -60,12 +60,12 @@ def main(logdir: str, steps: int) -> None:
             jb.Run(os.path.join(path, "wide"), telemetry=telemetry) as run,
             jb.profile(profiled),
         ):
-            model = train(run, SHOWN, steps, training, test, progress)
+            model = train(run, SHOWN, steps, training, test, progress=progress)
             overview.report(model, test)
         for name, hyperparameters in COMPARED.items():
             progress.set_description(name)
             with jb.Run(os.path.join(path, name), select=CURVES_ONLY) as run:
-                train(run, hyperparameters, steps, training, test, progress)
+                train(run, hyperparameters, steps, training, test, progress=progress)
 
     print(f"Trained for {time.time() - started:.0f} s. The runs are in {path}.\n")
     print(HINTS.format(profiled=len(profiled)))

@@ -32,6 +32,7 @@ def train(
     steps: int,
     training: Digits,
     test: Digits,
+    *,
     progress: tqdm,
 ) -> Classifier:
     """Train a network for ``steps`` steps and return it. Its reports go to ``run``, which is open."""
