@@ -83,6 +83,7 @@ class Assembler:
         clipping: ClippingLog | None = None,
         state: RunState | None = None,
         windows: RestoredWindows | None = None,
+        *,
         given_times: GivenTimes | None = None,
         cadence_changes: CadenceChanges | None = None,
     ) -> None:

@@ -99,8 +99,8 @@ def connect(
         ClippingLog(name),
         start,
         channel.restored,
-        channel.given_times,
-        channel.cadence_changes,
+        given_times=channel.given_times,
+        cadence_changes=channel.cadence_changes,
     )
     alerting = alert_monitor(alerts, channel, telemetry, membership.is_writer)
     flusher = Flusher(

@@ -415,6 +415,7 @@ def test_completion(shell, capsys):
         (["export", "x", "y.csv"], "pandas"),
         (["export", "x", "y.parquet"], "pyarrow"),
         (["completion", "bash"], "shtab"),
+        (["demo"], "optax"),
     ],
 )
 def test_a_missing_library(arguments, module, capsys, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
+from flax import nnx
 
 import jaxboard as jb
 from jaxboard._cli.demo.classifier import Classifier
@@ -34,11 +34,17 @@ def report(model: Classifier, test: Digits) -> None:
     jb.graph(model, test.images)
 
     # A point for each test image: the projector shows which ones the network finds alike.
-    images = jnp.asarray(test.images)
+    features, predictions = embed(model, test.images)
     jb.embedding(
         "test_images",
-        model.features(images),
-        labels={"digit": test.labels, "prediction": model(images).argmax(axis=-1)},
-        images=1 - images,
+        features,
+        labels={"digit": test.labels, "prediction": predictions},
+        images=1 - test.images,
         layout="NHW",
     )
+
+
+@nnx.jit
+def embed(model, images):
+    """Return the last hidden layer of images, and the predictions."""
+    return model.features(images), model(images).argmax(axis=-1)

@@ -54,8 +54,7 @@ def main(logdir: str, steps: int) -> None:
 
     started = time.time()
     print("Training three networks. The first step of each takes some seconds, as JAX compiles it.")
-    with tqdm(total=steps * (1 + len(COMPARED)), unit="step") as progress:
-        progress.set_description("wide")
+    with tqdm(total=steps * (1 + len(COMPARED)), desc="wide", unit="step") as progress:
         with (
             jb.Run(os.path.join(path, "wide"), telemetry=telemetry) as run,
             jb.profile(profiled),
