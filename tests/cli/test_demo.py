@@ -26,7 +26,7 @@ EVERY = list(range(STEPS))
 """The steps of all reports: with so few steps, each reports arrays and is followed by an evaluation."""
 
 LAYERS = [f"layer{n}/{name}" for n in (1, 2, 3) for name in ("bias", "kernel")]
-COMPARED = ("narrow", "slow")
+COMPARED = ("tiny", "slow")
 
 
 class Demo(NamedTuple):
@@ -97,7 +97,7 @@ def without_own(points: dict[str, dict[int, Any]]) -> dict[str, list[int]]:
 def test_the_output(demo: Demo) -> None:
     """Standard error has the progress and no messages of libraries; the output explains each tab."""
     lines = [line for line in re.split(r"[\r\n]+", demo.errors) if line]
-    assert [line for line in lines if not re.match(r"(wide|narrow|slow): ", line)] == []
+    assert [line for line in lines if not re.match(r"(wide|tiny|slow): ", line)] == []
     assert f"slow: 100%|██████████| {3 * STEPS}/{3 * STEPS}" in lines[-1]
     for tab in ("Time Series", "Custom Scalars", "HParams", "PR Curves", "Projector", "Profile"):
         assert f"\n  {tab} " in demo.output
@@ -205,7 +205,7 @@ def test_tensorboard(demo: Demo, server: Server) -> None:
 
 def test_hyperparameters(demo: Demo, server: Server) -> None:
     """The HParams dashboard compares the three trials by their final accuracy and loss."""
-    expected = {"wide": (100, 3e-3), "narrow": (10, 3e-3), "slow": (100, 3e-4)}
+    expected = {"wide": (100, 3e-3), "tiny": (10, 3e-3), "slow": (100, 3e-4)}
     for trial, (hidden, rate) in expected.items():
         group = server.session_group(f"{demo.name}/{trial}", metrics=2)
         assert group["hparams"] == {"hidden": hidden, "learning_rate": rate}

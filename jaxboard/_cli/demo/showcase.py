@@ -17,7 +17,7 @@ SHOWN = Hyperparameters(hidden=100, learning_rate=3e-3)
 """The trial that is shown in detail."""
 
 COMPARED = {
-    "narrow": Hyperparameters(hidden=10, learning_rate=3e-3),
+    "tiny": Hyperparameters(hidden=10, learning_rate=3e-3),
     "slow": Hyperparameters(hidden=100, learning_rate=3e-4),
 }
 """The trials that are compared with it."""
