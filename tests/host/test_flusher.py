@@ -474,7 +474,7 @@ def test_flushing_from_many_threads():
 
 
 def test_the_seconds_after_the_last_write():
-    """What follows the last write may take the timeout of the run, or two seconds if a signal ends the process."""
+    """The function after the last write may take the timeout of the run, or two seconds if a signal ends the process."""
     given = []
     for device_timeout in (None, 10.0):
         _, flusher = start(Watched(), on_closed=given.append)

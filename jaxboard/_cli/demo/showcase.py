@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 import jaxboard as jb
 from jaxboard import _paths
-from jaxboard._cli.demo import digits, overview
+from jaxboard._cli.demo import digits, reported_once
 from jaxboard._cli.demo.trial import BATCH_SIZE, SEED, Hyperparameters, train
 
 SHOWN = Hyperparameters(hidden=100, learning_rate=3e-3)
@@ -28,7 +28,7 @@ CURVES_ONLY = {"*": None, "loss": 1, "accuracy": 1, "final/*": 1}
 PROFILED_STEPS = 5
 
 HINTS = """\
-What to look at in the tabs of TensorBoard:
+The tabs of TensorBoard, and something to look at in each:
 
   Time Series     accuracy, loss: training and evaluation of each trial in one chart
   Scalars         gradients/, health/; jaxboard/: step times, compile times, where the time went
@@ -60,7 +60,7 @@ def main(logdir: str, steps: int) -> None:
             jb.profile(profiled),
         ):
             model = train(run, SHOWN, steps, training, test, progress=progress)
-            overview.report(model, test)
+            reported_once.report(model, test)
         for name, hyperparameters in COMPARED.items():
             progress.set_description(name)
             with jb.Run(os.path.join(path, name), select=CURVES_ONLY) as run:

@@ -20,7 +20,7 @@ SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Hyperparameters:
-    """What differs between trials."""
+    """The values that differ between trials."""
 
     hidden: int
     learning_rate: float

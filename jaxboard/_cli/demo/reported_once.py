@@ -1,4 +1,4 @@
-"""What a run reports once: a description, charts of several curves, the graph of the network, and the test images."""
+"""The reports that a run makes once: a description, charts of several curves, the graph of the network, the test images."""
 
 from __future__ import annotations
 
