@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import jax
+import jax.core
 import numpy as np
 
 from jaxboard._emit import arguments, conversion

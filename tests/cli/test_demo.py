@@ -106,7 +106,7 @@ def test_the_output(demo: Demo) -> None:
 
 
 def test_the_trial_in_detail(demo: Demo) -> None:
-    """Every tag of the first trial has a point at each step, and those of its overview have one."""
+    """Every tag of the first trial has a point at each step, and those that it reports once have one."""
     values = demo.values("wide")
     last = [STEPS - 1]
     norms = ["gradients/norm", *(f"gradients/norm/{layer}" for layer in LAYERS)]
