@@ -152,13 +152,13 @@ def test_cadences_of_several_requests() -> None:
 
 @pytest.mark.parametrize(
     ("choice", "points"),
-    [(5, [(15, 14), (18, 17)]), (1, [(n, n) for n in range(13, 19)]), (None, [])],
+    [(5, [(15, 14), (20, 18), (22, 21.5)]), (1, [(n, n) for n in range(13, 23)]), (None, [])],
 )
 def test_a_cadence_that_changes_within_a_window(choice, points) -> None:
     """In plain Python, the values before the change make a point at the last of their steps; so do those of runs below."""
     sink = MemorySink()
     with jb.Run(None, sinks=[sink]) as run:
-        for run.step in range(19):
+        for run.step in range(23):
             if run.step == 13:
                 run._channel.select(Selection({"a": choice}))
                 run.flush()
@@ -169,7 +169,7 @@ def test_a_cadence_that_changes_within_a_window(choice, points) -> None:
         found = [(r.step, float(r.value)) for r in sink.records if (r.tag, r.run) == ("a", name)]
         assert found == [(0, 0), (10, 5.5), (12, 11.5), *points]
     found = [(r.step, float(r.value)) for r in sink.records if r.tag == "b"]
-    assert found == [(0, 0), (10, 5.5), (18, 14.5)]
+    assert found == [(0, 0), (10, 5.5), (20, 15.5), (22, 21.5)]
 
 
 def everything(directory: pathlib.Path) -> set[str]:
