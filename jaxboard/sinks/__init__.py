@@ -27,7 +27,10 @@ from jaxboard.records import (
 )
 from jaxboard.sinks._protocol import Sink
 from jaxboard.sinks.memory import MemorySink
+from jaxboard.sinks.mlflow import MLflowSink
 from jaxboard.sinks.tensorboard import TensorBoardSink
+from jaxboard.sinks.trackio import TrackioSink
+from jaxboard.sinks.wandb import WandbSink
 
 __all__ = [
     "Audio",
@@ -39,6 +42,7 @@ __all__ = [
     "GraphNode",
     "Histogram",
     "Kind",
+    "MLflowSink",
     "Margin",
     "MemorySink",
     "Mesh",
@@ -49,6 +53,8 @@ __all__ = [
     "Sink",
     "TensorBoardSink",
     "ThresholdCounts",
+    "TrackioSink",
     "Video",
+    "WandbSink",
     "records",
 ]

@@ -14,7 +14,7 @@ Lose: TypeAlias = Callable[[object, int, str], None]
 _MAX_REASONS = 16
 """Most tags that are logged and counted separately: a program may compute its tags."""
 
-_OTHERS = "other reports that TensorBoard cannot show"
+_OTHERS = "other reports that cannot be shown"
 
 
 class LostRecords:

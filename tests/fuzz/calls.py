@@ -95,6 +95,7 @@ GOOD: dict[str, list[Value]] = {
     "max_frames": _good(thousand=lambda x: 1000),
     "max_bytes": _good(megabyte=lambda x: 2**20),
     "timeout": _good(ten=lambda x: 10.0, now=lambda x: 0),
+    "run": _good(nothing=lambda x: object()),
     "telemetry": _good(on=lambda x: True, off=lambda x: False),
     "alerts": _good(
         rule=lambda x: ["loss > 10"], receivers=lambda x: [print, "no report for 2 hours"]

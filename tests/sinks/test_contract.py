@@ -136,7 +136,7 @@ def points(*steps: int) -> list[tuple[int, float]]:
 
 def test_public_names():
     """jaxboard.sinks exports the sinks and every type that a sink receives, all documented."""
-    own = {"MemorySink", "Sink", "TensorBoardSink"}
+    own = {"MLflowSink", "MemorySink", "Sink", "TensorBoardSink", "TrackioSink", "WandbSink"}
     assert sinks.__all__ == sorted({*jb.records.__all__, *own})
     for name in sinks.__all__:
         assert getattr(sinks, name).__doc__

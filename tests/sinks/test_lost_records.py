@@ -81,7 +81,7 @@ def test_many_bad_tags(tmp_path, caplog):
     sink.flush()
     lost = sink.take_lost()
     assert (len(lost), sum(lost.values())) == (17, 100)
-    assert lost["other reports that TensorBoard cannot show"] == 84
+    assert lost["other reports that cannot be shown"] == 84
     assert caplog.text.count("is lost") == 16
     sink.close()
 

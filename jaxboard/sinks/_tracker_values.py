@@ -1,0 +1,85 @@
+"""The values of records as experiment trackers take them: rows of numbers, files, and the classes that wandb began."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jaxboard.records import EncodedImage, Kind, Record, Scalars
+from jaxboard.sinks import _files
+
+Rows: TypeAlias = Iterable[tuple[int, float, list[float]]]
+"""Scalars: the step, the wall time in seconds since the epoch, and the value of each name."""
+
+_Images: TypeAlias = np.ndarray | EncodedImage | tuple[EncodedImage, ...]
+
+
+def rows(scalars: Scalars) -> Rows:
+    """Return the rows of a block."""
+    columns = (scalars.steps, scalars.wall_times, np.asarray(scalars.values, np.float64))
+    return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def table(value: list[list[str]]) -> list[list[str]]:
+    """Return the rows of a table, all of one length."""
+    width = max(map(len, value))
+    return [[*row, *[""] * (width - len(row))] for row in value]
+
+
+def files(record: Record, folder: str) -> list[str]:
+    """Write the images, sounds or videos of a record to files in ``folder``, and return their paths."""
+    paths: list[str] = []
+    for index, (data, suffix) in enumerate(FILES[record.kind](record.value)):
+        paths.append(os.path.join(folder, f"step_{record.step}_{index}.{suffix}"))
+        with open(paths[-1], "wb") as file:
+            file.write(data)
+    return paths
+
+
+def media(library: Any, record: Record, folder: str) -> list[Any]:
+    """Return images, sounds or videos as instances of the classes of wandb or Trackio, with their files in ``folder``."""
+    if record.kind is Kind.AUDIO:
+        make = library.Audio
+    else:
+        make = library.Video if record.kind is Kind.VIDEO else library.Image
+    return [make(path) for path in files(record, folder)]
+
+
+def chart(library: Any, record: Record) -> Any:
+    """Return a histogram or a table as an instance of a class of wandb or Trackio."""
+    if record.kind is Kind.HISTOGRAM:
+        return library.Histogram(np_histogram=(record.value.counts, record.value.edges))
+    header, *others = table(record.value)
+    return library.Table(columns=header, data=others)
+
+
+def _images(value: _Images) -> list[tuple[bytes, str]]:
+    if isinstance(value, np.ndarray):
+        return [(_files.png(image), "png") for image in value]
+    images = (value,) if isinstance(value, EncodedImage) else value
+    return [(image.data, _suffix(image.data)) for image in images]
+
+
+def _suffix(data: bytes) -> str:
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return str(image.format).lower()
+    except OSError as error:  # Unlike other errors of this type, it is not a fault of the machine.
+        raise ValueError(f"it is not an image that can be read: {error}") from None
+
+
+FILES: Mapping[Kind, Callable[[Any], list[tuple[bytes, str]]]] = {
+    Kind.IMAGE: _images,
+    Kind.AUDIO: lambda audio: [
+        (_files.wav(sound, audio.sample_rate), "wav") for sound in audio.samples
+    ],
+    Kind.VIDEO: lambda video: [(_files.gif(frames, video.fps), "gif") for frames in video.frames],
+}
+"""The content and the suffix of the files of a record."""

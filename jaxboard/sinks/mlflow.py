@@ -1,0 +1,71 @@
+"""The sink that writes to a run of MLflow. Requires ``pip install 'jaxboard-tb[mlflow]'``."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from jaxboard.records import Kind, Record, flatten
+from jaxboard.sinks import _markdown
+from jaxboard.sinks._mlflow_names import image_key, metric_name
+from jaxboard.sinks._tracker import TrackerSink
+from jaxboard.sinks._tracker_values import FILES, Rows, files
+
+_MOST_METRICS = 1000  # that MLflow accepts in one request
+
+
+class MLflowSink(TrackerSink):
+    """A sink that writes to a run of MLflow.
+
+    It shows scalars, images and hyperparameters. Sounds, videos, texts and tables are artifacts of the run. Tags of a run
+    below the run begin with its name: ``seed_3/loss``. Characters that MLflow does not allow in a name become ``_``.
+
+    Args:
+        run: the run that ``mlflow.start_run`` or ``MlflowClient.create_run`` returned. It stays open when the sink is closed.
+        timeout: the longest time that a flush waits for MLflow, in seconds. Reports then stay pending.
+
+    Raises:
+        UsageError: MLflow is not installed, or an argument is invalid.
+    """
+
+    library = "mlflow"
+    run_type = "entities.Run"
+    kinds = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.VIDEO, Kind.TEXT, Kind.HPARAMS})
+
+    def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
+        super().__init__(run, timeout)
+        self._client = self._library.MlflowClient()
+        self._id: str = run.info.run_id
+
+    def _log_scalars(self, names: list[str], rows: Rows) -> None:
+        metrics = (
+            self._library.entities.Metric(name, value, max(0, int(1000 * wall_time)), step)
+            for step, wall_time, values in rows
+            for name, value in zip(names, values, strict=True)
+        )
+        while part := list(itertools.islice(metrics, _MOST_METRICS)):
+            self._client.log_batch(self._id, metrics=part, synchronous=True)
+
+    def _log(self, name: str, record: Record, folder: str) -> None:
+        if record.kind is Kind.HPARAMS:
+            for parameter, value in flatten(record.value).items():
+                self._client.log_param(self._id, metric_name(parameter), value)
+        elif record.kind is Kind.TEXT:
+            text = record.value if isinstance(record.value, str) else _markdown.table(record.value)
+            self._client.log_text(self._id, text, f"text/{name}/step_{record.step}.md")
+        for path in files(record, folder) if record.kind in FILES else ():
+            if record.kind is Kind.IMAGE:
+                point = {"step": record.step, "timestamp": int(1000 * record.wall_time)}
+                image = self._library.Image(path)
+                self._client.log_image(
+                    self._id, image, key=image_key(name), **point, synchronous=True
+                )
+            else:
+                self._client.log_artifact(self._id, path, f"{record.kind.value}/{name}")
+
+    def _name(self, run: str, tag: str) -> str:
+        return metric_name(super()._name(run, tag))
+
+    def _is_machine_fault(self, error: Exception) -> bool:
+        code = getattr(error, "error_code", "INVALID_PARAMETER_VALUE")  # of an MlflowException
+        return super()._is_machine_fault(error) or code != "INVALID_PARAMETER_VALUE"

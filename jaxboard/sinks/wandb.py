@@ -1,0 +1,59 @@
+"""The sink that writes to a run of wandb. Requires ``pip install 'jaxboard-tb[wandb]'``."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from jaxboard.records import Kind, Record, flatten
+from jaxboard.sinks._tracker import TrackerSink
+from jaxboard.sinks._tracker_values import FILES, Rows, chart, media
+
+_STEP = "jaxboard/step"
+"""The x-axis of the charts. The step of wandb itself only increases: a value of an earlier step would be dropped."""
+
+
+class WandbSink(TrackerSink):
+    """A sink that writes to a run of wandb.
+
+    It shows scalars, histograms, images, sounds, videos, texts, tables and hyperparameters. Their x-axis is the metric
+    ``jaxboard/step``, so steps may be in any order. Tags of a run below the run begin with its name: ``seed_3/loss``.
+
+    Args:
+        run: the run that ``wandb.init`` returned. It stays open when the sink is closed.
+        timeout: the longest time that a flush waits for wandb, in seconds. Reports then stay pending.
+
+    Raises:
+        UsageError: wandb is not installed, or an argument is invalid.
+    """
+
+    library = "wandb"
+    run_type = "Run"
+    kinds = frozenset({Kind.HISTOGRAM, Kind.IMAGE, Kind.AUDIO, Kind.VIDEO, Kind.TEXT, Kind.HPARAMS})
+
+    def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
+        super().__init__(run, timeout)
+        self._defined: set[str] = set()
+
+    def _log_scalars(self, names: list[str], rows: Rows) -> None:
+        for name in {*names} - self._defined:
+            if not self._defined:
+                self._run.define_metric(_STEP, hidden=True)
+            self._run.define_metric(name, step_metric=_STEP)
+            self._defined.add(name)
+        for step, wall_time, values in rows:
+            point = dict(zip(names, values, strict=True))
+            self._run.log(point | {_STEP: step, "_timestamp": wall_time})
+        self._run.summary.get(_STEP)  # Waits until wandb's own process has everything before it.
+
+    def _log(self, name: str, record: Record, folder: str) -> None:
+        if record.kind is Kind.HPARAMS:
+            self._run.config.update(flatten(record.value), allow_val_change=True)
+            return
+        if record.kind in FILES:
+            value: Any = media(self._library, record, folder)
+        elif isinstance(record.value, str):
+            value = self._library.Html(f"<pre>{html.escape(record.value)}</pre>")
+        else:
+            value = chart(self._library, record)
+        self._log_scalars([name], [(record.step, record.wall_time, [value])])
