@@ -26,11 +26,16 @@ def as_int(value: object) -> int | None:
 
 
 def as_bool(value: object) -> bool | None:
-    """Return whether ``value`` is true, or None if it is neither true nor false, such as a tracer or an array."""
+    """Return a bool of any type as a bool, or None for anything else, such as a text, a tracer or an array.
+
+    0 and 1 are bools here, as are NumPy's.
+    """
     try:
-        return bool(value)
+        truth = bool(value)
+        is_bool = bool(truth == value)
     except Exception:
         return None
+    return truth if is_bool else None
 
 
 def checked_bool(call: str, name: str, value: object) -> bool:

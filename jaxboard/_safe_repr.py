@@ -1,4 +1,4 @@
-"""The text of a value in a message, whatever the value is."""
+"""The text of a value or a name in a message, whatever it is."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def describe_object(value: object) -> str:
     except Exception:
         text = safe_repr(value)
     return f"{text} ({type(value).__name__})"
+
+
+def printable(text: str) -> str:
+    r"""Return a line without control characters: they have escapes. A tag and a file may hold any.
+
+    Example:
+        >>> printable("a\x1b[31mb")
+        'a\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -17,6 +17,7 @@ from jaxboard._host.complete_points import Assembled, join_runs
 from jaxboard._host.lost import LostReports
 from jaxboard._log import logger
 from jaxboard._own_tags import is_own
+from jaxboard._safe_repr import printable
 from jaxboard.records import Kind, Record, Scalars
 
 SPIKES_TAG = "jaxboard/spikes"
@@ -125,6 +126,7 @@ class AlertMonitor:
         self._count += 1
         if self._count > _MOST_ALERTS:
             return
+        text = printable(text)
         logger.warning("jaxboard, run %s: %s", self._name, text)
         name = join_runs(self._name.strip("'"), run)
         self._receivers.pass_on(Alert(rule, name, tag, step, value, text))

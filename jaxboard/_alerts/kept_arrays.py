@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxboard._host.complete_points import KeptPoint
+from jaxboard._log import logger
 
 _STEPS = 512
 """Most steps whose arrays are kept of one name."""
@@ -32,11 +33,20 @@ class KeptArrays:
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, str], deque[KeptPoint]] = {}
+        self._is_full = False
 
     def add(self, point: KeptPoint) -> None:
-        """Append an array. One at the same step replaces it."""
+        """Append an array. One at the same step replaces it. Arrays of too many names are left out, with one warning."""
         key = point.run, point.tag
         if key not in self._arrays and len(self._arrays) == _NAMES:
+            if not self._is_full:
+                logger.warning(
+                    "jaxboard: jb.keep(%r): a run keeps the arrays of %s names, and leaves out those of others. A "
+                    "name must not change from step to step.",
+                    point.tag,
+                    _NAMES,
+                )
+            self._is_full = True
             return
         points = self._arrays.setdefault(key, deque())
         if points and points[-1].step == point.step:

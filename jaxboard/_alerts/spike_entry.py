@@ -11,6 +11,8 @@ from jaxboard._alerts.columns import Columns
 from jaxboard._alerts.detector import CUTOFF, WINDOW, Spike
 from jaxboard._alerts.kept_arrays import KeptArray
 from jaxboard._alerts.robust_score import robust_scores
+from jaxboard._markdown import table
+from jaxboard._safe_repr import printable
 
 LOOK_BACK = 10
 """The number of points before a spike that may have moved first."""
@@ -83,9 +85,9 @@ def sentence(spikes: Sequence[Spike]) -> str:
     verb = "rose" if spike.value > spike.median else "fell"
     others = f"; {len(spikes) - 1} more tags spiked with it" if len(spikes) > 2 else ""
     if len(spikes) == 2:
-        others = f"; {spikes[1].tag} spiked with it"
+        others = f"; {printable(spikes[1].tag)} spiked with it"
     return (
-        f"{spike.tag} {verb} to {_number(spike.value)} at step {spike.peak}, from {_number(spike.median)} (the median of "
+        f"{printable(spike.tag)} {verb} to {_number(spike.value)} at step {spike.peak}, from {_number(spike.median)} (the median of "
         f"{WINDOW} points), and was back at step {spike.end}{others}."
     )
 
@@ -116,10 +118,10 @@ def entry(
         for spike in spikes[:_MOST_TAGS]
     ]
     names = ["tag", "from step", "peak at", "peak", "median before", "robust z-score", "back at"]
-    parts.append(_table(names, rows))
+    parts.append(table([names, *rows]))
     if kept:
         rows = [[_code(array.name), array.step, f"`{_listed(array.value)}`"] for array in kept]
-        parts += ["**Kept by `jaxboard.keep`:**", _table(["name", "step", "value"], rows)]
+        parts += ["**Kept by `jaxboard.keep`:**", table([["name", "step", "value"], *rows])]
     start, peak = min(spike.start for spike in spikes), max(spike.peak for spike in spikes)
     moved = movements(columns, start, peak)
     if moved:
@@ -135,12 +137,12 @@ def entry(
         ]
         parts += [
             "**Moved first:**",
-            _table(["tag", "at step", "value", "median before", "robust z-score"], rows),
+            table([["tag", "at step", "value", "median before", "robust z-score"], *rows]),
         ]
     around = list(_rows_around(spikes, columns))
     if around:
         tags = [_code(spike.tag) for spike in spikes[:_MOST_TAGS]]
-        parts += ["**Steps around it:**", _table(["step", *tags], around)]
+        parts += ["**Steps around it:**", table([["step", *tags], *around])]
     return "\n\n".join(parts)
 
 
@@ -161,11 +163,6 @@ def _rows_around(spikes: Sequence[Spike], columns: Sequence[Columns]) -> Iterato
     for step in [*before, *during][:_MOST_STEPS]:
         row = [values.get(spike.tag, {}).get(step) for spike in spikes[:_MOST_TAGS]]
         yield [step, *("" if value is None else _number(value) for value in row)]
-
-
-def _table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [names, ["---"] * len(names), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _listed(value: np.ndarray) -> str:

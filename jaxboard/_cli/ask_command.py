@@ -30,7 +30,12 @@ def add_ask_command(commands: Any) -> None:
         choices=("profile", "every", "stacks", "memory", "flush"),
         help="what each process does",
     )
-    ask.add_argument("words", nargs="*", help="steps=5 processes=0,3; or patterns and cadences")
+    ask.add_argument(
+        "words",
+        nargs="*",
+        default=[],  # Without a default, argparse reports that words are required.
+        help="steps=5 processes=0,3; or patterns and cadences",
+    )
     ask.add_argument(
         "--timeout",
         type=_seconds,

@@ -11,13 +11,14 @@ import numpy as np
 
 from jaxboard import _paths
 from jaxboard._cli.console import open_console
+from jaxboard._cli.counts import counted
 from jaxboard._cli.requirements import is_installed
-from jaxboard._cli.terminal_text import counted, printable
 from jaxboard._errors import JaxboardError, UsageError
 from jaxboard._own_tags import is_own
 from jaxboard._read.curves import Curve, read_curves
 from jaxboard._read.read import name_pattern
 from jaxboard._read.recorded_settings import read_settings
+from jaxboard._safe_repr import printable
 
 _NOT_COMPARED = 2
 _ABSENT = "not there"

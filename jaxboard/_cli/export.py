@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 
 from jaxboard import _paths
 from jaxboard._cli.requirements import is_installed
-from jaxboard._errors import JaxboardError
+from jaxboard._errors import JaxboardError, RunError
 from jaxboard._read.read import read
 
 STANDARD_OUTPUT = "-"
@@ -54,7 +55,7 @@ def main(
         )
         return 1
     needed = ("pandas", "pyarrow") if form == "parquet" else ("pandas",)
-    if not all(is_installed(module, "export") for module in needed):
+    if not is_installed(needed, "export"):
         return 1
     try:
         table: Any = read(logdir, tags=tags, runs=runs, kind=kind, keep=keep, frame="pandas")
@@ -65,7 +66,7 @@ def main(
             sys.stdout.buffer.write(contents)
             sys.stdout.buffer.flush()
         else:
-            pathlib.Path(file).write_bytes(contents)
+            _write(file, contents)
     except BrokenPipeError:
         raise
     except (JaxboardError, OSError, TypeError) as error:
@@ -78,6 +79,22 @@ def main(
     elif file != STANDARD_OUTPUT:
         print(f"{len(table):,} points in {_paths.shorten(file)}", file=output)
     return 0
+
+
+def _write(file: str, contents: bytes) -> None:
+    """Write a file.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        pathlib.Path(file).write_bytes(contents)
+    except OSError as fault:
+        parent = os.path.dirname(file)
+        reason = fault.strerror
+        if parent and not os.path.isdir(parent):
+            reason = f"there is no directory {parent!r}. Create it first"
+        raise RunError(f"export: cannot write {file!r}: {reason}.") from None
 
 
 def _csv(table: Any) -> bytes:

@@ -12,7 +12,7 @@ from jaxboard._cli.ask_command import add_ask_command
 from jaxboard._cli.reading_commands import add_reading_commands
 from jaxboard._cli.requirements import is_installed
 
-_DEMO_REQUIREMENTS = ("flax", "optax", "sklearn", "matplotlib", "tqdm")
+_DEMO_REQUIREMENTS = ("flax", "optax", "sklearn", "tqdm")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,11 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, or 1 if the command failed and printed the reason. ``verify`` has 2 for that, and 1 for
+        The exit status: 0, also without a command, or 1 if the command failed and printed the reason. ``verify`` has 2 for that, and 1 for
         problems that it found; ``ask`` likewise, and 1 if a process did not answer.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
-    commands = parser.add_subparsers(title="commands", required=True)
+    parser.set_defaults(command=lambda _: parser.print_help())
+    commands = parser.add_subparsers(title="commands")
 
     add_reading_commands(commands)
     add_ask_command(commands)
@@ -61,8 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Train a classifier of handwritten digits with many kinds of reports.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the run")
-    demo.add_argument("--steps", type=_positive, default=600, help="the number of training steps")
+    demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the runs")
+    demo.add_argument(
+        "--steps", type=_positive, default=400, help="the number of training steps of each trial"
+    )
     demo.set_defaults(command=_demo)
 
     completion = commands.add_parser(
@@ -79,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: -- {' '.join(arguments)}")
     options.arguments = arguments
     try:
-        return options.command(options)
+        return options.command(options) or 0
     except BrokenPipeError:
         # The reader of the output, such as `head`, has ended. Python would fail again when it flushes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -100,20 +103,13 @@ def _positive(text: str) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    try:
-        from jaxboard._cli import demo
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _DEMO_REQUIREMENTS:
-            raise
-        print(
-            f"The demo needs {error.name}, which is not installed. Install its requirements with:\n\n"
-            f"  {sys.executable} -m pip install 'jaxboard-tb[demo]'",
-            file=sys.stderr,
-        )
+    if not is_installed(_DEMO_REQUIREMENTS, "demo"):
         return 1
+    from jaxboard._cli.demo import showcase
+
     # The demo prints itself where the run is. Messages would interrupt its progress bar.
     logging.getLogger("jaxboard").setLevel(logging.WARNING)
-    demo.main(options.logdir, options.steps)
+    showcase.main(options.logdir, options.steps)
     return 0
 
 

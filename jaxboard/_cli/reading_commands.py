@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from jaxboard._errors import JaxboardWarning
+from jaxboard._safe_repr import printable
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (it has no public name)
@@ -102,6 +109,29 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs", nargs="+", metavar="PATTERN", help="only these runs")
 
 
+def _with_plain_warnings(
+    command: Callable[[argparse.Namespace], int],
+) -> Callable[[argparse.Namespace], int]:
+    """Return a command that prints each warning once, as one line: the line of code behind it is not the user's."""
+
+    @functools.wraps(command)
+    def run(options: argparse.Namespace) -> int:
+        printed = set[str]()
+
+        def show(message: Warning | str, *_: object) -> None:
+            text = str(message)
+            if text not in printed:
+                printed.add(text)
+                print(f"Warning: {printable(text)}", file=sys.stderr)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", JaxboardWarning)
+            warnings.showwarning = show
+            return command(options)
+
+    return run
+
+
 def _view(options: argparse.Namespace) -> int:
     from jaxboard._cli import view
 
@@ -110,6 +140,7 @@ def _view(options: argparse.Namespace) -> int:
     )
 
 
+@_with_plain_warnings
 def _show(options: argparse.Namespace) -> int:
     from jaxboard._cli import show
 
@@ -122,6 +153,7 @@ def _show(options: argparse.Namespace) -> int:
     )
 
 
+@_with_plain_warnings
 def _export(options: argparse.Namespace) -> int:
     from jaxboard._cli import export
 
@@ -137,12 +169,14 @@ def _export(options: argparse.Namespace) -> int:
     )
 
 
+@_with_plain_warnings
 def _why(options: argparse.Namespace) -> int:
     from jaxboard._cli import why
 
     return why.main(options.logdir, as_json=options.json)
 
 
+@_with_plain_warnings
 def _diff(options: argparse.Namespace) -> int:
     from jaxboard._cli import diff
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxboard._cli.console import open_console
+from jaxboard._cli.counts import counted
 from jaxboard._cli.requirements import is_installed
-from jaxboard._cli.terminal_text import counted, printable
 from jaxboard._errors import JaxboardError
 from jaxboard._live.sparkline import sparkline
 from jaxboard._own_tags import is_own
 from jaxboard._read.curves import Curve, read_curves
 from jaxboard._read.read import name_pattern
+from jaxboard._safe_repr import printable
 
 _WIDE, _NARROW = 24, 12
 """The characters of a curve, in a terminal of 100 columns or more and in a narrower one."""

@@ -8,9 +8,10 @@ import sys
 from typing import Any
 
 from jaxboard import _paths
-from jaxboard._cli.terminal_text import counted, printable
+from jaxboard._cli.counts import counted
 from jaxboard._errors import JaxboardError
 from jaxboard._read.verification import Problem, Severity, Verification, verify
+from jaxboard._safe_repr import printable
 
 _NOT_CHECKED = 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -29,7 +30,13 @@ def main(logdir: str, *, port: int | None, arguments: Sequence[str], as_json: bo
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _exit)
     try:
-        viewer = Viewer(_paths.checked("tensorboard({})", logdir), port=port, arguments=arguments)
+        path = _paths.absolute(_paths.checked("tensorboard({})", logdir))
+        if not _paths.is_remote(path) and not os.path.isdir(path):
+            print(
+                f"There is no directory {logdir!r} yet. TensorBoard shows the runs that are written there later.",
+                file=sys.stderr,
+            )
+        viewer = Viewer(path, port=port, arguments=arguments)
     except JaxboardError as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,8 +8,8 @@ import sys
 import textwrap
 from typing import Any
 
-from jaxboard._cli.terminal_text import printable
 from jaxboard._errors import JaxboardError
+from jaxboard._safe_repr import printable
 from jaxboard._why.evidence import Evidence, read_evidence
 from jaxboard._why.finding import Finding
 from jaxboard._why.sections import explain

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +26,9 @@ REQUEST, STEP = "request.json", "step.json"
 
 _MOST_BYTES = 1 << 20
 """The longest file; an answer holds the stacks of all threads."""
+
+_KEPT_SECS = 7 * 24 * 3600.0
+"""The time after which a request and its answers are deleted, when there is another request."""
 
 HAS_OWNERS = hasattr(os, "getuid") and os.open in os.supports_dir_fd
 """True on systems that know owners of files. Elsewhere no request counts."""
@@ -48,13 +52,25 @@ def names(place: str) -> list[str]:
 
 
 def create(place: str, name: str, contents: object) -> None:
-    """Make a request. It appears together with its contents."""
+    """Make a request, and delete those of long ago. It appears together with its contents."""
     os.makedirs(place, exist_ok=True)
+    for other in os.listdir(place):
+        with contextlib.suppress(Refused, OSError):  # Another user's, or in use by another command.
+            _delete_if_old(place, other)
     hidden = f".{name}"
     os.mkdir(os.path.join(place, hidden), 0o700)
     with opened(place, hidden) as directory:
         write(directory, REQUEST, contents)
     os.rename(os.path.join(place, hidden), os.path.join(place, name))
+
+
+def _delete_if_old(place: str, name: str) -> None:
+    with opened(place, name) as directory:
+        if time.time() - os.fstat(directory).st_mtime < _KEPT_SECS:
+            return
+        for file in os.listdir(directory):
+            os.unlink(file, dir_fd=directory)
+    os.rmdir(os.path.join(place, name))
 
 
 @contextlib.contextmanager

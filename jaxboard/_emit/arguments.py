@@ -68,7 +68,9 @@ def report_error(tag: object, problem: str) -> ReportError:
 def check_tag(tag: object) -> None:
     """Raise unless ``tag`` is a string that is not blank, fits in UTF-8, and was known while tracing."""
     if not isinstance(tag, str):
-        raise report_error(tag, f"expected a string as the tag, got {describe_object(tag)}.")
+        raise report_error(
+            tag, f"expected a string as the tag, the first argument, got {describe_object(tag)}."
+        )
     if not tag.strip():
         raise report_error(tag, "the tag is empty. Name what is reported, as in 'train/loss'.")
     if not tag.isascii():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import numbers
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import jax
@@ -52,7 +53,7 @@ def _checked(tag: str, value: object, array: Array) -> Array:
     is_duration = is_number and dtype.kind == "m"
     if not is_number or is_duration:
         got = describe_array(array) if array.ndim or array is value else describe_object(value)
-        advice = " Report seconds: x / np.timedelta64(1, 's')." if is_duration else ""
+        advice = " Report seconds: x / np.timedelta64(1, 's')." if is_duration else _advice(value)
         raise report_error(tag, f"expected numbers, got {got}.{advice}")
     if jnp.issubdtype(dtype, np.complexfloating):
         raise report_error(tag, f"got {describe_array(array)}. Report its real part, or abs(x).")
@@ -117,7 +118,14 @@ def _as_floats(tag: str, value: object, array: np.ndarray) -> np.ndarray:
                 tag, f"expected numbers that a float can hold, got {describe_object(value)}."
             ) from error
     got = describe_array(array) if array.ndim else describe_object(value)
-    raise report_error(tag, f"expected numbers, got {got}.")
+    raise report_error(tag, f"expected numbers, got {got}.{_advice(value)}")
+
+
+def _advice(value: object) -> str:
+    """Return which verb reports a value that is no array of numbers."""
+    if isinstance(value, str):
+        return " jaxboard.text reports texts."
+    return " jaxboard.scalars reports the numbers of a tree." if isinstance(value, Mapping) else ""
 
 
 def as_native(array: np.ndarray) -> np.ndarray:

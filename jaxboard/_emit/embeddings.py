@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
+import jax
+import jax.core
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
@@ -111,7 +113,7 @@ def _rows(
         columns = cast("Mapping[str, Iterable[object]]", labels)
         if header is not None:
             raise arguments.report_error(tag, "the keys of labels= are the metadata_header=.")
-        listed = {str(name): list(map(_text, column)) for name, column in columns.items()}
+        listed = {str(name): list(map(_text, _listed(column))) for name, column in columns.items()}
         for name, column in listed.items():
             _check_count(tag, f"labels in column {name!r}", len(column), count)
         return tuple(zip(*listed.values(), strict=True)), tuple(map(_text, listed))
@@ -119,7 +121,7 @@ def _rows(
         raise arguments.report_error(
             tag, f"expected labels= to be a list, got {arguments.describe_object(labels)}."
         )
-    items = list(cast("Iterable[object]", labels))
+    items = _listed(cast("Iterable[object]", labels))
     _check_count(tag, "labels", len(items), count)
     if header is None:
         return tuple((_text(item),) for item in items), ("label",)
@@ -131,6 +133,14 @@ def _rows(
             tag, f"expected rows of {len(names)} labels, as metadata_header= has, got {wrong}."
         )
     return tuple(rows), names
+
+
+def _listed(values: Iterable[object]) -> list[object]:
+    """Return labels as a list. An array is read in one piece: a loop over its elements compiles several programs."""
+    if isinstance(values, jax.Array) and not isinstance(values, jax.core.Tracer):
+        with jax.transfer_guard_device_to_host("allow"):
+            return list(np.asarray(values))
+    return list(values)
 
 
 def _row(tag: str, name: str, values: object) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import jax
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion, layers
 from jaxboard._emit.reporting import report_array
+from jaxboard._emit.trees import named_leaves
 from jaxboard._emit.watch import float_leaves, may_be_due
 from jaxboard._frame import Composite
 from jaxboard._reduce import LayerHealthOptions, Part
@@ -66,7 +67,8 @@ def health(
 
     Args:
         params: the parameters: a pytree of arrays.
-        grads: the gradients. Leaves are found by their names; those that it lacks have no gradient.
+        grads: the gradients. Leaves are found by their names, and have the shapes of the parameters; those that it lacks
+            have no gradient.
         updates: what is added to the parameters. As for ``grads``.
         activations: the outputs of layers, by the name of the layer: ``{"dense_1": y}``. They show which layer dies where
             gradients alone do not: if a layer outputs only zeros, the layers before and behind it have no gradient either.
@@ -82,7 +84,8 @@ def health(
         runs: see :func:`scalar`.
 
     Raises:
-        ReportError: ``params`` contains no array of floats, ``split`` names none, or an argument is invalid.
+        ReportError: ``params`` contains no array of floats, ``grads`` or ``updates`` has a leaf that ``params`` lacks or has
+            in another shape, ``split`` names no leaf, or an argument is invalid.
 
     Example:
         >>> import jax.numpy as jnp, jaxboard as jb
@@ -111,8 +114,12 @@ def health(
             tag, f"expected params= to contain arrays of floats, got {describe_object(params)}."
         )
     separated = layers.separate(tag, {name: x.shape for name, x in parameters.items()}, paths)
-    gradients = _matching(tag, "grads", grads, separated)
-    added = _matching(tag, "updates", updates, separated)
+    shapes = {
+        name: parameters[name].shape if name in parameters else None
+        for name, _ in named_leaves(tag, params)
+    }
+    gradients = _matching(tag, "grads", grads, shapes)
+    added = _matching(tag, "updates", updates, shapes)
     rows = [
         _Row(each, each.names, (parameters[name], gradients.get(name), added.get(name), None))
         for name, each in separated.items()
@@ -158,24 +165,41 @@ class _Row(NamedTuple):
 
 
 def _matching(
-    tag: str, argument: str, tree: PyTree, separated: Mapping[str, layers.Layers]
+    tag: str, argument: str, tree: PyTree, shapes: Mapping[str, tuple[int, ...] | None]
 ) -> Mapping[str, Array]:
-    """Return the leaves of a tree that have the names of parameters."""
+    """Return the leaves of a tree that belong to parameters.
+
+    Args:
+        tag: the tag, for messages.
+        argument: the name of the tree.
+        tree: the tree, or None.
+        shapes: the names of all leaves of the parameters, with their shapes; None for one that does not hold floats.
+
+    Raises:
+        ReportError: a leaf has another name, or another shape.
+    """
     if tree is None:
         return {}
-    found = {name: x for name, x in float_leaves(tag, tree) if name in separated}
+    found = dict(float_leaves(tag, tree))
     if not found:
         raise arguments.report_error(
-            tag, f"{argument}= has no leaf of floats with the name of one in params=."
+            tag,
+            f"expected {argument}= to contain arrays of floats, got {describe_object(tree)}.",
         )
     for name, leaf in found.items():
-        count = separated[name].stacked
-        if count is not None and leaf.shape[:1] != (count,):
+        if name not in shapes:
             raise arguments.report_error(
                 tag,
-                f"{argument}= has {name!r} of shape {leaf.shape}, which are not {count} layers.",
+                f"{argument}= has a leaf {name!r}, which params= does not have. Pass the same tree of parameters to both.",
             )
-    return found
+        expected = shapes[name]
+        if expected is not None and leaf.shape != expected:
+            raise arguments.report_error(
+                tag,
+                f"expected the leaf {name!r} of {argument}= to have the shape {list(expected)} of that in params=, got "
+                f"{arguments.describe_array(leaf)}.",
+            )
+    return {name: leaf for name, leaf in found.items() if shapes[name] is not None}
 
 
 def _outputs(tag: str, activations: PyTree, paths: Sequence[str]) -> Iterator[_Row]:

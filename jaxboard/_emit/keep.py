@@ -19,7 +19,7 @@ def keep(name: str, value: Reportable) -> None:
     If a scalar spikes, the text entry ``jaxboard/spikes`` has the arrays that were kept around that step. The arrays of
     lanes, of the iterations of a ``scan`` and of devices are kept in order; of several calls with one name in one step, and
     of the iterations of a ``while_loop``, the last array is kept. The last 512 steps are remembered, in at most 32 MiB for
-    each name.
+    each of at most 64 names; arrays of further names are left out, with a warning.
 
     Args:
         name: what the array is, for the text entry.

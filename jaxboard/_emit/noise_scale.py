@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import jax
 
@@ -62,8 +63,8 @@ def noise_scale(
         runs: see :func:`scalar`.
 
     Raises:
-        ReportError: a gradient contains no array of floats, ``large_batch`` is not greater than ``small_batch``, or an
-            argument is invalid.
+        ReportError: a gradient contains no array of floats, the gradients have different leaves, ``large_batch`` is not
+            greater than ``small_batch``, or an argument is invalid.
 
     Example:
         >>> import jax.numpy as jnp, jaxboard as jb
@@ -82,16 +83,10 @@ def noise_scale(
         )
     if context.current().silent:
         return
-    leaves: list[list[Array]] = []
-    for name, tree in (("small", small), ("large", large)):
-        leaves.append([x for _, x in float_leaves(tag, tree)])
-        if not leaves[-1]:
-            raise arguments.report_error(
-                tag,
-                f"expected {name}= to contain arrays of floats, got {describe_object(tree)}.",
-            )
+    gradients = _leaves(tag, "small", small), _leaves(tag, "large", large)
+    _check_equal_shapes(tag, *gradients)
     with _compat.unchecked():
-        norms = _jitted()(*leaves)
+        norms = _jitted()(*(list(leaves.values()) for leaves in gradients))
     report_array(
         Composite.NOISE_SCALE,
         tag,
@@ -104,3 +99,31 @@ def noise_scale(
         reduce="mean",
         options=NoiseScaleOptions(few, many),
     )
+
+
+def _leaves(tag: str, argument: str, tree: PyTree) -> Mapping[str, Array]:
+    leaves = dict(float_leaves(tag, tree))
+    if not leaves:
+        raise arguments.report_error(
+            tag,
+            f"expected {argument}= to contain arrays of floats, got {describe_object(tree)}.",
+        )
+    return leaves
+
+
+def _check_equal_shapes(tag: str, small: Mapping[str, Array], large: Mapping[str, Array]) -> None:
+    """Raise unless both gradients have the same leaves. A norm, which is a number, has no leaves to compare."""
+    if any(len(leaves) == 1 and x.ndim == 0 for leaves in (small, large) for x in leaves.values()):
+        return
+    for name in {**small, **large}:
+        few, many = small.get(name), large.get(name)
+        if few is None or many is None or few.shape != many.shape:
+            raise arguments.report_error(
+                tag,
+                f"expected small= and large= to be gradients of the same parameters. The leaf {name!r} of small= is "
+                f"{_described(few)}, that of large= {_described(many)}.",
+            )
+
+
+def _described(leaf: Array | None) -> str:
+    return "missing" if leaf is None else arguments.describe_array(leaf)

@@ -21,6 +21,7 @@ from jaxboard._frame import (
     ReportSpec,
 )
 from jaxboard._host import seed_runs
+from jaxboard._host.cadence_changes import CadenceChanges
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point, make_points
 from jaxboard._host.fetch import Fetched
@@ -73,6 +74,7 @@ class Assembler:
         state: the state that the run continues; None for a new run.
         windows: the windows of that state, as long as no function continues them.
         given_times: the wall times that reports were given.
+        cadence_changes: the changes of the cadences of the run.
     """
 
     def __init__(
@@ -81,11 +83,13 @@ class Assembler:
         clipping: ClippingLog | None = None,
         state: RunState | None = None,
         windows: RestoredWindows | None = None,
+        *,
         given_times: GivenTimes | None = None,
+        cadence_changes: CadenceChanges | None = None,
     ) -> None:
         self._missing_steps = missing_steps
         self._clipping = clipping or ClippingLog()
-        self._points = Points(state.points if state else ())
+        self._points = Points(state.points if state else (), cadence_changes)
         self._last_steps = LastSteps(state.last_steps if state else None)
         self._windows = RestoredWindows() if windows is None else windows
         self._given_times = given_times or GivenTimes()

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxboard._frame import Frame, Number, Observation, Plan, Target
 from jaxboard._host import frame_parts
+from jaxboard._host.cadence_changes import CadenceChanges
 from jaxboard._host.given_times import GivenTimes
 from jaxboard._host.lost import LostReports
 from jaxboard._host.points import portable_point
@@ -94,6 +95,7 @@ class Channel:
         warned: the keys of the warnings that this run has issued.
         given_times: the wall times that reports were given.
         selection: the cadences that the run selects; None if reports have those in the program.
+        cadence_changes: the changes of these.
         act_at: the step from which on something scheduled is to happen.
     """
 
@@ -108,6 +110,7 @@ class Channel:
         "act_at",
         "before_close",
         "below",
+        "cadence_changes",
         "given_times",
         "hparams",
         "is_open",
@@ -149,6 +152,7 @@ class Channel:
         self.before_close: list[Callable[[], object]] = []
         self.given_times = GivenTimes()
         self.selection: Selection | None = None
+        self.cadence_changes = CadenceChanges()
         self.act_at = NEVER
         self._scheduled: list[tuple[int, Callable[[int], object]]] = []
         # The buffer's methods themselves, as they are on the training loop's path.
@@ -278,18 +282,17 @@ class Channel:
 
     def select(self, selection: Selection | None) -> None:
         """Change the cadences of the run, those of the runs below too. Windows of other cadences end here."""
+        old = self.selection
         for channel in (self, *self.below.values()):
             for function in list(channel.windows):
-                if function.selecting(selection) is function.selecting(self.selection):
+                if function.selecting(selection) is function.selecting(old):
                     continue
                 window = channel.windows.pop(function, None)
                 if window is not None:
                     plan, vectors, step = window
-                    channel.put_window(
-                        (changed_windows(plan, self.selection, selection), vectors, step)
-                    )
+                    channel.put_window((changed_windows(plan, old, selection), vectors, step))
             channel.selection = selection
-        self.selection = selection
+        self.cadence_changes.add(self.current, old, selection)
 
     def saved(self, host: HostState) -> RunState:
         """Return the state of the run. This waits for the device.

@@ -37,6 +37,9 @@ _NOT_IMPORTABLE_AT_EXIT = ("concurrent.futures.thread", "concurrent.futures.proc
 _OPENING_SECS = 60.0
 """Most seconds that interpreter exit waits for sinks that are being opened."""
 
+_EXIT_SECS = 2.0
+"""Most seconds for what follows the last write in a process that a signal ends."""
+
 _POLL_SECS = 0.5
 """Most seconds between two calls of each of :attr:`Flusher.polls`."""
 
@@ -211,7 +214,8 @@ class Flusher:
             raise self._timeout_error(timeout, self._lost.take_error())
         self._thread.join(timeout)
         if self._on_closed is not None:
-            self._on_closed(timeout)
+            # Everything is written, and a process that a signal ends has other runs to close.
+            self._on_closed(timeout if device_timeout is None else min(timeout, _EXIT_SECS))
         self._lost.raise_error()
 
     def fail(self) -> None:

@@ -13,6 +13,7 @@ from jaxboard._host.layer_trends import EXPLOSIONS, TrendFinding, find_trends
 from jaxboard._host.picture_schedule import MOST_PICTURES, PictureSchedule
 from jaxboard._log import logger
 from jaxboard._reduce.layer_health import STATISTICS
+from jaxboard._safe_repr import printable
 from jaxboard.records import EncodedImage, Kind, Record
 
 TAG = "jaxboard/health"
@@ -124,7 +125,9 @@ class HealthMonitor:
 
     def _warn(self, model: _Model, sentence: str) -> None:
         where = f"{model.tag} of {model.run}" if model.run else model.tag
-        logger.warning("jaxboard, run %s, %s: %s", self._name, where, sentence)
+        logger.warning(
+            "jaxboard, run %s, %s: %s", self._name, printable(where), printable(sentence)
+        )
 
     def _entry(self, model: _Model, sentence: str) -> Record:
         text = f"**{model.tag}**, step {model.step}: {sentence}"

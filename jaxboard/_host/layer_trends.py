@@ -68,6 +68,17 @@ class TrendFinding(NamedTuple):
     others: float
 
 
+class _Found(NamedTuple):
+    """A trend, before the layer has its name. See :class:`TrendFinding`."""
+
+    trend: Trend
+    layer: int
+    first_step: int
+    first: float
+    last: float
+    others: float
+
+
 def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
     """Return the layers with a trend as of the last report. The same one is found again as long as it lasts.
 
@@ -79,18 +90,26 @@ def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
         return []
     large = sizes >= _SMALLEST
     recent = history.recent
-    findings = _explosions(history, recent, large)
-    exploding = {finding.layer for finding in findings}
+    explosions = _explosions(history, recent, large)
+    exploding = {found.layer for found in explosions}
     others = [*_large_updates(history, recent, large), *_drifts(history, large)]
-    return [*findings, *(finding for finding in others if finding.layer not in exploding)]
+    return [
+        TrendFinding(
+            found.trend,
+            history.layers[found.layer],
+            found.first_step,
+            float(found.first),
+            float(found.last),
+            found.others,
+        )
+        for found in [*explosions, *(other for other in others if other.layer not in exploding)]
+    ]
 
 
-def _explosions(
-    history: LayerHistory, recent: HistoryColumns, large: np.ndarray
-) -> list[TrendFinding]:
+def _explosions(history: LayerHistory, recent: HistoryColumns, large: np.ndarray) -> list[_Found]:
     before, now = recent.values[: len(recent.steps) // 2], recent.values[-_HELD:].min(0)
     first_step = int(recent.steps[len(before) // 2])
-    found: list[TrendFinding] = []
+    found: list[_Found] = []
     rms = np.median(before[:, _RMS], 0)
     growth = _factor(now[_RMS], rms)
     for layer in np.flatnonzero(large & (growth >= _WEIGHT_GROWTH)).tolist():
@@ -98,16 +117,9 @@ def _explosions(
         # Weights that start at zero grow as much at first, and stay small.
         is_late = history.count >= _LONG and growth[layer] >= 3 * _WEIGHT_GROWTH
         if is_late or not now[_RMS][layer] < 3 * typical:
-            found.append(
-                TrendFinding(
-                    "weights explode",
-                    history.layers[layer],
-                    first_step,
-                    float(rms[layer]),
-                    float(now[_RMS][layer]),
-                    _median_of_others(growth, layer),
-                )
-            )
+            others = _median_of_others(growth, layer)
+            values = rms[layer], now[_RMS][layer]
+            found.append(_Found("weights explode", layer, first_step, *values, others))
     exploding = {finding.layer for finding in found}
     norms = np.median(before[:, _GRADIENT], 0)
     growth = _factor(now[_GRADIENT], norms)
@@ -119,44 +131,28 @@ def _explosions(
         others = _median_of_others(growth, layer)
         usual = np.nanmedian(history.columns.values[:, _GRADIENT, layer])
         if not growth[layer] < 10 * others and now[_GRADIENT][layer] >= 10 * usual:
-            found.append(
-                TrendFinding(
-                    "gradient explodes",
-                    history.layers[layer],
-                    first_step,
-                    float(norms[layer]),
-                    float(now[_GRADIENT][layer]),
-                    others,
-                )
-            )
+            values = norms[layer], now[_GRADIENT][layer]
+            found.append(_Found("gradient explodes", layer, first_step, *values, others))
     return found
 
 
 def _large_updates(
     history: LayerHistory, recent: HistoryColumns, large: np.ndarray
-) -> list[TrendFinding]:
+) -> list[_Found]:
     if history.count < _LONG:  # The updates of weights that start at zero are large at first.
         return []
     last = recent.values[-_MANY:, _RATIO]
     lowest = last.min(0)
-    found: list[TrendFinding] = []
+    found: list[_Found] = []
     for layer in np.flatnonzero(large & (lowest >= _LARGE_RATIO)).tolist():
         others = _median_of_others(np.median(last, 0), layer)
         if lowest[layer] >= 10 * others:
-            first_step, ratio = int(recent.steps[-_MANY]), float(last[0, layer])
-            finding = TrendFinding(
-                "updates are too large",
-                history.layers[layer],
-                first_step,
-                ratio,
-                float(last[-1, layer]),
-                others,
-            )
-            found.append(finding)
+            first_step, values = int(recent.steps[-_MANY]), (last[0, layer], last[-1, layer])
+            found.append(_Found("updates are too large", layer, first_step, *values, others))
     return found
 
 
-def _drifts(history: LayerHistory, large: np.ndarray) -> list[TrendFinding]:
+def _drifts(history: LayerHistory, large: np.ndarray) -> list[_Found]:
     steps, values = history.columns
     if history.count < _LONG:
         return []
@@ -164,7 +160,7 @@ def _drifts(history: LayerHistory, large: np.ndarray) -> list[TrendFinding]:
     rms = values[middle:, _RMS]
     change = _factor(rms[-1], rms[0])
     candidates = large & ((change >= _DRIFT) | ((change <= 1 / _DRIFT) & (change > 0)))
-    found: list[TrendFinding] = []
+    found: list[_Found] = []
     for layer in np.flatnonzero(candidates).tolist():
         factor = change[layer]
         differences = np.diff(rms[:, layer])
@@ -172,15 +168,8 @@ def _drifts(history: LayerHistory, large: np.ndarray) -> list[TrendFinding]:
         others = _median_of_others(change, layer)
         relative = factor / others if factor > 1 else others / factor
         if steady >= _STEADY and not relative < _DRIFT / 2:
-            finding = TrendFinding(
-                "weights drift",
-                history.layers[layer],
-                int(steps[middle]),
-                float(rms[0, layer]),
-                float(rms[-1, layer]),
-                others,
-            )
-            found.append(finding)
+            first_step, values = int(steps[middle]), (rms[0, layer], rms[-1, layer])
+            found.append(_Found("weights drift", layer, first_step, *values, others))
     return found
 
 

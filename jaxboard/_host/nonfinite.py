@@ -19,7 +19,8 @@ from jaxboard._host import seed_runs
 from jaxboard._host.complete_points import Assembled, NormsPoint
 from jaxboard._host.lost import LostReports
 from jaxboard._log import describe, logger
-from jaxboard._safe_repr import safe_repr
+from jaxboard._markdown import table
+from jaxboard._safe_repr import printable, safe_repr
 from jaxboard.records import Histogram, Kind, Record, Scalars
 
 TAG = "jaxboard/nonfinite"
@@ -50,7 +51,7 @@ class Finding(NamedTuple):
     last_finite_step: int | None = None
 
     def __str__(self) -> str:
-        text = f"{self.tag} is {self.value} at step {self.step}"
+        text = f"{printable(self.tag)} is {self.value} at step {self.step}"
         if self.last_finite_step is None:
             return f"{text}, and never was finite"
         return f"{text}; at step {self.last_finite_step} it was {self.last_finite}"
@@ -265,17 +266,12 @@ def _describe_histogram(value: Histogram) -> str:
 
 
 def _as_table(findings: list[Finding]) -> str:
-    lines = [
-        f"**Not finite:** {findings[0]}.",
-        "",
-        "| for the first time | step | is | was | at step |",
-        "| --- | ---: | --- | --- | ---: |",
-    ]
+    rows: list[list[object]] = [["for the first time", "step", "is", "was", "at step"]]
     for finding in findings[:_MAX_ROWS]:
         step = "" if finding.last_finite_step is None else finding.last_finite_step
-        lines.append(
-            f"| `{finding.tag}` | {finding.step} | {finding.value} | {finding.last_finite} | {step} |"
+        rows.append(
+            [f"`{printable(finding.tag)}`", finding.step, finding.value, finding.last_finite, step]
         )
     if len(findings) > _MAX_ROWS:
-        lines.append(f"| and {len(findings) - _MAX_ROWS} more | | | | |")
-    return "\n".join(lines)
+        rows.append([f"and {len(findings) - _MAX_ROWS} more"])
+    return f"**Not finite:** {findings[0]}.\n\n{table(rows, numbers=(1, 4))}"

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
+from jaxboard._host.cadence_changes import CadenceChanges
 from jaxboard._host.complete_points import Composed, Point, make_points
 from jaxboard._host.run_columns import RunColumn
 from jaxboard._host.run_state import SavedPoint, point_step
@@ -66,9 +67,13 @@ class Points:
 
     Args:
         restored: those of an earlier run that this one continues.
+        cadence_changes: the changes of the cadences of the run.
     """
 
-    def __init__(self, restored: Iterable[SavedPoint] = ()) -> None:
+    def __init__(
+        self, restored: Iterable[SavedPoint] = (), cadence_changes: CadenceChanges | None = None
+    ) -> None:
+        self._cadence_changes = CadenceChanges() if cadence_changes is None else cadence_changes
         self._open: dict[ReportSpec, _OpenPoint] = {}
         # Those of reports that have only names, until a value of the report itself arrives.
         self._named: dict[ReportSpec, SavedPoint] = {}
@@ -149,7 +154,14 @@ class Points:
         yield from self.add(last, now=now, last=series.explicit_steps)
 
     def complete_before(self, step: int) -> Iterator[Point]:
-        """Yield the points that are complete because the run has reached ``step``."""
+        """Yield the points that are complete because the run has reached ``step``.
+
+        A window whose cadence has changed ends at its newest step.
+        """
+        if self._cadence_changes:
+            for spec, point in self._open.items():
+                if spec.windowed and self._cadence_changes.ended(spec, point.newest_step, step):
+                    point.step = point.newest_step
         complete = [
             s for s, point in self._open.items() if point.step < step and not point.explicit_step
         ]

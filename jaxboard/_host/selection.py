@@ -137,18 +137,20 @@ class Selection:
             )
 
 
+def choice_of(selection: Selection | None, spec: ReportSpec) -> Choice:
+    """Return what a run chooses for a report. Without a selection, that is the cadence in the program."""
+    return "code" if selection is None else selection.choice_for(spec)
+
+
 def changed_windows(plan: Plan, old: Selection | None, new: Selection | None) -> Plan:
     """Return the plan of incomplete windows for a change of cadences.
 
     A window whose cadence changes becomes a point at its last step: with the cadence 1, the host waits for no more.
     """
 
-    def choice(selection: Selection | None, spec: ReportSpec) -> Choice:
-        return "code" if selection is None else selection.choice_for(spec)
-
     def ended(entry: Entry) -> Entry:
         spec = entry.spec
-        if choice(old, spec) == choice(new, spec):
+        if choice_of(old, spec) == choice_of(new, spec):
             return entry
         return dataclasses.replace(entry, spec=dataclasses.replace(spec, every=1))
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxboard._job.fingerprints import Program, first_difference, numbered
 from jaxboard._job.shared_files import Beat, SharedFiles
 from jaxboard._log import logger
+from jaxboard._markdown import table
 from jaxboard.records import Kind, Record
 
 PREFIX = "jaxboard/processes/"
@@ -205,20 +206,20 @@ class Overview:
 
     def _table(self) -> str:
         """Return the state of all processes as a table in Markdown."""
-        rows = ["| process | host | phase | last step dispatched | finished | without progress |"]
-        rows.append("| --- | --- | --- | --- | --- | --- |")
+        rows: list[list[object]] = [
+            ["process", "host", "phase", "last step dispatched", "finished", "without progress"]
+        ]
         for process in range(self._count):
             seen = self._seen.get(process)
             if seen is None:
-                rows.append(f"| {process} | no run | | | | |")
+                rows.append([process, "no run"])
                 continue
             beat, phase = seen.beat, seen.beat.phase
             if beat.closed or self._is_silent(seen):
                 phase = "closed" if beat.closed else f"ended, in {beat.phase}"
-            rows.append(
-                f"| {process} | {beat.host} | {phase} | {beat.step} | {beat.finished} | {beat.idle_seconds:.0f} s |"
-            )
-        return "\n".join(rows)
+            idle = f"{beat.idle_seconds:.0f} s"
+            rows.append([process, beat.host, phase, beat.step, beat.finished, idle])
+        return table(rows)
 
     # --- Statistics. ------------------------------------------------------------------------------
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from types import FrameType
-
-PHASES = ("compile", "data", "device", "checkpoint")
+from typing import Literal
 
 _COMPILING = ("compile", "lower", "trace_to_jaxpr")
 """Parts of the names of the functions of JAX that trace, lower and compile. Executing a compiled program has none."""
 
 
-def phase_of(thread: int, *, is_behind: bool) -> str:
-    """Return the phase of a thread: one of :data:`PHASES`.
+def phase_of(thread: int, *, is_behind: bool) -> Literal["compile", "data", "device", "checkpoint"]:
+    """Return the phase of a thread.
 
     Args:
         thread: the identifier of the thread that calls instrumented functions.

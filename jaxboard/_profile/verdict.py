@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from jaxboard._markdown import table
 from jaxboard._profile.comparison import Comparison
 from jaxboard._profile.device_timeline import is_communication
 from jaxboard._profile.notices import format_steps
@@ -118,18 +119,18 @@ def _most(parts: Sequence[HostPart], count: int, whole: float, unnamed: str) -> 
 
 def _table(time: TimeParts, count: int) -> str:
     rows = [
-        f"| {share:.1f} % | {ms / count:.3f} | {label} |"
+        [f"{share:.1f} %", f"{ms / count:.3f}", label]
         for share, ms, label in zip(shares(time).values(), time[:4], _LABELS, strict=True)
         if time.communication or label is not _LABELS[1]
     ]
-    lines = ["| share | ms a step | |", "| --- | --- | --- |", *rows]
+    text = table([["share", "ms a step", ""], *rows])
     if time.communication:
         hidden = time.communication - time.exposed
-        lines.append(
-            f"\nCommunication takes {time.communication / count:.3f} ms a step, of which computation hides "
+        text += (
+            f"\n\nCommunication takes {time.communication / count:.3f} ms a step, of which computation hides "
             f"{100 * hidden / time.communication:.0f} %."
         )
-    return "\n".join(lines)
+    return text
 
 
 def _compiled(summary: TraceSummary) -> str:

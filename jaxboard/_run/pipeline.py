@@ -101,7 +101,14 @@ def connect(
     channel = Channel(membership.destination(buffer), start.step, name, lost)
     channel.resume(start, selection)
     missing = MissingSteps(name, lambda: channel.has_steps)
-    assembler = Assembler(missing, ClippingLog(name), start, channel.restored, channel.given_times)
+    assembler = Assembler(
+        missing,
+        ClippingLog(name),
+        start,
+        channel.restored,
+        given_times=channel.given_times,
+        cadence_changes=channel.cadence_changes,
+    )
     alerting = alert_monitor(alerts, channel, telemetry, membership.is_writer)
     watching = monitors(
         on_nonfinite, channel, start.found, alerts=alerting, live=live, logdir=place

@@ -13,6 +13,7 @@ from jaxboard import _compat
 from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
 from jaxboard._log import describe, logger
+from jaxboard._markdown import table
 from jaxboard._telemetry.device_memory import select_stats
 from jaxboard._telemetry.hlo_buffers import largest_buffers
 from jaxboard._telemetry.reporter import Reporter
@@ -135,27 +136,21 @@ def _programs(call: Call | None) -> Iterator[str]:
     # A function may have several programs; the largest one did not fit.
     failed = next((program for program in programs if program.name == name), None)
     programs = [*([failed] if failed else []), *(p for p in programs if p is not failed)]
-    yield from (
-        "",
-        "| compiled program | temporaries | arguments | results |",
-        "| --- | ---: | ---: | ---: |",
-    )
+    rows = [["compiled program", "temporaries", "arguments", "results"]]
     for each in programs[:_MOST_ROWS]:
         sizes = map(_size, (each.temporaries, each.arguments, each.results))
-        yield f"| `{each.name}` | {' | '.join(sizes)} |"
+        rows.append([f"`{each.name}`", *sizes])
+    yield from ("", table(rows, numbers=(1, 2, 3)))
     if not programs:
         return
     first = programs[0]
-    yield from (
-        "",
-        f"| largest arrays of `{first.name}` | size | operation | line |",
-        "| --- | ---: | --- | --- |",
-    )
+    rows = [[f"largest arrays of `{first.name}`", "size", "operation", "line"]]
     for buffer in largest_buffers(first.module.to_string(), _MOST_ROWS):
         operation, source = (
             f"`{text}`" if text else "" for text in (buffer.operation, buffer.source)
         )
-        yield f"| {buffer.type} | {_size(buffer.nbytes)} | {operation} | {source} |"
+        rows.append([buffer.type, _size(buffer.nbytes), operation, source])
+    yield from ("", table(rows, numbers=(1,)))
 
 
 class _Program(NamedTuple):
@@ -208,8 +203,8 @@ def _live_arrays(call: Call | None) -> Iterator[str]:
 
 def _table(title: str, column: str, rows: list[tuple[str, int]]) -> Iterator[str]:
     if rows:
-        yield from ("", f"| {title} | {column} |", "| --- | ---: |")
-        yield from (f"| {name} | {_size(size)} |" for name, size in rows)
+        cells = [[title, column], *([name, _size(size)] for name, size in rows)]
+        yield from ("", table(cells, numbers=(1,)))
 
 
 # --- Sizes ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from jaxboard._markdown import table
 from jaxboard._read.curves import Curve
 from jaxboard._telemetry.time_parts import (
     CHECKPOINT,
@@ -71,27 +72,26 @@ def time_spent(evidence: Evidence) -> Iterator[Finding]:
         "shares": found,
         "compile_seconds_by_function": compiled,
     }
-    lines = ["| part | seconds | share |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {seconds[name]:,.2f} | {100 * found[name]:.1f} % |" for name in found]
-    lines += [f"| **all** | {total:,.2f} | 100.0 % |"]
+    rows = [[name, f"{seconds[name]:,.2f}", f"{100 * found[name]:.1f} %"] for name in found]
+    rows = [["part", "seconds", "share"], *rows, ["**all**", f"{total:,.2f}", "100.0 %"]]
+    parts = [table(rows, numbers=(1, 2))]
     if wait is not None and wait.values.max() > 0:
         place = int(wait.values.argmax())
         longest, step = float(wait.values[place]), int(wait.steps[place])
         figures |= {"longest_wait_seconds": longest, "longest_wait_until_step": step}
-        lines += [
-            "",
+        parts += [
             f"The longest wait for input took {longest:.3g} s. It ended at step {step:,} or before.",
         ]
     if compiled and found.get(COMPILE):
-        lines += ["", "| compiled in calls of | trace (s) | lowering (s) | XLA (s) |"]
-        lines += ["| --- | ---: | ---: | ---: |"]
-        lines += [
-            f"| {name} | " + " | ".join(f"{phases[phase]:.2f}" for phase in _PHASES) + " |"
-            for name, phases in compiled.items()
-        ]
+        rows = [["compiled in calls of", "trace (s)", "lowering (s)", "XLA (s)"]]
+        for name, phases in compiled.items():
+            rows.append([name, *(f"{phases[phase]:.2f}" for phase in _PHASES)])
+        parts += [table(rows, numbers=(1, 2, 3))]
     if cause in _ADVICE:
-        lines += ["", _ADVICE[cause]]
-    yield Finding("time", "Where the time went", sentence(seconds), None, figures, "\n".join(lines))
+        parts += [_ADVICE[cause]]
+    yield Finding(
+        "time", "Where the time went", sentence(seconds), None, figures, "\n\n".join(parts)
+    )
 
 
 def spent(evidence: Evidence) -> dict[str, float]:

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxboard._log import describe
+from jaxboard._markdown import table
 from jaxboard.records import Batch, Histogram, Kind, Record, Scalars
 from jaxboard.sinks import (
     _chart_messages,
     _columns,
     _hparams_messages,
-    _markdown,
     _media,
     _messages,
     _proto,
@@ -267,7 +267,7 @@ def _histogram(record: Record) -> _proto.Message:
 
 def _text(record: Record) -> _proto.Message:
     """Return a string of Markdown. TensorBoard shows a tensor of strings as a table without a header."""
-    text: str = record.value if isinstance(record.value, str) else _markdown.table(record.value)
+    text: str = record.value if isinstance(record.value, str) else table(record.value)
     tensor = _messages.tensor(_proto.types.DT_STRING, (), [text.encode()])
     return _messages.value(record.tag, tensor, "text")
 

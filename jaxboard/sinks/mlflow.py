@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from jaxboard._markdown import table
 from jaxboard.records import Kind, Record, flatten
-from jaxboard.sinks import _markdown
 from jaxboard.sinks._mlflow_names import image_key, metric_name
 from jaxboard.sinks._tracker import TrackerSink
 from jaxboard.sinks._tracker_values import FILES, Rows, files
@@ -51,7 +51,7 @@ class MLflowSink(TrackerSink):
             for parameter, value in flatten(record.value).items():
                 self._client.log_param(self._id, metric_name(parameter), value)
         elif record.kind is Kind.TEXT:
-            text = record.value if isinstance(record.value, str) else _markdown.table(record.value)
+            text = record.value if isinstance(record.value, str) else table(record.value)
             self._client.log_text(self._id, text, f"text/{name}/step_{record.step}.md")
         for path in files(record, folder) if record.kind in FILES else ():
             if record.kind is Kind.IMAGE:

@@ -276,6 +276,24 @@ def test_closing_without_a_receiver(caplog: pytest.LogCaptureFixture) -> None:
     assert "after 0.2 s, the receivers of alerts have not returned." in caplog.text
 
 
+def test_control_characters_in_a_tag(caplog: pytest.LogCaptureFixture) -> None:
+    """The sentences of alerts, of spikes and of values that are not finite have escapes in place of them."""
+    tag, shown = "a\x1b[31m", "a\\x1b[31m"
+    caplog.set_level(logging.INFO, logger="jaxboard")
+    with jb.Run(None, sinks=[MemorySink()], alerts=["* > 50"]) as run:
+        for run.step in range(150):
+            value = {110: 99.0, 149: np.nan}.get(run.step, 1 + run.step % 7 / 10)
+            jb.scalar(tag, value)
+    text = "\n".join(caplog.messages)
+    assert "\x1b" not in text
+    for sentence in (
+        f"* > 50: {shown} is 99 at step 110.",
+        f"{shown} rose to 99 at step 110",
+        f"{shown} is nan at step 149",
+    ):
+        assert sentence in text
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     """Answers with the status in the path; keeps what is posted."""
 

@@ -196,3 +196,16 @@ def test_errors() -> None:
         jb.keep("batch", np.zeros(70_000, np.float32))
     with pytest.raises(jb.ReportError, match="expected numbers, got "):
         jb.keep("batch", ["a"])  # pyright: ignore[reportArgumentType]
+
+
+def test_too_many_names(caplog: pytest.LogCaptureFixture) -> None:
+    """The arrays of 64 names are kept. One warning names the first that is not."""
+    with jb.Run(None, sinks=[MemorySink()]) as run:
+        for run.step in range(2):
+            for n in range(70):
+                jb.keep(f"batch_{n}", np.arange(3))
+    (warning,) = caplog.messages
+    assert warning == (
+        "jaxboard: jb.keep('batch_64'): a run keeps the arrays of 64 names, and leaves out those of others. A name must "
+        "not change from step to step."
+    )

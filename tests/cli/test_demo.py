@@ -1,8 +1,7 @@
-"""``python -m jaxboard demo``, run in a process of its own and shown by a real TensorBoard."""
+"""``python -m jaxboard demo``, run once in a process of its own, with few steps, and shown by a real TensorBoard."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import pathlib
 import re
@@ -10,22 +9,24 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from alarms import alarms
 from listening import LOOPBACK, run_watched
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 from tensorboard_server import Server, tensorboard
 
-STEPS = 600  # the default
+from jaxboard._cli.main import main
+
+STEPS = 6
+EVERY = list(range(STEPS))
+"""The steps of all reports: with so few steps, each reports arrays and is followed by an evaluation."""
+
 LAYERS = [f"layer{n}/{name}" for n in (1, 2, 3) for name in ("bias", "kernel")]
-TRAIN = ["accuracy", "learning_rate", "loss"]
-EVAL = ["accuracy", "loss"]
-OFTEN = list(range(0, STEPS, 15))  # TensorBoard shows up to 50 histograms, which is more
-EVALS = [*OFTEN, STEPS - 1]
+COMPARED = ("tiny", "slow")
 
 
 class Demo(NamedTuple):
@@ -36,27 +37,22 @@ class Demo(NamedTuple):
     errors: str
 
     @property
-    def run(self) -> str:
-        (run,) = os.listdir(self.logdir)
-        return run
+    def name(self) -> str:
+        """The directory of the runs, below the log directory."""
+        (name,) = os.listdir(self.logdir)
+        return name
 
-    @property
-    def evaluation(self) -> str:
-        return f"{self.run}/eval"
-
-    def events(self, run: str) -> EventAccumulator:
-        return EventAccumulator(str(self.logdir / run), {"scalars": 0, "tensors": 0}).Reload()
-
-
-# One process runs both demos, because its imports take longer than the shorter one.
-DEMOS = """
-import sys
-from jaxboard._cli.main import main
-
-for arguments in [[], ["--steps", "1"]]:
-    assert main(["demo", "--logdir", sys.argv.pop(), *arguments]) == 0
-    print("\\f")
-"""
+    def values(self, run: str) -> dict[str, dict[str, dict[int, Any]]]:
+        """Return the values of a run: plugin -> tag -> step -> value."""
+        plugins: dict[str, str] = {}  # by tag; only the first value of a tag has its plugin
+        found: dict[str, dict[str, dict[int, Any]]] = {}
+        for file in sorted(self.logdir.joinpath(self.name, run).glob("*tfevents*")):
+            for event in EventFileLoader(str(file)).Load():
+                for value in event.summary.value:
+                    plugins.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
+                    points = found.setdefault(plugins[value.tag], {}).setdefault(value.tag, {})
+                    points[event.step] = tensor_util.make_ndarray(value.tensor)
+        return found
 
 
 def process(*command: str, **options: str) -> subprocess.CompletedProcess[str]:
@@ -69,33 +65,17 @@ def process(*command: str, **options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def demos(tmp_path_factory: pytest.TempPathFactory) -> list[Demo]:
-    """Run the demo with the default number of steps and with one step."""
-    logdirs = [tmp_path_factory.mktemp("demo") / "runs" for _ in range(2)]
-    done = process("-c", DEMOS, *map(str, reversed(logdirs)))
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    logdir = tmp_path_factory.mktemp("demo") / "runs"
+    done = process("-m", "jaxboard", "demo", "--logdir", str(logdir), "--steps", str(STEPS))
     assert done.returncode == 0, done.stderr
-    return [
-        Demo(logdir, output, done.stderr)
-        for logdir, output in zip(logdirs, done.stdout.split("\f\n")[:2], strict=True)
-    ]
-
-
-@pytest.fixture(scope="module")
-def demo(demos: list[Demo]) -> Demo:
-    return demos[0]
+    return Demo(logdir, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
 def server(demo: Demo) -> Iterator[Server]:
     with tensorboard(demo.logdir) as server:
         yield server
-
-
-def printed(demo: Demo) -> list[dict[str, tuple[int, str]]]:
-    """Return the number of points and the last value of each tag in the printed tables of both runs."""
-    tables = re.split(r"^In .* kB\):$", demo.output, flags=re.MULTILINE)[1:]
-    rows = [re.findall(r"^    (\S+) +(\d+)  (.+)$", table, re.MULTILINE) for table in tables]
-    return [{tag: (int(points), last) for tag, points, last in table} for table in rows]
 
 
 def png_size(file: bytes) -> tuple[int, int]:
@@ -105,166 +85,140 @@ def png_size(file: bytes) -> tuple[int, int]:
     return width, height
 
 
-def test_standard_error(demo: Demo) -> None:
-    """Standard error shows the progress, and no messages of libraries."""
-    lines = [line for line in re.split(r"[\r\n]+", demo.errors) if line]
-    assert [line for line in lines if not line.startswith("training:")] == []
-    assert "training: 100%" in demo.errors
-
-
-def test_scalars_on_disk(demo: Demo) -> None:
-    """Each step has one point per tag, and each evaluation belongs to the step before it."""
-    events = demo.events(demo.run)
-    own = {tag for tag in events.Tags()["scalars"] if "/" not in tag}
-    assert own == set(TRAIN)
-    for tag in TRAIN:
-        assert [point.step for point in events.Scalars(tag)] == list(range(STEPS))
-    for layer in LAYERS:
-        assert [point.step for point in events.Scalars(f"gradients/norm/{layer}")] == OFTEN
-    events = demo.events(demo.evaluation)
-    assert sorted(events.Tags()["scalars"]) == EVAL
-    for tag in EVAL:
-        assert [point.step for point in events.Scalars(tag)] == EVALS
-
-
-def test_telemetry_and_profile(demo: Demo) -> None:
-    """The run reports on itself, and has a profile of five steps with a summary."""
-    tags = set(demo.events(demo.run).Tags()["scalars"])
-    assert {"jaxboard/compile/train_step/seconds", "profile/step_ms_mean"} <= tags
-    assert "jaxboard/step/train_step/images_per_second" in tags
-    (trace,) = (demo.logdir / demo.run).glob("plugins/profile/*/*.xplane.pb")
-    assert trace.parent.name == "steps_300-304"
-
-
-def test_it_learns(demo: Demo) -> None:
-    """The test accuracy is high and plausible, and the learning rate falls."""
-    accuracy = demo.events(demo.evaluation).Scalars("accuracy")[-1].value
-    assert accuracy > 0.95
-    assert abs(accuracy * 450 - round(accuracy * 450)) < 1e-3  # of 450 test images
-    learning_rate = demo.events(demo.run).Scalars("learning_rate")
-    rates = [np.float32(point.value) for point in learning_rate]
-    assert rates[0] == np.float32(3e-3)
-    assert all(late < early for early, late in itertools.pairwise(rates))
-
-
-def test_no_alarm(demos: list[Demo]) -> None:
-    """Nothing is wrong with the demo: no text entry and no message of either run is an alarm, in telemetry neither."""
-    for demo in demos:
-        for run in demo.run, demo.evaluation:
-            assert alarms(demo.events(run).Tags()["tensors"]) == []
-        assert "jaxboard, run" not in demo.errors
-    assert "jaxboard/compile/train_step" in demos[0].events(demos[0].run).Tags()["tensors"]
-
-
-def test_the_printed_table(demo: Demo) -> None:
-    """The printed tables agree with the files: every tag, its points and its last value."""
-    training, evaluation = printed(demo)
-    for run, table, tags in (demo.run, training, TRAIN), (demo.evaluation, evaluation, EVAL):
-        events = demo.events(run)
-        for tag in tags:
-            points = events.Scalars(tag)
-            count, last = table.pop(tag)
-            assert (count, np.float32(last)) == (len(points), np.float32(points[-1].value))
-    assert {tag: count for tag, (count, _) in evaluation.items()} == {"test_sheet": 5}
-    groups = {tag for tag in training if tag.endswith("…")}
-    assert groups == {"gradients/histogram/…", "gradients/norm/…", "jaxboard/…", "profile/…"}
-    assert training["gradients/histogram/…"] == (len(LAYERS) * len(OFTEN), "6 tags")
-    assert {tag: count for tag, (count, _) in training.items() if tag not in groups} == {
-        "gradients/norm": len(OFTEN),
-        "logits": len(OFTEN),
-        "inputs": len(OFTEN),
-        "about": 1,
+def without_own(points: dict[str, dict[int, Any]]) -> dict[str, list[int]]:
+    """Return the steps of the tags that the demo reports, without those of telemetry and of the profile."""
+    return {
+        tag: list(steps)
+        for tag, steps in points.items()
+        if not tag.startswith(("jaxboard/", "profile/"))
     }
-    assert training["inputs"][1] == "8 x 8 pixels, 4 of them"
-    assert training["about"][1] == "### Handwritten digits"
 
 
-def test_the_tensorboard_command(demo: Demo) -> None:
-    """The output ends with the command that shows the run."""
+def test_the_output(demo: Demo) -> None:
+    """Standard error has the progress and no messages of libraries; the output explains each tab."""
+    lines = [line for line in re.split(r"[\r\n]+", demo.errors) if line]
+    assert [line for line in lines if not re.match(r"(wide|tiny|slow): ", line)] == []
+    assert f"slow: 100%|██████████| {3 * STEPS}/{3 * STEPS}" in lines[-1]
+    for tab in ("Time Series", "Custom Scalars", "HParams", "PR Curves", "Projector", "Profile"):
+        assert f"\n  {tab} " in demo.output
+    assert f" -m jaxboard why {demo.logdir}/{demo.name}\n" in demo.output
     assert demo.output.rstrip().endswith(f" -m tensorboard.main --logdir {demo.logdir}")
 
 
-def test_scalars_over_http(demo: Demo, server: Server) -> None:
-    """TensorBoard shows every point with its exact value, training and evaluation under the same tags."""
-    for run, tags in (demo.run, TRAIN), (demo.evaluation, EVAL):
-        events = demo.events(run)
-        for tag in tags:
-            expected = events.Scalars(tag)
-            shown = server.scalars(run, tag, count=len(expected))
-            assert [(s, v) for _, s, v in shown] == [(p.step, p.value) for p in expected]
-
-
-def test_histograms_over_http(demo: Demo, server: Server) -> None:
-    """Each parameter has histograms of its gradient that count all of its elements."""
-    sizes = {"layer1": 64 * 100, "layer2": 100 * 100, "layer3": 100 * 10}
-    outputs = {"layer1": 100, "layer2": 100, "layer3": 10}
-    for layer in LAYERS:
-        name, _, kind = layer.partition("/")
-        shown = server.histograms(demo.run, f"gradients/histogram/{layer}", count=len(OFTEN))
-        assert [step for _, step, _ in shown] == OFTEN
-        elements = {sum(count for _, _, count in buckets) for _, _, buckets in shown}
-        assert elements == {(sizes if kind == "kernel" else outputs)[name]}
-
-
-def test_images_over_http(demo: Demo, server: Server) -> None:
-    """The inputs and the test sheet are PNG images."""
-    for sample in range(4):
-        (*_, last) = server.images(demo.run, "inputs", sample=sample)
-        assert last["step"] == OFTEN[-1]
-        assert png_size(last["file"]) == (8, 8)
-    sheets = server.images(demo.evaluation, "test_sheet", count=5)
-    assert [sheet["step"] for sheet in sheets] == [0, 150, 300, 450, STEPS - 1]
-    assert {png_size(sheet["file"]) for sheet in sheets} == {(600, 600)}
-    assert sheets[0]["file"] != sheets[-1]["file"]  # it has learned something
-
-
-def test_text_over_http(demo: Demo, server: Server) -> None:
-    """The description and its table are rendered."""
-    (entry,) = server.text(demo.run, "about")
-    assert "<h3>Handwritten digits</h3>" in entry["text"]
-    assert "<table>" in entry["text"]
-
-
-def test_hparams_over_http(demo: Demo, server: Server) -> None:
-    """The HParams dashboard has the hyperparameters and marks the run as finished."""
-    group = server.session_group(demo.run)
-    assert group["hparams"] == {
-        "learning_rate": 3e-3,
-        "batch_size": 128.0,
-        "hidden": 100.0,
-        "steps": float(STEPS),
-        "optimizer": "adam",
-        "seed": 0.0,
+def test_the_trial_in_detail(demo: Demo) -> None:
+    """Every tag of the first trial has a point at each step, and those that it reports once have one."""
+    values = demo.values("wide")
+    last = [STEPS - 1]
+    norms = ["gradients/norm", *(f"gradients/norm/{layer}" for layer in LAYERS)]
+    health = [f"health/{name}" for name in ("ratio", "gradient_norm", "zeros", "rms", "nonfinite")]
+    assert without_own(values.pop("scalars")) == {
+        **dict.fromkeys(["accuracy", "learning_rate", "loss", *norms, *health], EVERY),
+        **dict.fromkeys(["final/accuracy", "final/loss"], last),
     }
-    (session,) = group["sessions"]
-    assert session["status"] == "STATUS_SUCCESS"
+    histograms = values.pop("histograms")
+    tags = ["logits", *(f"gradients/histogram/{layer}" for layer in LAYERS)]
+    assert without_own(histograms) == dict.fromkeys(tags, EVERY)
+    sizes = {"layer1/kernel": 64 * 100, "layer2/bias": 100, "layer3/kernel": 100 * 10}
+    for layer, size in sizes.items():
+        for table in histograms[f"gradients/histogram/{layer}"].values():
+            assert table[:, 2].sum() == size
+    assert without_own(values.pop("images")) == {"inputs": EVERY, "health/layers": last}
+    texts = values.pop("text")
+    assert without_own(texts) == {"about": last}
+    assert "profile/verdict" in texts
+    assert alarms(texts) == []
+    assert {plugin: [len(tags), *next(iter(tags.values()))] for plugin, tags in values.items()} == {
+        "custom_scalars": [1, STEPS - 1],
+        "graphs": [1, STEPS - 1],
+        "hparams": [3, 0],
+    }
 
 
-def test_few_steps(demos: list[Demo]) -> None:
-    """The demo works with a single step."""
-    demo = demos[1]
-    for run in demo.run, demo.evaluation:
-        events = demo.events(run)
-        assert [point.step for point in events.Scalars("loss")] == [0]
-    (sheet,) = events.Tensors("test_sheet")
-    assert len(tensor_util.make_ndarray(sheet.tensor_proto)) == 3  # width, height, one picture
+def test_telemetry_and_the_profile(demo: Demo) -> None:
+    """The first trial reports on itself, and has a profile of the second half of its steps."""
+    scalars = demo.values("wide")["scalars"]
+    assert {"jaxboard/compile/train_step/seconds", "profile/step_ms_mean"} <= set(scalars)
+    assert "jaxboard/step/train_step/images_per_second" in scalars
+    run = demo.logdir / demo.name / "wide"
+    (trace,) = run.glob("plugins/profile/*/*.xplane.pb")
+    assert trace.parent.name == f"steps_{STEPS // 2}-{STEPS - 1}"
 
 
-def test_steps_must_be_positive() -> None:
+def test_the_evaluation(demo: Demo) -> None:
+    """Each evaluation belongs to the training step before it; the network learns."""
+    values = demo.values("wide/eval")
+    assert {plugin: without_own(tags) for plugin, tags in values.items()} == {
+        "scalars": {"accuracy": EVERY, "loss": EVERY},
+        "images": {"confusion": EVERY, "hardest": EVERY},
+        "pr_curves": {f"digit/{digit}": EVERY for digit in range(10)},
+    }
+    scalars, final = values["scalars"], demo.values("wide")["scalars"]
+    assert scalars["loss"][STEPS - 1] < scalars["loss"][0]
+    for tag in ("accuracy", "loss"):
+        assert scalars[tag][STEPS - 1] == final[f"final/{tag}"][STEPS - 1]
+    accuracy = float(scalars["accuracy"][STEPS - 1])
+    assert abs(accuracy * 450 - round(accuracy * 450)) < 1e-3  # of 450 test images
+    rates = list(final["learning_rate"].values())
+    assert rates[0] == np.float32(3e-3)
+    assert sorted(rates, reverse=True) == rates
+
+
+@pytest.mark.parametrize("trial", COMPARED)
+def test_the_trials_that_are_compared(demo: Demo, trial: str) -> None:
+    """They report their curves and their hyperparameters only."""
+    values = demo.values(trial)
+    curves = {"accuracy": EVERY, "loss": EVERY}
+    last = [STEPS - 1]
+    scalars = {tag: list(points) for tag, points in values.pop("scalars").items()}
+    assert scalars == {**curves, "final/accuracy": last, "final/loss": last}
+    assert list(values) == ["hparams"]
+    (plugin, found), *others = demo.values(f"{trial}/eval").items()
+    assert (plugin, others) == ("scalars", [])
+    assert {tag: list(points) for tag, points in found.items()} == curves
+
+
+def test_tensorboard(demo: Demo, server: Server) -> None:
+    """Each dashboard shows the runs."""
+    run = f"{demo.name}/wide"
+    for name in (run, f"{run}/eval", *(f"{demo.name}/{trial}" for trial in COMPARED)):
+        shown = server.scalars(name, "loss", count=STEPS)
+        expected = demo.values(name.partition("/")[2])["scalars"]["loss"]
+        assert [(step, value) for _, step, value in shown] == list(expected.items())
+    assert len(server.histograms(run, "logits", count=STEPS)) == STEPS
+    sizes = {"confusion": (712, 720), "hardest": (298, 248)}
+    for tag, size in sizes.items():
+        images = server.images(f"{run}/eval", tag, count=STEPS)
+        assert {png_size(image["file"]) for image in images} == {size}
+        assert len({image["file"] for image in images}) > 1
+    (entry,) = server.text(run, "about")
+    assert "<h3>Handwritten digits</h3>" in entry["text"]
+    assert len(server.pr_curves(f"{run}/eval", "digit/8", count=STEPS)) == STEPS
+    titles = [chart["title"] for chart in server.charts("norms of the gradients")]
+    assert titles == ["kernels", "biases"]
+    graph = server.read("data/plugin/graphs/graph", run=run).decode()
+    assert 'name: "Classifier/layer3/' in graph
+    embedding = server.until(lambda: server.get("data/plugin/projector/info", run=run))
+    (vectors,) = embedding["embeddings"]
+    assert vectors["tensorShape"] == [450, 100]
+    assert vectors["sprite"]["singleImageDim"] == [8, 8]
+
+
+def test_hyperparameters(demo: Demo, server: Server) -> None:
+    """The HParams dashboard compares the three trials by their final accuracy and loss."""
+    expected = {"wide": (100, 3e-3), "tiny": (10, 3e-3), "slow": (100, 3e-4)}
+    for trial, (hidden, rate) in expected.items():
+        group = server.session_group(f"{demo.name}/{trial}", metrics=2)
+        assert group["hparams"] == {"hidden": hidden, "learning_rate": rate}
+        (session,) = group["sessions"]
+        assert session["status"] == "STATUS_SUCCESS"
+        found = {metric["name"]["tag"]: metric["value"] for metric in session["metricValues"]}
+        scalars = demo.values(trial)["scalars"]
+        tags = ["final/accuracy", "final/loss"]
+        assert found == {tag: scalars[tag][STEPS - 1] for tag in tags}
+
+
+def test_steps_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:
     """A number of steps below 1 is an error."""
-    done = process("-m", "jaxboard", "demo", "--steps", "0")
-    assert done.returncode == 2
-    assert done.stderr.endswith("error: argument --steps: 0 is not at least 1\n")
-
-
-def test_a_missing_requirement(tmp_path: pathlib.Path) -> None:
-    """A missing requirement prints the command that installs it instead of a traceback."""
-    error = "ModuleNotFoundError('none', name='matplotlib')"  # the first that the demo imports
-    tmp_path.joinpath("matplotlib.py").write_text(f"raise {error}")
-    logdir = str(tmp_path / "runs")
-    done = process("-m", "jaxboard", "demo", "--logdir", logdir, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
-    assert done.stderr == (
-        "The demo needs matplotlib, which is not installed. Install its requirements with:\n\n"
-        f"  {sys.executable} -m pip install 'jaxboard-tb[demo]'\n"
-    )
+    with pytest.raises(SystemExit):
+        main(["demo", "--steps", "0"])
+    assert capsys.readouterr().err.endswith("error: argument --steps: 0 is not at least 1\n")

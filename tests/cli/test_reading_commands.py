@@ -25,7 +25,6 @@ import jaxboard as jb
 from jaxboard._cli.diff import find_divergence
 from jaxboard._cli.main import main
 from jaxboard._live.sparkline import sparkline
-from jaxboard._process.viewer import Viewer
 from jaxboard._read.curves import Curve
 from jaxboard.records import Kind, Record
 from jaxboard.sinks import TensorBoardSink
@@ -342,10 +341,61 @@ def test_arguments_for_another_program(capsys):
     assert "unrecognized arguments: -- --window_title y" in capsys.readouterr().err
 
 
-def test_tensorboard_that_does_not_start(tmp_path):
-    """The error has TensorBoard's own message."""
-    with pytest.raises(jb.RunError, match="unrecognized arguments: --no_such_flag"):
-        Viewer(tmp_path, arguments=["--no_such_flag"])
+def test_tensorboard_that_does_not_start(tmp_path, capsys):
+    """The error has TensorBoard's own message; a directory that does not exist is named first."""
+    missing = str(tmp_path / "missing")
+    assert main(["tensorboard", missing, "--", "--no_such_flag"]) == 1
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"There is no directory {missing!r} yet.")
+    assert "unrecognized arguments: --no_such_flag" in rest[-1]
+
+
+def test_no_command(capsys):
+    """Without a command, the help is printed."""
+    assert main([]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("usage: python -m jaxboard")
+    assert "train a classifier of handwritten digits" in printed.out
+    assert printed.err == ""
+
+
+def test_ask_without_a_request(capsys):
+    """Only the request is missing: its own arguments are optional."""
+    with pytest.raises(SystemExit):
+        main(["ask", "runs"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: verb\n")
+
+
+def test_export_to_a_missing_directory(study, tmp_path, capsys):
+    """The error names the directory and what to do."""
+    file = str(tmp_path / "missing" / "points.csv")
+    assert main(["export", str(study), file]) == 1
+    assert capsys.readouterr().err == (
+        f"export: cannot write {file!r}: there is no directory {str(tmp_path / 'missing')!r}. Create it first.\n"
+    )
+    assert main(["export", str(study), str(study), "--format", "csv"]) == 1
+    assert capsys.readouterr().err == f"export: cannot write {str(study)!r}: Is a directory.\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["show", "{}"], ["export", "{}", "-", "--format", "csv"], ["why", "{}"], ["diff", "{}", "{}"]],
+    ids=str,
+)
+def test_a_damaged_file(command, tmp_path, capfd):
+    """Each command that reads it prints one warning, without a line of code."""
+    with jb.Run(tmp_path, hparams={"rate": 0.1}):
+        for step in range(3):
+            jb.scalar("loss", 1.0, step=step)
+            jb.text("about", "text", step=step)
+    (file,) = tmp_path.glob("*tfevents*")
+    contents = bytearray(file.read_bytes())
+    contents[contents.index(b"loss")] ^= 1
+    file.write_bytes(contents)
+    main([argument.format(tmp_path) for argument in command])
+    assert capfd.readouterr().err == (
+        f"Warning: read: 1 damaged part of {str(file)!r} cannot be read. 'python -m jaxboard verify' lists them.\n"
+    )
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
@@ -365,6 +415,7 @@ def test_completion(shell, capsys):
         (["export", "x", "y.csv"], "pandas"),
         (["export", "x", "y.parquet"], "pyarrow"),
         (["completion", "bash"], "shtab"),
+        (["demo"], "optax"),
     ],
 )
 def test_a_missing_library(arguments, module, capsys, monkeypatch):
@@ -376,4 +427,4 @@ def test_a_missing_library(arguments, module, capsys, monkeypatch):
     assert main(arguments) != 0
     err = capsys.readouterr().err
     assert module in err
-    assert "pip install 'jaxboard-tb[cli]'" in err
+    assert f"pip install {module}\n" in err

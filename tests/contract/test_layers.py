@@ -23,7 +23,7 @@ LONGEST = 420
 # From the bottom up. A module may import modules of lower layers and of its own layer.
 LAYERS = (
     ("_errors", "_types", "_safe_repr"),
-    ("_log", "_check", "_paths", "_blocks", "_own_tags"),
+    ("_log", "_check", "_paths", "_blocks", "_own_tags", "_markdown"),
     ("_compat",),
     ("_process",),
     ("_values", "records"),

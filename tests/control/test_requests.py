@@ -7,10 +7,12 @@ import logging
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
 
+import jaxboard as jb
 from jaxboard._cli.ask import _Asked
 from jaxboard._cli.main import main
 from jaxboard._control.listener import Listener
@@ -19,6 +21,7 @@ from jaxboard._host.buffer import Buffer
 from jaxboard._host.channel import NEVER, Channel
 from jaxboard._host.flush_request import FlushRequest
 from jaxboard._host.selection import Selection
+from jaxboard.sinks import MemorySink
 
 NAME = "20300101-000000-00000000"
 
@@ -148,6 +151,28 @@ def test_cadences_of_several_requests() -> None:
     assert first.cadences == {"*": None, "a": 2}
 
 
+@pytest.mark.parametrize(
+    ("choice", "points"),
+    [(5, [(15, 14), (20, 18), (22, 21.5)]), (1, [(n, n) for n in range(13, 23)]), (None, [])],
+)
+def test_a_cadence_that_changes_within_a_window(choice, points) -> None:
+    """In plain Python, the values before the change make a point at the last of their steps; so do those of runs below."""
+    sink = MemorySink()
+    with jb.Run(None, sinks=[sink]) as run:
+        for run.step in range(23):
+            if run.step == 13:
+                run._channel.select(Selection({"a": choice}))
+                run.flush()
+            jb.scalar("a", run.step, every=10)
+            run.child("eval").scalar("a", run.step, every=10)
+            jb.scalar("b", run.step, every=10)
+    for name in ("", "eval"):
+        found = [(r.step, float(r.value)) for r in sink.records if (r.tag, r.run) == ("a", name)]
+        assert found == [(0, 0), (10, 5.5), (12, 11.5), *points]
+    found = [(r.step, float(r.value)) for r in sink.records if r.tag == "b"]
+    assert found == [(0, 0), (10, 5.5), (20, 15.5), (22, 21.5)]
+
+
 def everything(directory: pathlib.Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
@@ -265,6 +290,25 @@ def test_old_requests(tmp_path) -> None:
     listener.poll(10.0)
     listener.poll(20.0)
     assert everything(directory) == {"request.json"}
+
+
+def test_requests_of_long_ago_are_deleted(tmp_path, capsys) -> None:
+    """A new request deletes those of more than a week ago, and nothing else."""
+    place = pathlib.Path(place_of(str(tmp_path)))
+    for name in ("old", ".begun", "recent"):
+        (place / name).mkdir(parents=True)
+        (place / name / "request.json").touch()
+    (place / "file").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.json").touch()
+    (place / "link").symlink_to(tmp_path / "elsewhere")
+    for path in (place / "old", place / ".begun", place / "file", tmp_path / "elsewhere"):
+        os.utime(path, (0, time.time() - 8 * 24 * 3600))
+    assert main(["ask", str(tmp_path), "stacks", "--timeout", "0"]) == 1
+    assert "No run has answered" in capsys.readouterr().out
+    left = {path.name for path in place.iterdir()}
+    assert left - {"recent", "file", "link"} == {max(left - {"recent", "file", "link"})}
+    assert (tmp_path / "elsewhere" / "mine.json").exists()
 
 
 @pytest.mark.parametrize(

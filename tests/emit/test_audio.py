@@ -148,7 +148,7 @@ def test_a_masked_lane_does_not_warn(caplog):
             lambda: jb.audio("x", np.zeros(8), 8000, max_sounds=0),
             "expected max_sounds= to be a positive integer, got 0.",
         ),
-        (lambda: jb.audio("x", "high", 8000), "expected numbers, got 'high' (str)."),
+        (lambda: jb.audio("x", "high", 8000), "expected numbers, got 'high' (str). jaxboard.text reports texts."),
     ],
 )  # fmt: skip
 def test_wrong_arguments(call, problem):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 from held_arrays import called_from, late, uncomputed
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
@@ -99,7 +99,7 @@ def test_one_program_copies_all_numbers():
     jax.clear_caches()
     with (
         capture() as records,
-        compilations_of("copy") as copies,
+        compilations("copy") as copies,
         uncomputed(0) as zero,
     ):
         for i in range(6):

@@ -452,18 +452,23 @@ def test_a_layer_that_is_not_finite(caplog):
     ("arguments", "message"),
     [
         (({"n": 1},), "expected params= to contain arrays of floats, got "),
+        ((TREE, {}), "expected grads= to contain arrays of floats, got {}"),
         (
-            (TREE, {"other": np.ones(2)}),
-            "grads= has no leaf of floats with the name of one in params=",
+            (TREE, {**TREE, "other": np.ones(2)}),
+            "grads= has a leaf 'other', which params= does not have",
         ),
         (
             (TREE, None, {"other": np.ones(2)}),
-            "updates= has no leaf of floats with the name of one in params=",
+            "updates= has a leaf 'other', which params= does not have",
+        ),
+        (
+            (TREE, {"dense": {"bias": np.ones(5)}}),
+            r"expected the leaf 'dense/bias' of grads= to have the shape \[4\] of that in params=, got float32\[5\]",
         ),
     ],
 )
 def test_trees_that_do_not_fit(arguments, message):
-    """A tree without floats, or without a leaf of the parameters, raises."""
+    """A tree without floats, or with a leaf that no parameter has in that shape, raises and names the leaf."""
     with capture(), pytest.raises(jb.ReportError, match=message):
         health(*arguments)
 
@@ -485,6 +490,7 @@ def test_trees_that_do_not_fit(arguments, message):
         ),
         ({"depth": 0}, "expected depth= to be a positive integer, got 0"),
         ({"curves": np.ones(2)}, "expected curves= to be True or False, got "),
+        ({"curves": "x"}, "expected curves= to be True or False, got 'x'"),
     ],
 )
 def test_options(options, message):
@@ -496,5 +502,6 @@ def test_options(options, message):
 def test_gradients_of_another_number_of_layers():
     """Stacked layers have as many gradients as parameters."""
     grads = {"blocks": {"scale": np.ones((2, 5))}}
-    with capture(), pytest.raises(jb.ReportError, match="which are not 3 layers"):
+    message = r"the leaf 'blocks/scale' of grads= to have the shape \[3, 5\]"
+    with capture(), pytest.raises(jb.ReportError, match=message):
         health(TREE, grads, split="blocks")

@@ -68,6 +68,14 @@ def test_estimates_are_averaged_before_the_division():
     [
         (({"n": 1}, 2.0, 1, 4), "expected small= to contain arrays of floats, got {'n': 1}"),
         ((1.0, {}, 1, 4), "expected large= to contain arrays of floats, got {}"),
+        (
+            ({"w": np.ones(2)}, {"w": np.ones(3)}, 1, 4),
+            r"The leaf 'w' of small= is float32\[2\], that of large= float32\[3\]",
+        ),
+        (
+            ({"w": np.ones(2)}, {"w": np.ones(2), "b": np.ones(2)}, 1, 4),
+            r"The leaf 'b' of small= is missing, that of large= float32\[2\]",
+        ),
         ((1.0, 2.0, 4, 4), "expected large_batch= to be greater than small_batch=4, got 4"),
         ((1.0, 2.0, 0, 4), "expected small_batch= to be a positive integer, got 0"),
     ],

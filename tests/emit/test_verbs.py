@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 import pytest
+from compilations import compilations
 from matplotlib import pyplot as plt
 
 import jaxboard as jb
@@ -575,3 +576,14 @@ def test_steps_of_64_bits():
     f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, step=2**31)))
     with capture(), pytest.raises(jb.ReportError, match="report 'x' .* step=2147483648 exceeds"):
         f(1.0)
+
+
+def test_labels_of_embeddings_in_an_array():
+    """Labels may be arrays on a device. Reading them compiles no program."""
+    digits = jnp.arange(300) % 10
+    with capture() as records, compilations() as compiled:
+        jb.embedding("column", np.ones((300, 2)), labels={"digit": digits})
+        jb.embedding("list", np.ones((300, 2)), labels=digits)
+    expected = tuple((str(n % 10),) for n in range(300))
+    assert [record.value.labels for record in records] == [expected, expected]
+    assert compiled == []

@@ -500,3 +500,12 @@ def test_flushing_from_many_threads():
         closer.join()
     assert len(sink.records) == 80
     assert sink.calls.count("close") == 1
+
+
+def test_the_seconds_after_the_last_write():
+    """The function after the last write may take the timeout of the run, or two seconds if a signal ends the process."""
+    given = []
+    for device_timeout in (None, 10.0):
+        _, flusher = start(Watched(), on_closed=given.append)
+        flusher.close(DEADLINE, device_timeout=device_timeout)
+    assert given == [DEADLINE, 2.0]

@@ -14,7 +14,7 @@ import weakref
 import jax
 import jax.numpy as jnp
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 
 import jaxboard as jb
 from jaxboard.sinks import MemorySink
@@ -199,7 +199,7 @@ def test_runs_in_turn_share_one_program():
             call(value)
         return values(sink)
 
-    with compilations_of("shared") as compiled, concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with compilations("shared") as compiled, concurrent.futures.ThreadPoolExecutor(2) as pool:
         for value in (1, 2):
             run, sink = in_memory()
             with run:

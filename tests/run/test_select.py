@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 
 import jaxboard as jb
 from jaxboard import _compat
@@ -135,7 +135,7 @@ def test_programs_are_reused():
 
     def compiled(select):
         run, _ = open_run(select)
-        with compilations_of("program") as found, run:
+        with compilations("program") as found, run:
             for n in range(STEPS):
                 step(np.float32(n))
         return len(found)

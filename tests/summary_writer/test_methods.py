@@ -528,8 +528,8 @@ NOT_A_CHART = (
 )
 ERRORS = [
     (lambda w: w.add_scalar("x", np.ones(3, np.float32)), "x", "expected a scalar, got float32[3]. Reduce it first (jnp.mean(x)) or use jaxboard.histogram."),
-    (lambda w: w.add_scalar("x", "high"), "x", "expected numbers, got 'high' (str)."),
-    (lambda w: w.add_scalar(3, 1.0), 3, "expected a string as the tag, got 3 (int)."),
+    (lambda w: w.add_scalar("x", "high"), "x", "expected numbers, got 'high' (str). jaxboard.text reports texts."),
+    (lambda w: w.add_scalar(3, 1.0), 3, "expected a string as the tag, the first argument, got 3 (int)."),
     (lambda w: w.add_scalar("x", 1.0, "first"), "x", "expected global_step= to be an integer, got 'first'."),
     (lambda w: w.add_scalar("x", 1.0, np.ones(3)), "x", "expected global_step= to be an integer, got array([1., 1., 1.])."),
     (lambda w: w.add_scalar("x", 1.0, 0, "now"), "x", "expected walltime= to be seconds since the epoch, got 'now' (str)."),

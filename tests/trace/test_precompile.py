@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 from flax import nnx
 
 import jaxboard as jb
@@ -30,10 +30,10 @@ def test_whatever_is_due(windowed, shapes):
         return x * 2
 
     x = jnp.arange(4.0)
-    with compilations_of("prepared") as seen:
+    with compilations("prepared") as seen:
         prepared.precompile(jax.ShapeDtypeStruct(x.shape, x.dtype) if shapes else x)
     assert len(seen) == 2  # due: nothing; something
-    with compilations_of("prepared") as seen, capture() as records:
+    with compilations("prepared") as seen, capture() as records:
         for _ in range(13):
             prepared(x)
     assert seen == []
@@ -75,10 +75,10 @@ def test_every_delivery(options, count):
     """Whatever the delivery, precompile() compiles exactly the programs that calls run."""
     step = jb.instrument(jax.jit(training, donate_argnums=0), **options)
     state, xs = {"step": jnp.int32(0), "total": jnp.float32(0)}, jnp.arange(3.0)
-    with compilations_of("training") as seen:
+    with compilations("training") as seen:
         step.precompile(*jax.eval_shape(lambda *args: args, state, xs))
     assert len(seen) == count
-    with compilations_of("training") as seen, capture() as records:
+    with compilations("training") as seen, capture() as records:
         for _ in range(7):
             state = step(state, xs)
         jax.block_until_ready(state)
@@ -94,10 +94,10 @@ def test_while_results_are_checked(options):
     step = jb.instrument(jax.jit(training), **options)
     state, xs = {"step": jnp.int32(0), "total": jnp.float32(0)}, jnp.arange(3.0)
     with jax.debug_nans(True):
-        with compilations_of("training") as seen:
+        with compilations("training") as seen:
             step.precompile(state, xs)
         assert len(seen) == 1
-        with compilations_of("training") as seen, capture():
+        with compilations("training") as seen, capture():
             for _ in range(3):
                 state = step(state, xs)
             jax.block_until_ready(state)
@@ -114,7 +114,7 @@ def test_after_a_call(kind):
     with capture():
         step(state, xs)
         step.precompile(state, jnp.arange(5.0))
-        with compilations_of("training") as seen:
+        with compilations("training") as seen:
             for _ in range(7):
                 step(state, jnp.arange(5.0))
             jax.effects_barrier()
@@ -132,11 +132,11 @@ def test_under_nnx_jit():
 
     model = nnx.Linear(4, 2, rngs=nnx.Rngs(0))
     before = np.asarray(model.kernel[...])
-    with compilations_of("prepared") as seen:
+    with compilations("prepared") as seen:
         prepared.precompile(model, jnp.ones((3, 4)))
     assert len(seen) == 2
     np.testing.assert_array_equal(model.kernel[...], before)
-    with compilations_of("prepared") as seen, capture() as records:
+    with compilations("prepared") as seen, capture() as records:
         for _ in range(5):
             prepared(model, jnp.ones((3, 4)))
     assert seen == []
@@ -162,7 +162,7 @@ def test_three_cadences_under_nnx_jit():
         model.bias[...] -= grads["bias"][...]
 
     model = nnx.Conv(1, 2, (3, 3), rngs=nnx.Rngs(0))
-    with compilations_of("train") as seen, capture() as records:
+    with compilations("train") as seen, capture() as records:
         for _ in range(51):
             train(model, jnp.ones((1, 4, 4, 1)))
     assert len(seen) == 2

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 from flax.training.train_state import TrainState
 
 import jaxboard as jb
@@ -54,7 +54,7 @@ def test_one_compilation(state, offset, donate):
     step = jb.instrument(jitted, step=lambda state, *_: step_of(state) + offset)
     first = int(step_of(state) + offset)
     x = jnp.ones((8, 4))
-    with capture() as records, compilations_of("update") as compiled:
+    with capture() as records, compilations("update") as compiled:
         for _ in range(4):
             state = step(state, x)
     assert len(compiled) == 1

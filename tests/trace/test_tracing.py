@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 from flax import nnx
 from jax import lax
 
@@ -58,7 +58,7 @@ def test_each_delivery(options, programs):
         return report_all(x)
 
     step = jb.instrument(jax.jit(counted), **options)
-    with compilations_of("counted") as seen, capture() as records:
+    with compilations("counted") as seen, capture() as records:
         for n in range(7):
             step(X, n)
         jax.effects_barrier()

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -139,7 +139,7 @@ def test_two_programs_per_window():
         jb.scalar("x", x, every=5)
         return x
 
-    with compilations_of("step") as seen, capture():
+    with compilations("step") as seen, capture():
         for _ in range(20):
             step(jnp.float32(1))
     assert (len(seen), len(traces)) == (2, 1)
@@ -221,7 +221,7 @@ def test_on_a_mesh(kind):
     options: Any = {"in_shardings": rows, "out_shardings": rows} if kind == "jit" else {}
     step = jb.instrument(jax.jit(f, **options))
     x = np.arange(16, dtype=np.float32)
-    with compilations_of("f") as seen, capture() as records:
+    with compilations("f") as seen, capture() as records:
         for _ in range(7):
             results = step(x if kind == "jit" else jax.device_put(x, rows))
             assert results.sharding.is_equivalent_to(rows, 1)
@@ -326,7 +326,7 @@ def test_two_programs_for_any_cadences():
             jb.scalar(f"window {n}", x, every=n, reduce="sum")
         return x + 1
 
-    with compilations_of("many_cadences") as seen, capture(step=1) as records:
+    with compilations("many_cadences") as seen, capture(step=1) as records:
         x = jnp.float32(1)
         many_cadences(x)
         assert len(seen) == 1  # nothing is due

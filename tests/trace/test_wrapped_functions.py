@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from compilations import compilations_of
+from compilations import compilations
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -236,7 +236,7 @@ def test_an_instrumented_function_that_is_called_alone_too():
     """A function takes a step where it is called alone, and none inside another one, with the same program."""
     inner = jb.instrument(jax.jit(report_and_return))
     outer = jb.instrument(lambda x: (inner(x), inner(x + 1)))
-    with compilations_of("report_and_return") as compiled, capture() as records:
+    with compilations("report_and_return") as compiled, capture() as records:
         inner(jnp.float32(10))
         outer(jnp.float32(0))
         inner(jnp.float32(20))

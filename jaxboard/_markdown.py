@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _CODE = re.compile(r"(?<![\\`])(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
-def table(rows: Iterable[Iterable[object]]) -> str:
+def table(rows: Iterable[Iterable[object]], numbers: Collection[int] = ()) -> str:
     r"""Return rows as a Markdown table, of which the first row is the header.
 
     Cells may contain Markdown. Short rows are padded. In a cell, pipes and line ends are escaped, and so are
     backticks without a partner, which would take the cells behind them for code.
+
+    Args:
+        rows: the cells.
+        numbers: the columns that are aligned to the right.
 
     Example:
         >>> print(table([["name", "value"], ["a|b", "1\n2"], ["`a|b`"]]))
@@ -27,7 +31,8 @@ def table(rows: Iterable[Iterable[object]]) -> str:
     if not width:
         return ""
     header, *others = (row + [""] * (width - len(row)) for row in cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in (header, ["---"] * width, *others))
+    line = ["---:" if column in numbers else "---" for column in range(width)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, line, *others))
 
 
 def _cell(text: str) -> str:
