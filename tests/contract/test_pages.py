@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import pathlib
 import re
 
 import pytest
+
+import jaxboard as jb
+from jaxboard._emit import VerbMethods
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = ("docs", "benchmarks", "jaxboard", "notebooks", "tests")
@@ -61,6 +65,35 @@ def test_named_tests_exist() -> None:
         if f"\ndef {test}(" not in (ROOT / "tests" / file).read_text()
     ]
     assert missing == []
+
+
+def test_methods_of_other_loggers() -> None:
+    """The page on migration has a row for each method of other loggers, and the calls in its rows exist."""
+    import tensorboardX
+    from flax.metrics import tensorboard as flax_tensorboard
+
+    page = (ROOT / "docs" / "coming_from.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.MULTILINE)
+    left = " ".join(row[0] for row in rows)
+    for writer in (tensorboardX.SummaryWriter, flax_tensorboard.SummaryWriter):
+        methods = [name for name, _ in inspect.getmembers(writer, callable) if name[0] != "_"]
+        assert [name for name in methods if f"`{name}(" not in left] == []
+    calls = [call for _, right in rows for call in re.findall(r"`jb\.(\w+)\((.*?)\)`", right)]
+    assert len(calls) > 80
+    for name, arguments in calls:
+        accepted = inspect.signature(getattr(jb, name)).parameters
+        assert set(re.findall(r"(\w+)=", arguments)) <= set(accepted), name
+
+
+def test_the_gallery_is_complete() -> None:
+    """The gallery calls every verb, and each of its sections has a picture."""
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    verbs = [name for name in vars(VerbMethods) if not name.startswith("_")]
+    assert [name for name in verbs if f".{name}(" not in page] == []
+    sections = page.split("\n## ")[1:]
+    assert [text.partition("\n")[0] for text in sections if "<img src=" not in text] == []
+    pictures = re.findall(r'<img src="(.*?)"', page)
+    assert [name for name in pictures if not (ROOT / "docs" / name).exists()] == []
 
 
 def test_the_check_finds_a_missing_link() -> None:
