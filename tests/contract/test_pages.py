@@ -55,10 +55,11 @@ def test_named_files_exist() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-def test_named_tests_exist() -> None:
-    """Every test that the page on durability names exists."""
-    named = TEST.findall((ROOT / "docs" / "durability.md").read_text())
-    assert len(named) > 20
+@pytest.mark.parametrize("name", ["durability", "guarantees", "survival"])
+def test_named_tests_exist(name: str) -> None:
+    """Every test that a page on durability or guarantees names exists."""
+    named = TEST.findall((ROOT / "docs" / f"{name}.md").read_text())
+    assert len(named) > 15
     missing = [
         (file, test)
         for file, test in named
