@@ -29,6 +29,7 @@ LINK = re.compile(r"\[([^\[\]]*)\]\(([^)\s]+)\)")
 SOURCE = re.compile(r'(?<= src=")[^"]+')
 FENCED = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
 ROLE = re.compile(r":[a-z]+:`~?([^`]+)`")
+REFERENCE = r'<autoref identifier="\1" optional><code>\1</code></autoref>'
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
@@ -75,12 +76,12 @@ class PublicNames(griffe.Extension):
         """Replace ``Example:`` and the roles of names, which the parser does not know."""
         if not obj.is_alias and obj.docstring is not None:
             text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
-            obj.docstring.value = ROLE.sub(r"`\1`", text)
+            obj.docstring.value = ROLE.sub(REFERENCE, text)
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **kwargs: Any) -> None:
         """Let ``jaxboard.scalar`` be the function where a module of the same name is beside it."""
         for name, member in list(pkg.members.items()):
-            if member.is_alias and member.target_path.startswith(f"{pkg.path}."):
+            if isinstance(member, griffe.Alias) and member.target_path.startswith(f"{pkg.path}."):
                 target = pkg.modules_collection.get_member(member.target_path)
                 if target.is_module and name in target.members:
                     path = f"{member.target_path}.{name}"

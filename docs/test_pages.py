@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import importlib.util
+import inspect
 import pathlib
 import re
 
@@ -87,6 +88,24 @@ def test_a_page_runs_with_a_library(page: str, library: str, tmp_path: pathlib.P
     )
     assert len(before) == 100
     assert before.equals(after)
+
+
+def test_methods_of_other_loggers() -> None:
+    """The page on migration has a row for each method of other loggers, and the calls in its rows exist."""
+    import tensorboardX
+    from flax.metrics import tensorboard as flax_tensorboard
+
+    page = PAGES["coming_from.md"].read_text()
+    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.MULTILINE)
+    left = " ".join(row[0] for row in rows)
+    for writer in (tensorboardX.SummaryWriter, flax_tensorboard.SummaryWriter):
+        methods = [name for name, _ in inspect.getmembers(writer, callable) if name[0] != "_"]
+        assert [name for name in methods if f"`{name}(" not in left] == []
+    calls = [call for _, right in rows for call in re.findall(r"`jb\.(\w+)\((.*?)\)`", right)]
+    assert len(calls) > 80
+    for name, arguments in calls:
+        accepted = inspect.signature(getattr(jb, name)).parameters
+        assert set(re.findall(r"(\w+)=", arguments)) <= set(accepted), name
 
 
 def test_every_block_has_a_language_that_is_known() -> None:

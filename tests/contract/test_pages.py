@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import pathlib
 import re
 
 import pytest
 
-import jaxboard as jb
 from jaxboard._emit import VerbMethods
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -66,24 +64,6 @@ def test_named_tests_exist(name: str) -> None:
         if f"\ndef {test}(" not in (ROOT / "tests" / file).read_text()
     ]
     assert missing == []
-
-
-def test_methods_of_other_loggers() -> None:
-    """The page on migration has a row for each method of other loggers, and the calls in its rows exist."""
-    import tensorboardX
-    from flax.metrics import tensorboard as flax_tensorboard
-
-    page = (ROOT / "docs" / "coming_from.md").read_text()
-    rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.MULTILINE)
-    left = " ".join(row[0] for row in rows)
-    for writer in (tensorboardX.SummaryWriter, flax_tensorboard.SummaryWriter):
-        methods = [name for name, _ in inspect.getmembers(writer, callable) if name[0] != "_"]
-        assert [name for name in methods if f"`{name}(" not in left] == []
-    calls = [call for _, right in rows for call in re.findall(r"`jb\.(\w+)\((.*?)\)`", right)]
-    assert len(calls) > 80
-    for name, arguments in calls:
-        accepted = inspect.signature(getattr(jb, name)).parameters
-        assert set(re.findall(r"(\w+)=", arguments)) <= set(accepted), name
 
 
 def test_the_gallery_is_complete() -> None:

@@ -183,7 +183,9 @@ def test_the_reference_has_every_public_name() -> None:
     }
     pages = (package.parent / "docs" / "api").glob("*.md")
     entries = [
-        name for page in pages for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
+        name
+        for page in pages
+        for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
     ]
     assert sorted(entries) == sorted(public)
 
