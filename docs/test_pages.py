@@ -1,8 +1,7 @@
 """Every code block of the pages in docs/ runs as printed, or is of a language that is not run.
 
 Only `pytest docs` runs these tests. The Python blocks of a page are one program. A block that opens with
-```` ```python NAME ```` needs the library NAME: these blocks follow the first block of the page, and are skipped where the
-library is missing.
+```` ```python NAME ```` needs the library NAME, and is run by a test that has it.
 """
 
 from __future__ import annotations
@@ -23,8 +22,12 @@ PAGES = {path.relative_to(DOCS).as_posix(): path for path in sorted(DOCS.rglob("
 # Commands, and what programs print.
 NOT_RUN = {"bash", "text"}
 
-# Libraries that report to an account of the reader -> number of blocks.
-NEED_AN_ACCOUNT = {"wandb": 1}
+# The page on migration has blocks for these, and test_other_loggers below runs them. wandb needs an account.
+OTHER_LOGGERS = ("tensorboardX", "tensorflow", "clu", "flax")
+MIGRATION = "coming_from.md"
+
+# Page -> the test that runs its blocks for other libraries.
+RUN_ELSEWHERE: dict[str, str] = {}
 
 
 def blocks(page: str) -> list[tuple[str, int, int]]:
@@ -40,10 +43,13 @@ def blocks(page: str) -> list[tuple[str, int, int]]:
 
 
 def run(page: str, library: str = "") -> None:
-    """Run the blocks of a page, at the lines of the page, so that errors show the line."""
+    """Run the blocks of a page, at the lines of the page, so that errors show the line.
+
+    The blocks for a library follow the first block of the page.
+    """
     python = [block for block in blocks(page) if block[0] == "python"]
     if library:
-        python = python[:1] + [b for b in blocks(page) if b[0] == f"python {library}"]
+        python = python[:1] + [block for block in blocks(page) if block[0] == f"python {library}"]
     shown = {number for _, start, end in python for number in range(start, end)}
     lines = PAGES[page].read_text().splitlines()
     text = "\n".join(line if number in shown else "" for number, line in enumerate(lines))
@@ -52,11 +58,6 @@ def run(page: str, library: str = "") -> None:
 
 LANGUAGES = collections.Counter((page, block[0]) for page in PAGES for block in blocks(page))
 PROGRAMS = [page for page, language in LANGUAGES if language == "python"]
-WITH_LIBRARIES = [
-    (page, language.removeprefix("python "))
-    for page, language in LANGUAGES
-    if language.startswith("python ") and language.removeprefix("python ") not in NEED_AN_ACCOUNT
-]
 
 
 @pytest.fixture(autouse=True)
@@ -71,17 +72,14 @@ def test_a_page_runs(page: str) -> None:
     assert jb.current_run() is None, "the page leaves its run open"
 
 
-@pytest.mark.parametrize(("page", "library"), WITH_LIBRARIES)
+@pytest.mark.parametrize("library", OTHER_LOGGERS)
 @pytest.mark.filterwarnings("ignore")  # those of the libraries
-def test_a_page_runs_with_a_library(page: str, library: str, tmp_path: pathlib.Path) -> None:
-    """The blocks for a library run; on the page on migration, both programs of a pair write the same points."""
+def test_other_loggers(library: str, tmp_path: pathlib.Path) -> None:
+    """A program with another logger and the one that replaces it on the page write the same points."""
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    if page != "coming_from.md":
-        run(page, library)
-        return
-    run(page)
-    run(page, library)
+    run(MIGRATION)
+    run(MIGRATION, library)
     before, after = (
         jb.read(tmp_path / "runs" / when / library)[["tag", "step", "value"]]
         for when in ("before", "after")
@@ -95,7 +93,7 @@ def test_methods_of_other_loggers() -> None:
     import tensorboardX
     from flax.metrics import tensorboard as flax_tensorboard
 
-    page = PAGES["coming_from.md"].read_text()
+    page = PAGES[MIGRATION].read_text()
     rows = re.findall(r"^\| (`.*?) \| (.*) \|$", page, re.MULTILINE)
     left = " ".join(row[0] for row in rows)
     for writer in (tensorboardX.SummaryWriter, flax_tensorboard.SummaryWriter):
@@ -108,16 +106,13 @@ def test_methods_of_other_loggers() -> None:
         assert set(re.findall(r"(\w+)=", arguments)) <= set(accepted), name
 
 
-def test_every_block_has_a_language_that_is_known() -> None:
-    """No block is skipped silently: each is run by a test above, or is listed as not run."""
-    unknown = [
-        (page, language)
-        for page, language in LANGUAGES
-        if not re.fullmatch(rf"python( \w+)?|{'|'.join(NOT_RUN)}", language)
-    ]
-    assert unknown == []
-    accounts = collections.Counter()
-    for (_, language), count in LANGUAGES.items():
-        if language.removeprefix("python ") in NEED_AN_ACCOUNT:
-            accounts[language.removeprefix("python ")] += count
-    assert accounts == NEED_AN_ACCOUNT
+def test_no_block_is_skipped_silently() -> None:
+    """Each block is run by a test above, by the test that RUN_ELSEWHERE names, or is of a language that is not run."""
+    run_here = {"python", *NOT_RUN}
+    here = {(MIGRATION, f"python {library}"): 1 for library in (*OTHER_LOGGERS, "wandb")}
+    others = {block: count for block, count in LANGUAGES.items() if block[1] not in run_here}
+    elsewhere = {block for block in others if block[0] in RUN_ELSEWHERE}
+    assert {block: count for block, count in others.items() if block not in elsewhere} == here
+    for page, language in elsewhere:
+        assert language.startswith("python "), page
+        assert page in (DOCS.parent / RUN_ELSEWHERE[page]).read_text()

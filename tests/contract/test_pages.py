@@ -66,6 +66,13 @@ def test_named_tests_exist(name: str) -> None:
     assert missing == []
 
 
+def test_the_navigation_has_every_page() -> None:
+    """The navigation of the site has an entry for every page in docs/."""
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if f": {page}\n" not in navigation] == []
+
+
 def test_the_gallery_is_complete() -> None:
     """The gallery calls every verb, and each of its sections has a picture."""
     page = (ROOT / "docs" / "gallery.md").read_text()
