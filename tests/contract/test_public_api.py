@@ -158,8 +158,11 @@ def test_public_records() -> None:
 
 
 def public_definitions(path: pathlib.Path) -> list[str]:
-    """Return the names of the public functions and classes of a module, without importing its library."""
+    """Return ``__all__`` of a module, or its public functions and classes, without importing its library."""
     body = ast.parse(path.read_text()).body
+    for node in body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
     kinds = (ast.FunctionDef, ast.ClassDef)
     return [node.name for node in body if isinstance(node, kinds) and node.name[0] != "_"]
 
@@ -167,11 +170,11 @@ def public_definitions(path: pathlib.Path) -> list[str]:
 def test_the_reference_has_every_public_name() -> None:
     """The pages in docs/api/ have an entry for every public name, and no other."""
     package = pathlib.Path(jaxboard.__file__).parent
-    modules = {"testing": package / "testing.py"}
-    modules |= {
-        f"integrations.{path.stem}": path
-        for path in (package / "integrations").rglob("*.py")
-        if path.stem[0] != "_"
+    paths = [*package.glob("*.py"), *(package / "integrations").glob("*.py")]
+    modules = {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in paths
+        if path.stem[0] != "_" and path.stem != "records"
     }
     public = {f"jaxboard.{name}" for name in jaxboard.__all__ if name != "__version__"}
     public |= {f"jaxboard.records.{name}" for name in records.__all__}
