@@ -45,8 +45,10 @@ for value in (1.0, 2.0, 6.0):
 
 ENDS = {
     # JAX may hang if a forked child exits through the interpreter: multiprocessing does not either.
-    "fork and exception": ("os.fork() or os._exit(0)\nos.wait()\n1 / 0", 1),
-    "Ctrl-C": ("end_by(signal.SIGINT)", -signal.SIGINT),
+    "fork and Ctrl-C": (
+        "os.fork() or os._exit(0)\nos.wait()\nend_by(signal.SIGINT)",
+        -signal.SIGINT,
+    ),
     "SIGTERM": ("end_by(signal.SIGTERM)", -signal.SIGTERM),
 }
 
