@@ -44,7 +44,7 @@ for value in (1.0, 2.0, 6.0):
 """
 
 ENDS = {
-    # JAX may hang if a forked child exits through the interpreter: multiprocessing does not either.
+    # The child ends by os._exit, as those of multiprocessing do: at the end of the interpreter, JAX may wait forever.
     "fork and Ctrl-C": (
         "os.fork() or os._exit(0)\nos.wait()\nend_by(signal.SIGINT)",
         -signal.SIGINT,
