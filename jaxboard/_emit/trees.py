@@ -19,6 +19,20 @@ Flat = TypeVar("Flat")
 _DEEPEST = 200
 """Most containers around a leaf."""
 
+_BOXES = frozenset(
+    (
+        "flax.Variable",
+        "flax.VariableState",
+        "flax.AxisMetadata",
+        "penzai.LabeledVariableValue",
+        "penzai.NamedArrayBase",
+    )
+)
+"""Nodes around a single value."""
+
+_VARIABLES = frozenset(("penzai.LabeledVariable",))
+"""Objects that hold a value, and are leaves to JAX."""
+
 
 def named_leaves(tag: str, tree: PyTree) -> list[tuple[str, Any]]:
     """Return each leaf of a pytree with its name, the path to it joined by ``/``.
@@ -70,13 +84,21 @@ def tagged_arrays(tag: str, tree: PyTree) -> Iterator[tuple[str, Any]]:
 def _leaves(tree: PyTree, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
         names = (*keys, *(jax.tree_util.keystr((key,), simple=True) for key in path))
-        if not _is_box(leaf):
+        if _is_box(leaf):
+            # It is a node with one child, whose name is of no use.
+            (child,) = jax.tree_util.default_registry.flatten_one_level(leaf)[0]
+            yield from _leaves(child, _labelled(names, leaf))
+        elif _is_one_of(type(leaf), _VARIABLES):
+            yield from _leaves(leaf.value, _labelled(names, leaf))
+        else:
             yield "/".join(names), leaf
-            continue
-        # A box is a node with one child, whose name is of no use.
-        for inner, value in jax.tree_util.tree_leaves_with_path(leaf):
-            rest = (jax.tree_util.keystr((key,), simple=True) for key in inner[1:])
-            yield "/".join((*names, *rest)), value
+
+
+def _labelled(names: tuple[str, ...], node: Any) -> tuple[str, ...]:
+    """Return the path of a node, with its label instead of an index: Penzai keeps parameters in a tuple."""
+    label = getattr(node, "label", None)
+    has_index = names and names[-1].isdecimal()
+    return (*names[:-1], label) if isinstance(label, str) and has_index else names
 
 
 def _flattened(tag: str, flatten: Callable[[PyTree], Flat], tree: PyTree) -> Flat:
@@ -113,16 +135,14 @@ def _check_nesting(tag: str, tree: PyTree) -> None:
 
 
 def _is_box(node: object) -> bool:
-    return _is_box_type(type(node))
+    return _is_one_of(type(node), _BOXES)
 
 
 @functools.cache
-def _is_box_type(cls: type) -> bool:
-    """Return whether a class is one of Flax's around a single value: a Variable, or metadata of a parameter."""
+def _is_one_of(cls: type, names: frozenset[str]) -> bool:
+    """Return whether a class or a base of it has one of the names, each with that of its library."""
     return any(
-        base.__name__ in ("Variable", "VariableState", "AxisMetadata")
-        and base.__module__.partition(".")[0] == "flax"
-        for base in cls.__mro__
+        f"{base.__module__.partition('.')[0]}.{base.__name__}" in names for base in cls.__mro__
     )
 
 

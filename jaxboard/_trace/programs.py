@@ -21,6 +21,7 @@ from jaxboard._host.observers import notify_trace
 from jaxboard._host.selection import Selection
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
+from jaxboard._trace.adapters.linen_scan import leave_out_checks
 from jaxboard._trace.arrival import Caller, Callers
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
@@ -358,6 +359,7 @@ class Programs:
             return call_user(self._traceable, *positional, **{**kwargs, **dynamic[1]})
 
         runs = self._options.seed_runs or context.current().runs
+        leave_out_checks()
         # This context is the same for all programs, so that JAX traces the user's function once for all of them.
         with context.override(every=self._options.every, harvested=True, runs=runs):
             closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)

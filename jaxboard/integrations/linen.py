@@ -1,18 +1,17 @@
-"""Scopes of Flax Linen modules: three blocks that report ``rms`` have three curves. Requires ``pip install 'jaxboard-tb[flax]'``."""
+"""Flax Linen: scopes of modules, sown values, tables of parameters. Requires ``pip install 'jaxboard-tb[flax]'``."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import flax.linen as nn
+from flax import traverse_util
 
-import jaxboard as jb
-
-_around: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("module", default=())
-"""The path of the module whose method runs."""
+from jaxboard.integrations._module_paths import method_scope
+from jaxboard.integrations._parameter_table import arrays, table
+from jaxboard.integrations._sown_values import report_sown
 
 
 @contextlib.contextmanager
@@ -47,12 +46,61 @@ def _in_scope(
     kwargs: dict[str, Any],
     context: nn.module.InterceptorContext,
 ) -> Any:
-    path, around = tuple(context.module.path), _around.get()
-    # A method that the module calls on itself, or setup(), is in the scope already.
-    inner = path[len(around) :] if path[: len(around)] == around else path
-    with contextlib.ExitStack() as stack:
-        if inner:
-            stack.enter_context(jb.scope("/".join(inner)))
-            token = _around.set(path)
-            stack.callback(_around.reset, token)
+    with method_scope(tuple(context.module.path)):
         return method(*args, **kwargs)
+
+
+def sown(
+    variables: Mapping[str, Any], *, collection: str = "intermediates", every: int | None = None
+) -> None:
+    """Report what modules have sown under its path: ``block_0/features``.
+
+    A single number is a scalar, any other array a histogram. Values that a module has sown in several calls make one
+    point.
+
+    Args:
+        variables: the variables that ``apply`` returns with ``mutable=["intermediates"]``.
+        collection: the collection to report. Nothing is reported if there is none, as in a model that sows nothing.
+        every: see :func:`jaxboard.scalar`.
+
+    Raises:
+        ReportError: a value is not made of numbers, or an argument is invalid.
+
+    Example:
+        >>> import flax.linen as nn, jax.numpy as jnp
+        >>> from jaxboard.integrations.linen import sown
+        >>> from jaxboard.testing import capture
+        >>> class Block(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x):
+        ...         self.sow("intermediates", "rms", jnp.sqrt(jnp.mean(x**2)))
+        ...         return 2 * x
+        >>> model = nn.Sequential([Block(), Block()])
+        >>> y, state = model.apply({}, jnp.ones(3), mutable=["intermediates"])
+        >>> with capture() as records:
+        ...     sown(state)
+        >>> {record.tag: float(record.value) for record in records}
+        {'layers_0/rms': 1.0, 'layers_1/rms': 2.0}
+    """
+    report_sown(traverse_util.flatten_dict(variables.get(collection, {})).items(), every)
+
+
+def overview(params: Any) -> str:
+    """Return a Markdown table of the parameters: path, shape, dtype, number of elements and bytes, and the totals.
+
+    Args:
+        params: a pytree of parameters, also abstract ones from ``jax.eval_shape``. Given all variables of a model, the table
+            has the other collections, too.
+
+    Example:
+        >>> import flax.linen as nn, jax, jax.numpy as jnp
+        >>> from jaxboard.integrations.linen import overview
+        >>> variables = jax.eval_shape(nn.Dense(3).init, jax.random.key(0), jnp.ones(2))
+        >>> print(overview(variables["params"]), end="")
+        | array | shape | dtype | parameters | bytes |
+        |---|---|---|--:|--:|
+        | `bias` | (3,) | float32 | 3 | 12 |
+        | `kernel` | (2, 3) | float32 | 6 | 24 |
+        | **total** | | | **9** | **36** |
+    """
+    return table(arrays(nn.unbox(params)))

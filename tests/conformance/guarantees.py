@@ -18,8 +18,9 @@ This page is generated from the tests with `PYTHONPATH=tests python -m conforman
 when it is out of date.
 
 Each row is a program in [`programs/`](programs) and the number of values that one call of it reports under
-each tag. [`test_transformations.py`](test_transformations.py) runs every program in four ways, with every verb (with the callback of a
-frame, five programs have every verb, and the others a verb for each dtype that a frame packs):
+each tag. [`test_transformations.py`](test_transformations.py) runs every program in four ways. Each reports with
+verbs for all dtypes that a frame packs; the three ways without a callback of a frame share the other verbs among them, and five
+programs report with every verb in every way.
 
 | test | the program is | points | values per call |
 |---|---|---|---|

@@ -46,13 +46,6 @@ LIMITS = (
         "JAX cannot export callbacks, and from 0.12 exports only what jax.jit returned.",
         "Function to be exported must be the result of",
     ),
-    Limit(
-        "nn.scan of Flax 0.12.9 and later, without check_constancy_invariants=False",
-        ("output", "callback", "no_instrument", "eager"),
-        None,
-        "Flax traces the body again to find constants, and takes an effect for a dependency.",
-        "broadcasted variable has a data dependency on the scan body",
-    ),
 )
 
 

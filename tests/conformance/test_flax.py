@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conformance.limits import LIMITS
 from flax import nnx
 
 import jaxboard as jb
@@ -85,9 +83,16 @@ class Cell(nn.Module):
         return carry + x * w, carry
 
 
+class Scale(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        w = self.param("w", nn.initializers.ones, ())
+        jb.scalar("x", x)
+        return x * w
+
+
 class Sequence(nn.Module):
     lifted: str
-    check: bool = False
 
     @nn.compact
     def __call__(self, xs):
@@ -101,17 +106,21 @@ class Sequence(nn.Module):
                 split_rngs={"params": False},
             )
             return mapped()(0.0, xs)[0].sum()
+        if self.lifted == "remat_scan":
+            return nn.remat_scan(Scale, lengths=(2, 2))()(xs.sum())
         looped = nn.scan(
             Cell,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            check_constancy_invariants=self.check,
         )
         return looped()(0.0, xs)[0]
 
 
-@pytest.mark.parametrize(("lifted", "value"), [("scan", 2.0), ("vmap", 2.0), ("remat", 6.0)])
-def test_linen(lifted, value, delivery):
+@pytest.mark.parametrize(
+    ("lifted", "value", "gradient"),
+    [("scan", 2.0, 6.0), ("vmap", 2.0, 6.0), ("remat", 6.0, 6.0), ("remat_scan", 6.0, 24.0)],
+)
+def test_linen(lifted, value, gradient, delivery):
     """Under grad, a model with lifted transformations makes one point per call."""
     model, xs = Sequence(lifted), jnp.array([1.0, 2.0, 3.0])
     shapes = jax.eval_shape(model.init, jax.random.key(0), xs)
@@ -121,19 +130,29 @@ def test_linen(lifted, value, delivery):
         return model.apply(params, xs)
 
     with capture() as records:
-        gradient = prepare(delivery, jax.jit, jax.grad(loss))(params, xs)
+        result = prepare(delivery, jax.jit, jax.grad(loss))(params, xs)
     assert points(records) == [("x", 0, value)]
-    assert [float(leaf.sum()) for leaf in jax.tree.leaves(gradient)] == [6.0]
+    assert [float(leaf.sum()) for leaf in jax.tree.leaves(result)] == [gradient]
 
 
-def test_constants_of_a_linen_scan():
-    """If Flax rejects effects in the body of ``nn.scan``, its own error appears, which the table of limits quotes."""
-    (limit,) = [limit for limit in LIMITS if limit.case.startswith("nn.scan")]
-    model, xs = Sequence("scan", check=True), jnp.array([1.0, 2.0, 3.0])
-    if tuple(map(int, flax.__version__.split(".")[:3])) < (0, 12, 9):
-        with capture() as records:
-            jax.jit(model.init)(jax.random.key(0), xs)
-        assert records
-        return
-    with capture(), pytest.raises(Exception, match=limit.error):
-        jax.jit(model.init)(jax.random.key(0), xs)
+def test_checks_of_a_linen_scan(delivery):
+    """The trace in which Flax checks a loop reports nothing, and hides nothing from the loop."""
+
+    @jax.jit
+    def double(x):
+        jb.scalar("in a jitted function", x, reduce="count")
+        return 2 * x
+
+    def body(module, carry, x):
+        jb.scalar("constant", 1.0, reduce="count")
+        return carry + double(x), None
+
+    class Loop(nn.Module):
+        @nn.compact
+        def __call__(self, xs):
+            return nn.scan(body)(self, 0.0, xs)[0]
+
+    with capture() as records:
+        result = prepare(delivery, jax.jit, lambda xs: Loop().apply({}, xs))(jnp.ones(3))
+    assert sorted(points(records)) == [("constant", 0, 3.0), ("in a jitted function", 0, 3.0)]
+    assert result == 6.0

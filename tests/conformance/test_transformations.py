@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -56,14 +57,35 @@ def assert_results_unchanged(results, expected):
             np.testing.assert_array_equal(ours, theirs)
 
 
-def one_point_per_call(case: Case):
-    return sorted(point for step in range(CALLS) for point in verbs.expected(case.observed, step))
+def one_point_per_call(case: Case, groups):
+    points = [verbs.expected(case.observed, step, groups) for step in range(CALLS)]
+    return sorted(itertools.chain.from_iterable(points))
 
 
-def one_point(case: Case, calls=CALLS):
+def one_point(case: Case, groups, calls=CALLS):
     """Return the points without an instrumented call: no call counts as a step, so all values share one."""
     observed = case.observed if case.unharvested is None else case.unharvested
-    return verbs.expected({tag: [*runs] * calls for tag, runs in observed.items()}, 0)
+    executions = {tag: [*runs] * calls for tag, runs in observed.items()}
+    return verbs.expected(executions, 0, groups)
+
+
+WITH_EVERY_VERB = {
+    "jit",
+    "scan",
+    "vmap_of_cond",
+    "vmap_of_grad_of_switch_in_scan",
+    "grad_of_shard_map",
+}
+
+
+def groups_of(case: Case, test):
+    """Return the verbs that a test reports with: every one, or those of a third of the groups.
+
+    The other two tests of a case have the other groups, and the next case has the next group.
+    """
+    if case.name in WITH_EVERY_VERB:
+        return verbs.DTYPES, *verbs.GROUPS
+    return verbs.DTYPES, verbs.GROUPS[(CASES.index(case) + test) % len(verbs.GROUPS)]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
@@ -76,40 +98,29 @@ def case(request):
 
 def test_output(case):
     """An instrumented jitted function makes one point per call, of everything that the call reported."""
-    reporting = functools.partial(case.program, verbs.report)
+    groups = groups_of(case, 0)
+    reporting = functools.partial(case.program, verbs.reporting(groups))
     results, points = run(jb.instrument(jax.jit(reporting)), case)
-    assert_points_equal(points, one_point_per_call(case))
+    assert_points_equal(points, one_point_per_call(case, groups))
     assert_results_unchanged(results, run_bare_jitted(case))
-
-
-WITH_EVERY_VERB = {
-    "jit",
-    "scan",
-    "vmap_of_cond",
-    "vmap_of_grad_of_switch_in_scan",
-    "grad_of_shard_map",
-}
 
 
 def test_callback(case):
     """Inside another jit, an instrumented function makes the same points."""
-    # The harvested program is that of test_output, and a callback takes a frame of any dtype: most cases need no
-    # more verbs than these.
-    is_whole = case.name in WITH_EVERY_VERB
-    report = verbs.report if is_whole else verbs.report_dtypes
-    reporting = functools.partial(case.program, report)
+    # The harvested program is that of test_output, and a callback takes a frame of any dtype.
+    groups = groups_of(case, 0) if case.name in WITH_EVERY_VERB else [verbs.DTYPES]
+    reporting = functools.partial(case.program, verbs.reporting(groups))
     results, points = run(jax.jit(jb.instrument(jax.jit(reporting))), case)
-    tags = verbs.tags_of_dtypes(case.observed)
-    expected = [point for point in one_point_per_call(case) if is_whole or point[0] in tags]
-    assert_points_equal(points, expected)
+    assert_points_equal(points, one_point_per_call(case, groups))
     assert_results_unchanged(results, run_bare_jitted(case))
 
 
 def test_no_instrument(case):
     """A jitted function that is not instrumented reports every execution, in one point."""
-    reporting = functools.partial(case.program, verbs.report)
+    groups = groups_of(case, 1)
+    reporting = functools.partial(case.program, verbs.reporting(groups))
     results, points = run(jax.jit(reporting), case)
-    assert_points_equal(points, one_point(case), ordered=not case.unordered)
+    assert_points_equal(points, one_point(case, groups), ordered=not case.unordered)
     assert_results_unchanged(results, run_bare_jitted(case))
 
 
@@ -123,6 +134,7 @@ def test_eager(case):
     """A function that is neither jitted nor instrumented reports every execution, in one point."""
     # JAX compiles the loops and maps of an eager program anew in each call.
     calls = CALLS if case.family == calls_of_functions.FAMILY else 1
-    results, points = run(functools.partial(case.program, verbs.report), case, calls)
-    assert_points_equal(points, one_point(case, calls), ordered=not case.unordered)
+    groups = groups_of(case, 2)
+    results, points = run(functools.partial(case.program, verbs.reporting(groups)), case, calls)
+    assert_points_equal(points, one_point(case, groups, calls), ordered=not case.unordered)
     assert_results_unchanged(results, run_bare(case))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from conformance.case import Observed, Report
 
 import jaxboard as jb
 from jaxboard.records import EncodedImage, Kind, Record
@@ -66,27 +67,6 @@ class Average(NamedTuple):
         return self.total / self.count
 
 
-def report(tag: str, value: Any) -> None:
-    """Report a value with every verb that works in traced code.
-
-    A video has the reducer of an image, and a ROC curve that of a PR curve.
-    """
-    report_dtypes(tag, value)
-    jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
-    jb.metric(f"{tag}/metric", Average(jnp.asarray(value, jnp.float32), 1))
-    both = jnp.stack([jnp.asarray(value), jnp.negative(value)])
-    jb.histogram(f"{tag}/histogram", both)
-    jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
-    weights, changes = dict.fromkeys(LEAVES, jnp.ones(2)), dict.fromkeys(LEAVES, both)
-    jb.health(weights, changes, changes, tag=f"{tag}/health", every=1)
-    jb.noise_scale(f"{tag}/noise_scale", both, jnp.ones(2), 1, 2)
-    jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
-    # A classifier that predicts whether the value is odd, for a positive and a negative sample.
-    labels, odd = jnp.arange(2) == 0, both % 2 == 1
-    jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
-    jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
-
-
 def report_dtypes(tag: str, value: Any) -> None:
     """Report a value with verbs whose accumulators together have every dtype that a frame packs."""
     for name in REDUCTIONS:
@@ -95,9 +75,69 @@ def report_dtypes(tag: str, value: Any) -> None:
     jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
 
 
-def tags_of_dtypes(observed: Iterable[str]) -> set[str]:
-    """Return the tags of ``report_dtypes``."""
-    return {f"{tag}/{name}" for tag in observed for name in (*REDUCTIONS, "image", "audio")}
+def report_ranges(tag: str, value: Any) -> None:
+    """Report the range of a value and its negative."""
+    jb.histogram(f"{tag}/histogram", _both(value))
+    jb.mesh(f"{tag}/mesh", jnp.full((1, 3), value))
+
+
+def report_layers(tag: str, value: Any) -> None:
+    """Report a value as the gradients of two layers."""
+    both = _both(value)
+    jb.watch(f"{tag}/watch", dict.fromkeys(LEAVES, both), what=tuple(WATCHED))
+    weights, changes = dict.fromkeys(LEAVES, jnp.ones(2)), dict.fromkeys(LEAVES, both)
+    jb.health(weights, changes, changes, tag=f"{tag}/health", every=1)
+    jb.noise_scale(f"{tag}/noise_scale", both, jnp.ones(2), 1, 2)
+
+
+def report_metrics(tag: str, value: Any) -> None:
+    """Report a value as metrics, some of a classifier that predicts whether the value is odd.
+
+    The classifier sees a positive and a negative sample.
+    """
+    jb.scalars(f"{tag}/scalars", {"a": value, "b": jnp.negative(value)}, reduce="sum")
+    jb.metric(f"{tag}/metric", Average(jnp.asarray(value, jnp.float32), 1))
+    labels, odd = jnp.arange(2) == 0, _both(value) % 2 == 1
+    jb.pr_curve(f"{tag}/pr_curve", labels, odd.astype(jnp.float32), num_thresholds=2)
+    jb.confusion_matrix(f"{tag}/confusion", labels, odd, classes=2)
+
+
+def _both(value: Any) -> Any:
+    return jnp.stack([jnp.asarray(value), jnp.negative(value)])
+
+
+class Group(NamedTuple):
+    """Verbs that are reported together.
+
+    Attributes:
+        report: reports a value with each of the verbs, at tags that start with the given one.
+        names: what follows the given tag in theirs.
+    """
+
+    report: Report
+    names: tuple[str, ...]
+
+
+DTYPES = Group(report_dtypes, (*REDUCTIONS, "image", "audio"))
+GROUPS = (
+    Group(report_ranges, ("histogram", "mesh")),
+    Group(report_layers, ("watch", "health", "noise_scale")),
+    Group(report_metrics, ("scalars", "metric", "pr_curve", "confusion")),
+)
+"""With those of ``DTYPES``, every verb that works in traced code.
+
+A video has the reducer of an image, and a ROC curve that of a PR curve.
+"""
+
+
+def reporting(groups: Iterable[Group]) -> Report:
+    """Return a function that reports a value with the verbs of all groups."""
+
+    def report(tag: str, value: Any) -> None:
+        for group in groups:
+            group.report(tag, value)
+
+    return report
 
 
 def ignore(tag: str, value: Any) -> None:
@@ -132,10 +172,14 @@ def observations(records: Iterable[Record]) -> list[tuple[str, int, Any]]:
     return sorted((record.tag, record.step, observation(record)) for record in shown)
 
 
-def expected(
-    observed: Mapping[str, Sequence[Sequence[float]]], step: int
-) -> list[tuple[str, int, Any]]:
-    """Return the observations of ``report`` when all executions and their lanes make one point."""
+def expected(observed: Observed, step: int, groups: Iterable[Group]) -> list[tuple[str, int, Any]]:
+    """Return the observations of the verbs of all groups when all executions and their lanes make one point."""
+    names = [name for group in groups for name in group.names]
+    starts = tuple(f"{tag}/{name}" for tag in observed for name in names)
+    return [point for point in _expected(observed, step) if point[0].startswith(starts)]
+
+
+def _expected(observed: Observed, step: int) -> list[tuple[str, int, Any]]:
     points: list[tuple[str, int, Any]] = []
     for tag, executions in observed.items():
         values = [value for lanes in executions for value in lanes]

@@ -552,5 +552,29 @@ def filter_jit() -> None:
     require(eqx.filter_jit(lambda x: x), "_cached", "lower")
 
 
+@needed_by(
+    "_trace/adapters/linen_scan.py",
+    what="Flax: `flax.core.axes_scan.scan`, which first calls its function once for `check_constancy_invariants`",
+)
+def linen_scan() -> None:
+    axes_scan = pytest.importorskip("flax.core.axes_scan")
+    xs = jnp.ones(2)
+
+    def calls(*, check: bool) -> int:
+        tracers = []
+
+        def body(
+            _: object, carry: jax.Array, x: jax.Array
+        ) -> tuple[tuple[()], jax.Array, jax.Array]:
+            tracers.append(carry)
+            return (), carry + x, x
+
+        loop = axes_scan.scan(body, (0,), 0, check_constancy_invariants=check)
+        loop((), jnp.float32(0), xs)
+        return len(tracers)
+
+    assert calls(check=True) == calls(check=False) + 1
+
+
 if __name__ == "__main__":
     PAGE.write_text(text())

@@ -58,3 +58,46 @@ def test_scopes():
         "last/max": 2.0,
         "max": 2.0,
     }
+
+
+class Sowing(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        self.sow("intermediates", "max", x.max())
+        self.sow("intermediates", "all", {"x": x, "pair": (x.min(), x.max())})
+        return 2 * x
+
+
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        block = Sowing(name="block")
+        return block(block(x))
+
+
+def test_sown():
+    """Sown values have their paths as tags: numbers as scalars, arrays as histograms, all calls in one point."""
+
+    @jb.instrument
+    @jax.jit
+    def step(x):
+        _, variables = Twice().apply({}, x, mutable=["intermediates"])
+        linen.sown(variables)
+        linen.sown({})
+
+    with capture() as records:
+        step(jnp.array([1.0, 2.0]))
+    found: dict[str, Any] = {record.tag: record.value for record in records}
+    assert found.pop("block/all/x").counts.sum() == 4
+    assert found == {"block/max": 3.0, "block/all/pair/0": 1.5, "block/all/pair/1": 3.0}
+
+
+def test_overview():
+    """Parameters with metadata have the same table as those without, abstract ones too."""
+    init = nn.with_partitioning(nn.initializers.ones, (None, None))
+    params = jax.eval_shape(nn.Dense(3, kernel_init=init).init, jax.random.key(0), jnp.ones(2))
+    assert linen.overview(params).splitlines()[2:] == [
+        "| `params/bias` | (3,) | float32 | 3 | 12 |",
+        "| `params/kernel` | (2, 3) | float32 | 6 | 24 |",
+        "| **total** | | | **9** | **36** |",
+    ]

@@ -1,0 +1,107 @@
+"""The path of a module of a neural network as the scope of what its methods report."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jaxboard as jb
+
+Path = tuple[str, ...]
+
+_around: contextvars.ContextVar[Path] = contextvars.ContextVar("module", default=())
+"""The path of the module whose method runs."""
+
+_originals: dict[type, type] = {}
+"""The class behind each result of :func:`scoped_class`."""
+
+
+@contextlib.contextmanager
+def method_scope(path: Path) -> Iterator[None]:
+    """Prefix the tags of a ``with`` block with the path of a module, without the part that the module around it shares."""
+    around = _around.get()
+    pairs = zip(around, path, strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    inner = path[shared:]
+    if not inner:  # A method that the module calls on itself is in the scope already.
+        yield
+        return
+    token = _around.set(path)
+    try:
+        with jb.scope("/".join(inner)):
+            yield
+    finally:
+        _around.reset(token)
+
+
+@functools.cache
+def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
+    """Return a subclass whose methods run in the scope of a path.
+
+    The class of a module is a part of the structure that JAX and Flax rebuild it from, so the path stays with the
+    module in every transformation.
+
+    Args:
+        cls: a class of modules. If it is a result of this function, the new path replaces its path.
+        path: where a module is in the model.
+        base: the library's class of all modules, whose methods stay as they are.
+        options: keyword arguments for the creation of the class.
+
+    Returns:
+        The subclass, or ``cls`` itself if it has no such methods or does not allow subclasses.
+    """
+    if cls in _originals:
+        return scoped_class(_originals[cls], path, base, **options)
+    methods = {name: method for name, method in _attributes(cls, base) if _is_method(method)}
+    if not methods:
+        return cls
+    body: dict[str, Any] = {
+        "__slots__": (),  # An object can change between classes of the same layout only.
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+    }
+    try:
+        scoped = type(cls)(cls.__name__, (cls,), body, **options)
+    except Exception:  # The class checks or registers its subclasses.
+        return cls
+    _originals[scoped] = cls
+    for name, method in methods.items():
+        setattr(scoped, name, _in_scope(scoped, name, method, path))
+    return scoped
+
+
+def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:
+    """Yield the public attributes of a class, of which some are methods."""
+    library = base.__module__.partition(".")[0]
+    for name in dir(cls):
+        is_public = not (name.startswith("_") or hasattr(base, name))
+        # Libraries compare some of their own classes by identity, and only __call__ of the others can reach a report.
+        if name == "__call__" or (is_public and cls.__module__.partition(".")[0] != library):
+            found = [vars(owner)[name] for owner in cls.__mro__ if name in vars(owner)]
+            yield from ((name, attribute) for attribute in found[:1])
+
+
+def _is_method(attribute: Any) -> bool:
+    """Return whether an attribute of a class is a method: a function, or one that a library has wrapped."""
+    return inspect.isfunction(attribute) or (
+        hasattr(attribute, "__wrapped__")
+        and hasattr(type(attribute), "__get__")
+        and not isinstance(attribute, staticmethod | classmethod)
+    )
+
+
+def _in_scope(
+    scoped: type, name: str, method: Callable[..., Any], path: Path
+) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with method_scope(path):
+            return getattr(super(scoped, self), name)(*args, **kwargs)
+
+    return call
