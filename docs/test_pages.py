@@ -27,7 +27,10 @@ OTHER_LOGGERS = ("tensorboardX", "tensorflow", "clu", "flax")
 MIGRATION = "coming_from.md"
 
 # Page -> the test that runs its blocks for other libraries.
-RUN_ELSEWHERE: dict[str, str] = {}
+RUN_ELSEWHERE = {
+    "equinox.md": "tests/real/test_module_libraries.py",
+    "nnx.md": "tests/integrations/test_nnx.py",
+}
 
 
 def blocks(page: str) -> list[tuple[str, int, int]]:
