@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.metadata
 import os
 import pathlib
 import signal
 from collections.abc import Callable, Iterator
 
-# Without XLA's fusion emitters, programs compile in half the time, and XLA fuses the same operations. Splitting
-# a program, which is for idle cores, takes another quarter; optimizing its machine code, a third. jaxlib has these
-# flags up to 0.10. `JAXBOARD_TEST_XLA_FLAGS= pytest` runs the tests with the default compiler; so does a newer jaxlib.
-_jaxlib = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
-_fast_compiler = (
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
-    "--xla_backend_optimization_level=0"
-    if _jaxlib <= (0, 10)
-    else ""
-)
-_flags = os.environ.get("JAXBOARD_TEST_XLA_FLAGS", _fast_compiler)
+import jax_environment
 
-# JAX and TensorFlow read these when they are first imported.
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {_flags}"
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["MPLBACKEND"] = "agg"
-for _name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_X64"):
-    os.environ.pop(_name, None)
+jax_environment.set_variables()
 
 # A background job of a shell ignores Ctrl-C, and so would the processes that the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -35,6 +35,7 @@ SLOW = {
     "process/test_memory.py",
     "process/test_notebook_kernel.py",
     "process/test_processes_and_threads.py",
+    "process/test_windows_at_the_end.py",
     "profile/test_failures.py",
     "profile/test_profile.py",
     "profile/test_summary.py",

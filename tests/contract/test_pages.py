@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from jaxboard._emit import VerbMethods
+
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = ("docs", "benchmarks", "jaxboard", "notebooks", "tests")
 PAGES = [
@@ -51,16 +53,35 @@ def test_named_files_exist() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-def test_named_tests_exist() -> None:
-    """Every test that the page on durability names exists."""
-    named = TEST.findall((ROOT / "docs" / "durability.md").read_text())
-    assert len(named) > 20
+@pytest.mark.parametrize("name", ["durability", "guarantees", "survival"])
+def test_named_tests_exist(name: str) -> None:
+    """Every test that a page on durability or guarantees names exists."""
+    named = TEST.findall((ROOT / "docs" / f"{name}.md").read_text())
+    assert len(named) > 15
     missing = [
         (file, test)
         for file, test in named
         if f"\ndef {test}(" not in (ROOT / "tests" / file).read_text()
     ]
     assert missing == []
+
+
+def test_the_navigation_has_every_page() -> None:
+    """The navigation of the site has an entry for every page in docs/."""
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if f": {page}\n" not in navigation] == []
+
+
+def test_the_gallery_is_complete() -> None:
+    """The gallery calls every verb, and each of its sections has a picture."""
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    verbs = [name for name in vars(VerbMethods) if not name.startswith("_")]
+    assert [name for name in verbs if f".{name}(" not in page] == []
+    sections = page.split("\n## ")[1:]
+    assert [text.partition("\n")[0] for text in sections if "<img src=" not in text] == []
+    pictures = re.findall(r'<img src="(.*?)"', page)
+    assert [name for name in pictures if not (ROOT / "docs" / name).exists()] == []
 
 
 def test_the_check_finds_a_missing_link() -> None:

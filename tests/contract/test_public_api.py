@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pathlib
 import re
@@ -10,7 +11,7 @@ import types
 import pytest
 
 import jaxboard
-from jaxboard import _emit, records
+from jaxboard import _emit, records, sinks
 
 NAMES = [
     "Alert",
@@ -154,6 +155,42 @@ def test_public_records() -> None:
     for name in records.__all__:
         if name != "Batch":  # an alias
             assert "Example:" in (inspect.getdoc(getattr(records, name)) or "")
+
+
+def public_definitions(path: pathlib.Path) -> list[str]:
+    """Return ``__all__`` of a module, or its public functions and classes, without importing its library."""
+    body = ast.parse(path.read_text()).body
+    for node in body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [node.name for node in body if isinstance(node, kinds) and node.name[0] != "_"]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    """The pages in docs/api/ have an entry for every public name, and no other."""
+    package = pathlib.Path(jaxboard.__file__).parent
+    paths = [*package.glob("*.py"), *(package / "integrations").glob("*.py")]
+    modules = {
+        ".".join(path.relative_to(package).with_suffix("").parts): path
+        for path in paths
+        if path.stem[0] != "_" and path.stem != "records"
+    }
+    public = {f"jaxboard.{name}" for name in jaxboard.__all__ if name != "__version__"}
+    public |= {f"jaxboard.records.{name}" for name in records.__all__}
+    public |= {f"jaxboard.sinks.{name}" for name in sinks.__all__ if name not in records.__all__}
+    public |= {
+        f"jaxboard.{module}.{name}"
+        for module, path in modules.items()
+        for name in public_definitions(path)
+    }
+    pages = (package.parent / "docs" / "api").glob("*.md")
+    entries = [
+        name
+        for page in pages
+        for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
+    ]
+    assert sorted(entries) == sorted(public)
 
 
 def test_public_kinds() -> None:
