@@ -29,7 +29,9 @@ MIGRATION = "coming_from.md"
 # Page -> the test that runs its blocks for other libraries.
 RUN_ELSEWHERE = {
     "equinox.md": "tests/real/test_module_libraries.py",
+    "libraries.md": "tests/real/test_libraries_page.py",
     "nnx.md": "tests/integrations/test_nnx.py",
+    "trackers.md": "tests/real/test_trackers.py",
 }
 
 
