@@ -7,8 +7,9 @@ import contextvars
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, SupportsIndex
 
 import jaxboard as jb
 
@@ -40,7 +41,9 @@ def method_scope(path: Path) -> Iterator[None]:
 
 
 @functools.cache
-def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
+def scoped_class(
+    cls: type, path: Path, base: type, *, pickles_keep_path: bool, **options: Any
+) -> type:
     """Return a subclass whose methods run in the scope of a path.
 
     The class of a module is a part of the structure that JAX and Flax rebuild it from, so the path stays with the
@@ -50,13 +53,15 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
         cls: a class of modules. If it is a result of this function, the new path replaces its path.
         path: where a module is in the model.
         base: the library's class of all modules, whose methods stay as they are.
+        pickles_keep_path: whether an unpickled module has the subclass, too; otherwise it has ``cls``.
         options: keyword arguments for the creation of the class.
 
     Returns:
         The subclass, or ``cls`` itself if it has no such methods or does not allow subclasses.
     """
     if cls in _originals:
-        return scoped_class(_originals[cls], path, base, **options)
+        cls = _originals[cls]
+        return scoped_class(cls, path, base, pickles_keep_path=pickles_keep_path, **options)
     methods = {name: method for name, method in _attributes(cls, base) if _is_method(method)}
     if not methods:
         return cls
@@ -73,7 +78,34 @@ def scoped_class(cls: type, path: Path, base: type, **options: Any) -> type:
     _originals[scoped] = cls
     for name, method in methods.items():
         setattr(scoped, name, _in_scope(scoped, name, method, path))
+    recreate: Callable[[], type] | None = None
+    if pickles_keep_path:
+        recreate = functools.partial(
+            scoped_class, cls, path, base, pickles_keep_path=True, **options
+        )
+    reduce: Any = functools.partialmethod(_reduce, scoped, recreate)
+    type.__setattr__(scoped, "__reduce_ex__", reduce)
     return scoped
+
+
+def _reduce(
+    module: Any, scoped: type, recreate: Callable[[], type] | None, protocol: SupportsIndex
+) -> Any:
+    """Return what a module is pickled as. Pickle finds a class by its name, and the name of this one is that of ``cls``."""
+    reduced = super(scoped, module).__reduce_ex__(max(operator.index(protocol), 2))
+    if not isinstance(reduced, tuple) or getattr(reduced[0], "__name__", "") != "__newobj__":
+        return reduced  # The class has a way of its own.
+    _, (_, *args), *others = reduced
+    cls = _originals[scoped]
+    if recreate is None:
+        return cls.__new__, (cls, *args), *others
+    return _recreated, (cls, recreate, args), *others
+
+
+def _recreated(cls: type, recreate: Callable[[], type], args: Sequence[Any]) -> Any:
+    module = cls.__new__(cls, *args)
+    object.__setattr__(module, "__class__", recreate())
+    return module
 
 
 def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:

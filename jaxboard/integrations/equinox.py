@@ -56,7 +56,8 @@ def _scoped(node: Any, path: tuple[str, ...]) -> Any:
     )
     if path and isinstance(copy, eqx.Module):
         # A module is frozen, and this is not one of its fields.
-        object.__setattr__(copy, "__class__", scoped_class(type(copy), path, eqx.Module))
+        scoped = scoped_class(type(copy), path, eqx.Module, pickles_keep_path=True)
+        object.__setattr__(copy, "__class__", scoped)
     return copy
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -12,6 +13,10 @@ from flax import nnx
 from jaxboard.integrations._module_paths import scoped_class
 from jaxboard.integrations._parameter_table import arrays, table
 from jaxboard.integrations._sown_values import report_sown
+
+_lock = threading.Lock()
+_opened: dict[int, dict[object, type]] = {}
+"""The class of a module, by id, and after it the one of each open block. Blocks of several threads end in any order."""
 
 
 @contextlib.contextmanager
@@ -51,15 +56,27 @@ def scopes(model: Any) -> Generator[None]:
 
 @contextlib.contextmanager
 def _in_scoped_class(module: nnx.Module, path: tuple[str, ...]) -> Iterator[None]:
-    cls = type(module)
     is_pytree = not jax.tree_util.all_leaves([module])
-    scoped = scoped_class(cls, path, nnx.Module, pytree=is_pytree)
-    # Flax refuses to set an attribute of a module that was made in another trace.
-    object.__setattr__(module, "__class__", scoped)
+    cls = type(module)
+    scoped = scoped_class(cls, path, nnx.Module, pickles_keep_path=False, pytree=is_pytree)
+    block = object()
+    with _lock:
+        opened = _opened.setdefault(id(module), {None: type(module)})
+        opened[block] = scoped
+        _set_class(module, scoped)
     try:
         yield
     finally:
-        object.__setattr__(module, "__class__", cls)
+        with _lock:
+            del opened[block]
+            _set_class(module, list(opened.values())[-1])
+            if len(opened) == 1:
+                del _opened[id(module)]
+
+
+def _set_class(module: nnx.Module, cls: type) -> None:
+    # Flax refuses to set an attribute of a module that was made in another trace.
+    object.__setattr__(module, "__class__", cls)
 
 
 def sown(model: Any, *, only: Any = nnx.Intermediate, every: int | None = None) -> None:

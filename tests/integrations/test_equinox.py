@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -115,6 +118,14 @@ def test_several_models():
         models["a"](jnp.ones(2))
         models["b"][0](jnp.ones(2))
     assert [record.tag for record in records] == ["a/max", "b/0/max"]
+
+
+def test_a_model_with_scopes_is_pickled():
+    """A model with scopes can be copied and pickled, and has the same structure and arrays afterwards."""
+    model = scopes([eqx.nn.Linear(2, 2, key=jax.random.key(0)), eqx.nn.Dropout()])
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert jax.tree.structure(other) == jax.tree.structure(model)
+        assert eqx.tree_equal(other, model)
 
 
 def test_overview():

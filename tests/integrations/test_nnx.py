@@ -1,6 +1,8 @@
 """``integrations.nnx``: scopes from the paths of modules, sown values, tables of parameters."""
 
+import contextlib
 import pathlib
+import pickle
 import re
 from typing import Any
 
@@ -121,6 +123,31 @@ def test_modules_that_refuse_subclasses():
     with capture() as records, scopes(model):
         model(1.0)
     assert {record.tag for record in records} == {"layers/0/x", "layers/1/x"}
+
+
+def test_scopes_of_several_threads():
+    """Blocks of two threads may end in any order: each has its tags to its end, and none is left afterwards."""
+    model, x = Model(nnx.Rngs(0)), jnp.ones(2)
+    first, second = scopes(model), scopes({"net": model})
+    with capture() as records:
+        with contextlib.ExitStack() as stack:
+            first.__enter__()
+            stack.enter_context(second)
+            first.__exit__(None, None, None)
+            model.head(x)
+        model.head(x)
+    assert [record.tag for record in records] == ["net/head/max", "max"]
+    assert type(model.head) is Block
+
+
+def test_a_model_is_pickled_in_a_block():
+    """A model that is pickled in a block has the classes that it has outside."""
+    model = Model(nnx.Rngs(0))
+    with scopes(model):
+        pickled = pickle.dumps(model)
+    other = pickle.loads(pickled)
+    assert nnx.graphdef(other) == nnx.graphdef(model)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, nnx.state(other), nnx.state(model)))
 
 
 def test_sown():
