@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from jaxboard import _paths
 from jaxboard._errors import RunError
@@ -20,8 +21,11 @@ _last_steps: dict[str, int] = {}
 """The number of steps that the last closed run took in each directory; 0 if it did not count steps."""
 
 
-def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
-    """Claim the directories of the event files of a run, until they are released.
+@contextlib.contextmanager
+def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> Generator[None]:
+    """Claim the directories of the event files of a run that opens in a ``with`` block, until they are released.
+
+    If the block raises, also by Ctrl-C, there is no run, and the directories are free again.
 
     Args:
         channel: the channel of the run.
@@ -31,11 +35,26 @@ def claim(channel: Channel, sinks: Sequence[Sink], call: str) -> None:
     Raises:
         RunError: another open run, or a run below one, writes to one of them.
     """
-    directories = [resolved(sink.logdir) for sink in sinks if isinstance(sink, TensorBoardSink)]
+    directories = written_by(sinks)
     with _lock:
         for directory in directories:
             _refuse(directory, call, channel, "Close that run first, or choose another directory.")
         _claimed[channel] = directories
+    try:
+        yield
+    except BaseException:
+        _claimed.pop(channel, None)
+        raise
+
+
+def written_by(sinks: Sequence[Sink]) -> list[str]:
+    """Return the directories of the event files of sinks."""
+    return [resolved(sink.logdir) for sink in sinks if isinstance(sink, TensorBoardSink)]
+
+
+def claimed(channel: Channel) -> Sequence[str]:
+    """Return the directories that an open run has claimed."""
+    return _claimed.get(channel, ())
 
 
 def claim_below(channel: Channel, name: str) -> None:

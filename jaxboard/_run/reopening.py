@@ -5,15 +5,17 @@ from __future__ import annotations
 import pathlib
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Protocol, SupportsIndex
 
 from jaxboard._errors import JaxboardError
+from jaxboard._host.channel import Channel
 from jaxboard._host.run_state import RunState
 from jaxboard._log import log_once, logger
 from jaxboard._process.ipython import interactive_shell
 from jaxboard._run import directories
-from jaxboard._run.resume import Resume, first_state
+from jaxboard._run.resume import Resume, check_start, first_state
+from jaxboard.sinks import Sink
 
 
 class _Run(Protocol):
@@ -30,19 +32,22 @@ _cells: weakref.WeakKeyDictionary[_Run, int] = weakref.WeakKeyDictionary()
 
 def reopen(
     run: _Run,
-    open_runs: Iterable[_Run],
+    open_runs: Mapping[Channel, _Run],
+    sinks: Sequence[Sink] | None,
+    *,
     resume: Resume,
     step: SupportsIndex | None,
     saved: object,
 ) -> RunState:
     """Return the state in which a run starts, see :func:`first_state`; first close the run that it takes the place of.
 
-    That is a run that an earlier cell opened in the same directory: this cell has been run again, or another one takes
-    over. Outside of interactive sessions and of their main thread, nothing is closed.
+    That is a run that an earlier cell opened and that writes to the same directory: this cell has been run again, or
+    another one takes over. Outside of interactive sessions and of their main thread, nothing is closed.
 
     Args:
         run: the run that is being opened.
         open_runs: the open runs.
+        sinks: the sinks of the run; None for event files in its log directory.
         resume: as for :class:`jaxboard.Run`, as are the others.
         step: the first step.
         saved: the state of an earlier run.
@@ -52,16 +57,21 @@ def reopen(
         RunError: see :func:`first_state`.
     """
     cell = _current_cell()
-    if cell is not None:
-        _cells[run] = cell
-        directory = _directory(run)
-        for other in list(open_runs):
-            is_earlier = _cells.get(other, cell) < cell
-            if is_earlier and directory is not None and _directory(other) == directory:
-                _close(other)
+    if cell is None:
+        return first_state(resume, step, saved, run.logdir)
+    check_start(resume, step, saved)  # An invalid call closes nothing.
+    _cells[run] = cell
+    written = (
+        [directories.resolved(str(run.logdir))] if sinks is None else directories.written_by(sinks)
+    )
+    for channel, other in list(open_runs.items()):
+        is_earlier = _cells.get(other, cell) < cell
+        if is_earlier and not set(written).isdisjoint(directories.claimed(channel)):
+            _close(other)
     state = first_state(resume, step, saved, run.logdir)
-    if cell is not None and not resume and step is None and saved is None:
-        _warn_of_earlier_steps(run)
+    if not resume and step is None and saved is None:
+        for directory in written:
+            _warn_of_earlier_steps(directory)
     return state
 
 
@@ -73,21 +83,16 @@ def _close(run: _Run) -> None:
         logger.error("jaxboard: %s", fault)
 
 
-def _warn_of_earlier_steps(run: _Run) -> None:
+def _warn_of_earlier_steps(directory: str) -> None:
     """Log that TensorBoard is going to join the curves of a run with those of an earlier one of this session."""
-    directory = _directory(run)
-    ended = 0 if directory is None else directories.last_step(directory)
+    ended = directories.last_step(directory)
     if ended:
         log_once(
             ("starts over", directory),
-            f"this run starts at step 0 in {run.logdir}, where an earlier run of this session took {ended:,} steps; "
+            f"this run starts at step 0 in {directory}, where an earlier run of this session took {ended:,} steps; "
             "TensorBoard joins their curves. Run(..., step=0) replaces the earlier curves, and resume='auto' continues "
             "after them.",
         )
-
-
-def _directory(run: _Run) -> str | None:
-    return None if run.logdir is None else directories.resolved(str(run.logdir))
 
 
 def _current_cell() -> int | None:

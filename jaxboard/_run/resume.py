@@ -20,6 +20,23 @@ from jaxboard._safe_repr import safe_repr
 Resume: TypeAlias = bool | Literal["auto"]
 
 
+def check_start(resume: Resume, step: SupportsIndex | None, saved: object) -> None:
+    """Check the arguments of :func:`first_state`, whatever the directory holds.
+
+    Raises:
+        UsageError: one is invalid.
+    """
+    if not isinstance(resume, bool) and not is_one_of(resume, ("auto",)):
+        raise UsageError(f"Run(resume={safe_repr(resume)}): expected True, False or 'auto'.")
+    if step is not None:
+        options.step_number("Run(step={})", step)
+    state = None if saved is None else decode(saved)
+    if state is not None and step is not None and as_int(step) != state.step:
+        raise UsageError(
+            f"Run(step={safe_repr(step)}, state=...): the state continues at step {state.step}. Leave out step=."
+        )
+
+
 def first_state(
     resume: Resume,
     step: SupportsIndex | None,
@@ -38,14 +55,11 @@ def first_state(
         UsageError: an argument is invalid, or the directory cannot be the same for all processes of a job.
         RunError: ``resume`` is True and the directory has no event files, or it cannot be read.
     """
+    check_start(resume, step, saved)
     state = None if saved is None else decode(saved)
     if state is None:
         first = _first_step(resume, step, logdir)
         return RunState(first, first)
-    if step is not None and as_int(step) != state.step:
-        raise UsageError(
-            f"Run(step={safe_repr(step)}, state=...): the state continues at step {state.step}. Leave out step=."
-        )
     _first_step(resume, state.step, logdir)
     return state
 
@@ -56,11 +70,9 @@ def _first_step(
     """Return the first step of a run without a state; see :func:`first_state`.
 
     Raises:
-        UsageError: an argument is invalid, or the directory cannot be the same for all processes of a job.
+        UsageError: the directory is missing or cannot be the same for all processes of a job.
         RunError: ``resume`` is True and the directory has no event files, or it cannot be read.
     """
-    if not isinstance(resume, bool) and not is_one_of(resume, ("auto",)):
-        raise UsageError(f"Run(resume={safe_repr(resume)}): expected True, False or 'auto'.")
     first = None if step is None else options.step_number("Run(step={})", step)
     if not resume:
         return first or 0

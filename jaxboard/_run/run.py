@@ -175,11 +175,11 @@ class Run(VerbMethods):
         self._membership = membership = Membership(
             processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs
         )
-        start = reopen(self, open_runs.values(), resume, step, state)
+        sinks = None if sinks is None else checked_sinks(sinks)
+        start = reopen(self, open_runs, sinks, resume=resume, step=step, saved=state)
         if sinks is None:
             hides = step is not None or state is not None
             sinks = event_files(membership, start if hides else None, max_file_bytes=max_file_bytes)
-        sinks = checked_sinks(sinks)
         has_files = any(isinstance(sink, TensorBoardSink) for sink in sinks)
         self._writes_files = self.logdir is not None and has_files
         self._timeout, self._process = float(timeout), os.getpid()
@@ -200,24 +200,24 @@ class Run(VerbMethods):
             logdir=self.logdir,
         )
         self._channel, self._flusher = channel, flusher
-        directories.claim(channel, sinks, f"Run({channel.name})")
-        if flat_hparams is not None:
-            channel.put(Record(Kind.HPARAMS, "hparams", start.step, time.time(), flat_hparams))
-            channel.hparams = flat_hparams
-        self._telemetry = start_monitor(
-            telemetry,
-            channel,
-            logdir=self.logdir,
-            flusher_seconds=lambda: flusher.cpu_seconds,  # A closure over self would be a cycle.
-            earlier_totals=start.totals,
-        )
-        self._listener = Listener(self.logdir, channel, flusher)
-        self._flusher.start()
-        open_runs[self._channel] = self
-        activate(self._channel)
-        close_at_exit(self._close_at_exit)
-        leave_out_checks()
-        membership.start(channel, buffer)
+        with directories.claim(channel, sinks, f"Run({channel.name})"):
+            if flat_hparams is not None:
+                channel.put(Record(Kind.HPARAMS, "hparams", start.step, time.time(), flat_hparams))
+                channel.hparams = flat_hparams
+            self._telemetry = start_monitor(
+                telemetry,
+                channel,
+                logdir=self.logdir,
+                flusher_seconds=lambda: flusher.cpu_seconds,  # A closure over self is a cycle.
+                earlier_totals=start.totals,
+            )
+            self._listener = Listener(self.logdir, channel, flusher)
+            self._flusher.start()
+            open_runs[self._channel] = self
+            activate(self._channel)
+            close_at_exit(self._close_at_exit)
+            leave_out_checks()
+            membership.start(channel, buffer)
 
     @property
     def step(self) -> int:

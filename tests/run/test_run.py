@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import inspect
+import io
 import os
 import pathlib
 import re
@@ -37,6 +38,22 @@ def test_a_run_is_active_until_it_is_closed():
     run.close()
     assert current_run() is None
     assert [r.step for r in records] == [1]
+
+
+def test_an_interrupt_while_a_run_opens(tmp_path, monkeypatch):
+    """Ctrl-C while a run opens leaves its directory free for the next one."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Terminal())
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            Run(tmp_path, live=True)
+    with Run(tmp_path) as run:
+        assert current_run() is run
+    assert interrupt.tb is not None  # As in a notebook, which keeps it and the locals in it.
 
 
 def test_nested_runs():
