@@ -124,7 +124,7 @@ class Curve:
         self._clear()
         self._first, self._shift = first, shift
         np.add.at(self._count, places, earlier[0])
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             np.add.at(self._total, places, earlier[1])
         np.minimum.at(self._low, places, earlier[2])
         np.maximum.at(self._high, places, earlier[3])

@@ -13,6 +13,7 @@ from jaxboard import _paths
 from jaxboard._live.frame import Frame
 from jaxboard._live.html_panel import html
 from jaxboard._live.text_panel import text_line
+from jaxboard._process.fork import Stage, on_fork
 from jaxboard._process.ipython import notebook_shell
 
 _LINE_SECS = 30.0
@@ -65,6 +66,10 @@ class NotebookDisplay:
 
 _on_terminal: list[TerminalDisplay] = []
 """The displays of the open runs. The first one has the line; the others write a line when their run closes."""
+
+
+# The runs of the parent of a forked child draw nothing there.
+on_fork(Stage.STATE, in_child=_on_terminal.clear)
 
 
 class TerminalDisplay:

@@ -163,7 +163,8 @@ class LivePanel:
     def _step(self) -> int:
         """Return how many steps were taken; in a program that does not count them, how many were reported."""
         if self._channel.has_steps:
-            return self._channel.step
+            # In a loop by ``for run.step in range(n)``, the counter is the step that is being taken.
+            return self._channel.step + (self._charts.last_step == self._channel.step)
         return max(self._charts.last_step + 1, self._channel.step)
 
     def _draw(self, now: float, *, is_last: bool = False) -> None:

@@ -39,7 +39,8 @@ def svg(chart: Chart) -> str:
     values = np.concatenate([each for p in curves for each in (p.lows, p.means, p.highs)])
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
-    is_log = low > 0 and high > _LOG_FACTOR * float(np.median(values))
+    # The median of ratios to the largest value, as a sum of two large values overflows.
+    is_log = low > 0 and _LOG_FACTOR * float(np.median(values / high)) < 1
     height = _scale(low, high, is_log)
     bottom = _HEIGHT - _BOTTOM
 

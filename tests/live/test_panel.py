@@ -147,6 +147,15 @@ def test_steps_that_are_counted():
     assert "step 50," in panel.display.html[-1]
 
 
+def test_a_loop_over_the_step_of_the_run():
+    """After ``for run.step in range(n)``, all n steps are taken: the step of the run is that of the last one."""
+    panel = Panel(Frames(), steps=4)
+    for panel.channel.step in range(4):
+        panel.report(panel.channel.step + 1.0, panel.channel.step, loss=1.0)
+    panel.panel.finish()
+    assert "step 4 of 4, finished" in panel.display.html[-1]
+
+
 def test_a_pause():
     """Compilation does not count for the rate, and a pause is noted."""
     pace = Pace(0, 100, now=0.0)
@@ -183,8 +192,26 @@ def test_the_html_is_safe():
 
 @pytest.mark.parametrize(
     "values",
-    [[0.0], [np.nan], [1e308, -1e308], [5e-324, 1e308], [1.0] * 200, [*range(200)], [-np.inf, 3.0]],
-    ids=["zero", "nan", "huge", "many powers", "constant", "line", "inf first"],
+    [
+        [0.0],
+        [np.nan],
+        [1e308, -1e308],
+        [1e308, 1.5e308],
+        [5e-324, 1e308],
+        [1.0] * 200,
+        [*range(200)],
+        [-np.inf, 3.0],
+    ],
+    ids=[
+        "zero",
+        "nan",
+        "huge",
+        "huge and positive",
+        "many powers",
+        "constant",
+        "line",
+        "inf first",
+    ],
 )
 def test_any_values(values):
     """Every curve can be drawn: constant, extreme or not finite."""
