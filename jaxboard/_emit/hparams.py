@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import enum
 import functools
+import numbers
 import os
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -209,7 +210,16 @@ def _shown(name: str, value: object) -> object:
         )
     if isinstance(value, jax.Array) and value.is_deleted():
         raise _CannotStoreError(f"{safe_repr(name)} is an array that was deleted or donated.")
-    return _as_text(value)
+    shown = _as_text(value)
+    if shown is None or isinstance(shown, str | bytes | numbers.Number | np.generic):
+        return shown
+    if isinstance(shown, jax.Array | np.ndarray) and shown.ndim == 0:
+        return shown  # flatten() makes it a number.
+    try:
+        # Now: the object may change, and an array be donated, before a sink writes it.
+        return _text(str(shown))
+    except Exception as error:
+        raise _CannotStoreError(f"{safe_repr(name)} has no text: {describe(error)}.") from error
 
 
 def _as_text(value: object) -> object:

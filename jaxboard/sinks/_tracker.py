@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import operator
 import tempfile
@@ -108,6 +109,11 @@ class TrackerSink(Sink):
         except Exception as error:
             if self._is_machine_fault(error):
                 raise
+            if isinstance(item, Scalars) and len(item.tags) > 1:
+                for column, name in enumerate(item.tags):  # Only the tag at fault is lost.
+                    values = item.values[:, column : column + 1]
+                    self._send(dataclasses.replace(item, tags=(name,), values=values))
+                return
             tag = item.tag if isinstance(item, Record) else item.tags
             self._lost.add(tag, size_of([item]), describe(error))
 

@@ -48,8 +48,7 @@ class MLflowSink(TrackerSink):
 
     def _log(self, name: str, record: Record, folder: str) -> None:
         if record.kind is Kind.HPARAMS:
-            for parameter, value in flatten(record.value).items():
-                self._client.log_param(self._id, metric_name(parameter), value)
+            self._log_params(flatten(record.value))
         elif record.kind is Kind.TEXT:
             text = record.value if isinstance(record.value, str) else table(record.value)
             self._client.log_text(self._id, text, f"text/{name}/step_{record.step}.md")
@@ -62,6 +61,18 @@ class MLflowSink(TrackerSink):
                 )
             else:
                 self._client.log_artifact(self._id, path, f"{record.kind.value}/{name}")
+
+    def _log_params(self, values: dict[str, object]) -> None:
+        refused: Exception | None = None
+        for name, value in values.items():
+            try:
+                self._client.log_param(self._id, metric_name(name), value)
+            except Exception as error:
+                if self._is_machine_fault(error):
+                    raise
+                refused = error  # The text is too long, for example. MLflow takes the others.
+        if refused is not None:
+            raise refused
 
     def _name(self, run: str, tag: str) -> str:
         return metric_name(super()._name(run, tag))

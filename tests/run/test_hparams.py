@@ -99,6 +99,11 @@ def test_configurations(config):
     assert hparams(config) == {"lr": 0.1, "layers/size": 3}
 
 
+class WithoutText:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
 class Mode(enum.Enum):
     FAST = 1
 
@@ -137,6 +142,28 @@ def test_values(value, shown):
     assert hparams({"x": value}) == {"x": shown}
 
 
+def test_values_that_change_after_the_report():
+    """The values are those at the call, also of an array that is donated and of an object that changes."""
+
+    class Widths:
+        def __init__(self, *widths):
+            self.widths = [*widths]
+
+        def __repr__(self):
+            return f"Widths{self.widths}"
+
+    values = {"array": jnp.arange(3), "widths": Widths(8, 16), "host": np.zeros(2)}
+    sink = MemorySink()
+    with jb.Run(None, sinks=[sink]):
+        jb.hparams(values)
+        jb.hparams(values)  # the same ones
+        values["array"].delete()
+        values["widths"].widths.clear()
+        values["host"] += 1
+    (record,) = sink.records
+    assert record.value == {"array": "[0 1 2]", "widths": "Widths[8, 16]", "host": "[0. 0.]"}
+
+
 def test_an_optimizer():
     """An optimizer is shown by the functions that made it and the numbers that these were given."""
     schedule = optax.cosine_decay_schedule(0.1, 10)
@@ -161,6 +188,7 @@ def test_an_optimizer():
         ({"keys": [jax.random.key(0)]}, "'keys' is a PRNG key"),
         ({"a/b": 1, "a": {"b": 2}}, "same name"),
         ({"a": 1, ConfigDict: 2, "b": {"c": 1}, "b/c": 2}, "same name"),
+        ({"a": {"bad": WithoutText()}}, "'a/bad' has no text: RuntimeError: no text"),
         (3, "got int"),
         ([1], "got list"),
         (Config, "got type"),

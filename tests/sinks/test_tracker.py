@@ -186,6 +186,47 @@ def test_a_record_that_the_library_refuses(library_run, caplog):
     assert "report 'note' is lost: ValueError: no such value." in caplog.text
 
 
+def test_a_tag_that_the_library_refuses(library_run):
+    """Other tags of the same steps are written."""
+
+    class Strict(LibrarySink):
+        def _log_scalars(self, names, rows):
+            if "a*b" in names:
+                raise ValueError("no name")
+            super()._log_scalars(names, rows)
+
+    sink = Strict(library_run, 60.0)
+    values = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    sink.write([Scalars(("a", "a*b", "c"), np.arange(2), np.zeros(2), values)])
+    sink.flush()
+    assert library_run.points == [("a", 0, 1.0), ("a", 1, 4.0), ("c", 0, 3.0), ("c", 1, 6.0)]
+    assert sum(sink.take_lost().values()) == 2
+
+
+def test_a_hyperparameter_that_mlflow_refuses(monkeypatch):
+    """MLflow gets the other hyperparameters, and the report counts as lost."""
+    library = types.ModuleType("mlflow")
+    stored = {}
+
+    class Run:
+        info = types.SimpleNamespace(run_id="1")
+
+    class MlflowClient:
+        def log_param(self, run_id, name, value):
+            if len(str(value)) > 6000:
+                raise ValueError("too long")
+            stored[name] = value
+
+    vars(library).update(MlflowClient=MlflowClient, entities=types.SimpleNamespace(Run=Run))
+    monkeypatch.setitem(sys.modules, "mlflow", library)
+    sink = MLflowSink(Run())
+    values = {"a": 1, "long": "x" * 6001, "c": 3}
+    sink.write([Record(Kind.HPARAMS, "hparams", 0, 0.0, values)])
+    sink.flush()
+    assert stored == {"a": 1, "c": 3}
+    assert sum(sink.take_lost().values()) == 1
+
+
 @pytest.mark.parametrize("data", [b"no image", _files.png(np.zeros((64, 64, 3), np.uint8))[:-40]])
 def test_an_image_that_cannot_be_read(data, tmp_path):
     """It is a fault of the record, although Pillow raises the error of a fault of the machine."""
