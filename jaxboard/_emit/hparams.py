@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._emit import arguments
+from jaxboard._emit.gradient_transformations import description, is_transformation
 from jaxboard._emit.reporting import report_record
 from jaxboard._emit.scalar import scalar
-from jaxboard._emit.transformations import description, is_transformation
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import active
 from jaxboard._host.given_times import at_walltime

@@ -160,7 +160,9 @@ class Points:
         """
         if self._cadence_changes:
             for spec, point in self._open.items():
-                if spec.windowed and self._cadence_changes.ended(spec, point.newest_step, step):
+                if spec.windowed and self._cadence_changes.has_changed(
+                    spec, point.newest_step, step
+                ):
                     point.step = point.newest_step
         complete = [
             s for s, point in self._open.items() if point.step < step and not point.explicit_step

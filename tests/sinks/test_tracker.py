@@ -203,6 +203,6 @@ def test_kinds_without_a_place(library_run, caplog):
     sink.flush()
     assert library_run.points == notes(0)
     assert [record.getMessage() for record in caplog.records] == [
-        "jaxboard: LibrarySink shows no mesh reports, such as 'mesh 0'; only event files have them."
+        "jaxboard: LibrarySink leaves out mesh reports, such as 'mesh 0': only event files can hold them."
     ]
     assert sink.take_lost() == {}
