@@ -81,7 +81,7 @@ def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:
     library = base.__module__.partition(".")[0]
     for name in dir(cls):
         is_public = not (name.startswith("_") or hasattr(base, name))
-        # Libraries compare some of their own classes by identity. Of the others, only __call__ can reach a report.
+        # Libraries compare some of their own classes by identity. In the other ones, only __call__ can reach a report.
         if name == "__call__" or (is_public and cls.__module__.partition(".")[0] != library):
             found = [vars(owner)[name] for owner in cls.__mro__ if name in vars(owner)]
             yield from ((name, attribute) for attribute in found[:1])

@@ -190,7 +190,7 @@ def test_a_record_that_the_library_refuses(library_run, caplog):
 def test_an_image_that_cannot_be_read(data, tmp_path):
     """It is a fault of the record, although Pillow raises the error of a fault of the machine."""
     record = Record(Kind.IMAGE, "figure", 0, 1000.0, EncodedImage(data, 64, 64))
-    with pytest.raises(ValueError, match="not an image that can be read"):
+    with pytest.raises(ValueError, match="the image cannot be read"):
         files(record, str(tmp_path))
 
 
