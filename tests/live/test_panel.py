@@ -127,7 +127,7 @@ def test_a_run_without_news():
 
 
 def test_progress():
-    """The progress and the time that is left follow from the steps of the last seconds."""
+    """The progress and the remaining time are computed from the steps of the last seconds."""
     panel = Panel(Drawings(), steps=1000)
     for second in range(1, 11):
         panel.report(float(second), 10 * second - 1, loss=1.0)
@@ -148,7 +148,7 @@ def test_steps_that_are_counted():
 
 
 def test_a_pause():
-    """Compilation does not count for the rate, and a pause is noted."""
+    """Compilation does not count in the rate, and a pause is shown."""
     pace = Pace(0, 100, now=0.0)
     pace.update(1, now=60.0)
     pace.update(2, now=61.0)

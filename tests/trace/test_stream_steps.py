@@ -93,7 +93,7 @@ def test_iterations_with_the_same_step():
 
 
 def test_two_loops():
-    """The second loop goes on with what the first one carried; reports around them have the steps beside."""
+    """The second loop continues with the carry of the first. Reports around them have the steps of the nearest iteration."""
 
     @functools.partial(jb.instrument, stream=2, step=lambda state, scale: state["env"] * scale)
     @functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
