@@ -121,7 +121,7 @@ def test_a_loop_that_carries_something_else():
     streamed = jb.instrument(jax.jit(train), stream=2, step=lambda x, first: first, name="counts")
     with (
         capture() as records,
-        pytest.warns(jb.JaxboardWarning, match="counts: no streamed loop carries what"),
+        pytest.warns(jb.JaxboardWarning, match="counts: no streamed loop carries an argument"),
     ):
         streamed(0.0, 100)
     assert points(records, "x") == [(100 + n, n) for n in range(5)]
