@@ -26,8 +26,8 @@ __all__ = ["tensorboard"]
 _viewers: dict[tuple[str, tuple[str, ...]], Viewer] = {}
 """The running TensorBoards of this process, by log directory and arguments."""
 
-# The page of the notebook may be at 127.0.0.1: then the frame must be there too, as browsers deny storage, which
-# TensorBoard needs, to a frame of another site.
+# If the page of the notebook is at 127.0.0.1, the iframe must be there too: browsers deny storage, which TensorBoard
+# needs, to an iframe of another site.
 _HTML = """\
 <div>TensorBoard shows {place} at <a href="{url}" target="_blank" rel="noopener">{url}</a></div>
 <iframe id="{id}" title="TensorBoard of {place}" style="width:100%;height:{height}px;border:0"></iframe>
@@ -55,15 +55,15 @@ def tensorboard(
     """Show TensorBoard in the output of a notebook cell. ``%jaxboard LOGDIR`` calls it.
 
     TensorBoard listens on a port of the loopback interface and ends with the kernel. A second call with the same
-    directory shows the one that is running. In Colab the frame is served by Colab; in other notebooks it is an ``iframe``,
-    whose address the environment variable ``TENSORBOARD_PROXY_URL`` sets (``/proxy/%PORT%/``) if the browser does
-    not run on this machine. Outside of notebooks the address is printed.
+    directory shows the one that is running. It appears in an iframe, which Colab serves itself. Elsewhere, if the browser
+    does not run on this machine, set the environment variable ``TENSORBOARD_PROXY_URL`` to the address of a proxy
+    (``/proxy/%PORT%/``). Outside of notebooks the address is printed.
 
     Args:
         logdir: the log directory, which may be created later.
-        height: the height of the frame in pixels.
+        height: the height of the iframe in pixels.
         port: the port; by default a free one.
-        arguments: further arguments of TensorBoard, which win over those of jaxboard.
+        arguments: further arguments of TensorBoard, which override those that jaxboard passes.
 
     Raises:
         UsageError: an argument is invalid.
@@ -82,7 +82,7 @@ def tensorboard(
         colab = importlib.import_module("google.colab.output")
         colab.serve_kernel_port_as_iframe(viewer.port, height=str(height))
     else:
-        shell.display_pub.publish(data=_frame(viewer, height), metadata={})
+        shell.display_pub.publish(data=_cell_output(viewer, height), metadata={})
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -91,7 +91,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises."""
+    """A parser that raises where argparse exits."""
 
     def error(self, message: str) -> Never:
         raise UsageError(f"%jaxboard: {message}. {self.format_usage().strip()}")
@@ -135,8 +135,8 @@ def _viewer(logdir: str, port: int | None, arguments: tuple[str, ...]) -> Viewer
     return viewer
 
 
-def _frame(viewer: Viewer, height: int) -> dict[str, str]:
-    """Return the output of a notebook cell, as MIME type -> text."""
+def _cell_output(viewer: Viewer, height: int) -> dict[str, str]:
+    """Return the output of a notebook cell: MIME type -> text."""
     place = _paths.shorten(viewer.logdir)
     proxy = os.environ.get("TENSORBOARD_PROXY_URL")
     url = viewer.url if proxy is None else proxy.replace("%PORT%", str(viewer.port))
@@ -146,12 +146,12 @@ def _frame(viewer: Viewer, height: int) -> dict[str, str]:
     return {"text/html": html, "text/plain": f"TensorBoard shows {place} at {url}"}
 
 
-def _end_all() -> None:
-    # Without waiting: a front end kills a kernel that takes seconds to end.
+def _terminate_all() -> None:
+    # Do not wait: a front end kills a kernel that takes seconds to end.
     while _viewers:
         _viewers.popitem()[1].terminate()
 
 
-atexit.register(_end_all)
+atexit.register(_terminate_all)
 # A forked child must not stop the TensorBoard of its parent.
 on_fork(Stage.STATE, in_child=lambda: _viewers.clear())  # noqa: PLW0108 (a function has a module)

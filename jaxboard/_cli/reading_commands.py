@@ -112,7 +112,7 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
 def _with_plain_warnings(
     command: Callable[[argparse.Namespace], int],
 ) -> Callable[[argparse.Namespace], int]:
-    """Return a command that prints each warning once, as one line: the line of code behind it is not the user's."""
+    """Return a command that prints each warning once, as one line without the line of code, which is not the user's."""
 
     @functools.wraps(command)
     def run(options: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ def is_installed(modules: str | tuple[str, ...], command: str) -> bool:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if not missing:
         return True
-    # Without the name of an extra of jaxboard: pip would look for jaxboard itself, which may be a checkout.
+    # Name the libraries, not an extra of jaxboard: pip would look for jaxboard itself, which may be a checkout.
     names = [_DISTRIBUTIONS.get(name, name) for name in missing]
     verb = "is" if len(names) == 1 else "are"
     print(

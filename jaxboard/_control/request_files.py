@@ -28,7 +28,7 @@ _MOST_BYTES = 1 << 20
 """The longest file; an answer holds the stacks of all threads."""
 
 _KEPT_SECS = 7 * 24 * 3600.0
-"""The time after which a request and its answers are deleted, when there is another request."""
+"""Seconds after which a request and its answers are deleted, by the next request."""
 
 HAS_OWNERS = hasattr(os, "getuid") and os.open in os.supports_dir_fd
 """True on systems that know owners of files. Elsewhere no request counts."""
@@ -52,7 +52,7 @@ def names(place: str) -> list[str]:
 
 
 def create(place: str, name: str, contents: object) -> None:
-    """Make a request, and delete those of long ago. It appears together with its contents."""
+    """Write a request, and delete old ones. The file appears together with its contents."""
     os.makedirs(place, exist_ok=True)
     for other in os.listdir(place):
         with contextlib.suppress(Refused, OSError):  # Another user's, or in use by another command.

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._emit import arguments
+from jaxboard._emit.gradient_transformations import description, is_transformation
 from jaxboard._emit.reporting import report_record
 from jaxboard._emit.scalar import scalar
-from jaxboard._emit.transformations import description, is_transformation
 from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import active
 from jaxboard._host.given_times import at_walltime
@@ -223,8 +223,8 @@ def _shown(name: str, value: object) -> object:
 
 
 def _as_text(value: object) -> object:
-    """Return the text of a value whose own text is not that of other processes or not readable; others as they are."""
-    if isinstance(value, enum.Enum):  # before the texts: it may be one
+    """Return a readable text for a value whose own text is unreadable or differs between processes; others unchanged."""
+    if isinstance(value, enum.Enum):  # This comes before str, which an enum may be.
         return value.name
     if isinstance(value, str):
         return _text(value)
@@ -232,7 +232,7 @@ def _as_text(value: object) -> object:
         return _text(os.fsdecode(cast("os.PathLike[str]", value)))
     if isinstance(value, np.dtype):
         return str(value)
-    if isinstance(value, set | frozenset):  # whose order differs from process to process
+    if isinstance(value, set | frozenset):  # The order differs from process to process.
         return f"{{{', '.join(sorted(map(repr, cast('set[object]', value))))}}}"
     return _name_of(value)
 

@@ -85,7 +85,7 @@ def _leaves(tree: PyTree, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_box):
         names = (*keys, *(jax.tree_util.keystr((key,), simple=True) for key in path))
         if _is_box(leaf):
-            # It is a node with one child, whose name is of no use.
+            # The name of the only child of a node is left out.
             (child,) = jax.tree_util.default_registry.flatten_one_level(leaf)[0]
             yield from _leaves(child, _labelled(names, leaf))
         elif _is_one_of(type(leaf), _VARIABLES):

@@ -1,4 +1,4 @@
-"""The changes of the cadences of an open run, which end windows of plain Python."""
+"""The changes of cadences in an open run. In plain Python, a change ends the windows of the reports that it concerns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Change(NamedTuple):
 
 
 class CadenceChanges:
-    """The changes so far, by step. The thread that takes the step adds one, and the flusher looks them up."""
+    """The changes so far, by step. The thread that takes the step adds them, and the flusher looks them up."""
 
     __slots__ = ("_changes",)
 
@@ -26,10 +26,10 @@ class CadenceChanges:
         return bool(self._changes)
 
     def add(self, step: int, old: Selection | None, new: Selection | None) -> None:
-        """Note a change before the reports of a step."""
+        """Note a change that precedes the reports of a step."""
         self._changes.append(_Change(step, old, new))
 
-    def ended(self, spec: ReportSpec, newest_step: int, reached: int) -> bool:
+    def has_changed(self, spec: ReportSpec, newest_step: int, reached: int) -> bool:
         """Return whether the cadence of a report has changed since its newest value.
 
         Args:

@@ -95,7 +95,7 @@ class Channel:
         warned: the keys of the warnings that this run has issued.
         given_times: the wall times that reports were given.
         selection: the cadences that the run selects; None if reports have those in the program.
-        cadence_changes: the changes of these.
+        cadence_changes: the changes of ``selection``.
         act_at: the step from which on something scheduled is to happen.
     """
 

@@ -1,4 +1,4 @@
-"""Values over all steps of a run, in few columns: with more steps, a column has several of them."""
+"""The history of values over all steps of a run, in a bounded number of columns that each cover one or more steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 _COLUMNS = 96
-"""Most columns. With more, two neighbours become one."""
+"""Most columns. When they are full, each two neighbours are merged."""
 
 
 class HistoryColumns(NamedTuple):
@@ -38,7 +38,7 @@ class ColumnHistory:
         self._steps = np.zeros(_COLUMNS, np.int64)
         self._values = np.empty((_COLUMNS, num_statistics, num_layers), np.float32)
         self._used = 0
-        # The number of steps in each full column, and in the last one.
+        # The number of steps that each full column covers, and that the last one covers so far.
         self._width = 1
         self._filled = 0
 

@@ -38,7 +38,7 @@ _OPENING_SECS = 60.0
 """Most seconds that interpreter exit waits for sinks that are being opened."""
 
 _EXIT_SECS = 2.0
-"""Most seconds for what follows the last write in a process that a signal ends."""
+"""Most seconds for the work after the last write, in a process that a signal ends."""
 
 _POLL_SECS = 0.5
 """Most seconds between two calls of each of :attr:`Flusher.polls`."""

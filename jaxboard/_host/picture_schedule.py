@@ -1,22 +1,22 @@
-"""When to draw the picture of a growing history: often at first, then at most once a minute."""
+"""The schedule of a picture of a growing history: drawn often at first, then at most once a minute."""
 
 from __future__ import annotations
 
 _SECONDS = 60.0
-"""Seconds after which a picture is drawn again, if there is anything new."""
+"""A picture is drawn again after this many seconds, if there is anything new."""
 
 _FIRST = 8
-"""A picture is drawn when there are so many reports, and each time that their number has doubled."""
+"""A picture is drawn after this many reports, and each time that their number has doubled."""
 
 MOST_PICTURES = 16
-"""Most histories of a run that have pictures: a run may have hundreds of seeds, or of reports."""
+"""Most histories of a run that have a picture. A run may have hundreds, of many seeds or reports."""
 
 
 class PictureSchedule:
     """The schedule of the pictures of one history.
 
     Args:
-        now: the seconds of the clock that is passed to :meth:`is_due`.
+        now: the current time in seconds, by the clock of :meth:`is_due`.
 
     Example:
         >>> schedule = PictureSchedule(0.0)
@@ -28,7 +28,7 @@ class PictureSchedule:
 
     def __init__(self, now: float):
         self._next_count = _FIRST
-        self._drawn_count = 1  # One column is no picture.
+        self._drawn_count = 1  # A single report is not worth a picture.
         self._drawn_at = now
 
     def is_due(self, count: int, now: float) -> bool:
@@ -36,7 +36,7 @@ class PictureSchedule:
 
         Args:
             count: how many reports there are.
-            now: the seconds of the clock.
+            now: the current time in seconds.
         """
         if count < self._next_count and (
             now - self._drawn_at < _SECONDS or not self.has_news(count)

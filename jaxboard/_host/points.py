@@ -75,7 +75,7 @@ class Points:
     ) -> None:
         self._cadence_changes = CadenceChanges() if cadence_changes is None else cadence_changes
         self._open: dict[ReportSpec, _OpenPoint] = {}
-        # Those of reports that have only names, until a value of the report itself arrives.
+        # The points of reports that have only names wait here until the report itself follows.
         self._named: dict[ReportSpec, SavedPoint] = {}
         for point in restored:
             if not self.wait_for_report(point):
@@ -160,7 +160,9 @@ class Points:
         """
         if self._cadence_changes:
             for spec, point in self._open.items():
-                if spec.windowed and self._cadence_changes.ended(spec, point.newest_step, step):
+                if spec.windowed and self._cadence_changes.has_changed(
+                    spec, point.newest_step, step
+                ):
                     point.step = point.newest_step
         complete = [
             s for s, point in self._open.items() if point.step < step and not point.explicit_step
@@ -203,7 +205,7 @@ class Points:
 
 
 def portable_point(point: SavedPoint) -> SavedPoint:
-    """Return a point whose report is equal in another process. If objects are named there, it has the tags of its point."""
+    """Return a point whose report compares as equal in another process. If it names objects, it also has its tags."""
     spec = with_names(point.spec)
     if spec is point.spec:
         return point
@@ -212,7 +214,7 @@ def portable_point(point: SavedPoint) -> SavedPoint:
 
 
 def tags_of(points: Iterable[Point]) -> tuple[tuple[str, str], ...]:
-    """Return the run and the tag of each curve that points are of."""
+    """Return the run and the tag of each curve to which points belong."""
     items = (each.scalars() if isinstance(each, Composed) else each for each in points)
     return tuple(
         (item.run, tag)

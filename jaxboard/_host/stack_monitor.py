@@ -14,7 +14,7 @@ from jaxboard._reduce.stack_tags import picture_tag, place_names
 from jaxboard.records import Kind, Record
 
 _MOST_LAYERS = 512
-"""Most layers of a picture: a row is one pixel high at least."""
+"""Most layers of a picture, in which each has a row of at least one pixel."""
 
 
 class _Layers:
@@ -22,8 +22,8 @@ class _Layers:
 
     Attributes:
         schedule: when to draw their picture.
-        history: their values, and whether these were not finite.
-        places: the indices of each layer and its row in the history, in the order of appearance.
+        history: two statistics of each layer: its value, and 1 if the value was not finite.
+        places: the indices of each layer -> its position in the history, in the order of appearance.
         point: the last point.
     """
 
@@ -32,7 +32,7 @@ class _Layers:
         self.history = ColumnHistory(2, 0)
         self.places: dict[tuple[int, ...], int] = {}
         self.point = point
-        # The places of the last point, and their rows.
+        # The places of the last point, and their positions in the history.
         self._last_places = np.zeros((0, 0), np.int64)
         self._rows: list[int] = []
 
@@ -74,10 +74,10 @@ class _Layers:
 class StackMonitor:
     """Follows the layers of reports with ``reduce="stack"`` and ``{}`` in the tag. Used by one thread, the flusher.
 
-    A report has a picture if it is among the first 16 of its run, and has at most 512 layers.
+    A report has a picture if it is among the first 16 of the run and has at most 512 layers.
 
     Attributes:
-        found: nothing.
+        found: always empty.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class StackMonitor:
         pictures: list[Record] = []
         for point in assembled.stacks:
             layers = self._layers_of(point)
-            # The rest of a point that was seen when it was incomplete has the same step.
+            # A point that was incomplete when it was first seen comes again, with the same step.
             if layers is None or (layers.history.count and layers.point.step == point.step):
                 continue
             layers.add(point)

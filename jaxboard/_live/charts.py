@@ -21,7 +21,7 @@ MOST_CURVES = 8
 """Most curves of a chart."""
 
 _MOST_SETS = 1000
-"""Forget which columns are shown when there are more sets of tags than this."""
+"""With more sets of tags than this, forget which of their columns are shown."""
 
 _TRAINING = frozenset(("train", "training"))
 _EVALUATION = frozenset(
@@ -32,8 +32,8 @@ _SPLITS = _TRAINING | _EVALUATION
 
 _SEED = re.compile(r"(.*/)?seed_\d+")
 
-Rank: TypeAlias = tuple[int, ...]
-"""The place of a chart; smaller is earlier."""
+SortKey: TypeAlias = tuple[int, ...]
+"""Charts are shown in ascending order of their keys."""
 
 
 class ChartName(NamedTuple):
@@ -76,15 +76,15 @@ class Chart:
 
     Attributes:
         name: the name of the chart.
-        rank: its place among the charts.
+        sort_key: its place among the charts.
         curves: the curves by name, in the order in which they appeared.
     """
 
-    __slots__ = ("curves", "name", "rank")
+    __slots__ = ("curves", "name", "sort_key")
 
-    def __init__(self, name: str, rank: Rank):
+    def __init__(self, name: str, sort_key: SortKey):
         self.name = name
-        self.rank = rank
+        self.sort_key = sort_key
         self.curves: dict[str, Curve] = {}
 
 
@@ -99,7 +99,7 @@ class Charts:
         patterns: the patterns of the tags; None for the choice above.
 
     Attributes:
-        has_more: whether tags were reported that have no chart.
+        has_more: whether tags were reported that no chart shows.
         last_step: the largest step of a scalar; -1 if there is none.
         version: how often points were added.
     """
@@ -122,8 +122,8 @@ class Charts:
                 curve.add(steps, values[:, column].astype(np.float64))
 
     def __iter__(self) -> Iterator[Chart]:
-        """Iterate over the charts that have curves, in their order."""
-        return iter(sorted(self._charts.values(), key=lambda chart: chart.rank))
+        """Iterate over the charts in the order in which they are shown."""
+        return iter(sorted(self._charts.values(), key=lambda chart: chart.sort_key))
 
     def _curves(self, run: str, tags: tuple[str, ...]) -> list[tuple[int, Curve]]:
         chosen = self._chosen.get((run, tags))
@@ -140,16 +140,16 @@ class Charts:
     def _admit(self, run: str, tag: str) -> Curve | None:
         """Return the curve of a tag, or None if it is not shown."""
         name = chart_name(run, tag)
-        rank = self._rank(run, tag, name)
-        if rank is None:
+        sort_key = self._sort_key(run, tag, name)
+        if sort_key is None:
             self.has_more = True
             return None
         chart = self._charts.get(name.chart)
         if chart is None:
-            if not self._make_room(rank):
+            if not self._make_space(sort_key):
                 return None
-            chart = self._charts[name.chart] = Chart(name.chart, rank)
-        chart.rank = min(chart.rank, rank)
+            chart = self._charts[name.chart] = Chart(name.chart, sort_key)
+        chart.sort_key = min(chart.sort_key, sort_key)
         if name.curve not in chart.curves:
             if len(chart.curves) == MOST_CURVES:
                 self.has_more = True
@@ -157,20 +157,20 @@ class Charts:
             chart.curves[name.curve] = Curve()
         return chart.curves[name.curve]
 
-    def _make_room(self, rank: Rank) -> bool:
-        """Return whether there is space for a chart; the last one makes room for one that is before it."""
+    def _make_space(self, sort_key: SortKey) -> bool:
+        """Return whether there is space for a chart. The last chart is removed for one that sorts before it."""
         if len(self._charts) < MOST_CHARTS:
             return True
         self.has_more = True
-        worst = max(self._charts.values(), key=lambda chart: chart.rank)
-        if worst.rank < rank:
+        last = max(self._charts.values(), key=lambda chart: chart.sort_key)
+        if last.sort_key < sort_key:
             return False
-        del self._charts[worst.name]
+        del self._charts[last.name]
         self._chosen.clear()
         return True
 
-    def _rank(self, run: str, tag: str, name: ChartName) -> Rank | None:
-        """Return the place of the chart of a tag, or None if it has none."""
+    def _sort_key(self, run: str, tag: str, name: ChartName) -> SortKey | None:
+        """Return the sort key of the chart of a tag, or None if no pattern matches the tag."""
         self._count += 1
         parts = name.chart.split("/")
         if self._patterns is None:
@@ -185,7 +185,7 @@ class Charts:
 def _columns(
     items: Iterable[Record | Scalars],
 ) -> Iterator[tuple[str, tuple[str, ...], np.ndarray, np.ndarray]]:
-    """Yield the run, the tags, the steps [N] and the values [N, K] of the scalars that the user reports.
+    """Yield the run, the K tags, the steps [N] and the values [N, K] of the scalars that the user reports.
 
     Seed runs are left out: their mean, minimum and maximum are shown.
     """

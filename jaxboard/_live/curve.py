@@ -77,7 +77,7 @@ class Curve:
             steps: int64[N], at least one, in any order.
             values: float64[N].
         """
-        self._make_room(int(steps.min()), int(steps.max()))
+        self._extend(int(steps.min()), int(steps.max()))
         self.last_step, self.last = int(steps[-1]), float(values[-1])
         places = (steps >> self._shift) - self._first
         is_finite = np.isfinite(values)
@@ -101,8 +101,8 @@ class Curve:
         steps = (used + self._first) << self._shift
         return CurvePoints(steps, means, lows, highs, self._is_broken[used])
 
-    def _make_room(self, low: int, high: int) -> None:
-        """Make the ranges cover these steps too."""
+    def _extend(self, low: int, high: int) -> None:
+        """Make the ranges cover the steps from ``low`` to ``high``, too."""
         used = np.flatnonzero((self._count > 0) | self._is_broken)
         if not len(used):
             self._first = low >> self._shift

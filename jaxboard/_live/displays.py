@@ -10,24 +10,24 @@ import uuid
 from typing import Any, Protocol, TextIO
 
 from jaxboard import _paths
-from jaxboard._live.frame import Frame
 from jaxboard._live.html_panel import html
+from jaxboard._live.panel_contents import PanelContents
 from jaxboard._live.text_panel import text_line
 from jaxboard._process.fork import Stage, on_fork
 from jaxboard._process.ipython import notebook_shell
 
 _LINE_SECS = 30.0
-"""The time between two lines in a log."""
+"""Seconds between two lines in a log."""
 
 _TEXT_COLUMNS = 200
-_USUAL_COLUMNS = 80
+_DEFAULT_COLUMNS = 80
 
 
 class Display(Protocol):
-    """Shows frames."""
+    """The place where a panel appears."""
 
-    def show(self, frame: Frame) -> None:
-        """Show a frame in place of the last one."""
+    def show(self, contents: PanelContents) -> None:
+        """Show the panel with these contents, in place of the earlier ones."""
         ...
 
 
@@ -42,22 +42,25 @@ class NotebookDisplay:
     """
 
     def __init__(self, shell: Any, logdir: str | None):
-        # The publisher of now: a later cell with %%capture replaces it while that cell runs.
+        # Keep the current publisher: while a later cell with %%capture runs, the shell has another one.
         self._publisher = shell.display_pub
         self._id = f"jaxboard-{uuid.uuid4().hex}"
         self._is_shown = False
-        # A publisher that keeps everything must not get two frames a second.
-        self._keeps = hasattr(self._publisher, "outputs")
+        # The publisher of %%capture keeps every output, so it gets the first and the last one only.
+        self._keeps_all = hasattr(self._publisher, "outputs")
         self._hint = ""
         if logdir is not None:
             directory = _paths.viewed_directory(logdir)
             self._hint = f"The run has more tags. TensorBoard shows all: %load_ext jaxboard, then %jaxboard {directory}"
 
-    def show(self, frame: Frame) -> None:
-        """Show a frame in place of the last one."""
-        if self._is_shown and self._keeps and not frame.is_last:
+    def show(self, contents: PanelContents) -> None:
+        """Show the panel with these contents, in place of the earlier ones."""
+        if self._is_shown and self._keeps_all and not contents.is_last:
             return
-        data = {"text/html": html(frame, self._hint), "text/plain": text_line(frame, _TEXT_COLUMNS)}
+        data = {
+            "text/html": html(contents, self._hint),
+            "text/plain": text_line(contents, _TEXT_COLUMNS),
+        }
         self._publisher.publish(
             data=data, metadata={}, transient={"display_id": self._id}, update=self._is_shown
         )
@@ -65,7 +68,7 @@ class NotebookDisplay:
 
 
 _on_terminal: list[TerminalDisplay] = []
-"""The displays of the open runs. The first one has the line; the others write a line when their run closes."""
+"""The displays of the open runs. The first one owns the line; each of the others writes a line when its run closes."""
 
 
 # The runs of the parent of a forked child draw nothing there.
@@ -73,7 +76,7 @@ on_fork(Stage.STATE, in_child=_on_terminal.clear)
 
 
 class TerminalDisplay:
-    """One line of a terminal, which each frame overwrites.
+    """One line of a terminal, which is overwritten each time that the panel is drawn.
 
     Args:
         stream: the terminal.
@@ -84,15 +87,15 @@ class TerminalDisplay:
         self._has_blocks = _can_encode(stream, "█▁")
         _on_terminal.append(self)
 
-    def show(self, frame: Frame) -> None:
-        """Show a frame in place of the last one."""
-        if frame.is_last:
+    def show(self, contents: PanelContents) -> None:
+        """Show the panel with these contents, in place of the earlier ones."""
+        if contents.is_last:
             _on_terminal.remove(self)
         elif self is not _on_terminal[0]:
             return
         # The last column would move the cursor to the next line.
-        line = text_line(frame, _columns(self._stream) - 1, has_blocks=self._has_blocks)
-        end = "\n" if frame.is_last else ""
+        line = text_line(contents, _columns(self._stream) - 1, has_blocks=self._has_blocks)
+        end = "\n" if contents.is_last else ""
         _write(self._stream, f"\r{line}\x1b[K{end}")
 
 
@@ -101,7 +104,7 @@ class LogDisplay:
 
     Args:
         stream: the file.
-        now: the time by the clock of the frames.
+        now: the current time, by the clock of :attr:`PanelContents.now`.
     """
 
     def __init__(self, stream: TextIO, now: float):
@@ -109,11 +112,11 @@ class LogDisplay:
         self._has_blocks = _can_encode(stream, "█▁")
         self._next = now + _LINE_SECS
 
-    def show(self, frame: Frame) -> None:
+    def show(self, contents: PanelContents) -> None:
         """Write a line if it is due."""
-        if frame.now >= self._next or frame.is_last:
-            self._next = frame.now + _LINE_SECS
-            line = text_line(frame, _TEXT_COLUMNS, has_blocks=self._has_blocks)
+        if contents.now >= self._next or contents.is_last:
+            self._next = contents.now + _LINE_SECS
+            line = text_line(contents, _TEXT_COLUMNS, has_blocks=self._has_blocks)
             _write(self._stream, f"{line}\n")
 
 
@@ -132,7 +135,7 @@ def make_display(logdir: str | None, now: float) -> Display:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write a text, unless that would block: a terminal may be stopped, and a pipe full."""
+    """Write a text unless that would block: a terminal may be stopped, or a pipe full."""
     with contextlib.suppress(OSError, ValueError):  # The stream is closed, or has no descriptor.
         if os.name == "posix" and not select.select([], [stream.fileno()], [], 0)[1]:
             return
@@ -144,9 +147,9 @@ def _write(stream: TextIO, text: str) -> None:
 def _columns(terminal: TextIO) -> int:
     """Return the width of a terminal."""
     try:
-        return os.get_terminal_size(terminal.fileno()).columns or _USUAL_COLUMNS
+        return os.get_terminal_size(terminal.fileno()).columns or _DEFAULT_COLUMNS
     except (OSError, ValueError):  # No terminal behind it, or no descriptor.
-        return _USUAL_COLUMNS
+        return _DEFAULT_COLUMNS
 
 
 def _can_encode(stream: TextIO, text: str) -> bool:

@@ -1,52 +1,53 @@
-"""A panel as HTML for a notebook: no script, no frame, no style sheet, so that every front end shows it."""
+"""A panel as HTML for a notebook. It has no script, iframe or style sheet, so that every front end shows it."""
 
 from __future__ import annotations
 
 from html import escape
 
 from jaxboard._live.charts import Chart
-from jaxboard._live.frame import Frame, number
+from jaxboard._live.panel_contents import PanelContents, number
 from jaxboard._live.svg import ALARM, COLOURS, marker, svg
 
 _ACCENT = COLOURS[0]
 _MOST_CHARACTERS = 400
+"""Most characters of the message about a value that is not finite."""
 
 
-def html(frame: Frame, hint: str = "") -> str:
+def html(contents: PanelContents, hint: str = "") -> str:
     """Return a panel as HTML.
 
     Args:
-        frame: the contents.
+        contents: what the panel shows.
         hint: a sentence below the charts if the run has more tags; "" for none.
     """
     parts = [
         '<div style="font:13px/1.45 system-ui,sans-serif;max-width:1080px;padding:2px 0">',
-        f"<div><b>{escape(frame.name)}</b> · {_steps(frame)}, {frame.pace_text()}</div>",
-        _progress_bar(frame),
+        f"<div><b>{escape(contents.name)}</b> · {_steps(contents)}, {contents.pace_text()}</div>",
+        _progress_bar(contents),
     ]
-    if frame.nonfinite is not None:
-        sentence = escape(_shortened(str(frame.nonfinite)))
+    if contents.nonfinite is not None:
+        sentence = escape(_shortened(str(contents.nonfinite)))
         parts.append(
             f'<div style="border-left:4px solid {ALARM};padding:1px 8px;margin:4px 0">'
             f"<b>Not finite:</b> {sentence}</div>"
         )
-    if frame.charts:
+    if contents.charts:
         parts.append('<div style="display:flex;flex-wrap:wrap;gap:8px 20px;margin-top:6px">')
-        parts += [_chart(chart) for chart in frame.charts]
+        parts += [_chart(chart) for chart in contents.charts]
         parts.append("</div>")
-    if frame.has_more and hint:
+    if contents.has_more and hint:
         parts.append(f'<div style="opacity:.75;margin-top:4px">{escape(hint)}</div>')
     parts.append("</div>")
     return "".join(parts)
 
 
-def _steps(frame: Frame) -> str:
-    pace = frame.pace
+def _steps(contents: PanelContents) -> str:
+    pace = contents.pace
     return f"step {pace.step:,}" if pace.steps is None else f"step {pace.step:,} of {pace.steps:,}"
 
 
-def _progress_bar(frame: Frame) -> str:
-    fraction = frame.pace.fraction
+def _progress_bar(contents: PanelContents) -> str:
+    fraction = contents.pace.fraction
     if fraction is None:
         return ""
     percent = f"{100 * fraction:.1f}"

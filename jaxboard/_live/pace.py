@@ -5,10 +5,10 @@ from __future__ import annotations
 import collections
 
 _WINDOW_SECS = 20.0
-"""The time whose steps count for the rate: a pause, as for an evaluation, is soon forgotten."""
+"""The rate is that of the steps within this time, so that it soon recovers from a pause, as for an evaluation."""
 
 _STALL_SECS = 5.0
-"""A run without a step for so long, and for much longer than a step takes, has stalled."""
+"""A run has stalled if it takes no step for this long, and for at least three times as long as a step takes."""
 
 
 class Pace:
@@ -17,11 +17,11 @@ class Pace:
     Args:
         step: the first step.
         steps: the number of steps at the end; None if it is not known.
-        now: the time, in seconds, by any clock.
+        now: the current time in seconds, by any clock.
 
     Attributes:
-        step: the step now: how many were taken.
-        steps: see above.
+        step: the number of steps taken so far.
+        steps: the number of steps at the end; None if it is not known.
 
     Example:
         >>> pace = Pace(0, 1000, now=0.0)
@@ -34,16 +34,16 @@ class Pace:
     def __init__(self, step: int, steps: int | None, now: float):
         self.step = step
         self.steps = steps
-        self._started = self._moved = now
-        # From the first step on: the time before it is that of compilation.
+        self._started = self._last_step_at = now
+        # They begin with the first step: the time before it is that of compilation.
         self._samples = collections.deque[tuple[float, int]]()
 
     def update(self, step: int, now: float) -> None:
-        """Note the step now."""
+        """Note how many steps were taken."""
         if step == self.step:
             return
         self.step = step
-        self._moved = now
+        self._last_step_at = now
         self._samples.append((now, step))
         while len(self._samples) > 2 and now - self._samples[1][0] > _WINDOW_SECS:
             self._samples.popleft()
@@ -66,14 +66,14 @@ class Pace:
         return now - self._started
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how many seconds the other steps take; None if that is not known."""
-        if self.steps is None or not self.rate or self.stalled(now):
+        """Return how many seconds the remaining steps take; None if that is not known."""
+        if self.steps is None or not self.rate or self.seconds_stalled(now):
             return None
         return max(self.steps - self.step, 0) / self.rate
 
-    def stalled(self, now: float) -> float | None:
-        """Return for how many seconds no step has finished; None if that is no longer than usual."""
-        seconds = now - self._moved
+    def seconds_stalled(self, now: float) -> float | None:
+        """Return for how many seconds the run has taken no step; None if it has not stalled."""
+        seconds = now - self._last_step_at
         usual = 1 / self.rate if self.rate else 0.0
         return seconds if seconds > max(_STALL_SECS, 3 * usual) else None
 

@@ -14,18 +14,18 @@ from jaxboard._host.complete_points import Assembled
 from jaxboard._host.nonfinite import Finding, NonFiniteMonitor
 from jaxboard._live.charts import Charts
 from jaxboard._live.displays import Display, make_display
-from jaxboard._live.frame import Frame
 from jaxboard._live.pace import Pace
+from jaxboard._live.panel_contents import PanelContents
 from jaxboard._log import describe
 from jaxboard._process.rank import rank
 from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Record
 
 REDRAW_SECS = 0.5
-"""Least seconds between two frames."""
+"""Least seconds between two drawings."""
 
 _IDLE_SECS = 5.0
-"""Least seconds until a frame that only its clock distinguishes from the last one."""
+"""Least seconds between two drawings if the run has reported nothing in between."""
 
 
 class LiveOptions(NamedTuple):
@@ -67,18 +67,18 @@ def parse_live(live: object, steps: SupportsIndex | None) -> LiveOptions | None:
 class LivePanel:
     """Draws the curves and the progress of a run while it is open. Used by one thread, the flusher.
 
-    It is a monitor of the run, the last one: it changes nothing that is written.
+    It is the last monitor of the run, and changes nothing that is written.
 
     Args:
         options: what the user asked for.
         channel: the channel of the run.
         logdir: the log directory of the run; None if it has none.
         nonfinite: the monitor whose findings the panel shows, if the run has one.
-        display: where the frames go; by default where the user sees them.
+        display: where the panel appears; by default, see :func:`make_display`.
         clock: returns the time, in seconds.
 
     Attributes:
-        found: nothing: a run that continues an earlier one shows its own points.
+        found: always empty: a run that continues an earlier one shows only its own points.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class LivePanel:
         self._pace = Pace(channel.step, options.steps, clock())
         self._is_enabled = True
         self._drawn_at = self._changed_at = clock()
-        self._drawn: object = None
+        self._drawn_news: object = None
 
     def start(self, settle: Callable[[float], object]) -> None:
-        """Draw the first frame, on the thread that opens the run: it is below the cell that does so."""
+        """Draw the panel for the first time, on the thread that opens the run, so that it appears under that cell."""
         if self._display is None and rank().index:
-            self._is_enabled = False  # Process 0 of the job has a panel.
+            self._is_enabled = False  # Only process 0 of a job has a panel.
             return
         self._attempt(self._open)
 
@@ -118,11 +118,11 @@ class LivePanel:
         return ()
 
     def poll(self) -> None:
-        """Draw a frame if that is due. It never raises."""
+        """Draw the panel if that is due. It never raises."""
         self._attempt(self._redraw)
 
     def finish(self) -> Sequence[Record]:
-        """Draw the last frame."""
+        """Draw the panel for the last time."""
         self._attempt(lambda: self._draw(self._clock(), is_last=True))
         self._is_enabled = False
         return ()
@@ -146,22 +146,22 @@ class LivePanel:
         now = self._clock()
         if now - self._drawn_at < REDRAW_SECS:
             return
-        # Without news, only the time without a step grows: it is drawn ever more rarely.
-        if self._news() != self._drawn:
+        # Without news, only the displayed times change, and the panel is drawn less and less often.
+        if self._news() != self._drawn_news:
             self._changed_at = now
         elif now - self._drawn_at < max(_IDLE_SECS, (now - self._changed_at) / 2):
             return
         self._draw(now)
 
     def _news(self) -> object:
-        """Return what distinguishes a frame from the last one."""
+        """Return values that differ from those of the last drawing if the run has reported something since."""
         return self._step(), self._charts.version, self._found()
 
     def _found(self) -> Finding | None:
         return None if self._nonfinite is None else self._nonfinite.first
 
     def _step(self) -> int:
-        """Return how many steps were taken; in a program that does not count them, how many were reported."""
+        """Return how many steps were taken, or were reported if the program does not count them."""
         if self._channel.has_steps:
             # In a loop by ``for run.step in range(n)``, the counter is the step that is being taken.
             return self._channel.step + (self._charts.last_step == self._channel.step)
@@ -169,11 +169,11 @@ class LivePanel:
 
     def _draw(self, now: float, *, is_last: bool = False) -> None:
         assert self._display is not None  # noqa: S101 (start made it)
-        self._drawn, self._drawn_at = self._news(), now
+        self._drawn_news, self._drawn_at = self._news(), now
         self._pace.update(self._step(), now)
         charts = tuple(self._charts)
         self._display.show(
-            Frame(
+            PanelContents(
                 self._name, charts, self._charts.has_more, self._found(), self._pace, now, is_last
             )
         )

@@ -10,24 +10,24 @@ import numpy as np
 
 from jaxboard._live.charts import Chart
 from jaxboard._live.curve import CurvePoints
-from jaxboard._live.frame import number
+from jaxboard._live.panel_contents import number
 
-# Coordinates are integers, two for a pixel: they take a third of the time and the space of fractions.
+# Coordinates are integers, two for each pixel: they take a third of the time and space that fractions take.
 _WIDTH, _HEIGHT = 680, 260
 _LEFT, _TOP, _BOTTOM = 104, 12, 32
 _STYLE = "width:100%;height:auto;display:block;overflow:visible"
 _LOG_FACTOR = 30
-"""Values above 0 whose largest is so many times their median have a logarithmic axis: a linear one would show most of
-them as a flat line."""
+"""The axis is logarithmic if all values are above 0 and the largest is more than this many times their median. A linear
+axis would show most of them as a flat line."""
 
 COLOURS = ("#1f77c9", "#d55e00", "#00926a", "#b0619b", "#8a7000", "#7f7f7f", "#c0392b", "#5b6bbf")
-"""Each has a contrast of at least 3 to white and to the background of dark themes."""
+"""Each has a contrast ratio of at least 3 to white and to the background of dark themes."""
 
 ALARM = "#d62728"
 """The colour of values that are not finite."""
 
 _DASHES = ("", "12 6", "4 6", "16 6 4 6")
-"""Curves also differ in this, so that no reader needs the colours."""
+"""The dash patterns of the curves, so that they differ not only in colour."""
 
 
 def svg(chart: Chart) -> str:

@@ -1,4 +1,4 @@
-"""The notebook that this process is the kernel of."""
+"""The IPython shell of this process: a notebook or a terminal."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def notebook_shell() -> Any | None:
 
 def interactive_shell() -> Any | None:
     """Return the IPython shell of this process, on a terminal or of a notebook; None if there is none."""
-    # A thread may just be importing IPython.
+    # Another thread may be in the middle of importing IPython.
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
     return None if get_ipython is None else get_ipython()

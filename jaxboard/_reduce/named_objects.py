@@ -1,4 +1,4 @@
-"""Objects of a program that a state of a run refers to by name: functions, and the structures of metrics."""
+"""Names of the objects of a report, functions and structures of metrics: the state of a run has these names instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxboard._reduce.metric_options import MetricOptions
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NamedObject:
-    """The name of an object that another process has too, if its program is the same.
+    """The name of an object. It is the same in another process that runs the same program.
 
     Attributes:
         name: the qualified name of a function, or the text of a structure with the classes in it.
@@ -23,16 +23,17 @@ class NamedObject:
 
 
 def with_names(spec: ReportSpec) -> ReportSpec:
-    """Return a report with the names of its objects, so that it is equal in another process.
+    """Return a report with names in place of its objects, so that the reports of two processes compare as equal.
 
-    The function of ``finish=`` is applied to a result, so that another one of the same name is right too.
+    A name is enough for the function of ``finish=``: it is applied to the result, so that a later version of it may
+    finish a window that an earlier one began.
     """
-    finish, options = _named(spec.finish), spec.options
+    finish, options = _name_of(spec.finish), spec.options
     if isinstance(options, MetricOptions):
         structure = options.structure
         if not isinstance(structure, NamedObject):
             structure = NamedObject(str(structure))
-        finished = cast("Any", _named(options.finish))
+        finished = cast("Any", _name_of(options.finish))
         options = dataclasses.replace(options, structure=structure, finish=finished)
     if finish is spec.finish and options is spec.options:
         return spec
@@ -40,11 +41,13 @@ def with_names(spec: ReportSpec) -> ReportSpec:
 
 
 def has_names(spec: ReportSpec) -> bool:
-    """Return whether a report has names instead of objects, so that nothing can finish its values."""
+    """Return whether a report has names in place of objects, so that its values cannot be finished."""
     options = spec.options
-    of_metric = isinstance(options, MetricOptions) and isinstance(options.structure, NamedObject)
-    return of_metric or isinstance(spec.finish, NamedObject)
+    has_named_structure = isinstance(options, MetricOptions) and isinstance(
+        options.structure, NamedObject
+    )
+    return has_named_structure or isinstance(spec.finish, NamedObject)
 
 
-def _named(finish: Hashable) -> Hashable:
+def _name_of(finish: Hashable) -> Hashable:
     return NamedObject(repr(finish)) if isinstance(finish, HostFunction) else finish

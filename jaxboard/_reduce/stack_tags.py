@@ -18,7 +18,7 @@ def stack_tags(tag: str, axes: tuple[str, ...], places: np.ndarray) -> tuple[str
     """
     if "{}" in tag:
         start, _, end = tag.partition("{}")
-        # A value that nothing repeats has no index.
+        # A value outside of loops, lanes and devices has no index.
         return tuple(
             f"{start}{name}{end}" if name else without_index(tag) for name in place_names(places)
         )
@@ -29,7 +29,7 @@ def stack_tags(tag: str, axes: tuple[str, ...], places: np.ndarray) -> tuple[str
 
 
 def place_names(places: np.ndarray) -> tuple[str, ...]:
-    """Return the indices of each place as they are in a tag, such as ``03`` or ``01/03``."""
+    """Return the indices of each place as the part of a tag: ``03`` or ``01/03``."""
     return tuple("/".join(f"{index:02}" for index in place) for place in places.tolist())
 
 

@@ -1,4 +1,4 @@
-"""Stacks of histograms: those of devices, iterations or lanes side by side."""
+"""Stacks of histograms: one for each device, iteration or lane."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class HistogramStack:
 
 
 class Histograms(NamedTuple):
-    """The value of the state.
+    """The value of the state of :class:`HistogramStackReducer`.
 
     Attributes:
         value: the histograms. Every array has a leading axis for each axis of the stack.
@@ -148,7 +148,10 @@ class HistogramStackReducer(Reducer):
 
 
 def _where_counted(x: Histograms, y: Histograms, merged: PyTree) -> PyTree:
-    """Return the merged histograms where both have any, else those of the one that has: zeros are no histogram."""
+    """Return the merged histograms where both states have one, and elsewhere that of the state that has one.
+
+    A place without observations has zeros in place of a histogram, which must not be merged.
+    """
     has_x, has_y = x.weights.is_positive(), y.weights.is_positive()
 
     def select(x: Array, y: Array, merged: Array) -> Array:
@@ -160,10 +163,10 @@ def _where_counted(x: Histograms, y: Histograms, merged: PyTree) -> PyTree:
 
 
 def _flattened(tree: PyTree, count: int) -> PyTree:
-    """Return arrays with their first ``count`` axes as one."""
+    """Return arrays whose first ``count`` axes are merged into one."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[count:]), tree)
 
 
 def _unflattened(tree: PyTree, shape: tuple[int, ...]) -> PyTree:
-    """Return arrays with the axes of a shape in place of their leading axis."""
+    """Return arrays whose leading axis is split into axes of this shape."""
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), tree)

@@ -1,4 +1,4 @@
-"""A notebook cell that opens a run again: the run that an earlier cell left open in the directory is closed first."""
+"""Runs that a notebook opens again: the run that an earlier cell left open in the directory is closed first."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def reopen(
     step: SupportsIndex | None,
     saved: object,
 ) -> RunState:
-    """Return the state in which a run starts, see :func:`first_state`; first close the run that it takes the place of.
+    """Close the run that an earlier cell opened in the same directory, and return the state in which the new one starts.
 
-    That is a run that an earlier cell opened and that writes to the same directory: this cell has been run again, or
-    another one takes over. Outside of interactive sessions and of their main thread, nothing is closed.
+    Both write event files there: a run without any is not in the way. Nothing is closed outside of interactive sessions,
+    on other threads than the main one, or by an invalid call. See :func:`first_state` for the state.
 
     Args:
         run: the run that is being opened.
         open_runs: the open runs.
         sinks: the sinks of the run; None for event files in its log directory.
-        resume: as for :class:`jaxboard.Run`, as are the others.
-        step: the first step.
-        saved: the state of an earlier run.
+        resume: see :class:`jaxboard.Run`.
+        step: see :class:`jaxboard.Run`.
+        saved: the ``state`` of :class:`jaxboard.Run`.
 
     Raises:
         UsageError: see :func:`first_state`.
@@ -59,7 +59,7 @@ def reopen(
     cell = _current_cell()
     if cell is None:
         return first_state(resume, step, saved, run.logdir)
-    check_start(resume, step, saved)  # An invalid call closes nothing.
+    check_start(resume, step, saved)
     _cells[run] = cell
     written = (
         [directories.resolved(str(run.logdir))] if sinks is None else directories.written_by(sinks)
@@ -71,20 +71,23 @@ def reopen(
     state = first_state(resume, step, saved, run.logdir)
     if not resume and step is None and saved is None:
         for directory in written:
-            _warn_of_earlier_steps(directory)
+            _warn_about_earlier_steps(directory)
     return state
 
 
 def _close(run: _Run) -> None:
-    logger.info("jaxboard: %s was left open; it is closed, as this cell opens it again.", run)
+    logger.info(
+        "jaxboard: %s is closed: an earlier cell left it open, and this one opens its directory.",
+        run,
+    )
     try:
         run.close()
     except JaxboardError as fault:
         logger.error("jaxboard: %s", fault)
 
 
-def _warn_of_earlier_steps(directory: str) -> None:
-    """Log that TensorBoard is going to join the curves of a run with those of an earlier one of this session."""
+def _warn_about_earlier_steps(directory: str) -> None:
+    """Warn that TensorBoard will join the curves of a run with those of an earlier run of this session."""
     ended = directories.last_step(directory)
     if ended:
         log_once(

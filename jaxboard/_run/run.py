@@ -38,7 +38,7 @@ from jaxboard._run.reopening import reopen
 from jaxboard._run.resume import Resume
 from jaxboard._telemetry.monitor import start_monitor
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
-from jaxboard._trace.adapters.linen_scan import leave_out_checks
+from jaxboard._trace.adapters.linen_scan import silence_scan_checks
 from jaxboard.records import Kind, Record
 from jaxboard.sinks import Sink, TensorBoardSink
 
@@ -216,7 +216,7 @@ class Run(VerbMethods):
             open_runs[self._channel] = self
             activate(self._channel)
             close_at_exit(self._close_at_exit)
-            leave_out_checks()
+            silence_scan_checks()
             membership.start(channel, buffer)
 
     @property

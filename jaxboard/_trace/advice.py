@@ -26,9 +26,9 @@ _NO_LOOP = (
 )
 
 _COUNTS_UP = (
-    "{}: no streamed loop carries what instrument(step=...) reads, so its iterations count up from there. Let the "
-    "loop carry that argument, as it was passed, to have its value as the step of each iteration. To begin at another "
-    "step, set run.step instead."
+    "{}: no streamed loop carries an argument that instrument(step=...) reads, so iterations count up from the first "
+    "step. To give each iteration the step in that argument, let the loop carry it as it was passed. To begin at "
+    "another step, set run.step instead."
 )
 
 _BARE = (

@@ -17,7 +17,7 @@ from jaxboard._check import checked_bool, is_one_of, positive_int
 from jaxboard._errors import UsageError
 from jaxboard._log import warn
 from jaxboard._safe_repr import safe_repr
-from jaxboard._trace.adapters.linen_scan import leave_out_checks
+from jaxboard._trace.adapters.linen_scan import silence_scan_checks
 from jaxboard._trace.adapters.nnx_jit import instrument_nnx_jit
 from jaxboard._trace.adapters.wrappers import bind, bound_arguments, substitute, wrapped_by
 from jaxboard._trace.instrument_options import InstrumentOptions
@@ -201,7 +201,7 @@ def _instrument(fn: Any, options: InstrumentOptions) -> object:
         raise UsageError(
             f"{safe_repr(fn)} is already instrumented; instrumenting it twice would count every call as two steps."
         )
-    leave_out_checks()
+    silence_scan_checks()
     jitted = _instrument_jitted(fn, options)
     if jitted is not None:
         return jitted

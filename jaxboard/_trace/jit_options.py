@@ -1,4 +1,4 @@
-"""The options of ``jax.jit``, changed for a program that wraps the user's function."""
+"""The options of ``jax.jit``, adapted to a program that wraps the user's function."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import jax
 
 from jaxboard._types import PyTree
 
-OF_RESULTS = ("out_shardings", "donate_argnums", "donate_argnames")
-"""The options of ``jax.jit`` that concern the results, or the memory that they may reuse."""
+RESULT_OPTIONS = ("out_shardings", "donate_argnums", "donate_argnames")
+"""The options of ``jax.jit`` for the results and for the memory that they may reuse."""
 
 
 def traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:
-    """Return the function as it can be called in a program, which has the options of the outermost ``jit``."""
+    """Return a function that can be traced inside of a program: options that only the outermost ``jit`` may have are left out."""
     shardings = jax.tree.leaves([jit_options.get(f"{side}_shardings") for side in ("in", "out")])
     has_layouts = any(hasattr(sharding, "layout") for sharding in shardings)
     if "compiler_options" not in jit_options and not has_layouts:

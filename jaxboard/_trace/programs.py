@@ -21,14 +21,14 @@ from jaxboard._host.observers import notify_trace
 from jaxboard._host.selection import Selection
 from jaxboard._reduce import WideInt
 from jaxboard._trace import context, windows
-from jaxboard._trace.adapters.linen_scan import leave_out_checks
+from jaxboard._trace.adapters.linen_scan import silence_scan_checks
 from jaxboard._trace.advice import warn_counts_up
 from jaxboard._trace.arrival import Caller, Callers
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
 from jaxboard._trace.harvest import harvest
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._trace.jit_options import OF_RESULTS, shift_options, split_arguments, traceable
+from jaxboard._trace.jit_options import RESULT_OPTIONS, shift_options, split_arguments, traceable
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.pruning import prune, select
@@ -365,7 +365,7 @@ class Programs:
             return call_user(self._traceable, *args, **kwargs)
 
         runs = self._options.seed_runs or context.current().runs
-        leave_out_checks()
+        silence_scan_checks()
         # This context is the same for all programs, so that JAX traces the user's function once for all of them.
         with context.override(every=self._options.every, harvested=True, runs=runs):
             closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
@@ -392,7 +392,7 @@ class Programs:
         """
         options = dict(self._jit_options)
         if self._reports_only:
-            options = {name: x for name, x in options.items() if name not in OF_RESULTS}
+            options = {name: x for name, x in options.items() if name not in RESULT_OPTIONS}
         if num_hidden and "out_shardings" in options:
             options["out_shardings"] = (options["out_shardings"], *[None] * num_hidden)
 

@@ -1,4 +1,4 @@
-"""The path of a module of a neural network as the scope of what its methods report."""
+"""Scopes of modules of a neural network: the reports of a module's methods get its path as their scope."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import jaxboard as jb
 Path = tuple[str, ...]
 
 _around: contextvars.ContextVar[Path] = contextvars.ContextVar("module", default=())
-"""The path of the module whose method runs."""
+"""The path of the module whose method is running."""
 
 _originals: dict[type, type] = {}
 """The class behind each result of :func:`scoped_class`."""
@@ -24,12 +24,12 @@ _originals: dict[type, type] = {}
 
 @contextlib.contextmanager
 def method_scope(path: Path) -> Iterator[None]:
-    """Prefix the tags of a ``with`` block with the path of a module, without the part that the module around it shares."""
+    """Prefix the tags of a ``with`` block with the path of a module, without the part that an outer scope has added."""
     around = _around.get()
     pairs = zip(around, path, strict=False)
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
     inner = path[shared:]
-    if not inner:  # A method that the module calls on itself is in the scope already.
+    if not inner:  # The module calls one of its own methods, which is in the scope already.
         yield
         return
     token = _around.set(path)
@@ -109,18 +109,18 @@ def _recreated(cls: type, recreate: Callable[[], type], args: Sequence[Any]) -> 
 
 
 def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:
-    """Yield the public attributes of a class, of which some are methods."""
+    """Yield the attributes of a class that may be methods to run in a scope."""
     library = base.__module__.partition(".")[0]
     for name in dir(cls):
         is_public = not (name.startswith("_") or hasattr(base, name))
-        # Libraries compare some of their own classes by identity, and only __call__ of the others can reach a report.
+        # Libraries compare some of their own classes by identity. In the other ones, only __call__ can reach a report.
         if name == "__call__" or (is_public and cls.__module__.partition(".")[0] != library):
             found = [vars(owner)[name] for owner in cls.__mro__ if name in vars(owner)]
             yield from ((name, attribute) for attribute in found[:1])
 
 
 def _is_method(attribute: Any) -> bool:
-    """Return whether an attribute of a class is a method: a function, or one that a library has wrapped."""
+    """Return whether an attribute of a class is a method: a function, or a function that a library has wrapped."""
     return inspect.isfunction(attribute) or (
         hasattr(attribute, "__wrapped__")
         and hasattr(type(attribute), "__get__")

@@ -13,7 +13,7 @@ Array = Any
 
 
 def arrays(tree: Any, above: str = "") -> Iterator[tuple[str, Array]]:
-    """Yield each array of a pytree, or its abstract form, with its path below ``above``."""
+    """Yield the path and the array of each leaf of a pytree. The paths begin with ``above``; arrays may be abstract."""
     for keys, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
             path = jax.tree_util.keystr(keys, simple=True, separator="/")

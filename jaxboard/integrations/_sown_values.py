@@ -1,4 +1,4 @@
-"""Values that modules of Flax have sown, reported by their names."""
+"""Reports of the values that modules of Flax have sown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def report_sown(sown: Iterable[tuple[tuple[Any, ...], Any]], every: int | None) 
     """Report single numbers as scalars and other arrays as histograms.
 
     Args:
-        sown: the path and the value of each name. A tuple has a value for each call of the module.
+        sown: paths and values. A tuple has a value for each call of the module.
         every: see :func:`jaxboard.scalar`.
     """
     for path, value in sown:

@@ -1,6 +1,6 @@
-"""Callbacks with the names and the arguments of artifex's own: only the import changes.
+"""Callbacks for artifex's trainer with the names and the arguments of artifex's own: only the import changes.
 
-artifex need not be installed: the module has what its trainer calls.
+artifex need not be installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TensorBoardLoggerConfig:
     Attributes:
         log_dir: the log directory.
         flush_secs: the maximum age of a report that is not on disk, in seconds.
-        max_queue: without effect: the limits of pending reports are those of a run.
+        max_queue: without effect: a run has its own limits for pending reports.
         log_every_n_steps: report the metrics of every Nth step.
         log_on_epoch_end: whether to report the metrics of each epoch.
     """
@@ -60,12 +60,12 @@ class TensorBoardLoggerConfig:
 class TensorBoardLoggerCallback:
     """A callback of artifex's trainer that reports its metrics to a run.
 
-    A metric of a step is a curve of its name. A metric of an epoch is a curve below ``epoch/``, whose step is the epoch.
-    Metrics are numbers, and arrays with one element, which are not fetched during the step. Others are left out; the log
-    names the arrays among them.
+    A metric of a step becomes a curve with its name, and a metric of an epoch a curve below ``epoch/``, whose steps are the
+    epochs. Numbers and arrays with one element are metrics; arrays are not fetched during the step. Other values are left
+    out, and the log names the arrays among them.
 
     The run is the active run while the trainer runs, so reports of the loss function have the step of their batch.
-    A trainer that resumes at an earlier step hides what the directory has of later ones.
+    A trainer that resumes at an earlier step hides the later points that the directory has.
 
     Args:
         config: the configuration: this module's, or artifex's own.
@@ -104,12 +104,12 @@ class TensorBoardLoggerCallback:
         """
         self._close()
         done = getattr(trainer, "step", None)
-        # The first metrics have the step after the ones that are done. A new training replaces all of an earlier one.
+        # The first metrics belong to the step after those that are done. A new training replaces all earlier curves.
         first = done + 1 if done else done
         self._run = jb.Run(self.config.log_dir, step=first, flush_secs=self.config.flush_secs)
 
     def on_train_end(self, trainer: object) -> None:
-        """Close the run. Reports that are lost are logged, and raise nothing: the training has ended."""
+        """Close the run. Lost reports are logged and raise nothing: the training has ended."""
         self._close()
 
     def on_epoch_begin(self, trainer: object, epoch: int) -> None:
@@ -164,9 +164,8 @@ class TensorBoardLoggerCallback:
         run, self._run = self._run, None
         if run is None:
             return
-        if (
-            error := sys.exception()
-        ):  # The training has failed; the error is raised after this call.
+        error = sys.exception()
+        if error is not None:  # The training has failed: the error is raised after this call.
             run.__exit__(type(error), error, error.__traceback__)
             return
         try:

@@ -21,12 +21,12 @@ _DataClass: TypeAlias = Literal["tensor", "scalar", "blob_sequence"]
 _DATA_CLASSES: dict[int, _DataClass] = {1: "scalar", 2: "tensor", 3: "blob_sequence"}
 """The numbers of ``DataClass`` in TensorBoard's ``summary.proto``."""
 
-_OF_PLUGINS: dict[str, _DataClass] = {
+_PLUGIN_DATA_CLASSES: dict[str, _DataClass] = {
     "scalars": "scalar",
     "images": "blob_sequence",
     "audio": "blob_sequence",
 }
-"""The data classes of metadata that name none. TensorBoard takes all other plugins as tensors, too."""
+"""The data class of each plugin, for metadata that names none. All other plugins have tensors, as in TensorBoard."""
 
 
 class MetricWriter(interface.MetricWriter):
@@ -69,7 +69,7 @@ class MetricWriter(interface.MetricWriter):
         Args:
             step: the step.
             values: an array for each tag.
-            metadata: for each tag a ``SummaryMetadata``, also a serialised one. A tensor without metadata belongs to the
+            metadata: a ``SummaryMetadata`` for each tag, which may be serialized. A tensor without metadata belongs to the
                 plugin ``tensor``: it is stored, and no dashboard shows it.
         """
         for tag, value in values.items():
@@ -80,7 +80,8 @@ class MetricWriter(interface.MetricWriter):
                 value,
                 plugin,
                 content=about.plugin_data.content,
-                data_class=_DATA_CLASSES.get(about.data_class) or _OF_PLUGINS.get(plugin, "tensor"),
+                data_class=_DATA_CLASSES.get(about.data_class)
+                or _PLUGIN_DATA_CLASSES.get(plugin, "tensor"),
                 display_name=about.display_name,
                 description=about.summary_description,
                 step=step,
@@ -136,7 +137,7 @@ class MetricWriter(interface.MetricWriter):
         Args:
             step: the step.
             arrays: an array for each tag.
-            num_buckets: for each tag how many buckets of equal width. By default, buckets suit the values.
+            num_buckets: the number of buckets of equal width for each tag; by default, jaxboard chooses the buckets.
         """
         for tag, value in arrays.items():
             bins = None if num_buckets is None else num_buckets.get(tag)
@@ -184,7 +185,7 @@ class MetricWriter(interface.MetricWriter):
 
 
 def _parsed(metadata: Any) -> Any:
-    """Return metadata as a message. TensorFlow's class of the same message has the same fields."""
+    """Return metadata as a message, either TensorBoard's or TensorFlow's, which has the same fields."""
     if metadata is None or isinstance(metadata, bytes):
         return SummaryMetadata.FromString(metadata or b"")
     return metadata

@@ -17,7 +17,7 @@ def scopes(model: Model) -> Model:
     """Return a model whose modules prefix the tags of their reports with their path: ``layers/0/rms``.
 
     The model itself has no prefix. A module keeps its path in every transformation, also under ``eqx.filter_vmap`` and
-    after ``eqx.partition`` and ``eqx.combine``. Each module of the result has a class of its own, a subclass of its
+    after ``eqx.partition`` and ``eqx.combine``. Each module of the result has a class of its own, a subclass of its original
     class, so the result is a pytree of another structure. Call this before the optimizer is initialized, or inside the
     loss.
 

@@ -53,7 +53,7 @@ def _in_scope(
 def sown(
     variables: Mapping[str, Any], *, collection: str = "intermediates", every: int | None = None
 ) -> None:
-    """Report what modules have sown under its path: ``block_0/features``.
+    """Report the values that modules have sown, under their paths: ``block_0/features``.
 
     A single number is a scalar, any other array a histogram. Values that a module has sown in several calls make one
     point.

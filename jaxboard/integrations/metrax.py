@@ -1,4 +1,4 @@
-"""A logging backend for metrax and Tunix that writes to a run of jaxboard. It needs no library but jaxboard."""
+"""A logging backend for metrax and Tunix that writes to a run of jaxboard. metrax need not be installed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LoggingBackend:
         self._reporter.scalar(event, value, **labels)
 
     def close(self) -> None:
-        """Report nothing from here on, and block until everything is on disk. The run stays open.
+        """Report nothing from now on, and block until everything is on disk. The run stays open.
 
         Raises:
             RunError: reports are not on disk; see :meth:`jaxboard.Run.flush`.

@@ -31,7 +31,7 @@ def reports(*prefixes: str, run: jb.Run | jb.ChildRun | None = None) -> Generato
     An event that carries ``step=`` has that step, in a point of its own. Others have the step of the run, or the largest
     step that an event of the run carried, if that is larger, as in a loop of a library that does not advance the run.
 
-    Nothing raises into the library that emits. A value that is not a number is logged, once for each event.
+    Nothing is raised into the library that emits. A value that is not a number is logged, once for each event.
     After ``jax.monitoring.clear_event_listeners()``, which Tunix calls when a trainer closes, enter another block.
 
     Args:
@@ -91,7 +91,7 @@ class EventReporter:
         self._failed: set[str] = set()
 
     def close(self) -> None:
-        """Report nothing from here on, even if the library that registered the listeners does not remove them."""
+        """Report nothing from now on, even if the library that registered the listeners does not remove them."""
         self._closed = True
 
     def scalar(self, event: str, value: Any, **labels: Any) -> None:
@@ -147,9 +147,9 @@ def _number(value: Any) -> Any:
 
 
 def _outside_of_traces(function: Callable[[], None]) -> None:
-    """Call a function where JAX is not tracing: a report there would become a part of the traced program.
+    """Call a function where JAX is not tracing: on another thread, if JAX is tracing on this one.
 
-    JAX emits events while it traces. Its traces are per thread.
+    JAX emits events while it traces. A report would become a part of the traced program.
     """
     if _compat.at_top_level():
         function()

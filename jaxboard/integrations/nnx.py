@@ -26,7 +26,7 @@ def scopes(model: Any) -> Generator[None]:
     Put it around the calls of the model, inside or outside of the jitted function: the tags are chosen while JAX traces.
     The model itself has no prefix. A module that is called under ``nnx.scan``, ``nnx.vmap``, ``nnx.remat`` or ``nnx.grad``
     keeps its path, and a module at several paths has the first one. In the block, each module has a class of its own, a
-    subclass of its class. ``nnx.jit`` therefore traces a function anew when it is called in a block.
+    subclass of its original class. ``nnx.jit`` therefore traces a function anew when it is called in a block.
 
     Args:
         model: an ``nnx.Module``, or a pytree of several, such as a dict, whose keys begin the prefixes.
@@ -80,7 +80,7 @@ def _set_class(module: nnx.Module, cls: type) -> None:
 
 
 def sown(model: Any, *, only: Any = nnx.Intermediate, every: int | None = None) -> None:
-    """Report what modules have sown under its path: ``blocks/0/features``.
+    """Report the values that modules have sown, under their paths: ``blocks/0/features``.
 
     A single number is a scalar, any other array a histogram. Values that a module has sown in several calls make one
     point.

@@ -95,7 +95,7 @@ def report_hyperparams(
 
 
 def _distinct_names(paths: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:
-    """Return the shortest names of paths in a state that differ: none, keys, or keys and indices."""
+    """Return the shortest names that distinguish paths in a state: empty, keys, or keys and indices."""
     kinds: tuple[tuple[type, ...], ...] = ((), (DictKey,), (DictKey, SequenceKey))
     names: list[tuple[str, ...]] = []
     for kind in kinds:

@@ -159,7 +159,7 @@ def _draw_steps(
 
 
 def _end_of(text: str, font: HasBox, width: int) -> str:
-    """Return the end of a text that is at most so many pixels wide: names differ there."""
+    """Return the longest end of a text that is at most this many pixels wide. Names of layers differ at their end."""
     if font.getbbox(text)[2] <= width:
         return text
     ends = ("…" + text[start:] for start in range(1, len(text)))

@@ -1,4 +1,4 @@
-"""The base of the sinks that write to experiment trackers: what is common to wandb, MLflow and Trackio."""
+"""The base class of the sinks that write to experiment trackers: wandb, MLflow and Trackio."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from jaxboard.sinks._tracker_values import Rows, rows
 class TrackerSink(Sink):
     """Base class of the sinks that pass records to a library that may be slow or hang.
 
-    ``flush`` passes records on in a separate thread and waits for it for a limited time, so that the other sinks of
-    the run are not late. A record that was passed on is not passed on again when the run writes it again.
+    ``flush`` sends the records in a separate thread and waits for it for a limited time, so that the other sinks of the
+    run are not delayed. A record that was sent is not sent again when the run writes it again.
 
-    A subclass implements :meth:`_log_scalars` and :meth:`_log`. A record of a kind that is not in :attr:`kinds` is
-    left out, and one line in the log notes it.
+    A subclass implements :meth:`_log_scalars` and :meth:`_log`. Records of a kind that is not in :attr:`kinds` are left
+    out, with one warning for each kind.
 
     Args:
-        run: what the library returned for the run.
+        run: the run of the library.
         timeout: the longest time that a flush waits for the library, in seconds.
 
     Raises:
@@ -67,18 +67,18 @@ class TrackerSink(Sink):
         self._pending += batch
 
     def flush(self) -> None:
-        """Pass everything written so far to the library.
+        """Send everything written so far to the library.
 
         Raises:
-            TimeoutError: the library did not accept it in time. It goes on; the next flush waits for it again.
+            TimeoutError: the library did not accept it in time. The thread continues, and the next flush waits for it.
             Exception: an error of the library.
         """
         deadline = time.monotonic() + self._timeout
         pending, self._pending = self._pending, []
-        self._wait(deadline)  # for what an earlier flush has begun
+        self._wait(deadline)  # for the thread of an earlier flush
         if pending:
             self._sender = _Sender(self.library, self._send, pending, self._sent)
-            self._sender.begin()
+            self._sender.start()
             self._wait(deadline)
         for item in pending:
             self._sent.pop(id(item), None)
@@ -93,19 +93,21 @@ class TrackerSink(Sink):
         self.flush()
 
     def _log_scalars(self, names: list[str], rows: Rows) -> None:
+        """Send rows of scalars, with a column for each name."""
         raise NotImplementedError
 
     def _log(self, name: str, record: Record, folder: str) -> None:
-        """Pass on a record of another kind. ``folder`` is for files that are needed only during the call."""
+        """Send a record of another kind. ``folder`` is for files that are needed only during the call."""
         raise NotImplementedError
 
     def _name(self, run: str, tag: str) -> str:
-        """Return the name of a tag, with the run below the run as its first part."""
+        """Return the name of a tag. For a child run or a seed run, it begins with the name of that run."""
         return f"{run}/{tag}" if run else tag
 
     def _send(self, item: Record | Scalars) -> None:
+        """Send a record. If the fault is its own, count it as lost."""
         try:
-            self._pass_on(item)
+            self._send_item(item)
         except Exception as error:
             if self._is_machine_fault(error):
                 raise
@@ -117,7 +119,7 @@ class TrackerSink(Sink):
             tag = item.tag if isinstance(item, Record) else item.tags
             self._lost.add(tag, size_of([item]), describe(error))
 
-    def _pass_on(self, item: Record | Scalars) -> None:
+    def _send_item(self, item: Record | Scalars) -> None:
         if isinstance(item, Scalars):
             self._log_scalars([self._name(item.run, tag) for tag in item.tags], rows(item))
             return
@@ -130,12 +132,12 @@ class TrackerSink(Sink):
         elif item.kind not in self._left_out:
             self._left_out.add(item.kind)
             logger.warning(
-                "jaxboard: %s shows no %s reports, such as %r; only event files have them.",
+                "jaxboard: %s leaves out %s reports, such as %r: only event files can hold them.",
                 *(type(self).__name__, item.kind.value, item.tag),
             )
 
     def _is_machine_fault(self, error: Exception) -> bool:
-        """Return whether a later attempt may succeed; if not, the error is a fault of the record."""
+        """Return whether a later attempt may succeed. Any other error is a fault of the record, which is then lost."""
         return isinstance(error, OSError)
 
     def _wait(self, deadline: float) -> None:
@@ -143,7 +145,7 @@ class TrackerSink(Sink):
             return
         if not self._sender.wait(max(0.0, deadline - time.monotonic())):
             raise TimeoutError(
-                f"{self.library} has not accepted the reports within {self._timeout:g} s. Is its server slow or away?"
+                f"{self.library} has not accepted the reports within {self._timeout:g} s. Is its server slow or unreachable?"
             )
         fault, self._sender = self._sender.fault, None
         if fault is not None:
@@ -151,10 +153,10 @@ class TrackerSink(Sink):
 
 
 class _Sender:
-    """A thread that passes records on, until the first fault.
+    """A thread that sends records until one fails.
 
     Attributes:
-        fault: the exception that ended it.
+        fault: the exception that ended it; None if there was none.
     """
 
     def __init__(
@@ -172,14 +174,15 @@ class _Sender:
             target=self._run, name=f"jaxboard tracker ({library})", daemon=True
         )
 
-    def begin(self) -> None:
+    def start(self) -> None:
+        """Start the thread."""
         try:
             self._thread.start()
-        except RuntimeError:  # The interpreter is ending and starts no threads.
+        except RuntimeError:  # The interpreter is shutting down and starts no threads.
             self._run()
 
     def wait(self, timeout: float) -> bool:
-        """Return whether it has ended."""
+        """Return whether the thread has ended within ``timeout`` seconds."""
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -195,14 +198,14 @@ class _Sender:
 
 
 def _imported(sink: type[TrackerSink]) -> tuple[Any, type]:
-    """Import the library of a sink, and return it with its class of a run."""
+    """Import the library of a sink, and return it and the class of its runs."""
     try:
         library = importlib.import_module(sink.library)
         return library, operator.attrgetter(sink.run_type)(library)
     except ModuleNotFoundError as error:
         if error.name != sink.library:
             raise
-    except AttributeError:  # A folder of that name is an empty package.
+    except AttributeError:  # A folder of that name was imported as an empty package.
         pass
     raise UsageError(
         f"{sink.__name__} needs {sink.library}, which is not installed. "

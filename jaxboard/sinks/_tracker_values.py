@@ -1,4 +1,4 @@
-"""The values of records as experiment trackers take them: rows of numbers, files, and the classes that wandb began."""
+"""The values of records as experiment trackers take them: rows of numbers, files, and classes of wandb and Trackio."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _Images: TypeAlias = np.ndarray | EncodedImage | tuple[EncodedImage, ...]
 
 
 def rows(scalars: Scalars) -> Rows:
-    """Return the rows of a block."""
+    """Return a row for each step of a block."""
     columns = (scalars.steps, scalars.wall_times, np.asarray(scalars.values, np.float64))
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def table(value: list[list[str]]) -> list[list[str]]:
-    """Return the rows of a table, all of one length."""
+    """Return the rows of a table, with empty cells appended so that all have the same length."""
     width = max(map(len, value))
     return [[*row, *[""] * (width - len(row))] for row in value]
 
@@ -71,8 +71,8 @@ def _suffix(data: bytes) -> str:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             return str(image.format).lower()
-    except OSError as error:  # Unlike other errors of this type, it is not a fault of the machine.
-        raise ValueError(f"it is not an image that can be read: {error}") from None
+    except OSError as error:  # An OSError would count as a machine fault, and be retried.
+        raise ValueError(f"the image cannot be read: {error}") from None
 
 
 FILES: Mapping[Kind, Callable[[Any], list[tuple[bytes, str]]]] = {

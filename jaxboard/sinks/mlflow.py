@@ -17,12 +17,12 @@ _MOST_METRICS = 1000  # that MLflow accepts in one request
 class MLflowSink(TrackerSink):
     """A sink that writes to a run of MLflow.
 
-    It shows scalars, images and hyperparameters. Sounds, videos, texts and tables are artifacts of the run. Tags of a run
-    below the run begin with its name: ``seed_3/loss``. Characters that MLflow does not allow in a name become ``_``.
+    It shows scalars, images and hyperparameters. Sounds, videos, texts and tables are artifacts of the run. Tags of a child
+    run or a seed run begin with its name: ``seed_3/loss``. Characters that MLflow does not allow in a name become ``_``.
 
     Args:
         run: the run that ``mlflow.start_run`` or ``MlflowClient.create_run`` returned. It stays open when the sink is closed.
-        timeout: the longest time that a flush waits for MLflow, in seconds. Reports then stay pending.
+        timeout: the longest time that a flush waits for MLflow, in seconds. After that, reports stay pending.
 
     Raises:
         UsageError: MLflow is not installed, or an argument is invalid.

@@ -13,11 +13,11 @@ class TrackioSink(TrackerSink):
     """A sink that writes to a run of Trackio.
 
     It shows scalars, histograms, images, sounds, videos, texts and tables. The time of a point is when Trackio stores it, within
-    a second of the flush. Tags of a run below the run begin with its name: ``seed_3/loss``.
+    a second of the flush. Tags of a child run or a seed run begin with its name: ``seed_3/loss``.
 
     Args:
         run: the run that ``trackio.init`` returned. It stays open when the sink is closed.
-        timeout: the longest time that a flush waits for Trackio, in seconds. Reports then stay pending.
+        timeout: the longest time that a flush waits for Trackio, in seconds. After that, reports stay pending.
 
     Raises:
         UsageError: Trackio is not installed, or an argument is invalid.

@@ -10,18 +10,18 @@ from jaxboard.sinks._tracker import TrackerSink
 from jaxboard.sinks._tracker_values import FILES, Rows, chart, media
 
 _STEP = "jaxboard/step"
-"""The x-axis of the charts. The step of wandb itself only increases: a value of an earlier step would be dropped."""
+"""The x-axis of the charts. wandb's own step only increases, and wandb drops a value of an earlier step."""
 
 
 class WandbSink(TrackerSink):
     """A sink that writes to a run of wandb.
 
     It shows scalars, histograms, images, sounds, videos, texts, tables and hyperparameters. Their x-axis is the metric
-    ``jaxboard/step``, so steps may be in any order. Tags of a run below the run begin with its name: ``seed_3/loss``.
+    ``jaxboard/step``, so steps may be in any order. Tags of a child run or a seed run begin with its name: ``seed_3/loss``.
 
     Args:
         run: the run that ``wandb.init`` returned. It stays open when the sink is closed.
-        timeout: the longest time that a flush waits for wandb, in seconds. Reports then stay pending.
+        timeout: the longest time that a flush waits for wandb, in seconds. After that, reports stay pending.
 
     Raises:
         UsageError: wandb is not installed, or an argument is invalid.
@@ -44,7 +44,9 @@ class WandbSink(TrackerSink):
         for step, wall_time, values in rows:
             point = dict(zip(names, values, strict=True))
             self._run.log(point | {_STEP: step, "_timestamp": wall_time})
-        self._run.summary.get(_STEP)  # Waits until wandb's own process has everything before it.
+        self._run.summary.get(
+            _STEP
+        )  # It returns once wandb's own process has everything before it.
 
     def _log(self, name: str, record: Record, folder: str) -> None:
         if record.kind is Kind.HPARAMS:

@@ -165,7 +165,7 @@ def test_the_evaluation(demo: Demo) -> None:
 
 @pytest.mark.parametrize("trial", COMPARED)
 def test_the_trials_that_are_compared(demo: Demo, trial: str) -> None:
-    """They report their curves and their hyperparameters only."""
+    """The other trials report only their curves and their hyperparameters."""
     values = demo.values(trial)
     curves = {"accuracy": EVERY, "loss": EVERY}
     last = [STEPS - 1]

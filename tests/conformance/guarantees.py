@@ -18,9 +18,9 @@ This page is generated from the tests with `PYTHONPATH=tests python -m conforman
 when it is out of date.
 
 Each row is a program in [`programs/`](programs) and the number of values that one call of it reports under
-each tag. [`test_transformations.py`](test_transformations.py) runs every program in four ways. Each reports with
-verbs for all dtypes that a frame packs; the three ways without a callback of a frame share the other verbs among them, and five
-programs report with every verb in every way.
+each tag. [`test_transformations.py`](test_transformations.py) runs every program in two ways, every second one
+also eagerly, and every third one, with all on a mesh, also inside another `jit`. Each reports with verbs for all dtypes that a
+frame packs; the ways share the other verbs among them, and five programs report with every verb in every way.
 
 | test | the program is | points | values per call |
 |---|---|---|---|
@@ -29,7 +29,7 @@ programs report with every verb in every way.
 | `test_no_instrument` | jitted only | one, because no call counts as a step | third column, or the second if the third is empty |
 | `test_eager` | neither | one, because no call counts as a step | third column, or the second if the third is empty |
 
-In all four ways, the results are bit-identical to those of the program without reports.
+In all these ways, the results are bit-identical to those of the program without reports.
 
 There is one thing that jaxboard cannot know. Under two nested maps with the same number of lanes, a mapped
 `while_loop` may finish at a different time in each lane, and the program does not show to which of the maps

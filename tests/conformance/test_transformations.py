@@ -105,9 +105,17 @@ def test_output(case):
     assert_results_unchanged(results, run_bare_jitted(case))
 
 
+# The harvested program is that of test_output. A callback takes the same frame, of any dtype.
+BY_CALLBACK = [
+    case
+    for index, case in enumerate(CASES)
+    if case.name in WITH_EVERY_VERB or case.family == meshes.FAMILY or index % 3 == 0
+]
+
+
+@pytest.mark.parametrize("case", BY_CALLBACK, ids=lambda case: case.name, indirect=True)
 def test_callback(case):
     """Inside another jit, an instrumented function makes the same points."""
-    # The harvested program is that of test_output, and a callback takes a frame of any dtype.
     groups = groups_of(case, 0) if case.name in WITH_EVERY_VERB else [verbs.DTYPES]
     reporting = functools.partial(case.program, verbs.reporting(groups))
     results, points = run(jax.jit(jb.instrument(jax.jit(reporting))), case)
@@ -124,9 +132,13 @@ def test_no_instrument(case):
     assert_results_unchanged(results, run_bare_jitted(case))
 
 
-# Eager programs on a mesh take seconds: JAX compiles each operation anew in each call.
+# Eager programs take long: JAX compiles their loops, and each operation on a mesh, anew in each call. Every second one is run.
 ON_MESHES = {"shard_map", "grad_of_shard_map", "scan_in_shard_map", "pmap", "named_sharding"}
-EAGER = [case for case in CASES if case.family != meshes.FAMILY or case.name in ON_MESHES]
+EAGER = [
+    case
+    for index, case in enumerate(CASES)
+    if case.name in ON_MESHES | WITH_EVERY_VERB or (case.family != meshes.FAMILY and index % 2 == 0)
+]
 
 
 @pytest.mark.parametrize("case", EAGER, ids=lambda case: case.name, indirect=True)

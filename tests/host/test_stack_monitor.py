@@ -63,7 +63,7 @@ def test_picture_of_a_run():
 
 
 def test_no_picture_of_one_report():
-    """One report is no picture, nor is a value that nothing repeats."""
+    """A single report has no picture, nor has a value outside of loops and lanes."""
     with capture() as records:
         report(jnp.ones(2), np.ones(2, bool))
         for step in range(20):

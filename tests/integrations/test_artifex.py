@@ -57,7 +57,7 @@ def test_curves(tmp_path):
 
 
 def test_options(tmp_path):
-    """A cadence for steps; without metrics of epochs."""
+    """The configuration selects the steps that are reported, and leaves out the metrics of epochs."""
     train(logger(tmp_path, log_every_n_steps=2, log_on_epoch_end=False), 5)
     assert points(tmp_path)["loss"] == [(2, 2.0), (4, 4.0)]
     assert "epoch/loss" not in points(tmp_path)
@@ -107,6 +107,6 @@ def test_the_run_is_closed(tmp_path):
 
 
 def test_the_profiler():
-    """It is jaxboard's, with the configuration of artifex."""
+    """The profiler is jaxboard's, with the configuration of artifex."""
     assert JAXProfiler is jb.JAXProfiler
     assert ProfilingConfig() == ProfilingConfig("logs/profiles", 10, 20)

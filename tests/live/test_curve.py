@@ -27,7 +27,7 @@ def test_few_points_are_exact():
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_many_points_are_merged(size):
-    """A hundred thousand points have at most 150 ranges, with exact counts, means and limits, however they arrive."""
+    """A hundred thousand values fill at most 150 ranges, with exact counts, means and limits, in whatever order they arrive."""
     steps = np.arange(50, 100_050)
     values = np.sin(steps / 1000)
     curve = curve_of(
@@ -57,7 +57,7 @@ def test_earlier_steps():
 
 
 def test_values_that_are_not_finite():
-    """They are marked, and change neither means nor limits."""
+    """Values that are not finite are marked, and change neither means nor limits."""
     points = curve_of(([0, 1, 2], [1.0, np.nan, np.inf]), ([1], [4.0])).points()
     assert points.steps.tolist() == [0, 1, 2]
     assert points.is_broken.tolist() == [False, True, True]

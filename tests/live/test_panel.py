@@ -25,23 +25,23 @@ from jaxboard.records import Scalars
 termios = pytest.importorskip("termios")
 
 
-class Frames:
-    """A display that keeps the frames as HTML and as a line."""
+class Drawings:
+    """A display that keeps each drawing of the panel, as HTML and as a line."""
 
     def __init__(self):
         self.html, self.lines = [], []
 
-    def show(self, frame):
-        self.html.append(html_of(frame, "more"))
-        self.lines.append(text_line(frame, 120))
+    def show(self, contents):
+        self.html.append(html_of(contents, "more"))
+        self.lines.append(text_line(contents, 120))
 
 
 class Broken:
-    """A display that fails after the first frame."""
+    """A display that fails after the first drawing."""
 
     count = 0
 
-    def show(self, frame):
+    def show(self, contents):
         self.count += 1
         if self.count > 1:
             raise OSError("no display")
@@ -106,8 +106,8 @@ class Checked(html.parser.HTMLParser):
 
 
 def test_at_most_twice_a_second():
-    """A frame is drawn when the run is opened, then at most every half second, and when the run closes."""
-    panel = Panel(Frames())
+    """The panel is drawn when the run is opened, then at most every half second, and when the run closes."""
+    panel = Panel(Drawings())
     for i in range(1, 101):
         panel.report(i / 10, i, loss=1.0)
     assert len(panel.display.lines) == 1 + 20
@@ -117,8 +117,8 @@ def test_at_most_twice_a_second():
 
 
 def test_a_run_without_news():
-    """The frames of a run without news become rare."""
-    panel = Panel(Frames())
+    """The panel of a run that reports nothing is drawn less and less often."""
+    panel = Panel(Drawings())
     panel.report(1.0, 1, loss=1.0)
     for second in range(2, 3601):
         panel.poll(float(second))
@@ -127,8 +127,8 @@ def test_a_run_without_news():
 
 
 def test_progress():
-    """The progress and the time that is left follow from the steps of the last seconds."""
-    panel = Panel(Frames(), steps=1000)
+    """The progress and the remaining time are computed from the steps of the last seconds."""
+    panel = Panel(Drawings(), steps=1000)
     for second in range(1, 11):
         panel.report(float(second), 10 * second - 1, loss=1.0)
     assert "█░░░░░░░░░ 10% 100/1,000, 10 steps/s, 1:30 left | loss 1" in panel.display.lines[-1]
@@ -139,7 +139,7 @@ def test_progress():
 
 def test_steps_that_are_counted():
     """The steps of instrumented functions count, not those of single reports."""
-    panel = Panel(Frames(), step=5)
+    panel = Panel(Drawings(), step=5)
     panel.report(1.0, 90, loss=1.0)
     assert "step 91," in panel.display.html[-1]
     panel.channel.step = 50
@@ -149,7 +149,7 @@ def test_steps_that_are_counted():
 
 def test_a_loop_over_the_step_of_the_run():
     """After ``for run.step in range(n)``, all n steps are taken: the step of the run is that of the last one."""
-    panel = Panel(Frames(), steps=4)
+    panel = Panel(Drawings(), steps=4)
     for panel.channel.step in range(4):
         panel.report(panel.channel.step + 1.0, panel.channel.step, loss=1.0)
     panel.panel.finish()
@@ -157,18 +157,18 @@ def test_a_loop_over_the_step_of_the_run():
 
 
 def test_a_pause():
-    """Compilation does not count for the rate, and a pause is noted."""
+    """Compilation does not count in the rate, and a pause is shown."""
     pace = Pace(0, 100, now=0.0)
     pace.update(1, now=60.0)
     pace.update(2, now=61.0)
     pace.update(3, now=62.0)
-    assert (pace.rate, pace.seconds_left(63.0), pace.stalled(63.0)) == (1.0, 97.0, None)
-    assert (pace.seconds_left(70.0), pace.stalled(70.0)) == (None, 8.0)
+    assert (pace.rate, pace.seconds_left(63.0), pace.seconds_stalled(63.0)) == (1.0, 97.0, None)
+    assert (pace.seconds_left(70.0), pace.seconds_stalled(70.0)) == (None, 8.0)
 
 
 def test_not_finite():
     """The first value that is not finite is named, and stays."""
-    panel = Panel(Frames())
+    panel = Panel(Drawings())
     panel.report(1.0, 7, loss=0.25)
     panel.report(2.0, 8, loss=np.nan)
     panel.report(3.0, 9, loss=1.0, lr=np.inf)
@@ -178,8 +178,8 @@ def test_not_finite():
 
 
 def test_the_html_is_safe():
-    """Names of tags and runs are text, and the panel needs neither scripts nor frames nor style sheets."""
-    panel = Panel(Frames(), steps=10)
+    """Names of tags and runs are text, and the panel needs neither scripts nor iframes nor style sheets."""
+    panel = Panel(Drawings(), steps=10)
     for i in range(9):
         values = {"<script>alert(1)</script>": float(i), 'a"onload="b/loss': 1.0, "c\x1b[31m": 2.0}
         panel.report(float(i), i, **values)
@@ -215,7 +215,7 @@ def test_the_html_is_safe():
 )
 def test_any_values(values):
     """Every curve can be drawn: constant, extreme or not finite."""
-    panel = Panel(Frames())
+    panel = Panel(Drawings())
     for i, value in enumerate(values):
         panel.report(float(i), i, loss=value)
     text = panel.display.html[-1]
@@ -239,7 +239,7 @@ def test_a_broken_display(caplog):
 
 @pytest.mark.parametrize("width", [20, 79, 200])
 def test_a_terminal(width):
-    """Each frame overwrites the line of the one before, and is no wider than the terminal."""
+    """Each drawing overwrites the line of the one before, and is no wider than the terminal."""
     reader, writer = os.openpty()
     termios.tcsetwinsize(writer, (24, width + 1))
     with os.fdopen(writer, "w") as stream:
@@ -252,9 +252,9 @@ def test_a_terminal(width):
             text += os.read(reader, 100_000).decode()
     os.close(reader)
     assert text.endswith("\x1b[K\r\n")
-    frames = text.removesuffix("\r\n").removesuffix("\x1b[K").split("\x1b[K")
-    assert len(frames) == 5
-    assert all(frame.startswith("\r") and len(frame) <= width + 1 for frame in frames)
+    lines = text.removesuffix("\r\n").removesuffix("\x1b[K").split("\x1b[K")
+    assert len(lines) == 5
+    assert all(line.startswith("\r") and len(line) <= width + 1 for line in lines)
 
 
 def test_two_runs_in_a_terminal():

@@ -150,7 +150,7 @@ def test_live_panel_and_tensorboard(tmp_path, kernel):
     ((cell, display, html),) = displays(outputs)
     assert (cell, "step 0 of 4" in html) == (0, True)
 
-    # A later cell reports and ends at the same moment: the next frame comes after its end.
+    # A later cell reports and ends at the same moment: the next drawing comes after its end.
     outputs = kernel.outputs("jb.scalar('train/loss', 0.5, step=0)", awaited="step 1 of 4")
     assert {each[1] for each in displays(outputs, "update_display_data")} == {display}
     # The output of a cell that captures everything has none of it.
@@ -179,7 +179,7 @@ def test_live_panel_and_tensorboard(tmp_path, kernel):
     assert "<iframe" in html
     with urllib.request.urlopen(f"{address}data/environment", timeout=DEADLINE) as reply:
         assert json.load(reply)["data_location"] == str(later)
-    # In Colab, whose library is not available here, its function serves the frame.
+    # In Colab, whose library is not available here, its function serves the iframe.
     kernel.run(COLAB)
     (port,) = re.findall(r"\d+", address)
     assert streams(kernel.outputs(f"%jaxboard {later} --height 600")) == f"{port} 600\n"

@@ -107,7 +107,7 @@ def test_artifexs_own_configurations(tmp_path):
 
 
 def test_a_metric_that_is_no_number(tmp_path, caplog):
-    """It does not end the training, as with artifex's callback. One line in the log names it."""
+    """An array of several elements does not end the training, as it does with artifex's callback. The log names it once."""
     metrics = {"vector": jnp.ones(3), "note": "text", "one": jnp.ones((1, 1))}
     logger = ours.TensorBoardLoggerCallback(ours.TensorBoardLoggerConfig(log_dir=str(tmp_path)))
     trainer = trainer_with(tmp_path, logger, metrics=metrics)

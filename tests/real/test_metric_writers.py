@@ -138,7 +138,7 @@ def test_tensors_of_plugins_are_equal(both):
 
 
 def test_a_writer_without_a_run():
-    """Without a run, reports go to the active run; metadata may be serialised, or missing."""
+    """Without a run, reports go to the active run; metadata may be serialized, or missing."""
     cloud = np.zeros((2, 3, 3), np.float32)
     with capture() as records:
         writer = metric_writers.AsyncWriter(MetricWriter())

@@ -1,4 +1,4 @@
-"""The base of the sinks of experiment trackers, with a small library in the place of wandb, MLflow or Trackio."""
+"""The base class of the sinks of experiment trackers, with a small library in place of wandb, MLflow or Trackio."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_wrong_arguments(library_run):
 
 
 def test_scalars(library_run):
-    """Single scalars and blocks arrive in order, with the run below the run in their names."""
+    """Single scalars and blocks arrive in order. The name of a child run is a part of their names."""
     sink = LibrarySink(library_run, 60.0)
     block = Scalars(("a", "b"), np.array([2, 1]), np.zeros(2), np.array([[1, 2], [3, 4]]), "seed_0")
     sink.write([block, Record(Kind.SCALAR, "loss", 3, 0.0, np.float32(0.5))])
@@ -159,7 +159,7 @@ def test_other_sinks_do_not_wait(library_run):
 
 
 def test_a_machine_fault(library_run):
-    """A fault of the machine raises. Records that were passed on before it are not passed on again."""
+    """A machine fault raises. Records that were sent before it are not sent again."""
     sink = LibrarySink(library_run, 60.0)
     library_run.faults[1] = ConnectionError("no route to host")
     batches: list[Batch] = [[text(0)], [text(1)], [text(2)]]
@@ -175,7 +175,7 @@ def test_a_machine_fault(library_run):
 
 
 def test_a_record_that_the_library_refuses(library_run, caplog):
-    """It is lost and counted, and no other."""
+    """A record that the library refuses is lost and counted, and no other record is."""
     sink = LibrarySink(library_run, 60.0)
     library_run.faults[1] = ValueError("no such value")
     sink.write([text(0), text(1), text(2)])
@@ -229,14 +229,14 @@ def test_a_hyperparameter_that_mlflow_refuses(monkeypatch):
 
 @pytest.mark.parametrize("data", [b"no image", _files.png(np.zeros((64, 64, 3), np.uint8))[:-40]])
 def test_an_image_that_cannot_be_read(data, tmp_path):
-    """It is a fault of the record, although Pillow raises the error of a fault of the machine."""
+    """A damaged image is a fault of the record, although Pillow raises an OSError, as a machine fault does."""
     record = Record(Kind.IMAGE, "figure", 0, 1000.0, EncodedImage(data, 64, 64))
-    with pytest.raises(ValueError, match="not an image that can be read"):
+    with pytest.raises(ValueError, match="the image cannot be read"):
         files(record, str(tmp_path))
 
 
 def test_kinds_without_a_place(library_run, caplog):
-    """They are left out; each kind has one line in the log."""
+    """Records of other kinds are left out, with one line in the log for each kind."""
     sink = LibrarySink(library_run, 60.0)
     image = EncodedImage(b"", 1, 1)
     sink.write([Record(Kind.MESH, f"mesh {i}", i, 0.0, image) for i in range(3)])
@@ -244,6 +244,6 @@ def test_kinds_without_a_place(library_run, caplog):
     sink.flush()
     assert library_run.points == notes(0)
     assert [record.getMessage() for record in caplog.records] == [
-        "jaxboard: LibrarySink shows no mesh reports, such as 'mesh 0'; only event files have them."
+        "jaxboard: LibrarySink leaves out mesh reports, such as 'mesh 0': only event files can hold them."
     ]
     assert sink.take_lost() == {}

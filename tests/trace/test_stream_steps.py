@@ -93,7 +93,7 @@ def test_iterations_with_the_same_step():
 
 
 def test_two_loops():
-    """The second loop goes on with what the first one carried; reports around them have the steps beside."""
+    """The second loop continues with the carry of the first. Reports around them have the steps of the nearest iteration."""
 
     @functools.partial(jb.instrument, stream=2, step=lambda state, scale: state["env"] * scale)
     @functools.partial(jax.jit, static_argnums=1, donate_argnums=0)
@@ -121,7 +121,7 @@ def test_a_loop_that_carries_something_else():
     streamed = jb.instrument(jax.jit(train), stream=2, step=lambda x, first: first, name="counts")
     with (
         capture() as records,
-        pytest.warns(jb.JaxboardWarning, match="counts: no streamed loop carries what"),
+        pytest.warns(jb.JaxboardWarning, match="counts: no streamed loop carries an argument"),
     ):
         streamed(0.0, 100)
     assert points(records, "x") == [(100 + n, n) for n in range(5)]

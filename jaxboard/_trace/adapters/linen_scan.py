@@ -1,8 +1,8 @@
 """Reports in the body of Linen's ``nn.scan`` and ``nn.remat_scan``.
 
-Before the loop, Flax traces the body once to check what does not depend on the iterations. From 0.12.9 it takes the effect of
-a report for such a dependency and refuses it, and before that it reports values that are constant in the loop once
-more. Reports are left out of this trace.
+Before the loop, Flax traces the body once to check what does not depend on the iterations. Flax 0.12.9 and later refuse an
+effect there, such as that of a report; with earlier versions, a value that is constant in the loop would be reported
+once too often. Reports are therefore left out of this trace.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jaxboard._trace import context
 _MARK = "__jaxboard_leaves_out_reports__"
 
 
-def leave_out_checks() -> None:
-    """Leave reports out of the traces in which Flax checks loops, from now on. Does nothing until Flax is imported."""
+def silence_scan_checks() -> None:
+    """Leave reports out of the traces in which Flax checks a loop. Do nothing if Flax is not imported yet."""
     axes_scan: Any = sys.modules.get("flax.core.axes_scan")
     if axes_scan is not None and not hasattr(axes_scan.scan, _MARK):
         axes_scan.scan = _with_silent_check(axes_scan.scan)
@@ -28,7 +28,9 @@ def leave_out_checks() -> None:
 
 def _with_silent_check(scan: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(scan)
-    def silent_at_first(body: Callable[..., Any], *args: Any, **options: Any) -> Callable[..., Any]:
+    def scan_with_silent_check(
+        body: Callable[..., Any], *args: Any, **options: Any
+    ) -> Callable[..., Any]:
         if not options.get("check_constancy_invariants", True):
             return scan(body, *args, **options)
 
@@ -44,8 +46,8 @@ def _with_silent_check(scan: Callable[..., Any]) -> Callable[..., Any]:
 
         return loop
 
-    setattr(silent_at_first, _MARK, True)
-    return silent_at_first
+    setattr(scan_with_silent_check, _MARK, True)
+    return scan_with_silent_check
 
 
-leave_out_checks()
+silence_scan_checks()

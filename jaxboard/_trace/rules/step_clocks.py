@@ -1,4 +1,4 @@
-"""The steps of the iterations of streamed loops: those that the run counts, or those of a value that the loops carry."""
+"""Clocks that give each iteration of a streamed loop its step: a count, or a value that the loop carries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jaxboard._safe_repr import safe_repr
 class StepClock(Protocol):
     """The steps of the loops of one call, while it is traced.
 
-    The time is what a loop carries to know the step of an iteration.
+    A loop carries a *time*, from which the clock computes the step of an iteration.
     """
 
     @property
@@ -46,7 +46,7 @@ class StepClock(Protocol):
         ...
 
     def end_loop(self, time: Any, carry: Sequence[Array]) -> None:
-        """Go on after a loop that ended at this time with this carry."""
+        """Continue after a loop that ended at this time and with this carry."""
         ...
 
 
@@ -63,8 +63,8 @@ class CountingClock:
     @property
     def last(self) -> WideInt:
         """See :class:`StepClock`."""
-        has_none = self._is(self._start, self._first)
-        return jax.tree.map(partial(jnp.where, has_none), self._first, self._start + -1)
+        is_unused = self._equal(self._start, self._first)
+        return jax.tree.map(partial(jnp.where, is_unused), self._first, self._start + -1)
 
     def begin_loop(self, carry: Sequence[Array]) -> WideInt:
         """See :class:`StepClock`."""
@@ -80,14 +80,14 @@ class CountingClock:
 
     def is_start(self, time: WideInt) -> Array:
         """See :class:`StepClock`."""
-        return self._is(time, self._start)
+        return self._equal(time, self._start)
 
     def end_loop(self, time: WideInt, carry: Sequence[Array]) -> None:
         """See :class:`StepClock`."""
         self._start = time
 
     @staticmethod
-    def _is(step: WideInt, other: WideInt) -> Array:
+    def _equal(step: WideInt, other: WideInt) -> Array:
         return (step.high == other.high) & (step.low == other.low)
 
 
@@ -96,7 +96,7 @@ class _Time(NamedTuple):
 
     Attributes:
         is_start: whether no iteration of the loop has run.
-        following: the step after the last one.
+        following: the step after ``last``.
         last: the step of the last iteration of the call, or the first step.
     """
 
@@ -108,8 +108,8 @@ class _Time(NamedTuple):
 class ArgumentClock:
     """The step of an iteration is a function of the arguments of the call.
 
-    An argument that a loop carries has its value at the start of the iteration. The iterations of a loop that carries none of
-    those that the step depends on count up.
+    An argument that a loop carries has its value at the start of the iteration. If a loop carries no argument that the step
+    depends on, its iterations count up.
 
     Args:
         name: the name of the function, for messages.
@@ -117,10 +117,10 @@ class ArgumentClock:
         arguments: these arrays.
 
     Attributes:
-        counts_up: whether the step depends on an argument, and a loop carried none of these.
+        counts_up: whether the step depends on arguments, and a loop carried none of them.
 
     Raises:
-        UsageError: ``step_of`` returns something else.
+        UsageError: ``step_of`` does not return an integer.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class ArgumentClock:
 
     def begin_loop(self, carry: Sequence[Array]) -> _Time:
         """See :class:`StepClock`."""
-        # The first of several places: a carry may begin with the same array twice.
+        # A carry may begin with the same array twice: the first place counts.
         places = {id(value): place for place, value in reversed(list(enumerate(carry)))}
         found = ((place, places.get(id(self._arguments[place]))) for place in self._read)
         self._carried = {place: inner for place, inner in found if inner is not None}

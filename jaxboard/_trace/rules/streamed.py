@@ -84,7 +84,7 @@ class Stream:
         deliver(before, advance=None, caller=self._caller)
 
     def finish_loop(self, iterations: int | None) -> None:
-        """Go on after a loop of so many iterations; None if only the program knows."""
+        """Continue after a loop of this many iterations; None if only the program knows their number."""
         if self.steps_taken is None or iterations is None:
             self.steps_taken = None
         else:

@@ -10,17 +10,17 @@ from jaxboard._live.charts import Chart
 from jaxboard._live.pace import Pace, clock
 
 
-class Frame(NamedTuple):
+class PanelContents(NamedTuple):
     """The contents of a panel.
 
     Attributes:
         name: the name of the run.
-        charts: the charts, in their order.
-        has_more: whether the run has tags without a chart.
+        charts: the charts, in the order in which they are shown.
+        has_more: whether the run has tags that no chart shows.
         nonfinite: the first value that is NaN or infinite; None if there is none.
         pace: the steps of the run.
-        now: the time by the clock of ``pace``.
-        is_last: whether the run closes.
+        now: the current time, by the clock of ``pace``.
+        is_last: whether the run is closing, so that nothing is drawn after this.
     """
 
     name: str
@@ -32,13 +32,13 @@ class Frame(NamedTuple):
     is_last: bool
 
     def pace_text(self) -> str:
-        """Return how fast the run is, and how long it takes."""
+        """Return the rate of the run and the time that remains, as text."""
         pace, now = self.pace, self.now
         if self.is_last:
             ends = "finished" if pace.fraction in (None, 1.0) else "stopped"
             return f"{ends} after {clock(pace.elapsed(now))}"
         parts: list[str] = []
-        stalled, left = pace.stalled(now), pace.seconds_left(now)
+        stalled, left = pace.seconds_stalled(now), pace.seconds_left(now)
         if stalled is not None:
             parts.append(f"no step for {clock(stalled)}")
         elif pace.rate:
@@ -50,7 +50,7 @@ class Frame(NamedTuple):
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Return a number in few digits.
+    """Return a number as text with a few significant digits.
 
     Example:
         >>> number(0.123456), number(1234.5), number(2.5e-7), number(20.0), number(46.81, 3)

@@ -1,4 +1,4 @@
-"""Optax's transformations as text: the names of the functions that made them, with their numbers."""
+"""Optax's gradient transformations as text: the names of the functions that made them, and the numbers passed to these."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-_DEEPEST = 6
-"""Most transformations inside each other that are shown."""
+_MAX_DEPTH = 6
+"""Most levels of nested transformations that are shown."""
 
-_LONGEST = 400
+_MOST_CHARACTERS = 400
 """Most characters of a description."""
 
 
@@ -21,15 +21,15 @@ def is_transformation(value: object) -> bool:
 def description(transformation: object) -> str:
     """Return a text such as ``chain(trace(decay=0.9, nesterov=False), scale(step_size=-0.1))``.
 
-    Transformations hold nothing but functions. Their arguments are found in the variables that these functions close over.
+    A transformation has only functions. The arguments that it was made with are variables that these functions close over.
     """
     text = _described(cast("Any", transformation).update, 0)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…"
 
 
 def _described(update: Callable[..., object], depth: int) -> str:
     name = getattr(update, "__qualname__", type(update).__name__).partition(".")[0]
-    variables = dict(_variables(update)) if depth < _DEEPEST else {}
+    variables = dict(_variables(update)) if depth < _MAX_DEPTH else {}
     parts = [
         _described(inner, depth + 1)
         for value in variables.values()
@@ -58,7 +58,7 @@ def _variables(function: object) -> Iterator[tuple[str, object]]:
 
 
 def _inner_updates(value: object) -> Iterator[Callable[..., object]]:
-    """Yield the ``update`` of each transformation in a variable; a chain has them in a tuple."""
+    """Yield the ``update`` function of each transformation in a variable. A chain has them in a tuple."""
     if is_transformation(value):
         yield cast("Any", value).update
     elif isinstance(value, Mapping):
