@@ -7,6 +7,9 @@ import collections
 _WINDOW_SECS = 20.0
 """The rate is that of the steps within this time, so that it soon recovers from a pause, as for an evaluation."""
 
+_COMPILED_STEPS = 2
+"""An instrumented function has at most this many programs; its first calls compile them."""
+
 _STALL_SECS = 5.0
 """A run has stalled if it takes no step for this long, and for at least three times as long as a step takes."""
 
@@ -35,7 +38,8 @@ class Pace:
         self.step = step
         self.steps = steps
         self._started = self._last_step_at = now
-        # They begin with the first step: the time before it is that of compilation.
+        # A step counts when its call begins. Once this one has begun, the calls that compile have returned.
+        self._compiled = step + _COMPILED_STEPS + 1
         self._samples = collections.deque[tuple[float, int]]()
 
     def update(self, step: int, now: float) -> None:
@@ -44,6 +48,8 @@ class Pace:
             return
         self.step = step
         self._last_step_at = now
+        if step < self._compiled:
+            return
         self._samples.append((now, step))
         while len(self._samples) > 2 and now - self._samples[1][0] > _WINDOW_SECS:
             self._samples.popleft()
