@@ -231,8 +231,11 @@ def _print(first: str, second: str, differences: Differences) -> None:
         if names:
             shown = ", ".join(tag if run == "." else f"{run}: {tag}" for run, tag in names)
             print(f"Only in {logdir}: {printable(shown)}.")
-    others = counted(differences.equal, "other curve") if differences.equal else "No other curves"
-    print(f"{others} {'is' if differences.equal == 1 else 'are'} equal.")
+    if differences.equal:
+        others = counted(differences.equal, "other curve")
+        print(f"{others} {'is' if differences.equal == 1 else 'are'} equal.")
+    else:
+        print("No curve is equal in A and B.")
 
 
 def _value(value: object) -> str:

@@ -9,20 +9,24 @@ _NOT_FINITE = "x"
 
 
 def sparkline(steps: np.ndarray, values: np.ndarray, width: int) -> str:
-    """Return a curve as blocks of eight heights: the mean of the values in each of ``width`` equal ranges of steps.
+    """Return a curve as blocks of eight heights: the mean of the values in each of several equal ranges of steps.
 
-    A range without a point is a space, one with NaN or an infinite value an ``x``.
+    There are ``width`` ranges, or as many as points if these are fewer. A range without a point is a space, one with NaN
+    or an infinite value an ``x``.
 
     Args:
         steps: int64[N], increasing.
         values: float64[N].
-        width: the number of characters.
+        width: the most characters.
 
     Example:
         >>> import numpy as np
         >>> sparkline(np.arange(8), np.array([0, 1, 2, np.nan, 4, 5, 6, 7]), 8)
         '▁▂▃x▅▆▇█'
+        >>> sparkline(np.array([0, 500, 1000]), np.array([0, 1, 2]), 8)
+        '▁▅█'
     """
+    width = min(width, len(steps))
     first, last = float(steps[0]), float(steps[-1])
     places = ((steps - first) / max(last - first, 1) * (width - 1e-6)).astype(np.int64)
     counts = np.bincount(places, minlength=width)

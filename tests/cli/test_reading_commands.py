@@ -81,7 +81,7 @@ def test_show_as_a_table(study, capsys, monkeypatch):
     assert main(["show", str(study), "--tags", "same", "only/*"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines() if "▁" in line]
     assert [row[:2] for row in rows] == [["only/b", "b"], ["same", "a"], ["b", rows[2][1]]]
-    assert rows[1][2:] == [*"▁▂▃▄▅▆▇█", "7", "0", "7", "7", "8"]
+    assert rows[1][2:] == ["▁▂▃▄▅▆▇█", "7", "0", "7", "7", "8"]
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
@@ -214,6 +214,7 @@ def test_diff_escapes_control_characters(tmp_path, capsys):
     assert "\x1b" not in printed
     assert "\\x1b[2Jboth" in printed
     assert "Only in A: \\x1b[2Jone." in printed
+    assert "No curve is equal in A and B." in printed
 
 
 def test_diff_without_a_common_run(study, capsys):
@@ -287,10 +288,10 @@ def test_where_two_curves_diverge(a, b):
 @hypothesis.given(CURVES, st.integers(1, 30))
 @hypothesis.settings(deadline=None, derandomize=True, database=None)
 def test_any_sparkline(points, width):
-    """A curve of any values has the width that was asked for, and a mark where it has a point."""
+    """A curve of any values has no more characters than asked for or than points, and a mark where it has a point."""
     curve = as_curve(points)
     line = sparkline(curve.steps, curve.values, width)
-    assert len(line) == width
+    assert len(line) == min(width, len(curve.steps))
     assert line[0] != " "
     assert ("x" in line) == (not np.isfinite(curve.values).all())
 
