@@ -41,7 +41,7 @@ STYLE = """
   .bar { fill: #8b949e }
   .own { fill: #2f81f7 }
 """
-"""Colours that can be read on white and on black."""
+"""Colors that can be read on white and on black."""
 
 TITLE = "The cost of a call that logs ten scalars, relative to the call without logging"
 

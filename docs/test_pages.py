@@ -11,7 +11,9 @@ import importlib.util
 import inspect
 import pathlib
 import re
+from collections.abc import Iterator
 
+import jax
 import pytest
 
 import jaxboard as jb
@@ -66,8 +68,11 @@ PROGRAMS = [page for page, language in LANGUAGES if language == "python"]
 
 
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    # A reader's program has JAX's defaults, which the tests of `.ci/run real` in the same process do not.
+    with jax.numpy_rank_promotion("allow"):
+        yield
 
 
 @pytest.mark.parametrize("page", PROGRAMS)

@@ -1,4 +1,4 @@
-"""Shims for JAX: the only file with version differences and undocumented behaviour.
+"""Shims for JAX: the only file with version differences and undocumented behavior.
 
 Each shim states which versions it serves, why it exists and when it can be removed. Supported is JAX 0.8.3 and
 newer: the first series that requires Python 3.11 and has a ``make_user_context`` that is part of every cache

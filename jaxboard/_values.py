@@ -229,7 +229,7 @@ class Mesh:
     Attributes:
         vertices: float32[N, V, 3]: the coordinates of N meshes' V vertices.
         faces: int32[N, F, 3]: the indices of the vertices of each triangle; None for a point cloud.
-        colors: uint8[N, V, 3]: red, green and blue of each vertex; None for one colour.
+        colors: uint8[N, V, 3]: red, green and blue of each vertex; None for one color.
         config: classes of three.js and their parameters, as JSON.
 
     Example:

@@ -69,7 +69,7 @@ class Kind(enum.Enum):
         AUDIO: the value is an :class:`Audio`.
         VIDEO: the value is a :class:`Video`.
         MESH: the value is a :class:`Mesh`.
-        EVENT: the value is bytes, a serialised ``Event`` of TensorBoard. Its step and wall time are those of the record,
+        EVENT: the value is bytes, a serialized ``Event`` of TensorBoard. Its step and wall time are those of the record,
             and the tag is empty.
 
     Example:

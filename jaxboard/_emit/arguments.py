@@ -173,7 +173,7 @@ def check_range(tag: str, limits: object) -> tuple[float, float] | Literal["auto
 
 
 def check_color_map(tag: str, name: object) -> str | None:
-    """Return ``cmap=``. Raise unless it is the name of a colour map, or None."""
+    """Return ``cmap=``. Raise unless it is the name of a color map, or None."""
     if name is not None and not is_one_of(name, COLOR_MAPS):
         names = ", ".join(map(repr, COLOR_MAPS))
         raise report_error(tag, f"expected cmap= to be one of {names}, got {safe_repr(name)}.")

@@ -15,7 +15,7 @@ from jaxboard._types import Reportable, Runs, Step
 from jaxboard.records import Kind
 
 ColorMap: TypeAlias = Literal["coolwarm", "magma", "viridis"]
-"""The names of the colour maps."""
+"""The names of the color maps."""
 
 ImageLayout: TypeAlias = Literal["HW", "HWC", "CHW", "NHW", "NHWC", "NCHW"]
 """The meaning of the axes of an image: N images, H rows, W columns, C channels."""
@@ -96,7 +96,7 @@ def image(
 ) -> None:
     """Report an image, or the first few images of a batch.
 
-    Colours, boxes and grids are drawn by the thread that writes the image, not by the training loop.
+    Colors, boxes and grids are drawn by the thread that writes the image, not by the training loop.
 
     Args:
         tag: the name.
@@ -111,7 +111,7 @@ def image(
         range: the values that are shown as black and white, for example ``(-1, 1)`` or ``(0, 65535)``. Values
             outside are clipped. "auto" takes the smallest and the largest value of each image. Both permit
             integers of any dtype.
-        cmap: the colours of a matrix, [H, W] or [N, H, W]: "viridis", "magma", or "coolwarm" for signed values.
+        cmap: the colors of a matrix, [H, W] or [N, H, W]: "viridis", "magma", or "coolwarm" for signed values.
         grid: show the images of a batch as one. True makes a square, a number is that of the columns, a pair that
             of rows and columns.
         boxes: [K, 4], or [N, K, 4] for a batch: left, top, right and bottom of boxes in pixels. A box without an
@@ -193,7 +193,7 @@ def video(
 ) -> None:
     """Report a video, or the first few videos of a batch, as animated GIFs in the Images dashboard.
 
-    A GIF has 256 colours in each frame. It is compressed by the thread that writes it.
+    A GIF has 256 colors in each frame. It is compressed by the thread that writes it.
 
     Args:
         tag: the name.

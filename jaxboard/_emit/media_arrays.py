@@ -72,7 +72,7 @@ _IMAGES = _Accepted(
     {2: "HW", 3: "HWC", 4: "NHWC"},
 )
 _MATRICES = _Accepted(
-    "an image [H, W] or [N, H, W], whose numbers cmap= colours", (1,), _IMAGES.layouts
+    "an image [H, W] or [N, H, W], whose numbers cmap= colors", (1,), _IMAGES.layouts
 )
 _VIDEOS = _Accepted(
     "a video [T, H, W], [T, H, W, C] or [N, T, H, W, C] with 1 or 3 channels",

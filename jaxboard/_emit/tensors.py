@@ -37,7 +37,7 @@ def tensor(
         tag: the name.
         value: an array of numbers, or strings or bytes, as the plugin expects it.
         plugin: the name of the plugin.
-        content: what the plugin needs to know of the tag, usually a serialised protobuf message. TensorBoard uses that of the
+        content: what the plugin needs to know of the tag, usually a serialized protobuf message. TensorBoard uses that of the
             first value of a tag.
         data_class: how TensorBoard stores the data: ``"tensor"``, ``"scalar"`` (floats of rank 0), or ``"blob_sequence"``
             (strings, such as files).
@@ -67,7 +67,7 @@ def tensor(
     if not isinstance(content, bytes):
         raise arguments.report_error(
             tag,
-            f"expected content= to be bytes, got {arguments.describe_object(content)}. Serialise a message first.",
+            f"expected content= to be bytes, got {arguments.describe_object(content)}. Serialize a message first.",
         )
     if not is_one_of(data_class, _DATA_CLASSES):
         names = ", ".join(map(repr, _DATA_CLASSES))

@@ -24,14 +24,14 @@ COLOURS = ("#1f77c9", "#d55e00", "#00926a", "#b0619b", "#8a7000", "#7f7f7f", "#c
 """Each has a contrast ratio of at least 3 to white and to the background of dark themes."""
 
 ALARM = "#d62728"
-"""The colour of values that are not finite."""
+"""The color of values that are not finite."""
 
 _DASHES = ("", "12 6", "4 6", "16 6 4 6")
-"""The dash patterns of the curves, so that they differ not only in colour."""
+"""The dash patterns of the curves, so that they differ not only in color."""
 
 
 def svg(chart: Chart) -> str:
-    """Return a chart as an SVG element. Text and axes have the colour of the text around it."""
+    """Return a chart as an SVG element. Text and axes have the color of the text around it."""
     curves = [curve.points() for curve in chart.curves.values()]
     first = min(int(points.steps[0]) for points in curves)
     last = max(int(points.steps[-1]) for points in curves)
@@ -111,18 +111,18 @@ def _curve(
     y: Callable[[np.ndarray], np.ndarray],
     place: int,
 ) -> Iterable[str]:
-    colour = COLOURS[place % len(COLOURS)]
+    color = COLOURS[place % len(COLOURS)]
     across = x(points.steps)
     if (points.highs > points.lows).any():
         finite = np.isfinite(points.means)
         around = np.concatenate([across[finite], across[finite][::-1]])
         limits = np.concatenate([points.highs[finite], points.lows[finite][::-1]])
-        yield f'<polygon points="{_coordinates(around, y(limits))}" fill="{colour}" fill-opacity=".18"/>'
+        yield f'<polygon points="{_coordinates(around, y(limits))}" fill="{color}" fill-opacity=".18"/>'
     down = y(points.means)
     for part in _finite_parts(points.means):
         if part.stop - part.start == 1:
             left, top = _coordinates(across[part], down[part]).split()
-            yield f'<circle cx="{left}" cy="{top}" r="4" fill="{colour}"/>'
+            yield f'<circle cx="{left}" cy="{top}" r="4" fill="{color}"/>'
         else:
             corners = _coordinates(across[part], down[part])
             yield f'<polyline points="{corners}" {_stroke(place)} stroke-width="3"/>'

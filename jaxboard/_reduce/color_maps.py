@@ -1,4 +1,4 @@
-"""Colour maps: the colours of the 256 values that a byte can have."""
+"""Color maps: the colors of the 256 values that a byte can have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-# The maps of matplotlib with these names, at 33 values; between them, colours differ from matplotlib's by at most 2.
+# The maps of matplotlib with these names, at 33 values; between them, colors differ from matplotlib's by at most 2.
 _COLORS = {
     "coolwarm": (
         "3b4cc0445acc4e68d85875e16282ea6c8ff1779af782a6fb8db0fe98b9ffa3c2feaec9fcb9d0f9c3d5f4ccd9edd5dbe5ddd"
@@ -22,12 +22,12 @@ _COLORS = {
     ),
 }
 COLOR_MAPS = tuple(_COLORS)
-"""The names of the colour maps."""
+"""The names of the color maps."""
 
 
 @functools.cache
 def color_map(name: str) -> np.ndarray:
-    """Return a colour map, uint8[256, 3].
+    """Return a color map, uint8[256, 3].
 
     Example:
         >>> color_map("viridis")[0].tolist()

@@ -1,4 +1,4 @@
-"""Drawing on images that have left the device: colours, boxes with labels, and the arrangement in a grid."""
+"""Drawing on images that have left the device: colors, boxes with labels, and the arrangement in a grid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLORS = (
 
 
 def with_colors(images: np.ndarray, name: str) -> np.ndarray:
-    """Return images of one channel, uint8[N, H, W, 1], in the colours of a colour map: uint8[N, H, W, 3]."""
+    """Return images of one channel, uint8[N, H, W, 1], in the colors of a color map: uint8[N, H, W, 3]."""
     return color_map(name)[images[..., 0]]
 
 
@@ -41,7 +41,7 @@ def with_boxes(
     Args:
         images: uint8[N, H, W, C].
         boxes: float32[N, K, 4]: left, top, right and bottom in pixels.
-        color_numbers: int[N, K]: boxes with the same number have the same colour.
+        color_numbers: int[N, K]: boxes with the same number have the same color.
         text: returns the label of a box, from the indices of its image and of itself; "" for none.
     """
     from PIL import Image, ImageDraw, ImageFont

@@ -44,7 +44,7 @@ class ImageOptions:
         max_images: how many images of a batch are kept.
         range: the values that become black and white: "auto" for the smallest and the largest of each image, None
             for 0 and 1, with a notice if values are outside.
-        color_map: the name of a colour map, for images with one channel.
+        color_map: the name of a color map, for images with one channel.
         grid: the number of rows and columns of a grid, either of which may be None; None for no grid.
         boxes: the options of the boxes on the images.
     """
@@ -64,8 +64,8 @@ class MeshOptions:
         max_meshes: how many meshes of a batch are kept.
         vertices: how many vertices a mesh has.
         faces: how many faces; 0 for a point cloud.
-        colors: how many colours: one for each vertex, or 0.
-        color_dtype: the dtype of the colours.
+        colors: how many colors: one for each vertex, or 0.
+        color_dtype: the dtype of the colors.
         config: classes of three.js and their parameters, as JSON.
     """
 

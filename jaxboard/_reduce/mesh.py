@@ -18,11 +18,11 @@ from jaxboard.records import Mesh
 class MeshReducer(FirstItems):
     """Keep the meshes that were reported last.
 
-    An item is a float32 vector: the coordinates of all vertices, the vertices of all faces, and the colours of all
+    An item is a float32 vector: the coordinates of all vertices, the vertices of all faces, and the colors of all
     vertices, each with three numbers.
 
     Args:
-        options: the numbers of vertices, faces and colours, and how TensorBoard shows them.
+        options: the numbers of vertices, faces and colors, and how TensorBoard shows them.
     """
 
     name = "mesh"

@@ -275,7 +275,7 @@ class _Packer:
 def join(parts: Sequence[Array], dtype: jnp.dtype) -> Array:
     """Join arrays in one vector.
 
-    A concatenation materialises each operand: 35 to 50 us for ten scalars on a CPU, more than a small step
+    A concatenation materializes each operand: 35 to 50 us for ten scalars on a CPU, more than a small step
     takes. XLA fuses a chain of selects with the computation of its operands, and it costs about nothing.
     """
     if len(parts) == 1:

@@ -80,7 +80,7 @@ def plugin_tensor(record: Record) -> _proto.Message:
 
 
 def layout(record: Record) -> _proto.Message:
-    """Return a serialised layout under the tag that TensorBoard expects (tensorboard/plugins/custom_scalar/summary.py)."""
+    """Return a serialized layout under the tag that TensorBoard expects (tensorboard/plugins/custom_scalar/summary.py)."""
     message = _proto.layout.Layout()
     categories: Mapping[str, Mapping[str, tuple[str | Margin, ...]]] = record.value
     for title, charts in categories.items():
@@ -93,5 +93,5 @@ def layout(record: Record) -> _proto.Message:
                     chart.margin.series.add(**series)
                 else:
                     chart.multiline.tag.append(part)
-    serialised = tensor(_proto.types.DT_STRING, (), [message.SerializeToString()])
-    return value("custom_scalars__config__", serialised, "custom_scalars")
+    serialized = tensor(_proto.types.DT_STRING, (), [message.SerializeToString()])
+    return value("custom_scalars__config__", serialized, "custom_scalars")

@@ -29,7 +29,7 @@ _SHORT, _LONG = 5, 10
 
 
 def encode(scalars: Scalars) -> tuple[bytes, int]:
-    """Return the serialised events of a block, concatenated.
+    """Return the serialized events of a block, concatenated.
 
     Values become float32, the only width that every reader of TensorBoard shows for a scalar:
     integers above 2**24 are rounded, and values too large for float32 become infinite. A step may
@@ -39,7 +39,7 @@ def encode(scalars: Scalars) -> tuple[bytes, int]:
         scalars: N rows of K values.
 
     Returns:
-        The bytes of N serialised events, and the length of one event (all have the same length).
+        The bytes of N serialized events, and the length of one event (all have the same length).
 
     Raises:
         Exception: no event can hold the block: a tag, a step or a value is invalid, or the shapes differ.

@@ -29,7 +29,7 @@ from jaxboard.sinks._lost import Lose
 
 
 class Events(NamedTuple):
-    """Serialised events, concatenated, so that a writer can split them without the interpreter lock.
+    """Serialized events, concatenated, so that a writer can split them without the interpreter lock.
 
     Attributes:
         data: the events, one after the other.

@@ -15,23 +15,23 @@ def png(pixels: np.ndarray) -> bytes:
     if pixels.dtype != np.uint8:
         raise TypeError(f"expected a uint8 image, got {pixels.dtype}{list(pixels.shape)}")
     file = io.BytesIO()
-    grey = pixels.shape[-1] == 1
+    gray = pixels.shape[-1] == 1
     # Level 1 takes a third of the default's time, and the files are a few per cent larger.
-    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "png", compress_level=1)
+    Image.fromarray(pixels[..., 0] if gray else pixels).save(file, "png", compress_level=1)
     return file.getvalue()
 
 
 def gif(frames: np.ndarray, fps: float) -> bytes:
     """Return a video, uint8[T, H, W, C], as an animated GIF file that repeats forever.
 
-    Each frame has 256 colours of its own. GIF counts hundredths of a second.
+    Each frame has 256 colors of its own. GIF counts hundredths of a second.
     """
     from PIL import Image
 
     if frames.dtype != np.uint8:
         raise TypeError(f"expected uint8 frames, got {frames.dtype}{list(frames.shape)}")
-    grey = frames.shape[-1] == 1
-    first, *rest = (Image.fromarray(frame[..., 0] if grey else frame) for frame in frames)
+    gray = frames.shape[-1] == 1
+    first, *rest = (Image.fromarray(frame[..., 0] if gray else frame) for frame in frames)
     ends = np.rint(np.arange(len(frames) + 1) * 100 / fps).astype(int)
     milliseconds = (10 * np.diff(ends)).tolist()
     file = io.BytesIO()

@@ -14,7 +14,7 @@ def value(tag: str, tensor: _proto.Message, plugin: str, content: bytes = b"") -
         tag: the tag.
         tensor: the data.
         plugin: the name of the dashboard's plugin.
-        content: what the plugin needs to know of the tag: a serialised message.
+        content: what the plugin needs to know of the tag: a serialized message.
     """
     # Readers use only the metadata of a tag's first value, but which value is the first depends on
     # the files that are left. Every value therefore carries the 14 bytes.

@@ -220,7 +220,7 @@ class TensorFlowWriter:
 
 
 def _split(events: Events) -> Iterator[bytes]:
-    """Yield each serialised event."""
+    """Yield each serialized event."""
     sizes: list[int] = events.sizes.tolist()
     start = 0
     for size in sizes:

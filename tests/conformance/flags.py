@@ -35,7 +35,7 @@ class FlagLimit:
         flag: the flag.
         tests: the tests that are not run, all of a name or one of them, as ``test(case)``; none if JAX raises the error.
         reason: what JAX does.
-        error: a part of JAX's message, by which a test that fails for this reason is recognised. With ``tests``, JAX raises
+        error: a part of JAX's message, by which a test that fails for this reason is recognized. With ``tests``, JAX raises
             nothing, and the message is that of ``program``.
         program: a program without reports that raises the error.
     """

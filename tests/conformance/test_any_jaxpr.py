@@ -200,7 +200,7 @@ class Program:
                 taken = int(FLAGS.sum())
 
                 def choose(flag, x):
-                    # Everything depends on the operand: jaxboard recognises a branch by that.
+                    # Everything depends on the operand: jaxboard recognizes a branch by that.
                     s = (x, *state[1:])
                     return lax.cond(
                         flag,

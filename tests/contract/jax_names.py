@@ -348,14 +348,14 @@ def callbacks() -> None:
     primitive.def_abstract_eval(lambda aval: aval)
     mlir.register_lowering(primitive, lowering)
     jax.jit(primitive.bind).lower(X)
-    assert found == [True], "a program of one device is not recognised"
+    assert found == [True], "a program of one device is not recognized"
 
 
 @needed_by("_compat.py", what="`find_top_trace`: the trace at the top level is one object")
 def top_level() -> None:
     found: list[bool] = []
     jax.jit(lambda x: [x, found.append(_compat.at_top_level())][0])(X)
-    assert [_compat.at_top_level(), *found] == [True, False], "under jit it is not recognised"
+    assert [_compat.at_top_level(), *found] == [True, False], "under jit it is not recognized"
 
 
 @needed_by("_compat.py", what="the text of a tracer")
@@ -372,9 +372,9 @@ def text_of_a_tracer() -> None:
 def settings() -> None:
     assert _compat.jit_is_usual()
     with jax.disable_jit():
-        assert _compat.jit_is_disabled(), "jax.disable_jit is not recognised"
+        assert _compat.jit_is_disabled(), "jax.disable_jit is not recognized"
     with jax.debug_nans(True):
-        assert _compat.results_are_checked(), "jax.debug_nans is not recognised"
+        assert _compat.results_are_checked(), "jax.debug_nans is not recognized"
 
 
 @needed_by(

@@ -130,7 +130,7 @@ def test_tags(call, tag, problem):
         (lambda: jb.histogram("x", counts=[1], edges=[1, 0]), "expected edges= to be finite and ascending, got [1, 0]."),
         (lambda: jb.histogram("x", counts=[-1], edges=[0, 1]), "expected counts= to be 0 or more, got [-1]."),
         (lambda: jb.tensor("x", np.eye(2), ""), "expected plugin= to be the name of a plugin, got '' (str)."),
-        (lambda: jb.tensor("x", np.eye(2), "p", content="a"), "expected content= to be bytes, got 'a' (str). Serialise a message first."),
+        (lambda: jb.tensor("x", np.eye(2), "p", content="a"), "expected content= to be bytes, got 'a' (str). Serialize a message first."),
         (lambda: jb.tensor("x", np.eye(2), "p", data_class="image"), "expected data_class= to be one of 'tensor', 'scalar', 'blob_sequence', got 'image'."),
         (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),
         (lambda: jb.text("x", [[0] * 1_000_001]), "expected a string or rows of strings, got more than 1000000 cells. Report a part of the table."),

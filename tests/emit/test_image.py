@@ -1,4 +1,4 @@
-"""``image``: layouts, ranges, colour maps, grids, boxes and wrong arguments."""
+"""``image``: layouts, ranges, color maps, grids, boxes and wrong arguments."""
 
 # pyright: reportArgumentType=false
 
@@ -17,7 +17,7 @@ from jaxboard.testing import capture
 CONVERT = pytest.mark.parametrize("convert", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
 RNG = np.random.default_rng(0)
 SHAPES = "expected an image [H, W], [H, W, C] or [N, H, W, C] with 1, 3 or 4 channels, got {}. "
-MATRICES = "expected an image [H, W] or [N, H, W], whose numbers cmap= colours, got {}. "
+MATRICES = "expected an image [H, W] or [N, H, W], whose numbers cmap= colors, got {}. "
 OTHER_ARRAYS = "jaxboard.histogram reports other arrays."
 BOX = "expected boxes= of shape {}, with left, top, right and bottom in pixels, got {}."
 
@@ -79,7 +79,7 @@ def test_an_automatic_range(convert):
 @CONVERT
 @pytest.mark.parametrize("name", COLOR_MAPS)
 def test_color_maps(convert, name):
-    """A matrix has the colours of matplotlib's map of that name, to within 2 of 255."""
+    """A matrix has the colors of matplotlib's map of that name, to within 2 of 255."""
     heat = reported(convert(np.arange(256, dtype=np.uint8).reshape(16, 16)), cmap=name)
     theirs = mpl.colormaps[name](np.arange(256))[:, :3] * 255
     assert (heat.dtype, heat.shape) == (np.uint8, (1, 16, 16, 3))
@@ -149,7 +149,7 @@ def outline(box, size=(32, 40)):
 @CONVERT
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_boxes(convert, channels):
-    """Boxes are drawn in colours of their own on the exact pixels; those without an area or with NaN are not."""
+    """Boxes are drawn in colors of their own on the exact pixels; those without an area or with NaN are not."""
     images = pixels(2, 32, 40, channels)
     boxes = np.stack([BOXES, BOXES[::-1]])
     got = reported(convert(images), boxes=convert(boxes))

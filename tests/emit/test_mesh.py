@@ -1,4 +1,4 @@
-"""``mesh``: vertices, faces, colours, batches and wrong arguments."""
+"""``mesh``: vertices, faces, colors, batches and wrong arguments."""
 
 # pyright: reportArgumentType=false
 
@@ -30,7 +30,7 @@ def reported(*args, **options):
 
 @CONVERT
 def test_one_mesh(convert):
-    """Vertices, faces and colours arrive unchanged, with a camera that shows all of the mesh."""
+    """Vertices, faces and colors arrive unchanged, with a camera that shows all of the mesh."""
     mesh = reported(convert(VERTICES[0]), convert(FACES), convert(COLORS[0]))
     np.testing.assert_array_equal(mesh.vertices, VERTICES[:1])
     np.testing.assert_array_equal(mesh.faces, FACES[None])
@@ -46,7 +46,7 @@ def test_one_mesh(convert):
 
 @CONVERT
 def test_a_batch(convert):
-    """The first max_meshes of a batch are kept, faces and colours without a batch are those of every mesh."""
+    """The first max_meshes of a batch are kept, faces and colors without a batch are those of every mesh."""
     for most, kept in ((None, 3), (2, 2), (9, 5)):
         options = {} if most is None else {"max_meshes": most}
         mesh = reported(convert(VERTICES), FACES, convert(COLORS[0]), **options)
@@ -57,7 +57,7 @@ def test_a_batch(convert):
 
 @CONVERT
 def test_points(convert):
-    """A point cloud has no faces and may have no colours; a coordinate that is not finite is 0."""
+    """A point cloud has no faces and may have no colors; a coordinate that is not finite is 0."""
     mesh = reported(convert(np.array([[1, np.nan, np.inf], [-np.inf, 2, 3]], np.float32)))
     assert mesh.vertices.tolist() == [[[1, 0, 0], [0, 2, 3]]]
     assert (mesh.faces, mesh.colors) == (None, None)
@@ -72,7 +72,7 @@ def test_a_config():
 
 
 def test_clipped_colors_warn():
-    """Colours outside of 0 to 1 are clipped with a warning."""
+    """Colors outside of 0 to 1 are clipped with a warning."""
     with pytest.warns(
         jb.JaxboardWarning,
         match="colors outside of 0 to 1 were clipped; the values reach from 255 to 255",

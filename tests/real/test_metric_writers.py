@@ -142,10 +142,10 @@ def test_a_writer_without_a_run():
     cloud = np.zeros((2, 3, 3), np.float32)
     with capture() as records:
         writer = metric_writers.AsyncWriter(MetricWriter())
-        serialised = SummaryMetadata(
+        serialized = SummaryMetadata(
             plugin_data=SummaryMetadata.PluginData(plugin_name="scalars")
         ).SerializeToString()
-        writer.write_summaries(1, {"a": np.float32(1), "b": np.eye(2)}, {"a": serialised})
+        writer.write_summaries(1, {"a": np.float32(1), "b": np.eye(2)}, {"a": serialized})
         writer.flush()
         plain = MetricWriter()
         plain.write_videos(2, {"video": np.zeros((2, 3, 4, 4, 1), np.uint8)})

@@ -61,7 +61,7 @@ def test_a_thread_without_a_run_reports_to_the_process_run():
 def test_methods_of_two_runs_in_one_jitted_step():
     """``run.scalar`` in traced code reports to that run, whichever one is active."""
     generator, generated = in_memory()
-    critic, criticised = in_memory()
+    critic, criticized = in_memory()
 
     @jb.instrument
     @jax.jit
@@ -75,8 +75,8 @@ def test_methods_of_two_runs_in_one_jitted_step():
         for i in range(3):
             step(jnp.float32(i))
     assert values(generated) == [0, 1, 2]
-    assert values(criticised) == [10, 11, 12]
-    assert values(criticised, "active") == [20, 21, 22]
+    assert values(criticized) == [10, 11, 12]
+    assert values(criticized, "active") == [20, 21, 22]
 
 
 @pytest.mark.parametrize("traced", [True, False])
@@ -313,7 +313,7 @@ def test_a_thread_that_enters_a_run_reports_to_it():
 def two_runs(options=None, jit=jax.jit):
     """Return the points of a step that reports to two runs in many places, called six times."""
     generator, generated = in_memory()
-    critic, criticised = in_memory()
+    critic, criticized = in_memory()
 
     def step(x):
         def body(carry, y):
@@ -343,9 +343,9 @@ def two_runs(options=None, jit=jax.jit):
     with generator, critic:
         for i in range(6):
             wrapped(jnp.float32(i))
-    assert [r.step for r in criticised.records if r.kind.value == "histogram"]
+    assert [r.step for r in criticized.records if r.kind.value == "histogram"]
     assert not [r for r in generated.records if r.kind.value == "histogram"]
-    return points(generated), points(criticised)
+    return points(generated), points(criticized)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def two_runs(options=None, jit=jax.jit):
 )
 def test_methods_of_two_runs_under_transformations(options):
     """Methods of runs carry their run through grad, vmap, scan and cond, whatever the delivery."""
-    generated, criticised = two_runs(options)
+    generated, criticized = two_runs(options)
     assert generated == {
         ("", "scanned"): [(i, 3 * i) for i in range(6)],
         ("", "loss"): [(i, i) for i in range(6)],
@@ -362,7 +362,7 @@ def test_methods_of_two_runs_under_transformations(options):
         ("", "window"): [(0, 0), (3, 2), (5, 4.5)],
         ("", "watched/norm"): [(i, i) for i in range(6)],
     }
-    assert criticised == {
+    assert criticized == {
         ("", "scanned"): [(i, 6 * i) for i in range(6)],
         ("", "loss"): [(i, i + 10) for i in range(6)],
         ("", "gradient"): [(i, 2 * i) for i in range(6)],
@@ -374,7 +374,7 @@ def test_methods_of_two_runs_under_transformations(options):
 @pytest.mark.parametrize("jit", [jax.jit, lambda f: f])
 def test_methods_of_two_runs_without_instrument(jit):
     """Without ``instrument``, each report reaches the run that it names, at the last step of that run."""
-    generated, criticised = two_runs(None, jit)
+    generated, criticized = two_runs(None, jit)
     assert set(generated) == {
         ("", tag)
         for tag in (
@@ -386,15 +386,15 @@ def test_methods_of_two_runs_without_instrument(jit):
             "watched/norm",
         )
     }
-    assert {tag for _, tag in criticised} == {"scanned", "loss", "gradient", "branch", "plain"}
+    assert {tag for _, tag in criticized} == {"scanned", "loss", "gradient", "branch", "plain"}
     assert generated["", "loss"] == [(0, 2.5)]
-    assert criticised["", "loss"] == [(0, 12.5)]
+    assert criticized["", "loss"] == [(0, 12.5)]
 
 
 def test_a_report_to_a_closed_run_is_counted_as_lost():
     """A compiled function whose run is closed continues; the run of its calls raises what is lost, and why."""
     generator, generated = in_memory()
-    critic, criticised = in_memory()
+    critic, criticized = in_memory()
 
     @jb.instrument
     @jax.jit
@@ -409,7 +409,7 @@ def test_a_report_to_a_closed_run_is_counted_as_lost():
     with pytest.raises(jb.RunError, match="1 report was lost.*\n.*they name run.*which is closed"):
         critic.close()
     assert values(generated) == [1]
-    assert values(criticised) == [1, 2]
+    assert values(criticized) == [1, 2]
 
 
 def test_compiled_programs_do_not_keep_a_run_alive():

@@ -64,8 +64,8 @@ def logdir(tmp_path_factory):
 
     counts = np.arange(1, 65)
     edges = np.linspace(-3.0, 3.0, 65)
-    grey = io.BytesIO()
-    Image.fromarray(PIXELS[0, ..., 0]).save(grey, "jpeg")
+    gray = io.BytesIO()
+    Image.fromarray(PIXELS[0, ..., 0]).save(gray, "jpeg")
     sink.write(
         [
             record(Kind.HISTOGRAM, "weights", 1, Histogram(edges, counts)),
@@ -73,8 +73,8 @@ def logdir(tmp_path_factory):
             record(Kind.HISTOGRAM, "constant", 1, Histogram(np.array([2.0, 2.0]), np.array([9]))),
             record(Kind.HISTOGRAM, "empty", 1, Histogram(np.zeros(0), np.zeros(0, np.int64), 4)),
             record(Kind.IMAGE, "noise", 1, PIXELS),
-            record(Kind.IMAGE, "figure", 1, EncodedImage(grey.getvalue(), 32, 24)),
-            record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(grey.getvalue(), 32, 24),)),
+            record(Kind.IMAGE, "figure", 1, EncodedImage(gray.getvalue(), 32, 24)),
+            record(Kind.IMAGE, "figures", 1, 2 * (EncodedImage(gray.getvalue(), 32, 24),)),
             record(Kind.PR_CURVE, "pr", 1, COUNTS),
             record(Kind.PR_CURVE, "pr", 2, COUNTS),
             record(Kind.PR_CURVE, "fine", 1, ThresholdCounts(np.ones(500), np.ones(500), 1, 1)),
@@ -245,7 +245,7 @@ def test_sounds_are_lossless(server, run, sample):
 
 @pytest.mark.parametrize("sample", [0, 1])
 def test_meshes_are_exact(server, run, sample):
-    """TensorBoard returns the vertices, faces and colours of each mesh at each step, with the camera."""
+    """TensorBoard returns the vertices, faces and colors of each mesh at each step, with the camera."""
     parts = server.mesh(run, "mesh", sample=sample, count=6)
     expected = {}
     for step in (1, 2):

@@ -189,7 +189,7 @@ def test_sounds(server, runs):
 
 
 def test_meshes(server, runs):
-    """Vertices, faces and colours are exact."""
+    """Vertices, faces and colors are exact."""
     parts = same(
         lambda run: {n: e["data"] for (n, _), e in server.mesh(run, "mesh", count=3).items()}, runs
     )

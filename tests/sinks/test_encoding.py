@@ -126,7 +126,7 @@ def test_an_encoded_image_is_not_reencoded():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("fps", [4, 30, 50])
 def test_videos_are_animated(channels, fps):
-    """A video is a GIF for each sample, with exact pixels of up to 256 colours, that repeats at its rate."""
+    """A video is a GIF for each sample, with exact pixels of up to 256 colors, that repeats at its rate."""
     frames = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 12, channels), np.uint8)
     got = value(Kind.VIDEO, Video(frames, fps))
     width, height, *files = got.tensor.string_val

@@ -63,7 +63,7 @@ def assert_meshes_equal(mine: dict[str, Any], name: str, parts: str):
 
 
 def test_meshes():
-    """The tensors and the metadata of every part are equal, for meshes with colours and for point clouds."""
+    """The tensors and the metadata of every part are equal, for meshes with colors and for point clouds."""
     config = json.dumps(golden.CAMERA, sort_keys=True)
     whole = Mesh(golden.VERTICES, golden.FACES, golden.COLORS, config)
     assert_meshes_equal(ours(Kind.MESH, "mesh", whole), "mesh", "VERTEX FACE COLOR")

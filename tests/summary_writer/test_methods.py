@@ -227,7 +227,7 @@ def layout(directory):
     }
 
 
-def test_the_old_behaviour_of_scalars(tmp_path):
+def test_the_old_behavior_of_scalars(tmp_path):
     """The lines of the docstring make a run for each name, whose curves share a chart."""
     with jb.SummaryWriter(tmp_path) as writer:
         for name, value in {"a": 1.0, "b": 2.0}.items():
@@ -388,7 +388,7 @@ def test_boxes(tmp_path):
 
 
 def test_meshes(tmp_path):
-    """Colours of integers and of NumPy floats up to 255 are bytes; floats up to 1 are scaled. All meshes are kept."""
+    """Colors of integers and of NumPy floats up to 255 are bytes; floats up to 1 are scaled. All meshes are kept."""
     vertices = np.zeros((5, 4, 3))
     colors = np.tile(np.array([255, 0, 128]), (5, 4, 1))
     with jb.SummaryWriter(tmp_path) as writer:

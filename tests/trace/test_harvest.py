@@ -106,7 +106,7 @@ def test_std():
 
 
 def test_scan_of_remat_under_grad():
-    """A report in a stack of rematerialised layers counts once for each layer, which remat runs twice."""
+    """A report in a stack of rematerialized layers counts once for each layer, which remat runs twice."""
 
     def f(w):
         @jax.checkpoint

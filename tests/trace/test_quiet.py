@@ -59,7 +59,7 @@ def mapped(report, x):
     return jax.vmap(lambda row: value(report, row))(x)
 
 
-def rematerialised(report, x):
+def rematerialized(report, x):
     layer = jax.checkpoint(lambda x: value(report, x) * x)
     return jax.grad(lambda x: layer(layer(x)).sum())(x)
 
@@ -81,7 +81,7 @@ def custom(report, x):
     return jax.grad(lambda x: f(x).sum())(x)
 
 
-def optimised(report, x):
+def optimized(report, x):
     optimiser = optax.adam(1e-2)
     state = optimiser.init(x)
     updates, state = optimiser.update(gradient(report, x), state, x)
@@ -133,9 +133,9 @@ STEPS = [
     looped,
     branched,
     mapped,
-    rematerialised,
+    rematerialized,
     custom,
-    optimised,
+    optimized,
     tapped,
     scanned_gradient,
 ]
@@ -143,7 +143,7 @@ STEPS = [
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 def test_nothing_due_leaves_nothing_in_the_program(step):
-    """When nothing is due, the optimised HLO equals that of the step without its reports."""
+    """When nothing is due, the optimized HLO equals that of the step without its reports."""
 
     def reporting(x):
         return step(report_all, x)

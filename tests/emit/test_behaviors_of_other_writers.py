@@ -1,4 +1,4 @@
-"""The behaviours that the test suites of CLU's MetricWriter and of Flax's SummaryWriter check, each tried with jaxboard.
+"""The behaviors that the test suites of CLU's MetricWriter and of Flax's SummaryWriter check, each tried with jaxboard.
 
 ``docs/coming_from.md`` lists where jaxboard differs from them on purpose.
 """

@@ -1,4 +1,4 @@
-"""The behaviours that the test suites of tensorboardX and of torch.utils.tensorboard check, each tried with jaxboard.
+"""The behaviors that the test suites of tensorboardX and of torch.utils.tensorboard check, each tried with jaxboard.
 
 Where a message can be the same, both writers make the same call, and TensorBoard's reader compares the results.
 """
@@ -391,7 +391,7 @@ def test_layouts_are_the_same(both):
 
 
 def test_meshes_are_the_same(both):
-    """Vertices, faces and colours have the numbers of tensorboardX, in the dtypes that TensorBoard expects."""
+    """Vertices, faces and colors have the numbers of tensorboardX, in the dtypes that TensorBoard expects."""
     vertices = np.array([[[1, 1, 1], [-1, -1, 1], [1, -1, -1], [-1, 1, -1]]], float)
     colors = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 0, 255]]])
     faces = np.array([[[0, 2, 3], [0, 3, 1], [0, 1, 2], [1, 3, 2]]])
