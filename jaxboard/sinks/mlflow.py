@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 from typing import Any
 
 from jaxboard._markdown import table
 from jaxboard.records import Kind, Record, flatten
-from jaxboard.sinks._mlflow_names import image_key, metric_name
+from jaxboard.sinks._mlflow_limits import image_key, log_params, metric_name, requests
 from jaxboard.sinks._tracker import TrackerSink
 from jaxboard.sinks._tracker_values import FILES, Rows, files
-
-_MOST_METRICS = 1000  # that MLflow accepts in one request
 
 
 class MLflowSink(TrackerSink):
@@ -43,36 +41,23 @@ class MLflowSink(TrackerSink):
             for step, wall_time, values in rows
             for name, value in zip(names, values, strict=True)
         )
-        while part := list(itertools.islice(metrics, _MOST_METRICS)):
+        for part in requests(metrics):
             self._client.log_batch(self._id, metrics=part, synchronous=True)
 
     def _log(self, name: str, record: Record, folder: str) -> None:
         if record.kind is Kind.HPARAMS:
-            self._log_params(flatten(record.value))
+            log_param = functools.partial(self._client.log_param, self._id)
+            log_params(flatten(record.value), log_param, self._is_machine_fault)
         elif record.kind is Kind.TEXT:
             text = record.value if isinstance(record.value, str) else table(record.value)
             self._client.log_text(self._id, text, f"text/{name}/step_{record.step}.md")
         for path in files(record, folder) if record.kind in FILES else ():
             if record.kind is Kind.IMAGE:
                 point = {"step": record.step, "timestamp": int(1000 * record.wall_time)}
-                image = self._library.Image(path)
-                self._client.log_image(
-                    self._id, image, key=image_key(name), **point, synchronous=True
-                )
+                image, key = self._library.Image(path), image_key(name)
+                self._client.log_image(self._id, image, key=key, **point, synchronous=True)
             else:
                 self._client.log_artifact(self._id, path, f"{record.kind.value}/{name}")
-
-    def _log_params(self, values: dict[str, object]) -> None:
-        refused: Exception | None = None
-        for name, value in values.items():
-            try:
-                self._client.log_param(self._id, metric_name(name), value)
-            except Exception as error:
-                if self._is_machine_fault(error):
-                    raise
-                refused = error  # The text is too long, for example. MLflow takes the others.
-        if refused is not None:
-            raise refused
 
     def _name(self, run: str, tag: str) -> str:
         return metric_name(super()._name(run, tag))

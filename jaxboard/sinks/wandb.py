@@ -44,9 +44,8 @@ class WandbSink(TrackerSink):
         for step, wall_time, values in rows:
             point = dict(zip(names, values, strict=True))
             self._run.log(point | {_STEP: step, "_timestamp": wall_time})
-        self._run.summary.get(
-            _STEP
-        )  # It returns once wandb's own process has everything before it.
+        # It returns once wandb's own process has everything before it.
+        self._run.summary.get(_STEP)
 
     def _log(self, name: str, record: Record, folder: str) -> None:
         if record.kind is Kind.HPARAMS:
