@@ -41,7 +41,7 @@ def log_params(
         is_machine_fault: whether an error may be gone at the next attempt.
 
     Raises:
-        Exception: a machine fault, at once; the last refusal, after all parameters.
+        Exception: a machine fault, immediately; the last refusal, after all parameters.
     """
     refused: Exception | None = None
     for name, value in values.items():
