@@ -238,10 +238,18 @@ def test_a_broken_display(caplog):
     assert "the live panel failed: OSError: no display" in record.message
 
 
+def open_terminal() -> tuple[int, int]:
+    """Return the two ends of a new terminal: the one that reads what programs write, and theirs."""
+    try:
+        return os.openpty()
+    except OSError as error:  # a container without pseudo-terminals
+        pytest.skip(str(error))
+
+
 @pytest.mark.parametrize("width", [20, 79, 200])
 def test_a_terminal(width):
     """Each drawing overwrites the line of the one before, and is no wider than the terminal."""
-    reader, writer = os.openpty()
+    reader, writer = open_terminal()
     termios.tcsetwinsize(writer, (24, width + 1))
     with os.fdopen(writer, "w") as stream:
         panel = Panel(TerminalDisplay(stream), steps=10)
@@ -260,7 +268,7 @@ def test_a_terminal(width):
 
 def test_two_runs_in_a_terminal():
     """The line is that of the first open run; the other one writes a line of its own when it closes."""
-    reader, writer = os.openpty()
+    reader, writer = open_terminal()
     with os.fdopen(writer, "w") as stream:
         first, second = (Panel(TerminalDisplay(stream), steps=steps) for steps in (10, 20))
         for panel in (first, second):
