@@ -71,8 +71,12 @@ _on_terminal: list[TerminalDisplay] = []
 """The displays of the open runs. The first one owns the line; each of the others writes a line when its run closes."""
 
 
-# The runs of the parent of a forked child draw nothing there.
-on_fork(Stage.STATE, in_child=_on_terminal.clear)
+def _forget_parent() -> None:
+    """Let the runs of the parent of a forked child draw nothing there."""
+    _on_terminal.clear()
+
+
+on_fork(Stage.STATE, in_child=_forget_parent)
 
 
 class TerminalDisplay:

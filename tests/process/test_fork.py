@@ -110,6 +110,7 @@ def test_every_part_with_state_registers_in_its_stage():
         "STATE jaxboard._process.fork",
         "STATE jaxboard._host.active_channel",
         "STATE jaxboard._run.directories",
+        "STATE jaxboard._live.displays",
         "STATE jaxboard._run.run",
         "STATE jaxboard.sinks._quiet_import",
     ]
