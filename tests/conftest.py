@@ -31,11 +31,6 @@ for _flag in filter(None, os.environ.get("JAXBOARD_TEST_JAX_FLAGS", "").split(",
 TESTS = pathlib.Path(__file__).parent
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one process more than there are cores, because some tests wait for other processes."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark slow tests before pytest applies ``-m``."""
