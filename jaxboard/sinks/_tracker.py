@@ -45,7 +45,7 @@ class TrackerSink(Sink):
     kinds: ClassVar[frozenset[Kind]]
     """The kinds of records that the library can show, except scalars."""
 
-    def __init__(self, run: object, timeout: float) -> None:
+    def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
         name = type(self).__name__
         self._timeout = positive_number(name, "timeout", timeout)
         self._library, run_class = _imported(type(self))
@@ -54,7 +54,7 @@ class TrackerSink(Sink):
                 f"{name}({safe_repr(run)}): expected a run of {self.library}, "
                 f"an instance of {self.library}.{self.run_type}."
             )
-        self._run: Any = run
+        self._run = run
         self._pending: Batch = []
         # By identity: the run writes the same objects again after a fault.
         self._sent: dict[int, Record | Scalars] = {}

@@ -31,7 +31,7 @@ class MLflowSink(TrackerSink):
     kinds = frozenset({Kind.IMAGE, Kind.AUDIO, Kind.VIDEO, Kind.TEXT, Kind.HPARAMS})
 
     def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
-        super().__init__(run, timeout)
+        super().__init__(run, timeout=timeout)
         self._client = self._library.MlflowClient()
         self._id: str = run.info.run_id
 

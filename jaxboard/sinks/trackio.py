@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jaxboard.records import Kind, Record
 from jaxboard.sinks._tracker import TrackerSink
 from jaxboard.sinks._tracker_values import FILES, Rows, chart, media
@@ -26,9 +24,6 @@ class TrackioSink(TrackerSink):
     library = "trackio"
     run_type = "Run"
     kinds = frozenset({Kind.HISTOGRAM, Kind.IMAGE, Kind.AUDIO, Kind.VIDEO, Kind.TEXT})
-
-    def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
-        super().__init__(run, timeout)
 
     def _log_scalars(self, names: list[str], rows: Rows) -> None:
         for step, _, values in rows:

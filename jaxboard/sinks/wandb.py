@@ -32,7 +32,7 @@ class WandbSink(TrackerSink):
     kinds = frozenset({Kind.HISTOGRAM, Kind.IMAGE, Kind.AUDIO, Kind.VIDEO, Kind.TEXT, Kind.HPARAMS})
 
     def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
-        super().__init__(run, timeout)
+        super().__init__(run, timeout=timeout)
         self._defined: set[str] = set()
 
     def _log_scalars(self, names: list[str], rows: Rows) -> None:

@@ -102,14 +102,14 @@ def test_a_folder_with_the_name_of_the_library(tmp_path, monkeypatch):
 def test_wrong_arguments(library_run):
     """A run of something else, and a timeout that is not above 0, are errors."""
     with pytest.raises(jb.UsageError, match=r"LibrarySink\(3\): expected a run of some_tracker"):
-        LibrarySink(3, 1.0)
+        LibrarySink(3, timeout=1.0)
     with pytest.raises(jb.UsageError, match=r"LibrarySink\(timeout=0\)"):
-        LibrarySink(library_run, 0)
+        LibrarySink(library_run, timeout=0)
 
 
 def test_scalars(library_run):
     """Single scalars and blocks arrive in order. The name of a child run is a part of their names."""
-    sink = LibrarySink(library_run, 60.0)
+    sink = LibrarySink(library_run, timeout=60.0)
     block = Scalars(("a", "b"), np.array([2, 1]), np.zeros(2), np.array([[1, 2], [3, 4]]), "seed_0")
     sink.write([block, Record(Kind.SCALAR, "loss", 3, 0.0, np.float32(0.5))])
     sink.flush()
@@ -124,7 +124,7 @@ def test_scalars(library_run):
 
 def test_a_library_that_hangs(library_run):
     """A flush ends after its timeout. Each record reaches the library once, although it is written again."""
-    sink = LibrarySink(library_run, 0.05)
+    sink = LibrarySink(library_run, timeout=0.05)
     library_run.works.clear()
     first: Batch = [text(0), text(1)]
     sink.write(first)
@@ -145,7 +145,7 @@ def test_other_sinks_do_not_wait(library_run):
     """While the library hangs, the other sinks of the run get their records."""
     library_run.works.clear()
     memory = MemorySink()
-    sink = LibrarySink(library_run, 0.05)
+    sink = LibrarySink(library_run, timeout=0.05)
     with jb.Run(None, sinks=[sink, memory], flush_secs=1000) as run:
         for step in range(2):
             jb.text("note", str(step), step=step)
@@ -160,7 +160,7 @@ def test_other_sinks_do_not_wait(library_run):
 
 def test_a_machine_fault(library_run):
     """A machine fault raises. Records that were sent before it are not sent again."""
-    sink = LibrarySink(library_run, 60.0)
+    sink = LibrarySink(library_run, timeout=60.0)
     library_run.faults[1] = ConnectionError("no route to host")
     batches: list[Batch] = [[text(0)], [text(1)], [text(2)]]
     for batch in batches:
@@ -176,7 +176,7 @@ def test_a_machine_fault(library_run):
 
 def test_a_record_that_the_library_refuses(library_run, caplog):
     """A record that the library refuses is lost and counted, and no other record is."""
-    sink = LibrarySink(library_run, 60.0)
+    sink = LibrarySink(library_run, timeout=60.0)
     library_run.faults[1] = ValueError("no such value")
     sink.write([text(0), text(1), text(2)])
     sink.flush()
@@ -195,7 +195,7 @@ def test_a_tag_that_the_library_refuses(library_run):
                 raise ValueError("no name")
             super()._log_scalars(names, rows)
 
-    sink = Strict(library_run, 60.0)
+    sink = Strict(library_run, timeout=60.0)
     values = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     sink.write([Scalars(("a", "a*b", "c"), np.arange(2), np.zeros(2), values)])
     sink.flush()
@@ -237,7 +237,7 @@ def test_an_image_that_cannot_be_read(data, tmp_path):
 
 def test_kinds_without_a_place(library_run, caplog):
     """Records of other kinds are left out, with one line in the log for each kind."""
-    sink = LibrarySink(library_run, 60.0)
+    sink = LibrarySink(library_run, timeout=60.0)
     image = EncodedImage(b"", 1, 1)
     sink.write([Record(Kind.MESH, f"mesh {i}", i, 0.0, image) for i in range(3)])
     sink.write([text(0)])
