@@ -279,8 +279,10 @@ def test_another_spelling_of_a_sharding_is_no_change(alarms, axis_type):
     assert alarms.lines == [
         [],
         [
-            "x: float32[8,8] on mesh(data=2, model=4) as P('model', None) -> float32[8,8] on "
-            "mesh(data=2, model=4) as P('data') (sharding)"
+            (
+                "x: float32[8,8] on mesh(data=2, model=4) as P('model', None) -> float32[8,8] on "
+                "mesh(data=2, model=4) as P('data') (sharding)"
+            )
         ],
     ]
     unchanged, sharding = alarms.logged
@@ -317,8 +319,10 @@ def test_an_axis_of_one_device_is_in_the_type(alarms):
             step(jax.device_put(jnp.zeros((8, 8)), NamedSharding(mesh, spec)))
     assert alarms.lines == [
         [
-            "x: float32[8,8] on mesh(data=8, model=1) as P('data') -> float32[8,8] on "
-            "mesh(data=8, model=1) as P('data', 'model') (sharding)"
+            (
+                "x: float32[8,8] on mesh(data=8, model=1) as P('data') -> float32[8,8] on "
+                "mesh(data=8, model=1) as P('data', 'model') (sharding)"
+            )
         ]
     ]
 
