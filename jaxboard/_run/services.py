@@ -48,8 +48,13 @@ class Services:
         if self._telemetry is not None:
             flusher.polls.append(self._telemetry.poll)
         self._listener = Listener(logdir, channel, flusher)
-        flusher.start()
-        membership.start(channel, buffer)
+        try:
+            flusher.start()
+            membership.start(channel, buffer)
+        except BaseException:  # Ctrl-C
+            if self._telemetry is not None:
+                self._telemetry.stop()
+            raise
 
     def totals(self) -> Mapping[str, float]:
         """Return what telemetry has measured, for a run that continues this one."""

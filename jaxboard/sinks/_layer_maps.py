@@ -122,7 +122,7 @@ def _scaled(each: LayerMap, values: np.ndarray) -> np.ndarray:
 def _limits(each: LayerMap) -> tuple[float, float] | None:
     """Return the numbers of the first and the last color; None if no value has one of the colors.
 
-    Logarithmic ones are at least one order of magnitude apart.
+    Logarithmic ones differ by at least one order of magnitude.
     """
     if each.limits is not None and not each.logarithmic:
         return each.limits

@@ -36,7 +36,7 @@ def titled(title):
     ],
 )
 def test_the_title_explains_black_cells(values, title):
-    """The title of a logarithmic map names the color of zeros, or says that there is nothing else."""
+    """The title of a logarithmic map names the color of zeros, and reports that there is nothing else."""
     np.testing.assert_array_equal(picture_of("norm", values)[:TITLE_HEIGHT], titled(title))
 
 
