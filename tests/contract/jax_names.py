@@ -50,8 +50,13 @@ below `jaxboard/` depends on it. Adapt that file, or `_compat.py` if both forms 
 
 TAIL = """\
 
-Other tests check the names of planes, lines and events in a recorded trace (`_profile/trace_reader.py`: `tests/profile/test_spans.py`)
-and the keys of `memory_stats()`, which a CPU does not have (`_telemetry/device_memory.py`).
+Other tests check
+
+- the names of planes, lines and events in a recorded trace (`_profile/trace_reader.py`, `trace_events.py` and `device_timeline.py` beside
+  it): `tests/profile/test_spans.py`;
+- the names of JAX's functions on the stack of a thread that compiles (`_job/phases.py`): `tests/job/test_phases.py`.
+
+A CPU has no `memory_stats()`, whose keys `_telemetry/device_memory.py` reads, so no test checks them.
 """
 
 
@@ -541,7 +546,11 @@ def executables() -> None:
     del compiled
 
 
-@needed_by("_telemetry/compilations.py", what="events of `jax.monitoring`, and their `fun_name`")
+@needed_by(
+    "_telemetry/compilations.py",
+    "_telemetry/monitored_spans.py",
+    what="events of `jax.monitoring`, and their `fun_name`",
+)
 def compilation_events() -> None:
     found: dict[str, Any] = {}
 
