@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     demo = commands.add_parser(
         "demo",
-        help="train a classifier of handwritten digits and print the TensorBoard command",
-        description="Train a classifier of handwritten digits with many kinds of reports.",
+        help="train three classifiers of handwritten digits and print the TensorBoard command",
+        description="Train three classifiers of handwritten digits with many kinds of reports.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the runs")

@@ -440,7 +440,7 @@ def test_no_command(capsys):
     assert main([]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("usage: python -m jaxboard")
-    assert "train a classifier of handwritten digits" in printed.out
+    assert "train three classifiers of handwritten digits" in printed.out
     assert printed.err == ""
 
 
