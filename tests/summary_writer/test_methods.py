@@ -283,16 +283,13 @@ def test_scalars_in_tensorboard(tmp_path, shared_tensorboard):
         run = server.show(tmp_path) + "titled"
         points = server.scalars(run, "x", count=3)
         assert [(step, value) for _, step, value in points] == [(0, 0.0), (1, 1.0), (2, 2.0)]
-        shown = server.tags("scalars")[run]
+        shown = server.tags("scalars", run)
         assert shown["x"]["displayName"] == "the title"
         assert "<strong>about</strong> it" in shown["x"]["description"]
         assert shown["y"]["displayName"] in ("y", "")
         (chart,) = server.charts("writer")
         assert chart["title"] == "writer/loss"
-        found = [
-            server.get("data/plugin/custom_scalars/scalars", run=run, tag=tag)["tag_to_events"]
-            for tag in chart["multiline"]["tag"]
-        ]
+        found = [server.custom_scalars(run, tag, count=3) for tag in chart["multiline"]["tag"]]
         curves = {tag: [row[2] for row in rows] for each in found for tag, rows in each.items()}
         assert curves == {"writer/loss/one": [0, 1, 2], "writer/loss/two+": [0, -1, -2]}
 
