@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="print a script that completes commands in a shell",
         description='Print a script for a shell. In bash: eval "$(jaxboard completion bash)".',
     )
-    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="the shell")
     completion.set_defaults(command=lambda options: _completion(options, parser))
 
     own, arguments = _split(sys.argv[1:] if argv is None else argv)

@@ -43,7 +43,7 @@ def verdict(summary: TraceSummary, comparison: Comparison | None, *, synchronize
 
     Args:
         summary: the summary of the trace, which has steps.
-        comparison: the comparison with the profile before; None if there is none.
+        comparison: the comparison with the previous profile; None if there is none.
         synchronized: whether each step waited for its results.
     """
     steps = format_steps([step for step, _ in summary.steps])

@@ -88,7 +88,7 @@ class MessageMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: ``tensor`` is no array of real numbers, or an argument is invalid.
+            ReportError: ``tensor`` is not an array of real numbers, or an argument is invalid.
 
         Example:
             >>> import tempfile, numpy as np, jaxboard as jb
@@ -110,7 +110,7 @@ class MessageMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: ``event`` is no event, or an argument is invalid.
+            ReportError: ``event`` is not an event, or an argument is invalid.
 
         Example:
             >>> import tempfile, jaxboard as jb
@@ -135,7 +135,7 @@ class MessageMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: ``summary`` is no summary, or an argument is invalid.
+            ReportError: ``summary`` is not a summary, or an argument is invalid.
 
         Example:
             >>> import tempfile, jaxboard as jb

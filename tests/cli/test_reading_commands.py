@@ -396,7 +396,7 @@ def test_tensorboard(study):
 
 
 def test_arguments_for_another_program(capsys):
-    """Only TensorBoard takes arguments behind ``--``."""
+    """Only TensorBoard takes arguments after ``--``."""
     with pytest.raises(SystemExit):
         main(["show", "x", "--", "--window_title", "y"])
     assert "unrecognized arguments: -- --window_title y" in capsys.readouterr().err
