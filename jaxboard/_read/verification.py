@@ -155,9 +155,7 @@ class RunFiles:
             text = f"the file cannot be read: {self._faults[index]}"
             yield self._of_file(Severity.ERROR, "unreadable-file", file, text)
         elif not file.size:
-            text = (
-                "the file is empty: its writer has ended before the first flush, or is still open"
-            )
+            text = "the file is empty: its writer ended before the first flush, or is still open"
             yield self._of_file(Severity.WARNING, "empty-file", file, text)
         by_fault: dict[Fault, list[Damage]] = {}
         for damage in self._damage[index]:
