@@ -428,7 +428,7 @@ def test_tensorboard_that_does_not_start(tmp_path, capsys):
         ),
     ],
 )
-def test_arguments_that_are_no_numbers(arguments, message, capsys):
+def test_arguments_that_are_not_numbers(arguments, message, capsys):
     """The error names the argument, what it expects and what it got."""
     with pytest.raises(SystemExit):
         main(arguments)

@@ -1,4 +1,4 @@
-"""The verdict on a profile names what limits the steps, and what grew since the window before."""
+"""The verdict on a profile names what limits the steps, and what grew since the previous window."""
 
 import importlib.util
 import re
@@ -96,7 +96,7 @@ def test_a_slow_loader(profiled):
     assert "profile/step_time_ratio" not in figures
 
 
-def test_the_window_before(profiled):
+def test_the_previous_window(profiled):
     """The second profile of a run is compared with the first, and its longest operation has its name scope."""
     _, second = verdicts(profiled.records)
     assert second.startswith("**Steps 8-10: ")
@@ -467,7 +467,7 @@ def test_steps_that_are_not_slower(ms, expected):
 
 
 def test_single_slow_steps():
-    """Only the steps that are slower than the mean of the window before are named."""
+    """Only the steps that are slower than the mean of the previous window are named."""
     before, now = summary_of([3, 4]), summary_of([10, 11, 12, 13])
     now.intervals = [10.0, 50.0, 60.0]
     assert now.time is not None

@@ -84,7 +84,7 @@ def test_records_after_one_that_was_cut_off(window: int) -> None:
 
 
 def test_a_length_beyond_the_file() -> None:
-    """A length of 2**60 with a right checksum is a record that was cut off, and no memory is requested for it."""
+    """A length of 2**60 with a correct checksum is a record that was cut off, and no memory is requested for it."""
     data = header(1 << 60).tobytes() + b"data"
     assert find(content(b"first") + data) == (
         [b"first"],

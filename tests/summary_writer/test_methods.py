@@ -420,7 +420,7 @@ def test_sounds(tmp_path):
 
 
 def test_histograms(tmp_path):
-    """Bins are those of NumPy without empty ones at the ends; NaN is left out; max_bins merges neighbours."""
+    """Bins are those of NumPy without empty ones at the ends; NaN is left out; max_bins merges neighbors."""
     numbers = np.concatenate([np.arange(100.0), [np.nan, np.inf]])
     with jb.SummaryWriter(tmp_path) as writer:
         writer.add_histogram("default", numbers)
