@@ -111,7 +111,7 @@ class Viewer:
     def _failure(self, what: str) -> str:
         lines = self._output.read_text(errors="replace").splitlines()[-_LINES:]
         return (
-            f"TensorBoard {what}. 'python -m jaxboard doctor' checks the installation. Its output ended with:\n"
+            f"TensorBoard {what} ('python -m jaxboard doctor' checks the installation). Its output ended with:\n"
             + "\n".join(lines)
         )
 

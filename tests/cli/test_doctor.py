@@ -207,11 +207,25 @@ def test_each_result_is_printed_immediately(monkeypatch, capsys):
     assert capsys.readouterr().out == "\nbroken   second\n         fix: command\n"
 
 
+def test_a_narrow_terminal(monkeypatch, capsys):
+    """Sentences are wrapped beside the status. A command stays in one line, to be copied."""
+    command = "pip install " + 20 * "package "
+    result = CheckResult(Status.BROKEN, "TensorBoard has two plugins of one name.", command)
+    monkeypatch.setattr(doctor, "check_packages", lambda _: [result])
+    monkeypatch.setattr(doctor, "check_features", lambda _: [])
+    monkeypatch.setenv("COLUMNS", "30")
+    assert doctor.main() == 1
+    report = capsys.readouterr().out.partition("\n\n")[2]
+    assert report == (
+        f"broken   TensorBoard has two\n         plugins of one name.\n         fix: {command}\n"
+    )
+
+
 def test_the_report_of_this_machine():
     """The report is complete with or without TensorFlow and xprof, and lists the ones installed."""
     done = run_doctor()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "ok       JAX runs on 8 x cpu (cpu)." in done.stdout
+    assert "ok       JAX runs on 8 x cpu." in done.stdout
     assert "ok       TensorBoard finds its plugins." in done.stdout
     installed = InstalledPackages()
     tensorflow = installed.matching("tensorflow(-cpu)?")
