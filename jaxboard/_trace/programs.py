@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from jaxboard._frame import Plan
 from jaxboard._host.selection import Selection
@@ -147,10 +148,11 @@ class Programs:
         return self._programs.get(key) or self._make_streamed(key)
 
     def callback(self, caller: Caller | None = None, *, advance: bool) -> jax.stages.Wrapped:
-        """Return the program like the function, whose frame leaves by one callback that counts the step.
+        """Return the program whose frame leaves by one callback that counts the step: arguments -> results.
 
         Args:
-            caller: names the run of each call. Without it, the frame goes to the run that is active when it arrives.
+            caller: names the run of each call. The program then has a second result, which XLA needs: see
+                ``_trace/README.md``. Without a caller, the frame goes to the run that is active when it arrives.
             advance: whether a call takes a step.
         """
         key = ProgramKey("callback", caller=caller, advance=advance)
@@ -263,13 +265,15 @@ class Programs:
         return self._add(key, self._function.jit(streamed, num_hidden=2, num_args=key.num_args))
 
     def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
+        num_hidden = 0 if key.caller is None else 1
+
         def callback(*args: object, **kwargs: object) -> PyTree:
             out, reports = self._function.collect(args, kwargs, final=False)
             step = self._function.step_of(args, kwargs)
             deliver(pack(reports, step), advance=key.advance, caller=key.caller)
-            return out
+            return (out, jnp.zeros((), bool)) if num_hidden else out
 
-        return self._add(key, self._function.jit(callback))
+        return self._add(key, self._function.jit(callback, num_hidden=num_hidden))
 
     def _add(self, key: ProgramKey, program: jax.stages.Wrapped) -> jax.stages.Wrapped:
         self._programs[key] = program
