@@ -17,7 +17,7 @@ RESULT_OPTIONS = ("out_shardings", "donate_argnums", "donate_argnames")
 
 
 def traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:
-    """Return a function that can be traced inside of a program: options that only the outermost ``jit`` may have are left out."""
+    """Return a function that can be traced inside a program: without the options that only an outermost ``jit`` may have."""
     shardings = jax.tree.leaves([jit_options.get(f"{side}_shardings") for side in ("in", "out")])
     has_layouts = any(hasattr(sharding, "layout") for sharding in shardings)
     if "compiler_options" not in jit_options and not has_layouts:

@@ -49,7 +49,7 @@ class Stream:
         self._caller = caller
 
     def add_outside(self, reports: list[Harvested]) -> None:
-        """Add reports that were made outside of the loops, since the last one."""
+        """Add reports that were made outside of the loops."""
         self._outside += reports
 
     def take_outside(self) -> list[Harvested]:
@@ -58,7 +58,7 @@ class Stream:
         return reports
 
     def begin_loop(self) -> Packed | None:
-        """Return what was reported since the last loop, at the last step taken or the first one, if anything was."""
+        """Return the reports since the last loop, with the last step taken or the first one; None without reports."""
         reports = self.take_outside()
         if not reports:
             return None
