@@ -281,7 +281,7 @@ class Instrumented:
         return executed[0]
 
     def _annotation(self, step: int | None) -> contextlib.AbstractContextManager[object]:
-        """Return what a profile finds the step by, if one is being recorded."""
+        """Return the annotation of the step in a profile, if one is being recorded."""
         if step is None or not _compat.trace_is_on():
             return contextlib.nullcontext()
         if self._options.advance:

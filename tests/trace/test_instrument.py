@@ -543,6 +543,21 @@ def test_transfers_may_be_forbidden(options):
     assert ("host", 7) in {(r.tag, r.step) for r in records}
 
 
+def test_a_single_result_that_is_also_reduced():
+    """The program compiles for a CPU, where XLA refuses a callback that reduces the only result."""
+
+    def f(x):
+        y = x * 2
+        jb.scalar("max", y.max())
+        return y
+
+    step = jb.instrument(jax.jit(f), delivery="callback")
+    with capture() as records:
+        assert step(jnp.ones((64, 64))).shape == (64, 64)
+        jax.effects_barrier()
+    assert [(r.tag, r.step, float(r.value)) for r in records] == [("max", 0, 2.0)]
+
+
 def test_strict_dtype_promotion():
     """16-bit values are reported under jax.numpy_dtype_promotion("strict")."""
 
