@@ -52,9 +52,9 @@ def hparams(
             stored as such, functions, classes, dtypes and enums by name, transformations of Optax by the names and numbers
             that made them, all others as text.
         metrics: the metrics to compare runs by, by their tags. A number is reported as a scalar. ``"min"`` or ``"max"``
-            names a scalar that the program reports, and states whether it is to be small or large. If a run names metrics
-            so, the dashboard has columns for these, and for the hyperparameters of this run, only. Without, all scalars
-            are metrics.
+            names a scalar that the program reports, and states whether it is to be small or large. If any metric is named
+            so, the dashboard has columns only for the named metrics and for the hyperparameters of this run. Otherwise
+            every scalar is a metric.
         step: the step of the record and of the metrics, instead of the last step taken.
         walltime: the time of the record and of the metrics, in seconds since the epoch, instead of now.
 
@@ -216,7 +216,7 @@ def _shown(name: str, value: object) -> object:
     if isinstance(shown, jax.Array | np.ndarray) and shown.ndim == 0:
         return shown  # flatten() makes it a number.
     try:
-        # Now: the object may change, and an array be donated, before a sink writes it.
+        # Before a sink writes it, the object may change, and an array may be donated.
         return _text(str(shown))
     except Exception as error:
         raise _CannotStoreError(f"{safe_repr(name)} has no text: {describe(error)}.") from error
@@ -244,7 +244,7 @@ def _name_of(value: object) -> object:
     is_code = callable(value) and not isinstance(value, jax.Array)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if not is_code:
-        # With an address, which no other run has.
+        # Its text would have an address, which differs between runs.
         is_unnamed = type(value).__repr__ is object.__repr__
         return type(value).__name__ if is_unnamed else value
     return name if isinstance(name, str) else type(value).__name__
