@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxboard._host.observers import Call
 from jaxboard._log import describe, logger
+from jaxboard._safe_repr import describe_array
 from jaxboard._trace.adapters.original_arguments import StaticLeaf
 from jaxboard._types import PyTree
 
@@ -33,7 +34,7 @@ class _Array:
     sharding: jax.sharding.Sharding | None
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+        return describe_array(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
