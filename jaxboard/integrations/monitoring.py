@@ -57,20 +57,21 @@ def reports(*prefixes: str, run: jb.Run | jb.ChildRun | None = None) -> Generato
                 f"monitoring.reports({prefix!r}): expected the first part of the names of events, such as '/jax/orbax'."
             )
     reporter = EventReporter(run, prefixes)
-    jax.monitoring.register_scalar_listener(reporter.scalar)
-    jax.monitoring.register_event_duration_secs_listener(reporter.duration)
-    jax.monitoring.register_event_listener(reporter.event)
+    # JAX passes the name and the values by position. Labels may have any name, also that of a parameter.
+    jax.monitoring.register_scalar_listener(reporter.scalar)  # pyright: ignore[reportArgumentType]
+    jax.monitoring.register_event_duration_secs_listener(reporter.duration)  # pyright: ignore[reportArgumentType]
+    jax.monitoring.register_event_listener(reporter.event)  # pyright: ignore[reportArgumentType]
     try:
         yield
     finally:
         reporter.close()
         # jax.monitoring.clear_event_listeners() may have removed them already.
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_scalar_listener(reporter.scalar)
+            jax.monitoring.unregister_scalar_listener(reporter.scalar)  # pyright: ignore[reportArgumentType]
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_duration_listener(reporter.duration)
+            jax.monitoring.unregister_event_duration_listener(reporter.duration)  # pyright: ignore[reportArgumentType]
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_listener(reporter.event)
+            jax.monitoring.unregister_event_listener(reporter.event)  # pyright: ignore[reportArgumentType]
 
 
 class EventReporter:
@@ -94,16 +95,16 @@ class EventReporter:
         """Report nothing from now on, even if the library that registered the listeners does not remove them."""
         self._closed = True
 
-    def scalar(self, event: str, value: Any, **labels: Any) -> None:
+    def scalar(self, event: str, value: Any, /, **labels: Any) -> None:
         """Report the value of ``jax.monitoring.record_scalar``."""
         if not event.startswith((_START_TIMES, "/" + _START_TIMES)):
             self._report(event, value, labels, "mean")
 
-    def duration(self, event: str, duration_secs: float, **labels: Any) -> None:
+    def duration(self, event: str, duration_secs: float, /, **labels: Any) -> None:
         """Report the seconds of ``jax.monitoring.record_event_duration_secs``."""
         self._report(event, duration_secs, labels, "sum")
 
-    def event(self, event: str, **labels: Any) -> None:
+    def event(self, event: str, /, **labels: Any) -> None:
         """Count an event of ``jax.monitoring.record_event``."""
         self._report(event, 1, labels, "sum")
 
