@@ -26,7 +26,7 @@ def add_ask_command(commands: Any) -> None:
     )
     ask.add_argument("logdir", help="the directory that was passed to jaxboard.Run")
     ask.add_argument(
-        "verb",
+        "request",
         choices=("profile", "every", "stacks", "memory", "flush"),
         help="what each process does",
     )
@@ -48,14 +48,17 @@ def add_ask_command(commands: Any) -> None:
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, got {text!r}")
     return number
 
 
 def _ask(options: argparse.Namespace) -> int:
     from jaxboard._cli import ask
 
-    words = [options.verb, *options.words]
+    words = [options.request, *options.words]
     return ask.main(options.logdir, words, timeout=options.timeout, as_json=options.json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ from jaxboard._safe_repr import printable
 
 _NOT_COMPARED = 2
 _ABSENT = "not there"
+
+_MOST_PREFIXES, _MOST_NAMES = 12, 4
+"""Most prefixes of the curves that only one run has, and most names of each, that are printed."""
 
 
 class Divergence(NamedTuple):
@@ -103,7 +107,8 @@ def compare(
     """Return how the runs of two directories differ; see :func:`main`.
 
     Raises:
-        UsageError: there is no such directory, it has no event files, or no run has the same name in both.
+        UsageError: there is no such directory, it has no event files, no run has the same name in both, or no curve
+            matches ``tags``.
         RunError: a URL cannot be read here.
     """
     wants = name_pattern("tags", tags)
@@ -117,10 +122,10 @@ def compare(
         if not found:
             raise UsageError(f"diff({logdir!r}): there are no event files.")
     if not a.keys() & b.keys():
-        names = "; ".join(", ".join(sorted(found)) for found in (a, b))
+        names = "; the second has ".join(_first(sorted(found)) for found in (a, b))
         raise UsageError(
-            f"diff({first!r}, {second!r}): no run of one has the name of a run of the other ({names}). Pass the directories "
-            "of two single runs."
+            f"diff({first!r}, {second!r}): no run of one has the name of a run of the other. The first has {names}. Pass "
+            "the directories of two single runs."
         )
     for run in sorted(a.keys() & b.keys()):
         rows = _differing(a[run].hyperparameters, b[run].hyperparameters)
@@ -131,6 +136,10 @@ def compare(
         {(c.run, c.tag): c for c in read_curves(logdir, "diff", wants_tag=wants_tag)}
         for logdir in (first, second)
     )
+    if tags and not ours and not theirs:
+        raise UsageError(
+            f"diff({first!r}, {second!r}): no curve matches --tags {shlex.join(tags)}."
+        )
     found = [
         find_divergence(ours[name], theirs[name], tolerance) for name in ours if name in theirs
     ]
@@ -187,33 +196,21 @@ def _differing(
 
 
 def _print(first: str, second: str, differences: Differences) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    console = open_console()
     print(f"A: {_paths.shorten(first)}\nB: {_paths.shorten(second)}")
     if differences.is_equal:
-        print(f"They are equal: {counted(differences.equal, 'curve')}.")
+        print(f"A and B are equal: {counted(differences.equal, 'curve')}.")
         return
-    has_runs = any(row[0] != "." for row in (*differences.settings, *differences.divergences))
-
-    def show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(box=box.SIMPLE_HEAD)
-        for heading in headings if has_runs else headings[1:]:
-            table.add_column(Text(heading), overflow="fold")
-        for row in rows:
-            cells = row if has_runs else row[1:]
-            table.add_row(*(Text(printable(cell)) for cell in cells))
-        console.print(table)
-
+    only = (differences.only_first, differences.only_second)
+    named = (*differences.settings, *differences.divergences, *only[0], *only[1])
+    has_runs = any(run != "." for run, *_ in named)
     if differences.settings:
-        show(
+        _print_table(
             ["run", "setting", "A", "B"],
             [(run, name, _value(a), _value(b)) for run, name, a, b in differences.settings],
+            has_runs,
         )
     if differences.divergences:
-        show(
+        _print_table(
             ["run", "curve", "diverges at step", "A", "B", "largest difference"],
             [
                 (
@@ -226,16 +223,61 @@ def _print(first: str, second: str, differences: Differences) -> None:
                 )
                 for each in differences.divergences
             ],
+            has_runs,
         )
-    for logdir, names in (("A", differences.only_first), ("B", differences.only_second)):
-        if names:
+    for label, names in zip("AB", only, strict=True):
+        if 0 < len(names) <= _MOST_NAMES:
             shown = ", ".join(tag if run == "." else f"{run}: {tag}" for run, tag in names)
-            print(f"Only in {logdir}: {printable(shown)}.")
+            print(f"Only in {label}: {printable(shown)}.")
+        elif names:
+            print(f"Only in {label}: {counted(len(names), 'curve')}. --json lists all.")
+            _print_table(["run", "prefix", "curves", "names"], _by_prefix(names), has_runs)
     if differences.equal:
         others = counted(differences.equal, "other curve")
         print(f"{others} {'is' if differences.equal == 1 else 'are'} equal.")
     else:
         print("No curve is equal in A and B.")
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], has_runs: bool) -> None:
+    """Print a table whose first column, the run, is left out if there is one run only."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    first = 0 if has_runs else 1
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in headings[first:]:
+        table.add_column(Text(heading), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row[first:]))
+    open_console().print(table)
+
+
+def _by_prefix(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str, str]]:
+    """Return a row for each first part of the tags of a run: run, part, number of curves, and the first names.
+
+    Example:
+        >>> _by_prefix([(".", "lr"), (".", "train/loss"), (".", "train/accuracy")])
+        [('.', '', '1', 'lr'), ('.', 'train', '2', 'loss, accuracy')]
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for run, tag in names:
+        prefix, name = tag.split("/", 1) if "/" in tag else ("", tag)
+        groups.setdefault((run, prefix), []).append(name)
+    rows = [
+        (run, prefix, f"{len(found):,}", _first(found)) for (run, prefix), found in groups.items()
+    ]
+    others = sum(map(len, [*groups.values()][_MOST_PREFIXES:]))
+    if others:
+        rows[_MOST_PREFIXES:] = [("", "others", f"{others:,}", "")]
+    return rows
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return the first names as text, with the number of the others."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _value(value: object) -> str:

@@ -22,12 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, also without a command, or 1 if the command failed and printed the reason. ``verify`` has 2 for that, and 1 for
-        problems that it found; ``ask`` likewise, and 1 if a process did not answer.
+        The exit status: 0, also without a command, or 1 if the command failed and printed the reason. Of ``verify``,
+        ``diff`` and ``ask``, a failure is 2, and 1 is a problem, a difference, or a process that did not do what was asked.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
     parser.set_defaults(command=lambda _: parser.print_help())
-    commands = parser.add_subparsers(title="commands")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     add_reading_commands(commands)
     add_ask_command(commands)
@@ -96,10 +96,9 @@ def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -107,7 +106,7 @@ def _demo(options: argparse.Namespace) -> int:
         return 1
     from jaxboard._cli.demo import showcase
 
-    # The demo prints itself where the run is. Messages would interrupt its progress bar.
+    # The demo prints where the runs are. Messages would interrupt its progress bar.
     logging.getLogger("jaxboard").setLevel(logging.WARNING)
     showcase.main(options.logdir, options.steps)
     return 0

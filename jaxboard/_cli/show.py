@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +23,12 @@ from jaxboard._safe_repr import printable
 
 _WIDE, _NARROW = 24, 12
 """The characters of a curve, in a terminal of 100 columns or more and in a narrower one."""
+
+_GAP = 2
+"""The characters between two columns, and those at both ends of a row."""
+
+_LEAST_TAG = 12
+"""The least width of the column of tags. Narrow terminals have fewer columns, so that it fits."""
 
 
 def main(
@@ -57,7 +65,9 @@ def main(
         return 1
     shown = [curve for curve in curves if show_all or tags or not is_own(curve.tag)]
     if not curves:
-        print(f"show({logdir!r}): there are no scalars.", file=sys.stderr)
+        patterns = [*(tags or []), *(runs or [])]
+        found = f"no scalar matches {shlex.join(patterns)}" if patterns else "there are no scalars"
+        print(f"show({logdir!r}): {found}.", file=sys.stderr)
         return 1
     if as_json:
         print(
@@ -82,31 +92,60 @@ def _print_table(curves: Sequence[Curve]) -> None:
     from rich.text import Text
 
     console = open_console()
-    is_wide = console.width >= 100
-    width = _WIDE if is_wide else _NARROW
+    rows = [_cells(curve, _WIDE if console.width >= 100 else _NARROW) for curve in curves]
     has_runs = len({curve.run for curve in curves}) > 1
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("tag", overflow="fold", min_width=16)
+    names = [name for name in rows[0] if has_runs or name != "run"]
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in names}
     if has_runs:
-        table.add_column("run", overflow="fold", min_width=8)
-    table.add_column("curve", min_width=width)
-    for name in ("last", "min", "max", "step", "points")[: 5 if is_wide else 4]:
-        table.add_column(name, justify="right", overflow="fold")
+        widths["run"] = min(widths["run"], console.width // 5)
+
+    def room() -> int:
+        """Return the width that the other columns leave for the tags."""
+        return console.width - sum(widths[name] + _GAP for name in names if name != "tag") - _GAP
+
+    for name in ("points", "min", "max"):
+        if room() < _LEAST_TAG:
+            names.remove(name)
+    widths["tag"] = max(room(), _LEAST_TAG)
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in names:
+        is_number = name not in ("tag", "run", "curve")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     previous = None
-    for curve in curves:
-        if has_runs and previous not in (None, curve.tag):
+    for row in rows:
+        if has_runs and previous not in (None, row["tag"]):
             table.add_section()
-        cells = ["" if curve.tag == previous else printable(curve.tag)]
-        if has_runs:
-            cells.append(printable(curve.run))
-        low, high = _range(curve)
-        cells.append(sparkline(curve.steps, curve.values, width))
-        cells += [f"{value:.4g}" for value in (curve.values[-1], low, high)]
-        cells += [f"{curve.steps[-1]:,}", f"{len(curve.steps):,}"]
+        shown = row if row["tag"] != previous else {**row, "tag": ""}
         # Text: brackets in a tag are not markup.
-        table.add_row(*map(Text, cells[: len(table.columns)]))
-        previous = curve.tag
+        table.add_row(*(Text(_divided(shown[name], widths[name])) for name in names))
+        previous = row["tag"]
     console.print(table)
+
+
+def _cells(curve: Curve, width: int) -> dict[str, str]:
+    """Return the texts in the row of a curve, whose picture has at most ``width`` characters."""
+    low, high = _range(curve)
+    numbers = {"last": curve.last, "min": low, "max": high}
+    return {
+        "tag": printable(curve.tag),
+        "run": printable(curve.run),
+        "curve": sparkline(curve.steps, curve.values, width),
+        **{name: f"{value:.4g}" for name, value in numbers.items()},
+        "step": f"{curve.steps[-1]:,}",
+        "points": f"{len(curve.steps):,}",
+    }
+
+
+def _divided(text: str, width: int) -> str:
+    """Return a text in lines of at most ``width`` characters, divided after ``/`` if possible.
+
+    Example:
+        >>> _divided("gradients/layer1/kernel", 12).splitlines()
+        ['gradients/', 'layer1/', 'kernel']
+    """
+    lines = rf".{{1,{width}}}$|.{{0,{width - 1}}}/|.{{1,{width}}}"
+    return "\n".join(re.findall(lines, text))
 
 
 def _as_json(curve: Curve) -> dict[str, Any]:

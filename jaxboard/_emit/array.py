@@ -62,8 +62,8 @@ def histogram(
             the histogram.
         reduce: ``"merge"`` makes one histogram of all elements of a step. ``"stack"`` keeps devices, iterations of a scan
             and lanes separate, as ``tag/device_00``, ``tag/iteration_03`` or ``tag/device_00/lane_01``, or with the index in
-            place of ``{}`` in the tag, as ``blocks/03/act`` of ``blocks/{}/act``; trips of a while loop, repeated reports,
-            and iterations outside of an instrumented function are merged.
+            place of ``{}`` in the tag, as ``blocks/03/act`` of ``blocks/{}/act``; iterations of a while loop or outside of
+            an instrumented function, and repeated reports, are merged.
         where: see :func:`scalar`.
         runs: see :func:`scalar`. Each lane gets its own histogram; there is no summary of all lanes.
 

@@ -49,8 +49,7 @@ def scalar(
             ``"stack"`` keeps devices, iterations of a scan and lanes separate, as ``tag/device_00``,
             ``tag/iteration_03`` or ``tag/device_00/lane_01``, or with the index in place of ``{}`` in the tag, as
             ``blocks/03/rms`` of ``blocks/{}/rms``, which also makes one image of all layers and steps;
-            trips of a while loop, repeated reports, and iterations outside of an instrumented function are
-            averaged.
+            iterations of a while loop or outside of an instrumented function, and repeated reports, are averaged.
         weight: a number of at least 0, traced or not: the weight of the value in a mean, a sum or a
             standard deviation, for example the number of tokens that a mean loss covers. A value
             with weight 0 or NaN is left out.

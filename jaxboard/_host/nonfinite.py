@@ -206,8 +206,20 @@ def warner(run: str) -> Callable[[str], None]:
     return lambda text: logger.warning("jaxboard, run %s: %s", run, text)
 
 
+def check_policy(on_nonfinite: object) -> None:
+    """Raise :class:`UsageError` unless it is one of the names in :data:`Policy`, or a function."""
+    if not callable(on_nonfinite) and not is_one_of(
+        on_nonfinite, ("warn", "raise", "autopsy", "ignore")
+    ):
+        raise UsageError(
+            f"Run(on_nonfinite={safe_repr(on_nonfinite)}): expected 'warn', 'raise', 'autopsy', 'ignore' or a function."
+        )
+
+
 def make_monitor(
-    on_nonfinite: Policy, lost: LostReports, found: Iterable[str] = ()
+    on_nonfinite: Literal["warn", "raise", "ignore"] | Callable[[str], None],
+    lost: LostReports,
+    found: Iterable[str] = (),
 ) -> NonFiniteMonitor | None:
     """Return the monitor that ``Run(on_nonfinite=...)`` asks for.
 
@@ -215,31 +227,22 @@ def make_monitor(
         on_nonfinite: the reaction.
         lost: the log of the run.
         found: the tags that are no longer checked (:attr:`NonFiniteMonitor.found`).
-
-    Raises:
-        UsageError: ``on_nonfinite`` is neither one of the names nor a function.
     """
-    if is_one_of(on_nonfinite, ("warn",)):
-        return NonFiniteMonitor(warner(lost.name), found)
-    if is_one_of(on_nonfinite, ("raise",)):
+    if callable(on_nonfinite):
+        function = on_nonfinite
+
+        def call(text: str) -> None:
+            try:
+                function(text)
+            except Exception as fault:
+                lost.log_once(f"on_nonfinite raised {describe(fault)}", "The run continues.")
+
+        return NonFiniteMonitor(call, found)
+    if on_nonfinite == "raise":
         return NonFiniteMonitor(
             lambda text: lost.raise_later(NonFiniteError(f"run {lost.name}: {text}")), found
         )
-    if is_one_of(on_nonfinite, ("ignore",)):
-        return None
-    if not callable(on_nonfinite):
-        raise UsageError(
-            f"Run(on_nonfinite={safe_repr(on_nonfinite)}): expected 'warn', 'raise', 'autopsy', 'ignore' or a function."
-        )
-    function = on_nonfinite
-
-    def call(text: str) -> None:
-        try:
-            function(text)
-        except Exception as fault:
-            lost.log_once(f"on_nonfinite raised {describe(fault)}", "The run continues.")
-
-    return NonFiniteMonitor(call, found)
+    return NonFiniteMonitor(warner(lost.name), found) if on_nonfinite == "warn" else None
 
 
 def _finite_number(step: int, number: SupportsFloat) -> _FiniteValue:

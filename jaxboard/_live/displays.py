@@ -19,6 +19,10 @@ from jaxboard._process.ipython import notebook_shell
 _LINE_SECS = 30.0
 """Seconds between two lines in a log."""
 
+_TO_LAST_COLUMN = "\x1b[999C "
+"""Moves the cursor to the last column and writes a space there. Whatever the program prints next begins a new line,
+while a carriage return still leads to the beginning of this one."""
+
 _TEXT_COLUMNS = 200
 _DEFAULT_COLUMNS = 80
 
@@ -97,9 +101,8 @@ class TerminalDisplay:
             _on_terminal.remove(self)
         elif self is not _on_terminal[0]:
             return
-        # The last column would move the cursor to the next line.
         line = text_line(contents, _columns(self._stream) - 1, has_blocks=self._has_blocks)
-        end = "\n" if contents.is_last else ""
+        end = "\n" if contents.is_last else _TO_LAST_COLUMN
         _write(self._stream, f"\r{line}\x1b[K{end}")
 
 

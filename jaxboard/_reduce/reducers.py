@@ -1,7 +1,7 @@
 """Reducers of plain arrays: mean, sum, min, max, count, std, last. They work on the device, traced, and on the host (NumPy).
 
 A reducer works on states. A state is a pair of a value (a pytree of arrays) and a weight: how many
-observations the value holds. States merge in pairs (the trips of a loop, the steps of a window) or along a
+observations the value holds. States merge in pairs (the iterations of a while loop, the steps of a window) or along a
 leading axis (the iterations of a scan, the devices of a mesh). The weight is a Python int if it is static,
 known while tracing, which is nearly always; only masks (a branch not taken, ``where=``) and ``weight=`` make it
 a number in two words (``wide.py``), which does not overflow.

@@ -27,7 +27,7 @@ def scan(
         return lax.scan(body, carry, xs)
     length = jax.tree.leaves(xs)[0].shape[0]
 
-    def trip(state: tuple[Array, Carry, Any]) -> tuple[Array, Carry, Any]:
+    def iteration(state: tuple[Array, Carry, Any]) -> tuple[Array, Carry, Any]:
         number, carry, ys = state
         x = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, number, keepdims=False), xs)
         carry, y = body(carry, x)
@@ -38,7 +38,7 @@ def scan(
     carry, y = body(carry, jax.tree.map(lambda x: x[0], xs))
     ys = jax.tree.map(lambda y: jnp.broadcast_to(y, (length, *y.shape)), y)
     first = (jnp.int32(1), carry, ys)
-    return lax.while_loop(lambda state: state[0] < length, trip, first)[1:]
+    return lax.while_loop(lambda state: state[0] < length, iteration, first)[1:]
 
 
 def map_over(function: Callable[[Any], Any], xs: Any) -> Any:

@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 
 class StackReducer(Reducer):
-    """Keep the values along axes separate. Repeated reports and trips of a while loop merge place by place.
+    """Keep the values along axes separate. Repeated reports and iterations of a while loop merge place by place.
 
     Args:
         axes: the names of the axes, the outermost first.

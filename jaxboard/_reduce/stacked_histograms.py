@@ -60,7 +60,7 @@ class Histograms(NamedTuple):
 
 
 class HistogramStackReducer(Reducer):
-    """Keep histograms along axes separate. Repeated reports and trips of a while loop merge place by place.
+    """Keep histograms along axes separate. Repeated reports and iterations of a while loop merge place by place.
 
     Args:
         axes: the names of the axes, the outermost first.

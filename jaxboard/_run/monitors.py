@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from jaxboard._alerts.alert_monitor import AlertMonitor
 from jaxboard._alerts.alert_options import AlertOptions
-from jaxboard._check import is_one_of
 from jaxboard._host.channel import Channel
 from jaxboard._host.flusher import BatchMonitor
 from jaxboard._host.health_monitor import HealthMonitor
@@ -47,9 +46,6 @@ def monitors(
         alerts: the monitor of its alerts, if it has one.
         live: the options of its panel, if it has one.
         logdir: the log directory of the run; None if it has none.
-
-    Raises:
-        UsageError: see :func:`make_monitor`.
     """
     known = tuple(found)
     nonfinite = _nonfinite_monitor(on_nonfinite, channel, known)
@@ -73,11 +69,8 @@ def _nonfinite_monitor(
         on_nonfinite: the reaction.
         channel: the channel of the run.
         found: the tags that are no longer checked.
-
-    Raises:
-        UsageError: see :func:`make_monitor`.
     """
-    if not is_one_of(on_nonfinite, ("autopsy",)):
+    if callable(on_nonfinite) or on_nonfinite != "autopsy":
         return make_monitor(on_nonfinite, channel.lost, found)
     # Imported only here: most runs need none of it.
     from jaxboard._autopsy.examining_monitor import ExaminingMonitor

@@ -17,13 +17,14 @@ from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.flusher import Flusher
 from jaxboard._host.lost import LostReports
 from jaxboard._host.missing_steps import MissingSteps
+from jaxboard._host.nonfinite import Policy
 from jaxboard._host.outbox import Outbox
 from jaxboard._host.run_state import RunState
 from jaxboard._host.selection import Selection
 from jaxboard._job.membership import Membership
 from jaxboard._live.panel import REDRAW_SECS, LiveOptions
 from jaxboard._run import options
-from jaxboard._run.monitors import Policy, alert_monitor, monitors
+from jaxboard._run.monitors import alert_monitor, monitors
 from jaxboard._run.resume import hiding_options
 from jaxboard._telemetry.settings import Telemetry
 from jaxboard.sinks import Sink, TensorBoardSink

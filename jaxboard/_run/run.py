@@ -12,14 +12,14 @@ from typing import Never, Self, SupportsIndex
 
 from jaxboard import _compat
 from jaxboard._alerts.alert_options import Alerts, parse_alerts
-from jaxboard._control.listener import Listener
 from jaxboard._emit import VerbMethods
 from jaxboard._emit.hparams import hparams_of_run
 from jaxboard._errors import RunError
-from jaxboard._host.active_channel import Directed, activate, deactivate
+from jaxboard._host.active_channel import Directed, activate
 from jaxboard._host.buffer import Overflow
 from jaxboard._host.callbacks import callbacks
-from jaxboard._host.channel import Channel, open_channels
+from jaxboard._host.channel import Channel
+from jaxboard._host.nonfinite import Policy, check_policy
 from jaxboard._host.outbox import checked_sinks
 from jaxboard._host.selection import check_selection
 from jaxboard._host.state_arrays import SavedState, encode
@@ -32,11 +32,10 @@ from jaxboard._process.fork import Stage, on_fork
 from jaxboard._run import directories, options
 from jaxboard._run.announcement import announce
 from jaxboard._run.child_run import ChildRun, refuse_copy
-from jaxboard._run.monitors import Policy
 from jaxboard._run.pipeline import connect, event_files
 from jaxboard._run.reopening import reopen
 from jaxboard._run.resume import Resume
-from jaxboard._telemetry.monitor import start_monitor
+from jaxboard._run.services import Services
 from jaxboard._telemetry.settings import Telemetry, check_telemetry
 from jaxboard._trace.adapters.linen_scan import silence_scan_checks
 from jaxboard.records import Kind, Record
@@ -166,15 +165,14 @@ class Run(VerbMethods):
         options.check_overflow(overflow)
         check_processes(processes)
         check_telemetry(telemetry)
+        check_policy(on_nonfinite)
         alert_options = parse_alerts(alerts)
         selection = check_selection(select)
         live_options = parse_live(live, steps)
         flat_hparams = hparams_of_run(hparams)
         self.logdir = options.parse_logdir(logdir, needed=sinks is None)
         is_shared = logdir not in (..., None) and sinks is None
-        self._membership = membership = Membership(
-            processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs
-        )
+        membership = Membership(processes, self.logdir, is_shared=is_shared, hang_secs=hang_secs)
         sinks = None if sinks is None else checked_sinks(sinks)
         start = reopen(self, open_runs, sinks, resume=resume, step=step, saved=state)
         if sinks is None:
@@ -184,7 +182,7 @@ class Run(VerbMethods):
         self._writes_files = self.logdir is not None and has_files
         self._timeout, self._process = float(timeout), os.getpid()
         self._closing, self._closed = threading.Lock(), False
-        channel, buffer, flusher = connect(
+        pipeline = connect(
             sinks,
             start,
             membership,
@@ -199,25 +197,23 @@ class Run(VerbMethods):
             live=live_options,
             logdir=self.logdir,
         )
-        self._channel, self._flusher = channel, flusher
+        channel = self._channel = pipeline.channel
+        self._flusher = pipeline.flusher
         with directories.claim(channel, sinks, f"Run({channel.name})"):
             if flat_hparams is not None:
                 channel.put(Record(Kind.HPARAMS, "hparams", start.step, time.time(), flat_hparams))
                 channel.hparams = flat_hparams
-            self._telemetry = start_monitor(
-                telemetry,
-                channel,
+            self._services = Services(
+                pipeline,
+                membership,
+                telemetry=telemetry,
                 logdir=self.logdir,
-                flusher_seconds=lambda: flusher.cpu_seconds,  # A closure over self is a cycle.
                 earlier_totals=start.totals,
             )
-            self._listener = Listener(self.logdir, channel, flusher)
-            self._flusher.start()
-            open_runs[self._channel] = self
-            activate(self._channel)
+            open_runs[channel] = self
+            activate(channel)
             close_at_exit(self._close_at_exit)
             silence_scan_checks()
-            membership.start(channel, buffer)
 
     @property
     def step(self) -> int:
@@ -287,8 +283,7 @@ class Run(VerbMethods):
             raise RunError(f"run {self._channel.name} belongs to the parent of this process.")
         timeout = self._timeout if timeout is None else timeout
         host = self._flusher.save(self._channel.step, options.wait_seconds("run.state", timeout))
-        totals = {} if self._telemetry is None else self._telemetry.totals()
-        return encode(self._channel.saved(host)._replace(totals=totals))
+        return encode(self._channel.saved(host)._replace(totals=self._services.totals()))
 
     def close(self, timeout: float | None = None) -> None:
         """Write all pending reports, close the sinks, and stop being the active run.
@@ -320,20 +315,8 @@ class Run(VerbMethods):
         try:
             if self._closed:
                 return
-            if device_timeout is None:
-                # Callbacks look up the active run when they arrive, so it stays active until then.
-                self._flusher.await_callbacks()
-                for wait in self._channel.before_close:
-                    wait()
-            if self._telemetry is not None:
-                self._telemetry.stop()
-            for other in open_channels():
-                other.end_windows_for(self._channel)
-            # From here on, reports go to the run before this one.
-            deactivate(self._channel)
-            self._channel.end_windows()
             try:
-                self._flusher.close(timeout, device_timeout=device_timeout)
+                self._services.finish(timeout, device_timeout)
             except RunError:
                 self._mark_closed()
                 raise
@@ -346,8 +329,7 @@ class Run(VerbMethods):
 
     def _mark_closed(self) -> None:
         self._closed = True
-        self._listener.close()
-        self._membership.stop()
+        self._services.stop()
         open_runs.pop(self._channel, None)
         directories.release(self._channel)
         forget(self._close_at_exit)

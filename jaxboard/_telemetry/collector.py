@@ -57,6 +57,9 @@ class Collector:
     def sample(self, step: int) -> None:
         """Write measurements that do not belong to one function."""
 
+    def poll(self) -> None:
+        """Do what is due every half second. Called on the flusher's thread; it must not raise."""
+
     def totals(self) -> Mapping[str, float]:
         """Return what a run that continues this one adds its own measurements to, by name."""
         return {}

@@ -7,13 +7,12 @@ compiles. Each compilation is numbered, so that those of a call are the ones aft
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import threading
-
-import jax
+from typing import Any
 
 from jaxboard._host.observers import Call, registry
+from jaxboard._telemetry.jax_listener import JaxListener
 
 _TRACE = "/jax/core/compile/jaxpr_trace_duration"
 _LOWER = "/jax/core/compile/jaxpr_to_mlir_module_duration"
@@ -58,10 +57,11 @@ class _ThreadState(threading.local):
         self.cache_hit = False
 
 
-class CompilationListener:
+class CompilationListener(JaxListener):
     """A listener that collects the programs compiled in each call.
 
     Example:
+        >>> import jax
         >>> listener = CompilationListener()
         >>> listener.start()
         >>> since = registry.events
@@ -72,20 +72,8 @@ class CompilationListener:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._thread = _ThreadState()
-
-    def start(self) -> None:
-        """Listen to JAX."""
-        jax.monitoring.register_event_listener(self._on_event)
-        jax.monitoring.register_event_duration_secs_listener(self._on_duration)
-
-    def stop(self) -> None:
-        """Stop listening."""
-        # jax.monitoring.clear_event_listeners() may have removed these already.
-        with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_listener(self._on_event)
-        with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_duration_listener(self._on_duration)
 
     def take(self, since: int) -> list[Compilation]:
         """Return what this thread compiled after so many events, without what was taken before."""
@@ -95,30 +83,30 @@ class CompilationListener:
             taken.append(compiled.pop()[1])
         return taken[::-1]
 
-    # An exception in a listener would propagate into the user's call.
-
-    def _on_event(self, event: str, **_: object) -> None:
+    def on_event(self, event: str) -> None:
+        """See :class:`JaxListener`."""
         if event == _CACHE_HIT:
             self._thread.cache_hit = True
 
-    def _on_duration(self, event: str, duration_secs: float, **metadata: object) -> None:
+    def on_duration(self, event: str, seconds: float, labels: dict[str, Any]) -> None:
+        """See :class:`JaxListener`."""
         if event not in (_TRACE, _LOWER, _COMPILE):
             return
         thread = self._thread
         cache_hit = thread.cache_hit
         if event == _COMPILE:
             thread.cache_hit = False
-        name = str(metadata.get("fun_name", "?"))
+        name = str(labels.get("fun_name", "?"))
         if event == _TRACE:
             # Inner functions are traced first; the last one of this name is the program.
-            thread.trace_seconds[name] = duration_secs
+            thread.trace_seconds[name] = seconds
             return
         if event == _LOWER:
-            thread.lower_seconds = duration_secs
+            thread.lower_seconds = seconds
             return
         name = name.removeprefix("jit(").removesuffix(")") if name.startswith("jit(") else name
         trace = thread.trace_seconds.get(name, 0.0)
-        compilation = Compilation(name, trace, thread.lower_seconds, duration_secs, cache_hit)
+        compilation = Compilation(name, trace, thread.lower_seconds, seconds, cache_hit)
         thread.compiled.append((registry.note_compilation(), compilation))
         thread.trace_seconds.clear()
         thread.lower_seconds = 0.0

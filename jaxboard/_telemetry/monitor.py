@@ -60,7 +60,6 @@ class TelemetryMonitor:
             for collector in reversed(self._collectors)
             if type(collector).end_call is not Collector.end_call
         ]
-
         self._result_hooks = [
             collector.end_with_result
             for collector in self._collectors
@@ -83,6 +82,12 @@ class TelemetryMonitor:
                 collector.finish()
             except Exception as fault:  # the run still has to close
                 logger.error("jaxboard: the last telemetry is missing: %s", describe(fault))
+
+    def poll(self) -> None:
+        """Do what is due every half second. Called on the flusher's thread; it never raises."""
+        self._listener.restore()
+        for collector in self._collectors:
+            collector.poll()
 
     def totals(self) -> dict[str, float]:
         """Return the totals of all collectors; see :meth:`Collector.totals`."""

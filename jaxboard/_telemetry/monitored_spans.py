@@ -6,13 +6,11 @@ be nested, such as the trace of a function within that of another. Each second c
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
-
+from jaxboard._telemetry.jax_listener import JaxListener
 from jaxboard._telemetry.time_parts import CHECKPOINT
 
 PHASES = {
@@ -54,7 +52,7 @@ class _ThreadState(threading.local):
         self.seconds: dict[str, float] = {}
 
 
-class SpanListener:
+class SpanListener(JaxListener):
     """A listener that measures the spans of each thread.
 
     Args:
@@ -62,18 +60,9 @@ class SpanListener:
     """
 
     def __init__(self, clock: Callable[[], float]):
+        super().__init__()
         self._clock = clock
         self._thread = _ThreadState(clock())
-
-    def start(self) -> None:
-        """Listen to JAX."""
-        jax.monitoring.register_event_duration_secs_listener(self._on_duration)
-
-    def stop(self) -> None:
-        """Stop listening."""
-        # jax.monitoring.clear_event_listeners() may have removed it already.
-        with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_duration_listener(self._on_duration)
 
     def take(self, now: float) -> Seconds | None:
         """Return the time since the last call of this method on this thread; None if there were no spans."""
@@ -90,9 +79,8 @@ class SpanListener:
             return Seconds({k: v * scale for k, v in seconds.items()}, checkpoint * scale)
         return found
 
-    # An exception in a listener would propagate into the user's call.
-
-    def _on_duration(self, event: str, duration_secs: float, **_: object) -> None:
+    def on_duration(self, event: str, seconds: float, labels: dict[str, Any]) -> None:
+        """See :class:`JaxListener`."""
         kind = PHASES.get(event)
         if kind is None:
             is_span = not any(part in event for part in _NOT_SPANS)
@@ -101,7 +89,7 @@ class SpanListener:
             kind = CHECKPOINT
         thread = self._thread
         now = self._clock()
-        began = now - duration_secs
+        began = now - seconds
         if began < thread.taken_at:
             if began < thread.taken_at - _TOLERANCE:
                 return  # Calls of instrumented functions were in it: their time is known better.

@@ -35,7 +35,9 @@ _ADVICE = {
     "shape": "Pad or drop smaller batches (often the last one), or round lengths up to a few sizes.",
     "dtype": "Use one dtype for the argument from the start.",
     "weak type": "A Python number has a weak type: convert it to an array, jnp.asarray(x, dtype).",
-    "sharding": "Move the argument to its device once, before the loop: jax.device_put(x, sharding).",
+    "sharding": (
+        "Give the argument the same sharding in each call: jax.device_put(x, sharding) before the loop."
+    ),
     "static value": (
         "Each value of a static argument needs its own program: pass an array, or use few values."
     ),

@@ -23,17 +23,37 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Array:
-    """A leaf that JAX sees by its type, not by its value."""
+    """A leaf that JAX sees by its type, not by its value.
+
+    Attributes:
+        dtype: its dtype.
+        shape: its shape.
+        weak: whether its dtype is weak.
+        sharding: its sharding; None if it is not committed to a device.
+        explicit: the part of the sharding that is in its type: that over explicit mesh axes.
+    """
 
     dtype: np.dtype
     shape: tuple[int, ...]
     weak: bool
     sharding: jax.sharding.Sharding | None
+    explicit: object
 
     def __str__(self) -> str:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+    def is_sharded_like(self, other: _Array) -> bool:
+        """Return whether JAX compiles once for both shardings, as for ``P("x")`` and ``P("x", None)`` of one mesh."""
+        mine, theirs = self.sharding, other.sharding
+        if mine == theirs:
+            return True
+        named = jax.sharding.NamedSharding
+        if not (isinstance(mine, named) and isinstance(theirs, named) and mine.mesh == theirs.mesh):
+            return False
+        rank = max(len(self.shape), len(other.shape))
+        return mine.is_equivalent_to(theirs, rank) and self.explicit == other.explicit
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -211,7 +231,8 @@ def _leaf(value: object) -> _Array | _Opaque:
         # JAX may choose the sharding of an array that is not committed to a device.
         sharding = getattr(value, "sharding", None) if getattr(value, "committed", False) else None
         weak = bool(getattr(aval, "weak_type", False))
-        return _Array(aval.dtype, tuple(aval.shape), weak, sharding)
+        explicit = getattr(aval, "sharding", None)
+        return _Array(aval.dtype, tuple(aval.shape), weak, sharding, explicit)
     except Exception:  # neither an array nor a number
         return _Opaque(type(value).__name__)
 
@@ -242,26 +263,24 @@ def _compare_leaves(path: str, before: _Leaf | None, after: _Leaf | None) -> Cha
         if before.equals(after):
             return None
         return Change(path, str(before), str(after), ("static value",))
-    if before == after:
-        return None
-    if not (isinstance(before, _Array) and isinstance(after, _Array)):
-        return Change(path, str(before), str(after), ("structure",))
-    return _compare_arrays(path, before, after)
+    if isinstance(before, _Array) and isinstance(after, _Array):
+        return _compare_arrays(path, before, after)
+    return None if before == after else Change(path, str(before), str(after), ("structure",))
 
 
-def _compare_arrays(path: str, before: _Array, after: _Array) -> Change:
+def _compare_arrays(path: str, before: _Array, after: _Array) -> Change | None:
     kinds = [name for name in ("shape", "dtype") if getattr(before, name) != getattr(after, name)]
     texts = [str(before), str(after)]
     if before.weak != after.weak:
         kinds.append("weak type")
         texts = [f"weak {t}" if a.weak else t for a, t in zip((before, after), texts, strict=True)]
-    if before.sharding != after.sharding:
+    if not before.is_sharded_like(after):
         kinds.append("sharding")
         texts = [
             f"{t} on {_describe_sharding(a.sharding)}"
             for a, t in zip((before, after), texts, strict=True)
         ]
-    return Change(path, texts[0], texts[1], tuple(kinds))
+    return Change(path, texts[0], texts[1], tuple(kinds)) if kinds else None
 
 
 def _describe_sharding(sharding: jax.sharding.Sharding | None) -> str:

@@ -143,6 +143,10 @@ class TimeReport(Collector):
         self._last_step = max(self._last_step, self._reporter.last_step)
         self._end_window(now, is_last=True)
 
+    def poll(self) -> None:
+        """Keep listening to JAX."""
+        self._spans.restore()
+
     def totals(self) -> dict[str, float]:
         """Return the seconds of each part, and the time up to which they were accounted for."""
         self._wait_for_base()

@@ -21,6 +21,7 @@ from jaxboard._trace.adapters.linen_scan import silence_scan_checks
 from jaxboard._trace.adapters.nnx_jit import instrument_nnx_jit
 from jaxboard._trace.adapters.wrappers import bind, bound_arguments, substitute, wrapped_by
 from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._trace.misuse import check_is_step
 from jaxboard._trace.wrapper import Instrumented
 from jaxboard._types import Array
 
@@ -195,8 +196,7 @@ def _check_progress(chunk: int | None) -> None:
 
 
 def _instrument(fn: Any, options: InstrumentOptions) -> object:
-    if not callable(fn):
-        raise UsageError(f"instrument({safe_repr(fn)}): expected a function.")
+    check_is_step(fn)
     if _is_instrumented(fn):
         raise UsageError(
             f"{safe_repr(fn)} is already instrumented; instrumenting it twice would count every call as two steps."

@@ -50,8 +50,8 @@ class MissingAccumulators(OtherProgram):
     """Raised while a program is traced that reports windows without an accumulator for each.
 
     Attributes:
-        templates: the windowed reports of the program and those of the accumulators that it was given, with
-            ``ShapeDtypeStruct`` leaves.
+        templates: the windowed reports of the program and those of the accumulators that it was given and can compute
+            with, with ``ShapeDtypeStruct`` leaves.
     """
 
     def __init__(self, reports: list[Harvested]):
@@ -81,16 +81,17 @@ def accumulate(
         Tuples that are not nested are the fastest trees for JAX to build.
 
     Raises:
-        MissingAccumulators: a windowed report has no accumulator.
+        MissingAccumulators: a windowed report has no accumulator, or JAX cannot compute with one of the accumulators.
     """
     at_once = [report for report in reports if not is_windowed(report)]
     new = {_key(report): report for report in map(_as_accumulated, filter(is_windowed, reports))}
     arrays = dict(zip(plan.vector_names, carried, strict=True))
     old = list(map(_template, plan.entries))
-    known = set(map(_key, old))
+    possible = list(filter(_is_possible, old))
+    known = set(map(_key, possible))
     missing = [report for key, report in new.items() if key not in known]
-    if missing:
-        raise MissingAccumulators([*old, *missing])
+    if missing or len(possible) < len(old):
+        raise MissingAccumulators([*possible, *missing])
     staying: list[State] = []
     due_groups: list[_Group] = []
     leaving: list[State] = []
@@ -260,6 +261,12 @@ def _template(entry: Entry) -> Harvested:
         return jax.ShapeDtypeStruct(slot.shape, slot.view or slot.dtype)
 
     return Harvested(entry.spec, jax.tree.map(leaf, _slots(entry)))
+
+
+def _is_possible(template: Harvested) -> bool:
+    """Return whether JAX can compute with an accumulator: with 64-bit numbers only under ``jax_enable_x64``."""
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(template.state)]
+    return all(jax.dtypes.canonicalize_dtype(dtype) == dtype for dtype in dtypes)
 
 
 def _fits(state: State, entry: Entry) -> bool:

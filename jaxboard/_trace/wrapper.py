@@ -57,10 +57,11 @@ class Instrumented:
         jit_options: the options that ``jax.jit`` was given; None if the function is not jitted.
         body: what to run in place of a function that is not jitted while a run is active: a copy whose reports
             leave as hidden outputs.
-
-    Attributes:
         original_arguments: returns the user's arguments from those of a call, if another library changes them;
             see :mod:`jaxboard._trace.adapters.original_arguments`.
+
+    Attributes:
+        original_arguments: see above.
     """
 
     __name__: str
@@ -71,10 +72,11 @@ class Instrumented:
         options: InstrumentOptions,
         jit_options: dict[str, Any] | None,
         body: Callable[..., PyTree] | None = None,
+        original_arguments: OriginalArguments | None = None,
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
-        self.original_arguments: OriginalArguments | None = None
+        self.original_arguments = original_arguments
         self._jit_options = jit_options
         self._body = body or fn
         self._name = options.name or getattr(self, "__name__", type(fn).__name__)
@@ -346,6 +348,13 @@ class Instrumented:
         """The options that ``jax.jit`` was given; None if the function is not jitted."""
         return self._jit_options
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy and pickle the function without its programs, as JAX does with a jitted function."""
+        options = self._options, self._jit_options
+        if self._jit_options is None:
+            return Instrumented, (self._fn, *options, self._body)
+        return _instrumented_again, (self._fn.__wrapped__, *options, self.original_arguments)
+
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
@@ -373,3 +382,14 @@ class Instrumented:
 
     def __repr__(self) -> str:
         return f"<jaxboard.instrument of {self._fn!r}>"
+
+
+def _instrumented_again(
+    function: Callable[..., PyTree],
+    options: InstrumentOptions,
+    jit_options: dict[str, Any],
+    original_arguments: OriginalArguments | None,
+) -> Instrumented:
+    """Return a function jitted and instrumented: the copies that JAX makes of jitted functions have no name or signature."""
+    jitted = jax.jit(function, **jit_options)
+    return Instrumented(jitted, options, jit_options, original_arguments=original_arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copyreg
 import functools
 import inspect
 import itertools
@@ -20,6 +21,9 @@ _around: contextvars.ContextVar[Path] = contextvars.ContextVar("module", default
 
 _originals: dict[type, type] = {}
 """The class behind each result of :func:`scoped_class`."""
+
+_pickled: dict[type, tuple[Callable[..., type], tuple[Any, ...]]] = {}
+"""How to unpickle each result of :func:`scoped_class`: a function and its arguments."""
 
 
 @contextlib.contextmanager
@@ -53,7 +57,7 @@ def scoped_class(
         cls: a class of modules. If it is a result of this function, the new path replaces its path.
         path: where a module is in the model.
         base: the library's class of all modules, whose methods stay as they are.
-        pickles_keep_path: whether an unpickled module has the subclass, too; otherwise it has ``cls``.
+        pickles_keep_path: whether the subclass is unpickled as itself; otherwise as ``cls``.
         options: keyword arguments for the creation of the class.
 
     Returns:
@@ -72,40 +76,51 @@ def scoped_class(
         "__doc__": cls.__doc__,
     }
     try:
-        scoped = type(cls)(cls.__name__, (cls,), body, **options)
+        scoped = _pickled_metaclass(type(cls))(cls.__name__, (cls,), body, **options)
     except Exception:  # The class checks or registers its subclasses.
         return cls
     _originals[scoped] = cls
     for name, method in methods.items():
         setattr(scoped, name, _in_scope(scoped, name, method, path))
-    recreate: Callable[[], type] | None = None
     if pickles_keep_path:
-        recreate = functools.partial(
-            scoped_class, cls, path, base, pickles_keep_path=True, **options
-        )
-    reduce: Any = functools.partialmethod(_reduce, scoped, recreate)
+        create = functools.partial(scoped_class, pickles_keep_path=True, **options)
+        _pickled[scoped] = create, (cls, path, base)
+    else:
+        _pickled[scoped] = _same, (cls,)
+    reduce: Any = functools.partialmethod(_reduce, scoped)
     type.__setattr__(scoped, "__reduce_ex__", reduce)
     return scoped
 
 
-def _reduce(
-    module: Any, scoped: type, recreate: Callable[[], type] | None, protocol: SupportsIndex
-) -> Any:
-    """Return what a module is pickled as. Pickle finds a class by its name, and the name of this one is that of ``cls``."""
+@functools.cache
+def _pickled_metaclass(metaclass: type) -> type:
+    """Return a metaclass whose classes are pickled as :data:`_pickled` says.
+
+    Pickle finds an ordinary class by its name, and the name of a scoped class is that of the original.
+    """
+    made = type(metaclass.__name__, (metaclass,), {"__module__": metaclass.__module__})
+    copyreg.pickle(made, _pickled.__getitem__)
+    return made
+
+
+def _same(cls: type) -> type:
+    return cls
+
+
+def _reduce(module: Any, scoped: type, protocol: SupportsIndex) -> Any:
+    """Return what a module is pickled as, without its class: cloudpickle would copy the class, and does not ask copyreg."""
     reduced = super(scoped, module).__reduce_ex__(max(operator.index(protocol), 2))
     if not isinstance(reduced, tuple) or getattr(reduced[0], "__name__", "") != "__newobj__":
         return reduced  # The class has a way of its own.
     _, (_, *args), *others = reduced
-    cls = _originals[scoped]
-    if recreate is None:
-        return cls.__new__, (cls, *args), *others
-    return _recreated, (cls, recreate, args), *others
+    return _unpickled, (*_pickled[scoped], args), *others
 
 
-def _recreated(cls: type, recreate: Callable[[], type], args: Sequence[Any]) -> Any:
-    module = cls.__new__(cls, *args)
-    object.__setattr__(module, "__class__", recreate())
-    return module
+def _unpickled(
+    make_class: Callable[..., type], class_args: Sequence[Any], args: Sequence[Any]
+) -> Any:
+    cls = make_class(*class_args)
+    return cls.__new__(cls, *args)
 
 
 def _attributes(cls: type, base: type) -> Iterator[tuple[str, Any]]:

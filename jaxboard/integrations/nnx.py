@@ -25,8 +25,11 @@ def scopes(model: Any) -> Generator[None]:
 
     Put it around the calls of the model, inside or outside of the jitted function: the tags are chosen while JAX traces.
     The model itself has no prefix. A module that is called under ``nnx.scan``, ``nnx.vmap``, ``nnx.remat`` or ``nnx.grad``
-    keeps its path, and a module at several paths has the first one. In the block, each module has a class of its own, a
-    subclass of its original class. ``nnx.jit`` therefore traces a function anew when it is called in a block.
+    keeps its path, and a module at several paths has the first one.
+
+    In the block, each module has a class of its own, a subclass of its original class. ``isinstance`` holds there, and
+    ``type(layer) is Block`` does not. ``nnx.jit`` traces a function anew when it is called in a block. Copies made with
+    ``nnx.clone`` or ``nnx.merge`` keep the prefix after the block; pickled models and graph definitions do not.
 
     Args:
         model: an ``nnx.Module``, or a pytree of several, such as a dict, whose keys begin the prefixes.

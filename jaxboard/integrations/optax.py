@@ -57,9 +57,13 @@ def report(
 
 
 def report_hyperparams(
-    state: optax.OptState, *, tag: str = "hyperparams", every: int | None = None
+    state: optax.OptState,
+    *,
+    names: str | Sequence[str] | None = None,
+    tag: str = "hyperparams",
+    every: int | None = None,
 ) -> None:
-    """Report the learning rate and all other numbers that ``optax.inject_hyperparams`` keeps in the state.
+    """Report the learning rate and other numbers that ``optax.inject_hyperparams`` keeps in the state.
 
     The state that ``update`` returns has the values of that update, also of schedules. States are found at any depth: in
     chains, in ``multi_transform``, in ``MultiSteps``. If there are several, their tags have the keys of the path to
@@ -67,11 +71,12 @@ def report_hyperparams(
 
     Args:
         state: the state of the optimizer, traced or not. Without injected hyperparameters, nothing is reported.
+        names: the names of the hyperparameters to report, such as ``"learning_rate"``. By default all, also constant ones.
         tag: the first part of the names.
         every: see :func:`jaxboard.scalar`.
 
     Raises:
-        ReportError: an argument is invalid.
+        ReportError: an argument is invalid, or hyperparameters were injected, but none has one of the ``names``.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -88,10 +93,35 @@ def report_hyperparams(
         [('hyperparams/learning_rate', 0.75)]
     """
     found = optax.tree_utils.tree_get_all_with_path(state, "hyperparams")
-    names = _distinct_names([path for path, _ in found])
-    for name, (_, values) in zip(names, found, strict=True):
-        numbers = {key: value for key, value in values.items() if np.ndim(value) == 0}
-        jb.scalars("/".join((tag, *name)) if name else tag, numbers, every=every)
+    numbers = [
+        {name: value for name, value in values.items() if np.ndim(value) == 0}
+        for _, values in found
+    ]
+    if names is not None and found:
+        selected = _checked_names(names, {name for each in numbers for name in each})
+        numbers = [{name: each[name] for name in each if name in selected} for each in numbers]
+    for path, each in zip(_distinct_names([path for path, _ in found]), numbers, strict=True):
+        jb.scalars("/".join((tag, *path)) if path else tag, each, every=every)
+
+
+def _checked_names(names: str | Sequence[str], known: set[str]) -> Sequence[str]:
+    """Return the names of hyperparameters as a sequence.
+
+    Raises:
+        ReportError: no injected hyperparameter has one of them, or they are not names.
+    """
+    selected = (names,) if isinstance(names, str) else names
+    try:
+        unknown = [name for name in selected if name not in known]
+    except TypeError:
+        unknown = [names]
+    if unknown:
+        has = ", ".join(map(repr, sorted(known))) or "none"
+        raise jb.ReportError(
+            f"report_hyperparams(names={names!r}): {unknown[0]!r} is not the name of an injected hyperparameter. The state "
+            f"has {has}."
+        )
+    return selected
 
 
 def _distinct_names(paths: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:

@@ -78,23 +78,32 @@ def layer_maps(
     draw = ImageDraw.Draw(canvas)
     top = _GAP
     for each in shown:
-        draw.text((left, top), _end_of(each.title, font, plot_width + _SCALE_WIDTH), INK, font)
+        draw.text((left, top), _end_of(_title(each), font, plot_width + _SCALE_WIDTH), INK, font)
         top += line
-        low, high = _limits(each)
-        cells = Image.fromarray(_cells(each, low, high, broken))
+        limits = _limits(each)
+        cells = Image.fromarray(_cells(each, limits or (0.0, 1.0), broken))
         cells = cells.resize((width * columns, height * rows), Image.Resampling.NEAREST)
         canvas.paste(cells, (left, top))
         for row, text in labels.items():
             draw.text((left - 6, top + (row + 0.5) * height), text, INK, small, anchor="rm")
-        _draw_scale(canvas, (left + plot_width + _GAP, top, rows * height), each, low, high)
+        if limits is not None:
+            _draw_scale(canvas, (left + plot_width + _GAP, top, rows * height), each, limits)
         top += rows * height + _GAP
     _draw_steps(draw, steps, (left, top - _GAP + 4, width))
     return encoded(canvas)
 
 
-def _cells(each: LayerMap, low: float, high: float, broken: np.ndarray) -> np.ndarray:
+def _title(each: LayerMap) -> str:
+    """Return the title of a map, with the meaning of black cells."""
+    zeros, undefined = each.values == 0, np.isnan(each.values)
+    if not each.logarithmic or not zeros.any():
+        return each.title
+    return f"{each.title}: all zero" if (zeros | undefined).all() else f"{each.title} (black: zero)"
+
+
+def _cells(each: LayerMap, limits: tuple[float, float], broken: np.ndarray) -> np.ndarray:
     """Return the colors of the cells: uint8[L, C, 3]."""
-    values = each.values
+    values, (low, high) = each.values, limits
     cells = colors((_scaled(each, values) - low) / (high - low))
     cells[np.isnan(values)] = _UNDEFINED
     if each.logarithmic:
@@ -110,14 +119,17 @@ def _scaled(each: LayerMap, values: np.ndarray) -> np.ndarray:
         return np.log10(values)
 
 
-def _limits(each: LayerMap) -> tuple[float, float]:
-    """Return the numbers of the first and the last color: of at least one order of magnitude if logarithmic."""
+def _limits(each: LayerMap) -> tuple[float, float] | None:
+    """Return the numbers of the first and the last color; None if no value has one of the colors.
+
+    Logarithmic ones differ by at least one order of magnitude.
+    """
     if each.limits is not None and not each.logarithmic:
         return each.limits
     scaled = _scaled(each, each.values)
     finite = scaled[np.isfinite(scaled)]
     if not finite.size:
-        return -1.0, 0.0
+        return None
     low, high = np.quantile(finite.astype(np.float64), [0.005, 0.995]).tolist()
     least = 1.0 if each.logarithmic else max(abs(low), abs(high), 1e-30) * 1e-3
     return (
@@ -126,10 +138,14 @@ def _limits(each: LayerMap) -> tuple[float, float]:
 
 
 def _draw_scale(
-    canvas: Image.Image, place: tuple[int, int, int], each: LayerMap, low: float, high: float
+    canvas: Image.Image,
+    place: tuple[int, int, int],
+    each: LayerMap,
+    limits: tuple[float, float],
 ) -> None:
     """Draw the color scale beside a map, with the numbers of its ends."""
     left, top, height = place
+    low, high = limits
     bar = Image.fromarray(colors(np.linspace(1, 0, max(height, 2))[:, None]))
     canvas.paste(bar.resize((8, height), Image.Resampling.NEAREST), (left, top))
     draw, small = ImageDraw.Draw(canvas), text_font(_SMALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import operator
 import tempfile
@@ -18,7 +17,7 @@ from jaxboard._safe_repr import safe_repr
 from jaxboard.records import Batch, Kind, Record, Scalars, size_of
 from jaxboard.sinks._lost import LostRecords
 from jaxboard.sinks._protocol import Sink
-from jaxboard.sinks._tracker_values import Rows, rows
+from jaxboard.sinks._tracker_values import Rows, files, rows, separated
 
 
 class TrackerSink(Sink):
@@ -96,8 +95,8 @@ class TrackerSink(Sink):
         """Send rows of scalars, with a column for each name."""
         raise NotImplementedError
 
-    def _log(self, name: str, record: Record, folder: str) -> None:
-        """Send a record of another kind. ``folder`` is for files that are needed only during the call."""
+    def _log(self, name: str, record: Record, paths: list[str]) -> None:
+        """Send a record of another kind. ``paths`` are its images, sounds or videos, as files that exist during the call."""
         raise NotImplementedError
 
     def _name(self, run: str, tag: str) -> str:
@@ -111,10 +110,10 @@ class TrackerSink(Sink):
         except Exception as error:
             if self._is_machine_fault(error):
                 raise
-            if isinstance(item, Scalars) and len(item.tags) > 1:
-                for column, name in enumerate(item.tags):  # Only the tag at fault is lost.
-                    values = item.values[:, column : column + 1]
-                    self._send(dataclasses.replace(item, tags=(name,), values=values))
+            parts = separated(item)
+            if len(parts) > 1:
+                for part in parts:  # Only the part at fault is lost.
+                    self._send(part)
                 return
             tag = item.tag if isinstance(item, Record) else item.tags
             self._lost.add(tag, size_of([item]), describe(error))
@@ -128,7 +127,7 @@ class TrackerSink(Sink):
             self._log_scalars([name], [(item.step, item.wall_time, [float(item.value)])])
         elif item.kind in self.kinds:
             with tempfile.TemporaryDirectory() as folder:
-                self._log(name, item, folder)
+                self._log(name, item, files(item, folder))
         elif item.kind not in self._left_out:
             self._left_out.add(item.kind)
             logger.warning(

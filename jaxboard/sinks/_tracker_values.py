@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from jaxboard.records import EncodedImage, Kind, Record, Scalars
+from jaxboard.records import EncodedImage, Kind, Record, Scalars, flatten
 from jaxboard.sinks import _files
 
 Rows: TypeAlias = Iterable[tuple[int, float, list[float]]]
@@ -24,6 +25,19 @@ def rows(scalars: Scalars) -> Rows:
     return zip(*(column.tolist() for column in columns), strict=True)
 
 
+def separated(item: Record | Scalars) -> Sequence[Record | Scalars]:
+    """Return the parts of a record that a tracker can refuse separately: single tags, or single hyperparameters."""
+    if isinstance(item, Scalars):
+        return [
+            dataclasses.replace(item, tags=(tag,), values=item.values[:, column : column + 1])
+            for column, tag in enumerate(item.tags)
+        ]
+    if item.kind is Kind.HPARAMS:
+        values = flatten(item.value).items()
+        return [dataclasses.replace(item, value={name: value}) for name, value in values]
+    return [item]
+
+
 def table(value: list[list[str]]) -> list[list[str]]:
     """Return the rows of a table, with empty cells appended so that all have the same length."""
     width = max(map(len, value))
@@ -32,21 +46,19 @@ def table(value: list[list[str]]) -> list[list[str]]:
 
 def files(record: Record, folder: str) -> list[str]:
     """Write the images, sounds or videos of a record to files in ``folder``, and return their paths."""
+    contents = _CONTENTS.get(record.kind, lambda _: [])
     paths: list[str] = []
-    for index, (data, suffix) in enumerate(FILES[record.kind](record.value)):
+    for index, (data, suffix) in enumerate(contents(record.value)):
         paths.append(os.path.join(folder, f"step_{record.step}_{index}.{suffix}"))
         with open(paths[-1], "wb") as file:
             file.write(data)
     return paths
 
 
-def media(library: Any, record: Record, folder: str) -> list[Any]:
-    """Return images, sounds or videos as instances of the classes of wandb or Trackio, with their files in ``folder``."""
-    if record.kind is Kind.AUDIO:
-        make = library.Audio
-    else:
-        make = library.Video if record.kind is Kind.VIDEO else library.Image
-    return [make(path) for path in files(record, folder)]
+def media(library: Any, kind: Kind, paths: list[str]) -> list[Any]:
+    """Return images, sounds or videos as instances of the classes of wandb or Trackio."""
+    make = getattr(library, kind.value.title())  # Image, Audio or Video
+    return [make(path) for path in paths]
 
 
 def chart(library: Any, record: Record) -> Any:
@@ -75,7 +87,7 @@ def _suffix(data: bytes) -> str:
         raise ValueError(f"the image cannot be read: {error}") from None
 
 
-FILES: Mapping[Kind, Callable[[Any], list[tuple[bytes, str]]]] = {
+_CONTENTS: Mapping[Kind, Callable[[Any], list[tuple[bytes, str]]]] = {
     Kind.IMAGE: _images,
     Kind.AUDIO: lambda audio: [
         (_files.wav(sound, audio.sample_rate), "wav") for sound in audio.samples

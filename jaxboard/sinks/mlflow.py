@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from jaxboard._markdown import table
 from jaxboard.records import Kind, Record, flatten
-from jaxboard.sinks._mlflow_limits import image_key, log_params, metric_name, requests
+from jaxboard.sinks._mlflow_values import image_options, is_refusal, metric_name, metrics
 from jaxboard.sinks._tracker import TrackerSink
-from jaxboard.sinks._tracker_values import FILES, Rows, files
+from jaxboard.sinks._tracker_values import Rows
 
 
 class MLflowSink(TrackerSink):
@@ -36,26 +35,20 @@ class MLflowSink(TrackerSink):
         self._id: str = run.info.run_id
 
     def _log_scalars(self, names: list[str], rows: Rows) -> None:
-        metrics = (
-            self._library.entities.Metric(name, value, max(0, int(1000 * wall_time)), step)
-            for step, wall_time, values in rows
-            for name, value in zip(names, values, strict=True)
-        )
-        for part in requests(metrics):
+        for part in metrics(self._library.entities.Metric, names, rows):
             self._client.log_batch(self._id, metrics=part, synchronous=True)
 
-    def _log(self, name: str, record: Record, folder: str) -> None:
+    def _log(self, name: str, record: Record, paths: list[str]) -> None:
         if record.kind is Kind.HPARAMS:
-            log_param = functools.partial(self._client.log_param, self._id)
-            log_params(flatten(record.value), log_param, self._is_machine_fault)
+            for parameter, value in flatten(record.value).items():
+                self._client.log_param(self._id, metric_name(parameter), value)
         elif record.kind is Kind.TEXT:
             text = record.value if isinstance(record.value, str) else table(record.value)
             self._client.log_text(self._id, text, f"text/{name}/step_{record.step}.md")
-        for path in files(record, folder) if record.kind in FILES else ():
+        for path in paths:
             if record.kind is Kind.IMAGE:
-                point = {"step": record.step, "timestamp": int(1000 * record.wall_time)}
-                image, key = self._library.Image(path), image_key(name)
-                self._client.log_image(self._id, image, key=key, **point, synchronous=True)
+                image = self._library.Image(path)
+                self._client.log_image(self._id, image, **image_options(name, record))
             else:
                 self._client.log_artifact(self._id, path, f"{record.kind.value}/{name}")
 
@@ -63,5 +56,4 @@ class MLflowSink(TrackerSink):
         return metric_name(super()._name(run, tag))
 
     def _is_machine_fault(self, error: Exception) -> bool:
-        code = getattr(error, "error_code", "INVALID_PARAMETER_VALUE")  # of an MlflowException
-        return super()._is_machine_fault(error) or code != "INVALID_PARAMETER_VALUE"
+        return super()._is_machine_fault(error) or not is_refusal(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jaxboard.records import Kind, Record
 from jaxboard.sinks._tracker import TrackerSink
-from jaxboard.sinks._tracker_values import FILES, Rows, chart, media
+from jaxboard.sinks._tracker_values import Rows, chart, media
 
 
 class TrackioSink(TrackerSink):
@@ -29,9 +29,9 @@ class TrackioSink(TrackerSink):
         for step, _, values in rows:
             self._run.log(dict(zip(names, values, strict=True)), step=step)
 
-    def _log(self, name: str, record: Record, folder: str) -> None:
-        if record.kind in FILES:
-            values = media(self._library, record, folder)
+    def _log(self, name: str, record: Record, paths: list[str]) -> None:
+        if paths:
+            values = media(self._library, record.kind, paths)
         elif isinstance(record.value, str):
             values = [self._library.Markdown(record.value)]
         else:

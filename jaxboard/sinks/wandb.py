@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import html
 from typing import Any
 
 from jaxboard.records import Kind, Record, flatten
 from jaxboard.sinks._tracker import TrackerSink
-from jaxboard.sinks._tracker_values import FILES, Rows, chart, media
+from jaxboard.sinks._tracker_values import Rows, chart, media
 
 _STEP = "jaxboard/step"
 """The x-axis of the charts. wandb's own step only increases, and wandb drops a value of an earlier step."""
@@ -33,26 +34,24 @@ class WandbSink(TrackerSink):
 
     def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
         super().__init__(run, timeout=timeout)
-        self._defined: set[str] = set()
+        run.define_metric(_STEP, hidden=True)
+        self._define = functools.cache(functools.partial(run.define_metric, step_metric=_STEP))
 
     def _log_scalars(self, names: list[str], rows: Rows) -> None:
-        for name in {*names} - self._defined:
-            if not self._defined:
-                self._run.define_metric(_STEP, hidden=True)
-            self._run.define_metric(name, step_metric=_STEP)
-            self._defined.add(name)
+        for name in names:
+            self._define(name)
         for step, wall_time, values in rows:
             point = dict(zip(names, values, strict=True))
             self._run.log(point | {_STEP: step, "_timestamp": wall_time})
         # It returns once wandb's own process has everything before it.
         self._run.summary.get(_STEP)
 
-    def _log(self, name: str, record: Record, folder: str) -> None:
+    def _log(self, name: str, record: Record, paths: list[str]) -> None:
         if record.kind is Kind.HPARAMS:
             self._run.config.update(flatten(record.value), allow_val_change=True)
             return
-        if record.kind in FILES:
-            value: Any = media(self._library, record, folder)
+        if paths:
+            value: Any = media(self._library, record.kind, paths)
         elif isinstance(record.value, str):
             value = self._library.Html(f"<pre>{html.escape(record.value)}</pre>")
         else:

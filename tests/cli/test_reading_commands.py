@@ -84,12 +84,32 @@ def test_show_as_a_table(study, capsys, monkeypatch):
     assert rows[1][2:] == ["▁▂▃▄▅▆▇█", "7", "0", "7", "7", "8"]
 
 
-@pytest.mark.parametrize("columns", ["80", "200"])
-def test_a_table_fits_the_terminal(study, capsys, monkeypatch, columns):
-    """No line is longer than the terminal is wide."""
-    monkeypatch.setenv("COLUMNS", columns)
-    assert main(["show", str(study)]) == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= int(columns)
+@pytest.mark.parametrize(
+    ("columns", "headings"),
+    [
+        (50, "tag run curve last step"),
+        (80, "tag run curve last min max step points"),
+        (200, "tag run curve last min max step points"),
+    ],
+)
+def test_a_table_fits_the_terminal(tmp_path, capsys, monkeypatch, columns, headings):
+    """Every number is complete: tags are divided after a slash, and a narrow terminal has fewer columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for name in ("a", "group/b"):
+        with jb.Run(tmp_path / name):
+            for step in range(3):
+                jb.scalar("a_long_name/of_a_metric", -1.234e10, step=step)
+    assert main(["show", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert lines[1].split() == headings.split()
+    tag = [line.split()[0] for line in lines if "_" in line]
+    assert tag == (
+        ["a_long_name/of_a_metric"] if columns == 200 else ["a_long_name/", "of_a_metric"]
+    )
+    assert printed.count("-1.234e+10") == 2 * (3 if "min" in headings else 1)
+    assert "…" not in printed
 
 
 def test_a_table_in_a_pipe(tmp_path, capsys, monkeypatch):
@@ -200,7 +220,7 @@ def test_diff(study, capsys):
     )
     assert (found["only_first"], found["only_second"]) == ([], [{"run": ".", "tag": "only/b"}])
     assert main(["diff", str(study / "a"), str(study / "b"), "--tags", "same"]) == 1  # the rate
-    assert "They are equal" not in capsys.readouterr().out
+    assert "are equal" not in capsys.readouterr().out
 
 
 def test_diff_escapes_control_characters(tmp_path, capsys):
@@ -217,16 +237,56 @@ def test_diff_escapes_control_characters(tmp_path, capsys):
     assert "No curve is equal in A and B." in printed
 
 
+def test_diff_of_unrelated_runs(tmp_path, capsys, monkeypatch):
+    """Many curves of one run are grouped by prefix, with their number and the first names; --json has all."""
+    monkeypatch.setenv("COLUMNS", "80")
+    tags = ["lr", *(f"layer_{i:02}/{name}" for i in range(13) for name in "abcdef")]
+    for name, scalars in (("a", tags), ("b", ["x", "y"])):
+        with jb.Run(tmp_path / name):
+            for tag in scalars:
+                jb.scalar(tag, 1.0)
+    status, found = run_json(capsys, "diff", tmp_path / "a", tmp_path / "b")
+    assert (status, len(found["only_first"])) == (1, 79)
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    begin = lines.index("Only in A: 79 curves. --json lists all.")
+    rows = lines[begin + 4 : lines.index("Only in B: x, y.") - 1]
+    groups = [f"layer_{i:02} 6 a, b, c, d and 2 more" for i in range(12)]
+    assert rows == [*groups, "others 7"]
+
+
 def test_diff_without_a_common_run(study, capsys):
     """A directory of runs and a single run have no run of the same name: nothing is compared."""
     assert main(["diff", str(study), str(study / "a")]) == 2
-    assert "(a, b; .)" in capsys.readouterr().err
+    assert "The first has a, b; the second has ." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["show", "{a}", "--tags", "nope", "no such"],
+            "show('{a}'): no scalar matches nope 'no such'.",
+        ),
+        (["show", "{a}", "--runs", "nope"], "show('{a}'): no scalar matches nope."),
+        (
+            ["diff", "{a}", "{a}", "--tags", "nope"],
+            "diff('{a}', '{a}'): no curve matches --tags nope.",
+        ),
+    ],
+)
+def test_patterns_that_match_nothing(study, arguments, message, capsys):
+    """The error names the patterns, and an empty comparison is not a success."""
+    path = str(study / "a")
+    assert main([each.format(a=path) for each in arguments]) == (2 if arguments[0] == "diff" else 1)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", message.format(a=path) + "\n")
 
 
 def test_diff_of_equal_runs(study, capsys):
     """A run equals itself, NaN included."""
     assert main(["diff", str(study / "a"), str(study / "a")]) == 0
-    assert "They are equal: 3 curves." in capsys.readouterr().out
+    assert "A and B are equal: 3 curves." in capsys.readouterr().out
     status, found = run_json(capsys, "diff", study / "a", study / "b", "--tolerance", "1")
     assert (status, found["curves"]) == (1, [])
 
@@ -351,6 +411,30 @@ def test_tensorboard_that_does_not_start(tmp_path, capsys):
     assert "unrecognized arguments: --no_such_flag" in rest[-1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["demo", "--steps", "x"],
+            "argument --steps: expected a whole number of at least 1, got 'x'",
+        ),
+        (
+            ["demo", "--steps", "0"],
+            "argument --steps: expected a whole number of at least 1, got '0'",
+        ),
+        (
+            ["ask", "runs", "flush", "--timeout", "x"],
+            "argument --timeout: expected a number of seconds, got 'x'",
+        ),
+    ],
+)
+def test_arguments_that_are_no_numbers(arguments, message, capsys):
+    """The error names the argument, what it expects and what it got."""
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
 def test_no_command(capsys):
     """Without a command, the help is printed."""
     assert main([]) == 0
@@ -364,7 +448,7 @@ def test_ask_without_a_request(capsys):
     """Only the request is missing: its own arguments are optional."""
     with pytest.raises(SystemExit):
         main(["ask", "runs"])
-    assert capsys.readouterr().err.endswith("the following arguments are required: verb\n")
+    assert capsys.readouterr().err.endswith("the following arguments are required: request\n")
 
 
 def test_export_to_a_missing_directory(study, tmp_path, capsys):

@@ -270,7 +270,7 @@ def check(operations, **options):
         np.testing.assert_array_equal(one, other)
     found = observations(records)
     for tag, count in reporting.counts.items():
-        # A stack has a point for each place, and the trips of a while loop share places.
+        # A stack has a point for each place, and the iterations of a while loop share places.
         is_one_point = tag.startswith(("last", "stack"))
         assert (found.get(tag, 0) > 0) == (count > 0), (tag, count, found)
         if not is_one_point:

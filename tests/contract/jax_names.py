@@ -521,6 +521,22 @@ def compilation_events() -> None:
 
 
 @needed_by(
+    "_telemetry/jax_listener.py",
+    what="`jax.monitoring.clear_event_listeners` removes listeners of time spans with those of events",
+)
+def cleared_listeners() -> None:
+    found: list[str] = []
+
+    def listen(event: str, start_time: float, end_time: float, **_: str | float) -> None:
+        found.append(event)
+
+    jax.monitoring.register_event_time_span_listener(listen)
+    jax.monitoring.clear_event_listeners()
+    jax.monitoring.record_event_time_span("/test/span", 0.0, 1.0)
+    assert found == []
+
+
+@needed_by(
     "_telemetry/costs.py", what="keys of `cost_analysis()`, attributes of `memory_analysis()`"
 )
 def costs() -> None:

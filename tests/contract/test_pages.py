@@ -53,6 +53,28 @@ def test_named_files_exist() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize(
+    ("heading", "calls"),
+    [
+        ("Threads", r"threading\.Thread\(|\(ThreadPoolExecutor\)"),
+        ("Locks", r"threading\.(?:R?Lock|Condition|Semaphore)\("),
+        ("Forks", r"^on_fork\(|\bfork\.wait_for\("),
+    ],
+)
+def test_threads_locks_and_forks_are_listed(heading: str, calls: str) -> None:
+    """CONTRIBUTING.md names every file that starts a thread, makes a lock or has a hook for forks."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    section = page.split(f"\n### {heading}\n")[1].partition("\n### ")[0]
+    package = ROOT / "jaxboard"
+    files = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(calls, path.read_text(), re.MULTILINE)
+    }
+    assert len(files) > 5
+    assert [file for file in sorted(files) if f"`{file}`" not in section] == []
+
+
 @pytest.mark.parametrize("name", ["durability", "guarantees", "survival"])
 def test_named_tests_exist(name: str) -> None:
     """Every test that a page on durability or guarantees names exists."""

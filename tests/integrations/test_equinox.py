@@ -123,6 +123,7 @@ def test_several_models():
 def test_a_model_with_scopes_is_pickled():
     """A model with scopes can be copied and pickled, and has the same structure and arrays afterwards."""
     model = scopes([eqx.nn.Linear(2, 2, key=jax.random.key(0)), eqx.nn.Dropout()])
+    assert pickle.loads(pickle.dumps(type(model[0]))) is type(model[0])
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert jax.tree.structure(other) == jax.tree.structure(model)
         assert eqx.tree_equal(other, model)

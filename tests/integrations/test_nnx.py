@@ -141,12 +141,12 @@ def test_scopes_of_several_threads():
 
 
 def test_a_model_is_pickled_in_a_block():
-    """A model that is pickled in a block has the classes that it has outside."""
+    """A model that is pickled in a block has the classes that it has outside, and so has its graph definition."""
     model = Model(nnx.Rngs(0))
     with scopes(model):
-        pickled = pickle.dumps(model)
-    other = pickle.loads(pickled)
-    assert nnx.graphdef(other) == nnx.graphdef(model)
+        pickled = pickle.dumps((model, nnx.graphdef(model)))
+    other, structure = pickle.loads(pickled)
+    assert nnx.graphdef(other) == structure == nnx.graphdef(model)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, nnx.state(other), nnx.state(model)))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from flax import nnx
 
 import jaxboard as jb
@@ -130,6 +132,25 @@ def test_hyperparameters_at_any_depth():
     }
     in_chain = [float(r.value) for r in records if r.tag == "chain/in/norm"]
     assert in_chain == [13.0, 13.0, 13.0]
+
+
+@pytest.mark.parametrize("names", ["momentum", ["momentum"]])
+def test_selected_hyperparameters(names):
+    """Only the hyperparameters with the given names are reported, from every state that has them."""
+    optimizer = optax.chain(injected(1.0, momentum=0.5), injected(2.0))
+    with capture() as records:
+        report_hyperparams(optimizer.init(PARAMS), names=names)
+    assert [(r.tag, float(r.value)) for r in records] == [("hyperparams/0/momentum", 0.5)]
+
+
+@pytest.mark.parametrize("names", ["lr", ["learning_rate", "lr"], 3])
+def test_names_that_no_hyperparameter_has(names):
+    """The error has the names that the state has; a state without injected hyperparameters has nothing to report."""
+    message = re.escape(f"names={names!r}") + ".* The state has 'learning_rate', 'momentum'\\."
+    with capture() as records, pytest.raises(jb.ReportError, match=message):
+        report_hyperparams(injected(1.0, momentum=0.5).init(PARAMS), names=names)
+    report_hyperparams(optax.sgd(1.0).init(PARAMS), names=names)
+    assert list(records) == []
 
 
 def test_hyperparameters_of_an_nnx_optimizer():

@@ -248,7 +248,7 @@ def open_terminal() -> tuple[int, int]:
 
 @pytest.mark.parametrize("width", [20, 79, 200])
 def test_a_terminal(width):
-    """Each drawing overwrites the line of the one before, and is no wider than the terminal."""
+    """Each drawing overwrites the line of the one before, fits into the terminal, and leaves the cursor at its end."""
     reader, writer = open_terminal()
     termios.tcsetwinsize(writer, (24, width + 1))
     with os.fdopen(writer, "w") as stream:
@@ -260,10 +260,11 @@ def test_a_terminal(width):
         while "\n" not in text:
             text += os.read(reader, 100_000).decode()
     os.close(reader)
-    assert text.endswith("\x1b[K\r\n")
-    lines = text.removesuffix("\r\n").removesuffix("\x1b[K").split("\x1b[K")
-    assert len(lines) == 5
-    assert all(line.startswith("\r") and len(line) <= width + 1 for line in lines)
+    *drawings, last = re.findall(r"\r([^\r\x1b]*)\x1b\[K(\x1b\[999C |\r\n)", text)
+    assert "".join(f"\r{line}\x1b[K{end}" for line, end in [*drawings, last]) == text
+    assert [end for _, end in drawings] == ["\x1b[999C "] * 4
+    assert last[1] == "\r\n"
+    assert all(len(line) <= width for line, _ in [*drawings, last])
 
 
 def test_two_runs_in_a_terminal():

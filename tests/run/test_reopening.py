@@ -1,5 +1,7 @@
 """A cell of an interactive session that opens a run: which run of an earlier cell it takes the place of."""
 
+import inspect
+
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -24,9 +26,38 @@ def cell():
     InteractiveShell.clear_instance()
 
 
+INVALID = {
+    "hparams": "3",
+    "resume": "'yes'",
+    "step": "-1",
+    "state": "{}",
+    "processes": "'two'",
+    "hang_secs": "0",
+    "flush_secs": "-1",
+    "sinks": "[3]",
+    "max_file_bytes": "0",
+    "overflow": "'panic'",
+    "max_frames": "0",
+    "max_bytes": "None",
+    "timeout": "'long'",
+    "telemetry": "3",
+    "on_nonfinite": "3",
+    "alerts": "3",
+    "select": "3",
+    "live": "3",
+    "steps": "0",
+}
+"""An invalid value of each option of a run."""
+
+
+def test_all_options_are_listed():
+    """The test below passes an invalid value for each option."""
+    assert INVALID.keys() == inspect.signature(jb.Run).parameters.keys() - {"logdir"}
+
+
 def test_an_invalid_call_closes_nothing(cell, tmp_path):
     """A run of an earlier cell stays open if the call that opens its directory again is invalid."""
-    calls = ("step=-1", "state={}", "sinks=[3]")
+    calls = [f"{name}={value}" for name, value in INVALID.items()]
     assert cell("run = jb.Run(logdir)", jb=jb, logdir=tmp_path) is None
     errors = [cell(f"jb.Run(logdir, {call})") for call in calls]
     assert [type(error) for error in errors] == [jb.UsageError] * len(calls)

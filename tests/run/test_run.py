@@ -19,6 +19,7 @@ from by_hand import record
 from jaxboard import _emit
 from jaxboard._errors import RunError, UsageError
 from jaxboard._host.active_channel import active
+from jaxboard._host.observers import registry
 from jaxboard._run import Run, channel_of, current_run
 from jaxboard.records import Kind
 from jaxboard.sinks import MemorySink, TensorBoardSink
@@ -41,7 +42,8 @@ def test_a_run_is_active_until_it_is_closed():
 
 
 def test_an_interrupt_while_a_run_opens(tmp_path, monkeypatch):
-    """Ctrl-C while a run opens leaves its directory free for the next one."""
+    """Ctrl-C while a run opens leaves its directory free for the next one, and no observer of calls."""
+    observers = registry.of_compilations
 
     class Terminal(io.StringIO):
         def isatty(self):
@@ -51,6 +53,7 @@ def test_an_interrupt_while_a_run_opens(tmp_path, monkeypatch):
         patch.setattr(sys, "stderr", Terminal())
         with pytest.raises(KeyboardInterrupt) as interrupt:
             Run(tmp_path, live=True)
+    assert registry.of_compilations == observers
     with Run(tmp_path) as run:
         assert current_run() is run
     assert interrupt.tb is not None  # As in a notebook, which keeps it and the locals in it.

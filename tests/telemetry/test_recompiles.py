@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jaxboard as jb
@@ -66,7 +66,7 @@ def total(batch, scale=1.0):
 
 def test_a_loop_that_recompiles(alarms):
     """Each alarm names what changed and how: shape, dtype, weak type, sharding, static value, structure."""
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     split = NamedSharding(mesh, P("data"))
 
     @jb.instrument
@@ -259,6 +259,71 @@ def test_own_variants_of_several_shapes(alarms):
                 evaluate(np.ones(rows))
     assert alarms.entries == [
         (0, "jaxboard/recompiles/evaluate", ["x: float32[4] -> float32[5] (shape)"])
+    ]
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_another_spelling_of_a_sharding_is_no_change(alarms, axis_type):
+    """JAX compiles once for P("model") and P("model", None): neither is the cause of a compilation."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(axis_type,) * 2)
+    step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
+    first, same, other = (
+        jax.device_put(jnp.zeros((8, 8)), NamedSharding(mesh, spec))
+        for spec in (P("model", None), P("model"), P("data"))
+    )
+    with run_with(alarms):
+        step(first)
+        jax.clear_caches()
+        step(same)
+        step(other)
+    assert alarms.lines == [
+        [],
+        [
+            (
+                "x: float32[8,8] on mesh(data=2, model=4) as P('model', None) -> float32[8,8] on "
+                "mesh(data=2, model=4) as P('data') (sharding)"
+            )
+        ],
+    ]
+    unchanged, sharding = alarms.logged
+    assert unchanged.startswith(
+        "jaxboard: step was compiled again at step 1 (T s). None of its arguments changed."
+    )
+    assert sharding.endswith(
+        "\n    Give the argument the same sharding in each call: jax.device_put(x, sharding) before the loop."
+    )
+
+
+def test_the_second_program_with_another_spelling(alarms):
+    """The second program of a step raises no alarm if the step returns its state with another spelling."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+    @jb.instrument
+    @jax.jit
+    def step(w):
+        jb.scalar("w", w.sum(), every=2)
+        return w
+
+    with run_with(alarms):
+        for spec in (P("model", None), P("model"), P("model")):
+            step(jax.device_put(jnp.zeros((8, 8)), NamedSharding(mesh, spec)))
+    assert not alarms.logged
+
+
+def test_an_axis_of_one_device_is_in_the_type(alarms):
+    """An explicit mesh axis of one device changes the type of an array, though not where it is."""
+    mesh = jax.make_mesh((8, 1), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    step = jb.instrument(jax.jit(lambda x: x + 1), name="step")
+    with run_with(alarms):
+        for spec in (P("data"), P("data", "model")):
+            step(jax.device_put(jnp.zeros((8, 8)), NamedSharding(mesh, spec)))
+    assert alarms.lines == [
+        [
+            (
+                "x: float32[8,8] on mesh(data=8, model=1) as P('data') -> float32[8,8] on "
+                "mesh(data=8, model=1) as P('data', 'model') (sharding)"
+            )
+        ]
     ]
 
 

@@ -137,15 +137,15 @@ def test_a_rule_that_fails_ahead_of_time(failing_cond, method):
 def test_a_warning_that_is_an_error():
     """A warning during the harvest that a filter makes an error is raised, and later calls run the program."""
 
-    def trip(i):
-        jb.scalar("trip", i, step=i)
+    def body(i):
+        jb.scalar("iteration", i, step=i)
         return i + 1
 
     @jb.instrument
     @jax.jit
     def step(x):
         jb.scalar("x", x)
-        return jax.lax.while_loop(lambda i: i < x, trip, 0)
+        return jax.lax.while_loop(lambda i: i < x, body, 0)
 
     with capture() as records:
         with warnings.catch_warnings():

@@ -120,14 +120,14 @@ def test_scan_of_remat_under_grad():
 
 
 def test_fori_and_while():
-    """The trips of a loop reduce to one point."""
+    """The iterations of a loop reduce to one point."""
 
     def f(x):
-        def trip(i, x):
+        def body(i, x):
             jb.scalar("i", i, reduce="sum")
             return x + i
 
-        x = lax.fori_loop(0, 5, trip, x)
+        x = lax.fori_loop(0, 5, body, x)
 
         def body(state):
             i, x = state
@@ -142,7 +142,7 @@ def test_fori_and_while():
 
 
 def test_while_without_a_trip():
-    """A loop without a trip makes no point."""
+    """A loop without iterations makes no point."""
 
     def f(x):
         return lax.while_loop(lambda x: x < 0, lambda x: (jb.scalar("x", x), x + 1)[1], x)

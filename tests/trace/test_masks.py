@@ -66,7 +66,7 @@ def test_branches(program, seeds, delivery):
 
 
 def loops(ws, counts):
-    """Run a loop for each seed and example, with a number of trips that depends on the example."""
+    """Run a loop for each seed and example, with a number of iterations that depends on the example."""
 
     def example(w, count):
         def body(state):

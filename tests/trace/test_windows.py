@@ -406,6 +406,30 @@ def test_windows_of_64_bits():
     assert found["single", 3] == 2.0
 
 
+@pytest.mark.parametrize("gate", ["compile", "cond"])
+def test_a_window_with_and_without_64_bits(gate):
+    """A window goes on when jax_enable_x64 changes between its calls."""
+
+    def two_cadences(x):
+        jb.scalar("x", x, every=4, reduce="sum")
+        jb.scalar("small", jnp.float32(x), every=2)
+
+    step = jb.instrument(jax.jit(two_cadences), gate=gate)
+    with capture() as records:
+        for i in range(9):
+            with jax.enable_x64(i % 3 == 0):
+                step(np.float64(i))
+    found = {(r.tag, r.step): float(r.value) for r in records}
+    assert {step: x for (tag, step), x in found.items() if tag == "x"} == {0: 0, 4: 10, 8: 26}
+    assert {step: x for (tag, step), x in found.items() if tag == "small"} == {
+        0: 0.0,
+        2: 1.5,
+        4: 3.5,
+        6: 5.5,
+        8: 7.5,
+    }
+
+
 def test_one_vector_for_all_windows():
     """Windows of any number of reports and dtypes are one argument and one result of the program."""
     step = jb.instrument(jax.jit(report_each_reduction))

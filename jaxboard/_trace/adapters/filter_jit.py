@@ -27,8 +27,12 @@ def instrument_filter_jit(fn: Any, options: InstrumentOptions) -> Callable[..., 
     signature = fn._signature  # noqa: SLF001
     if options.step is not None:
         options = dataclasses.replace(options, step=over_filter_jit(options.step, signature))
-    instrumented = Instrumented(inner, options, _compat.jit_options(inner))
-    instrumented.original_arguments = lambda args, _: of_filter_jit(signature, args)
+    instrumented = Instrumented(
+        inner,
+        options,
+        _compat.jit_options(inner),
+        original_arguments=lambda args, _: of_filter_jit(signature, args),
+    )
     wrapper = _replace_inner(fn, instrumented)
     # An Equinox module is frozen, and this is not one of its fields.
     object.__setattr__(wrapper, "precompile", functools.partial(_precompile, wrapper))

@@ -30,11 +30,11 @@ def instrument_nnx_jit(fn: Any, options: InstrumentOptions) -> Callable[..., Any
     if options.step is not None:
         options = dataclasses.replace(options, step=over_nnx_jit(options.step))
         pass_on(wrapper)
-    instrumented = Instrumented(jitted, options, _compat.jit_options(jitted))
-    instrumented.original_arguments = functools.partial(
-        of_nnx_jit, _names(fn), _compat.jit_options(jitted)
+    jit_options = _compat.jit_options(jitted)
+    original_arguments = functools.partial(of_nnx_jit, _names(fn), jit_options)
+    wrapper.jitted_fn = Instrumented(
+        jitted, options, jit_options, original_arguments=original_arguments
     )
-    wrapper.jitted_fn = instrumented
     wrapper.precompile = functools.partial(_precompile, wrapper)
     return wrapper
 

@@ -40,17 +40,17 @@ def over_filter_jit(step: Step, signature: inspect.Signature) -> Step:
 
 def over_nnx_jit(step: Step) -> Step:
     """Return a function of the arguments of NNX's inner function, in which modules are graphs and their leaves."""
+    return functools.partial(_step_of_inner, step)
 
-    def of_inner(*args: Any, **kwargs: Any) -> Any:
-        passed = _passed.get()
-        if passed is None or not _compat.at_top_level():
-            passed = _merged((args, kwargs))
-        args, kwargs = passed
-        result = step(*args, **kwargs)
-        convert = getattr(result, "__jax_array__", None)
-        return result if convert is None or isinstance(result, jax.Array) else convert()
 
-    return of_inner
+def _step_of_inner(step: Step, /, *args: Any, **kwargs: Any) -> Any:
+    passed = _passed.get()
+    if passed is None or not _compat.at_top_level():
+        passed = _merged((args, kwargs))
+    args, kwargs = passed
+    result = step(*args, **kwargs)
+    convert = getattr(result, "__jax_array__", None)
+    return result if convert is None or isinstance(result, jax.Array) else convert()
 
 
 def pass_on(wrapper: Any) -> None:
@@ -70,7 +70,17 @@ def _passing(cls: type) -> type:
         finally:
             _passed.reset(token)
 
-    return type(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
+    def reduce(self: Any) -> tuple[object, ...]:
+        return _empty_passing, (cls,), self.__dict__
+
+    members = {"__call__": call, "__reduce__": reduce, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), members)
+
+
+def _empty_passing(cls: type) -> Any:
+    """Return an object without attributes, for copy and pickle, which cannot find its class by name."""
+    passing = _passing(cls)
+    return passing.__new__(passing)
 
 
 def _merged(tree: Any) -> Any:

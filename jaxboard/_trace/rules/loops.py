@@ -195,7 +195,7 @@ def _stream(loop: WhileLoop, stream: streamed.Stream, context: RuleContext) -> E
 def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:
     batched, predicate_reports = loop.is_batched, has_reports(loop.predicate)
 
-    def trip(running: Array, *carry: Array) -> Evaluated:
+    def iteration(running: Array, *carry: Array) -> Evaluated:
         """Return the next carry and whether the loop is running then.
 
         ``running`` is whether it is now; it matters where it differs between lanes, or the predicate reports.
@@ -206,7 +206,7 @@ def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:
         if batched:
             results = [select_lanes(running, *pair) for pair in zip(results, carry, strict=True)]
         if predicate_reports:
-            # Evaluated at the end of a trip, so as often as in the original loop.
+            # Evaluated at the end of an iteration, so as often as in the original loop.
             running, more = loop.evaluate_predicate(results, inner)
             reports = [*reports, *more]
         reports = _deliver_points(merge_same(reports))
@@ -214,14 +214,14 @@ def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:
 
     running, first_reports = loop.evaluate_predicate(loop.carry, context)
     first_reports = _deliver_points(first_reports)
-    empty = [empty_like(report) for report in abstract_reports(trip, running, *loop.carry)]
+    empty = [empty_like(report) for report in abstract_reports(iteration, running, *loop.carry)]
     plan = pack(empty).plan
 
     def body(state: _State) -> _State:
         carry, running, arrays = state
         if running is None:
             running = loop.is_running(carry, context) if batched else jnp.array(True)
-        (*results, running), reports = trip(running, *carry)
+        (*results, running), reports = iteration(running, *carry)
         merged = [
             Harvested(new.spec, reducer(new.spec).merge(old.state, new.state))
             for old, new in zip(unpack(Packed(plan, arrays)), reports, strict=True)
@@ -257,13 +257,13 @@ class _State(NamedTuple):
 def _deliver_points(reports: list[Harvested]) -> list[Harvested]:
     """Send the reports with steps of their own to the host, and return the others.
 
-    Each trip makes points of such a report, and the number of trips is not known.
+    Each iteration makes points of such a report, and the number of iterations is unknown.
     """
     points = [report for report in reports if report.step is not None]
     if points:
         warn_of_callbacks(
-            "reports with step= in a while loop reach the host by a callback for each trip",
-            "the number of trips, and so of points, isn't known (a scan's is)",
+            "reports with step= in a while loop reach the host by a callback for each iteration",
+            "the number of iterations, and so of points, isn't known (a scan's is)",
             [report.spec.tag for report in points],
         )
         deliver(pack(points), advance=None)

@@ -260,7 +260,7 @@ def while_loop(
 
     time, carry = lax.while_loop(lambda state: test(state[1]), run_chunk, (begin, init))
     if before is not None:
-        # A loop without a trip has no chunk that takes it.
+        # A loop without iterations has no chunk that carries it.
         stream.deliver_before(_only_if(clock.is_start(time), before))
     clock.end_loop(time, carry)
     stream.finish_loop(None)

@@ -1,0 +1,78 @@
+"""Listeners of ``jax.monitoring`` that survive ``jax.monitoring.clear_event_listeners()``, which Tunix calls."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+import jax
+
+_PROBE = "/jaxboard/are_listeners_registered"
+"""An event that shows whether a listener is registered: JAX has no public list of them."""
+
+
+class JaxListener:
+    """A listener of events and durations. Subclasses override the hooks that they need.
+
+    The hooks run on the thread that emits. An exception in a hook would propagate into the user's call.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_started = False
+        self._received_probe = False
+
+    def on_event(self, event: str) -> None:
+        """Handle an event."""
+
+    def on_duration(self, event: str, seconds: float, labels: dict[str, Any]) -> None:
+        """Handle an event that took some seconds."""
+
+    def start(self) -> None:
+        """Listen to JAX."""
+        with self._lock:
+            self._is_started = True
+            self._register()
+
+    def stop(self) -> None:
+        """Stop listening."""
+        with self._lock:
+            self._is_started = False
+            self._unregister()
+
+    def restore(self) -> None:
+        """Register again if ``jax.monitoring.clear_event_listeners()`` has removed the listener. It never raises."""
+        with self._lock, contextlib.suppress(Exception):  # Another listener may raise.
+            if not self._is_started:
+                return
+            self._received_probe = False
+            jax.monitoring.record_event_time_span(_PROBE, 0.0, 0.0)
+            if not self._received_probe:
+                self._unregister()
+                self._register()
+
+    def _register(self) -> None:
+        # JAX passes the name and the values by position. Labels may have any name, also that of a parameter.
+        jax.monitoring.register_event_listener(self._receive_event)  # pyright: ignore[reportArgumentType]
+        jax.monitoring.register_event_duration_secs_listener(self._receive_duration)  # pyright: ignore[reportArgumentType]
+        # Programs seldom listen to time spans, so the probe disturbs none.
+        jax.monitoring.register_event_time_span_listener(self._receive_time_span)  # pyright: ignore[reportArgumentType]
+
+    def _unregister(self) -> None:
+        # clear_event_listeners() may have removed any of these already.
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_event_listener(self._receive_event)  # pyright: ignore[reportArgumentType]
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_event_duration_listener(self._receive_duration)  # pyright: ignore[reportArgumentType]
+        with contextlib.suppress(Exception):
+            jax.monitoring.unregister_event_time_span_listener(self._receive_time_span)  # pyright: ignore[reportArgumentType]
+
+    def _receive_event(self, event: str, /, **_: Any) -> None:
+        self.on_event(event)
+
+    def _receive_duration(self, event: str, seconds: float, /, **labels: Any) -> None:
+        self.on_duration(event, seconds, labels)
+
+    def _receive_time_span(self, event: str, began: float, ended: float, /, **_: Any) -> None:
+        self._received_probe = self._received_probe or event == _PROBE
