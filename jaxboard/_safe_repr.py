@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 
-_MOST = 200
+_MAX_CHARACTERS = 200
 """Most characters of a value in a message."""
 
 
@@ -19,7 +19,7 @@ def safe_repr(value: object) -> str:
         text = repr(value)
     except Exception:
         return f"<{type(value).__name__} object>"
-    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."
 
 
 def describe_object(value: object) -> str:

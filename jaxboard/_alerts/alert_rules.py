@@ -35,7 +35,7 @@ _REST = 100
 """A rule reports a tag again after so many points in a row that do not meet its condition."""
 
 
-_MOST_SETS = 1000
+_MAX_SETS = 1000
 """Most sets of tags that are remembered."""
 
 
@@ -78,7 +78,7 @@ class ValueRule:
         chosen = self._columns.get(columns.tags)
         if chosen is None:
             chosen = [k for k, tag in enumerate(columns.tags) if self._matches(tag)]
-            if len(self._columns) == _MOST_SETS:
+            if len(self._columns) == _MAX_SETS:
                 self._columns.clear()
             self._columns[columns.tags] = chosen
         for k in chosen:
