@@ -37,7 +37,7 @@ import jaxboard as jb
 FEW = 20
 """Arrays that are not computed in a round."""
 
-MOST_SECONDS = 2.0
+MAX_SECONDS = 2.0
 """The most seconds for which such an array is not computed."""
 
 Values = Sequence[Any]
@@ -122,7 +122,7 @@ class Gate:
 
     def _wait(self, _: Any) -> np.ndarray:
         self._entered.set()
-        self._opened.wait(MOST_SECONDS)
+        self._opened.wait(MAX_SECONDS)
         return np.ones(FEW, np.float32)
 
 

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Sequence
 from typing import Protocol
 
-_MOST = 200
+_MAX_CHARACTERS = 200
 """Most characters of a value in a message."""
 
 
@@ -21,7 +21,7 @@ def safe_repr(value: object) -> str:
         text = repr(value)
     except Exception:
         return f"<{type(value).__name__} object>"
-    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."
 
 
 def describe_object(value: object) -> str:

@@ -26,7 +26,7 @@ SPIKES_TAG = "jaxboard/spikes"
 ALERTS_TAG = "jaxboard/alerts"
 """The beginning of the tags of text entries about what rules have found. The rule follows."""
 
-_MOST_ALERTS = 1000
+_MAX_ALERTS = 1000
 """Most alerts of a run."""
 
 
@@ -124,7 +124,7 @@ class AlertMonitor:
     def _alert(self, rule: str, finding: RuleFinding, text: str) -> Iterator[Record]:
         run, tag, step, value = finding
         self._count += 1
-        if self._count > _MOST_ALERTS:
+        if self._count > _MAX_ALERTS:
             return
         text = printable(text)
         logger.warning("jaxboard, run %s: %s", self._name, text)

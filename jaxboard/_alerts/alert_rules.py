@@ -33,7 +33,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _REST = 100
 """A rule reports a tag again once this many points in a row have not met its condition."""
 
-_MOST_SETS = 1000
+_MAX_SETS = 1000
 """Most sets of tags that are remembered."""
 
 
@@ -76,7 +76,7 @@ class ValueRule:
         chosen = self._columns.get(columns.tags)
         if chosen is None:
             chosen = [k for k, tag in enumerate(columns.tags) if self._matches(tag)]
-            if len(self._columns) == _MOST_SETS:
+            if len(self._columns) == _MAX_SETS:
                 self._columns.clear()
             self._columns[columns.tags] = chosen
         for k in chosen:

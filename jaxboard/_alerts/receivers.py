@@ -12,7 +12,7 @@ from jaxboard._alerts.alert import Alert
 from jaxboard._host.lost import LostReports
 from jaxboard._log import describe
 
-_MOST_WAITING = 100
+_MAX_WAITING = 100
 """Most alerts that wait to be passed on. Later ones are only logged and written."""
 
 _CLOSING_SECS = 15.0
@@ -32,7 +32,7 @@ class Receivers:
     def __init__(self, receivers: Sequence[tuple[str, Receiver]], lost: LostReports):
         self._receivers = receivers
         self._lost = lost
-        self._waiting: queue.Queue[Alert | None] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[Alert | None] = queue.Queue(_MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._is_closing = threading.Event()
 
@@ -47,7 +47,7 @@ class Receivers:
             self._waiting.put_nowait(alert)
         except queue.Full:
             self._lost.log_once(
-                f"{_MOST_WAITING} alerts wait for slow receivers.",
+                f"{_MAX_WAITING} alerts wait for slow receivers.",
                 "Later ones are not passed on. They are logged and written.",
                 key="alerts",
             )

@@ -12,7 +12,7 @@ from jaxboard._alerts.columns import Columns
 ROWS = 300
 """At least this many rows of each set of tags are kept."""
 
-_MOST_SETS = 1000
+_MAX_SETS = 1000
 """Most sets of tags. If a flush divides the reports of a step, there are sets with few rows."""
 
 
@@ -38,7 +38,7 @@ class RecentColumns:
             if surplus > ROWS:
                 steps, values = first.steps[surplus:].copy(), first.values[surplus:].copy()
                 parts[0] = first._replace(steps=steps, values=values)
-        while len(self._parts) > _MOST_SETS:
+        while len(self._parts) > _MAX_SETS:
             del self._parts[next(iter(self._parts))]
 
     def of_run(self, run: str) -> Iterator[Columns]:

@@ -20,16 +20,16 @@ LOOK_BACK = 10
 _FEWEST_BEFORE = 30
 """A tag with fewer points before these is not compared."""
 
-_MOST_TAGS = 6
+_MAX_TAGS = 6
 """Most tags in a row of the steps around a spike, and most spikes in the first table."""
 
-_MOST_MOVED = 12
+_MAX_MOVED = 12
 """Most tags that are listed as those that moved first."""
 
-_MOST_STEPS = 16
+_MAX_STEPS = 16
 """Most steps around a spike."""
 
-_MOST_ELEMENTS = 1024
+_MAX_ELEMENTS = 1024
 """Most elements of a kept array in the entry."""
 
 
@@ -115,7 +115,7 @@ def entry(
             f"{spike.score:.1f}",
             spike.end,
         ]
-        for spike in spikes[:_MOST_TAGS]
+        for spike in spikes[:_MAX_TAGS]
     ]
     names = ["tag", "from step", "peak at", "peak", "median before", "robust z-score", "back at"]
     parts.append(table([names, *rows]))
@@ -133,7 +133,7 @@ def entry(
                 _number(movement.median),
                 f"{movement.score:.1f}",
             ]
-            for movement in moved[:_MOST_MOVED]
+            for movement in moved[:_MAX_MOVED]
         ]
         parts += [
             "**Moved first:**",
@@ -141,7 +141,7 @@ def entry(
         ]
     around = list(_rows_around(spikes, columns))
     if around:
-        tags = [_code(spike.tag) for spike in spikes[:_MOST_TAGS]]
+        tags = [_code(spike.tag) for spike in spikes[:_MAX_TAGS]]
         parts += ["**Steps around it:**", table([["step", *tags], *around])]
     return "\n\n".join(parts)
 
@@ -149,7 +149,7 @@ def entry(
 def _rows_around(spikes: Sequence[Spike], columns: Sequence[Columns]) -> Iterator[list[object]]:
     """Yield the values of the tags that spiked, from five steps before on."""
     values: dict[str, dict[int, float]] = {}
-    for spike in spikes[:_MOST_TAGS]:
+    for spike in spikes[:_MAX_TAGS]:
         for block in columns:
             if spike.tag in block.tags:
                 column = block.values[:, block.tags.index(spike.tag)].tolist()
@@ -160,16 +160,16 @@ def _rows_around(spikes: Sequence[Spike], columns: Sequence[Columns]) -> Iterato
     steps = sorted({step for column in values.values() for step in column})
     before = [step for step in steps if step < start][-5:]
     during = [step for step in steps if start <= step <= end]
-    for step in [*before, *during][:_MOST_STEPS]:
-        row = [values.get(spike.tag, {}).get(step) for spike in spikes[:_MOST_TAGS]]
+    for step in [*before, *during][:_MAX_STEPS]:
+        row = [values.get(spike.tag, {}).get(step) for spike in spikes[:_MAX_TAGS]]
         yield [step, *("" if value is None else _number(value) for value in row)]
 
 
 def _listed(value: np.ndarray) -> str:
     """Return all elements of an array as a list, or the first ones."""
-    if value.size <= _MOST_ELEMENTS:
+    if value.size <= _MAX_ELEMENTS:
         return str(value.tolist())
-    first = ", ".join(map(str, value.reshape(-1)[:_MOST_ELEMENTS].tolist()))
+    first = ", ".join(map(str, value.reshape(-1)[:_MAX_ELEMENTS].tolist()))
     return f"{first}, … ({value.size} elements of shape {list(value.shape)})"
 
 

@@ -14,17 +14,17 @@ from jaxboard._alerts.recent_columns import RecentColumns
 from jaxboard._alerts.spike_entry import entry, sentence
 from jaxboard._host.complete_points import KeptPoint
 
-MOST_TAGS = 4096
+MAX_TAGS = 4096
 """Most tags that are checked."""
 
-_MOST_EVENTS = 50
+_MAX_EVENTS = 50
 """Most events of one run."""
 
-_MOST_OF_TAG = 10
+_MAX_OF_TAG = 10
 """Most spikes of one tag, so that a tag that spikes regularly leaves events for the others. Later ones count if they are twice
 as high as all before."""
 
-_MOST_SETS = 1000
+_MAX_SETS = 1000
 """Most sets of columns that are remembered."""
 
 _STEPS_OF_KEPT = 4
@@ -123,12 +123,12 @@ class SpikeMonitor:
         if known is not None:
             return known
         checked = [k for k, tag in enumerate(tags) if self._is_checked(tag)]
-        checked = checked[: MOST_TAGS - len(self._numbers)]
+        checked = checked[: MAX_TAGS - len(self._numbers)]
         new = [(run, tags[k]) for k in checked if (run, tags[k]) not in self._numbers]
         numbers = self._detector.add_tags(new).tolist()
         self._numbers.update(zip(new, numbers, strict=True))
         found = np.array([self._numbers[run, tags[k]] for k in checked], np.int64)
-        if len(self._checked) == _MOST_SETS:
+        if len(self._checked) == _MAX_SETS:
             self._checked.clear()
         checked_tags = _CheckedTags(found, None if len(checked) == len(tags) else np.array(checked))
         self._checked[run, tags] = checked_tags
@@ -141,13 +141,13 @@ class SpikeMonitor:
         self._heights[spike.run, spike.tag] = _Heights(
             earlier.number + 1, max(earlier.largest, height)
         )
-        return earlier.number < _MOST_OF_TAG or height > 2 * earlier.largest
+        return earlier.number < _MAX_OF_TAG or height > 2 * earlier.largest
 
     def _take(self, run: str) -> Iterator[SpikeEvent]:
         """Yield the events of a run whose tags have all returned."""
         for spikes in _overlapping(self._spikes.pop(run)):
             self._events += 1
-            if self._events <= _MOST_EVENTS:
+            if self._events <= _MAX_EVENTS:
                 yield self._event(run, spikes)
 
     def _event(self, run: str, spikes: list[Spike]) -> SpikeEvent:
@@ -156,16 +156,16 @@ class SpikeMonitor:
         kept = self._kept.between(run, start - 1, last)
         text = entry(spikes, list(self._recent.of_run(run)), kept)
         often = [
-            spike.tag for spike in spikes if self._heights[run, spike.tag].number >= _MOST_OF_TAG
+            spike.tag for spike in spikes if self._heights[run, spike.tag].number >= _MAX_OF_TAG
         ]
         if often:
             text += (
-                f"\n\nSpiked {_MOST_OF_TAG} times or more: {', '.join(often)}. Later spikes have entries only if they are "
+                f"\n\nSpiked {_MAX_OF_TAG} times or more: {', '.join(often)}. Later spikes have entries only if they are "
                 "twice as high as all before."
             )
-        if self._events == _MOST_EVENTS:
+        if self._events == _MAX_EVENTS:
             text += (
-                f"\n\nThis is spike {_MOST_EVENTS} of the run. There are no entries of later ones."
+                f"\n\nThis is spike {_MAX_EVENTS} of the run. There are no entries of later ones."
             )
         return SpikeEvent(run, tuple(spikes), sentence(spikes), text)
 

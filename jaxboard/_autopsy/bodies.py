@@ -27,7 +27,7 @@ from jaxboard._trace import hijax
 from jaxboard._trace.rules.cond import select_branch
 from jaxboard._trace.rules.loops import ScanLoop, WhileLoop, select_lanes
 
-_MOST_ROWS = 32
+_MAX_ROWS = 32
 """Most iterations of a ``while`` that are recorded: the last ones in which a value of the carry stopped being finite."""
 
 
@@ -193,7 +193,7 @@ def _while_loop(
         count, old, filled, rows = state
         new, entering, row = iterate(count, old)
         is_kept = count == step.iteration if step else (row.leaving & ~entering).any()
-        place = filled % _MOST_ROWS
+        place = filled % _MAX_ROWS
         rows = jax.tree.map(
             lambda rows, x: rows.at[place].set(jnp.where(is_kept, x, rows[place])), rows, row
         )
@@ -204,7 +204,7 @@ def _while_loop(
         return is_running.any() if loop.is_batched else is_running
 
     _, _, shapes = jax.eval_shape(iterate, jnp.int32(0), loop.carry)
-    rows = jax.tree.map(lambda x: inner.vary(jnp.full((_MOST_ROWS, *x.shape), 0, x.dtype)), shapes)
+    rows = jax.tree.map(lambda x: inner.vary(jnp.full((_MAX_ROWS, *x.shape), 0, x.dtype)), shapes)
     rows = rows._replace(iterations=rows.iterations - 1)
     init = _WhileState(jnp.int32(0), loop.carry, inner.vary(jnp.int32(0)), rows)
     final = lax.while_loop(test, body, init)

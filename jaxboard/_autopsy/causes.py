@@ -20,7 +20,7 @@ from jaxboard._trace.primitives import report_p
 from jaxboard._trace.rules.loops import scan_layout
 from jaxboard.records import Kind
 
-_MOST_VISITS = 100_000
+_MAX_VISITS = 100_000
 """Most variables that one search visits, counted in every iteration."""
 
 _ONLY_FROM_PLUS = ("exp", "exp2", "expm1")
@@ -158,7 +158,7 @@ def _origins(values: Sequence[_Seen], wanted: int) -> list[_Origin]:
         (value.frame, value.var, wanted) for value in values
     ]
     visited: set[tuple[int, int, int]] = set()
-    while pending and len(visited) < _MOST_VISITS:
+    while pending and len(visited) < _MAX_VISITS:
         frame, var, wanted = pending.pop()
         if (id(frame), id(var), wanted) in visited:
             continue

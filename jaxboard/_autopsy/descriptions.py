@@ -18,7 +18,7 @@ from jaxboard._autopsy.findings import Loop, Operand, Operation
 from jaxboard._log import is_internal
 from jaxboard._trace import hijax
 
-_MOST_FRAMES = 100
+_MAX_FRAMES = 100
 
 _LOOPS = ("scan", "Scan3", "while", "shard_map")
 
@@ -75,7 +75,7 @@ def _loop(eqn: JaxprEqn, iteration: int) -> Loop:
 
 def _lines(eqn: JaxprEqn) -> list[str]:
     """Return the lines that led to an equation, the innermost last: ``train.py:12 (loss_fn)``."""
-    return list(_user_frames(source_info_util.summarize(eqn.source_info, num_frames=_MOST_FRAMES)))
+    return list(_user_frames(source_info_util.summarize(eqn.source_info, num_frames=_MAX_FRAMES)))
 
 
 def _user_frames(summary: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from jaxboard.records import Kind, Record, Scalars
 TAG = "jaxboard/autopsy"
 """The tag of the text entry."""
 
-_MOST_EXAMINED = 20
+_MAX_EXAMINED = 20
 """Most calls that are examined."""
 
 _LONGEST_WAIT = 300.0
@@ -61,7 +61,7 @@ class ExaminingMonitor(NonFiniteMonitor):
         records = super().observe(assembled)
         if records and self._thread is None:
             step = records[0].step
-            calls = self._recent.until(step)[:_MOST_EXAMINED]
+            calls = self._recent.until(step)[:_MAX_EXAMINED]
             self._recent.stop()
             self._thread = threading.Thread(
                 target=self._examine, args=(step, calls), name="jaxboard autopsy", daemon=True

@@ -125,12 +125,12 @@ class Autopsy:
         return "\n  ".join(lines)
 
 
-_MOST_RESULTS = 5
+_MAX_RESULTS = 5
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:_MOST_RESULTS])
-    more = len(names) - _MOST_RESULTS
+    shown = ", ".join(names[:_MAX_RESULTS])
+    more = len(names) - _MAX_RESULTS
     return f"{shown} and {more} more" if more > 0 else shown
 
 

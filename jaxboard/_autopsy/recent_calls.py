@@ -15,7 +15,7 @@ from jaxboard._types import PyTree
 _SHARE = 0.1
 """The share of a device's memory that arguments may keep."""
 
-_MOST_BYTES = 2**30
+_MAX_BYTES = 2**30
 """Most bytes that they may keep on a device whose memory is not known."""
 
 
@@ -93,4 +93,4 @@ def _size(call: Call) -> int:
 def _limit() -> float:
     statistics = jax.local_devices()[0].memory_stats() or {}
     total = statistics.get("bytes_limit")
-    return _SHARE * total if total else _MOST_BYTES
+    return _SHARE * total if total else _MAX_BYTES

@@ -24,7 +24,7 @@ from jaxboard._safe_repr import printable
 _NOT_COMPARED = 2
 _ABSENT = "not there"
 
-_MOST_PREFIXES, _MOST_NAMES = 12, 4
+_MAX_PREFIXES, _MAX_NAMES = 12, 4
 """Most prefixes of the curves that only one run has, and most names of each, that are printed."""
 
 
@@ -226,7 +226,7 @@ def _print(first: str, second: str, differences: Differences) -> None:
             has_runs,
         )
     for label, names in zip("AB", only, strict=True):
-        if 0 < len(names) <= _MOST_NAMES:
+        if 0 < len(names) <= _MAX_NAMES:
             shown = ", ".join(tag if run == "." else f"{run}: {tag}" for run, tag in names)
             print(f"Only in {label}: {printable(shown)}.")
         elif names:
@@ -268,16 +268,16 @@ def _by_prefix(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str, st
     rows = [
         (run, prefix, f"{len(found):,}", _first(found)) for (run, prefix), found in groups.items()
     ]
-    others = sum(map(len, [*groups.values()][_MOST_PREFIXES:]))
+    others = sum(map(len, [*groups.values()][_MAX_PREFIXES:]))
     if others:
-        rows[_MOST_PREFIXES:] = [("", "others", f"{others:,}", "")]
+        rows[_MAX_PREFIXES:] = [("", "others", f"{others:,}", "")]
     return rows
 
 
 def _first(names: Sequence[str]) -> str:
     """Return the first names as text, with the number of the others."""
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _value(value: object) -> str:

@@ -24,7 +24,7 @@ PLACE = ".jaxboard/ask"
 
 REQUEST, STEP = "request.json", "step.json"
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20
 """The longest file; an answer holds the stacks of all threads."""
 
 _KEPT_SECS = 7 * 24 * 3600.0
@@ -120,10 +120,10 @@ def read(directory: int, name: str) -> Any:
         if not stat.S_ISREG(status.st_mode):
             raise Refused(f"{name} is not a file")
         _check_owner(status)
-        if status.st_size > _MOST_BYTES:
+        if status.st_size > _MAX_BYTES:
             raise Refused(f"{name} has {status.st_size:,} bytes")
         with open(file, "rb", closefd=False) as stream:
-            return json.loads(stream.read(_MOST_BYTES))
+            return json.loads(stream.read(_MAX_BYTES))
     except (ValueError, RecursionError):
         raise Refused(f"{name} is not JSON") from None
     finally:

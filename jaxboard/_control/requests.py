@@ -15,8 +15,8 @@ Verb: TypeAlias = Literal["profile", "every", "stacks", "memory", "flush"]
 AT_A_STEP = ("profile", "every")
 """The requests that all processes act on at the same step. The others are acted on immediately: a job that hangs reaches no step."""
 
-_MOST_STEPS = 10_000
-_MOST_PATTERNS = 1000
+_MAX_STEPS = 10_000
+_MAX_PATTERNS = 1000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def parse_request(name: str, contents: Any) -> Request:
     if unknown:
         raise Refused(f"it has {safe_repr(min(unknown))}, which this version does not know")
     steps = _count(contents.get("steps", 5))
-    if steps is None or steps > _MOST_STEPS:
+    if steps is None or steps > _MAX_STEPS:
         raise Refused(f"steps is {safe_repr(contents['steps'])}")
     processes = _processes(contents.get("processes"))
     if verb == "every" and processes is not None:
@@ -76,7 +76,7 @@ def _count(number: object) -> int | None:
 
 
 def _items(value: object) -> list[Any]:
-    if not isinstance(value, list) or len(value) > _MOST_PATTERNS:
+    if not isinstance(value, list) or len(value) > _MAX_PATTERNS:
         raise Refused(f"expected a list, got {safe_repr(value)}")
     return value
 

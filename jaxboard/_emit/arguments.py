@@ -26,13 +26,13 @@ from jaxboard._safe_repr import describe_array, describe_object, safe_repr
 from jaxboard._trace.context import TraceContext
 from jaxboard._types import Runs
 
-_MOST_HERTZ = 1_000_000
+_MAX_HERTZ = 1_000_000
 """Above this, browsers play no sound."""
 
-_MOST_GRID_CELLS = 10_000
+_MAX_GRID_CELLS = 10_000
 """Most images of a grid."""
 
-_MOST_FRAMES = 50
+_MAX_FRAMES = 50
 """Above this, browsers play a GIF slowly."""
 
 
@@ -123,10 +123,10 @@ def check_positive(tag: str, name: str, value: object) -> int:
 def check_sample_rate(tag: str, rate: object) -> int:
     """Return ``sample_rate=`` as an int. Raise unless a WAV file can have it."""
     number = as_positive_int(rate)
-    if number is None or number > _MOST_HERTZ:
+    if number is None or number > _MAX_HERTZ:
         raise report_error(
             tag,
-            f"expected sample_rate= to be an integer from 1 to {_MOST_HERTZ} (Hz), got {safe_repr(rate)}.",
+            f"expected sample_rate= to be an integer from 1 to {_MAX_HERTZ} (Hz), got {safe_repr(rate)}.",
         )
     return number
 
@@ -137,10 +137,10 @@ def check_fps(tag: str, fps: object) -> float:
         number = float(cast(float, fps))
     except Exception:
         number = math.nan
-    if not 0 < number <= _MOST_FRAMES:
+    if not 0 < number <= _MAX_FRAMES:
         raise report_error(
             tag,
-            f"expected fps= to be above 0 and at most {_MOST_FRAMES} (frames per second), got {safe_repr(fps)}.",
+            f"expected fps= to be above 0 and at most {_MAX_FRAMES} (frames per second), got {safe_repr(fps)}.",
         )
     return number
 
@@ -186,14 +186,14 @@ def check_grid(tag: str, grid: object) -> tuple[int | None, int | None] | None:
         return (None, None) if grid else None
     if isinstance(grid, tuple | list) and len(grid) == 2:
         rows, columns = map(as_positive_int, grid)
-        if rows is not None and columns is not None and rows * columns <= _MOST_GRID_CELLS:
+        if rows is not None and columns is not None and rows * columns <= _MAX_GRID_CELLS:
             return rows, columns
     columns = as_positive_int(grid)
-    if columns is None or columns > _MOST_GRID_CELLS:
+    if columns is None or columns > _MAX_GRID_CELLS:
         raise report_error(
             tag,
             "expected grid= to be True, a number of columns, or (rows, columns), with at most "
-            f"{_MOST_GRID_CELLS} images, got {safe_repr(grid)}.",
+            f"{_MAX_GRID_CELLS} images, got {safe_repr(grid)}.",
         )
     return None, columns
 

@@ -18,7 +18,7 @@ from jaxboard._safe_repr import safe_repr
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Histogram, Kind
 
-_MOST_BINS = 4096
+_MAX_BINS = 4096
 """Most buckets of a histogram. TensorBoard draws 30."""
 
 
@@ -128,16 +128,16 @@ def _checked_bins(tag: str, bins: object, limits: object) -> int | tuple[float, 
     if limits is not None:
         return _edges_between(tag, bins, limits)
     number = as_positive_int(bins)
-    if bins is None or (number is not None and number <= _MOST_BINS):
+    if bins is None or (number is not None and number <= _MAX_BINS):
         return number
     edges = None
     if number is None and isinstance(bins, Sequence | np.ndarray | jax.Array):
         edges = bins if isinstance(bins, str) else _known(tag, "bins=", bins)
-    if isinstance(edges, np.ndarray) and edges.ndim == 1 and 1 < len(edges) <= _MOST_BINS + 1:
+    if isinstance(edges, np.ndarray) and edges.ndim == 1 and 1 < len(edges) <= _MAX_BINS + 1:
         return tuple(_ascending(tag, "bins=", bins, edges).tolist())
     raise arguments.report_error(
         tag,
-        f"expected bins= to be a number of buckets, or a list of their edges, for 1 to {_MOST_BINS} buckets, got "
+        f"expected bins= to be a number of buckets, or a list of their edges, for 1 to {_MAX_BINS} buckets, got "
         f"{safe_repr(bins)}.",
     )
 
@@ -146,10 +146,10 @@ def _edges_between(tag: str, bins: object, limits: object) -> tuple[float, ...]:
     """Return the edges of a number of buckets in a range."""
     low_high = arguments.check_range(tag, limits)
     number = as_positive_int(bins)
-    if number is None or number > _MOST_BINS or not isinstance(low_high, tuple):
+    if number is None or number > _MAX_BINS or not isinstance(low_high, tuple):
         raise arguments.report_error(
             tag,
-            f"range= needs bins=, a number of buckets from 1 to {_MOST_BINS}, got bins={safe_repr(bins)} and "
+            f"range= needs bins=, a number of buckets from 1 to {_MAX_BINS}, got bins={safe_repr(bins)} and "
             f"range={safe_repr(limits)}.",
         )
     return tuple(np.linspace(*low_high, number + 1).tolist())

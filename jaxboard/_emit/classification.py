@@ -19,7 +19,7 @@ from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Array, Reportable, Runs, Step
 from jaxboard.records import Kind
 
-_MOST_CLASSES = 1024
+_MAX_CLASSES = 1024
 """Most classes of a confusion matrix: its picture has at least one pixel for each pair."""
 
 
@@ -203,10 +203,10 @@ def confusion_matrix(
                 tag, "pass classes=, the number of classes or their names, or predictions [..., C]."
             )
         names = _names(tag, classes)
-    if not 0 < len(names) <= _MOST_CLASSES:
+    if not 0 < len(names) <= _MAX_CLASSES:
         raise arguments.report_error(
             tag,
-            f"expected 1 to {_MOST_CLASSES} classes, got {classes if isinstance(classes, int) else len(names)}.",
+            f"expected 1 to {_MAX_CLASSES} classes, got {classes if isinstance(classes, int) else len(names)}.",
         )
     _check_labels(tag, samples, len(names))
     report_array(
@@ -309,7 +309,7 @@ def _names(tag: str, classes: int | Sequence[str]) -> tuple[str, ...]:
     """Return the names of the classes."""
     number = as_positive_int(classes)
     if number is not None:
-        return tuple(map(str, range(min(number, _MOST_CLASSES + 1))))
+        return tuple(map(str, range(min(number, _MAX_CLASSES + 1))))
     is_sequence = isinstance(classes, Sequence) and not isinstance(classes, str)
     try:
         names = tuple(map(str, cast("Sequence[str]", classes))) if is_sequence else ()

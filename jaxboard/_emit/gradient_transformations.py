@@ -9,7 +9,7 @@ from typing import Any, cast
 _MAX_DEPTH = 6
 """Most levels of nested transformations that are shown."""
 
-_MOST_CHARACTERS = 400
+_MAX_CHARACTERS = 400
 """Most characters of a description."""
 
 
@@ -24,7 +24,7 @@ def description(transformation: object) -> str:
     A transformation has only functions. The arguments that it was made with are variables that these functions close over.
     """
     text = _described(cast("Any", transformation).update, 0)
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}…"
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 1]}…"
 
 
 def _described(update: Callable[..., object], depth: int) -> str:

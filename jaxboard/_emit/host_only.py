@@ -39,7 +39,7 @@ Figures: TypeAlias = "FigureLike | list[FigureLike] | tuple[FigureLike, ...]"
 
 _EXPECTED = "expected a string or rows of strings"
 
-_MOST_CELLS = 1_000_000
+_MAX_CELLS = 1_000_000
 """Most cells of a table. No browser shows more."""
 
 
@@ -89,7 +89,7 @@ def _table(tag: str, value: object) -> list[list[str]]:
             "Make rows of it: [['name', 'value'], *config.items()].",
         )
     table: list[list[str]] = []
-    room = _MOST_CELLS
+    room = _MAX_CELLS
     try:
         for row in cast(Iterable[Iterable[object]], value):
             _check_row(tag, value, row)
@@ -104,7 +104,7 @@ def _table(tag: str, value: object) -> list[list[str]]:
         raise arguments.report_error(tag, f"{_EXPECTED}, got {got}.") from error
     if room < 0:
         raise arguments.report_error(
-            tag, f"{_EXPECTED}, got more than {_MOST_CELLS} cells. Report a part of the table."
+            tag, f"{_EXPECTED}, got more than {_MAX_CELLS} cells. Report a part of the table."
         )
     return table
 

@@ -9,7 +9,7 @@ from jaxboard._emit.reporting import report_array
 from jaxboard._frame import Composite
 from jaxboard._types import Array, Reportable
 
-MOST_ELEMENTS = 65_536
+MAX_ELEMENTS = 65_536
 """Most elements of a kept array."""
 
 
@@ -56,9 +56,9 @@ def keep(name: str, value: Reportable) -> None:
 def _checked(name: str, value: Reportable) -> Array:
     """Return a value as an array, or raise if it is too large."""
     array = conversion.as_array(name, value)
-    if math.prod(array.shape) > MOST_ELEMENTS:
+    if math.prod(array.shape) > MAX_ELEMENTS:
         raise arguments.report_error(
             name,
-            f"expected at most {MOST_ELEMENTS} elements, got {arguments.describe_array(array)}. Keep a part of it.",
+            f"expected at most {MAX_ELEMENTS} elements, got {arguments.describe_array(array)}. Keep a part of it.",
         )
     return array

@@ -13,7 +13,7 @@ from jaxboard._emit.conversion import as_array
 from jaxboard._safe_repr import safe_repr
 from jaxboard._types import Array, Reportable
 
-_MOST_CHANNELS = 8
+_MAX_CHANNELS = 8
 """Most channels of a sound. An array with more probably has its axes in another order."""
 
 
@@ -22,18 +22,18 @@ def as_sounds(tag: str, value: Reportable) -> Array:
     array = as_array(tag, value)
     sounds = array[:, None] if array.ndim == 1 else array
     channels = sounds.shape[-1] if sounds.ndim else 0
-    if sounds.ndim not in (2, 3) or channels > _MOST_CHANNELS or 0 in array.shape:
+    if sounds.ndim not in (2, 3) or channels > _MAX_CHANNELS or 0 in array.shape:
         advice = "jaxboard.histogram reports other arrays."
         if 0 not in array.shape and array.ndim == 2:
             advice = (
                 "Put the channels last with x.T; of a batch of sounds with one channel, add the channel axis "
                 "with x[..., None]."
             )
-        elif 0 not in array.shape and array.ndim == 3 and array.shape[1] <= _MOST_CHANNELS:
+        elif 0 not in array.shape and array.ndim == 3 and array.shape[1] <= _MAX_CHANNELS:
             advice = "Put the channels last with x.transpose(0, 2, 1)."
         raise report_error(
             tag,
-            f"expected a sound [T], [T, C] or [N, T, C] with 1 to {_MOST_CHANNELS} channels, "
+            f"expected a sound [T], [T, C] or [N, T, C] with 1 to {_MAX_CHANNELS} channels, "
             f"got {describe_array(array)}. {advice}",
         )
     if not (jnp.issubdtype(array.dtype, np.floating) or array.dtype == np.int16):

@@ -20,7 +20,7 @@ from jaxboard.records import Kind
 _CAMERA = {"camera": {"cls": "PerspectiveCamera", "fov": 75}}
 """TensorBoard's own camera is too close to see all of a mesh."""
 
-_MOST_VERTICES = 2**24
+_MAX_VERTICES = 2**24
 """Above this, float32 does not hold every index."""
 
 
@@ -70,8 +70,8 @@ def mesh(
     count = arguments.check_positive(tag, "max_meshes", max_meshes)
     points = _checked(tag, "vertices", vertices, ())
     batch, size = points.shape[:-2], points.shape[-2]
-    if size > _MOST_VERTICES:
-        raise report_error(tag, f"expected at most {_MOST_VERTICES} vertices, got {size}.")
+    if size > _MAX_VERTICES:
+        raise report_error(tag, f"expected at most {_MAX_VERTICES} vertices, got {size}.")
     triangles = None if faces is None else _checked(tag, "faces", faces, batch)
     shades = None if colors is None else _checked(tag, "colors", colors, batch)
     if triangles is not None:

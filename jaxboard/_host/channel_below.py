@@ -11,7 +11,7 @@ from jaxboard._host.complete_points import join_runs
 from jaxboard._types import Array
 from jaxboard.records import Record
 
-_MOST_PLANS = 1024
+_MAX_PLANS = 1024
 """Forget what was made of all plans when there are more than this; a program has one plan."""
 
 
@@ -104,7 +104,7 @@ class PathPrefix:
             for entry in plan.entries
         ]
         below = dataclasses.replace(plan, entries=tuple(entries))
-        if len(self._plans) >= _MOST_PLANS:
+        if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         self._plans[id(plan)] = plan, below
         return below

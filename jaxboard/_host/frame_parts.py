@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jaxboard._frame import Entry, Plan, Target
 
-_MOST_PLANS = 1024
+_MAX_PLANS = 1024
 """Forget the parts of all plans when there are more than this; a program has one plan."""
 
 
@@ -46,7 +46,7 @@ def split(plan: Plan) -> list[FramePart]:
         part = dataclasses.replace(plan, entries=tuple(entries))
         positions = tuple(map(plan.vector_names.index, part.vector_names))
         parts.append(FramePart(targets[key], part, positions))
-    if len(_parts) >= _MOST_PLANS:
+    if len(_parts) >= _MAX_PLANS:
         _parts.clear()
     _parts[id(plan)] = plan, parts
     return parts

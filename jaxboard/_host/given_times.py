@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxboard._host.complete_points import Point
 from jaxboard._process import rank
+from jaxboard._reduce.stack_tags import is_tag_of
 from jaxboard.records import Scalars
 
 _given: contextvars.ContextVar[float | None] = contextvars.ContextVar("given", default=None)
@@ -88,6 +89,6 @@ class GivenTimes:
             self._times.pop(each, None)
 
     def _find(self, reported: float, tag: str) -> float | None:
-        """Return the time that a report was given. The points of one report have its tag, or tags below it."""
-        reported_tag, given = self._times.get(reported, ("", None))
-        return given if tag == reported_tag or tag.startswith(f"{reported_tag}/") else None
+        """Return the time that the report of a point was given. Another report may have been made at the same time."""
+        report_tag, given = self._times.get(reported, ("", None))
+        return given if is_tag_of(report_tag, tag) else None

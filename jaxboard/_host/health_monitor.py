@@ -10,7 +10,7 @@ from jaxboard._host.complete_points import Assembled, HealthPoint
 from jaxboard._host.dead_layers import DeadLayerFinder, DeadLayers
 from jaxboard._host.layer_history import LayerHistory
 from jaxboard._host.layer_trends import EXPLOSIONS, TrendFinding, find_trends
-from jaxboard._host.picture_schedule import MOST_PICTURES, PictureSchedule
+from jaxboard._host.picture_schedule import MAX_PICTURES, PictureSchedule
 from jaxboard._log import logger
 from jaxboard._reduce.layer_health import STATISTICS
 from jaxboard._safe_repr import printable
@@ -19,7 +19,7 @@ from jaxboard.records import EncodedImage, Kind, Record
 TAG = "jaxboard/health"
 """The tag of the text entries."""
 
-_MOST_NAMES = 8
+_MAX_NAMES = 8
 """Most layers that one sentence lists."""
 
 
@@ -86,7 +86,7 @@ class HealthMonitor:
         now = time.monotonic()
         model = self._models.get((point.run, point.tag))
         if model is None or model.history.layers != point.health.table.layers:
-            schedule = PictureSchedule(now) if len(self._models) < MOST_PICTURES else None
+            schedule = PictureSchedule(now) if len(self._models) < MAX_PICTURES else None
             model = self._models[point.run, point.tag] = _Model(point, schedule)
         elif point.step == model.step:  # The rest of a point that was seen when it was incomplete.
             return []
@@ -183,8 +183,8 @@ def _others(factor: float) -> str:
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:_MOST_NAMES])
-    left = len(names) - _MOST_NAMES
+    shown = ", ".join(f"`{name}`" for name in names[:_MAX_NAMES])
+    left = len(names) - _MAX_NAMES
     return f"{shown} and {left} more" if left > 0 else shown
 
 

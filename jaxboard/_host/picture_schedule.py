@@ -8,7 +8,7 @@ _SECONDS = 60.0
 _FIRST = 8
 """A picture is drawn after this many reports, and each time that their number has doubled."""
 
-MOST_PICTURES = 16
+MAX_PICTURES = 16
 """Most histories of a run that have a picture. A run may have hundreds, of many seeds or reports."""
 
 

@@ -17,9 +17,10 @@ from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.cadence_changes import CadenceChanges
 from jaxboard._host.complete_points import Composed, Point, make_points
+from jaxboard._host.complete_values import points_of_windows
 from jaxboard._host.run_columns import RunColumn
 from jaxboard._host.run_state import SavedPoint, point_step
-from jaxboard._host.series import Series, as_observation
+from jaxboard._host.value_columns import ValueColumn
 from jaxboard._log import log_once
 from jaxboard._reduce import State, is_positive, reducer
 from jaxboard._reduce.named_objects import has_names, with_names
@@ -87,6 +88,12 @@ class Points:
             self._named.setdefault(point.spec, point)
         return has_names(point.spec)
 
+    def _continued(self, spec: ReportSpec) -> _OpenPoint | None:
+        """Return the incomplete point of a report, which may be one of an earlier run; None if it has none."""
+        if self._named and (saved := self._named.pop(with_names(spec), None)) is not None:
+            self._restore(spec, saved)
+        return self._open.get(spec)
+
     def _restore(self, spec: ReportSpec, saved: SavedPoint) -> _OpenPoint:
         """Open a point of an earlier run, for a report."""
         _, state, step, wall_time, explicit_step, _ = saved
@@ -116,10 +123,8 @@ class Points:
         spec, state, step = value.spec, value.state, value.step
         if not _has_weight(state):
             return
-        if self._named and (saved := self._named.pop(with_names(spec), None)) is not None:
-            self._restore(spec, saved)
         end = point_step(spec, step)
-        point = self._open.get(spec)
+        point = self._continued(spec)
         if point is not None and point.step != end:
             yield from self._complete(spec)
             point = None
@@ -136,22 +141,31 @@ class Points:
         point = self._open.get(spec)
         return None if point is None else point.newest_step
 
-    def add_series(self, series: Series, *, now: float) -> Iterator[Point]:
-        """Add the numbers of a series.
+    def add_column(self, column: ValueColumn, *, now: float) -> Iterator[Point]:
+        """Merge the values of a column into their points.
 
         Args:
-            series: the numbers.
+            column: the values, whose reducer is elementwise. Nothing else has values of the report at present.
             now: the flusher's clock, in seconds.
 
         Yields:
             The points that are now complete.
         """
-        first, last = (as_observation(series.numbers[i]) for i in (0, -1))
-        yield from self.add(first, now=now, last=series.explicit_steps)
-        if series.spec in self._open:  # The second number is at another step.
-            yield from self._complete(series.spec)
-        yield from series.inner_points()
-        yield from self.add(last, now=now, last=series.explicit_steps)
+        spec, column = column.spec, column.counted()
+        if not len(column.steps):
+            return
+        point = self._continued(spec)
+        if point is not None and point.step == column.ends[0]:
+            count = int(column.starts[1]) if len(column.starts) > 1 else len(column.steps)
+            for value in column.rows(slice(count)).values():
+                yield from self.add(value.observation, now=now, last=value.last)
+            column = column.rows(slice(count, None))
+        if len(column.steps) and spec in self._open:
+            yield from self._complete(spec)
+        merged = column.merged()
+        yield from points_of_windows(spec, merged.complete, merged.steps, merged.wall_times)
+        if merged.growing is not None:
+            yield from self.add(merged.growing.observation, now=now, last=merged.growing.last)
 
     def complete_before(self, step: int) -> Iterator[Point]:
         """Yield the points that are complete because the run has reached ``step``.

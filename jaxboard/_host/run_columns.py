@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -29,6 +29,17 @@ class RunColumn(NamedTuple):
     values: np.ndarray
     has_value: np.ndarray
     faults: Mapping[int, Exception] = {}
+
+    @classmethod
+    def concatenate(cls, columns: Sequence[RunColumn], order: np.ndarray) -> RunColumn:
+        """Concatenate columns of one run, and put their entries in an order: int[N], their indices."""
+        steps, values, has_value = (
+            np.concatenate([getattr(column, name) for column in columns])[order]
+            for name in ("steps", "values", "has_value")
+        )
+        faults = [column.faults.get(row) for column in columns for row in range(len(column.steps))]
+        by_row = {row: fault for row, i in enumerate(order) if (fault := faults[i]) is not None}
+        return cls(columns[0].run, steps, values, has_value, by_row)
 
     def finished(self, spec: ReportSpec) -> RunColumn:
         """Return the column after the function of the report, if it has one."""

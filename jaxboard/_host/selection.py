@@ -16,7 +16,7 @@ from jaxboard._safe_repr import safe_repr
 Choice: TypeAlias = int | Literal["code"] | None
 """The cadence in steps, None if the report is left out, or "code" for the cadence in the program."""
 
-_MOST = 4096
+_MAX_ENTRIES = 4096
 """Forget what was chosen for all tags, or made of all plans, when there are more than this."""
 
 
@@ -67,7 +67,7 @@ class Selection:
             if any(fnmatch.fnmatchcase(name, pattern) for name in names):
                 self.matched.add(pattern)
                 choice = every
-        if len(self._choices) >= _MOST:
+        if len(self._choices) >= _MAX_ENTRIES:
             self._choices.clear()
         self._choices[tag, is_prefix] = choice
         return choice
@@ -88,7 +88,7 @@ class Selection:
             selected = None
         elif every not in ("code", spec.every):
             selected = dataclasses.replace(spec, every=every)
-        if len(self._specs) >= _MOST:
+        if len(self._specs) >= _MAX_ENTRIES:
             self._specs.clear()
         self._specs[spec] = selected
         return selected
@@ -100,7 +100,7 @@ class Selection:
             plan = self._selected_plan(frame.plan)
             positions = tuple(map(frame.plan.vector_names.index, plan.vector_names))
             known = frame.plan, plan, positions
-            if len(self._plans) >= _MOST:
+            if len(self._plans) >= _MAX_ENTRIES:
                 self._plans.clear()
             # By identity, as hashing a plan takes microseconds. The plan is kept so that its id is not used again.
             self._plans[id(frame.plan)] = known

@@ -9,11 +9,11 @@ import numpy as np
 
 from jaxboard._host.column_history import ColumnHistory
 from jaxboard._host.complete_points import Assembled, StackPoint
-from jaxboard._host.picture_schedule import MOST_PICTURES, PictureSchedule
+from jaxboard._host.picture_schedule import MAX_PICTURES, PictureSchedule
 from jaxboard._reduce.stack_tags import picture_tag, place_names
 from jaxboard.records import Kind, Record
 
-_MOST_LAYERS = 512
+_MAX_LAYERS = 512
 """Most layers of a picture, in which each has a row of at least one pixel."""
 
 
@@ -97,7 +97,7 @@ class StackMonitor:
             if layers is None or (layers.history.count and layers.point.step == point.step):
                 continue
             layers.add(point)
-            if len(layers.places) > _MOST_LAYERS:
+            if len(layers.places) > _MAX_LAYERS:
                 self._layers[point.run, point.tag] = None
             elif layers.schedule.is_due(layers.history.count, time.monotonic()):
                 pictures.append(layers.picture())
@@ -113,6 +113,6 @@ class StackMonitor:
 
     def _layers_of(self, point: StackPoint) -> _Layers | None:
         key = point.run, point.tag
-        if key not in self._layers and len(self._layers) < MOST_PICTURES:
+        if key not in self._layers and len(self._layers) < MAX_PICTURES:
             self._layers[key] = _Layers(point, time.monotonic())
         return self._layers.get(key)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 _SET = re.compile(r"frozenset\(\{([^{}]*)\}\)")
-_MOST_CHARACTERS = 300
+_MAX_CHARACTERS = 300
 
 
 class Program(NamedTuple):
@@ -77,8 +77,8 @@ def first_difference(expected: str, found: str) -> Difference | None:
 def _shortened(line: str, *pair: str) -> str:
     """Return a part of a line that starts shortly before the place where the pair differs, if the line is long."""
     line, (one, other) = line.strip(), (text.strip() for text in pair)
-    if len(line) <= _MOST_CHARACTERS:
+    if len(line) <= _MAX_CHARACTERS:
         return line
     common = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-    start = max(0, common - _MOST_CHARACTERS // 3)
-    return ("…" if start else "") + line[start : start + _MOST_CHARACTERS]
+    start = max(0, common - _MAX_CHARACTERS // 3)
+    return ("…" if start else "") + line[start : start + _MAX_CHARACTERS]

@@ -25,7 +25,7 @@ SAMPLES = 40
 
 _SAMPLES_PER_BEAT = 4
 _HISTORY = 16
-_MOST_PROGRAMS = 256
+_MAX_PROGRAMS = 256
 
 
 def seconds_between_beats(rank: Rank, hang_secs: float | None) -> float:
@@ -164,7 +164,7 @@ class Heartbeat:
             name, jaxpr = self._traced.popleft()
             text = program_text(jaxpr)
             mark = fingerprint(text)
-            if len(self.beat.programs) < _MOST_PROGRAMS and [name, mark] not in self.beat.programs:
+            if len(self.beat.programs) < _MAX_PROGRAMS and [name, mark] not in self.beat.programs:
                 self._files.write_program(mark, text)
                 self.beat.programs = [*self.beat.programs, [name, mark]]
 

@@ -21,7 +21,7 @@ _MUCH_MORE = 0.25
 """The share of the time by which the slowest process has to exceed the median to be shown."""
 
 _FEW_SAMPLES = 12
-_MOST_ENTRIES = 100
+_MAX_ENTRIES = 100
 _MEASURED = ("step_seconds", "data_seconds", "memory_bytes")
 
 
@@ -97,7 +97,7 @@ class Overview:
 
     def _enter(self, step: int | None, tag: str, text: str) -> None:
         self._entries += 1
-        if self._entries <= _MOST_ENTRIES:
+        if self._entries <= _MAX_ENTRIES:
             self._put_entry(Record(Kind.TEXT, PREFIX + tag, step or 0, time.time(), text))
 
     # --- Programs. --------------------------------------------------------------------------------

@@ -14,13 +14,13 @@ from jaxboard._live.curve import Curve
 from jaxboard._own_tags import is_own
 from jaxboard.records import Kind, Record, Scalars
 
-MOST_CHARTS = 6
+MAX_CHARTS = 6
 """Most charts of a panel."""
 
-MOST_CURVES = 8
+MAX_CURVES = 8
 """Most curves of a chart."""
 
-_MOST_SETS = 1000
+_MAX_SETS = 1000
 """With more sets of tags than this, forget which of their columns are shown."""
 
 _TRAINING = frozenset(("train", "training"))
@@ -132,7 +132,7 @@ class Charts:
             # A later column may have taken the chart of an earlier one.
             kept = {curve for chart in self._charts.values() for curve in chart.curves.values()}
             chosen = [(column, curve) for column, curve in admitted if curve in kept]
-            if len(self._chosen) >= _MOST_SETS:
+            if len(self._chosen) >= _MAX_SETS:
                 self._chosen.clear()
             self._chosen[run, tags] = chosen
         return chosen
@@ -151,7 +151,7 @@ class Charts:
             chart = self._charts[name.chart] = Chart(name.chart, sort_key)
         chart.sort_key = min(chart.sort_key, sort_key)
         if name.curve not in chart.curves:
-            if len(chart.curves) == MOST_CURVES:
+            if len(chart.curves) == MAX_CURVES:
                 self.has_more = True
                 return None
             chart.curves[name.curve] = Curve()
@@ -159,7 +159,7 @@ class Charts:
 
     def _make_space(self, sort_key: SortKey) -> bool:
         """Return whether there is space for a chart. The last chart is removed for one that sorts before it."""
-        if len(self._charts) < MOST_CHARTS:
+        if len(self._charts) < MAX_CHARTS:
             return True
         self.has_more = True
         last = max(self._charts.values(), key=lambda chart: chart.sort_key)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_MOST_RANGES = 150
+_MAX_RANGES = 150
 """Most ranges of steps of a curve: more than a small chart can show."""
 
 
@@ -64,11 +64,11 @@ class Curve:
         self._clear()
 
     def _clear(self) -> None:
-        self._count = np.zeros(_MOST_RANGES, np.int64)
-        self._total = np.zeros(_MOST_RANGES)
-        self._low = np.full(_MOST_RANGES, np.inf)
-        self._high = np.full(_MOST_RANGES, -np.inf)
-        self._is_broken = np.zeros(_MOST_RANGES, bool)
+        self._count = np.zeros(_MAX_RANGES, np.int64)
+        self._total = np.zeros(_MAX_RANGES)
+        self._low = np.full(_MAX_RANGES, np.inf)
+        self._high = np.full(_MAX_RANGES, -np.inf)
+        self._is_broken = np.zeros(_MAX_RANGES, bool)
 
     def add(self, steps: np.ndarray, values: np.ndarray) -> None:
         """Add values.
@@ -108,10 +108,10 @@ class Curve:
             self._first = low >> self._shift
         first = min(low >> self._shift, self._first)
         last = max(high >> self._shift, self._first + int(used[-1]) if len(used) else first)
-        if first == self._first and last - first < _MOST_RANGES:
+        if first == self._first and last - first < _MAX_RANGES:
             return
         shift = self._shift
-        while last - first >= _MOST_RANGES:
+        while last - first >= _MAX_RANGES:
             first, last, shift = first >> 1, last >> 1, shift + 1
         places = ((used + self._first) >> (shift - self._shift)) - first
         earlier = (

@@ -9,7 +9,7 @@ from jaxboard._live.panel_contents import PanelContents, number
 from jaxboard._live.svg import ALARM, COLORS, marker, svg
 
 _ACCENT = COLORS[0]
-_MOST_CHARACTERS = 400
+_MAX_CHARACTERS = 400
 """Most characters of the message about a value that is not finite."""
 
 
@@ -73,5 +73,5 @@ def _chart(chart: Chart) -> str:
     )
 
 
-def _shortened(text: str, length: int = _MOST_CHARACTERS) -> str:
+def _shortened(text: str, length: int = _MAX_CHARACTERS) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -11,7 +11,7 @@ from jaxboard._profile.summary import HostPart, TraceSummary
 _NOTABLE = 1.1
 """A step time that grew or shrank by less than this factor counts as unchanged."""
 
-_MOST = 3
+_MAX_OPERATIONS = 3
 """Operations that are listed."""
 
 
@@ -99,7 +99,7 @@ def _grown(now: dict[str, float], before: dict[str, float], least: float) -> lis
     """Return what grew by at least some milliseconds a step, the largest growth first."""
     grown = [Growth(name, before.get(name, 0.0), ms) for name, ms in now.items()]
     grown = [growth for growth in grown if growth.now - growth.before > least]
-    return sorted(grown, key=lambda growth: growth.before - growth.now)[:_MOST]
+    return sorted(grown, key=lambda growth: growth.before - growth.now)[:_MAX_OPERATIONS]
 
 
 def _parts(summary: TraceSummary) -> dict[str, float]:

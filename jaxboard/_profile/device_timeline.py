@@ -34,7 +34,7 @@ _FEWEST_GAPS = 3
 _LONG_GAP = 5
 """A pause is longer than the median of the gaps by this factor, and longer than a whole step."""
 
-_MOST_PARTS = 5
+_MAX_PARTS = 5
 """Parts of the host's program that are listed."""
 
 
@@ -170,4 +170,4 @@ def _longest(spans_by_name: Mapping[str, Spans], idle: Spans) -> list[HostPart]:
         if "jaxboard_barrier" not in name
     ]
     parts = sorted((part for part in parts if part.ms > 0), key=lambda part: -part.ms)
-    return parts[:_MOST_PARTS]
+    return parts[:_MAX_PARTS]

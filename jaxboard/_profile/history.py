@@ -12,7 +12,7 @@ from jaxboard._profile.trace_files import trace_before
 from jaxboard._profile.trace_reader import summarize_in_subprocess
 from jaxboard._run import Run
 
-_MOST_WAITING = 3
+_MAX_WAITING = 3
 """Most windows that wait to be read. A further window has no summary."""
 
 _lock = threading.Lock()
@@ -49,7 +49,7 @@ class RecordedWindow:
         previous, waiting = self._previous, 0
         while previous is not None and not previous.done.is_set():
             previous, waiting = previous._previous, waiting + 1  # noqa: SLF001 (of the same class)
-        if waiting > _MOST_WAITING:
+        if waiting > _MAX_WAITING:
             raise ProfileError(
                 "the previous windows are still being read. Record windows less often."
             )

@@ -20,7 +20,7 @@ from jaxboard._safe_repr import safe_repr
 Processes: TypeAlias = int | Sequence[int] | AbstractSet[int] | None
 """The processes of a job that record: their numbers, or None for all."""
 
-_MOST_PROCESSES = 1_000_000
+_MAX_PROCESSES = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _process_numbers(processes: object) -> tuple[int, ...] | None:
     listed = [processes] if as_int(processes) is not None else processes
     numbers: list[int | None] = []
     if isinstance(listed, Sequence | AbstractSet) and not isinstance(listed, str | bytes):
-        numbers = [as_int(number) for number in itertools.islice(listed, _MOST_PROCESSES)]
+        numbers = [as_int(number) for number in itertools.islice(listed, _MAX_PROCESSES)]
     valid = tuple(sorted({number for number in numbers if number is not None and number >= 0}))
     if not numbers or None in numbers or min(number or 0 for number in numbers) < 0:
         raise UsageError(

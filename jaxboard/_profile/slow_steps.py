@@ -11,7 +11,7 @@ _SKIPPED = 32
 _FEWEST = 32
 """Fewest steps in the median."""
 
-_MOST = 256
+_MAX_STEPS = 256
 """Most steps in the median."""
 
 _RENEWED = 16
@@ -41,7 +41,7 @@ class SlowSteps:
         """Forget all steps, and learn the median anew."""
         self._last: float | None = None
         self._skipped = 0
-        self._seconds: deque[float] = deque(maxlen=_MOST)
+        self._seconds: deque[float] = deque(maxlen=_MAX_STEPS)
         self._since_median = 0
         self._limit = float("inf")
         self._slow, self._slow_secs = 0, 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxboard._profile.profile_settings import FIRST_WINDOW, ProfileSettings
 from jaxboard._profile.slow_steps import SlowSteps
 
-_MOST_SLOW = 10
+_MAX_SLOW = 10
 """Windows that a block records because of slow steps, so that a restless program does not fill the disk."""
 
 
@@ -62,7 +62,7 @@ class WindowSchedule:
             return None
         if self._every_secs is not None and now - self._last_began >= self._every_secs:
             return following
-        if is_slow and self._slow_windows < _MOST_SLOW:
+        if is_slow and self._slow_windows < _MAX_SLOW:
             self._slow_windows += 1
             return following
         return None

@@ -25,7 +25,7 @@ _LONG_BYTES = 1 << 16
 """The length of an event from which on it is read alone."""
 _ROWS_BYTES = 1 << 21
 """The size of the events that are decoded together, so that they are in a processor's cache."""
-_MOST_LAYOUTS = 64
+_MAX_LAYOUTS = 64
 """Most layouts among events that are decoded together; the others are read one by one."""
 _KNOWN_EVENTS = 1 << 16
 """Most sets of tags that are remembered."""
@@ -140,7 +140,7 @@ class EventReader:
         words = positions[block.starts[group]].view(np.uint64).reshape(len(group), -1)
         skipped: list[int] = []
         layouts = 0
-        while len(group) and layouts < _MOST_LAYOUTS:
+        while len(group) and layouts < _MAX_LAYOUTS:
             layout = find_layout(words[0].tobytes()[:length])
             if layout is None:
                 skipped.append(int(group[0]))

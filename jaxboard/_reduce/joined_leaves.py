@@ -31,7 +31,7 @@ from jaxboard._types import Array
 _ROW = 1 << 13
 """Elements of a row, which stay in the cache of a CPU. Most arrays of a model are longer."""
 
-MOST_JOINED = 1 << 26
+MAX_JOINED = 1 << 26
 """The most elements that are joined: they are copied."""
 
 
@@ -51,7 +51,7 @@ def joinable(sizes: Sequence[int]) -> list[int]:
     """Return which of some arrays to join, given their numbers of elements: the smallest ones, if they are several."""
     by_size = sorted((n for n, size in enumerate(sizes) if size), key=sizes.__getitem__)
     totals = itertools.accumulate(-(-sizes[n] // _ROW) * _ROW for n in by_size)
-    joined = [n for n, total in zip(by_size, totals, strict=True) if total <= MOST_JOINED]
+    joined = [n for n, total in zip(by_size, totals, strict=True) if total <= MAX_JOINED]
     return sorted(joined) if len(joined) > 1 else []
 
 

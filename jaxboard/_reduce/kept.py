@@ -22,7 +22,7 @@ from jaxboard._reduce.reducers import (
 from jaxboard._reduce.wide import WideInt, namespace
 from jaxboard._types import Array
 
-_MOST_ELEMENTS = 65_536
+_MAX_ELEMENTS = 65_536
 """Most elements that are kept of one name in one step: the first rows."""
 
 
@@ -94,7 +94,7 @@ class KeptReducer(Reducer):
 def _first_rows(rows: Rows) -> Rows:
     """Return as many rows as are kept."""
     size = max(1, int(np.prod(rows.values.shape[1:], dtype=np.int64)))
-    most = max(1, _MOST_ELEMENTS // size)
+    most = max(1, _MAX_ELEMENTS // size)
     if len(rows.counts) <= most:
         return rows
     return Rows(*(replicated(lambda x: x[:most], array) for array in rows))

@@ -45,6 +45,7 @@ class LanesReducer(Reducer):
 
     def __init__(self, inner: Reducer):
         self.inner = inner
+        self.elementwise = inner.elementwise
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
         # The axis of the lanes may be sharded.
@@ -172,7 +173,8 @@ def _start_lanes(
 
 def _with_weights(value: PyTree, weights: Wide) -> State:
     """Return the state of lanes that each have a weight of their own."""
-    return State(Lanes(value, weights), weights.sum())
+    lanes_first = jax.tree.map(lambda x: namespace(x).moveaxis(x, -1, 0), weights)
+    return State(Lanes(value, weights), lanes_first.sum())
 
 
 def _lane_weights(state: State) -> Wide:

@@ -105,7 +105,7 @@ class Reducer:
     """The interface of the reducers: ``start``, ``merge``, ``collapse``, ``collapse_lanes``, ``widen``, ``empty``, ``finish``."""
 
     name: ClassVar[str]
-    elementwise: ClassVar[bool] = True
+    elementwise: bool = True
     """True if ``merge`` on the host accepts states whose arrays all have the same extra leading axes."""
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 
@@ -37,6 +39,16 @@ def without_index(tag: str) -> str:
     """Return a tag without its ``{}``, and without the slash beside it."""
     start, _, end = tag.partition("{}")
     return "/".join(part for part in (start.strip("/"), end.strip("/")) if part) or "{}"
+
+
+def is_tag_of(report_tag: str, tag: str) -> bool:
+    """Return whether a report makes points with a tag: its own, one below it, or one with indices for its ``{}``."""
+    if tag == report_tag or tag.startswith(f"{report_tag}/"):
+        return True
+    start, braces, end = map(re.escape, report_tag.partition("{}"))
+    return bool(braces) and (
+        tag == without_index(report_tag) or re.fullmatch(rf"{start}[0-9/]+{end}", tag) is not None
+    )
 
 
 def picture_tag(tag: str) -> str:

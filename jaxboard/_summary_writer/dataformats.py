@@ -18,7 +18,7 @@ from jaxboard._types import Array, Reportable
 _CHANNELS = {"HWC": (1, 3, 4), "NHWC": (1, 3, 4), "NTHWC": (1, 3)}
 """The numbers of channels that there may be, by the letters of the axes."""
 
-_MOST_PIXELS = 2**14
+_MAX_PIXELS = 2**14
 """Most pixels of a side of an image that is enlarged."""
 
 
@@ -100,10 +100,10 @@ def checked_factor(tag: str, factor: object, image: Array) -> float:
     """Return ``rescale=`` as a float. Raise unless it leaves an image [H, W, ...] of a size that can be shown."""
     number = as_number(factor)
     sizes = [size * number for size in image.shape[:2]]
-    if not all(1 <= size <= _MOST_PIXELS for size in sizes):  # NaN if it is not a number
+    if not all(1 <= size <= _MAX_PIXELS for size in sizes):  # NaN if it is not a number
         raise report_error(
             tag,
-            f"expected rescale= to be a factor that leaves an image of at most {_MOST_PIXELS} pixels a side, got "
+            f"expected rescale= to be a factor that leaves an image of at most {_MAX_PIXELS} pixels a side, got "
             f"{safe_repr(factor)}.",
         )
     return number

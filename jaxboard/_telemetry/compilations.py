@@ -19,7 +19,7 @@ _LOWER = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 _COMPILE = "/jax/core/compile/backend_compile_duration"
 _CACHE_HIT = "/jax/compilation_cache/cache_hits"
 
-_MOST_KEPT = 4096
+_MAX_KEPT = 4096
 """Compilations of a thread that are kept until a call takes them. Those outside of calls are never taken."""
 
 
@@ -50,7 +50,7 @@ class Compilation:
 class _ThreadState(threading.local):
     def __init__(self) -> None:
         self.compiled: collections.deque[tuple[int, Compilation]] = collections.deque(
-            maxlen=_MOST_KEPT
+            maxlen=_MAX_KEPT
         )
         self.trace_seconds: dict[str, float] = {}
         self.lower_seconds = 0.0

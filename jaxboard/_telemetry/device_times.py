@@ -17,7 +17,7 @@ _REMEMBERED = 8
 _PRECISE = 0.2
 """The bounds of a device time are precise if they differ by at most this share of it."""
 
-_MOST = 2.0
+_MAX_RATIO = 2.0
 """An estimated device time is at most this many times as long as the longest measured one."""
 
 
@@ -95,7 +95,7 @@ class DeviceTimes:
             return gap
         device, wait = self._device[function], self._wait[function]
         seconds = device.seconds if device.spread <= wait.spread else max(gap - wait.seconds, 0.0)
-        return min(seconds, _MOST * self._longest[function], gap)
+        return min(seconds, _MAX_RATIO * self._longest[function], gap)
 
     def is_known(self, function: str) -> bool:
         """Return whether enough calls of a function were watched."""

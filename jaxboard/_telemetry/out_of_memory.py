@@ -26,10 +26,10 @@ TAG = "out_of_memory"
 _MARKS = ("RESOURCE_EXHAUSTED", "Out of memory allocating")
 """The status that XLA begins the message of such an error with, and what some versions write after another status."""
 
-_MOST_ROWS = 10
+_MAX_ROWS = 10
 """Most rows of a table."""
 
-_MOST_REPORTS = 10
+_MAX_REPORTS = 10
 """Most reports of a run, such as of a program that looks for the largest batch that fits."""
 
 
@@ -86,7 +86,7 @@ class OutOfMemory:
         """Return whether to report an error."""
         counts = any(mark in str(error) for mark in _MARKS)
         self._count += counts
-        return counts and self._count <= _MOST_REPORTS
+        return counts and self._count <= _MAX_REPORTS
 
     def _text(
         self, where: str, step: int, error: BaseException, sections: list[Iterator[str]]
@@ -106,7 +106,7 @@ class OutOfMemory:
         if fitted is None:
             return
         yield from ("", f"**Since step {fitted.step}, which fitted:**", "")
-        changes = fitted.signature.changes(CallSignature(call))[:_MOST_ROWS]
+        changes = fitted.signature.changes(CallSignature(call))[:_MAX_ROWS]
         yield from (f"- `{change}`" for change in changes)
         if not changes:
             yield "- No argument changed its type or its shape."
@@ -140,7 +140,7 @@ def _programs(call: Call | None) -> Iterator[str]:
     failed = next((program for program in programs if program.name == name), None)
     programs = [*([failed] if failed else []), *(p for p in programs if p is not failed)]
     rows = [["compiled program", "temporaries", "arguments", "results"]]
-    for each in programs[:_MOST_ROWS]:
+    for each in programs[:_MAX_ROWS]:
         sizes = map(_size, (each.temporaries, each.arguments, each.results))
         rows.append([f"`{each.name}`", *sizes])
     yield from ("", table(rows, numbers=(1, 2, 3)))
@@ -148,7 +148,7 @@ def _programs(call: Call | None) -> Iterator[str]:
         return
     first = programs[0]
     rows = [[f"largest arrays of `{first.name}`", "size", "operation", "line"]]
-    for buffer in largest_buffers(first.module.to_string(), _MOST_ROWS):
+    for buffer in largest_buffers(first.module.to_string(), _MAX_ROWS):
         operation, source = (
             f"`{text}`" if text else "" for text in (buffer.operation, buffer.source)
         )
@@ -232,7 +232,7 @@ def _nbytes(array: Any) -> int:
 
 
 def _largest(sizes: dict[str, int]) -> list[tuple[str, int]]:
-    found = sorted(sizes.items(), key=lambda item: -item[1])[:_MOST_ROWS]
+    found = sorted(sizes.items(), key=lambda item: -item[1])[:_MAX_ROWS]
     return [(name, size) for name, size in found if size > 0]
 
 

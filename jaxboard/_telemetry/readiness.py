@@ -17,7 +17,7 @@ from jaxboard._types import PyTree
 
 _SMALL_BYTES = 2**16
 
-_MOST_NODES = 64
+_MAX_NODES = 64
 """Nodes of a result that are searched for an array."""
 
 _SHORTEST_PAUSE = 0.0002
@@ -47,7 +47,7 @@ def array_of(result: PyTree) -> jax.Array | None:
     if isinstance(node, jax.Array):  # The usual case, in a third of the time.
         return node
     nodes: list[PyTree] = [result]
-    for _ in range(_MOST_NODES):
+    for _ in range(_MAX_NODES):
         if not nodes:
             return None
         node = nodes.pop()

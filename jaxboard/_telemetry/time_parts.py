@@ -53,7 +53,7 @@ PART = {part.name: part for part in PARTS}
 _LARGE = 0.05
 """The share from which a part is a cause that leads the sentence."""
 
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 """Most parts that the sentence names."""
 
 _SMALLEST_NAMED = 0.01
@@ -86,7 +86,7 @@ def sentence(seconds: Mapping[str, float]) -> str:
     leading = largest_loss(seconds)
     first = [DEVICE] if leading is None else [leading, DEVICE]
     names = [*first, *(name for name in found if name not in first)]
-    named = [name for name in names if found.get(name, 0.0) >= _SMALLEST_NAMED][:_MOST_NAMED]
+    named = [name for name in names if found.get(name, 0.0) >= _SMALLEST_NAMED][:_MAX_NAMED]
     texts = [f"{_percent(found[name])} {PART[name].phrase}" for name in named]
     rest = 1 - sum(found[name] for name in named)
     if rest >= _SMALLEST_NAMED:

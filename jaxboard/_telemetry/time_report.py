@@ -30,7 +30,7 @@ PICTURE = "time/picture"
 _FIRST_SUMMARY = 4
 """The sentence and the picture are written after this many windows, and whenever their number has doubled."""
 
-_MOST_COLUMNS = 256
+_MAX_COLUMNS = 256
 """The most columns of the picture. If there are more, each pair becomes one."""
 
 _READING_SECS = 5.0
@@ -256,7 +256,7 @@ class TimePicture:
         else:
             self._columns.append(values)
         self._windows += 1
-        if self._windows == _MOST_COLUMNS * self._windows_per_column:
+        if self._windows == _MAX_COLUMNS * self._windows_per_column:
             pairs = zip(self._columns[::2], self._columns[1::2], strict=True)
             self._columns = [first + second for first, second in pairs]
             self._windows_per_column *= 2

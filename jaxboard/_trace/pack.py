@@ -20,7 +20,7 @@ from jaxboard._types import PyTree
 if TYPE_CHECKING:
     from jaxboard._reduce.lanes import LanesReducer
 
-_MOST_SELECTED = 64
+_MAX_SELECTED = 64
 """Most scalars that one chain of selects joins. Its work is the square of this."""
 
 _MAX_SEED_RUNS = 256
@@ -280,11 +280,11 @@ def join(parts: Sequence[Array], dtype: jnp.dtype) -> Array:
     """
     if len(parts) == 1:
         return parts[0].astype(dtype).reshape(-1)
-    if len(parts) > _MOST_SELECTED or any(part.size != 1 for part in parts):
+    if len(parts) > _MAX_SELECTED or any(part.size != 1 for part in parts):
         chunks: Sequence[Array] = parts
         if all(part.size == 1 for part in parts):
-            starts = range(0, len(parts), _MOST_SELECTED)
-            chunks = [join(parts[i : i + _MOST_SELECTED], dtype) for i in starts]
+            starts = range(0, len(parts), _MAX_SELECTED)
+            chunks = [join(parts[i : i + _MAX_SELECTED], dtype) for i in starts]
         return jnp.concatenate([chunk.astype(dtype).reshape(-1) for chunk in chunks])
     position = lax.iota(np.int32, len(parts))
     vector = jnp.zeros(len(parts), dtype)

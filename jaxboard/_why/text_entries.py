@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from jaxboard._why.evidence import Entry, Evidence
 from jaxboard._why.finding import Finding
 
-_MOST_ENTRIES = 5
+_MAX_ENTRIES = 5
 """Entries of one kind that are shown. The first ones are nearest to the cause."""
 
 
@@ -46,7 +46,7 @@ def recompiles(evidence: Evidence) -> Iterator[Finding]:
 
 def _shown(evidence: Evidence, tag: str, title: str) -> Iterator[Finding]:
     entries = evidence.entries_below(tag)
-    for entry in entries[:_MOST_ENTRIES]:
+    for entry in entries[:_MAX_ENTRIES]:
         yield _finding(entry, tag, title, len(entries))
 
 

@@ -1,4 +1,4 @@
-"""The records that an event file cannot hold: logged once for each tag, and counted."""
+"""The records that an event file cannot hold: logged once for each tag and cause, and counted."""
 
 from __future__ import annotations
 
@@ -25,18 +25,24 @@ class LostRecords:
     """
 
     def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[tuple[str, str], str] = {}
         self._unconfirmed: Counter[str] = Counter()
         self._confirmed: Counter[str] = Counter()
 
     def add(self, tag: object, count: int, reason: str) -> None:
-        """Count records of a tag as lost, and log the first of them."""
+        """Count records of a tag as lost, and log the first of each cause.
+
+        Args:
+            tag: the tag.
+            count: how many records.
+            reason: why, as one line. The part before a colon is the cause; what follows may differ each time.
+        """
         name = repr(tag)
-        if name not in self._reasons and len(self._reasons) < _MAX_REASONS:
-            # One reason for each tag: the text of an error may differ each time.
-            self._reasons[name] = f"report {name}: {reason}"
+        key = name, reason.partition(":")[0]
+        if key not in self._reasons and len(self._reasons) < _MAX_REASONS:
+            self._reasons[key] = f"report {name}: {reason}"
             logger.error("jaxboard: report %s is lost: %s. Others are written.", name, reason)
-        self._unconfirmed[self._reasons.get(name, _OTHERS)] += count
+        self._unconfirmed[self._reasons.get(key, _OTHERS)] += count
 
     def confirm(self) -> None:
         """Note that the records around the lost ones are written."""

@@ -10,7 +10,7 @@ from typing import Any
 from jaxboard.records import Record
 from jaxboard.sinks._tracker_values import Rows
 
-_MOST_METRICS = 1000
+_MAX_METRICS = 1000
 """Most metrics in one request."""
 
 _REFUSED = "INVALID_PARAMETER_VALUE"
@@ -30,7 +30,7 @@ def metrics(make: Callable[..., Any], names: Sequence[str], rows: Rows) -> Itera
         for step, wall_time, values in rows
         for name, value in zip(names, values, strict=True)
     )
-    while part := list(itertools.islice(rest, _MOST_METRICS)):
+    while part := list(itertools.islice(rest, _MAX_METRICS)):
         yield part
 
 

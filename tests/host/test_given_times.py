@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+import jaxboard as jb
 from jaxboard._host.given_times import GivenTimes, at_walltime
 from jaxboard.records import Kind, Record, Scalars
+from jaxboard.testing import capture
 
 
 def wall_times(points):
@@ -21,6 +24,24 @@ def test_points_of_one_report():
     points = [Record(Kind.PR_CURVE, tag, 0, reported, None) for tag in ("x/a", "x/b", "xy", "y")]
     assert wall_times(times.applied(points)) == [5.0, 5.0, reported, reported]
     assert wall_times(times.applied(points)) == [reported] * 4
+
+
+def test_points_of_a_stack():
+    """Points with indices for the ``{}`` of the tag, or without it, have the time of their report; others do not."""
+    times = GivenTimes()
+    with at_walltime(5.0):
+        reported = times.time_of_report("b/{}/x")
+    tags = ("b/03/x", "b/01/12/x", "b/x", "b/{}/x", "b/y/x", "b/03/y")
+    points = [Record(Kind.SCALAR, tag, 0, reported, None) for tag in tags]
+    assert wall_times(times.applied(points)) == [5.0] * 4 + [reported] * 2
+
+
+@pytest.mark.parametrize("report", [jb.scalar, jb.histogram])
+def test_a_stacked_report(report):
+    """A report with ``reduce="stack"`` and ``{}`` in its tag has the wall time that it was given."""
+    with capture() as records, at_walltime(5.0):
+        report("b/{}/x", np.float32(1), reduce="stack")
+    assert [(record.tag, record.wall_time) for record in records] == [("b/x", 5.0)]
 
 
 def test_columns():

@@ -198,4 +198,4 @@ def test_entries_are_limited(job):
         slow = {"phases": {"data": 40}}
         changes = {f"process_{i}": slow if i == number % 4 else fast for i in range(4)}
         job.look(**changes)
-    assert len(job.entries) == overview_module._MOST_ENTRIES
+    assert len(job.entries) == overview_module._MAX_ENTRIES

@@ -58,7 +58,7 @@ def test_one_copy_of_the_code(monkeypatch):
 def test_which_are_joined(monkeypatch):
     """The smallest leaves are joined as long as their rows fit, and a single leaf is left alone."""
     row = 8192
-    monkeypatch.setattr(joined_leaves, "MOST_JOINED", 4 * row)
+    monkeypatch.setattr(joined_leaves, "MAX_JOINED", 4 * row)
     assert joinable([3 * row, 1, 0, row + 1]) == [1, 3]
     assert joinable([3 * row, 1, 1]) == [1, 2]
     assert joinable([5, 0]) == []

@@ -86,6 +86,19 @@ def test_many_bad_tags(tmp_path, caplog):
     sink.close()
 
 
+def test_a_tag_with_several_causes(tmp_path):
+    """The records of a tag that are lost for different causes are counted separately."""
+    sink = TensorBoardSink(tmp_path)
+    histogram = Record(Kind.HISTOGRAM, "loss", 2, 1002.0, None)
+    image = Record(Kind.IMAGE, "loss", 2, 1002.0, None)
+    sink.write([scalar(0), histogram, image, image, *[scalar(2, run="../a")] * 3])
+    sink.close()
+    found = {reason.split()[-1]: count for reason, count in sink.take_lost().items()}
+    assert found.pop("'loss_histogram'") == 1
+    assert found.pop("'loss_image'") == 2
+    assert list(found.values()) == [3]
+
+
 def test_a_batch_that_is_written_again_counts_once(tmp_path):
     """A failed flush forgets the lost records, because the batch comes again."""
     sink = TensorBoardSink(tmp_path / "run")
