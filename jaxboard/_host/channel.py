@@ -23,6 +23,7 @@ from jaxboard._host.run_state import (
     RunState,
     SavedPoint,
     SavedWindow,
+    point_step,
     portable,
     read_state,
 )
@@ -272,6 +273,15 @@ class Channel:
         for channel in (self, *self.below.values()):
             while channel.windows:
                 channel.put_window(channel.windows.popitem()[1])
+
+    def end_windows_by(self, step: int) -> None:
+        """Put the accumulators of windows that end at ``step`` or earlier: their function may never be called again.
+
+        Another function may report the same tag. This way both are in one point.
+        """
+        for function, (plan, _, last_step) in list(self.windows.items()):
+            if any(last_step < point_step(each.spec, last_step) <= step for each in plan.entries):
+                self.put_window(self.windows.pop(function, None))
 
     def end_windows_for(self, other: Channel) -> None:
         """Put the accumulators of incomplete windows with reports that name another run, which closes."""
