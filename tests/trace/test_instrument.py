@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 from typing import Any
 
 import jax
@@ -428,6 +430,26 @@ def test_default_cadence(every):
         (4, 3.5),
     ]
     assert [r.step for r in records if r.tag == "one"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": 2}, {"delivery": "callback"}, {"exact": True}])
+def test_a_function_that_is_replaced_is_freed(options):
+    """A run keeps no earlier function alive, nor what it closes over, such as a data set."""
+    alive = []
+    with capture():
+        for _ in range(3):
+            data = np.ones(8)
+
+            def report(x, data=data):
+                jb.scalar("x", x + data[0], every=2)
+
+            step = jb.instrument(jax.jit(report), **options)
+            for x in range(3):
+                step(float(x))
+            alive.append(weakref.ref(report))
+            del report, step
+        gc.collect()
+        assert [function() for function in alive[:-1]] == [None] * 2
 
 
 def test_scope_is_part_of_the_cache_key():
