@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 
 from by_hand import DEADLINE
 from fork_server import fork_server
@@ -59,56 +58,46 @@ if __name__ == "__main__":
 
 
 class Child:
-    """A process that runs PRELUDE and then ``body``.
+    """A process that runs PRELUDE and then ``body``. Most are forks, which start immediately.
 
-    It is a fork of a process that has imported jaxboard, and ends as a program of its own does. With ``command`` or
-    without ``indented``, it is an interpreter of its own.
-
-    ``command`` precedes the interpreter: a program that starts it in another environment. Without ``indented``, the
-    body is at the level of the module, where other processes find its functions.
+    With ``command``, it is an interpreter that this program starts in another environment. Without ``indented``, it is
+    an interpreter, and the body is at the level of the module, where other processes find its functions.
     """
 
     def __init__(self, tmp_path, body, command=(), indented=True):
         self.logdir = tmp_path / "run"
-        program = tmp_path / "program.py"
         body = textwrap.dedent(body)
-        program.write_text(
+        if indented and not command:
+            program = PRELUDE + textwrap.indent(body, "    ")
+            self.process = fork_server().start(program, str(self.logdir))
+            return
+        file = tmp_path / "program.py"
+        file.write_text(
             PRELUDE + (textwrap.indent(body, "    ") if indented else f"    pass\n{body}")
         )
-        arguments = [str(program), str(self.logdir)]
-        self._errors = tmp_path / "stderr"
-        with self._errors.open("w") as errors:
-            if indented and not command:
-                self.process = fork_server().start(arguments, errors)
-            else:
-                self.process = subprocess.Popen(
-                    [*command, sys.executable, *arguments],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                )
+        self.process = subprocess.Popen(
+            [*command, sys.executable, str(file), str(self.logdir)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
 
     def expect(self, word):
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if line != word + "\n":
             self.process.kill()
-            self.exit_status()
-            raise AssertionError(line + self.err)
+            raise AssertionError(line + self.process.communicate()[1])
 
     def exit_status(self):
         """Wait for the end; keep the output in ``out`` and ``err``."""
-        deadline = threading.Timer(DEADLINE, self.process.kill)
-        deadline.start()
         try:
-            self.process.stdin.close()
-            self.out = self.process.stdout.read()
-            self.process.stdout.close()
-            return self.process.wait()
+            self.out, self.err = self.process.communicate(timeout=DEADLINE)
         finally:
-            deadline.cancel()
-            self.err = self._errors.read_text()
+            self.process.kill()
+        return self.process.returncode
 
     def lines(self):
         return [json.loads(line) for line in (self.logdir / "lines").read_text().splitlines()]
