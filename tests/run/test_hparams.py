@@ -8,8 +8,6 @@ import dataclasses
 import enum
 import functools
 import pathlib
-import subprocess
-import sys
 import types
 import typing
 
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from fork_server import run_in_fork
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
@@ -299,9 +298,7 @@ def test_the_exception_that_ends_a_run(error, status):
 def test_the_status_of_a_program(end, tmp_path):
     """The session of a program that ends with an exception or by SIGTERM is a failure."""
     program = f"import os, jaxboard as jb\njb.Run({str(tmp_path)!r}, hparams={{'lr': 0.1}})\n{end}"
-    subprocess.run(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, check=False, timeout=120
-    )
+    run_in_fork(program)
     (path,) = tmp_path.glob("*.tfevents.*")
     contents = [
         value.metadata.plugin_data.content

@@ -10,6 +10,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from fork_server import run_in_fork
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -49,9 +50,7 @@ sink = TensorBoardSink(sys.argv[1])
 
 
 def python(code: str, logdir: pathlib.Path | str) -> str:
-    program = PRELUDE + textwrap.dedent(code)
-    command = [sys.executable, "-c", program, str(logdir)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = run_in_fork(PRELUDE + textwrap.dedent(code), str(logdir))
     assert result.returncode == 0, result.stderr
     return result.stdout
 
