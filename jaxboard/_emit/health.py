@@ -58,6 +58,8 @@ def health(
     - **drifts**: its weights grow or shrink steadily, 8-fold in the second half of the run; or its updates are a tenth of
       its weights, ten times the median of the layers, for 10 reports.
 
+    Layers with fewer than 16 parameters do not explode or drift: a single number may change by any factor.
+
     Leaves with the same parent are a layer: ``dense_1/kernel`` and ``dense_1/bias`` are the layer ``dense_1``. The curves
     ``tag/ratio``, ``tag/gradient_norm``, ``tag/zeros``, ``tag/rms`` and ``tag/nonfinite`` are those of the whole model.
     Leaves that are not floats are left out. The sums are computed in the step, where the arrays are; sharded arrays are
