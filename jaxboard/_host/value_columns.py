@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from jaxboard._frame import FrameBatch, Number, Observation, ReportSpec
-from jaxboard._host.stacked_points import needs_merge
 from jaxboard._host.run_state import point_step, read_state
+from jaxboard._host.stacked_points import needs_merge
 from jaxboard._host.stacked_states import (
     concatenate_states,
     flatten_leading_axes,
