@@ -4,6 +4,9 @@ The loop is a ``lax.scan`` whose iteration is a small matrix product and a ``tan
 shows medians over the rounds. jaxboard fetches, encodes and writes event files. The callbacks discard their
 arguments.
 
+A second table has the processor time of two scalars of eight seeds, from the loop to the event files, with and without
+windows.
+
     python benchmarks/streamed_loop.py --iterations 10000 --rounds 5
 """
 
@@ -26,6 +29,7 @@ import jaxboard as jb
 
 WIDTH = 32
 SCALARS = 10
+SEEDS = 8
 
 
 def loop(iterations: int, report: Callable[[list[jax.Array]], None]) -> Any:
@@ -56,6 +60,36 @@ def report_scalars(values: list[jax.Array]) -> None:
 def report_by_debug_callback(values: list[jax.Array]) -> None:
     for value in values:
         jax.debug.callback(discard, value)
+
+
+def seeds(iterations: int, every: int | None) -> Any:
+    """Return a loop of several seeds that reports two scalars."""
+
+    def body(x, _):
+        x = jnp.tanh(x) + 0.01
+        jb.scalar("loss", x, every=every)
+        jb.scalar("accuracy", 2 * x, every=every)
+        return x, None
+
+    train = jax.jit(jax.vmap(lambda x: lax.scan(body, x, length=iterations)[0]))
+    return jb.instrument(train, stream=1000, runs="vmap")
+
+
+def measure_windows(iterations: int, rounds: int) -> None:
+    """Print the processor time of reports with and without windows."""
+    print(f"\n| two scalars, {SEEDS} seeds | processor time, µs per iteration |\n| --- | ---: |")
+    x = jnp.ones(SEEDS)
+    for every in (None, 10, 100, 1000):
+        train = seeds(iterations, every)
+        times: list[float] = []
+        with tempfile.TemporaryDirectory() as folder, jb.Run(folder) as run:
+            for _ in range(rounds + 1):
+                start = time.process_time()
+                jax.block_until_ready(train(x))
+                run.flush()
+                times.append((time.process_time() - start) / iterations * 1e6)
+        name = "every iteration" if every is None else f"every={every}"
+        print(f"| {name} | {statistics.median(times[1:]):.2f} |")  # The first round compiles.
 
 
 def main() -> None:
@@ -92,6 +126,7 @@ def main() -> None:
     print(f"\n| {'':32} | µs per iteration |\n| --- | ---: |")
     for name, microseconds in times.items():
         print(f"| {name:32} | {statistics.median(microseconds):16.2f} |")
+    measure_windows(n, options.rounds)
 
 
 if __name__ == "__main__":

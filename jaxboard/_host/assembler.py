@@ -18,7 +18,6 @@ from jaxboard._frame import (
 from jaxboard._host.cadence_changes import CadenceChanges
 from jaxboard._host.clipping import ClippingLog
 from jaxboard._host.complete_points import Assembled, Point
-from jaxboard._host.complete_values import complete_points
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.given_times import GivenTimes
 from jaxboard._host.last_steps import LastSteps
@@ -28,6 +27,7 @@ from jaxboard._host.points import Points
 from jaxboard._host.restored_windows import RestoredWindows
 from jaxboard._host.run_state import HostState, RunState, SavedPoint
 from jaxboard._host.shared_steps import close_single_steps
+from jaxboard._host.stacked_points import points_of_batch
 from jaxboard._host.value_columns import (
     OpenValue,
     columns_of_batch,
@@ -121,7 +121,7 @@ class Assembler:
         columns, single = columns_of_numbers(numbers)
         values += single
         for position, batch in batches:
-            points += complete_points(batch)
+            points += points_of_batch(batch)
             columns += columns_of_batch(batch, position)
         reported = {value.observation.spec for value in values}
         reported.update(column.spec for column in columns)

@@ -17,9 +17,9 @@ from jaxboard._frame import Observation, ReportSpec
 from jaxboard._host import seed_runs
 from jaxboard._host.cadence_changes import CadenceChanges
 from jaxboard._host.complete_points import Composed, Point, make_points
-from jaxboard._host.complete_values import points_of_windows
 from jaxboard._host.run_columns import RunColumn
 from jaxboard._host.run_state import SavedPoint, point_step
+from jaxboard._host.stacked_points import points_of_windows
 from jaxboard._host.value_columns import ValueColumn
 from jaxboard._log import log_once
 from jaxboard._reduce import State, is_positive, reducer
@@ -155,7 +155,7 @@ class Points:
         if not len(column.steps):
             return
         point = self._continued(spec)
-        if point is not None and point.step == column.ends[0]:
+        if point is not None and point.step == column.point_steps[0]:
             count = int(column.starts[1]) if len(column.starts) > 1 else len(column.steps)
             for value in column.rows(slice(count)).values():
                 yield from self.add(value.observation, now=now, last=value.last)

@@ -1,7 +1,7 @@
 """Values that must be merged into points, in columns: the steps of a window, the calls of an evaluation.
 
-Merging a value takes tens of microseconds. The values of many windows are merged together instead: the second value of all
-windows into the first, then the third, in the same order as one by one, so that the sums are bit-identical.
+Merging two values takes tens of microseconds. Columns merge the values of many windows together: the second value of each
+window into the first, then the third. The order within a window stays the same, so results are bit-identical.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from jaxboard._frame import FrameBatch, Number, Observation, ReportSpec
-from jaxboard._host.complete_values import needs_merge
 from jaxboard._host.run_state import point_step, read_state
+from jaxboard._host.stacked_points import needs_merge
 from jaxboard._host.stacked_states import (
     concatenate_states,
     flatten_leading_axes,
@@ -99,21 +99,21 @@ class ValueColumn:
         return self.rows(order[has_value[order]])
 
     @property
-    def ends(self) -> np.ndarray:
-        """The steps of the points: int64[N]."""
+    def point_steps(self) -> np.ndarray:
+        """The step of the point of each value: int64[N]."""
         return point_step(self.spec, self.steps)
 
     @property
-    def ends_point(self) -> np.ndarray:
-        """Whether a point has no more values after a value: bool[N]."""
-        return self.last & (self.steps == self.ends)
+    def completes(self) -> np.ndarray:
+        """Whether a value is the last one of its point: bool[N]."""
+        return self.last & (self.steps == self.point_steps)
 
     @property
     def starts(self) -> np.ndarray:
         """The indices of the first values of points: int64[W]."""
-        ends, ends_point = self.ends, self.ends_point
-        is_first = np.ones(len(ends), bool)
-        is_first[1:] = (ends[1:] != ends[:-1]) | ends_point[:-1]
+        steps = self.point_steps
+        is_first = np.ones(len(steps), bool)
+        is_first[1:] = (steps[1:] != steps[:-1]) | self.completes[:-1]
         return np.flatnonzero(is_first)
 
     def merged(self) -> MergedValues:
@@ -121,7 +121,7 @@ class ValueColumn:
         starts = self.starts
         lengths = np.diff(starts, append=len(self.steps))
         newest = self.rows(starts + lengths - 1)
-        is_complete = newest.ends_point
+        is_complete = newest.completes
         is_complete[:-1] = True
         complete: list[tuple[np.ndarray, State]] = []
         growing: OpenValue | None = None
@@ -132,7 +132,7 @@ class ValueColumn:
             if not rows.all():
                 last = dataclasses.replace(newest.rows(indices[-1:]), state=state_at(state, ~rows))
                 (growing,) = last.values()
-        return MergedValues(complete, newest.ends, newest.wall_times, growing)
+        return MergedValues(complete, newest.point_steps, newest.wall_times, growing)
 
 
 class MergedValues(NamedTuple):

@@ -1,4 +1,4 @@
-"""The points of values that are complete: each value makes one point. Those of many steps are made in columns."""
+"""The points of stacked accumulators: each makes one point. Scalars of many steps become columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def needs_merge(entry: Entry, batch: FrameBatch) -> bool:
     return entry.spec.windowed or (batch.open and entry.step is None)
 
 
-def complete_points(batch: FrameBatch) -> list[Point]:
+def points_of_batch(batch: FrameBatch) -> list[Point]:
     """Return the points of the complete values of a batch."""
     steps, wall_times = batch.steps, batch.wall_times
     points: list[Point] = []
@@ -138,11 +138,11 @@ def points_of_windows(
     steps: np.ndarray,
     wall_times: np.ndarray,
 ) -> list[Point]:
-    """Return the points of windows of one report, in their order.
+    """Return the points of complete windows of one report, in their order.
 
     Args:
         spec: the report.
-        windows: the indices of some windows, int[K], and their stacked accumulators.
+        windows: in each item, the indices of K of the W windows, int[K], and their stacked accumulators.
         steps: int64[W], the step of each window.
         wall_times: float64[W], in seconds since the epoch.
     """
