@@ -178,10 +178,12 @@ class Program:
                 )
             case "while", iterations, body:
 
-                def iteration(carry):
+                def while_body(carry):
                     return carry[0] + 1, self.run(body, carry[1], times * iterations)
 
-                return lax.while_loop(lambda carry: carry[0] < iterations, iteration, (0, state))[1]
+                return lax.while_loop(lambda carry: carry[0] < iterations, while_body, (0, state))[
+                    1
+                ]
             case "cond", flag, yes, no:
                 taken = bool(FLAGS[flag])
                 return lax.cond(
