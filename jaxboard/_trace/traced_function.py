@@ -102,16 +102,18 @@ class TracedFunction:
             stream: see :func:`harvest`.
         """
         dynamic, merge = split_arguments(self._jit_options, args, kwargs)
-        closed, tree = self._jaxpr(dynamic, merge)
+        closed, shape = self._jaxpr(dynamic, merge)
         notify_trace(self.name, closed)
         pruned = prune(select(closed, self.reports.select), not_due)
         operands = jax.tree.leaves(dynamic)
         results, reports = harvest(pruned, operands, final=final, step=step, stream=stream)
         reports = self.reports.of(reports)
-        return (None if self._reports_only else tree.unflatten(results)), reports
+        if self._reports_only:
+            return None, reports
+        return jax.tree.unflatten(jax.tree.structure(shape), results), reports
 
-    def _jaxpr(self, dynamic: PyTree, merge: Merge) -> tuple[ClosedJaxpr, jax.tree_util.PyTreeDef]:
-        """Return the jaxpr of the function, with all its reports, and the tree of its results."""
+    def _jaxpr(self, dynamic: PyTree, merge: Merge) -> tuple[ClosedJaxpr, PyTree]:
+        """Return the jaxpr of the function, with all its reports, and the shapes of its results."""
 
         def with_static(dynamic: PyTree) -> PyTree:
             args, kwargs = merge(dynamic)
@@ -121,8 +123,7 @@ class TracedFunction:
         silence_scan_checks()
         # This context is the same for all programs, so that JAX traces the user's function once for all of them.
         with context.override(every=self._options.every, harvested=True, runs=runs):
-            closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
-        return closed, jax.tree.structure(shape)
+            return jax.make_jaxpr(with_static, return_shape=True)(dynamic)
 
     def step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
         """Return the step of a call that ``step=`` computes; None without ``step=``."""
