@@ -98,7 +98,7 @@ def _pickled_metaclass(metaclass: type) -> type:
 
     Pickle finds an ordinary class by its name, and the name of a scoped class is that of the original.
     """
-    made = type(metaclass.__name__, (metaclass,), {"__module__": metaclass.__module__})
+    made: Any = type(metaclass.__name__, (metaclass,), {"__module__": metaclass.__module__})
     copyreg.pickle(made, _reduce_class)
     return made
 
