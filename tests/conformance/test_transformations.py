@@ -126,9 +126,7 @@ def test_callback(case):
 def test_no_instrument(case):
     """A jitted function that is not instrumented reports every execution, in one point."""
     groups = (
-        (*verbs.DTYPES, *verbs.GROUPS)
-        if case.name in WITH_EVERY_VERB
-        else callback_groups(case, 1)
+        (*verbs.DTYPES, *verbs.GROUPS) if case.name in WITH_EVERY_VERB else callback_groups(case, 1)
     )
     reporting = functools.partial(case.program, verbs.reporting(groups))
     results, points = run(jax.jit(reporting), case)

@@ -339,4 +339,3 @@ BROKEN = _named(
 )  # fmt: skip
 
 ANYTHING = [*NUMBERS, *ARRAYS, *BROKEN]
-BY_NAME = {value.name: value for value in ANYTHING}

@@ -8,7 +8,7 @@ import sys
 import textwrap
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
 from with_tensorflow import needs_tensorflow
 
 WRITE = """
@@ -30,8 +30,7 @@ def run(code: str, logdir: pathlib.Path) -> subprocess.CompletedProcess[str]:
 
 
 def points(logdir: pathlib.Path) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [(point.step, point.value) for point in events.Scalars("x")]
+    return scalar_points(logdir, "x")
 
 
 def expected(steps: range) -> list[tuple[int, float]]:
