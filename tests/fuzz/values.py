@@ -80,7 +80,7 @@ class AnyAttribute:
 
 
 class TextIndex:
-    """An object whose index is no integer."""
+    """An object whose index is not an integer."""
 
     def __index__(self):
         return "3"  # noqa: PLE0305

@@ -110,7 +110,7 @@ def test_steps_that_go_back():
 
 
 def test_numbers_and_weighted_values_of_one_step_merge():
-    """A weighted value merges with the numbers of its step, which then are no column."""
+    """A weighted value merges with the numbers of its step, which then do not make a column."""
     weighted = Number(LOSS, np.float64(8), np.array(3.0), 4, 1004.5, False)
     items = [*numbers(np.arange(10.0), range(10)), weighted]
     points = [(step, float(step)) for step in range(10)]

@@ -248,7 +248,7 @@ def open_terminal() -> tuple[int, int]:
 
 @pytest.mark.parametrize("width", [20, 79, 200])
 def test_a_terminal(width):
-    """Each drawing overwrites the line of the one before, and is no wider than the terminal."""
+    """Each drawing overwrites the line of the one before, and fits the width of the terminal."""
     reader, writer = open_terminal()
     termios.tcsetwinsize(writer, (24, width + 1))
     with os.fdopen(writer, "w") as stream:
@@ -284,7 +284,7 @@ def test_two_runs_in_a_terminal():
 
 
 def test_a_run_in_a_log(tmp_path, capfd):
-    """Where standard error is no terminal, a run writes one line when it closes, and its files are the usual ones."""
+    """If standard error is not a terminal, a run writes one line when it closes, and its files are the usual ones."""
     with jb.Run(tmp_path / "run", live=True, steps=3, telemetry=False) as run:
         for i in range(3):
             jb.scalar("train/loss", 1.0 - i / 4, step=i)

@@ -145,7 +145,7 @@ def test_slow_steps():
     ],
 )
 def test_steps_that_are_not_slow(seconds):
-    """Single slow steps, the first steps, and steps within the factor are no slowdown."""
+    """Single slow steps, the first steps, and steps within the factor are not a slowdown."""
     assert slow_at(seconds) == []
 
 

@@ -195,7 +195,7 @@ def test_a_shape_of_a_million_dimensions(tmp_path) -> None:
     assert time.process_time() - start < 10
 
 
-def test_names_that_are_no_text(tmp_path) -> None:
+def test_names_that_are_not_text(tmp_path) -> None:
     """Names of files and directories may hold any bytes, and the output is printed in any encoding."""
     directory = os.fsencode(tmp_path) + b"/run\xff\n\x1b[2J"
     os.mkdir(directory)
