@@ -7,8 +7,8 @@ import sys
 import textwrap
 
 from by_hand import DEADLINE
+from event_files import scalar_points
 from fork_server import fork_server
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 PRELUDE = """
 import json, os, resource, signal, sys, threading, time
@@ -106,6 +106,4 @@ class Child:
         return [line if line == "closed" else line[0] for line in self.lines()]
 
     def points(self, run="", tag="loss"):
-        events = EventAccumulator(str(self.logdir / run), size_guidance={"scalars": 0})
-        events.Reload()
-        return [(point.step, point.value) for point in events.Scalars(tag)]
+        return scalar_points(self.logdir / run, tag)

@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias
+
+from ports import free_port
 
 Loader: TypeAlias = Literal["rust", "python"]
 """TensorBoard's two readers of event files, which differ in what they accept."""
@@ -234,7 +235,7 @@ def tensorboard(logdir: str | os.PathLike[str], *, loader: Loader = "rust") -> I
             {"rust": "true", "python": "false"}[loader],
         ]
         command += ["--reload_interval", "1", "--samples_per_plugin", "scalars=100000"]
-        port = _free_port()
+        port = free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--port", str(port)],
@@ -249,12 +250,6 @@ def tensorboard(logdir: str | os.PathLike[str], *, loader: Loader = "rust") -> I
             yield server
         finally:
             _terminate(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:

@@ -45,7 +45,7 @@ def run_doctor(**environment):
 
 
 def test_a_good_installation(tmp_path):
-    """Matching versions, requirements of extras or other markers, and an empty plugin are no problem."""
+    """Matching versions, requirements of extras or other markers, and an empty plugin are accepted."""
     distribution(
         tmp_path,
         "jaxboard-tb",
@@ -135,7 +135,7 @@ def test_an_old_build_of_tensorflow(tmp_path):
 def test_no_tensorflow(tmp_path):
     """A required TensorFlow is missing only if no build is installed."""
     distribution(tmp_path, "jaxboard-tb", requires=["tensorflow-cpu>=2.20"])
-    (tmp_path / "tensorflow").mkdir()  # an empty folder is no TensorFlow
+    (tmp_path / "tensorflow").mkdir()  # an empty folder is not TensorFlow
     assert results(tmp_path) == [
         (
             Status.BROKEN,

@@ -297,7 +297,7 @@ def test_two_runs_in_a_terminal():
 
 
 def test_a_run_in_a_log(tmp_path, capfd):
-    """Where standard error is no terminal, a run writes one line when it closes, and its files are the usual ones."""
+    """If standard error is not a terminal, a run writes one line when it closes, and its files are the usual ones."""
     with jb.Run(tmp_path / "run", live=True, steps=3, telemetry=False) as run:
         for i in range(3):
             jb.scalar("train/loss", 1.0 - i / 4, step=i)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from by_hand import DEADLINE
+from ports import free_port
 from traces import forked, markers, modules, program, traces
 
 import jaxboard as jb
@@ -415,9 +416,7 @@ def test_options_that_this_jax_does_not_have():
 
 def test_processes_on_one_host(tmp_path):
     """The processes of a job share a session, each with its own numbered file."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     body = f"""
         jax.distributed.initialize("127.0.0.1:{port}", 2, int(sys.argv[2]))
         with jb.profile((1, 3), LOGDIR):

@@ -457,7 +457,7 @@ def test_a_comparison():
     ],
 )
 def test_steps_that_are_not_slower(ms, expected):
-    """Steps that are as long as before, or shorter, have no list of what grew."""
+    """Steps that take as long as those of the window before, or less, have no list of what grew."""
     before = summary_of([3], ops=[("dot", "", 1.0)])
     now = summary_of([5, 6], compute=ms, ops=[("dot", "", 2.0)])
     found = compare(now, before)

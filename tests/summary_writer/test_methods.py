@@ -595,7 +595,7 @@ def test_errors(call, tag, problem, discarding):
 
 
 def test_a_wrong_name_of_a_session(discarding):
-    """The name of a run that is not a relative path raises."""
+    """A session name that is not a relative path raises."""
     with pytest.raises(jb.UsageError, match=re.escape("run.child('../x')")):
         discarding.add_hparams({"lr": 1}, {}, run_name="../x")
 

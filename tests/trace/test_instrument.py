@@ -308,7 +308,7 @@ def test_steps_computed_on_the_device():
     assert [r.step for r in records if r.tag == "h"] == [8, 12]
 
 
-def test_a_step_that_is_no_integer():
+def test_a_step_that_is_not_an_integer():
     """A result of step= that is not an integer raises."""
     f = jb.instrument(jax.jit(lambda x: x), step=lambda x: 1.5, name="f")  # pyright: ignore[reportArgumentType]
     with capture(), pytest.raises(jb.UsageError) as raised:
