@@ -27,7 +27,7 @@ from jaxboard._host.stacked_states import (
 from jaxboard._reduce import State, is_positive, reducer
 from jaxboard.records import Kind
 
-_FEWEST = 8
+_MIN_VALUES = 8
 """Fewer values than this are merged one by one: for them, NumPy takes as long as single points do."""
 
 
@@ -226,7 +226,7 @@ def join_columns(
     for spec, parts in by_spec.items():
         count = sum(len(part.steps) for part in parts)
         is_uniform = len(set(map(_signature, parts))) == 1
-        if count < _FEWEST or spec in others or not is_uniform or not reducer(spec).elementwise:
+        if count < _MIN_VALUES or spec in others or not is_uniform or not reducer(spec).elementwise:
             single += [value for part in parts for value in part.values()]
         else:
             joined.append(parts[0] if len(parts) == 1 else _concatenate(parts))
@@ -253,7 +253,7 @@ def _concatenate(columns: Sequence[ValueColumn]) -> ValueColumn:
 
 def _makes_column(numbers: Sequence[Number]) -> bool:
     spec = numbers[0].spec
-    if len(numbers) < _FEWEST or spec.kind is not Kind.SCALAR or spec.lanes:
+    if len(numbers) < _MIN_VALUES or spec.kind is not Kind.SCALAR or spec.lanes:
         return False
     if any(number.weight is not None for number in numbers):
         return False
