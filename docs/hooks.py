@@ -28,6 +28,7 @@ ON_SITE = {source: name for name, source in ELSEWHERE.items()}
 LINK = re.compile(r"\[([^\[\]]*)\]\(([^)\s]+)\)")
 SOURCE = re.compile(r'(?<= src=")[^"]+')
 FENCED = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
+TEST = re.compile(r"(<code>[\w/]+\.py::)(?=\w)")
 ROLE = re.compile(r":[a-z]+:`~?([^`]+)`")
 REFERENCE = r'<autoref identifier="\1" optional><code>\1</code></autoref>'
 
@@ -47,6 +48,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     # The second word after a fence is for docs/test_pages.py.
     parts[1::2] = [re.sub(r"\A(```\w+) .*", r"\1", text) for text in parts[1::2]]
     return "".join(parts)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let a line break between the file and the name of a test, so that tables with both are narrow enough."""
+    return TEST.sub(r"\1<wbr>", html)
 
 
 def _on_site(text: str, name: str, source: str) -> str:

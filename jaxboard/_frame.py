@@ -349,25 +349,6 @@ class FrameBatch:
         steps, wall_times = self.steps[selected], self.wall_times[selected]
         return FrameBatch(self.plan, arrays, steps, wall_times, open)
 
-    @classmethod
-    def from_chunk(cls, frame: Frame, slot: Slot, since: float) -> FrameBatch | None:
-        """Return the iterations of a loop chunk, or None if none of them ran.
-
-        Args:
-            frame: a frame with a :class:`LoopChunk`, whose vectors are NumPy arrays.
-            slot: the position of the steps.
-            since: when the first iteration began, in seconds since the epoch. Wall times are evenly spaced from then on.
-        """
-        vectors = dict(zip(frame.plan.vector_names, frame.vectors, strict=True))
-        steps = slot.read(vectors).astype(np.int64)
-        order = np.argsort(steps, kind="stable")  # the last row of a reversed loop ran first
-        order = order[steps[order] >= 0]
-        if not len(order):
-            return None
-        walls = np.linspace(since, frame.wall_time, len(order) + 1)[1:]
-        arrays = {name: vector[order] for name, vector in vectors.items()}
-        return cls(frame.plan, arrays, steps[order], walls, frame.open)
-
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Observation:

@@ -10,10 +10,10 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def table(rows: Iterable[Iterable[object]], numbers: Collection[int] = ()) -> str:
-    r"""Return rows as a Markdown table, of which the first row is the header.
+    r"""Return rows as a Markdown table, with the first row as its header.
 
     Cells may contain Markdown. Short rows are padded. In a cell, pipes and line ends are escaped, and so are
-    backticks without a partner, which would take the cells behind them for code.
+    backticks without a partner, which would turn the following cells into code.
 
     Args:
         rows: the cells.
@@ -46,6 +46,6 @@ def _cell(text: str) -> str:
 
 
 def _prose(text: str) -> str:
-    # An escaped pipe (\|) behind another backslash would still end the cell.
+    # An escaped pipe (\|) after another backslash would still end the cell.
     text = re.sub(r"(?<!\\)`", "&#96;", text).replace("|", "&#124;")
     return _LINE_END.sub("<br>", text)

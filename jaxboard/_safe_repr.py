@@ -1,8 +1,10 @@
-"""The text of a value or a name in a message, whatever it is."""
+"""Texts of values and names, for messages and for sinks, whatever these values are."""
 
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
+from typing import Protocol
 
 _MAX_CHARACTERS = 200
 """Most characters of a value in a message."""
@@ -29,6 +31,32 @@ def describe_object(value: object) -> str:
     except Exception:
         text = safe_repr(value)
     return f"{text} ({type(value).__name__})"
+
+
+class HasType(Protocol):
+    """An array, or the type of one."""
+
+    @property
+    def dtype(self) -> object: ...
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+def describe_array(array: HasType) -> str:
+    """Return the dtype and the shape of an array as JAX prints them.
+
+    Example:
+        >>> import numpy as np
+        >>> describe_array(np.zeros((2, 3)))
+        'float64[2,3]'
+    """
+    return f"{array.dtype}[{','.join(map(str, array.shape))}]"
+
+
+def encodable(text: str) -> str:
+    """Return a text with escapes for what UTF-8 cannot hold, such as bytes in a file name."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str) -> str:

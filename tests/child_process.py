@@ -7,7 +7,8 @@ import sys
 import textwrap
 
 from by_hand import DEADLINE
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
+from fork_server import fork_server
 
 PRELUDE = """
 import json, os, resource, signal, sys, threading, time
@@ -57,21 +58,25 @@ if __name__ == "__main__":
 
 
 class Child:
-    """A process that runs PRELUDE and then ``body``.
+    """A process that runs PRELUDE and then ``body``. Most are forks, which start immediately.
 
-    ``command`` precedes the interpreter: a program that starts it in another environment. Without ``indented``, the
-    body is at the level of the module, where other processes find its functions.
+    With ``command``, it is an interpreter that this program starts in another environment. Without ``indented``, it is
+    an interpreter, and the body is at the level of the module, where other processes find its functions.
     """
 
     def __init__(self, tmp_path, body, command=(), indented=True):
         self.logdir = tmp_path / "run"
-        program = tmp_path / "program.py"
         body = textwrap.dedent(body)
-        program.write_text(
+        if indented and not command:
+            program = PRELUDE + textwrap.indent(body, "    ")
+            self.process = fork_server().start(program, str(self.logdir))
+            return
+        file = tmp_path / "program.py"
+        file.write_text(
             PRELUDE + (textwrap.indent(body, "    ") if indented else f"    pass\n{body}")
         )
         self.process = subprocess.Popen(
-            [*command, sys.executable, str(program), str(self.logdir)],
+            [*command, sys.executable, str(file), str(self.logdir)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -101,6 +106,4 @@ class Child:
         return [line if line == "closed" else line[0] for line in self.lines()]
 
     def points(self, run="", tag="loss"):
-        events = EventAccumulator(str(self.logdir / run), size_guidance={"scalars": 0})
-        events.Reload()
-        return [(point.step, point.value) for point in events.Scalars(tag)]
+        return scalar_points(self.logdir / run, tag)

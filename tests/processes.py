@@ -1,13 +1,13 @@
 """A job of several real processes on this machine, which communicate through gloo."""
 
 import os
-import socket
 import subprocess
 import sys
 import textwrap
 import time
 
 from by_hand import DEADLINE
+from ports import free_port
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 PRELUDE = """
@@ -38,9 +38,7 @@ class Job:
         self.logdir = tmp_path / "run"
         program = tmp_path / "program.py"
         program.write_text(PRELUDE + textwrap.dedent(body))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),

@@ -8,7 +8,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeAlias
+
+from ports import free_port
 
 Loader: TypeAlias = Literal["rust", "python"]
 """TensorBoard's two readers of event files, which differ in what they accept."""
@@ -51,7 +52,7 @@ class Server:
     ) -> None:
         self.url = url
         self.logdir = logdir
-        self.deadline = 60.0
+        self.deadline = 240.0  # TensorBoard may take minutes to start while many programs run.
         self._process = process
         self._log = log
         self._suspended = False
@@ -80,7 +81,7 @@ class Server:
         body = None if post is None else json.dumps(post).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=self.deadline) as response:
                 return response.read()
         except urllib.error.HTTPError as error:
             error.close()  # It is a response, too, and Python 3.14 warns of one that is left open.
@@ -103,7 +104,7 @@ class Server:
                 response = request()
                 if accept(response):
                     return response
-            except urllib.error.URLError as error:  # Not started yet, or a tag not loaded yet.
+            except OSError as error:  # Not started yet, a tag not loaded yet, or no answer in time.
                 response = error
             time.sleep(0.1)
         raise AssertionError(
@@ -159,9 +160,9 @@ class Server:
         """Return the entries of a tag with their HTML, once there are ``count``."""
         return self._wait("text/text", run, tag, count)
 
-    def tags(self, plugin: str) -> Any:
-        """Return the tags that a dashboard lists, once it lists any."""
-        return self.until(lambda: self.get(f"data/plugin/{plugin}/tags"))
+    def tags(self, plugin: str, run: str) -> Any:
+        """Return the tags of a run that a dashboard lists, once it lists any."""
+        return self.until(lambda: self.get(f"data/plugin/{plugin}/tags").get(run))
 
     def session_group(self, run: str, *, metrics: int = 1) -> Any:
         """Return the session group of a run in the HParams dashboard, once it has so many metrics."""
@@ -198,6 +199,14 @@ class Server:
 
         return self.until(found)
 
+    def custom_scalars(self, run: str, tag: str, *, count: int) -> dict[str, list[Any]]:
+        """Return the points of a chart of custom scalars by tag, once all tags that match have ``count`` together."""
+        response = self.until(
+            lambda: self.get("data/plugin/custom_scalars/scalars", run=run, tag=tag),
+            lambda found: sum(map(len, found["tag_to_events"].values())) >= count,
+        )
+        return response["tag_to_events"]
+
     def _wait(self, path: str, run: str, tag: str, count: int, **query: int) -> list[Any]:
         return self.until(
             lambda: self.get(f"data/plugin/{path}", run=run, tag=tag, **query),
@@ -226,7 +235,7 @@ def tensorboard(logdir: str | os.PathLike[str], *, loader: Loader = "rust") -> I
             {"rust": "true", "python": "false"}[loader],
         ]
         command += ["--reload_interval", "1", "--samples_per_plugin", "scalars=100000"]
-        port = _free_port()
+        port = free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [*command, "--port", str(port)],
@@ -241,12 +250,6 @@ def tensorboard(logdir: str | os.PathLike[str], *, loader: Loader = "rust") -> I
             yield server
         finally:
             _terminate(process)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:

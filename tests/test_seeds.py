@@ -6,17 +6,15 @@ import functools
 import os
 import pathlib
 import signal
-import subprocess
-import sys
-import textwrap
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from event_files import scalar_points
+from fork_server import run_in_fork
 from jax import lax
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import jaxboard as jb
 
@@ -109,11 +107,9 @@ def test_sigkill_loses_nothing_that_was_flushed(tmp_path: pathlib.Path) -> None:
             run.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         """
-    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path / "run")]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert run_in_fork(program, str(tmp_path / "run")).returncode == -signal.SIGKILL
     for seed in range(4):
-        accumulator = EventAccumulator(str(tmp_path / "run" / f"seed_{seed}")).Reload()
-        points = [(point.step, point.value) for point in accumulator.Scalars("x")]
+        points = scalar_points(tmp_path / "run" / f"seed_{seed}", "x")
         assert points == [(step, seed + step) for step in range(5)]
 
 

@@ -10,6 +10,7 @@ import textwrap
 from collections import Counter
 from typing import Any, TypeAlias
 
+from fork_server import ForkedProcess, fork_server
 from jax.profiler import ProfileData
 
 PRELUDE = """
@@ -69,8 +70,13 @@ def traces(logdir: os.PathLike[str] | str) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*.xplane.pb"))
 
 
+def forked(logdir: pathlib.Path, body: str) -> ForkedProcess:
+    """Start a fork that runs ``body`` after PRELUDE."""
+    return fork_server().start(PRELUDE + textwrap.dedent(body), str(logdir))
+
+
 def program(logdir: pathlib.Path, body: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start a process that runs ``body`` after PRELUDE."""
+    """Start an interpreter that runs ``body`` after PRELUDE."""
     return subprocess.Popen(
         [sys.executable, "-c", PRELUDE + textwrap.dedent(body), str(logdir), *arguments],
         stdin=subprocess.DEVNULL,

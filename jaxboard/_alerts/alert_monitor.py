@@ -91,7 +91,7 @@ class AlertMonitor:
         return _joined([record for event in events for record in self._report(event)])
 
     def close(self, timeout: float) -> None:
-        """Wait for the receivers, at most so many seconds."""
+        """Wait for the receivers, at most ``timeout`` seconds."""
         self._receivers.close(timeout)
 
     def _apply(self, rule: ValueRule, columns: Sequence[Columns]) -> Iterator[Record]:
@@ -134,7 +134,7 @@ class AlertMonitor:
 
 
 def _joined(records: Sequence[Record]) -> list[Record]:
-    """Return text entries, with those of one tag and step as one: TensorBoard shows no more."""
+    """Return text entries, with those of one tag and step joined: TensorBoard shows only one."""
     joined: dict[tuple[str, str, int], Record] = {}
     for record in records:
         key = record.run, record.tag, record.step

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import operator
 import re
 from collections.abc import Callable, Iterator
@@ -32,8 +31,7 @@ _FORMS = re.compile(
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 _REST = 100
-"""A rule reports a tag again after so many points in a row that do not meet its condition."""
-
+"""A rule reports a tag again once this many points in a row have not met its condition."""
 
 _MAX_SETS = 1000
 """Most sets of tags that are remembered."""
@@ -88,16 +86,16 @@ class ValueRule:
                 continue
             quiet = self._quiet.get(key, _REST)
             for n in np.flatnonzero(meets).tolist():
-                if quiet + _run_before(meets, n) >= _REST:
+                if quiet + _unmet_before(meets, n) >= _REST:
                     value = float(columns.values[n, k])
                     yield RuleFinding(*key, int(columns.steps[n]), value)
                 quiet = 0
-            after = _run_before(meets, len(meets))
+            after = _unmet_before(meets, len(meets))
             self._quiet[key] = quiet + after if meets.any() or key in self._quiet else _REST
 
 
-def _run_before(meets: np.ndarray, n: int) -> int:
-    """Return how many points in a row before ``n`` do not meet the condition."""
+def _unmet_before(meets: np.ndarray, n: int) -> int:
+    """Return how many points in a row, up to the one before ``n``, do not meet the condition."""
     earlier = np.flatnonzero(meets[:n])
     return n if not len(earlier) else n - 1 - int(earlier[-1])
 
@@ -170,13 +168,7 @@ def parse_rule(text: str) -> Rule | None:
     limit, compare = _as_number(match["limit"]), _COMPARISONS[match["sign"]]
     if limit is None:
         return None
-    return ValueRule(text, match["tag"], functools.partial(_compared, compare, limit))
-
-
-def _compared(
-    compare: Callable[[np.ndarray, float], np.ndarray], limit: float, values: np.ndarray
-) -> np.ndarray:
-    return compare(values, limit)
+    return ValueRule(text, match["tag"], lambda values: compare(values, limit))
 
 
 def _as_number(text: str) -> float | None:

@@ -1,4 +1,4 @@
-"""The detector of spikes: values far outside of what their tag has done, that soon come back."""
+"""The detector of spikes: values far outside of the earlier range of their tag, which soon returns to it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from jaxboard._alerts.robust_score import robust_scores
 
 WINDOW = 100
-"""A value is compared with so many points of its tag before it. Tags with fewer points have no spikes."""
+"""The number of points of its tag that a value is compared with, those before it. Tags with fewer have no spikes."""
 
 LONGEST = 32
-"""A spike has come back after at most so many points. If it has not, the tag has changed its level, which is no spike."""
+"""The most points of a spike. If a tag has not returned by then, it has changed its level, which is no spike."""
 
 CUTOFF = 8.0
 """The robust z-score of a spike is greater than this. Iglewicz and Hoaglin recommend 3.5, for tens of values; a run has
@@ -26,20 +26,20 @@ _SMALLEST = 1e-3
 """A spike differs from the median by more than this, relative to the median. It excludes rounding errors."""
 
 _PIECE = 50
-"""Most points of a tag that are compared together. The points that are before all of them stand for the window of each."""
+"""Most points of a tag that are compared together, first with the points that are in the windows of all of them."""
 
 _CAPACITY = 4 * WINDOW
 
 
 class Spike(NamedTuple):
-    """A value far outside of what its tag has done, and those after it until it came back.
+    """A value far outside of the earlier range of its tag, and those after it until the tag returned.
 
     Attributes:
         run: the run of the tag (:attr:`jaxboard.records.Record.run`).
         tag: the tag.
         start: the step of the first value outside.
         peak: the step of the value that is farthest outside.
-        end: the step at which it was back.
+        end: the step at which it had returned.
         value: the value at the peak.
         median: the median of the points before the start.
         score: the robust z-score of the peak.
@@ -56,7 +56,7 @@ class Spike(NamedTuple):
 
 
 class _Excursion:
-    """A value outside, as long as it has not come back."""
+    """A value outside of the range of its tag, as long as the tag has not returned."""
 
     __slots__ = ("before", "count", "median", "peak", "sign", "start", "value")
 
@@ -86,7 +86,7 @@ class Detector:
 
     @property
     def runs_outside(self) -> set[str]:
-        """The runs with a tag whose value is outside now, and has not come back."""
+        """The runs with a tag that is outside of its range now."""
         return {self._tags[tag][0] for tag in self._excursions}
 
     def add_tags(self, tags: list[tuple[str, str]]) -> np.ndarray:

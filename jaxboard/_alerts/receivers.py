@@ -53,7 +53,7 @@ class Receivers:
             )
 
     def close(self, timeout: float) -> None:
-        """Wait until all alerts are passed on, at most so many seconds, and never for long."""
+        """Wait until all alerts are passed on, at most ``timeout`` seconds, and at most 15."""
         if self._thread is None:
             return
         if self._thread is threading.current_thread():  # A receiver closes the run.
@@ -85,9 +85,7 @@ class Receivers:
             for name, receive in self._receivers:
                 try:
                     receive(alert)
-                except (
-                    BaseException
-                ) as fault:  # sys.exit() ends no program here, and must not end this thread.
+                except BaseException as fault:  # sys.exit() must not end this thread.
                     self._lost.log_once(
                         f"an alert could not be passed to {name}: {describe(fault)}",
                         "Alerts are also logged and written.",

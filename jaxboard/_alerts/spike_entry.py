@@ -34,7 +34,7 @@ _MAX_ELEMENTS = 1024
 
 
 class Movement(NamedTuple):
-    """The first value of a tag that was far from those before.
+    """The first value of a tag that was far from the values before it.
 
     Attributes:
         tag: the tag.
@@ -175,8 +175,8 @@ def _listed(value: np.ndarray) -> str:
 
 def _code(name: str) -> str:
     """Return a name as code in a cell of a table, which is one line and has no backquotes."""
-    printable = "".join(c if c.isprintable() else " " for c in name)
-    return f"`{printable.replace('`', ' ')}`".replace("|", "\\|")
+    line = "".join(c if c.isprintable() else " " for c in name)
+    return f"`{line.replace('`', ' ')}`".replace("|", "\\|")
 
 
 def _number(value: float) -> str:

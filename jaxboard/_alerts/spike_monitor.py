@@ -28,7 +28,7 @@ _MAX_SETS = 1000
 """Most sets of columns that are remembered."""
 
 _STEPS_OF_KEPT = 4
-"""The steps of a spike whose kept arrays are in its entry, and the step before."""
+"""An entry has the kept arrays of at most this many steps of the spike, and of the step before."""
 
 
 class SpikeEvent(NamedTuple):
@@ -115,7 +115,7 @@ class SpikeMonitor:
         return events
 
     def finish(self) -> list[SpikeEvent]:
-        """Return the events that wait for other tags to come back."""
+        """Return the events that wait for other tags to return."""
         return [event for run in list(self._spikes) for event in self._take(run)]
 
     def _checked_tags(self, run: str, tags: tuple[str, ...]) -> _CheckedTags:
@@ -144,7 +144,7 @@ class SpikeMonitor:
         return earlier.number < _MAX_OF_TAG or height > 2 * earlier.largest
 
     def _take(self, run: str) -> Iterator[SpikeEvent]:
-        """Yield the events of a run whose tags are all back."""
+        """Yield the events of a run whose tags have all returned."""
         for spikes in _overlapping(self._spikes.pop(run)):
             self._events += 1
             if self._events <= _MAX_EVENTS:

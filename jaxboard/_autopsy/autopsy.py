@@ -20,7 +20,7 @@ from jaxboard._autopsy.frames import ranges_at
 from jaxboard._autopsy.interpreter import Interpreter, Node, Record, Step
 from jaxboard._errors import UsageError
 from jaxboard._graph.tracing import input_names, is_array, trace
-from jaxboard._safe_repr import describe_object
+from jaxboard._safe_repr import describe_array, describe_object
 from jaxboard._types import PyTree
 
 
@@ -169,8 +169,8 @@ def _arrays(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Array]:
     for array in arrays:
         if isinstance(array, jax.Array) and array.is_deleted():
             raise UsageError(
-                f"autopsy: an argument, {array.dtype}{list(array.shape)}, was donated to an earlier call and is deleted. Pass "
-                "a copy that was made before that call."
+                f"autopsy: an argument, {describe_array(array)}, was donated to an earlier call and is deleted. Pass a copy "
+                "that was made before that call."
             )
     return arrays
 

@@ -1,6 +1,6 @@
-"""The way back from results that are not finite to the operations where they began, on the host.
+"""The search for the operations where NaN and infinities in results began, on the host.
 
-It follows the codes of a finished evaluation. A value that is masked is on no way from a result.
+It follows the codes of a finished evaluation back from the results. A value that is masked is on no path to a result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxboard._trace.rules.loops import scan_layout
 from jaxboard.records import Kind
 
 _MAX_VISITS = 100_000
-"""Most variables on the ways back, counted in every iteration."""
+"""Most variables that one search visits, counted in every iteration."""
 
 _ONLY_FROM_PLUS = ("exp", "exp2", "expm1")
 """Primitives of which minus infinity has a finite result."""
@@ -31,7 +31,7 @@ class Event(NamedTuple):
     """An equation in one iteration, or a source outside of the program.
 
     Attributes:
-        steps: the way to the equation; () for a source.
+        steps: the path to the equation; () for a source.
         eqns: the equations at those steps, the last one is the equation itself.
         argument: the position of the argument; -1 for a constant.
     """

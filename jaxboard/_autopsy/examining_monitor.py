@@ -51,7 +51,7 @@ class ExaminingMonitor(NonFiniteMonitor):
         """Observe calls until the run closes.
 
         Args:
-            settle: waits until all reports so far are checked, at most so many seconds for sinks.
+            settle: see :meth:`Flusher.settle`.
         """
         self._recent.start()
         self._channel.before_close.append(functools.partial(self._finish, settle))

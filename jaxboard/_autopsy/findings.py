@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from jaxboard._safe_repr import describe_array
+
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
@@ -46,7 +48,6 @@ class Operand:
     inf: int = 0
 
     def __str__(self) -> str:
-        sizes = ",".join(map(str, self.shape))
         parts = []
         if self.minimum is not None:
             parts.append(
@@ -55,7 +56,7 @@ class Operand:
                 else f"{self.minimum:.6g} to {self.maximum:.6g}"
             )
         parts += [f"{n} {name}" for n, name in ((self.nan, "NaN"), (self.inf, "infinite")) if n]
-        return f"{self.dtype}[{sizes}]: {', '.join(parts) or 'no elements'}"
+        return f"{describe_array(self)}: {', '.join(parts) or 'no elements'}"
 
 
 @dataclasses.dataclass(frozen=True)

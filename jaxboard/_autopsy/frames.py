@@ -88,7 +88,7 @@ def frames_inside(frame: Frame, position: int) -> Iterator[Frame]:
 
 
 def ranges_at(node: Node, record: Record, steps: tuple[Step, ...]) -> np.ndarray | None:
-    """Return the ranges that were recorded at the end of a way; None if they were not."""
+    """Return the ranges that were recorded at the end of a path; None if they were not."""
     for step in steps[:-1]:
         found = _record_inside(node, record, step)
         if found is None:

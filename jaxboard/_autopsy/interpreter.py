@@ -52,7 +52,8 @@ class Node:
         entries: the position of each variable in the vector of codes.
         cases: the positions of the codes of the cases, by the position of a selecting equation.
         bodies: the nodes of the bodies of an equation, by its position.
-        operands: for each argument of the jaxpr, which operand of the equation around it it is; None if it is not known.
+        operands: for each argument of the jaxpr, the position of that operand of the equation around the jaxpr; None if it is
+            not known.
     """
 
     def __init__(self, jaxpr: Jaxpr, operands: Sequence[int | None]):
@@ -92,7 +93,7 @@ class Examined(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A step on the way to an equation inside others.
+    """A step on the path to an equation inside others.
 
     Attributes:
         position: the position of an equation in its jaxpr.
@@ -128,7 +129,7 @@ class Interpreter(NamedTuple):
 
     Attributes:
         rules: the rules that differ from those of the harvest, by the name of the primitive.
-        target: the way to the equation whose operands to describe, () if it is elsewhere. Without it, all values are
+        target: the path to the equation whose operands to describe, () if it is elsewhere. Without it, all values are
             examined.
         axes: the manual mesh axes, along which everything recorded varies.
     """

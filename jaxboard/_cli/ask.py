@@ -156,8 +156,8 @@ class _Asked:
             for process, host, pid in sorted(self._unanswered())
         ]
         if not self.seen and not self.answers:
-            advice = "Pass the directory that was passed to jaxboard.Run, which must be open"
-            return [f"No run has answered. {advice}, in place of {self._logdir!r}."]
+            advice = "Pass the directory that was passed to jaxboard.Run. The run must be open."
+            return [f"No run has answered in {self._logdir!r}. {advice}"]
         lines += [f"process {n} has not seen the request." for n in sorted(self._unseen())]
         return lines + [
             f"there is no process {n}: the run has {self._count}, from 0 on."
@@ -226,7 +226,7 @@ def _cadence(word: str) -> tuple[str, Choice]:
     choices: dict[str, Choice] = {"off": None, "code": "code"}
     if pattern and value in choices:
         return pattern, choices[value]
-    number = as_positive_int(int(value)) if value.isdecimal() else None
+    number = as_positive_int(int(value)) if _is_short_decimal(value) else None
     if not pattern or number is None:
         raise _Invalid(
             f"every {word!r}: expected PATTERN=N with a number of steps, PATTERN=off to leave the reports out, or "
@@ -236,7 +236,12 @@ def _cadence(word: str) -> tuple[str, Choice]:
 
 
 def _number(word: str, text: str, least: int) -> int:
-    number = as_int(int(text)) if text.isdecimal() and len(text) < 10 else None
+    number = as_int(int(text)) if _is_short_decimal(text) else None
     if number is None or number < least:
         raise _Invalid(f"{word!r}: expected a number of at least {least}.")
     return number
+
+
+def _is_short_decimal(text: str) -> bool:
+    """Return whether a text is a number of at most nine digits: Python refuses to convert thousands of them."""
+    return text.isdecimal() and len(text) < 10

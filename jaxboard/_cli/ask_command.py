@@ -34,7 +34,8 @@ def add_ask_command(commands: Any) -> None:
         "words",
         nargs="*",
         default=[],  # Without a default, argparse reports that words are required.
-        help="steps=5 processes=0,3; or patterns and cadences",
+        metavar="ARGUMENT",
+        help="for profile: steps=5 processes=0,3; for every: patterns and cadences",
     )
     ask.add_argument(
         "--timeout",

@@ -18,6 +18,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
+from jaxboard._cli.console import wrapped
+
 _PACKAGES = ("jax", "jaxlib", "flax", "tensorflow", "tensorboard", "xprof", "protobuf")
 
 _TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu", "intel-tensorflow")
@@ -114,10 +116,8 @@ class InstalledPackages:
         """Return the requirements of a distribution that are missing or have another version."""
         try:
             from packaging.requirements import Requirement
-        except (
-            ModuleNotFoundError
-        ):  # TensorBoard requires it; without TensorBoard there is little to check
-            return []
+        except ModuleNotFoundError:
+            return []  # TensorBoard requires it; without TensorBoard there is little to check.
         distribution = self._distributions.get(name)
         lines = (distribution.requires or []) if distribution is not None else []
         missing = []
@@ -150,14 +150,14 @@ def main() -> int:
     """
     installed = InstalledPackages()
     print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
-    print(", ".join(versions(installed)))
+    print(wrapped(", ".join(versions(installed))))
     broken = False
     # Each result is printed immediately, since some checks take a while.
     for result in itertools.chain(check_packages(installed), check_features(installed)):
         broken |= result.status is Status.BROKEN
-        print(f"\n{result.status.value:8} {result.text}", flush=True)
+        print(f"\n{wrapped(f'{result.status.value:8} {result.text}', indent=9)}", flush=True)
         if result.command is not None:
-            print(f"{'':8} fix: {result.command}")
+            print(f"{'':8} fix: {result.command}")  # One line, to be copied.
     return int(broken)
 
 
@@ -240,8 +240,10 @@ def _accelerators(installed: InstalledPackages) -> Iterator[CheckResult]:
 
 _DEVICES = """
 import collections, jax
-kinds = collections.Counter(f"{d.platform} ({d.device_kind})" for d in jax.local_devices())
-print(", ".join(f"{n} x {kind}" for kind, n in kinds.items()))
+names = collections.Counter(
+    d.platform + f" ({d.device_kind})" * (d.device_kind != d.platform) for d in jax.local_devices()
+)
+print(", ".join(f"{count} x {name}" for name, count in names.items()))
 """
 
 _TENSORBOARD = """
@@ -283,11 +285,13 @@ def check_features(installed: InstalledPackages) -> Iterator[CheckResult]:
     else:
         yield CheckResult(
             Status.MISSING,
-            "no TensorFlow: only URLs need it, without s3fs, gcsfs or another package of fsspec.",
+            "TensorFlow is not installed. Only URLs need it, if s3fs, gcsfs or another package of fsspec is not installed.",
             f"{_PIP} install tensorflow-cpu",
         )
     if not installed.among(_TENSORBOARDS):
-        yield CheckResult(Status.BROKEN, "no TensorBoard.", f"{_PIP} install 'tensorboard>=2.20'")
+        yield CheckResult(
+            Status.BROKEN, "TensorBoard is not installed.", f"{_PIP} install 'tensorboard>=2.20'"
+        )
         return
     yield _run_check(
         "TensorBoard",

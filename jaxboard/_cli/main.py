@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; by default those of the process.
 
     Returns:
-        The exit status: 0, also without a command, or 1 if the command failed and printed the reason. Of ``verify``,
-        ``diff`` and ``ask``, a failure is 2, and 1 is a problem, a difference, or a process that did not do what was asked.
+        The exit status: 0, also without a command, or 1 if the command failed and printed the reason. ``verify``, ``diff``
+        and ``ask`` return 2 for a failure, and 1 for a problem, a difference, or a process that did not do what was asked.
     """
     parser = argparse.ArgumentParser(prog="python -m jaxboard", description="TensorBoard for JAX.")
     parser.set_defaults(command=lambda _: parser.print_help())
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     demo = commands.add_parser(
         "demo",
-        help="train a classifier of handwritten digits and print the TensorBoard command",
-        description="Train a classifier of handwritten digits with many kinds of reports.",
+        help="train three classifiers of handwritten digits and print the TensorBoard command",
+        description="Train three classifiers of handwritten digits with many kinds of reports.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--logdir", default="runs/demo", help="the parent directory of the runs")
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="print a script that completes commands in a shell",
         description='Print a script for a shell. In bash: eval "$(jaxboard completion bash)".',
     )
-    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="the shell")
     completion.set_defaults(command=lambda options: _completion(options, parser))
 
     own, arguments = _split(sys.argv[1:] if argv is None else argv)

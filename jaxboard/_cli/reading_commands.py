@@ -42,7 +42,7 @@ def add_reading_commands(commands: Commands) -> None:
     show.add_argument(
         "--all",
         action="store_true",
-        help="show what jaxboard reports itself, too (jaxboard/..., profile/...)",
+        help="also show what jaxboard reports itself (jaxboard/..., profile/...)",
     )
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.set_defaults(command=_show)
@@ -50,22 +50,26 @@ def add_reading_commands(commands: Commands) -> None:
     export = commands.add_parser(
         "export",
         help="write the points of runs to a CSV, Parquet or JSON file",
-        description="Write the points of all runs in a directory to a file, with a row for each.",
+        description="Write the points of all runs in a directory to a file, with a row for each point.",
     )
     export.add_argument("logdir", help="a directory, an event file, or a URL")
     export.add_argument("file", help="the file, which is replaced; - is standard output")
     export.add_argument(
         "--format",
         choices=["csv", "parquet", "json", "jsonl"],
-        help="by default the end of the name of the file",
+        help="the format, by default the end of the file's name",
     )
-    export.add_argument("--kind", default="scalar", help="the kind of points, by default scalar")
+    export.add_argument(
+        "--kind",
+        default="scalar",
+        help="the kind of points, such as histogram or text; by default scalar",
+    )
     _add_selection(export)
     export.add_argument(
         "--keep",
         choices=["last", "all"],
         default="last",
-        help="all: also points that a resumed run replaced",
+        help="last: one point for each step (default); all: also points that a resumed run replaced",
     )
     export.add_argument("--json", action="store_true", help="print a JSON object about the file")
     export.set_defaults(command=_export)
@@ -92,7 +96,7 @@ def add_reading_commands(commands: Commands) -> None:
         ),
     )
     diff.add_argument("first", help="a directory, an event file, or a URL")
-    diff.add_argument("second", help="another one")
+    diff.add_argument("second", help="the one to compare with")
     diff.add_argument("--tags", nargs="+", metavar="PATTERN", help="compare these tags only")
     diff.add_argument(
         "--tolerance",
@@ -106,7 +110,7 @@ def add_reading_commands(commands: Commands) -> None:
 
 def _add_selection(command: argparse.ArgumentParser) -> None:
     command.add_argument("--tags", nargs="+", metavar="PATTERN", help="only these tags: train/*")
-    command.add_argument("--runs", nargs="+", metavar="PATTERN", help="only these runs")
+    command.add_argument("--runs", nargs="+", metavar="PATTERN", help="only these runs: seed_*")
 
 
 def _with_plain_warnings(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import textwrap
 from typing import Any
 
+from jaxboard._cli.console import wrapped
 from jaxboard._errors import JaxboardError
 from jaxboard._safe_repr import printable
 from jaxboard._why.evidence import Evidence, read_evidence
@@ -55,9 +55,18 @@ def main(logdir: str, *, as_json: bool) -> int:
 
 def _lines(finding: Finding) -> str:
     place = "" if finding.step is None else f" (step {finding.step:,})"
-    lines = [f"{finding.title}{place}", textwrap.indent(printable(finding.sentence), "  ")]
-    details = [printable(line) for line in finding.details.splitlines()]
-    return "\n".join([*lines, *(f"  {line}".rstrip() for line in details)])
+    return "\n".join(
+        [
+            f"{finding.title}{place}",
+            *map(_indented, [finding.sentence, *finding.details.splitlines()]),
+        ]
+    )
+
+
+def _indented(line: str) -> str:
+    """Return a line that fits the terminal, unless it is the row of a table."""
+    text = f"  {printable(line)}".rstrip()
+    return text if line.startswith("|") else wrapped(text, indent=2)
 
 
 def _as_json(logdir: str, explained: list[tuple[Evidence, list[Finding]]]) -> dict[str, Any]:

@@ -82,7 +82,6 @@ class Listener:
         self._acting: dict[str, Action] = {}
         self._next_poll = 0.0
         self._pace = _Pace(channel.step)
-        self._flusher = flusher
         flusher.polls.append(self.poll)
 
     def _requests_to_earlier_runs(self) -> set[str]:
@@ -129,7 +128,6 @@ class Listener:
 
         Called when the flusher's thread has ended.
         """
-        self._flusher.polls.clear()  # They would be a reference cycle.
         selection = self._channel.selection
         if selection is not None and rank().index == 0:
             selection.warn_of_unmatched(self._channel.name)

@@ -22,9 +22,9 @@ from jaxboard._log import is_internal
 from jaxboard._reduce import REDUCTIONS
 from jaxboard._reduce.color_maps import COLOR_MAPS
 from jaxboard._reduce.finishing import FUNCTIONS, Finish, HostFunction
-from jaxboard._safe_repr import describe_object, safe_repr
+from jaxboard._safe_repr import describe_array, describe_object, safe_repr
 from jaxboard._trace.context import TraceContext
-from jaxboard._types import Array, Runs
+from jaxboard._types import Runs
 
 _MAX_HERTZ = 1_000_000
 """Above this, browsers play no sound."""
@@ -246,11 +246,6 @@ def escaped_tracer(tag: object) -> ReportError:
         tag,
         "got a traced value outside of the function that JAX traced. Report it there, or return it from the function.",
     )
-
-
-def describe_array(value: Array) -> str:
-    """Return dtype and shape, as JAX prints them."""
-    return f"{value.dtype}[{','.join(map(str, value.shape))}]"
 
 
 def as_step(tag: object, step: object) -> int | jax.Array:

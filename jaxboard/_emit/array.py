@@ -43,9 +43,10 @@ def histogram(
     devices) merge into exactly the histogram of all elements.
 
     ``bins`` and ``range`` are those of :func:`numpy.histogram`, and give the same counts. Elements outside of the edges are
-    not in a bucket, and an element on an edge is in the bucket to its right, in the last bucket on both. With a number and
-    no ``range``, the edges depend on all elements: counts are then exact for one array, its lanes and its shards, and if
-    arrays with different ranges make one point (the iterations of a loop), each edge is off by up to a 64th of the range.
+    in no bucket. An element on an edge belongs to the bucket on its right; the last bucket includes both of its edges. With
+    a number of ``bins`` and no ``range``, the edges depend on all elements: counts are then exact for one array, its lanes
+    and its shards. If arrays with different ranges make one point (the iterations of a loop), each edge is off by up to a
+    64th of the range.
 
     Args:
         tag: the name; for a pytree, the first part of the names.
@@ -54,8 +55,8 @@ def histogram(
         bins: the number of buckets of equal width, or k + 1 ascending numbers, the edges of k buckets. At most 4096
             buckets.
         range: the first and the last edge, for a number of ``bins``. By default the smallest and the largest element.
-        counts: the numbers of elements in k buckets, instead of ``values``. Only for plain Python, with ``edges``, and
-            without ``reduce``, ``where`` and ``runs``.
+        counts: the numbers of elements in k buckets, instead of ``values``: k numbers of at least 0. Only for plain Python,
+            with ``edges``, and without ``reduce``, ``where`` and ``runs``.
         edges: k + 1 ascending numbers, the edges of the buckets.
         step: see :func:`scalar`.
         every: report only at steps that are multiples of this. The program for other steps does not contain

@@ -40,7 +40,7 @@ def attention_entropy(
     where: Reportable | None = None,
     runs: Runs = None,
 ) -> None:
-    """Report the mean entropy of attention weights, in nats: 0 if each query attends to one key, log N to N keys alike.
+    """Report the mean entropy of attention weights in nats: 0 if each query attends to one key, log N if to N keys equally.
 
     An entropy that falls towards zero precedes unstable training (Zhai et al., "Stabilizing Transformer Training by
     Preventing Attention Entropy Collapse", 2023). Queries without any weight, such as padding, are left out.
@@ -88,7 +88,7 @@ def max_logit(
 
     Args:
         tag: the name of the curve.
-        logits: the logits before the softmax: floats of any shape, at least one.
+        logits: the logits before the softmax: floats [..., keys], at least one.
         step: see :func:`scalar`.
         every: see :func:`scalar`.
         reduce: how the maxima of several reports become one; see :func:`scalar`. ``"stack"`` in a scan over layers has a

@@ -165,7 +165,7 @@ def confusion_matrix(
         labels: integers [...], from 0 to C - 1. Samples with another label are left out, with one warning.
         predictions: integers of the shape of ``labels``, the predicted classes; or scores, [..., C], of which the largest is
             the prediction.
-        classes: the number of classes, C, or their names. Scores need none.
+        classes: the number of classes, C, or their names. Scores have C in their shape and need no ``classes``.
         weights: of the shape of ``labels``: floats, or bools that select samples.
         step: see :func:`scalar`.
         every: make one matrix of the samples of this many steps, at the steps that are multiples of it.

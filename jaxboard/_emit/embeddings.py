@@ -15,6 +15,7 @@ from jaxboard._emit.media_arrays import as_images
 from jaxboard._emit.reporting import report_record
 from jaxboard._errors import ReportError
 from jaxboard._log import describe, warn_once
+from jaxboard._safe_repr import encodable
 from jaxboard._types import Reportable
 from jaxboard.records import Embedding, Kind
 
@@ -159,9 +160,8 @@ def _check_count(tag: str, name: str, found: int, expected: int) -> None:
 
 
 def _text(value: object) -> str:
-    """Return a label as text, with escapes for what UTF-8 cannot hold."""
-    text = str(value)
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    """Return a label as text."""
+    return encodable(str(value))
 
 
 def _as_bytes(pixels: np.ndarray) -> np.ndarray:

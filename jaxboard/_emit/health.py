@@ -50,7 +50,7 @@ def health(
 
     One image, ``tag/layers``, shows all layers over the steps: the update-to-weight ratio (norm of the update divided by the
     norm of the weights), the norm of the gradient, the fraction of its elements that are zero, and the root mean square
-    of the weights. Elements that are not finite are marked. The text entry ``jaxboard/health`` has a sentence for each layer
+    of the weights. Zeros are black, elements that are not finite red. The text entry ``jaxboard/health`` has a sentence for each layer
     that
 
     - **dies**: its gradient, or its output, becomes zero everywhere, and stays so for 10 steps and 5 reports;
@@ -58,7 +58,9 @@ def health(
     - **drifts**: its weights grow or shrink steadily, 8-fold in the second half of the run; or its updates are a tenth of
       its weights, ten times the median of the layers, for 10 reports.
 
-    A layer is what has one parent in the tree: ``dense_1/kernel`` and ``dense_1/bias`` are the layer ``dense_1``. The curves
+    Layers with fewer than 16 parameters do not explode or drift: a single number may change by any factor.
+
+    Leaves with the same parent are a layer: ``dense_1/kernel`` and ``dense_1/bias`` are the layer ``dense_1``. The curves
     ``tag/ratio``, ``tag/gradient_norm``, ``tag/zeros``, ``tag/rms`` and ``tag/nonfinite`` are those of the whole model.
     Leaves that are not floats are left out. The sums are computed in the step, where the arrays are; sharded arrays are
     not gathered. The program for steps that are not due computes nothing.
@@ -66,12 +68,12 @@ def health(
     Several reports of one step (lanes, iterations) make one point, as those of :func:`watch` do.
 
     Args:
-        params: the parameters: a pytree of arrays.
+        params: the parameters: a pytree of arrays of any shapes.
         grads: the gradients. Leaves are found by their names, and have the shapes of the parameters; those that it lacks
             have no gradient.
         updates: what is added to the parameters. As for ``grads``.
         activations: the outputs of layers, by the name of the layer: ``{"dense_1": y}``. They show which layer dies where
-            gradients alone do not: if a layer outputs only zeros, the layers before and behind it have no gradient either.
+            gradients alone do not: if a layer outputs only zeros, the layers before and after it have no gradient either.
         tag: the first part of the names.
         split: the path of stacked layers, or several. With ``"blocks"``, an array ``blocks/attention/w`` of shape
             [12, ...], for example the parameters of a ``scan`` over layers, is 12 arrays ``blocks/00/attention/w``,

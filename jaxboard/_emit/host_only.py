@@ -16,7 +16,7 @@ from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
 from jaxboard._errors import ReportError
 from jaxboard._host.drawings import Drawing, drawing
-from jaxboard._safe_repr import describe_object
+from jaxboard._safe_repr import describe_object, encodable
 from jaxboard.records import EncodedImage, Kind
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def text(
         ['**first** try', [['name', 'value'], ['layers', '3']]]
     """
     arguments.check_tag(tag)
-    content = _escaped(value) if isinstance(value, str) else _table(tag, value)
+    content = encodable(value) if isinstance(value, str) else _table(tag, value)
     report_record(
         "text", Kind.TEXT, tag, lambda: content, step=step, every=every, walltime=walltime
     )
@@ -93,7 +93,7 @@ def _table(tag: str, value: object) -> list[list[str]]:
     try:
         for row in cast(Iterable[Iterable[object]], value):
             _check_row(tag, value, row)
-            table.append([_escaped(str(cell)) for cell in itertools.islice(row, room + 1)])
+            table.append([encodable(str(cell)) for cell in itertools.islice(row, room + 1)])
             room -= max(len(table[-1]), 1)
             if room < 0:
                 break
@@ -123,11 +123,6 @@ def _check_row(tag: str, value: object, row: object) -> None:
             f"{_EXPECTED}, got rows that are dicts. Make lists of them: "
             "[list(rows[0]), *(list(row.values()) for row in rows)].",
         )
-
-
-def _escaped(text: str) -> str:
-    """Return a text with escapes for what UTF-8 cannot hold, such as bytes in a file name."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def figure(

@@ -24,7 +24,7 @@ from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import active
 from jaxboard._host.given_times import at_walltime
 from jaxboard._log import describe
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import encodable, safe_repr
 from jaxboard._trace import context
 from jaxboard.records import Kind, MetricGoals, flatten
 
@@ -52,9 +52,9 @@ def hparams(
             stored as such, functions, classes, dtypes and enums by name, transformations of Optax by the names and numbers
             that made them, all others as text.
         metrics: the metrics to compare runs by, by their tags. A number is reported as a scalar. ``"min"`` or ``"max"``
-            names a scalar that the program reports, and states whether it is to be small or large. If a run names metrics
-            so, the dashboard has columns for these, and for the hyperparameters of this run, only. Without, all scalars
-            are metrics.
+            names a scalar that the program reports, and states whether it is to be small or large. If any metric is named
+            so, the dashboard has columns only for the named metrics and for the hyperparameters of this run. Otherwise
+            every scalar is a metric.
         step: the step of the record and of the metrics, instead of the last step taken.
         walltime: the time of the record and of the metrics, in seconds since the epoch, instead of now.
 
@@ -191,7 +191,9 @@ def _fields(value: object) -> Mapping[object, object] | None:
 
 def _nested(prefix: str, fields: Mapping[object, object]) -> dict[str, object]:
     """Return a configuration as nested dicts of values that a sink can show."""
-    return {_text(str(name)): _shown(f"{prefix}{name}", value) for name, value in fields.items()}
+    return {
+        encodable(str(name)): _shown(f"{prefix}{name}", value) for name, value in fields.items()
+    }
 
 
 def _shown(name: str, value: object) -> object:
@@ -216,8 +218,8 @@ def _shown(name: str, value: object) -> object:
     if isinstance(shown, jax.Array | np.ndarray) and shown.ndim == 0:
         return shown  # flatten() makes it a number.
     try:
-        # Now: the object may change, and an array be donated, before a sink writes it.
-        return _text(str(shown))
+        # Before a sink writes it, the object may change, and an array may be donated.
+        return encodable(str(shown))
     except Exception as error:
         raise _CannotStoreError(f"{safe_repr(name)} has no text: {describe(error)}.") from error
 
@@ -227,9 +229,9 @@ def _as_text(value: object) -> object:
     if isinstance(value, enum.Enum):  # This comes before str, which an enum may be.
         return value.name
     if isinstance(value, str):
-        return _text(value)
+        return encodable(value)
     if isinstance(value, os.PathLike):
-        return _text(os.fsdecode(cast("os.PathLike[str]", value)))
+        return encodable(os.fsdecode(cast("os.PathLike[str]", value)))
     if isinstance(value, np.dtype):
         return str(value)
     if isinstance(value, set | frozenset):  # The order differs from process to process.
@@ -244,15 +246,10 @@ def _name_of(value: object) -> object:
     is_code = callable(value) and not isinstance(value, jax.Array)
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if not is_code:
-        # With an address, which no other run has.
+        # Its text would have an address, which differs between runs.
         is_unnamed = type(value).__repr__ is object.__repr__
         return type(value).__name__ if is_unnamed else value
     return name if isinstance(name, str) else type(value).__name__
-
-
-def _text(text: str) -> str:
-    """Return a text with escapes for what UTF-8 cannot hold."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _size(nested: Mapping[str, object]) -> int:

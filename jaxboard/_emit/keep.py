@@ -14,12 +14,12 @@ MAX_ELEMENTS = 65_536
 
 
 def keep(name: str, value: Reportable) -> None:
-    """Remember a small array of recent steps on the host, without writing it: the indices of a batch, for example.
+    """Keep a small array of each recent step on the host without writing it, such as the indices of a batch.
 
     If a scalar spikes, the text entry ``jaxboard/spikes`` has the arrays that were kept around that step. The arrays of
-    lanes, of the iterations of a ``scan`` and of devices are kept in order; of several calls with one name in one step, and
-    of the iterations of a ``while_loop``, the last array is kept. The last 512 steps are remembered, in at most 32 MiB for
-    each of at most 64 names; arrays of further names are left out, with a warning.
+    lanes, of the iterations of a ``scan`` and of devices are kept in order. If several calls in one step have the same name,
+    or if a ``while_loop`` repeats one, the last array is kept. The arrays of the last 512 steps are kept, at most 32 MiB for
+    each of at most 64 names. Arrays with further names are left out, with a warning.
 
     Args:
         name: what the array is, for the text entry.

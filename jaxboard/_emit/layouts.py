@@ -30,12 +30,12 @@ def layout(
     Args:
         categories: a dict of categories, each a dict of charts by their titles. A chart is a regular expression, or a list
             of them: it has a curve for each tag that one of them matches from its beginning. Or it is ``("margin", value,
-            lower, upper)``, or a list of these: tags of a curve and of the edges of the band around it.
+            lower, upper)``, or a list of these: the tags of a curve and of the edges of the band around it.
         step: the step of the record, instead of the last step taken.
         walltime: the time of the record, in seconds since the epoch, instead of now.
 
     Raises:
-        ReportError: JAX is tracing, or an argument is not as above.
+        ReportError: JAX is tracing, or an argument is invalid.
 
     Example:
         >>> import jaxboard as jb

@@ -1,4 +1,4 @@
-"""The verbs for what people look at and listen to: ``audio``, ``image`` and ``video``."""
+"""The verbs for media: ``audio``, ``image`` and ``video``."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def image(
             outside are clipped. "auto" takes the smallest and the largest value of each image. Both permit
             integers of any dtype.
         cmap: the colors of a matrix, [H, W] or [N, H, W]: "viridis", "magma", or "coolwarm" for signed values.
-        grid: show the images of a batch as one. True makes a square, a number is that of the columns, a pair that
-            of rows and columns.
+        grid: whether to show the images of a batch as one. True makes a square; an int is the number of columns, and
+            a pair has the numbers of rows and columns.
         boxes: [K, 4], or [N, K, 4] for a batch: left, top, right and bottom of boxes in pixels. A box without an
             area or with NaN is not drawn.
         labels: the labels of the boxes: K strings, or the classes as integers, [K] or [N, K], possibly traced.

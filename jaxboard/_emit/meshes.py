@@ -41,7 +41,7 @@ def mesh(
 
     Args:
         tag: the name.
-        vertices: [V, 3] or [N, V, 3], the coordinates. A coordinate that is not finite is shown as 0.
+        vertices: [V, 3] or [N, V, 3], the coordinates, of any real dtype. One that is not finite is shown as 0.
         faces: [F, 3] or [N, F, 3], integers: the indices of the vertices of each triangle. Without faces, the
             vertices are shown as points.
         colors: [V, 3] or [N, V, 3], the red, green and blue of each vertex, as uint8 or floats from 0 to 1.

@@ -26,7 +26,7 @@ from jaxboard._reduce.metric_objects import (
     unwrapped,
 )
 from jaxboard._reduce.words import Leaf, to_words
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_array, safe_repr
 from jaxboard._trace import context
 from jaxboard._types import Array, PyTree, Reportable, Runs, Step
 
@@ -193,10 +193,5 @@ def _try_merge(structure: Any, leaves: tuple[Leaf, ...]) -> None:
     for leaf, new in zip(leaves, jax.tree.leaves(after), strict=True):
         if leaf.shape != new.shape or not np.can_cast(new.dtype, leaf.dtype, "same_kind"):
             raise MetricError(
-                f"merge() makes {_described(new.dtype, new.shape)} of {_described(leaf.dtype, leaf.shape)}; it must keep shapes "
-                "and dtypes."
+                f"merge() makes {describe_array(new)} of {describe_array(leaf)}; it must keep shapes and dtypes."
             )
-
-
-def _described(dtype: object, shape: tuple[int, ...]) -> str:
-    return f"{dtype}[{','.join(map(str, shape))}]"

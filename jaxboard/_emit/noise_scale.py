@@ -43,20 +43,21 @@ def noise_scale(
     from gradients g and G of batches of b and B examples:
 
         ``tag/signal`` = (B |G|² - b |g|²) / (B - b), an unbiased estimate of the squared norm of the true gradient;
-        ``tag/noise`` = (|g|² - |G|²) / (1/b - 1/B), one of the trace of the covariance of the gradients of examples;
+        ``tag/noise`` = (|g|² - |G|²) / (1/b - 1/B), an unbiased estimate of the trace of the covariance matrix of the
+        gradients of single examples;
         ``tag/scale`` = noise / signal.
 
-    The estimates of one step are rough: both vary much, and the signal may be negative, which leaves the scale out. All values of
-    a point are averaged before the division: those of ``every`` steps, of lanes and of iterations. Pass the gradient of one
+    The estimates of one step vary much, and if one of the two is negative, there is no scale. All values of a point are
+    averaged before the division: those of ``every`` steps, of lanes and of iterations. Pass the gradient of one
     microbatch, or of one device, as ``small``, and that of the whole batch as ``large``; from a ``vmap`` or a scan over
     microbatches, all of them count.
 
     Args:
         tag: the first part of the names.
         small: the gradient of the mean loss of ``small_batch`` examples: a pytree of arrays, or its norm.
-        large: that of ``large_batch`` examples.
-        small_batch: the number of examples.
-        large_batch: the number of examples, greater than ``small_batch``.
+        large: the gradient of the mean loss of ``large_batch`` examples, with the same leaves, or its norm.
+        small_batch: the number of examples of ``small``.
+        large_batch: the number of examples of ``large``, greater than ``small_batch``.
         step: see :func:`scalar`.
         every: make one point of this many steps, for example 100.
         where: see :func:`scalar`.

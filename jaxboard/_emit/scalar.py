@@ -51,8 +51,8 @@ def scalar(
             ``blocks/03/rms`` of ``blocks/{}/rms``, which also makes one image of all layers and steps;
             iterations of a while loop or outside of an instrumented function, and repeated reports, are averaged.
         weight: a number of at least 0, traced or not: the weight of the value in a mean, a sum or a
-            standard deviation, for example the number of tokens that a mean loss covers. A value
-            with weight 0 or NaN is left out.
+            standard deviation, for example the number of tokens that a mean loss covers. A value whose weight is 0,
+            NaN or, in a JAX array, negative is left out.
         where: a bool scalar, traced or not. False leaves the value out. Under ``vmap`` each lane may have its
             own.
         runs: ``"vmap"`` makes each lane a run inside the run: ``seed_0``, ``seed_1``, and so on. The runs
@@ -129,7 +129,7 @@ def scalars(
 
     Args:
         prefix: the first part of the tags; or the tree, if it is the only argument.
-        tree: a pytree of scalars.
+        tree: a pytree of scalars of any real dtype, traced or not.
         step: see :func:`scalar`.
         every: see :func:`scalar`.
         reduce: see :func:`scalar`.

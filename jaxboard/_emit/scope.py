@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def scope(name: str) -> Scope:
-    """Prefix the tags of a ``with`` block with ``name/``.
+    """Prefix the tags of a ``with`` block, or of a decorated function, with ``name/``.
 
     The prefix holds in the current thread, in the current asyncio task, and in tasks that the block starts. A
     scope in the body of a generator holds while that body runs, not for its caller.
@@ -26,7 +26,7 @@ def scope(name: str) -> Scope:
     of another task.
 
     Args:
-        name: the prefix, without the slash. Nested scopes are joined.
+        name: the prefix, without the slash. Nested scopes are joined: ``encoder/layer``.
 
     Raises:
         ReportError: ``name`` is not a string, is blank, is not UTF-8, or contains a traced value.
@@ -46,10 +46,11 @@ def scope(name: str) -> Scope:
 def silent() -> Scope:
     """Leave out all reports of a ``with`` block, and the steps of instrumented functions that it calls.
 
-    For calls that are not part of the training: ``model.init``, ``tabulate``, a warm-up. JAX traces functions anew in the
-    block, without their reports, as it does for a scope; the next call outside uses the program with reports. To compile
-    that program ahead of time, call ``precompile`` of the instrumented function instead. Reports that are already on their
-    way when the block begins still arrive. Threads, tasks and generators have blocks of their own, as with :func:`scope`.
+    Use it around calls that are not part of the training, such as ``model.init``, ``tabulate`` or a warm-up, or as a
+    decorator. JAX traces functions anew in the block, without their reports, as it does for a scope; the next call outside
+    uses the program with reports. To compile that program ahead of time, call ``precompile`` of the instrumented function
+    instead. Reports that are already on their way when the block begins still arrive. Threads, tasks and generators have
+    blocks of their own, as with :func:`scope`.
 
     Example:
         >>> import jax, jaxboard as jb
@@ -74,7 +75,7 @@ class Scope(contextlib.AbstractContextManager[None]):
 
     Args:
         name: the prefix, without the slash; "" for none.
-        mutes: whether reports in the block make nothing.
+        mutes: whether the reports in the block are left out.
     """
 
     def __init__(self, name: str, *, mutes: bool = False):

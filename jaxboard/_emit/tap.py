@@ -29,12 +29,12 @@ def tap(
 
     The norm is the square root of the sum of squares, for each leaf separately and for each lane of a
     ``vmap``. Nothing is reported without reverse-mode differentiation, or if no gradient reaches the result. In
-    a gradient of a gradient, only the inner gradient is reported. A call whose result is discarded is a warning; jaxboard
+    a gradient of a gradient, only the inner gradient is reported. A call whose result is discarded issues a warning; jaxboard
     does not see whether a variable is used.
 
     Args:
         tag: the name; for a pytree, the first part of the names of its leaves.
-        x: an array or a pytree. Leaves that are not floats have no gradient and are only passed on.
+        x: an array of any shape, or a pytree. Leaves that are not floats have no gradient and are only passed on.
         every: see :func:`scalar`.
         reduce: how several norms of one step (layers of a scan, lanes) become one; see :func:`scalar`.
         runs: see :func:`scalar`.
@@ -82,9 +82,8 @@ def _tapped(tag: str, spec: ReportSpec, leaf: Any) -> Any:
     if isinstance(leaf, jax.Array):
         arguments.check_usable(tag, leaf)
     try:
-        with np.errstate(
-            over="ignore"
-        ):  # JAX turns numbers beyond the largest float32 into infinity.
+        # JAX turns numbers beyond the largest float32 into infinity.
+        with np.errstate(over="ignore"):
             return tap_array(spec, leaf)
     except jax.errors.UnexpectedTracerError as error:
         raise arguments.escaped_tracer(tag) from error

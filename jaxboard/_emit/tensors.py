@@ -35,7 +35,7 @@ def tensor(
 
     Args:
         tag: the name.
-        value: an array of numbers, or strings or bytes, as the plugin expects it.
+        value: what the plugin expects: numbers of any shape and real dtype, or strings or bytes, alone or in a list.
         plugin: the name of the plugin.
         content: what the plugin needs to know of the tag, usually a serialized protobuf message. TensorBoard uses that of the
             first value of a tag.
@@ -69,6 +69,11 @@ def tensor(
             tag,
             f"expected content= to be bytes, got {arguments.describe_object(content)}. Serialize a message first.",
         )
+    for name, words in (("display_name", display_name), ("description", description)):
+        if not isinstance(words, str):
+            raise arguments.report_error(
+                tag, f"expected {name}= to be a string, got {arguments.describe_object(words)}."
+            )
     if not is_one_of(data_class, _DATA_CLASSES):
         names = ", ".join(map(repr, _DATA_CLASSES))
         raise arguments.report_error(

@@ -87,14 +87,14 @@ def _leaves(tree: PyTree, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         if _is_box(leaf):
             # The name of the only child of a node is left out.
             (child,) = jax.tree_util.default_registry.flatten_one_level(leaf)[0]
-            yield from _leaves(child, _labelled(names, leaf))
+            yield from _leaves(child, _labeled(names, leaf))
         elif _is_one_of(type(leaf), _VARIABLES):
-            yield from _leaves(leaf.value, _labelled(names, leaf))
+            yield from _leaves(leaf.value, _labeled(names, leaf))
         else:
             yield "/".join(names), leaf
 
 
-def _labelled(names: tuple[str, ...], node: Any) -> tuple[str, ...]:
+def _labeled(names: tuple[str, ...], node: Any) -> tuple[str, ...]:
     """Return the path of a node, with its label instead of an index: Penzai keeps parameters in a tuple."""
     label = getattr(node, "label", None)
     has_index = names and names[-1].isdecimal()

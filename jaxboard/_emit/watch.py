@@ -55,7 +55,7 @@ def watch(
     several; other statistics are named alike. Leaves that are not floats (counters, random keys, functions)
     are left out. Complex numbers are measured by their magnitudes. Leaves are measured one after the other, in one
     pass, and the program has at most one copy of the code for all leaves of the same shape and dtype. On a single
-    CPU, the smallest leaves, up to 256 MB of them in float32, are copied to one array and share one copy. The program
+    CPU, the smallest leaves, up to 256 MB of them in float32, are copied to one array and share that code. The program
     for steps that are not due measures nothing.
 
     Several measurements of one step (lanes, iterations) make one point: the root mean square of norms, the

@@ -1,4 +1,4 @@
-"""The size of a graph: TensorBoard's browser page draws some thousand nodes, and few hundred in one scope."""
+"""The size of a graph: TensorBoard draws some thousand nodes, and a few hundred in one scope."""
 
 from __future__ import annotations
 

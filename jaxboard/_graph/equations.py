@@ -186,7 +186,7 @@ def _repeats_transformation(name: str, scope: Scope) -> bool:
 
 
 def _scope_of_call(eqn: jex.JaxprEqn, body: jex.Jaxpr, scope: Scope, *, is_alone: bool) -> Scope:
-    """Return the scope of a call: a new one, unless the call is that of a jitted function around or of one equation."""
+    """Return the scope of a call: a new one, except for a jitted function that is all of its caller or has one equation."""
     name = str(eqn.params.get("name", ""))
     if eqn.primitive.name in ("jit", "pjit"):
         return scope if is_alone or len(body.eqns) <= 1 else scope.new_scope(name or "jit")
@@ -212,9 +212,8 @@ def _inner_jaxprs(eqn: jex.JaxprEqn) -> Iterator[tuple[str, Jaxpr]]:
                 jaxpr,
             )
     if hijax.is_hijax(eqn):
-        body = hijax.params_of(eqn).get(
-            "jaxpr"
-        )  # A loop and a remat have one, and keep their names.
+        # A loop and a remat have a jaxpr, and keep their names.
+        body = hijax.params_of(eqn).get("jaxpr")
         avals = map(_compat.aval_of, eqn.invars)
         types = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
         yield "body", hijax.expanded(eqn, types) if body is None else body
@@ -228,7 +227,7 @@ def _jaxprs_in(value: object) -> Iterator[Jaxpr]:
 def _inputs_of(
     eqn: jex.JaxprEqn, label: str, jaxpr: Jaxpr, inputs: list[Output | None]
 ) -> list[Output | None]:
-    """Return what the arguments of an inner jaxpr are."""
+    """Return where the arguments of an inner jaxpr come from."""
     count = len(_compat.open_jaxpr(jaxpr)[0].invars)
     if eqn.primitive.name == "while":
         in_cond, in_body = (eqn.params[f"{part}_nconsts"] for part in ("cond", "body"))

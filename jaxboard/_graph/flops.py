@@ -68,7 +68,7 @@ _PER_INPUT = {
 
 
 def flops(eqn: jex.JaxprEqn) -> int:
-    """Return an estimate: two for each multiplication and addition of a product, one for each element otherwise.
+    """Return an estimate: two for each multiply-add of a product, one for each element otherwise.
 
     Operations that only move data count nothing.
     """

@@ -1,4 +1,4 @@
-"""Names for what the modules of Flax NNX compute: their attributes, as Linen has them by itself."""
+"""Scopes with the paths of the modules of Flax NNX. Modules of Linen have such scopes by themselves."""
 
 from __future__ import annotations
 

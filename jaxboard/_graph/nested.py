@@ -1,4 +1,4 @@
-"""Operations in nested scopes, on their way from a jaxpr to the nodes of a graph."""
+"""Operations in nested scopes: the form of a program between its jaxpr and the nodes of its graph."""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ def trace(
 
 
 def is_array(leaf: object) -> bool:
+    """Return whether a leaf is an array, or the type of one."""
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct)
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
 
 from jaxboard._frame import (
-    Entry,
     Frame,
     FrameBatch,
-    LoopChunk,
     Number,
     Observation,
     ReportSpec,
@@ -21,6 +18,7 @@ from jaxboard._host.complete_points import Assembled, Point
 from jaxboard._host.fetch import Fetched
 from jaxboard._host.given_times import GivenTimes
 from jaxboard._host.last_steps import LastSteps
+from jaxboard._host.loop_chunks import LoopChunks
 from jaxboard._host.missing_steps import MissingSteps
 from jaxboard._host.point_order import in_order
 from jaxboard._host.points import Points
@@ -35,18 +33,6 @@ from jaxboard._host.value_columns import (
     join_columns,
 )
 from jaxboard.records import Record
-
-
-class _LoopProgress(NamedTuple):
-    """The progress of a streamed loop.
-
-    Attributes:
-        wall_time: when its last chunk arrived.
-        iterations: how many iterations have arrived.
-    """
-
-    wall_time: float
-    iterations: int
 
 
 class Assembler:
@@ -77,7 +63,7 @@ class Assembler:
         self._last_steps = LastSteps(state.last_steps if state else None)
         self._windows = RestoredWindows() if windows is None else windows
         self._given_times = given_times or GivenTimes()
-        self._loops: dict[tuple[tuple[Entry, ...], int | None], _LoopProgress] = {}
+        self._loops = LoopChunks()
 
     def assemble(self, items: list[Fetched], now: float) -> Assembled:
         """Return the points that ``items`` complete.
@@ -97,7 +83,7 @@ class Assembler:
         reached = -1
         for position, item in enumerate(items):
             if isinstance(item, Frame):
-                batch = self._loop_batch(item)
+                batch = self._loops.batch(item)
                 batches += [] if batch is None else [(position, batch)]
             elif isinstance(item, FrameBatch):
                 group = groups.setdefault((id(item.plan), item.open), (position, []))
@@ -185,17 +171,6 @@ class Assembler:
     def _plain(self, points: Iterable[Point]) -> Assembled:
         return Assembled.of(self._given_times.applied(map(self._clipping.plain, points)))
 
-    def _loop_batch(self, frame: Frame) -> FrameBatch | None:
-        chunk, slot = frame.plan.chunk, frame.plan.step
-        if chunk is None or slot is None:
-            return None
-        loop = frame.plan.entries, chunk.total
-        progress = self._loops.pop(loop, _LoopProgress(frame.wall_time, 0))
-        iterations = progress.iterations + chunk.size
-        if _has_more(chunk, iterations):
-            self._loops[loop] = _LoopProgress(frame.wall_time, iterations)
-        return FrameBatch.from_chunk(frame, slot, progress.wall_time)
-
 
 def _with_own_steps(
     items: Iterable[Fetched], batches: Iterable[tuple[int, FrameBatch]]
@@ -219,7 +194,3 @@ def _with_own_steps(
 def _restored_value(point: SavedPoint) -> OpenValue:
     value = Observation(point.spec, point.state, point.newest_step, point.wall_time)
     return OpenValue(-1, value, last=False)
-
-
-def _has_more(chunk: LoopChunk, iterations: int) -> bool:
-    return chunk.total is None or iterations < chunk.total

@@ -23,6 +23,7 @@ from jaxboard._host.run_state import (
     RunState,
     SavedPoint,
     SavedWindow,
+    point_step,
     portable,
     read_state,
 )
@@ -87,8 +88,8 @@ class Channel:
         below: the channels of the runs below this one, by their relative paths.
         hparams: the hyperparameters that were reported, None for none.
         windows: the windows that instrumented functions accumulate on the device for this run, by function.
-        settled: by instrumented function, how many events had happened before its last call
-            (:attr:`Registry.events`).
+        settled: by the key of an instrumented function, how many events had happened before its last call
+            (:attr:`Registry.events`). A key keeps no function alive.
         restored: the windows of an earlier run that this one continues, as long as no function has continued them.
         before_close: functions that the closing thread calls before the run closes. Each blocks until
             its producer has submitted everything.
@@ -148,7 +149,7 @@ class Channel:
         self.hparams: Mapping[str, object] | None = None
         self.windows: dict[WindowedFunction, Window] = {}
         self.restored = RestoredWindows()
-        self.settled: dict[object, int] = {}
+        self.settled: dict[int, int] = {}
         self.before_close: list[Callable[[], object]] = []
         self.given_times = GivenTimes()
         self.selection: Selection | None = None
@@ -272,6 +273,16 @@ class Channel:
         for channel in (self, *self.below.values()):
             while channel.windows:
                 channel.put_window(channel.windows.popitem()[1])
+
+    def end_windows_by(self, step: int) -> None:
+        """Put the accumulators of windows that end at ``step`` or earlier: their function may never be called again.
+
+        Another function may report the same tag. This way both are in one point.
+        """
+        for function, (plan, _, last_step) in list(self.windows.items()):
+            end = min(point_step(each.spec, last_step) for each in plan.entries)
+            if last_step < step and end <= step:
+                self.put_window(self.windows.pop(function, None))
 
     def end_windows_for(self, other: Channel) -> None:
         """Put the accumulators of incomplete windows with reports that name another run, which closes."""

@@ -136,6 +136,7 @@ class Heartbeat:
             beat.hangs = True
 
     def write_beat(self) -> None:
+        """Write the file of this process, and call ``look``."""
         beat = self.beat
         beat.number += 1
         beat.phases = dict(collections.Counter(self._phases))

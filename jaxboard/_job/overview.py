@@ -39,9 +39,9 @@ class Overview:
         name: the run, for messages.
         count: the number of processes.
         files: where to read.
-        silent_secs: a process without a new beat for so many seconds counts as ended.
+        silent_secs: the seconds without a new beat after which a process counts as ended.
         put_point: puts a scalar in the buffer of the run.
-        put_entry: puts a text entry, which is written although the device computes nothing any more.
+        put_entry: puts a text entry, which is written even if the device computes nothing any more.
         clock: returns seconds.
     """
 

@@ -138,7 +138,8 @@ def make_display(logdir: str | None, now: float) -> Display:
     if shell is not None:
         return NotebookDisplay(shell, logdir)
     stream = sys.stderr
-    return TerminalDisplay(stream) if stream.isatty() else LogDisplay(stream, now)
+    moves_cursor = stream.isatty() and os.environ.get("TERM") != "dumb"
+    return TerminalDisplay(stream) if moves_cursor else LogDisplay(stream, now)
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -6,9 +6,9 @@ from html import escape
 
 from jaxboard._live.charts import Chart
 from jaxboard._live.panel_contents import PanelContents, number
-from jaxboard._live.svg import ALARM, COLOURS, marker, svg
+from jaxboard._live.svg import ALARM, COLORS, marker, svg
 
-_ACCENT = COLOURS[0]
+_ACCENT = COLORS[0]
 _MAX_CHARACTERS = 400
 """Most characters of the message about a value that is not finite."""
 

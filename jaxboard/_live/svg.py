@@ -20,7 +20,7 @@ _LOG_FACTOR = 30
 """The axis is logarithmic if all values are above 0 and the largest is more than this many times their median. A linear
 axis would show most of them as a flat line."""
 
-COLOURS = ("#1f77c9", "#d55e00", "#00926a", "#b0619b", "#8a7000", "#7f7f7f", "#c0392b", "#5b6bbf")
+COLORS = ("#1f77c9", "#d55e00", "#00926a", "#b0619b", "#8a7000", "#7f7f7f", "#c0392b", "#5b6bbf")
 """Each has a contrast ratio of at least 3 to white and to the background of dark themes."""
 
 ALARM = "#d62728"
@@ -84,7 +84,7 @@ def marker(place: int) -> str:
 def _stroke(place: int) -> str:
     dash = _DASHES[place % len(_DASHES)]
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
-    return f'fill="none" stroke="{COLOURS[place % len(COLOURS)]}"{dashed}'
+    return f'fill="none" stroke="{COLORS[place % len(COLORS)]}"{dashed}'
 
 
 def _text(left: int, top: int, text: str, anchor: str) -> str:
@@ -111,7 +111,7 @@ def _curve(
     y: Callable[[np.ndarray], np.ndarray],
     place: int,
 ) -> Iterable[str]:
-    color = COLOURS[place % len(COLOURS)]
+    color = COLORS[place % len(COLORS)]
     across = x(points.steps)
     if (points.highs > points.lows).any():
         finite = np.isfinite(points.means)

@@ -54,11 +54,12 @@ class Viewer:
         self.logdir = _paths.absolute(logdir)
         self.port = _free_port() if port is None else port
         self.url = f"http://localhost:{self.port}/"
-        self._output = pathlib.Path(tempfile.mkstemp(prefix="tensorboard-", suffix=".log")[1])
+        output, path = tempfile.mkstemp(prefix="tensorboard-", suffix=".log")
+        self._output = pathlib.Path(path)
         # A notebook's plotting backend does not exist outside of its kernel.
         environment = {name: text for name, text in os.environ.items() if name != "MPLBACKEND"}
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with self._output.open("wb") as output:
+        try:
             self.process = subprocess.Popen(  # noqa: S603 (there is no shell)
                 [*command(self.logdir, arguments), "--port", str(self.port)],
                 stdin=subprocess.DEVNULL,
@@ -67,6 +68,8 @@ class Viewer:
                 env=environment,
                 start_new_session=True,
             )
+        finally:
+            os.close(output)
         try:
             self._wait_until_it_answers()
         except BaseException:
@@ -111,7 +114,7 @@ class Viewer:
     def _failure(self, what: str) -> str:
         lines = self._output.read_text(errors="replace").splitlines()[-_LINES:]
         return (
-            f"TensorBoard {what}. 'python -m jaxboard doctor' checks the installation. Its output ended with:\n"
+            f"TensorBoard {what} ('python -m jaxboard doctor' checks the installation). Its output ended with:\n"
             + "\n".join(lines)
         )
 

@@ -1,4 +1,4 @@
-"""The comparison of a profile with the one before it in the same run."""
+"""The comparison of a profile with the previous one of the same run."""
 
 from __future__ import annotations
 

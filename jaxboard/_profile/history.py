@@ -1,4 +1,4 @@
-"""The windows of a run, each compared with the one before."""
+"""The windows of a run, each compared with the previous one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxboard._profile.trace_reader import summarize_in_subprocess
 from jaxboard._run import Run
 
 _MAX_WAITING = 3
-"""Windows that may wait to be read. A window behind them has no summary."""
+"""Most windows that wait to be read. A further window has no summary."""
 
 _lock = threading.Lock()
 _last: weakref.WeakKeyDictionary[Run, RecordedWindow] = weakref.WeakKeyDictionary()
@@ -37,11 +37,11 @@ class RecordedWindow:
             self._previous, _last[run] = _last.get(run), self
 
     def read(self, file: str, timeout: float) -> TraceSummary:
-        """Read the trace of this window, once the window before is finished: the processes that read do not pile up.
+        """Read the trace of this window once the previous window is finished, so that the reading processes do not pile up.
 
         Args:
             file: the path of the trace.
-            timeout: the longest time to wait for the window before, and to read the trace, in seconds.
+            timeout: the longest time to wait for the previous window, and to read the trace, in seconds.
 
         Raises:
             ProfileError: the trace cannot be read, or too many windows wait.
@@ -51,14 +51,14 @@ class RecordedWindow:
             previous, waiting = previous._previous, waiting + 1  # noqa: SLF001 (of the same class)
         if waiting > _MAX_WAITING:
             raise ProfileError(
-                "the windows before are still being read. Record windows less often."
+                "the previous windows are still being read. Record windows less often."
             )
         self._before(timeout)
         self.summary = summarize_in_subprocess(file, timeout)
         return self.summary
 
     def compare(self, path: str, timeout: float) -> Comparison | None:
-        """Return the comparison with the window before; None if there is none.
+        """Return the comparison with the previous window; None if there is none.
 
         The first window after a restart is compared with the newest one in the log directory.
 
@@ -83,7 +83,7 @@ class RecordedWindow:
         self.done.set()
 
     def _before(self, timeout: float) -> TraceSummary | None:
-        """Return the summary of the window before, as soon as there is one."""
+        """Return the summary of the previous window, as soon as there is one."""
         if self._previous is None or not self._previous.done.wait(timeout):
             return None
         return self._previous.summary

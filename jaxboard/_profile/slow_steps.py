@@ -9,10 +9,10 @@ _SKIPPED = 32
 """Steps at the start that do not count: JAX dispatches about as many before it waits for the first one."""
 
 _FEWEST = 32
-"""Steps that the first median needs."""
+"""Fewest steps in the median."""
 
 _MAX_STEPS = 256
-"""Steps of which the median is taken."""
+"""Most steps in the median."""
 
 _RENEWED = 16
 """Steps between two computations of the median."""

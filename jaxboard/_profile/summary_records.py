@@ -40,7 +40,7 @@ def summary_records(
         step: the last profiled step.
         mean_ms: the mean step time by the clock in milliseconds, for steps that are not synchronized.
         synchronized: whether each step waited for its results. Otherwise its marker only covers dispatch.
-        comparison: the comparison with the profile before; None if there is none.
+        comparison: the comparison with the previous profile; None if there is none.
     """
     now = time.time()
     if summary.steps:

@@ -124,7 +124,7 @@ def host_parts(
 
     Returns:
         The spans of the outermost named parts by name, which may be unsorted. A part that contains a step, such as a whole
-        epoch, is left out in favour of the parts within it.
+        epoch, is left out in favor of the parts within it.
     """
     between: dict[str, Spans] = {}
     within: dict[str, Spans] = {}

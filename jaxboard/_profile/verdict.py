@@ -43,7 +43,7 @@ def verdict(summary: TraceSummary, comparison: Comparison | None, *, synchronize
 
     Args:
         summary: the summary of the trace, which has steps.
-        comparison: the comparison with the profile before; None if there is none.
+        comparison: the comparison with the previous profile; None if there is none.
         synchronized: whether each step waited for its results.
     """
     steps = format_steps([step for step, _ in summary.steps])
@@ -147,7 +147,7 @@ def _compiled(summary: TraceSummary) -> str:
 def _left_out(pause: Pause) -> str:
     spent = f" in `{pause.part}`" if pause.part else ""
     return (
-        f"A single pause of {pause.ms:.3g} ms after step {pause.step}{spent} is left out, such as an evaluation, a "
+        f"A single pause of {pause.ms:.3g} ms after step {pause.step}{spent} is left out. It may be an evaluation, a "
         "checkpoint or a loader that fills its buffer."
     )
 

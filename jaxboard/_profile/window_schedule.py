@@ -41,7 +41,7 @@ class WindowSchedule:
         if not self._seen:
             self._seen = True
             if self._every is None and number >= self._first.stop:
-                # The run resumed behind the first window. It has to compile and warm up again.
+                # The run resumed after the first window. It has to compile and warm up again.
                 self._first = range(self._first.start + number, self._first.stop + number)
         is_slow = self._slow_steps is not None and self._slow_steps.begin(now)
         window = self._due(number, now, is_slow=is_slow)

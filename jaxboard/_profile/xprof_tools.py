@@ -33,7 +33,7 @@ _METRICS = {
 """Metrics of the overview page, in percent."""
 
 _NO_ADVICE = re.compile(r"Your program is NOT input-bound|No step time measured")
-"""The start of sentences that are no advice."""
+"""The start of sentences that are not advice."""
 
 _INSTRUCTION = re.compile(
     r'^\s*(?:ROOT )?%?([\w.-]+) = .*metadata={[^}]*op_name="([^"]*)"', re.MULTILINE

@@ -211,7 +211,7 @@ class EventReader:
         return known
 
     def _learn(self, data: bytes, record: int, decoded: list[Any]) -> np.ndarray | None:
-        """Read an event through its class. Return the numbers of its tags, or None if it was not decoded rightly."""
+        """Read an event through its class. Return the numbers of its tags, or None if the columns differ from it."""
         try:
             event = _proto.Event.FromString(data)
             values = [as_scalar(value) for value in event.summary.value]
@@ -303,5 +303,5 @@ def _columns(rows: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray, 
     count, width = layout.values.shape
     floats = np.ascontiguousarray(rows[:, layout.values.ravel()])
     values = floats.view(f"<f{width}").reshape(len(rows), count)
-    with np.errstate(invalid="ignore"):  # A signalling NaN becomes a quiet one.
+    with np.errstate(invalid="ignore"):  # A signaling NaN becomes a quiet one.
         return steps.view(np.int64), wall_times.astype(np.float64), values.astype(np.float64)

@@ -1,8 +1,8 @@
 """The records of an event file of any origin: where each begins, and which are damaged.
 
 ``sinks/_tfrecords.py`` describes the format. Nothing in a file is trusted. A length counts only if its checksum is
-right and the file is long enough, so that memory is bounded by the size of the file. Behind damage, reading goes on at
-the next record whose length has a right checksum; TensorBoard stops there.
+correct and the file is long enough, so that memory is bounded by the size of the file. After damage, reading continues at
+the next record whose length has a correct checksum; TensorBoard stops there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WINDOW_BYTES = 1 << 24
 _KNOWN_LENGTHS = 1 << 16
 """Most lengths whose headers are remembered."""
 _SEARCH_BYTES = 1 << 12
-"""The number of bytes behind damage that are searched first."""
+"""The number of bytes after damage that are searched first."""
 _RUN_RECORDS = 16
 """After so many records of one length, the next ones are compared with it together."""
 
@@ -117,7 +117,7 @@ def read_blocks(file: File, size: int, window: int = _WINDOW_BYTES) -> Iterator[
         end = part.offset + int(starts[-1] + sizes[-1]) + 4 if len(starts) else position
         fault = Fault.TRUNCATED if needed else Fault.LENGTH
         if len(intact) and not intact[-1]:
-            # A record that was cut off and has others behind it has a right length, too. The next header decides.
+            # A record that was cut off before others were written has a correct length, too. The next header decides.
             begin = part.offset + int(starts[-1]) - HEADER_BYTES
             if not part.holds(end, HEADER_BYTES):
                 starts, sizes, intact = starts[:-1], sizes[:-1], intact[:-1]
@@ -184,7 +184,7 @@ def _take(
 
 
 class _Headers:
-    """The headers of records that were found to be right."""
+    """The headers of records whose checksums are correct."""
 
     def __init__(self) -> None:
         self._sizes: dict[bytes, int] = {}
@@ -208,9 +208,8 @@ class _Headers:
             The start of each record's data and its length, int64[N] each, and the number of bytes that the next record
             needs: 0 if its header is damaged, a header if that is not complete.
         """
-        runs: list[
-            tuple[int, int, int]
-        ] = []  # The first start, the length and the number of equal records.
+        # The first start, the length and the number of equal records.
+        runs: list[tuple[int, int, int]] = []
         limit, last, needed = len(data), -1, HEADER_BYTES
         known = self._sizes
         first = count = 0

@@ -70,7 +70,7 @@ def read(
     being written, or was killed, may have one. A file that cannot be read is a warning, unless it was removed meanwhile.
 
     Args:
-        logdir: a directory with runs at any depth, a single event file, or a URL (``gs://…``), which TensorFlow reads.
+        logdir: a directory with runs at any depth, a single event file, or a URL (``gs://…``), which fsspec or TensorFlow reads.
         tags: the tags to read: one, or several. A pattern may contain ``*``, ``?`` and ``[…]`` (:mod:`fnmatch`).
         runs: the runs to read, in the same form.
         kind: the kind of points. ``"scalar"`` has numbers. The values of other kinds are objects: ``"histogram"``
@@ -89,8 +89,8 @@ def read(
         the order of runs, tags and steps. Without points it is empty.
 
     Raises:
-        UsageError: an argument is invalid, there is no such directory, or no tag has that ``kind``.
-        JaxboardError: the library of the table is not installed.
+        UsageError: an argument is invalid, there is no such directory, no tag has that ``kind``, or the library of the
+            table is not installed.
         RunError: a URL cannot be read here.
 
     Example:

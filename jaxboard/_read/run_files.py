@@ -44,7 +44,7 @@ def find_runs(logdir: str | os.PathLike[str], call: str) -> dict[str, list[Event
 
     Raises:
         UsageError: there is no such directory or file.
-        RunError: TensorFlow, which a URL needs, does not work or has no file system for it.
+        RunError: a URL cannot be read: fsspec and TensorFlow are not installed or have no file system for it.
     """
     path = _paths.absolute(_paths.checked(f"{call}({{}})", logdir))
     runs: dict[str, list[EventFile]] = {}

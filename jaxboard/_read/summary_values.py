@@ -60,7 +60,7 @@ def as_scalar(value: Any) -> float:
 def decode(kind: str, value: Any) -> object:
     """Return the value of a ``Summary.Value``; see :func:`jaxboard.read` for the type of each kind.
 
-    It is None for messages that are no value of a point.
+    It is None for messages that are not points, such as the end of a session of hyperparameters.
 
     Raises:
         UnreadableValue: it is not of its kind, or is damaged.
@@ -85,9 +85,8 @@ def _array(value: Any) -> np.ndarray:
             raise UnreadableValue
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # For float16, TensorBoard does what NumPy 2.5 deprecates.
+            # For float16, TensorBoard does what NumPy 2.5 deprecates.
+            warnings.simplefilter("ignore")
             return tensor_util.make_ndarray(tensor)
     except Exception:  # An unknown type, or another number of elements.
         raise UnreadableValue from None

@@ -40,9 +40,9 @@ class Problem:
         code: a name for programs, such as ``"data-checksum"``.
         run: the run.
         file: the path of the file.
-        offset: where the first record that has it begins in the file; None if it concerns the whole file.
+        offset: where the first record with the problem begins in the file; None if the whole file has it.
         tag: the tag, or None.
-        step: the step of the first point that has it, or None.
+        step: the step of the first point with the problem, or None.
         count: how often it occurs in the file, or in the tag.
         text: a sentence.
     """
@@ -127,7 +127,7 @@ class RunFiles:
                             self._damage[-1].append(part)
             except OSError as error:
                 self._faults[index] = describe(error)
-            # TensorFlow's errors are no OSError.
+            # TensorFlow's errors are not OSErrors.
             except Exception as error:
                 if not _paths.is_remote(file.path):
                     raise
@@ -155,9 +155,7 @@ class RunFiles:
             text = f"the file cannot be read: {self._faults[index]}"
             yield self._of_file(Severity.ERROR, "unreadable-file", file, text)
         elif not file.size:
-            text = (
-                "the file is empty: its writer has ended before the first flush, or is still open"
-            )
+            text = "the file is empty: its writer ended before the first flush, or is still open"
             yield self._of_file(Severity.WARNING, "empty-file", file, text)
         by_fault: dict[Fault, list[Damage]] = {}
         for damage in self._damage[index]:

@@ -1,7 +1,7 @@
 """The line at the end of a run: where it is and how to open it.
 
 It is logged at the level INFO. As this level is invisible by default, the line of the first run that ends in
-a process is also printed where a person reads along: on a terminal's standard error, or in a notebook.
+a process is also printed where a user sees it: on a terminal's standard error, or in a notebook.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _announced = False
 
 
 def announce(logdir: pathlib.Path | str) -> None:
-    """Log where a run is, and print it if it is the first one and a person reads along."""
+    """Log where a run is, and print it if it is the first one and a user would see it."""
     global _announced
     with _lock:
         is_first, _announced = not _announced, True

@@ -131,7 +131,7 @@ class ChildRun(VerbMethods):
             context.leave_scope(block)
 
     def _leaving(self) -> Entered | OpenScope:
-        """Return the block that ends: of this generator, and entered in this thread or task if it is there."""
+        """Return the block that ends: one of this generator, if possible one that this thread or task has entered."""
         generator = current_generator()
         mine = [block for block in list(self._blocks) if block.generator is generator]
         here = [block for block in mine if block in _blocks.get()]

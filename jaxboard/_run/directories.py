@@ -1,4 +1,4 @@
-"""The directories that the open runs of this process write. Each has one writer: TensorBoard reads one."""
+"""The directories that the open runs of this process write to. TensorBoard reads one writer per directory."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def resolved(directory: str) -> str:
 
 
 def _forget_claims() -> None:
-    # In a forked child, where the parent's runs do not write, and a thread that is gone may hold the lock.
+    # A forked child has none of the threads that may hold the lock, and does not write for the parent's runs.
     global _lock  # noqa: PLW0603 (it is replaced)
     _lock = threading.Lock()
     _claimed.clear()

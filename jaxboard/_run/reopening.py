@@ -41,8 +41,8 @@ def reopen(
 ) -> RunState:
     """Close the run that an earlier cell opened in the same directory, and return the state in which the new one starts.
 
-    Both write event files there: a run without any is not in the way. Nothing is closed outside of interactive sessions,
-    on other threads than the main one, or by an invalid call. See :func:`first_state` for the state.
+    Only a run that writes event files there is closed, only in an interactive session, on its main thread, and not by an
+    invalid call. See :func:`first_state` for the state.
 
     Args:
         run: the run that is being opened.

@@ -118,10 +118,10 @@ def hiding_options(start: RunState | None) -> _Hiding:
 
 
 def _hidden_points(state: RunState) -> dict[str, dict[str, int]]:
-    """Return the first step, by run and tag, at which an earlier run reported nothing before its state was saved.
+    """Return the first hidden step, by run and tag: the one after the last point before the state was saved.
 
-    Tags without an entry have that of the state. Points that were incomplete are hidden too, as the earlier run may have
-    written them when it ended, and this one writes them again.
+    Other tags are hidden from the step of the state on. Points that were incomplete are hidden too, as the earlier run may
+    have written them when it ended, and this one writes them again.
     """
     first_steps = {
         run: {tag: last + 1 for tag, last in tags.items()} for run, tags in state.last_steps.items()

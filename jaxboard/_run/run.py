@@ -79,7 +79,7 @@ class Run(VerbMethods):
         step: the first step, for example that of a checkpoint; 0 by default. If ``logdir`` holds an earlier run,
             TensorBoard no longer shows what it reported at this step or later, in runs below it either. Without
             ``step``, opening a run hides nothing.
-        state: the result of :meth:`state`, from a checkpoint. The run goes on exactly where that run was.
+        state: the result of :meth:`state`, from a checkpoint. The run continues exactly where that run was.
         processes: which processes of a job write. With ``"one"``, process 0 does. With ``"all"``, values reported from plain
             Python go to a run of the process, ``process_0``, ``process_1``, …; values of instrumented functions, which
             are the same in all processes, stay in the run itself, with the smallest, the median and the largest step
@@ -253,7 +253,7 @@ class Run(VerbMethods):
         self._flusher.flush(options.wait_seconds("run.flush", timeout))
 
     def state(self, timeout: float | None = None) -> SavedState:
-        """Return what a run needs to go on exactly here: the step, and the values of incomplete points.
+        """Return what a run needs to continue exactly here: the step, and the values of incomplete points.
 
         Store it with the state of the training and pass it to ``Run(state=...)``. The curves are then the same, bit for
         bit, as if the program had not been interrupted. It is a dict of two NumPy arrays, at least 4 KiB:

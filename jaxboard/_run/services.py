@@ -86,5 +86,6 @@ class Services:
 
     def stop(self) -> None:
         """Stop the services that are left after :meth:`finish`."""
+        self._flusher.polls.clear()  # They would be a reference cycle.
         self._listener.close()
         self._membership.stop()

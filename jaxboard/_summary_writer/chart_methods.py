@@ -226,11 +226,10 @@ class ChartMethods(WriterBase):
             ...     jb.read(logdir)[["run", "value"]].values.tolist()
             [['.', 0.8999999761581421], ['fast', 0.800000011920929]]
         """
-        if isinstance(
-            hparam_domain_discrete, str
-        ):  # The third argument in tensorboardX is the name,
+        # In tensorboardX, the third argument is the name, and the fourth is the step.
+        if isinstance(hparam_domain_discrete, str):
             hparam_domain_discrete, name = None, hparam_domain_discrete
-        if isinstance(run_name, int):  # and the fourth is the step.
+        if isinstance(run_name, int):
             run_name, global_step = None, run_name
         for argument, value in (("hparam_dict", hparam_dict), ("metric_dict", metric_dict)):
             if not isinstance(value, Mapping):

@@ -100,7 +100,7 @@ def checked_factor(tag: str, factor: object, image: Array) -> float:
     """Return ``rescale=`` as a float. Raise unless it leaves an image [H, W, ...] of a size that can be shown."""
     number = as_number(factor)
     sizes = [size * number for size in image.shape[:2]]
-    if not all(1 <= size <= _MAX_PIXELS for size in sizes):  # NaN for what is no number
+    if not all(1 <= size <= _MAX_PIXELS for size in sizes):  # NaN if it is not a number
         raise report_error(
             tag,
             f"expected rescale= to be a factor that leaves an image of at most {_MAX_PIXELS} pixels a side, got "

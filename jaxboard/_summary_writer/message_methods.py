@@ -51,7 +51,7 @@ class MessageMethods(WriterBase):
             self.run.graph(model, *inputs)
 
     def add_onnx_graph(self, onnx_model_file: str) -> Never:
-        """Raise: jaxboard shows functions of JAX.
+        """Raise an error: jaxboard shows only functions of JAX.
 
         Args:
             onnx_model_file: the file.
@@ -62,7 +62,7 @@ class MessageMethods(WriterBase):
         _refuse_graph("add_onnx_graph", onnx_model_file)
 
     def add_openvino_graph(self, xmlname: str) -> Never:
-        """Raise: jaxboard shows functions of JAX.
+        """Raise an error: jaxboard shows only functions of JAX.
 
         Args:
             xmlname: the file.
@@ -88,7 +88,7 @@ class MessageMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: ``tensor`` is no array of real numbers, or an argument is invalid.
+            ReportError: ``tensor`` is not an array of real numbers, or an argument is invalid.
 
         Example:
             >>> import tempfile, numpy as np, jaxboard as jb
@@ -102,7 +102,7 @@ class MessageMethods(WriterBase):
     def add_event(
         self, event: EventMessage, step: GlobalStep = None, walltime: float | None = None
     ) -> None:
-        """Write an ``Event`` of TensorBoard, as its message is.
+        """Write an ``Event`` message of TensorBoard.
 
         Args:
             event: the message, of TensorBoard, of TensorFlow or of tensorboardX.
@@ -110,7 +110,7 @@ class MessageMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: ``event`` is no event, or an argument is invalid.
+            ReportError: ``event`` is not an event, or an argument is invalid.
 
         Example:
             >>> import tempfile, jaxboard as jb
@@ -127,7 +127,7 @@ class MessageMethods(WriterBase):
     def add_summary(
         self, summary: object, global_step: GlobalStep = None, walltime: float | None = None
     ) -> None:
-        """Write a ``Summary`` of TensorBoard, as its message is.
+        """Write a ``Summary`` message of TensorBoard.
 
         Args:
             summary: the message, of TensorBoard, of TensorFlow or of tensorboardX.
@@ -135,7 +135,7 @@ class MessageMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: ``summary`` is no summary, or an argument is invalid.
+            ReportError: ``summary`` is not a summary, or an argument is invalid.
 
         Example:
             >>> import tempfile, jaxboard as jb

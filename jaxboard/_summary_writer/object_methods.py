@@ -38,7 +38,7 @@ class ObjectMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: the array is no sound, or an argument is invalid.
+            ReportError: the array is not a sound, or an argument is invalid.
 
         Example:
             >>> import tempfile, numpy as np, jaxboard as jb

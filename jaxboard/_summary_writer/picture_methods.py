@@ -44,7 +44,7 @@ class PictureMethods(WriterBase):
             dataformats: the letter of each axis, in any order: ``"CHW"``, ``"HWC"``, ``"HW"``, ``"NCHW"``, ….
 
         Raises:
-            ReportError: the array is no image, ``dataformats`` has other axes, or an argument is invalid.
+            ReportError: the array is not an image, ``dataformats`` has other axes, or an argument is invalid.
 
         Example:
             >>> import tempfile, numpy as np, jaxboard as jb
@@ -163,7 +163,7 @@ class PictureMethods(WriterBase):
             walltime: see :class:`jaxboard.SummaryWriter`.
 
         Raises:
-            ReportError: ``figure`` is no figure, or an argument is invalid.
+            ReportError: ``figure`` is not a figure, or an argument is invalid.
 
         Example:
             >>> import tempfile, jaxboard as jb
@@ -195,7 +195,7 @@ class PictureMethods(WriterBase):
             dataformats: the letter of each axis, in any order. Without ``N`` it is one video.
 
         Raises:
-            ReportError: the array is no video, ``dataformats`` has other axes, or an argument is invalid.
+            ReportError: the array is not a video, ``dataformats`` has other axes, or an argument is invalid.
 
         Example:
             >>> import tempfile, numpy as np, jaxboard as jb

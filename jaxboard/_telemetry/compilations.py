@@ -76,7 +76,7 @@ class CompilationListener(JaxListener):
         self._thread = _ThreadState()
 
     def take(self, since: int) -> list[Compilation]:
-        """Return what this thread compiled after so many events, without what was taken before."""
+        """Return what this thread compiled after event number ``since``, without what was taken before."""
         compiled = self._thread.compiled
         taken: list[Compilation] = []
         while compiled and compiled[-1][0] > since:

@@ -1,6 +1,6 @@
 """The time for which a device goes on to compute after a call has returned, by function.
 
-It is known of a few calls, which are watched. The time between any two calls is the device time and a wait. If one of
+It is measured for a few calls, which are watched. The time between any two calls is the device time and a wait. If one of
 these is always the same, the other one follows.
 """
 
@@ -18,7 +18,7 @@ _PRECISE = 0.2
 """The bounds of a device time are precise if they differ by at most this share of it."""
 
 _MAX_RATIO = 2.0
-"""A device time is at most so many times as long as the longest one that was seen."""
+"""An estimated device time is at most this many times as long as the longest measured one."""
 
 
 class _Bounds(NamedTuple):
@@ -47,7 +47,7 @@ class _Usual(NamedTuple):
 class DeviceTimes:
     """The device times of watched calls. Each is between two bounds.
 
-    The thread that watches waits for Python's lock: while the loop holds it, the bounds are up to 5 ms wide.
+    The thread that watches needs the GIL: while the loop holds it, the bounds are up to 5 ms wide.
 
     Example:
         >>> times = DeviceTimes()

@@ -11,6 +11,10 @@ import jax
 _PROBE = "/jaxboard/are_listeners_registered"
 """An event that shows whether a listener is registered: JAX has no public list of them."""
 
+# JAX passes the name and the values of an event by position, and its labels, which may have any name, by keyword. Its types
+# do not allow parameters that are positional only.
+_monitoring: Any = jax.monitoring
+
 
 class JaxListener:
     """A listener of events and durations. Subclasses override the hooks that they need.
@@ -53,20 +57,19 @@ class JaxListener:
                 self._register()
 
     def _register(self) -> None:
-        # JAX passes the name and the values by position. Labels may have any name, also that of a parameter.
-        jax.monitoring.register_event_listener(self._receive_event)  # pyright: ignore[reportArgumentType]
-        jax.monitoring.register_event_duration_secs_listener(self._receive_duration)  # pyright: ignore[reportArgumentType]
+        _monitoring.register_event_listener(self._receive_event)
+        _monitoring.register_event_duration_secs_listener(self._receive_duration)
         # Programs seldom listen to time spans, so the probe disturbs none.
-        jax.monitoring.register_event_time_span_listener(self._receive_time_span)  # pyright: ignore[reportArgumentType]
+        _monitoring.register_event_time_span_listener(self._receive_time_span)
 
     def _unregister(self) -> None:
         # clear_event_listeners() may have removed any of these already.
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_listener(self._receive_event)  # pyright: ignore[reportArgumentType]
+            _monitoring.unregister_event_listener(self._receive_event)
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_duration_listener(self._receive_duration)  # pyright: ignore[reportArgumentType]
+            _monitoring.unregister_event_duration_listener(self._receive_duration)
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_time_span_listener(self._receive_time_span)  # pyright: ignore[reportArgumentType]
+            _monitoring.unregister_event_time_span_listener(self._receive_time_span)
 
     def _receive_event(self, event: str, /, **_: Any) -> None:
         self.on_event(event)

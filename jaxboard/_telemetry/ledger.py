@@ -32,18 +32,18 @@ from jaxboard._telemetry.time_parts import (
 _FIRST_REST = 0.1
 _USUAL_REST = 0.5
 _LONGEST_REST = 2.0
-"""Seconds between two watched calls: for a function that is not known well, for others, and while the device is always
-busy, so that a watch shows nothing."""
+"""Seconds between two watched calls: for a function of which few calls were watched, for other functions, and while the
+device is always busy, when a watch shows nothing."""
 
 _WAITS = 64
-"""The waits for input whose median shows what is usual."""
+"""The number of waits for input whose median is the usual wait."""
 
 _REFRESH = 16
-"""The median is taken anew after so many waits."""
+"""The number of waits after which the median is computed again."""
 
 _PAUSE_FACTOR = 10
 _SHORTEST_PAUSE = 0.01
-"""A wait is a pause if it is so many times as long as usual, and has so many seconds."""
+"""A wait is a pause if it is this many times as long as usual, and at least this many seconds long."""
 
 Watch: TypeAlias = Callable[[Awaited, float], WatchedCall | None]
 

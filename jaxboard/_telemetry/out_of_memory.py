@@ -14,6 +14,7 @@ from jaxboard._host.channel import Channel
 from jaxboard._host.observers import Call
 from jaxboard._log import describe, logger
 from jaxboard._markdown import table
+from jaxboard._safe_repr import describe_array
 from jaxboard._telemetry.device_memory import select_stats
 from jaxboard._telemetry.hlo_buffers import largest_buffers
 from jaxboard._telemetry.reporter import Reporter
@@ -124,7 +125,9 @@ def _sections(call: Call | None) -> list[Iterator[str]]:
 
 
 def _arguments(call: Call) -> Iterator[str]:
-    sizes = {f"`{name}`: {_type_of(leaf)}": _nbytes(leaf) for name, leaf in named_arrays(call)}
+    sizes = {
+        f"`{name}`: {describe_array(leaf)}": _nbytes(leaf) for name, leaf in named_arrays(call)
+    }
     yield from _table(f"arguments, {_size(sum(sizes.values()))} in all", "size", _largest(sizes))
 
 
@@ -215,14 +218,10 @@ def _by_type(arrays: Iterable[Any]) -> collections.Counter[str]:
     sizes: collections.Counter[str] = collections.Counter()
     for array in arrays:
         try:
-            sizes[_type_of(array)] += _nbytes(array)
+            sizes[describe_array(array)] += _nbytes(array)
         except Exception:  # noqa: S112 (deleted in the meantime)
             continue
     return sizes
-
-
-def _type_of(array: Any) -> str:
-    return f"{array.dtype}[{','.join(map(str, array.shape))}]"
 
 
 def _nbytes(array: Any) -> int:

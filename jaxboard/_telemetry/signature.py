@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxboard._host.observers import Call
 from jaxboard._log import describe, logger
+from jaxboard._safe_repr import describe_array
 from jaxboard._trace.adapters.original_arguments import StaticLeaf
 from jaxboard._types import PyTree
 
@@ -42,7 +43,7 @@ class _Array:
     explicit: object
 
     def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+        return describe_array(self)
 
     def is_sharded_like(self, other: _Array) -> bool:
         """Return whether JAX compiles once for both shardings, as for ``P("x")`` and ``P("x", None)`` of one mesh."""

@@ -54,8 +54,10 @@ _LARGE = 0.05
 """The share from which a part is a cause that leads the sentence."""
 
 _MAX_NAMED = 5
+"""Most parts that the sentence names."""
+
 _SMALLEST_NAMED = 0.01
-"""The sentence names at most so many parts, each with at least such a share."""
+"""The smallest share of a part that the sentence names."""
 
 
 def shares(seconds: Mapping[str, float]) -> dict[str, float]:

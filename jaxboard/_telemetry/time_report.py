@@ -31,7 +31,7 @@ _FIRST_SUMMARY = 4
 """The sentence and the picture are written after this many windows, and whenever their number has doubled."""
 
 _MAX_COLUMNS = 256
-"""Columns of the picture. Beyond, two become one."""
+"""The most columns of the picture. If there are more, each pair becomes one."""
 
 _READING_SECS = 5.0
 """Most seconds to wait, when the run closes, for the event files of the run that it continues."""
@@ -241,7 +241,7 @@ class TimeReport(Collector):
 
 
 class TimePicture:
-    """The picture: a column for each window. If there are too many columns, two become one."""
+    """The picture: a column for each window. If there are too many columns, each pair becomes one."""
 
     def __init__(self) -> None:
         self._columns: list[np.ndarray] = []

@@ -37,12 +37,6 @@ _BARE = (
 )
 
 
-def warn_bare(name: str, reason: BaseException | None) -> None:
-    """Warn, once per function, that it runs without a program of jaxboard's."""
-    cause = "unknown" if reason is None else describe(reason)
-    warn_once_without_raising(("bare", name), _BARE.format(name, cause))
-
-
 _WAITS = (
     "{}: each call waits until the reports of the call before it have arrived, because {!r} leaves a jitted "
     "function by callback. Put @jaxboard.instrument above the @jax.jit of that function, without "
@@ -81,5 +75,11 @@ def warn_no_loop(name: str) -> None:
 
 
 def warn_counts_up(name: str) -> None:
-    """Warn, once per function, that the steps of its iterations are not those of the argument that it names."""
+    """Warn, once per function, that its iterations count up, although ``step=`` reads an argument."""
     warn_once_without_raising(("counts up", name), _COUNTS_UP.format(name))
+
+
+def warn_bare(name: str, reason: BaseException | None) -> None:
+    """Warn, once per function, that it runs without a program of jaxboard."""
+    cause = "unknown" if reason is None else describe(reason)
+    warn_once_without_raising(("bare", name), _BARE.format(name, cause))

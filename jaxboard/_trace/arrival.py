@@ -81,8 +81,8 @@ class Callers:
             return caller
 
 
-class Tracer(Caller):
-    """The run of the thread that traced a program without a caller.
+class TracingCaller(Caller):
+    """The run of the thread that traced a program, if the program itself names no run.
 
     Callbacks on XLA's threads report to it while it is open, and those on the thread of the call to its active run.
     """
@@ -120,7 +120,7 @@ def arrive(
     if not advance and plan.chunk is None and plan.entries:
         callbacks.note_arrival(plan.entries[0].spec.tag)
     step = channel.begin(bool(advance)) if counts else channel.current
-    # It may be that of other calls or iterations too.
+    # Other calls or iterations may report at the same step.
     has_own_step = plan.step is not None and (plan.chunk is None or plan.chunk.shares_steps)
     frame = Frame(
         plan,
@@ -140,7 +140,7 @@ def _selected(frame: Frame, channel: Channel) -> Frame:
 
 
 def _is_known_to_be_empty(plan: Plan, arrays: dict[str, Array]) -> bool:
-    """Return whether no row of a chunk has a step. JAX arrays are not read: the host drops such rows later."""
+    """Return whether a frame is known to have no step, so that the host drops it. JAX arrays are not read."""
     steps = None if plan.step is None else arrays[plan.step.dtype]
     if plan.step is None or not isinstance(steps, np.ndarray):
         return False

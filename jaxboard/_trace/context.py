@@ -107,9 +107,8 @@ def outside() -> Iterator[None]:
         stack.enter_context(_context(DEFAULT))
         stack.enter_context(_compat.unchecked())
         if not jax.sharding.get_abstract_mesh().empty:
-            with contextlib.suppress(
-                ValueError
-            ):  # JAX keeps the mesh under a vmap with spmd_axis_name.
+            # Under a vmap with spmd_axis_name, JAX keeps the mesh and raises.
+            with contextlib.suppress(ValueError):
                 stack.enter_context(jax.set_mesh(_NO_MESH))
         yield
 

@@ -1,4 +1,4 @@
-"""Programs that jaxboard cannot make: the user's function must run all the same.
+"""Programs that jaxboard cannot make: the user's function runs all the same.
 
 jaxboard rewrites the user's program. If the rewrite raises, or XLA refuses the result, the function runs as the
 user wrote it (``deliveries/bare.py``). An error of the function itself reaches the user unchanged.
@@ -28,7 +28,7 @@ class OtherProgram(Exception):  # noqa: N818 (control flow: the caller chooses a
 
 
 def call_user(function: Callable[..., T], *args: object, **kwargs: object) -> T:
-    """Call a function of the user while a program is made. The traceback of what it raises has this frame."""
+    """Call a function of the user while a program is made. Its errors are recognized by this frame in their traceback."""
     return function(*args, **kwargs)
 
 

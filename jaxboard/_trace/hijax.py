@@ -29,7 +29,7 @@ def is_hijax(eqn: JaxprEqn) -> bool:
 
 
 def name_of(eqn: JaxprEqn) -> str:
-    """Return the name of what an equation does: of its primitive, or of the class of its hijax object."""
+    """Return the name of an equation's primitive, or of the class of its hijax object."""
     return type(eqn.params["_prim"]).__name__ if is_hijax(eqn) else eqn.primitive.name
 
 

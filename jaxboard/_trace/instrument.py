@@ -8,19 +8,17 @@ from plain Python runs as it is.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal, SupportsIndex, TypeVar, overload
 
 from jaxboard import _compat
-from jaxboard._check import checked_bool, is_one_of, positive_int
 from jaxboard._errors import UsageError
 from jaxboard._log import warn
 from jaxboard._safe_repr import safe_repr
 from jaxboard._trace.adapters.linen_scan import silence_scan_checks
 from jaxboard._trace.adapters.nnx_jit import instrument_nnx_jit
 from jaxboard._trace.adapters.wrappers import bind, bound_arguments, substitute, wrapped_by
-from jaxboard._trace.instrument_options import InstrumentOptions
+from jaxboard._trace.instrument_options import InstrumentOptions, checked_options
 from jaxboard._trace.misuse import check_is_step
 from jaxboard._trace.wrapper import Instrumented
 from jaxboard._types import Array
@@ -133,66 +131,21 @@ def instrument(
         >>> [(record.tag, record.step, float(record.value)) for record in records]
         [('x', 0, 3.0)]
     """
-    cadence = positive_int("instrument", "every", every, "steps")
-    if not is_one_of(step, ("auto",)) and not callable(step):
-        raise UsageError(
-            f"instrument(step={safe_repr(step)}): expected 'auto' or a function of the arguments."
-        )
-    if not is_one_of(delivery, ("auto", "output", "callback")):
-        raise UsageError(
-            f"instrument(delivery={safe_repr(delivery)}): expected 'auto', 'output' or 'callback'."
-        )
-    if not is_one_of(gate, ("compile", "cond")):
-        raise UsageError(f"instrument(gate={safe_repr(gate)}): expected 'compile' or 'cond'.")
-    if runs is not None and not is_one_of(runs, ("vmap",)):
-        raise UsageError(f"instrument(runs={safe_repr(runs)}): expected 'vmap' or None.")
-    advances = checked_bool("instrument", "advance", advance)
-    chunk = None
-    if stream is not None:
-        chunk = positive_int("instrument", "stream", stream, "iterations")
-        if delivery != "auto" or not advances:
-            raise UsageError(
-                "instrument(stream=...): delivery= and advance= cannot be combined with stream=, where each "
-                "iteration is a step of the run and leaves by callback."
-            )
-    is_exact = checked_bool("instrument", "exact", exact)
-    if is_exact and (stream is not None or delivery != "auto"):
-        raise UsageError(
-            "instrument(exact=True): stream= and delivery= cannot be combined with exact=True, which runs two "
-            "programs."
-        )
-    if checked_bool("instrument", "progress", progress):
-        _check_progress(chunk)
-    options = InstrumentOptions(
-        every=cadence,
-        step=None if step == "auto" else step,
-        advance=advances,
+    options = checked_options(
+        every=every,
+        step=step,
+        advance=advance,
         delivery=delivery,
         gate=gate,
-        stream=chunk,
-        progress=bool(progress),
-        seed_runs=runs == "vmap",
-        exact=is_exact,
-        name=_checked_name(name),
+        stream=stream,
+        progress=progress,
+        runs=runs,
+        exact=exact,
+        name=name,
     )
     if fn is None:
         return lambda fn: _instrument(fn, options)
     return _instrument(fn, options)
-
-
-def _checked_name(name: object) -> str | None:
-    if name is not None and not isinstance(name, str):
-        raise UsageError(f"instrument(name={safe_repr(name)}): expected a str, or None.")
-    return name
-
-
-def _check_progress(chunk: int | None) -> None:
-    if chunk is None:
-        raise UsageError(
-            "instrument(progress=True): the progress bar is that of a streamed loop; pass stream= too."
-        )
-    if importlib.util.find_spec("tqdm") is None:
-        raise UsageError("instrument(progress=True) needs tqdm: pip install tqdm.")
 
 
 def _instrument(fn: Any, options: InstrumentOptions) -> object:
@@ -202,24 +155,16 @@ def _instrument(fn: Any, options: InstrumentOptions) -> object:
             f"{safe_repr(fn)} is already instrumented; instrumenting it twice would count every call as two steps."
         )
     silence_scan_checks()
-    jitted = _instrument_jitted(fn, options)
+    jitted = _instrument_jitted(fn, options) or _instrument_bound(fn, options)
+    if jitted is None and options.stream is not None:
+        jitted = substitute(fn, lambda inner: _instrument_jitted(inner, options))
     if jitted is not None:
         return jitted
-    bound = _instrument_bound(fn, options)
-    if bound is not None:
-        return bound
-    if options.exact:
+    if options.exact or options.stream is not None:
+        option = "exact=True" if options.exact else "stream=..."
         raise UsageError(
-            f"instrument(exact=True) needs a jitted function, and {_name_of(fn)!r} is not jitted. Put "
-            "@jaxboard.instrument(exact=True) above @jax.jit."
-        )
-    if options.stream is not None:
-        streamed = substitute(fn, lambda inner: _instrument_jitted(inner, options))
-        if streamed is not None:
-            return streamed
-        raise UsageError(
-            f"instrument(stream=...) needs a jitted function, and {_name_of(fn)!r} is not jitted. Put "
-            "@jaxboard.instrument(stream=...) above @jax.jit."
+            f"instrument({option}) needs a jitted function, and {_name_of(fn)!r} is not jitted. Put "
+            f"@jaxboard.instrument({option}) above @jax.jit."
         )
     # Each call of the wrapper is a step, however often it calls the function inside.
     inside = dataclasses.replace(options, step=None, advance=False)

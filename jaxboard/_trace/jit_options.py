@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
 from jaxboard._types import PyTree
+
+Merge: TypeAlias = Callable[[PyTree], tuple[tuple[Any, ...], dict[str, Any]]]
+"""dynamic arguments -> the positional and the keyword arguments of a call, with its static ones."""
 
 RESULT_OPTIONS = ("out_shardings", "donate_argnums", "donate_argnames")
 """The options of ``jax.jit`` for the results and for the memory that they may reuse."""
 
 
 def traceable(fn: Any, jit_options: dict[str, Any]) -> Callable[..., PyTree]:
-    """Return a function that can be traced inside of a program: options that only the outermost ``jit`` may have are left out."""
+    """Return a function that can be traced inside a program: without the options that only an outermost ``jit`` may have."""
     shardings = jax.tree.leaves([jit_options.get(f"{side}_shardings") for side in ("in", "out")])
     has_layouts = any(hasattr(sharding, "layout") for sharding in shardings)
     if "compiler_options" not in jit_options and not has_layouts:
@@ -41,7 +44,7 @@ def shift_options(options: dict[str, Any], num_args: int) -> dict[str, Any]:
 
 def split_arguments(
     jit_options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[PyTree, Callable[[PyTree], tuple[tuple[Any, ...], dict[str, Any]]]]:
+) -> tuple[PyTree, Merge]:
     """Return the arguments of a call that are not static, and a function that puts others in their place."""
     static_positions = {
         n % len(args) for n in jit_options.get("static_argnums", ()) if -len(args) <= n < len(args)

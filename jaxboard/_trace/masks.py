@@ -46,7 +46,7 @@ def masked_weight(
     """Return the weight of a report under masks: zero in the lanes where a mask does not hold.
 
     Args:
-        masks: the masks; none leave the weight as it is.
+        masks: the masks; without any, the weight is returned as it is.
         value: the reported array: lanes first, then the axes of one observation.
         weight: the weight without masks: None, or an array over the lanes or for all of them.
         spec: the report.

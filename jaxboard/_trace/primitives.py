@@ -28,7 +28,7 @@ from jaxboard._host.callbacks import callbacks
 from jaxboard._host.channel import open_channel
 from jaxboard._reduce import StackAxis
 from jaxboard._trace import context
-from jaxboard._trace.arrival import Caller, Tracer, arrive
+from jaxboard._trace.arrival import Caller, TracingCaller, arrive
 from jaxboard._trace.masks import (
     Mask,
     differing_devices,
@@ -37,7 +37,7 @@ from jaxboard._trace.masks import (
 )
 from jaxboard._trace.pack import Harvested, pack, start_accumulator, unpack
 
-# --- The effect of both ---------------------------------------------------------------------------
+# --- The effect and the rules of both -------------------------------------------------------------
 
 
 class ReportEffect(jax.debug.DebugEffect):
@@ -49,17 +49,44 @@ class ReportEffect(jax.debug.DebugEffect):
 
 REPORT_EFFECT = ReportEffect()
 
+
+def _abstract_eval(
+    *avals: jax.core.AbstractValue, **params: object
+) -> tuple[list[jax.core.AbstractValue], set[Any]]:
+    return [], {REPORT_EFFECT}
+
+
+def _of_primals(
+    primitive: Primitive, primals: Sequence[Array], tangents: object, **params: Any
+) -> tuple[list[Array], list[Array]]:
+    """Bind a primitive to the primals: its rule for JVPs, and for Taylor mode."""
+    primitive.bind(*primals, **params)
+    return [], []
+
+
+def _no_cotangents(cotangents: object, *operands: Array, **params: object) -> list[None]:
+    return [None] * len(operands)
+
+
+def _register(primitive: Primitive) -> None:
+    """Register the rules that both primitives share."""
+    primitive.multiple_results = True
+    primitive.def_effectful_abstract_eval(_abstract_eval)
+    ad.primitive_jvps[primitive] = functools.partial(_of_primals, primitive)
+    ad.primitive_transposes[primitive] = _no_cotangents
+
+
 # --- The report -----------------------------------------------------------------------------------
 
 report_p = Primitive("jaxboard_report")
-report_p.multiple_results = True
+_register(report_p)
 
 
 def report(
     spec: ReportSpec, value: Any, weight: Array | None = None, step: Array | None = None
 ) -> None:
     """Report a device array, traced or not."""
-    _compat.register_jet_rule(report_p, _report_jet)
+    _compat.register_jet_rule(report_p, ad.primitive_jvps[report_p])
     operands = [x for x in (value, weight, step) if x is not None]
     report_p.bind(*operands, spec=spec, weighted=weight is not None, stepped=step is not None)
 
@@ -127,27 +154,6 @@ def _with_names(plan: Plan, tag: str, target: Target | None, finish: Hashable) -
     return Plan(tuple(map(named, plan.entries)), plan.step)
 
 
-@report_p.def_effectful_abstract_eval
-def _report_abstract_eval(
-    *avals: jax.core.AbstractValue, **params: object
-) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], {REPORT_EFFECT}
-
-
-def _report_jvp(
-    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], **params: Any
-) -> tuple[list[Array], list[Array]]:
-    report_p.bind(*primals, **params)
-    return [], []
-
-
-def _report_jet(
-    primals: Sequence[Array], series: object, **params: Any
-) -> tuple[list[Array], list[Array]]:
-    report_p.bind(*primals, **params)
-    return [], []
-
-
 def _report_batch(
     operands: Sequence[Array], dims: Sequence[int | None], *, stepped: bool, **params: Any
 ) -> tuple[list[Array], list[int]]:
@@ -209,19 +215,13 @@ def _report_lowered(
     return []
 
 
-def _no_cotangents(cotangents: object, *operands: Array, **params: object) -> list[None]:
-    return [None] * len(operands)
-
-
-ad.primitive_jvps[report_p] = _report_jvp
-ad.primitive_transposes[report_p] = _no_cotangents
 batching.primitive_batchers[report_p] = _report_batch
 mlir.register_lowering(report_p, mlir.lower_fun(_report_lowered, multiple_results=True))
 
 # --- The delivery ---------------------------------------------------------------------------------
 
 deliver_p = Primitive("jaxboard_deliver")
-deliver_p.multiple_results = True
+_register(deliver_p)
 
 
 def deliver(packed: Packed, *, advance: bool | None, caller: Caller | None = None) -> None:
@@ -232,7 +232,7 @@ def deliver(packed: Packed, *, advance: bool | None, caller: Caller | None = Non
         advance: whether the frame is that of a call that takes a step; None if it is of no call.
         caller: see :func:`arrive`.
     """
-    _compat.register_jet_rule(deliver_p, _deliver_jet)
+    _compat.register_jet_rule(deliver_p, ad.primitive_jvps[deliver_p])
     dtypes = sorted(packed.arrays)
     operands = (packed.arrays[d] for d in dtypes)
     deliver_p.bind(*operands, plan=packed.plan, advance=advance, caller=caller)
@@ -253,27 +253,6 @@ def _deliver_impl(
 ) -> list[Array]:
     arrive(plan, advance, _by_dtype(operands, plan), caller)
     return []
-
-
-@deliver_p.def_effectful_abstract_eval
-def _deliver_abstract_eval(
-    *avals: jax.core.AbstractValue, **params: object
-) -> tuple[list[jax.core.AbstractValue], set[Any]]:
-    return [], {REPORT_EFFECT}
-
-
-def _deliver_jvp(
-    primals: Sequence[Array], tangents: Sequence[Array | ad.Zero], **params: Any
-) -> tuple[list[Array], list[Array]]:
-    deliver_p.bind(*primals, **params)
-    return [], []
-
-
-def _deliver_jet(
-    primals: Sequence[Array], series: object, **params: Any
-) -> tuple[list[Array], list[Array]]:
-    deliver_p.bind(*primals, **params)
-    return [], []
 
 
 def _deliver_batch(
@@ -302,7 +281,7 @@ def _deliver_lowering(
     callbacks.expected = True
     if caller is None:
         target = tracing_target()
-        caller = None if target is None else Tracer(target)
+        caller = None if target is None else TracingCaller(target)
 
     def receive(*arrays: Array | np.ndarray) -> tuple[()]:
         # XLA lends its memory only for the call, so NumPy arrays are copied. JAX arrays are kept as they are:
@@ -324,7 +303,5 @@ def _deliver_lowering(
     return mlir.lower_fun(through_jax, multiple_results=True)(ctx, *operands)
 
 
-ad.primitive_jvps[deliver_p] = _deliver_jvp
-ad.primitive_transposes[deliver_p] = _no_cotangents
 batching.primitive_batchers[deliver_p] = _deliver_batch
 mlir.register_lowering(deliver_p, _deliver_lowering)

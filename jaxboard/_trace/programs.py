@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -17,31 +15,21 @@ import jax
 import jax.numpy as jnp
 
 from jaxboard._frame import Plan
-from jaxboard._host.observers import notify_trace
 from jaxboard._host.selection import Selection
 from jaxboard._reduce import WideInt
-from jaxboard._trace import context, windows
-from jaxboard._trace.adapters.linen_scan import silence_scan_checks
+from jaxboard._trace import windows
 from jaxboard._trace.advice import warn_counts_up
 from jaxboard._trace.arrival import Caller, Callers
 from jaxboard._trace.cadences import Cadences
-from jaxboard._trace.failures import OtherProgram, ProgramFailed, call_user, is_users_error
-from jaxboard._trace.harvest import harvest
+from jaxboard._trace.failures import OtherProgram
 from jaxboard._trace.instrument_options import InstrumentOptions
-from jaxboard._trace.jit_options import RESULT_OPTIONS, shift_options, split_arguments, traceable
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
-from jaxboard._trace.pruning import prune, select
-from jaxboard._trace.replication import replicate
-from jaxboard._trace.rules.step_clocks import ArgumentClock, CountingClock, StepClock
+from jaxboard._trace.rules.step_clocks import ArgumentClock
 from jaxboard._trace.rules.streamed import Stream
-from jaxboard._trace.selected_reports import SelectedReports
+from jaxboard._trace.traced_function import ALL_DUE, Args, Kwargs, TracedFunction
 from jaxboard._types import Array, PyTree
 
-_ALL_DUE = frozenset[int]()
-
-Args: TypeAlias = tuple[Any, ...]
-Kwargs: TypeAlias = dict[str, Any]
 _Vectors: TypeAlias = tuple[Array, ...]
 _Outputs: TypeAlias = tuple[PyTree, Plan | None, _Vectors, windows.Carried]
 """The results of the function, the plan of the frame if anything leaves, its vectors, and the accumulators."""
@@ -61,7 +49,7 @@ class ProgramKey(NamedTuple):
     """
 
     kind: Literal["plain", "windowed", "gated", "device_step", "streamed", "callback"]
-    not_due: frozenset[int] = _ALL_DUE
+    not_due: frozenset[int] = ALL_DUE
     num_args: int | None = None
     checked: bool = False
     caller: Caller | None = None
@@ -95,14 +83,9 @@ class Programs:
     ):
         self.cadences = Cadences()
         self.callers = Callers()
-        self._reports = SelectedReports()
-        self._others: list[Programs] = []
-        self._fn = fn
-        self._traceable = traceable(fn, jit_options)
-        self._name = name
-        self._reports_only = reports_only
-        self._jit_options = jit_options
+        self._function = TracedFunction(fn, name, jit_options, options, reports_only=reports_only)
         self._options = options
+        self._others: list[Programs] = []
         self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
 
     def plain(self, not_due: frozenset[int]) -> jax.stages.Wrapped:
@@ -165,10 +148,11 @@ class Programs:
         return self._programs.get(key) or self._make_streamed(key)
 
     def callback(self, caller: Caller | None = None, *, advance: bool) -> jax.stages.Wrapped:
-        """Return the program like the function, whose frame leaves by one callback that counts the step.
+        """Return the program whose frame leaves by one callback that counts the step: arguments -> results.
 
         Args:
-            caller: names the run of each call. Without it, the frame goes to the run that is active when it arrives.
+            caller: names the run of each call. The program then has a second result, which XLA needs: see
+                ``_trace/README.md``. Without a caller, the frame goes to the run that is active when it arrives.
             advance: whether a call takes a step.
         """
         key = ProgramKey("callback", caller=caller, advance=advance)
@@ -176,7 +160,7 @@ class Programs:
 
     def deliver_empty_frame(self, args: Args, kwargs: Kwargs, *, advance: bool) -> None:
         """Count a step, while JAX traces the caller of a function that runs without a program."""
-        deliver(pack([], self._step_of(args, kwargs)), advance=advance)
+        deliver(pack([], self._function.step_of(args, kwargs)), advance=advance)
 
     def cache_size(self) -> int:
         """Return for how many different arguments the function is compiled, as ``_cache_size`` of ``jax.jit``.
@@ -192,20 +176,21 @@ class Programs:
 
     def _all(self) -> list[Any]:
         families = [self, *self._others]
-        return [self._fn, *(p for each in families for p in each._programs.values())]  # noqa: SLF001
+        return [self._function.fn, *(p for each in families for p in each._programs.values())]  # noqa: SLF001
 
     def selecting(self, selection: Selection) -> Programs:
         """Return the programs for a run that selects cadences; existing ones if it would change nothing in them."""
         # These are for runs without a selection, unless the function's reports are known.
-        for programs in [self, *self._others] if self._reports else self._others:
-            if programs._reports.agrees_with(selection):  # noqa: SLF001 (same class)
+        for programs in [self, *self._others] if self._function.reports else self._others:
+            reports = programs._function.reports  # noqa: SLF001 (same class)
+            if reports.agrees_with(selection):
                 if programs is not self:
-                    programs._reports.selection = selection  # noqa: SLF001
+                    reports.selection = selection
                 return programs
         programs = copy.copy(self)
         programs.cadences, programs.callers = Cadences(), Callers()
         programs._programs, programs._others = {}, []  # noqa: SLF001
-        programs._reports = SelectedReports(selection)  # noqa: SLF001
+        programs._function = self._function.selecting(selection)  # noqa: SLF001
         self._others.append(programs)
         return programs
 
@@ -218,7 +203,7 @@ class Programs:
                 key.windows, (), reports, lambda n: n not in key.not_due
             )
 
-        return self._add(key, self._jit(plain, num_hidden=3))
+        return self._add(key, self._function.jit(plain, num_hidden=3))
 
     def _make_windowed(self, key: ProgramKey) -> jax.stages.Wrapped:
         def windowed(carried: windows.Carried, /, *args: object, **kwargs: object) -> _Outputs:
@@ -227,7 +212,7 @@ class Programs:
                 key.windows, carried, reports, lambda n: n not in key.not_due
             )
 
-        return self._add(key, self._jit(windowed, num_hidden=3, num_args=key.num_args))
+        return self._add(key, self._function.jit(windowed, num_hidden=3, num_args=key.num_args))
 
     def _make_gated(self, key: ProgramKey) -> jax.stages.Wrapped:
         def gated(
@@ -238,30 +223,30 @@ class Programs:
             out, reports = self._collect_final(args, kwargs, step=step)
             return out, *windows.accumulate(key.windows, carried, reports, lambda n: step % n == 0)
 
-        return self._add(key, self._jit(gated, num_hidden=3, num_args=key.num_args))
+        return self._add(key, self._function.jit(gated, num_hidden=3, num_args=key.num_args))
 
     def _make_device_step(self, key: ProgramKey) -> jax.stages.Wrapped:
         def device_step(*args: object, **kwargs: object) -> tuple[PyTree, Plan, _Vectors]:
-            step = self._step_of(args, kwargs)
+            step = self._function.step_of(args, kwargs)
             out, reports = self._collect_final(args, kwargs, step=step)
             plan, arrays = pack(reports, step if reports else None)
             return out, plan, plan.vectors(arrays)
 
-        return self._add(key, self._jit(device_step, num_hidden=2))
+        return self._add(key, self._function.jit(device_step, num_hidden=2))
 
     def _make_streamed(self, key: ProgramKey) -> jax.stages.Wrapped:
         size = self._options.stream or 1
-        bar = self._name if self._options.progress else None
+        bar = self._function.name if self._options.progress else None
 
         def streamed(
             words: jax.Array, /, *args: object, **kwargs: object
         ) -> tuple[PyTree, Plan, _Vectors]:
-            clock = self._clock(words, args, kwargs)
+            clock = self._function.clock(words, args, kwargs)
             stream = Stream(size, clock, bar, key.caller)
             out, _ = self._collect_final(args, kwargs, stream=stream)
             reports = stream.take_outside()
             if isinstance(clock, ArgumentClock) and clock.counts_up:
-                warn_counts_up(self._name)
+                warn_counts_up(self._function.name)
             # The host needs the last step for the reports, and to go on counting where it does not know it. XLA needs a
             # second result: see _trace/README.md.
             is_unknown = stream.steps_taken is None or self._options.step is not None
@@ -277,16 +262,18 @@ class Programs:
                 plan.vectors(arrays),
             )
 
-        return self._add(key, self._jit(streamed, num_hidden=2, num_args=key.num_args))
+        return self._add(key, self._function.jit(streamed, num_hidden=2, num_args=key.num_args))
 
     def _make_callback(self, key: ProgramKey) -> jax.stages.Wrapped:
-        def callback(*args: object, **kwargs: object) -> PyTree:
-            out, reports = self._collect(args, kwargs, final=False)
-            step = self._step_of(args, kwargs)
-            deliver(pack(reports, step), advance=key.advance, caller=key.caller)
-            return out
+        num_hidden = 0 if key.caller is None else 1
 
-        return self._add(key, self._jit(callback))
+        def callback(*args: object, **kwargs: object) -> PyTree:
+            out, reports = self._function.collect(args, kwargs, final=False)
+            step = self._function.step_of(args, kwargs)
+            deliver(pack(reports, step), advance=key.advance, caller=key.caller)
+            return (out, jnp.zeros((), bool)) if num_hidden else out
+
+        return self._add(key, self._function.jit(callback, num_hidden=num_hidden))
 
     def _add(self, key: ProgramKey, program: jax.stages.Wrapped) -> jax.stages.Wrapped:
         self._programs[key] = program
@@ -313,108 +300,14 @@ class Programs:
         args: Args,
         kwargs: Kwargs,
         *,
-        not_due: frozenset[int] = _ALL_DUE,
+        not_due: frozenset[int] = ALL_DUE,
         step: jax.Array | WideInt | None = None,
         stream: Stream | None = None,
     ) -> tuple[PyTree, list[Harvested]]:
         """Trace the function in an outermost program, which is not differentiated, and note its cadences."""
-        out, reports = self._collect(
+        out, reports = self._function.collect(
             args, kwargs, final=True, not_due=not_due, step=step, stream=stream
         )
         # A new object, as a call on another thread may be reading the old one.
         self.cadences = self.cadences.including({r.spec.every for r in reports if r.spec.every > 1})
         return out, reports
-
-    def _clock(self, words: jax.Array, args: Args, kwargs: Kwargs) -> StepClock:
-        """Return the steps of the iterations of a call, whose first is in two words unless ``step=`` returns it."""
-        if self._options.step is None:
-            return CountingClock(WideInt(*words))
-        dynamic, merge = split_arguments(self._jit_options, args, kwargs)
-        arrays, tree = jax.tree.flatten(dynamic)
-        step_of = lambda arrays: self._step_of(*merge(tree.unflatten(arrays)))  # noqa: E731
-        return ArgumentClock(self._name, step_of, arrays)
-
-    def _step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
-        step = self._options.step
-        return None if step is None else jnp.asarray(call_user(step, *args, **kwargs))
-
-    def _collect(
-        self,
-        args: Args,
-        kwargs: Kwargs,
-        *,
-        final: bool,
-        not_due: frozenset[int] = _ALL_DUE,
-        step: jax.Array | WideInt | None = None,
-        stream: Stream | None = None,
-    ) -> tuple[PyTree, list[Harvested]]:
-        """Trace the function and return its results and its reports.
-
-        Args:
-            args: the positional arguments: tracers and static values.
-            kwargs: the keyword arguments.
-            final: see :func:`harvest`.
-            not_due: the cadences whose sampled reports are left out.
-            step: see :func:`harvest`.
-            stream: see :func:`harvest`.
-        """
-        dynamic, merge = split_arguments(self._jit_options, args, kwargs)
-
-        def with_static(dynamic: PyTree) -> PyTree:
-            args, kwargs = merge(dynamic)
-            return call_user(self._traceable, *args, **kwargs)
-
-        runs = self._options.seed_runs or context.current().runs
-        silence_scan_checks()
-        # This context is the same for all programs, so that JAX traces the user's function once for all of them.
-        with context.override(every=self._options.every, harvested=True, runs=runs):
-            closed, shape = jax.make_jaxpr(with_static, return_shape=True)(dynamic)
-        notify_trace(self._name, closed)
-        closed = select(closed, self._reports.select)
-        results, reports = harvest(
-            prune(closed, not_due), jax.tree.leaves(dynamic), final=final, step=step, stream=stream
-        )
-        reports = self._reports.of(reports)
-        if self._reports_only:
-            return None, reports
-        return jax.tree.unflatten(jax.tree.structure(shape), results), reports
-
-    def _jit(
-        self, function: Callable[..., PyTree], *, num_hidden: int = 0, num_args: int | None = None
-    ) -> jax.stages.Wrapped:
-        """Return ``function`` jitted with the options of the user's function.
-
-        Args:
-            function: takes the arguments of the user's function.
-            num_hidden: the number of its results besides those of the user's function.
-            num_args: if it takes one more argument before those of the call, the number of the call's
-                positional arguments; else None.
-        """
-        options = dict(self._jit_options)
-        if self._reports_only:
-            options = {name: x for name, x in options.items() if name not in RESULT_OPTIONS}
-        if num_hidden and "out_shardings" in options:
-            options["out_shardings"] = (options["out_shardings"], *[None] * num_hidden)
-
-        # Gives the program the user's name in profiles, and the signature that jax.jit resolves the names of
-        # static and donated arguments with.
-        @functools.wraps(self._fn)
-        def named(*args: object, **kwargs: object) -> PyTree:
-            try:
-                if not num_hidden:
-                    return function(*args, **kwargs)
-                out, *hidden = function(*args, **kwargs)
-                return out, *replicate(hidden, (args, kwargs), self._jit_options)
-            except Exception as error:
-                if is_users_error(error) or isinstance(error, OtherProgram):
-                    raise
-                raise ProgramFailed from error
-
-        if num_args is not None:
-            options = shift_options(options, num_args)
-            signature = inspect.signature(self._fn)
-            leading = inspect.Parameter("_jaxboard_leading", inspect.Parameter.POSITIONAL_ONLY)
-            named.__dict__["__signature__"] = signature.replace(
-                parameters=[leading, *signature.parameters.values()]
-            )
-        return jax.jit(named, **options)

@@ -99,7 +99,7 @@ def _is_of(eqn: JaxprEqn, cadences: frozenset[int]) -> bool:
 def _remaining(
     effects: Iterable[Any], parts: Sequence[JaxprEqn] | Sequence[Jaxpr]
 ) -> frozenset[Any]:
-    """Return the effects of what has fewer parts now: without that of reports, if no part has it."""
+    """Return the effects of an equation or jaxpr after reports were removed: that of reports stays if a part has it."""
     of_parts = frozenset().union(*(part.effects for part in parts))
     return frozenset(effects) - ({REPORT_EFFECT} - of_parts)
 

@@ -18,7 +18,7 @@ _Mesh: TypeAlias = Mesh | AbstractMesh
 
 
 def replicate(hidden: PyTree, operands: PyTree, jit_options: dict[str, Any]) -> PyTree:
-    """Return hidden outputs as every device of the job has to have them: whole.
+    """Return hidden outputs, replicated on every device of the job.
 
     Args:
         hidden: the hidden outputs, while JAX traces the program.

@@ -16,9 +16,9 @@ from jaxboard._trace.primitives import report_p
 def sampled_parts(jaxpr: Jaxpr) -> list[int | None]:
     """Return for each equation the cadence of the reports that need it; None if every step needs it.
 
-    A report is left out if an equation of another part reports the same tag after it: the order of such reports matters.
+    A report is also None if an equation of another part reports the same tag later, so that they keep their order.
     """
-    # Read by: the reports of one cadence, or None for anything else.
+    # The part that reads a variable, and the part that reports a tag; None for several parts.
     readers: dict[Var, int | None] = {}
     reported: dict[str, int | None] = {}
     parts: list[int | None] = []

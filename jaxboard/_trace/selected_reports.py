@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import cast
 
 from jaxboard._frame import ReportSpec
 from jaxboard._host.selection import Selection
@@ -31,15 +30,13 @@ class SelectedReports:
         return bool(self._found)
 
     def select(self, spec: ReportSpec) -> ReportSpec | None:
-        """Return a report as the selection has it, None if it is left out, and note that it was found."""
-        known = self._found.get(spec, self)
-        if known is self:
-            known = spec if self.selection is None else self.selection.selected(spec)
-            self._found[spec] = known
-        return cast("ReportSpec | None", known)
+        """Note a report, and return it with its selected cadence; None if it is left out."""
+        if spec not in self._found:
+            self._found[spec] = spec if self.selection is None else self.selection.selected(spec)
+        return self._found[spec]
 
     def of(self, reports: list[Harvested]) -> list[Harvested]:
-        """Return harvested reports as the selection has them. Some were out of reach in the jaxpr."""
+        """Return harvested reports with their selected cadences. :func:`.pruning.select` does not reach all of them."""
         if self.selection is None:
             return reports
         selected = [(self.select(report.spec), report) for report in reports]

@@ -1,7 +1,7 @@
-"""The additions of open blocks to reports, separately for each thread, asyncio task and generator.
+"""The open blocks around a report, separately for each thread, asyncio task and generator.
 
-A scope is a prefix of tags; a child run is the target of reports that JAX traces; a silent block leaves reports out. A context variable holds the open
-blocks: each task has its own copy.
+A scope is a prefix of tags, a child run is the target of reports that JAX traces, and a silent block leaves reports
+out. A context variable holds the open blocks, so each task has its own copy.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import itertools
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 OriginalArguments: TypeAlias = Callable[
     [tuple[Any, ...], dict[str, Any]], dict[str, dict[str, object]]
 ]
+
+_keys = itertools.count()
 
 _AHEAD_OF_TIME = ("lower", "trace")
 """The methods of a jitted function that lead to a compiled one, which returns no hidden output."""
@@ -76,6 +79,7 @@ class Instrumented:
     ):
         functools.update_wrapper(self, fn, updated=())
         self._fn = fn
+        self._key = next(_keys)
         self.original_arguments = original_arguments
         self._jit_options = jit_options
         self._body = body or fn
@@ -163,7 +167,7 @@ class Instrumented:
         except jax.errors.JaxRuntimeError as error:
             observers.notify_failure(self._new_call(step, args, kwargs, since), error)
             raise
-        if registry.events != since or channel.settled.get(self) != since:
+        if registry.events != since or channel.settled.get(self._key) != since:
             call = self._new_call(step, args, kwargs, since)
             self._notify_of_compilation(channel, call, executed)
         return executed[0]
@@ -281,7 +285,7 @@ class Instrumented:
         return executed[0]
 
     def _annotation(self, step: int | None) -> contextlib.AbstractContextManager[object]:
-        """Return what a profile finds the step by, if one is being recorded."""
+        """Return the annotation of the step in a profile, if one is being recorded."""
         if step is None or not _compat.trace_is_on():
             return contextlib.nullcontext()
         if self._options.advance:
@@ -297,7 +301,7 @@ class Instrumented:
         self, channel: Channel, call: observers.Call, executed: Executed
     ) -> None:
         """Notify observers of compilations of a call that may have compiled, or is the first in its run."""
-        channel.settled[self] = call.since
+        channel.settled[self._key] = call.since
         out, call.program, call.leading, call.dispatch_seconds = executed
         observers.notify_end(registry.of_compilations, call, out)
 
@@ -348,8 +352,14 @@ class Instrumented:
         """The options that ``jax.jit`` was given; None if the function is not jitted."""
         return self._jit_options
 
+    def __copy__(self) -> Instrumented:
+        """Return another function with the same programs."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__, _key=next(_keys))
+        return copied
+
     def __reduce__(self) -> tuple[object, ...]:
-        """Copy and pickle the function without its programs, as JAX does with a jitted function."""
+        """Pickle the function without its programs, as JAX does with a jitted function."""
         options = self._options, self._jit_options
         if self._jit_options is None:
             return Instrumented, (self._fn, *options, self._body)

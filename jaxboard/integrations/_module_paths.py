@@ -23,7 +23,7 @@ _originals: dict[type, type] = {}
 """The class behind each result of :func:`scoped_class`."""
 
 _pickled: dict[type, tuple[Callable[..., type], tuple[Any, ...]]] = {}
-"""How to unpickle each result of :func:`scoped_class`: a function and its arguments."""
+"""A function and its arguments that return each result of :func:`scoped_class` when it is unpickled."""
 
 
 @contextlib.contextmanager
@@ -94,13 +94,19 @@ def scoped_class(
 
 @functools.cache
 def _pickled_metaclass(metaclass: type) -> type:
-    """Return a metaclass whose classes are pickled as :data:`_pickled` says.
+    """Return a metaclass whose classes are pickled as their entries in :data:`_pickled`.
 
     Pickle finds an ordinary class by its name, and the name of a scoped class is that of the original.
     """
-    made = type(metaclass.__name__, (metaclass,), {"__module__": metaclass.__module__})
-    copyreg.pickle(made, _pickled.__getitem__)
+    made: Any = type(metaclass.__name__, (metaclass,), {"__module__": metaclass.__module__})
+    copyreg.pickle(made, _reduce_class)
     return made
+
+
+def _reduce_class(cls: type) -> Any:
+    return _pickled.get(
+        cls, cls.__qualname__
+    )  # A subclass of a scoped class has a name of its own.
 
 
 def _same(cls: type) -> type:

@@ -20,6 +20,10 @@ _logger = logging.getLogger("jaxboard")
 _START_TIMES = "jax/core/compile/"
 """JAX emits the start of each phase of a compilation as a scalar, in seconds since the epoch, under the name of its duration."""
 
+# JAX passes the name and the values of an event by position, and its labels, which may have any name, by keyword. Its types
+# do not allow parameters that are positional only.
+_monitoring: Any = jax.monitoring
+
 
 @contextlib.contextmanager
 def reports(*prefixes: str, run: jb.Run | jb.ChildRun | None = None) -> Generator[None]:
@@ -57,20 +61,20 @@ def reports(*prefixes: str, run: jb.Run | jb.ChildRun | None = None) -> Generato
                 f"monitoring.reports({prefix!r}): expected the first part of the names of events, such as '/jax/orbax'."
             )
     reporter = EventReporter(run, prefixes)
-    jax.monitoring.register_scalar_listener(reporter.scalar)
-    jax.monitoring.register_event_duration_secs_listener(reporter.duration)
-    jax.monitoring.register_event_listener(reporter.event)
+    _monitoring.register_scalar_listener(reporter.scalar)
+    _monitoring.register_event_duration_secs_listener(reporter.duration)
+    _monitoring.register_event_listener(reporter.event)
     try:
         yield
     finally:
         reporter.close()
         # jax.monitoring.clear_event_listeners() may have removed them already.
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_scalar_listener(reporter.scalar)
+            _monitoring.unregister_scalar_listener(reporter.scalar)
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_duration_listener(reporter.duration)
+            _monitoring.unregister_event_duration_listener(reporter.duration)
         with contextlib.suppress(Exception):
-            jax.monitoring.unregister_event_listener(reporter.event)
+            _monitoring.unregister_event_listener(reporter.event)
 
 
 class EventReporter:
@@ -94,16 +98,16 @@ class EventReporter:
         """Report nothing from now on, even if the library that registered the listeners does not remove them."""
         self._closed = True
 
-    def scalar(self, event: str, value: Any, **labels: Any) -> None:
+    def scalar(self, event: str, value: Any, /, **labels: Any) -> None:
         """Report the value of ``jax.monitoring.record_scalar``."""
         if not event.startswith((_START_TIMES, "/" + _START_TIMES)):
             self._report(event, value, labels, "mean")
 
-    def duration(self, event: str, duration_secs: float, **labels: Any) -> None:
+    def duration(self, event: str, duration_secs: float, /, **labels: Any) -> None:
         """Report the seconds of ``jax.monitoring.record_event_duration_secs``."""
         self._report(event, duration_secs, labels, "sum")
 
-    def event(self, event: str, **labels: Any) -> None:
+    def event(self, event: str, /, **labels: Any) -> None:
         """Count an event of ``jax.monitoring.record_event``."""
         self._report(event, 1, labels, "sum")
 

@@ -104,17 +104,17 @@ def report_hyperparams(
         jb.scalars("/".join((tag, *path)) if path else tag, each, every=every)
 
 
-def _checked_names(names: str | Sequence[str], known: set[str]) -> Sequence[str]:
-    """Return the names of hyperparameters as a sequence.
+def _checked_names(names: str | Sequence[str], known: set[str]) -> tuple[str, ...]:
+    """Return the names of hyperparameters to report.
 
     Raises:
         ReportError: no injected hyperparameter has one of them, or they are not names.
     """
-    selected = (names,) if isinstance(names, str) else names
     try:
+        selected = (names,) if isinstance(names, str) else tuple(names)
         unknown = [name for name in selected if name not in known]
     except TypeError:
-        unknown = [names]
+        selected, unknown = (), [names]
     if unknown:
         has = ", ".join(map(repr, sorted(known))) or "none"
         raise jb.ReportError(

@@ -16,7 +16,7 @@ def png(pixels: np.ndarray) -> bytes:
         raise TypeError(f"expected a uint8 image, got {pixels.dtype}{list(pixels.shape)}")
     file = io.BytesIO()
     gray = pixels.shape[-1] == 1
-    # Level 1 takes a third of the default's time, and the files are a few per cent larger.
+    # Level 1 takes a third of the default's time, and the files are a few percent larger.
     Image.fromarray(pixels[..., 0] if gray else pixels).save(file, "png", compress_level=1)
     return file.getvalue()
 

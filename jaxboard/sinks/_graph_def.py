@@ -12,9 +12,8 @@ def encode_graph(graph: Graph) -> bytes:
     The dashboard shows the shapes from ``_output_shapes`` (tensorflow/core/framework/graph.proto).
     """
     graph_def = _proto.GraphDef()
-    graph_def.versions.producer = (
-        22  # The dashboard ignores it; TensorFlow refuses graphs without one.
-    )
+    # The dashboard ignores it; TensorFlow refuses graphs without one.
+    graph_def.versions.producer = 22
     for node in graph.nodes:
         message = graph_def.node.add(name=node.name, op=node.op, input=node.inputs)
         shapes = message.attr["_output_shapes"].list

@@ -35,8 +35,8 @@ class TensorBoardSink(Sink):
 
     After any error the sink abandons its file (and removes it, if no ``flush`` has succeeded on it). The next
     ``write`` opens a new file beside it, which readers read after it. The caller writes again everything that
-    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as where
-    TensorFlow writes, points may appear twice. An error in one directory also abandons the
+    no ``flush`` has confirmed, and the abandoned file is cut off before it. If that is impossible, as with
+    TensorFlow's writer, points may appear twice. An error in one directory also abandons the
     files of all other directories that hold unconfirmed records.
 
     Values are stored as TensorBoard shows them: scalars of every real dtype as float32 (NaN and infinities
@@ -87,7 +87,7 @@ class TensorBoardSink(Sink):
         self.logdir = _paths.absolute(_paths.checked("TensorBoardSink({})", logdir))
         if _paths.is_remote(self.logdir):
             with contextlib.suppress(Exception):  # Raised when the file is opened.
-                # Here: while a short program already ends, its imports could not start their threads.
+                # Here, because its imports start threads, which is impossible once a short program exits.
                 locate(self.logdir)
         start_step = None if start_step is None else _checked_step(start_step)
         self._start_step = start_step

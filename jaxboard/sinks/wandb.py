@@ -34,10 +34,10 @@ class WandbSink(TrackerSink):
 
     def __init__(self, run: Any, *, timeout: float = 5.0) -> None:
         super().__init__(run, timeout=timeout)
-        run.define_metric(_STEP, hidden=True)
         self._define = functools.cache(functools.partial(run.define_metric, step_metric=_STEP))
 
     def _log_scalars(self, names: list[str], rows: Rows) -> None:
+        self._define(_STEP, step_metric=None, hidden=True)
         for name in names:
             self._define(name)
         for step, wall_time, values in rows:

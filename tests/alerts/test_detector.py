@@ -1,4 +1,4 @@
-"""The detector of spikes against a reference in plain Python and SciPy, and curves that are no spikes."""
+"""The detector of spikes against a reference in plain Python and SciPy, and curves without spikes."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ def attention(mask, x):
 
 
 def test_masks() -> None:
-    """Infinities and NaN that are masked are no findings; a row without an unmasked element is one."""
+    """Masked infinities and NaN are not findings; a row without an unmasked element is one."""
     mask, x = jnp.tril(jnp.ones((3, 3), bool)), jnp.ones((3, 2))
     step = jax.jit(attention)
     assert jb.autopsy(step, mask, x) is None

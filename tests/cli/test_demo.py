@@ -19,8 +19,6 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.util import tensor_util
 from tensorboard_server import Server, tensorboard
 
-from jaxboard._cli.main import main
-
 STEPS = 6
 EVERY = list(range(STEPS))
 """The steps of all reports: with so few steps, each reports arrays and is followed by an evaluation."""
@@ -215,10 +213,3 @@ def test_hyperparameters(demo: Demo, server: Server) -> None:
         scalars = demo.values(trial)["scalars"]
         tags = ["final/accuracy", "final/loss"]
         assert found == {tag: scalars[tag][STEPS - 1] for tag in tags}
-
-
-def test_steps_must_be_positive(capsys: pytest.CaptureFixture[str]) -> None:
-    """A number of steps below 1 is an error."""
-    with pytest.raises(SystemExit):
-        main(["demo", "--steps", "0"])
-    assert capsys.readouterr().err.endswith("error: argument --steps: 0 is not at least 1\n")

@@ -45,7 +45,7 @@ def run_doctor(**environment):
 
 
 def test_a_good_installation(tmp_path):
-    """Matching versions, requirements of extras or other markers, and an empty plugin are no problem."""
+    """Matching versions, requirements of extras or other markers, and an empty plugin are accepted."""
     distribution(
         tmp_path,
         "jaxboard-tb",
@@ -135,7 +135,7 @@ def test_an_old_build_of_tensorflow(tmp_path):
 def test_no_tensorflow(tmp_path):
     """A required TensorFlow is missing only if no build is installed."""
     distribution(tmp_path, "jaxboard-tb", requires=["tensorflow-cpu>=2.20"])
-    (tmp_path / "tensorflow").mkdir()  # an empty folder is no TensorFlow
+    (tmp_path / "tensorflow").mkdir()  # an empty folder is not TensorFlow
     assert results(tmp_path) == [
         (
             Status.BROKEN,
@@ -207,11 +207,25 @@ def test_each_result_is_printed_immediately(monkeypatch, capsys):
     assert capsys.readouterr().out == "\nbroken   second\n         fix: command\n"
 
 
+def test_a_narrow_terminal(monkeypatch, capsys):
+    """Sentences are wrapped beside the status. A command stays in one line, to be copied."""
+    command = "pip install " + 20 * "package "
+    result = CheckResult(Status.BROKEN, "TensorBoard has two plugins of one name.", command)
+    monkeypatch.setattr(doctor, "check_packages", lambda _: [result])
+    monkeypatch.setattr(doctor, "check_features", lambda _: [])
+    monkeypatch.setenv("COLUMNS", "30")
+    assert doctor.main() == 1
+    report = capsys.readouterr().out.partition("\n\n")[2]
+    assert report == (
+        f"broken   TensorBoard has two\n         plugins of one name.\n         fix: {command}\n"
+    )
+
+
 def test_the_report_of_this_machine():
     """The report is complete with or without TensorFlow and xprof, and lists the ones installed."""
     done = run_doctor()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "ok       JAX runs on 8 x cpu (cpu)." in done.stdout
+    assert "ok       JAX runs on 8 x cpu." in done.stdout
     assert "ok       TensorBoard finds its plugins." in done.stdout
     installed = InstalledPackages()
     tensorflow = installed.matching("tensorflow(-cpu)?")

@@ -396,7 +396,7 @@ def test_tensorboard(study):
 
 
 def test_arguments_for_another_program(capsys):
-    """Only TensorBoard takes arguments behind ``--``."""
+    """Only TensorBoard takes arguments after ``--``."""
     with pytest.raises(SystemExit):
         main(["show", "x", "--", "--window_title", "y"])
     assert "unrecognized arguments: -- --window_title y" in capsys.readouterr().err
@@ -428,7 +428,7 @@ def test_tensorboard_that_does_not_start(tmp_path, capsys):
         ),
     ],
 )
-def test_arguments_that_are_no_numbers(arguments, message, capsys):
+def test_arguments_that_are_not_numbers(arguments, message, capsys):
     """The error names the argument, what it expects and what it got."""
     with pytest.raises(SystemExit):
         main(arguments)
@@ -440,7 +440,7 @@ def test_no_command(capsys):
     assert main([]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("usage: python -m jaxboard")
-    assert "train a classifier of handwritten digits" in printed.out
+    assert "train three classifiers of handwritten digits" in printed.out
     assert printed.err == ""
 
 

@@ -194,6 +194,20 @@ def test_profiles(tmp_path, capsys):
     )
 
 
+def test_a_narrow_terminal(tmp_path, capsys, monkeypatch):
+    """Sentences are wrapped and indented, and rows of tables are not."""
+    monkeypatch.setenv("COLUMNS", "40")
+    row = "| 72.0 % | 6.000 | the devices are idle between the steps |"
+    with jb.Run(tmp_path):
+        text = f"**Steps 3-4: input-bound.** The devices wait for the loop.\n\n{row}"
+        jb.text("profile/verdict", text, step=4)
+    assert main(["why", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        "The last profile (step 4)\n  Steps 3-4: input-bound. The devices\n  wait for the loop.\n"
+        f"  {row}\n\n"
+    )
+
+
 def test_one_profile(tmp_path):
     """A run with one profile has one finding."""
     with jb.Run(tmp_path):

@@ -19,8 +19,9 @@ when it is out of date.
 
 Each row is a program in [`programs/`](programs) and the number of values that one call of it reports under
 each tag. [`test_transformations.py`](test_transformations.py) runs every program in two ways, every second one
-also eagerly, and every third one, with all on a mesh, also inside another `jit`. Each reports with verbs for all dtypes that a
-frame packs; the ways share the other verbs among them, and five programs report with every verb in every way.
+also eagerly, and every third one, with all on a mesh, also inside another `jit`. An instrumented program reports with
+verbs for all dtypes that a frame packs; the ways share the other verbs among them. Five programs report with every verb,
+instrumented and not.
 
 | test | the program is | points | values per call |
 |---|---|---|---|

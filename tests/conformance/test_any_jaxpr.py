@@ -162,24 +162,28 @@ class Program:
 
                 x, _, rest = jax.jvp(of_x, (state[0],), (jnp.ones(3),), has_aux=True)
                 return (x, *rest)
-            case (("scan" | "reverse scan"), trips, body):
+            case (("scan" | "reverse scan"), iterations, body):
 
                 def iteration(s, _):
-                    return self.run(body, s, times * trips), s[0]
+                    return self.run(body, s, times * iterations), s[0]
 
-                xs = jnp.arange(trips)
+                xs = jnp.arange(iterations)
                 state, xs = lax.scan(iteration, state, xs, reverse=operation[0] != "scan")
                 return (bounded(state[0] + xs.sum(0)), *state[1:])
-            case "fori", trips, body:
+            case "fori", iterations, body:
                 # A dynamic bound: a while loop.
-                stop = jnp.asarray(trips) + 0 * self.indices[0]
-                return lax.fori_loop(0, stop, lambda _, s: self.run(body, s, times * trips), state)
-            case "while", trips, body:
+                stop = jnp.asarray(iterations) + 0 * self.indices[0]
+                return lax.fori_loop(
+                    0, stop, lambda _, s: self.run(body, s, times * iterations), state
+                )
+            case "while", iterations, body:
 
-                def trip(carry):
-                    return carry[0] + 1, self.run(body, carry[1], times * trips)
+                def while_body(carry):
+                    return carry[0] + 1, self.run(body, carry[1], times * iterations)
 
-                return lax.while_loop(lambda carry: carry[0] < trips, trip, (0, state))[1]
+                return lax.while_loop(lambda carry: carry[0] < iterations, while_body, (0, state))[
+                    1
+                ]
             case "cond", flag, yes, no:
                 taken = bool(FLAGS[flag])
                 return lax.cond(

@@ -78,14 +78,14 @@ WITH_EVERY_VERB = {
 }
 
 
-def groups_of(case: Case, test):
-    """Return the verbs that a test reports with: every one, or those of a third of the groups.
+def third_of(groups, case: Case, test):
+    """Return one group of three. The other two tests of a case have the others, and so have the next cases."""
+    return groups[(CASES.index(case) + test) % len(groups)]
 
-    The other two tests of a case have the other groups, and the next case has the next group.
-    """
-    if case.name in WITH_EVERY_VERB:
-        return verbs.DTYPES, *verbs.GROUPS
-    return verbs.DTYPES, verbs.GROUPS[(CASES.index(case) + test) % len(verbs.GROUPS)]
+
+def callback_groups(case: Case, test):
+    """Return groups of verbs for a test in which each report is a callback of its own, so that nothing is packed."""
+    return third_of(verbs.DTYPES, case, test), third_of(verbs.GROUPS, case, test)
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)
@@ -98,7 +98,8 @@ def case(request):
 
 def test_output(case):
     """An instrumented jitted function makes one point per call, of everything that the call reported."""
-    groups = groups_of(case, 0)
+    others = verbs.GROUPS if case.name in WITH_EVERY_VERB else [third_of(verbs.GROUPS, case, 0)]
+    groups = (*verbs.DTYPES, *others)
     reporting = functools.partial(case.program, verbs.reporting(groups))
     results, points = run(jb.instrument(jax.jit(reporting)), case)
     assert_points_equal(points, one_point_per_call(case, groups))
@@ -116,16 +117,17 @@ BY_CALLBACK = [
 @pytest.mark.parametrize("case", BY_CALLBACK, ids=lambda case: case.name, indirect=True)
 def test_callback(case):
     """Inside another jit, an instrumented function makes the same points."""
-    groups = groups_of(case, 0) if case.name in WITH_EVERY_VERB else [verbs.DTYPES]
-    reporting = functools.partial(case.program, verbs.reporting(groups))
+    reporting = functools.partial(case.program, verbs.reporting(verbs.DTYPES))
     results, points = run(jax.jit(jb.instrument(jax.jit(reporting))), case)
-    assert_points_equal(points, one_point_per_call(case, groups))
+    assert_points_equal(points, one_point_per_call(case, verbs.DTYPES))
     assert_results_unchanged(results, run_bare_jitted(case))
 
 
 def test_no_instrument(case):
     """A jitted function that is not instrumented reports every execution, in one point."""
-    groups = groups_of(case, 1)
+    groups = (
+        (*verbs.DTYPES, *verbs.GROUPS) if case.name in WITH_EVERY_VERB else callback_groups(case, 1)
+    )
     reporting = functools.partial(case.program, verbs.reporting(groups))
     results, points = run(jax.jit(reporting), case)
     assert_points_equal(points, one_point(case, groups), ordered=not case.unordered)
@@ -146,7 +148,7 @@ def test_eager(case):
     """A function that is neither jitted nor instrumented reports every execution, in one point."""
     # JAX compiles the loops and maps of an eager program anew in each call.
     calls = CALLS if case.family == calls_of_functions.FAMILY else 1
-    groups = groups_of(case, 2)
+    groups = callback_groups(case, 2)
     results, points = run(functools.partial(case.program, verbs.reporting(groups)), case, calls)
     assert_points_equal(points, one_point(case, groups, calls), ordered=not case.unordered)
     assert_results_unchanged(results, run_bare(case))

@@ -67,12 +67,26 @@ class Average(NamedTuple):
         return self.total / self.count
 
 
-def report_dtypes(tag: str, value: Any) -> None:
-    """Report a value with verbs whose accumulators together have every dtype that a frame packs."""
-    for name in REDUCTIONS:
-        jb.scalar(f"{tag}/{name}", value, reduce=name)
+def report_in_order(tag: str, value: Any) -> None:
+    """Report a value with a reduction that depends on the order, one that does not, and as an image."""
+    _report_scalars(tag, value, "mean", "last")
     jb.image(f"{tag}/image", jnp.full((2, 2, 1), value).astype(jnp.uint8))
+
+
+def report_sums(tag: str, value: Any) -> None:
+    """Report a value with reductions that are made of sums, and as a sound."""
+    _report_scalars(tag, value, "sum", "std")
     jb.audio(f"{tag}/audio", jnp.full(2, value).astype(jnp.int16), 8000)
+
+
+def report_extremes(tag: str, value: Any) -> None:
+    """Report a value with reductions that compare or count values."""
+    _report_scalars(tag, value, "min", "max", "count")
+
+
+def _report_scalars(tag: str, value: Any, *reductions: str) -> None:
+    for name in reductions:
+        jb.scalar(f"{tag}/{name}", value, reduce=name)
 
 
 def report_ranges(tag: str, value: Any) -> None:
@@ -118,7 +132,13 @@ class Group(NamedTuple):
     names: tuple[str, ...]
 
 
-DTYPES = Group(report_dtypes, (*REDUCTIONS, "image", "audio"))
+DTYPES = (
+    Group(report_in_order, ("mean", "last", "image")),
+    Group(report_sums, ("sum", "std", "audio")),
+    Group(report_extremes, ("min", "max", "count")),
+)
+"""Verbs whose accumulators together have every dtype that a frame packs."""
+
 GROUPS = (
     Group(report_ranges, ("histogram", "mesh")),
     Group(report_layers, ("watch", "health", "noise_scale")),

@@ -50,8 +50,13 @@ below `jaxboard/` depends on it. Adapt that file, or `_compat.py` if both forms 
 
 TAIL = """\
 
-Other tests check the names of planes, lines and events in a recorded trace (`_profile/trace_reader.py`: `tests/profile/test_spans.py`)
-and the keys of `memory_stats()`, which a CPU does not have (`_telemetry/device_memory.py`).
+Other tests check
+
+- the names of planes, lines and events in a recorded trace (`_profile/trace_reader.py`, `trace_events.py` and `device_timeline.py` beside
+  it): `tests/profile/test_spans.py`;
+- the names of JAX's functions on the stack of a thread that compiles (`_job/phases.py`): `tests/job/test_phases.py`.
+
+A CPU has no `memory_stats()`, whose keys `_telemetry/device_memory.py` reads, so no test checks them.
 """
 
 
@@ -141,11 +146,12 @@ XS = jnp.arange(3.0)
 
 @needed_by(
     "_trace/rules/calls.py",
-    what="`jit`: `jaxpr`, `in_shardings`, `out_shardings`, one for each value",
+    "_graph/equations.py",
+    what="`jit`: `jaxpr`, `name`, and `in_shardings`, `out_shardings`, one for each value",
 )
 def jit() -> None:
     eqn = equation(jax.jit(lambda x, y: (x, y + 1)), X, X)
-    require(eqn.params, "jaxpr", "in_shardings", "out_shardings")
+    require(eqn.params, "jaxpr", "name", "in_shardings", "out_shardings")
     assert len(eqn.params["in_shardings"]) == len(eqn.invars)
     assert len(eqn.params["out_shardings"]) == len(eqn.outvars)
     assert _compat.sharding_of(eqn.params["in_shardings"][0]) is None
@@ -191,7 +197,9 @@ def custom_linear_solve() -> None:
 
 
 @needed_by(
-    "_trace/rules/calls.py", what="remat: `jaxpr`, `differentiated`, `policy`, `prevent_cse`"
+    "_trace/rules/calls.py",
+    "_autopsy/bodies.py",
+    what="remat: `jaxpr`, `differentiated`, `policy`, `prevent_cse`",
 )
 def remat() -> None:
     eqn = equation(jax.checkpoint(jnp.sin), X)
@@ -201,6 +209,8 @@ def remat() -> None:
 
 @needed_by(
     "_trace/rules/loops.py",
+    "_autopsy/bodies.py",
+    "_autopsy/descriptions.py",
     what="`scan`: `jaxpr`, `length`, `reverse`, `unroll`; constants, carry and scanned arrays in this order",
 )
 def scan() -> None:
@@ -214,6 +224,8 @@ def scan() -> None:
 
 @needed_by(
     "_trace/rules/loops.py",
+    "_autopsy/causes.py",
+    "_graph/equations.py",
     what="`while`: `cond_jaxpr`, `body_jaxpr`, `cond_nconsts`, `body_nconsts`",
 )
 def while_loop() -> None:
@@ -221,14 +233,20 @@ def while_loop() -> None:
     require(eqn.params, "cond_jaxpr", "body_jaxpr", "cond_nconsts", "body_nconsts")
 
 
-@needed_by("_trace/rules/cond.py", what="`cond`: `branches`; the index is the first operand")
+@needed_by(
+    "_trace/rules/cond.py",
+    "_autopsy/bodies.py",
+    what="`cond`: `branches`; the index is the first operand",
+)
 def cond() -> None:
     eqn = equation(lambda i, x: lax.switch(i, [jnp.sin, jnp.cos], x), jnp.int32(0), X)
     require(eqn.params, "branches")
     assert _compat.aval_of(eqn.invars[0]).dtype == np.int32
 
 
-@needed_by("_trace/rules/cond.py", what="`cond` by platform: `branches_platforms`")
+@needed_by(
+    "_trace/rules/cond.py", "_autopsy/bodies.py", what="`cond` by platform: `branches_platforms`"
+)
 def platform_dependent() -> None:
     def f(x):
         return lax.platform_dependent(x, cpu=jnp.sin, default=jnp.cos)
@@ -238,6 +256,8 @@ def platform_dependent() -> None:
 
 @needed_by(
     "_trace/rules/shard_map.py",
+    "_autopsy/bodies.py",
+    "_autopsy/descriptions.py",
     "_compat.py",
     what="`shard_map`: `jaxpr`, `mesh`, `in_specs`, `out_specs`, `check_vma` and the manual axes",
 )
@@ -269,7 +289,9 @@ def custom_root() -> None:
 
 
 @needed_by(
-    "_trace/rules/loops.py", what="`Scan3` of `jax_scan3`: `jaxpr`, `length`, `reverse`, `unroll`"
+    "_trace/rules/loops.py",
+    "_autopsy/bodies.py",
+    what="`Scan3` of `jax_scan3`: `jaxpr`, `length`, `reverse`, `unroll`",
 )
 def scan3() -> None:
     with flag("jax_scan3"):
@@ -278,7 +300,11 @@ def scan3() -> None:
     require(hijax.params_of(eqn), "jaxpr", "length", "reverse", "unroll")
 
 
-@needed_by("_trace/rules/calls.py", what="`RematTraced` of `jax_remat3`: `jaxpr`, `policy`")
+@needed_by(
+    "_trace/rules/calls.py",
+    "_autopsy/bodies.py",
+    what="`RematTraced` of `jax_remat3`: `jaxpr`, `policy`",
+)
 def remat3() -> None:
     with flag("jax_remat3"):
         eqn = equation(jax.checkpoint(jnp.sin), X)
@@ -309,6 +335,20 @@ def mapped_cond() -> None:
     eqns = jax.make_jaxpr(f)(XS).eqns
     masked = [eqn.primitive.name for eqn in eqns if tracker.predicates_of(eqn)]
     assert masked.count("mul") == 2, f"in a branch: {masked}"
+
+
+@needed_by(
+    "_graph/flops.py",
+    what="`dot_general`: `dimension_numbers`, the contracting axes first; `conv_general_dilated`: `rhs_spec` in them",
+)
+def products() -> None:
+    product = equation(jnp.dot, jnp.ones((2, 3)), jnp.ones((3, 4)), name="dot_general")
+    assert product.params["dimension_numbers"] == (((1,), (0,)), ((), ()))
+    images, kernels = jnp.ones((1, 2, 8, 8)), jnp.ones((5, 2, 3, 3))
+    convolution = equation(
+        lambda x, w: lax.conv(x, w, (1, 1), "SAME"), images, kernels, name="conv_general_dilated"
+    )
+    assert convolution.params["dimension_numbers"].rhs_spec[0] == 0, "the axis of the outputs"
 
 
 # --- Tables, tracing and lowering -----------------------------------------------------------------
@@ -506,7 +546,11 @@ def executables() -> None:
     del compiled
 
 
-@needed_by("_telemetry/compilations.py", what="events of `jax.monitoring`, and their `fun_name`")
+@needed_by(
+    "_telemetry/compilations.py",
+    "_telemetry/monitored_spans.py",
+    what="events of `jax.monitoring`, and their `fun_name`",
+)
 def compilation_events() -> None:
     found: dict[str, Any] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 from contract import jax_names
@@ -32,6 +33,20 @@ def test_a_change_is_named() -> None:
     message = name.changed(raised.value)
     for part in ("jaxboard/_trace/rules/loops.py", "`scan`: `length`", "length missing among"):
         assert part in message
+
+
+def test_every_parameter_is_listed() -> None:
+    """Each module that reads a parameter of one of JAX's primitives is in the list."""
+    own = {"plan", "spec", "stepped", "weighted"}  # those of jaxboard's own primitives
+    reads = re.compile(r"params(?:\[|\.get\()f?\"([^\"]+)\"")
+    listed = {file for name in NAMES for file in name.files}
+    files = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if set(reads.findall(path.read_text())) - own
+    }
+    assert len(files) > 8
+    assert sorted(files - listed) == []
 
 
 def test_page_is_up_to_date() -> None:

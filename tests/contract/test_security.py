@@ -142,7 +142,7 @@ def files_below(directory: pathlib.Path) -> set[str]:
 
 @pytest.mark.parametrize("name", [*OUTSIDE, None, 3, b"x", pathlib.Path("x")], ids=repr)
 def test_runs_below_a_run(tmp_path, name) -> None:
-    """run.child() raises for a name that is no path below the run, and names it."""
+    """run.child() raises an error that names a value that is not a path below the run."""
     with jb.Run(tmp_path / "logs") as run:
         for parent in (run, run.child("eval")):
             with pytest.raises(jb.UsageError, match=r"run\.child\(") as caught:
@@ -196,7 +196,7 @@ def test_a_log_directory_that_is_too_long(tmp_path, length) -> None:
 TAGS = ["../x", "/x", "a/../../x", "..", "a\0b", "C:\\x", "a" * 5000, "a\nb", "$(touch x)"]
 
 
-def test_tags_are_no_paths(tmp_path, monkeypatch) -> None:
+def test_tags_are_not_paths(tmp_path, monkeypatch) -> None:
     """Tags are stored as they are and name no file, whatever they contain."""
     monkeypatch.chdir(tmp_path)
     with jb.Run("logs") as run:

@@ -320,6 +320,7 @@ def test_requests_of_long_ago_are_deleted(tmp_path, capsys) -> None:
         ["every", "a"],
         ["every", "a=0"],
         ["every", "a=x"],
+        pytest.param(["every", "a=" + 5000 * "1"], id="every a=111..."),
         ["stacks", "steps=1"],
         ["memory", "processes=-1"],
     ],
@@ -335,7 +336,7 @@ def test_invalid_arguments(tmp_path, capsys, words) -> None:
 def test_no_run_answers(tmp_path, capsys) -> None:
     """Without an open run, the command reports that after the timeout, with the exit status 1."""
     assert main(["ask", str(tmp_path), "stacks", "--timeout", "0"]) == 1
-    assert capsys.readouterr().out.startswith("No run has answered.")
+    assert capsys.readouterr().out.startswith(f"No run has answered in {str(tmp_path)!r}.")
 
 
 def test_a_process_that_is_not_there(tmp_path) -> None:

@@ -131,6 +131,8 @@ def test_tags(call, tag, problem):
         (lambda: jb.histogram("x", counts=[-1], edges=[0, 1]), "expected counts= to be 0 or more, got [-1]."),
         (lambda: jb.tensor("x", np.eye(2), ""), "expected plugin= to be the name of a plugin, got '' (str)."),
         (lambda: jb.tensor("x", np.eye(2), "p", content="a"), "expected content= to be bytes, got 'a' (str). Serialize a message first."),
+        (lambda: jb.tensor("x", np.eye(2), "p", display_name=3), "expected display_name= to be a string, got 3 (int)."),
+        (lambda: jb.tensor("x", np.eye(2), "p", description=b"a"), "expected description= to be a string, got b'a' (bytes)."),
         (lambda: jb.tensor("x", np.eye(2), "p", data_class="image"), "expected data_class= to be one of 'tensor', 'scalar', 'blob_sequence', got 'image'."),
         (lambda: jb.text("x", 5), "expected a string or rows of strings, got 5 (int)."),
         (lambda: jb.text("x", [[0] * 1_000_001]), "expected a string or rows of strings, got more than 1000000 cells. Report a part of the table."),

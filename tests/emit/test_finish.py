@@ -146,7 +146,7 @@ def test_a_function_that_raises(program, caplog):
 
 
 @pytest.mark.parametrize("result", [None, "text", np.ones(2), 1j])
-def test_a_result_that_is_no_number(result):
+def test_a_result_that_is_not_a_number(result):
     """It loses the point like an exception."""
     with pytest.raises(jb.RunError, match="raised TypeError"), capture():
         jb.scalar("x", 1.0, finish=lambda _: result)

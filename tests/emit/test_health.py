@@ -96,7 +96,7 @@ def test_statistics_of_the_model_and_of_each_layer():
     for name in parts[0]:
         points |= expected(name, *(part[name] for part in parts))
     assert scalars(records) == pytest.approx(points, rel=1e-6)
-    assert not pictures(records)  # One step is no picture.
+    assert not pictures(records)  # One step makes no picture.
 
 
 def test_a_depth_merges_layers():
@@ -378,7 +378,7 @@ def test_a_layer_that_drifts():
     assert 40 <= step < STEPS
 
 
-def test_a_frozen_layer_is_no_warning(caplog):
+def test_a_frozen_layer_raises_no_warning(caplog):
     """A layer that never had a gradient, while all others have, has a sentence and no warning."""
     with capture() as records:
         for step in range(12):
@@ -405,7 +405,7 @@ def test_a_gradient_that_explodes():
     assert text.startswith("Layer `b` explodes: the norm of its gradient grew from")
 
 
-def test_all_gradients_together_are_no_exploding_layer():
+def test_no_layer_explodes_if_all_gradients_grow():
     """Gradients that grow in all layers, as when training leaves a plateau, have no finding."""
     with capture() as records:
         for step in range(60):

@@ -50,7 +50,7 @@ def test_a_field_called_value():
 
 
 def test_a_watched_field_called_value():
-    """The same for the leaves of a watched tree."""
+    """A field of a watched NamedTuple may have any name."""
     with capture() as records:
         jb.watch("w", Losses(jnp.ones(2), jnp.ones(2), jnp.ones(2)), what="norm")
     tags = {record.tag for record in records}
@@ -109,7 +109,7 @@ def test_names_that_collide():
     ],
     ids=["histogram", "scalars", "scalar", "image", "timedelta64", "datetime64", "timedelta"],
 )
-def test_values_that_are_no_numbers(report):
+def test_values_that_are_not_numbers(report):
     """A PRNG key or a time is refused with an error that names the tag."""
     with capture(), pytest.raises(jb.ReportError, match=r"'k(/key)?' .*expected numbers"):
         report()
@@ -149,13 +149,13 @@ def test_a_grid_object_has_a_figure():
     assert [record.tag for record in records] == ["f"]
 
 
-def test_the_pyplot_module_is_no_figure():
+def test_the_pyplot_module_is_not_a_figure():
     """``plt`` itself is refused with advice."""
     with capture(), pytest.raises(jb.ReportError, match=r"plt\.gcf\(\)"):
         jb.figure("f", plt)
 
 
-def test_a_list_of_strings_is_no_table():
+def test_a_list_of_strings_is_not_a_table():
     """A list of strings is refused, or is one text; it is never a table of letters."""
     with capture() as records:
         try:
@@ -671,7 +671,7 @@ def test_objects_without_a_figure(value, advice):
         ([{"lr": 1, "loss": 2}, {"lr": 3, "loss": 4}], r"rows\[0\]"),
     ],
 )
-def test_texts_that_are_no_rows(value, advice):
+def test_texts_that_are_not_rows(value, advice):
     """Strings where rows are expected are refused with advice."""
     with capture(), pytest.raises(jb.ReportError, match=advice):
         jb.text("t", value)
@@ -708,7 +708,7 @@ def test_the_range_of_pixels(traced, dtype):
 @pytest.mark.parametrize(
     "limits", [(1, 0), (0, 0), (0,), 1, (0, np.inf), (0, np.nan), "ab", (0, None)]
 )
-def test_ranges_that_are_none(limits):
+def test_invalid_ranges_of_pixels(limits):
     """range= takes two finite numbers in ascending order."""
     with capture(), pytest.raises(jb.ReportError, match="range="):
         jb.image("x", np.zeros((2, 2, 1)), range=limits)

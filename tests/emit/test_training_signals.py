@@ -127,7 +127,7 @@ def test_the_attention_of_each_layer():
 
 @pytest.mark.parametrize("verb", [jb.attention_entropy, jb.max_logit])
 @pytest.mark.parametrize("values", [np.arange(4), 1.0, np.zeros((0, 3))], ids=str)
-def test_what_is_no_attention(verb, values):
+def test_arrays_that_are_not_attention(verb, values):
     """Integers, scalars and empty arrays raise."""
     with capture(), pytest.raises(jb.ReportError, match="to be an array of floats"):
         verb("x", values)

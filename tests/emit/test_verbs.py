@@ -145,7 +145,7 @@ def test_tensors_are_numbers_or_bytes(value, array):
 
 
 def test_a_tensor_of_tracers():
-    """A list with a tracer is no tensor: the error is that of a report."""
+    """A list with a tracer is not a tensor: the error is that of a report."""
     with capture(), pytest.raises(jb.ReportError, match="report 'x' .*: expected numbers, got"):
         jax.jit(lambda x: jb.tensor("x", [x, 2.0], "plugin"))(1.0)  # pyright: ignore[reportArgumentType]
 

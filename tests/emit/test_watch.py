@@ -348,7 +348,7 @@ def test_stacked_layers():
     assert found["x/norm/b/07"] == 1
 
 
-def test_arrays_that_are_no_layers():
+def test_arrays_that_are_not_layers():
     """A path without arrays, an array without an axis of layers, and another number of layers raise."""
     with capture():
         for split, tree, message in [

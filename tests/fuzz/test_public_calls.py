@@ -256,7 +256,7 @@ def test_instrument(jitted: bool) -> None:
         with watching() as faults, jb.testing.capture():
             instrumented = attempt(function, None, {"fn": fn, **values}, 1.5)
             if instrumented is not None:
-                with contextlib.suppress(jb.UsageError):  # The result of step= is no step.
+                with contextlib.suppress(jb.UsageError):  # The result of step= is not a step.
                     assert float(instrumented[0](1.5)) == 3.0
         assert faults.messages == []
 

@@ -80,7 +80,7 @@ class AnyAttribute:
 
 
 class TextIndex:
-    """An object whose index is no integer."""
+    """An object whose index is not an integer."""
 
     def __index__(self):
         return "3"  # noqa: PLE0305
@@ -339,4 +339,3 @@ BROKEN = _named(
 )  # fmt: skip
 
 ANYTHING = [*NUMBERS, *ARRAYS, *BROKEN]
-BY_NAME = {value.name: value for value in ANYTHING}

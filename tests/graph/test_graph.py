@@ -64,7 +64,7 @@ def test_operations_and_their_inputs() -> None:
     assert nodes["mul"].inputs == ("tanh",)
     assert nodes["mul"].attributes["input 1"] == "2.0"
     assert nodes["outputs/y"].inputs == ("mul",)
-    # A Python number is no input of the traced function, and a constant result comes from nowhere.
+    # A Python number is not an input of the traced function, and a constant result comes from nowhere.
     assert "inputs/state/n" not in nodes
     assert nodes["outputs/n"].inputs == ()
     assert nodes["outputs/scale"].inputs == ("inputs/scale",)

@@ -181,7 +181,7 @@ def test_reports_that_a_broken_sink_never_accepted_are_lost():
 
 
 def test_a_fault_is_logged_with_the_sink_and_its_cause(caplog):
-    """Each failing sink is named, once for each fault, and the recovery is logged when none fails any more."""
+    """Each failing sink is named, once for each fault, and the recovery is logged when all work again."""
     bad, worse = Flaky([True]), Flaky([True, True])
     outbox, _ = make(bad, MemorySink(), worse)
     outbox.offer(batch(0))
@@ -329,7 +329,7 @@ def test_something_else_than_a_sink():
             jb.Run(None, sinks=[wrong])  # pyright: ignore[reportArgumentType]
 
 
-def test_a_sink_that_is_no_subclass():
+def test_a_sink_that_is_not_a_subclass():
     """A sink needs only write, flush and close, and the error at the end names it and its fault."""
 
     class Broken:

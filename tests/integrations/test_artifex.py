@@ -65,7 +65,7 @@ def test_options(tmp_path):
         logger(tmp_path, log_every_n_steps=0)
 
 
-def test_metrics_that_are_no_numbers(tmp_path, caplog):
+def test_metrics_that_are_not_numbers(tmp_path, caplog):
     """Arrays with one element are numbers; other arrays are left out with one line, and other objects without."""
     logs = {"one": np.ones((1, 1)), "vector": jnp.ones(2), "flag": True, "note": "x", "none": None}
     train(logger(tmp_path), 2, logs=logs)

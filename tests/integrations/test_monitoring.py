@@ -133,6 +133,20 @@ def test_without_a_run(caplog):
     assert not caplog.records
 
 
+def test_labels_with_the_names_of_parameters():
+    """Labels may have the names of parameters of the listeners: nothing is raised, and the events are reported."""
+    names = {"self": 1, "duration_secs": 2, "labels": 3}
+    with capture() as records, monitoring.reports("lib"):
+        emit.record_event("/lib/event", **names)
+        emit.record_event_duration_secs("/lib/duration", 0.5, **names)
+        emit.record_scalar("/lib/scalar", 4.0, **names)
+    assert points(records) == [
+        ("lib/duration", 0, 0.5),
+        ("lib/event", 0, 1.0),
+        ("lib/scalar", 0, 4.0),
+    ]
+
+
 def test_arguments():
     """A prefix has to be a str."""
     with (

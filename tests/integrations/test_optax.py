@@ -134,7 +134,7 @@ def test_hyperparameters_at_any_depth():
     assert in_chain == [13.0, 13.0, 13.0]
 
 
-@pytest.mark.parametrize("names", ["momentum", ["momentum"]])
+@pytest.mark.parametrize("names", ["momentum", ["momentum"], ("momentum",)], ids=repr)
 def test_selected_hyperparameters(names):
     """Only the hyperparameters with the given names are reported, from every state that has them."""
     optimizer = optax.chain(injected(1.0, momentum=0.5), injected(2.0))

@@ -135,7 +135,7 @@ def test_devices_that_hang(job):
 
 
 def test_a_process_that_has_ended(job):
-    """A process whose file does not change any more has ended."""
+    """A process whose file has stopped changing has ended."""
     job.look()
     job.now = 25.0
     entries = job.look(ended=[2], process_0=waiting, process_1=waiting, process_3=waiting)

@@ -15,7 +15,7 @@ from jaxboard._host.buffer import Buffer
 from jaxboard._host.channel import Channel
 from jaxboard._host.complete_points import Assembled
 from jaxboard._host.nonfinite import NonFiniteMonitor
-from jaxboard._live.displays import TerminalDisplay
+from jaxboard._live.displays import LogDisplay, TerminalDisplay, make_display
 from jaxboard._live.html_panel import html as html_of
 from jaxboard._live.pace import Pace
 from jaxboard._live.panel import LiveOptions, LivePanel
@@ -267,6 +267,18 @@ def test_a_terminal(width):
     assert all(len(line) <= width for line, _ in [*drawings, last])
 
 
+@pytest.mark.parametrize(("term", "expected"), [("xterm", TerminalDisplay), ("dumb", LogDisplay)])
+def test_a_terminal_that_moves_no_cursor(monkeypatch, term, expected):
+    """A terminal without escape sequences, such as that of an editor, gets lines like a log."""
+    reader, writer = open_terminal()
+    monkeypatch.setattr("jaxboard._live.displays._on_terminal", [])
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        monkeypatch.setenv("TERM", term)
+        assert type(make_display(None, now=0.0)) is expected
+    os.close(reader)
+
+
 def test_two_runs_in_a_terminal():
     """The line is that of the first open run; the other one writes a line of its own when it closes."""
     reader, writer = open_terminal()
@@ -285,7 +297,7 @@ def test_two_runs_in_a_terminal():
 
 
 def test_a_run_in_a_log(tmp_path, capfd):
-    """Where standard error is no terminal, a run writes one line when it closes, and its files are the usual ones."""
+    """If standard error is not a terminal, a run writes one line when it closes, and its files are the usual ones."""
     with jb.Run(tmp_path / "run", live=True, steps=3, telemetry=False) as run:
         for i in range(3):
             jb.scalar("train/loss", 1.0 - i / 4, step=i)

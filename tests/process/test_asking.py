@@ -16,6 +16,7 @@ from importlib.util import find_spec
 
 import pytest
 from by_hand import DEADLINE
+from ports import free_port
 from tensorboard_server import tensorboard
 from traces import markers
 
@@ -68,9 +69,7 @@ class Job:
         os.utime(earlier, (1e9, 1e9))
         program = directory / "program.py"
         program.write_text(textwrap.dedent(PROGRAM))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         environment |= {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
         self.processes = [

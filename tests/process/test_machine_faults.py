@@ -71,7 +71,7 @@ def test_no_descriptors(tmp_path):
         + """
 limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 def begin():
-    os.rename(LOGDIR, LOGDIR + "_moved")  # The open file is of no use any more.
+    os.rename(LOGDIR, LOGDIR + "_moved")  # The open file is stale.
     os.rename(LOGDIR + "_moved", LOGDIR)
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import pytest
+from fork_server import run_in_fork
 
 pytestmark = pytest.mark.skipif(
     not pathlib.Path("/proc/self/statm").exists(), reason="reads the memory from /proc"
@@ -31,10 +32,7 @@ def resident():
 
 
 def python(code: str) -> str:
-    program = PRELUDE + textwrap.dedent(code)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=False
-    )
+    done = run_in_fork(PRELUDE + textwrap.dedent(code))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -8,7 +8,7 @@ import urllib.request
 import jupyter_client.manager
 import pytest
 from by_hand import DEADLINE
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
 
 OPEN_AND_TRAIN = """
 import signal
@@ -110,9 +110,7 @@ def test_interrupt_and_restart(tmp_path, kernel):
     kernel.restart()
     cell = OPEN_AND_TRAIN.format(logdir=logdir, first=400, last=500, then="pass")
     assert kernel.run(cell) == ""
-    events = EventAccumulator(logdir, size_guidance={"scalars": 0}).Reload()
-    points = [(point.step, point.value) for point in events.Scalars("loss")]
-    assert points == [(step, float(step)) for step in range(500)]
+    assert scalar_points(logdir, "loss") == [(step, float(step)) for step in range(500)]
 
 
 LIVE = """

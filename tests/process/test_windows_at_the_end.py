@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from by_hand import DEADLINE
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and forks are POSIX's")
 
@@ -63,11 +63,7 @@ def points_after(logdir: pathlib.Path, end: str, status: int) -> dict[str, list]
         command, check=False, env=environment, timeout=DEADLINE, stderr=subprocess.PIPE, text=True
     )
     assert done.returncode == status, done.stderr
-    events = EventAccumulator(str(logdir), {"scalars": 0}).Reload()
-    return {
-        tag: [(point.step, point.value) for point in events.Scalars(tag)]
-        for tag in ("loss", "window", "evaluation")
-    }
+    return {tag: scalar_points(logdir, tag) for tag in ("loss", "window", "evaluation")}
 
 
 @pytest.mark.parametrize("end", ENDS)

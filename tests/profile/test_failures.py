@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 from by_hand import DEADLINE
-from traces import markers, modules, program, traces
+from ports import free_port
+from traces import forked, markers, modules, program, traces
 
 import jaxboard as jb
 from jaxboard import _compat
@@ -301,7 +302,7 @@ def test_the_process_ends(tmp_path, monkeypatch, ending):
     last, status = ENDINGS[ending]
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
-    child = program(
+    child = forked(
         tmp_path / "logs",
         f"""
         profiler = jb.profile((0, 10), LOGDIR)
@@ -320,7 +321,7 @@ def test_the_process_ends(tmp_path, monkeypatch, ending):
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_sigterm_during_a_computation(tmp_path):
     """SIGTERM saves the trace while the main thread waits for a computation."""
-    child = program(
+    child = forked(
         tmp_path,
         """
         spin = jax.jit(lambda x: jax.lax.while_loop(lambda c: c >= 0, lambda c: (c + 1) % 7, x))
@@ -331,7 +332,6 @@ def test_sigterm_during_a_computation(tmp_path):
             jax.block_until_ready(spin(0))
         """,
     )
-    assert child.stdout is not None
     assert child.stdout.readline() == "profiling\n"
     child.send_signal(signal.SIGTERM)
     _, err = child.communicate(timeout=DEADLINE)
@@ -343,7 +343,7 @@ def test_sigterm_during_a_computation(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
 def test_a_forked_child_saves_nothing(tmp_path):
     """Only the parent saves the profile, however the child leaves the block."""
-    child = program(
+    child = forked(
         tmp_path,
         """
         try:
@@ -416,9 +416,7 @@ def test_options_that_this_jax_does_not_have():
 
 def test_processes_on_one_host(tmp_path):
     """The processes of a job share a session, each with its own numbered file."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     body = f"""
         jax.distributed.initialize("127.0.0.1:{port}", 2, int(sys.argv[2]))
         with jb.profile((1, 3), LOGDIR):

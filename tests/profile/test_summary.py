@@ -178,7 +178,7 @@ def test_two_processes_agree(profiled):
     assert here.source == "trace"
 
 
-def test_a_file_that_is_no_trace(tmp_path):
+def test_a_file_that_is_not_a_trace(tmp_path):
     """A file that is not a trace raises a one-line error."""
     (tmp_path / "host.xplane.pb").write_bytes(b"no trace")
     with pytest.raises(jb.ProfileError, match="^cannot read the trace: .+") as caught:

@@ -105,7 +105,7 @@ def test_the_default_window():
 
 
 def test_a_resumed_run():
-    """With every_secs= or slow=, a run that resumes behind the first window has it after as many steps."""
+    """With every_secs= or slow=, a run that resumes after the first window has one as many steps later."""
     found = windows(schedule(every_secs=60), range(1000, 1100))
     assert found == [(1010, range(1010, 1015)), (1070, range(1070, 1075))]
 
@@ -145,7 +145,7 @@ def test_slow_steps():
     ],
 )
 def test_steps_that_are_not_slow(seconds):
-    """Single slow steps, the first steps, and steps within the factor are no slowdown."""
+    """Single slow steps, the first steps, and steps within the factor are not a slowdown."""
     assert slow_at(seconds) == []
 
 

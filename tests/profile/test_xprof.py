@@ -3,7 +3,6 @@
 import gzip
 import json
 import logging
-import socket
 import threading
 import time
 import types
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from by_hand import DEADLINE
+from ports import free_port
 from tensorboard_server import tensorboard
 from traces import markers, traces
 
@@ -181,9 +181,7 @@ def test_the_summary_is_shown(tab):
 @pytest.mark.filterwarnings("ignore:.*no run is open")
 def test_while_tensorboard_captures(tab, tmp_path, caplog):
     """A profile during TensorBoard's own capture does nothing, and the next profile works."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     jax.profiler.start_server(port)
     try:
         query = {"service_addr": f"localhost:{port}", "duration": 3000, "num_retry": 0}

@@ -76,7 +76,7 @@ def check(*contents: bytes) -> None:
 
 
 def framed(records: list[bytes]) -> bytes:
-    """Return records with right checksums."""
+    """Return records with correct checksums."""
     return _tfrecords.frame(
         Events(b"".join(records), np.array([len(r) for r in records], np.int64))
     )
@@ -105,7 +105,7 @@ def test_changed_files(data) -> None:
 @FUZZ
 @given(st.data())
 def test_changed_records(data) -> None:
-    """Records with right checksums whose bytes are changed: every value of a message may be anything."""
+    """Records with correct checksums whose bytes are changed: every value of a message may be anything."""
     records = records_of(data.draw(st.sampled_from(real_files())))
     for _ in range(data.draw(st.integers(1, 6))):
         place = data.draw(st.integers(0, len(records) - 1))
@@ -158,7 +158,7 @@ def test_tensors_that_contradict_themselves(entries) -> None:
 
 @pytest.mark.parametrize("size", [1 << 40, 1 << 60, (1 << 64) - 1])
 def test_memory(tmp_path, size) -> None:
-    """A length of 2**60 with a right checksum requests no memory."""
+    """A length of 2**60 with a correct checksum requests no memory."""
     file = tmp_path / "events.out.tfevents.1"
     file.write_bytes(_tfrecords.header(size).tobytes() + bytes(1000))
     assert main(["verify", str(tmp_path)]) == 1
@@ -195,7 +195,7 @@ def test_a_shape_of_a_million_dimensions(tmp_path) -> None:
     assert time.process_time() - start < 10
 
 
-def test_names_that_are_no_text(tmp_path) -> None:
+def test_names_that_are_not_text(tmp_path) -> None:
     """Names of files and directories may hold any bytes, and the output is printed in any encoding."""
     directory = os.fsencode(tmp_path) + b"/run\xff\n\x1b[2J"
     os.mkdir(directory)

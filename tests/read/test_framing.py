@@ -76,7 +76,7 @@ def test_one_wrong_byte(place: int, byte: int, fault: Fault, window: int) -> Non
 
 
 @pytest.mark.parametrize("window", [1, 37, 1 << 24])
-def test_records_behind_one_that_was_cut_off(window: int) -> None:
+def test_records_after_one_that_was_cut_off(window: int) -> None:
     """A record that was cut off, as on a full disk, costs none of those that were appended to it."""
     found = find(content(*RECORDS)[: OFFSETS[-3] + 50] + content(*RECORDS), window)
     assert found.records == [*RECORDS[:-2], *RECORDS]
@@ -84,7 +84,7 @@ def test_records_behind_one_that_was_cut_off(window: int) -> None:
 
 
 def test_a_length_beyond_the_file() -> None:
-    """A length of 2**60 with a right checksum is a record that was cut off, and no memory is requested for it."""
+    """A length of 2**60 with a correct checksum is a record that was cut off, and no memory is requested for it."""
     data = header(1 << 60).tobytes() + b"data"
     assert find(content(b"first") + data) == (
         [b"first"],

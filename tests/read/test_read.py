@@ -289,7 +289,7 @@ def test_invalid_options(tmp_path, options, message) -> None:
 
 @pytest.mark.parametrize("logdir", ["", 3, None, "/nowhere/at/all"])
 def test_invalid_directories(logdir) -> None:
-    """A directory that does not exist, or is no path, raises an error that names it."""
+    """A directory that does not exist, or is not a path, raises an error that names it."""
     with pytest.raises(jb.UsageError, match=r"read\("):
         jb.read(logdir)
 

@@ -116,8 +116,8 @@ def test_the_end_of_a_file_that_is_being_written(logdir) -> None:
     assert [problem[:2] for problem in found(logdir)] == [("error", "truncated")]
 
 
-def test_records_that_are_no_events(logdir) -> None:
-    """An intact record that is no message, and a scalar that is no number, are errors."""
+def test_records_that_are_not_events(logdir) -> None:
+    """An intact record that is not a message, and a scalar that is not a number, are errors."""
     vector = tensor("vector", "scalars", np.zeros(3, np.float32))
     offsets = write(
         logdir,

@@ -106,7 +106,7 @@ def test_artifexs_own_configurations(tmp_path):
     assert profiler.captured == (2, 3)
 
 
-def test_a_metric_that_is_no_number(tmp_path, caplog):
+def test_a_metric_that_is_not_a_number(tmp_path, caplog):
     """An array of several elements does not end the training, as it does with artifex's callback. The log names it once."""
     metrics = {"vector": jnp.ones(3), "note": "text", "one": jnp.ones((1, 1))}
     logger = ours.TensorBoardLoggerCallback(ours.TensorBoardLoggerConfig(log_dir=str(tmp_path)))

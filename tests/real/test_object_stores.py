@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
+from ports import free_port
 
 pytestmark = pytest.mark.real
 
@@ -35,12 +36,6 @@ class Store(NamedTuple):
 
     url: str
     environment: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

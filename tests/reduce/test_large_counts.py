@@ -34,7 +34,7 @@ def test_weights_over_batches_of_an_evaluation():
 
 
 def test_weights_over_a_scan():
-    """The same over the iterations of a scan."""
+    """A thousand iterations of a scan have the mean of their values."""
     scan = jb.instrument(
         jax.jit(lambda x: jax.lax.scan(lambda c, _: (weighted(c), None), x, None, length=1000)[0])
     )
@@ -44,7 +44,7 @@ def test_weights_over_a_scan():
 
 
 def test_weights_over_a_window():
-    """The same over the steps of a window."""
+    """A window of a thousand steps has the mean of their values."""
 
     @jb.instrument
     @jax.jit

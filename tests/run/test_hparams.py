@@ -8,8 +8,6 @@ import dataclasses
 import enum
 import functools
 import pathlib
-import subprocess
-import sys
 import types
 import typing
 
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from fork_server import run_in_fork
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import metadata
 
@@ -47,7 +46,7 @@ class FlagValues:
 
 
 class ConfigDict:
-    """A configuration object that is no mapping, as ``ml_collections.ConfigDict``."""
+    """A configuration object that is not a mapping, such as ``ml_collections.ConfigDict``."""
 
     def __init__(self, **fields):
         self._fields_of_it = fields
@@ -195,7 +194,7 @@ def test_an_optimizer():
         (jnp.ones(3), "got ArrayImpl"),
     ],
 )
-def test_what_is_no_configuration(config, problem, logdir):
+def test_values_that_are_not_configurations(config, problem, logdir):
     """Keys, two values of one name and other objects raise, and no run is left open."""
     with pytest.raises(jb.UsageError, match=problem):
         jb.Run(logdir, hparams=config)
@@ -225,7 +224,7 @@ def test_metrics_are_scalars_or_goals():
 
 
 def test_a_run_has_one_set_of_hyperparameters():
-    """The same ones may be reported again, and others raise; a run below has its own."""
+    """Equal hyperparameters may be reported again, and others raise; a run below has its own."""
     sink = MemorySink()
     with jb.Run(None, hparams={"lr": 0.1}, sinks=[sink], telemetry=False) as run:
         run.hparams({"lr": np.float64(0.1)})
@@ -285,7 +284,7 @@ class StatusSink(MemorySink):
     ids=["none", "exception", "ctrl-c", "exit", "exit 1"],
 )
 def test_the_exception_that_ends_a_run(error, status):
-    """A sink gets to know that an exception ended the block of the run."""
+    """A sink is notified that an exception ended the block of the run."""
     sink = StatusSink()
     with contextlib.suppress(BaseException), jb.Run(None, sinks=[sink], telemetry=False):
         if error is not None:
@@ -299,9 +298,7 @@ def test_the_exception_that_ends_a_run(error, status):
 def test_the_status_of_a_program(end, tmp_path):
     """The session of a program that ends with an exception or by SIGTERM is a failure."""
     program = f"import os, jaxboard as jb\njb.Run({str(tmp_path)!r}, hparams={{'lr': 0.1}})\n{end}"
-    subprocess.run(
-        [sys.executable, "-c", program], stderr=subprocess.PIPE, check=False, timeout=120
-    )
+    run_in_fork(program)
     (path,) = tmp_path.glob("*.tfevents.*")
     contents = [
         value.metadata.plugin_data.content

@@ -3,15 +3,9 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
 
 import jaxboard as jb
-
-
-def points(logdir, tag):
-    """Return steps and values as TensorBoard's slow loader and its EventAccumulator show them."""
-    events = EventAccumulator(logdir, size_guidance={"scalars": 0}).Reload()
-    return [(point.step, point.value) for point in events.Scalars(tag)]
 
 
 def report(tag, steps):
@@ -29,7 +23,7 @@ def test_an_empty_run_hides_nothing(logdir):
         report("loss", range(100))
     with jb.Run(logdir):
         pass
-    assert points(logdir, "loss") == expected(range(100))
+    assert scalar_points(logdir, "loss") == expected(range(100))
 
 
 def test_another_program_adds_a_tag(logdir):
@@ -38,8 +32,8 @@ def test_another_program_adds_a_tag(logdir):
         report("train/loss", range(100))
     with jb.Run(logdir):
         report("test/accuracy", [100])
-    assert points(logdir, "train/loss") == expected(range(100))
-    assert points(logdir, "test/accuracy") == expected([100])
+    assert scalar_points(logdir, "train/loss") == expected(range(100))
+    assert scalar_points(logdir, "test/accuracy") == expected([100])
 
 
 @pytest.mark.parametrize("how", ["instrument(step=)", "run.step", "scalar(step=)"])
@@ -70,7 +64,7 @@ def test_a_resumed_loop(logdir, how):
     state = jax.tree.map(jnp.asarray, jax.device_get(state))
     with jb.Run(logdir) as run:
         train(run, state, 10)
-    assert points(logdir, "x") == expected(range(50))
+    assert scalar_points(logdir, "x") == expected(range(50))
 
 
 def test_a_step_restarts_the_curve_there(logdir):
@@ -79,7 +73,7 @@ def test_a_step_restarts_the_curve_there(logdir):
         report("x", range(10))
     with jb.Run(logdir, step=6):
         report("x", range(6, 8))
-    assert points(logdir, "x") == expected(range(8))
+    assert scalar_points(logdir, "x") == expected(range(8))
 
 
 @pytest.mark.parametrize("loader", ["rust", "python"])

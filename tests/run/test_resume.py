@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from event_files import scalar_points
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from with_tensorflow import needs_tensorflow
 
@@ -12,8 +13,7 @@ from jaxboard.sinks import MemorySink, TensorBoardSink
 
 def steps(logdir, tag):
     """Return the steps that TensorBoard's EventAccumulator shows."""
-    events = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [point.step for point in events.Scalars(tag)]
+    return [step for step, _ in scalar_points(logdir, tag)]
 
 
 def report(run, tag, steps):

@@ -15,6 +15,7 @@ import weakref
 import numpy as np
 import pytest
 from by_hand import record
+from fork_server import run_in_fork
 
 from jaxboard import _emit
 from jaxboard._errors import RunError, UsageError
@@ -302,12 +303,7 @@ def test_no_permission(tmp_path):
             print(error)
     """
     logdir = tmp_path / "run"
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(logdir)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_in_fork(program, str(logdir))
     assert done.stdout == (
         f"cannot write to the log directory '{logdir}': Permission denied. Choose another directory, "
         "or make this one writable.\n"

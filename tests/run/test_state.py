@@ -2,14 +2,14 @@
 
 import os
 import pathlib
-import subprocess
-import sys
+import signal
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fork_server import run_in_fork
 from resumable import initial, load, save, train
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
@@ -80,14 +80,8 @@ def test_a_run_that_was_killed(tmp_path, whole, shared_tensorboard):
     The killed one had gone on for 23 steps after the checkpoint, with other values.
     """
     logdir, checkpoint = tmp_path / "killed", tmp_path / "checkpoint.npz"
-    command = [sys.executable, "-c", KILLED, str(logdir), str(checkpoint)]
-    tests = str(pathlib.Path(__file__).parents[1])
-    path = os.pathsep.join([tests, *sys.path])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
-    assert done.returncode == -9, done.stderr
+    done = run_in_fork(KILLED, str(logdir), str(checkpoint))
+    assert done.returncode == -signal.SIGKILL, done.stderr
     resume(logdir, checkpoint)
     expected = points(whole)
     assert points(logdir) == expected

@@ -4,14 +4,12 @@ import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
-import textwrap
 import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+from fork_server import run_in_fork
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from with_tensorflow import needs_tensorflow
 
@@ -299,10 +297,7 @@ with jb.Run(None, sinks=[sink], flush_secs=1000) as run:
 @pytest.mark.parametrize("name", EACH_SINK[1:])  # all but MemorySink
 def test_its_own_fault(name, directory):
     """After a full disk that cuts a record, the run writes again, and every record appears exactly once."""
-    command = [sys.executable, "-c", textwrap.dedent(FULL_DISK), name, str(directory)]
-    done = subprocess.run(
-        [*command, example_code()], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = run_in_fork(FULL_DISK, name, str(directory), example_code())
     assert done.returncode == 0, done.stderr
     assert done.stdout == "raised\nraised\n"
     assert SINKS[name]().read(directory) == {("", "loss"): points(*range(1300))}

@@ -189,7 +189,7 @@ def test_pr_curves_are_exact(server, run):
     assert first["false_negatives"] == [0, 10, 29]
     assert first["precision"] == pytest.approx([3 / 7, 2 / 3, 1 / 2])
     assert first["recall"] == pytest.approx([1, 2 / 3, 1 / 30])
-    assert server.tags("pr_curves")[run]["pr"] == {"displayName": "pr", "description": ""}
+    assert server.tags("pr_curves", run)["pr"] == {"displayName": "pr", "description": ""}
 
 
 def test_a_pr_curve_may_have_more_than_127_thresholds(server, run):
@@ -218,9 +218,10 @@ def test_the_last_layout_is_shown(server, run):
     assert charts["all"] == {"multiline": {"tag": ["loss", "nan"]}}
     series = [{"value": "loss", "lower": "nan", "upper": "negative"}]
     assert charts["band"] == {"margin": {"series": series}}
-    drawn = server.get("data/plugin/custom_scalars/scalars", run=run, tag="loss")
-    assert drawn["regex_valid"]
-    assert len(drawn["tag_to_events"]["loss"]) == 4
+    drawn = server.custom_scalars(run, "loss", count=4)
+    assert [row[1:] for row in drawn["loss"]] == [
+        [step, float(value)] for step, value in zip(STEPS.tolist(), LOSS, strict=True)
+    ]
 
 
 def test_videos_are_animations(server, run):
@@ -239,8 +240,7 @@ def test_sounds_are_lossless(server, run, sample):
         assert (sound.getframerate(), sound.getnchannels(), sound.getsampwidth()) == (8000, 2, 2)
         frames = np.frombuffer(sound.readframes(800), "<i2").reshape(800, 2)
     np.testing.assert_array_equal(frames, SAMPLES[sample])
-    tags = server.tags("audio")
-    assert tags[run]["sounds"]["samples"] == 2
+    assert server.tags("audio", run)["sounds"]["samples"] == 2
 
 
 @pytest.mark.parametrize("sample", [0, 1])
@@ -259,7 +259,7 @@ def test_meshes_are_exact(server, run, sample):
     assert {part: entry["data"] for part, entry in points.items()} == {
         ("VERTEX", 1): VERTICES[sample].tobytes()
     }
-    assert server.tags("mesh")[run] == {"mesh": {"samples": 2}, "points": {"samples": 2}}
+    assert server.tags("mesh", run) == {"mesh": {"samples": 2}, "points": {"samples": 2}}
 
 
 def test_text_is_markdown_or_a_table(server, run):

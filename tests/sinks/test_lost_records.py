@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
 
 import jaxboard as jb
 from jaxboard._run import channel_of
@@ -31,11 +31,6 @@ BAD = {
 }
 
 
-def points(logdir, tag="loss"):
-    events = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [(point.step, point.value) for point in events.Scalars(tag)]
-
-
 @pytest.mark.parametrize("name", BAD)
 def test_one_bad_record_in_a_batch(tmp_path, name, caplog):
     """Everything else in the batch is written, also in runs below; the lost record is counted after the flush."""
@@ -51,7 +46,9 @@ def test_one_bad_record_in_a_batch(tmp_path, name, caplog):
     assert "bad" in reason or "score/" in reason
     assert dict(sink.take_lost()) == {}
     sink.close()
-    assert points(tmp_path / "run") == points(tmp_path / "run" / "below") == [(0, 0), (1, 1)] * 2
+    expected = [(0, 0), (1, 1)] * 2
+    assert scalar_points(tmp_path / "run", "loss") == expected
+    assert scalar_points(tmp_path / "run" / "below", "loss") == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     assert [record.levelno for record in caplog.records if "is lost" in record.msg] == [
         logging.ERROR
@@ -71,7 +68,7 @@ def test_a_run_raises_for_them_at_the_next_flush(tmp_path):
         (line,) = str(caught.value).splitlines()[1:]
         assert line == f"  3: TensorBoardSink: report 'bad': {reason}"
         jb.scalar("loss", 2.0, step=2)
-    assert points(tmp_path) == [(0, 0), (1, 1), (2, 2)]
+    assert scalar_points(tmp_path, "loss") == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_many_bad_tags(tmp_path, caplog):

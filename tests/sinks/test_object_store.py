@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from event_files import scalar_points
 from object_stores import new_store
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import jaxboard as jb
 from jaxboard.records import Batch, Scalars
@@ -27,8 +27,7 @@ def batch(first: int, count: int) -> Batch:
 
 
 def steps(directory: pathlib.Path) -> list[int]:
-    events = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
-    return [point.step for point in events.Scalars("a")]
+    return [step for step, _ in scalar_points(directory, "a")]
 
 
 def write_an_hour(directory: Directory, counts: list[int], clock: list[float]) -> None:

@@ -147,7 +147,7 @@ def test_writing_again_changes_nothing(tmp_path):
 
 
 def test_a_record_that_cannot_be_written_costs_only_itself(tmp_path):
-    """A value that is no embedding is lost, and the others are written."""
+    """A value that is not an embedding is lost, and the others are written."""
     sink = TensorBoardSink(tmp_path)
     good = Record(Kind.EMBEDDING, "good", 1, 0.0, Embedding(VECTORS))
     sink.write([Record(Kind.EMBEDDING, "bad", 1, 0.0, "x"), good])

@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 import pytest
+from fork_server import run_in_fork
 from with_tensorflow import needs_tensorflow
 
 WRITE = """
@@ -40,27 +41,28 @@ glibc = pytest.mark.skipif(
 )
 
 
-def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own."""
-    inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        capture_output=True,
-        text=True,
-        env=inherited | environment,
-        check=False,
-    )
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+@pytest.fixture(autouse=True)
+def default_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the level that the other tests have."""
+    monkeypatch.delenv(LEVEL, raising=False)
+
+
+def stderr_of(code: str) -> str:
+    """Return the standard error of a program that succeeds."""
+    done = run_in_fork(code)
     assert done.returncode == 0, done.stderr
-    return done
-
-
-def stderr_of(code: str, **environment: str) -> str:
-    return run(code, **environment).stderr
+    return done.stderr
 
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
-    """Run a program that writes a run with TensorFlow and prints which variables the import changed."""
+    """Run a program that writes a run with TensorFlow and prints which variables the import changed.
+
+    It is an interpreter of its own, so that all its output is seen.
+    """
     program = """
         import os, sys
         import jaxboard as jb
@@ -72,7 +74,18 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> subprocess.Complet
         print([name for name in names if os.environ.get(name) != before.get(name)])
         import tensorflow
     """
-    return run(program, f"file://{tmp_path_factory.mktemp('logs')}/run")
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(program),
+            f"file://{tmp_path_factory.mktemp('logs')}/run",
+        ],
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name != LEVEL},
+        check=True,
+    )
 
 
 @glibc
@@ -91,7 +104,7 @@ def test_the_environment_is_as_before(finished_run: subprocess.CompletedProcess[
     assert "This TensorFlow binary is optimized" not in finished_run.stderr
 
 
-def test_the_level_of_messages() -> None:
+def test_the_level_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """The level of the user is kept; without one, the variable is removed after the import."""
     program = """
         import os
@@ -104,7 +117,8 @@ def test_the_level_of_messages() -> None:
             assert os.environ[level] == "3"
         assert level not in os.environ
     """
-    run(program, TF_CPP_MIN_LOG_LEVEL="2")
+    monkeypatch.setenv(LEVEL, "2")
+    assert stderr_of(program) == ""
 
 
 @glibc
@@ -160,11 +174,11 @@ def test_a_failed_import_shows_everything():
 
 
 @glibc
-def test_a_user_who_asks_for_messages_gets_them():
+def test_a_user_who_asks_for_messages_gets_them(monkeypatch):
     """TF_CPP_MIN_LOG_LEVEL=0 in the environment keeps all messages."""
     program = """
         with quiet_import():
             message("I")
     """
-    errors = stderr_of(WRITE + textwrap.dedent(program), TF_CPP_MIN_LOG_LEVEL="0")
-    assert "] message I\n" in errors
+    monkeypatch.setenv(LEVEL, "0")
+    assert "] message I\n" in stderr_of(WRITE + textwrap.dedent(program))

@@ -8,7 +8,8 @@ import sys
 import textwrap
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
+from fork_server import run_in_fork
 from with_tensorflow import needs_tensorflow
 
 WRITE = """
@@ -24,14 +25,13 @@ def write(name, steps=range(5)):
 
 
 def run(code: str, logdir: pathlib.Path) -> subprocess.CompletedProcess[str]:
-    """Run a program, which must end by itself, and return its output."""
+    """Run a program in an interpreter of its own, and return its output."""
     command = [sys.executable, "-c", textwrap.dedent(code), str(logdir)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 def points(logdir: pathlib.Path) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [(point.step, point.value) for point in events.Scalars("x")]
+    return scalar_points(logdir, "x")
 
 
 def expected(steps: range) -> list[tuple[int, float]]:
@@ -110,7 +110,7 @@ def test_a_run_in_a_remote_directory_without_tensorflow(tmp_path):
     except jb.RunError as error:
         print(error)
     """
-    done = run(code, tmp_path)
+    done = run_in_fork(code, str(tmp_path))
     assert "remote directories need TensorFlow, and it cannot be imported" in done.stderr
     assert "1 report was lost" in done.stdout
 
@@ -191,7 +191,7 @@ with jb.Run(logdir + '/parent') as run:
     in_child(child)
     jb.scalar('x', 1.0, step=1)
 """
-    run(WRITE + code, tmp_path)
+    assert run_in_fork(WRITE + code, str(tmp_path)).returncode == 0
     assert points(tmp_path / "child") == points(tmp_path / "grandchild") == expected(range(5))
     assert points(tmp_path / "parent") == expected(range(2))
 
@@ -222,4 +222,4 @@ def test_a_fork_while_a_remote_write_hangs(tmp_path):
     print("forked", flush=True)
     os._exit(0)
     """
-    assert run(code, tmp_path).stdout == "forked\n"
+    assert run_in_fork(code).stdout == "forked\n"

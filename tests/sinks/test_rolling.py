@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import jaxboard as jb
@@ -23,11 +23,6 @@ def report(steps: range) -> None:
 
 def points(steps: range) -> list[tuple[int, float]]:
     return [(step, 0.5 * step) for step in steps]
-
-
-def read(logdir: pathlib.Path, tag: str = "loss") -> list[tuple[int, float]]:
-    events = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [(point.step, point.value) for point in events.Scalars(tag)]
 
 
 def event_files(logdir: pathlib.Path) -> list[pathlib.Path]:
@@ -80,7 +75,7 @@ def test_a_resumed_run_over_several_files(tmp_path):
                 report(range(part, part + 50))
                 run.flush()
     assert len(event_files(tmp_path)) == 8
-    assert read(tmp_path) == points(range(500))
+    assert scalar_points(tmp_path, "loss") == points(range(500))
 
 
 def test_one_restart_mark(tmp_path):
@@ -94,7 +89,7 @@ def test_one_restart_mark(tmp_path):
         for file in event_files(tmp_path)
     ]
     assert marks == [2, 0, 0, 0]
-    assert len(read(tmp_path)) == 400
+    assert len(scalar_points(tmp_path, "loss")) == 400
 
 
 def test_a_fault_after_a_finished_file(tmp_path):
@@ -109,7 +104,7 @@ def test_a_fault_after_a_finished_file(tmp_path):
     deliver(sink, batch(120, 100))
     deliver(sink, batch(220, 10))
     sink.close()
-    assert read(tmp_path / "run") == points(range(100)) + points(range(110, 230))
+    assert scalar_points(tmp_path / "run", "loss") == points(range(100)) + points(range(110, 230))
 
 
 def test_each_directory_counts_its_own_file(located, tmp_path):
@@ -123,8 +118,8 @@ def test_each_directory_counts_its_own_file(located, tmp_path):
     sink.close()
     assert len(event_files(tmp_path)) == 1
     assert len(event_files(tmp_path / "big")) == 3
-    assert read(tmp_path) == points(range(3))
-    assert read(tmp_path / "big") == points(range(300))
+    assert scalar_points(tmp_path, "loss") == points(range(3))
+    assert scalar_points(tmp_path / "big", "loss") == points(range(300))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import textwrap
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from event_files import scalar_points
+from fork_server import run_in_fork
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from jaxboard import _log
@@ -49,16 +50,13 @@ sink = TensorBoardSink(sys.argv[1])
 
 
 def python(code: str, logdir: pathlib.Path | str) -> str:
-    program = PRELUDE + textwrap.dedent(code)
-    command = [sys.executable, "-c", program, str(logdir)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = run_in_fork(PRELUDE + textwrap.dedent(code), str(logdir))
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def steps(logdir: pathlib.Path, tag: str = "a") -> list[int]:
-    accumulator = EventAccumulator(str(logdir), size_guidance={"scalars": 0}).Reload()
-    return [point.step for point in accumulator.Scalars(tag)]
+    return [step for step, _ in scalar_points(logdir, tag)]
 
 
 def test_a_full_disk_loses_and_repeats_nothing(tmp_path, shared_tensorboard):

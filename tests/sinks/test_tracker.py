@@ -54,7 +54,7 @@ class LibrarySink(TrackerSink):
             for name, value in zip(names, values, strict=True):
                 self._run.log(name, step, value)
 
-    def _log(self, name, record, folder):
+    def _log(self, name, record, paths):
         self._run.log(name, record.step, record.value)
 
 

@@ -86,7 +86,7 @@ def test_numbers(value, tmp_path):
 
 
 @pytest.mark.parametrize("value", [{"a": 1.0}, np.ones(3), "text", None])
-def test_what_is_no_number(value, tmp_path):
+def test_values_that_are_not_numbers(value, tmp_path):
     """A dict, a vector and a text raise a ValueError."""
     with jb.SummaryWriter(tmp_path) as writer, pytest.raises(ValueError, match="report 'x'"):
         writer.add_scalar("x", value, 0)

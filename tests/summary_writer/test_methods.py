@@ -283,16 +283,13 @@ def test_scalars_in_tensorboard(tmp_path, shared_tensorboard):
         run = server.show(tmp_path) + "titled"
         points = server.scalars(run, "x", count=3)
         assert [(step, value) for _, step, value in points] == [(0, 0.0), (1, 1.0), (2, 2.0)]
-        shown = server.tags("scalars")[run]
+        shown = server.tags("scalars", run)
         assert shown["x"]["displayName"] == "the title"
         assert "<strong>about</strong> it" in shown["x"]["description"]
         assert shown["y"]["displayName"] in ("y", "")
         (chart,) = server.charts("writer")
         assert chart["title"] == "writer/loss"
-        found = [
-            server.get("data/plugin/custom_scalars/scalars", run=run, tag=tag)["tag_to_events"]
-            for tag in chart["multiline"]["tag"]
-        ]
+        found = [server.custom_scalars(run, tag, count=3) for tag in chart["multiline"]["tag"]]
         curves = {tag: [row[2] for row in rows] for each in found for tag, rows in each.items()}
         assert curves == {"writer/loss/one": [0, 1, 2], "writer/loss/two+": [0, -1, -2]}
 
@@ -423,7 +420,7 @@ def test_sounds(tmp_path):
 
 
 def test_histograms(tmp_path):
-    """Bins are those of NumPy without empty ones at the ends; NaN is left out; max_bins merges neighbours."""
+    """Bins are those of NumPy without empty ones at the ends; NaN is left out; max_bins merges neighbors."""
     numbers = np.concatenate([np.arange(100.0), [np.nan, np.inf]])
     with jb.SummaryWriter(tmp_path) as writer:
         writer.add_histogram("default", numbers)
@@ -598,7 +595,7 @@ def test_errors(call, tag, problem, discarding):
 
 
 def test_a_wrong_name_of_a_session(discarding):
-    """The name of a run that is no relative path raises."""
+    """A session name that is not a relative path raises."""
     with pytest.raises(jb.UsageError, match=re.escape("run.child('../x')")):
         discarding.add_hparams({"lr": 1}, {}, run_name="../x")
 

@@ -198,7 +198,7 @@ def test_the_end_of_a_run():
 
 
 def test_a_result_that_is_gone():
-    """A result that nothing holds any more has the usual device time of its function."""
+    """A result that has been freed has the usual device time of its function."""
     loop = Loop()
     loop.call(1, 2)
     loop.wait(8)
@@ -247,7 +247,7 @@ def test_nested_spans(spans):
 
 
 def test_durations_that_are_not_spans(spans):
-    """The time between two saves, and a duration that began before the last call, are no spans of this thread."""
+    """The time between two saves, and a duration that began before the last call, are not spans of this thread."""
     clock, listener, report = spans
     report("/jax/orbax/checkpoint_manager/time_between_consecutive_saves_secs", 3, after=4)
     report("/jax/checkpoint/write/duration_since_last_checkpoint_secs", 3)

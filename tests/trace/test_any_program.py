@@ -41,7 +41,7 @@ def test_a_literal_predicate(choose):
 
 
 def test_a_literal_predicate_under_vmap():
-    """The same inside a mapped function, where select is also what a cond becomes."""
+    """A constant predicate does not break the harvest of a mapped function, in which a cond becomes a select."""
 
     def step(xs):
         def one(x):

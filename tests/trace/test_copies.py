@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
+from compilations import compilations
 from flax import nnx
 
 import jaxboard as jb
@@ -61,6 +62,15 @@ def test_a_copy_reports_as_the_function(copied, make):
     assert points_of(copied(function)) == expected
     assert points_of(function) == expected
     assert points_of(copied(function)) == expected
+
+
+def test_a_shallow_copy_shares_the_programs():
+    """A shallow copy compiles nothing that the function has compiled."""
+    function = jb.instrument(jax.jit(report_and_add))
+    with compilations("report_and_add") as compiled:
+        points_of(function)
+        points_of(copy.copy(function))
+    assert len(compiled) == 2  # the window is due, or not
 
 
 def test_a_copy_has_the_name_and_the_options():

@@ -159,7 +159,7 @@ def test_a_warning_that_is_an_error():
 
 
 @pytest.mark.parametrize("options", [{}, {"stream": 2}])
-def test_a_warning_after_the_call_is_no_error(failing_cond, caplog, options):
+def test_a_warning_after_the_call_is_not_an_error(failing_cond, caplog, options):
     """A call that has run returns its results, also if warnings are errors: the warning is logged."""
     function = failing_cond if not options else jax.jit(lambda x: (jb.scalar("x", x), 2 * x)[1])
     step = jb.instrument(jax.jit(function, donate_argnums=0), **options)

@@ -123,11 +123,11 @@ def test_fori_and_while():
     """The iterations of a loop reduce to one point."""
 
     def f(x):
-        def body(i, x):
+        def iteration(i, x):
             jb.scalar("i", i, reduce="sum")
             return x + i
 
-        x = lax.fori_loop(0, 5, body, x)
+        x = lax.fori_loop(0, 5, iteration, x)
 
         def body(state):
             i, x = state
@@ -141,7 +141,7 @@ def test_fori_and_while():
     check(f, {"i": 10, "w/last": 2, "w/count": 3, "w/min": (X + 10 - 2).min()}, X)
 
 
-def test_while_without_a_trip():
+def test_while_without_iterations():
     """A loop without iterations makes no point."""
 
     def f(x):

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import subprocess
 import sys
 import warnings
+import weakref
 from typing import Any
 
 import jax
@@ -306,7 +308,7 @@ def test_steps_computed_on_the_device():
     assert [r.step for r in records if r.tag == "h"] == [8, 12]
 
 
-def test_a_step_that_is_no_integer():
+def test_a_step_that_is_not_an_integer():
     """A result of step= that is not an integer raises."""
     f = jb.instrument(jax.jit(lambda x: x), step=lambda x: 1.5, name="f")  # pyright: ignore[reportArgumentType]
     with capture(), pytest.raises(jb.UsageError) as raised:
@@ -430,6 +432,26 @@ def test_default_cadence(every):
     assert [r.step for r in records if r.tag == "one"] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("options", [{}, {"stream": 2}, {"delivery": "callback"}, {"exact": True}])
+def test_a_function_that_is_replaced_is_freed(options):
+    """A run keeps no earlier function alive, nor what it closes over, such as a data set."""
+    alive = []
+    with capture():
+        for _ in range(3):
+            data = np.ones(8)
+
+            def report(x, data=data):
+                jb.scalar("x", x + data[0], every=2)
+
+            step = jb.instrument(jax.jit(report), **options)
+            for x in range(3):
+                step(float(x))
+            alive.append(weakref.ref(report))
+            del report, step
+        gc.collect()
+        assert [function() for function in alive[:-1]] == [None] * 2
+
+
 def test_scope_is_part_of_the_cache_key():
     """The same function reports under the tags of each scope that it is called in."""
     f = jb.instrument(jax.jit(lambda x: jb.scalar("x", x)))
@@ -541,6 +563,21 @@ def test_transfers_may_be_forbidden(options):
         f(x)
         jb.scalar("host", one, step=7, where=True, weight=2.0)
     assert ("host", 7) in {(r.tag, r.step) for r in records}
+
+
+def test_a_single_result_that_is_also_reduced():
+    """The program compiles for a CPU, where XLA refuses a callback that reduces the only result."""
+
+    def f(x):
+        y = x * 2
+        jb.scalar("max", y.max())
+        return y
+
+    step = jb.instrument(jax.jit(f), delivery="callback")
+    with capture() as records:
+        assert step(jnp.ones((64, 64))).shape == (64, 64)
+        jax.effects_barrier()
+    assert [(r.tag, r.step, float(r.value)) for r in records] == [("max", 0, 2.0)]
 
 
 def test_strict_dtype_promotion():

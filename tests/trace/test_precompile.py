@@ -122,7 +122,7 @@ def test_after_a_call(kind):
 
 
 def test_under_nnx_jit():
-    """The same for modules: they do not change, and no step compiles anything."""
+    """precompile() does not change a module, and no later step compiles anything."""
 
     @jb.instrument
     @nnx.jit

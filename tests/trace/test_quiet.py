@@ -161,7 +161,7 @@ def test_nothing_due_leaves_nothing_in_the_program(step):
 
 
 def test_nothing_due_under_nnx_jit():
-    """The same holds for a step of nnx.jit."""
+    """The compiled program of a step of nnx.jit is the one without reports if nothing is due."""
 
     def step(report, model, x):
         def loss(model):

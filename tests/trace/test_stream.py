@@ -157,6 +157,26 @@ def test_a_second_call_continues_the_count():
     assert len(traces) == 1
 
 
+def test_a_while_loop_that_runs_again():
+    """The points of a while loop that runs again come after those of what ran in between."""
+
+    def report_and_add(i, x):
+        jb.scalar("x", x)
+        return x + 1
+
+    until_n = jb.instrument(stream=2)(jax.jit(lambda x, n: lax.fori_loop(0, n, report_and_add, x)))
+    three = jb.instrument(stream=2)(jax.jit(lambda x: lax.fori_loop(0, 3, report_and_add, x)))
+    sink = MemorySink()
+    with jb.Run(None, sinks=[sink], flush_secs=3600):
+        x = until_n(0.0, 4)
+        x = three(x)
+        until_n(x, 3)
+    found = [(record.step, float(record.value)) for record in sink.records if record.tag == "x"]
+    assert found == [(step, step) for step in range(10)]
+    times = [record.wall_time for record in sink.records if record.tag == "x"]
+    assert times == sorted(times)
+
+
 def test_points_arrive_while_the_loop_runs():
     """The first chunk reaches the sink before the last iteration runs."""
     arrived = threading.Event()

@@ -132,7 +132,7 @@ def test_a_loop_that_carries_something_else():
 
 
 @pytest.mark.parametrize("result", [1.5, np.zeros(2, int), "x"], ids=str)
-def test_results_that_are_no_step(result):
+def test_results_that_are_not_steps(result):
     """A result that is not an integer raises an error that names the function."""
     train = jb.instrument(jax.jit(scanned, static_argnums=1), stream=2, step=lambda *_: result)
     with capture(), pytest.raises(jb.UsageError, match="scanned: instrument.step=.... returned"):

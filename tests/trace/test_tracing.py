@@ -109,7 +109,7 @@ def test_each_library(jit):
     "options", [{"compiler_options": {"xla_embed_ir_in_executable": True}}, {"inline": True}]
 )
 def test_each_option_of_jit(options):
-    """The same holds with options of ``jax.jit`` that change how the function is traced."""
+    """With options of ``jax.jit`` that change how it is traced, a function is traced once, too."""
 
     @chex.assert_max_traces(1)
     def counted(x):

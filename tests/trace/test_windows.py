@@ -407,6 +407,21 @@ def test_windows_of_64_bits():
 
 
 @pytest.mark.parametrize("gate", ["compile", "cond"])
+@pytest.mark.parametrize("order", [[0] * 8 + [1] * 8, [0, 1] * 8], ids=["replaced", "alternating"])
+def test_functions_that_report_the_same_tag(order, gate):
+    """The values of two functions in one window make one point, also if one of them is not called again."""
+    steps = [
+        jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=5, reduce="sum")), gate=gate)
+        for _ in range(2)
+    ]
+    with capture() as records:
+        for x, which in enumerate(order):
+            steps[which](jnp.float32(x))
+    points = [(r.step, float(r.value)) for r in records]
+    assert points == [(0, 0.0), (5, 15.0), (10, 40.0), (15, 65.0)]
+
+
+@pytest.mark.parametrize("gate", ["compile", "cond"])
 def test_a_window_with_and_without_64_bits(gate):
     """A window goes on when jax_enable_x64 changes between its calls."""
 

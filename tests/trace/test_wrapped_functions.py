@@ -249,7 +249,7 @@ def test_an_instrumented_function_that_is_called_alone_too():
 
 
 def test_an_instrumented_function_inside_another_without_jit():
-    """The same holds under ``jax.disable_jit``, and if JAX traces the call inside."""
+    """A function takes no step inside another one under ``jax.disable_jit``, or if JAX traces the inner call."""
     inner = jb.instrument(jax.jit(lambda x: (jb.scalar("x", x), x)[1]))
     jitted = jax.jit(lambda x: inner(x))  # noqa: PLW0108 (a function of its own)
     outer = jb.instrument(jax.jit(jitted))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Callback(Delivery):
     """The frame leaves by one callback while the program runs, which also counts the step.
 
-    It is the delivery for ``delivery="callback"``, and of hidden outputs while JAX checks results for NaN or
-    infinity, because it would check the frame too.
+    It is the delivery for ``delivery="callback"``. It also replaces hidden outputs while JAX checks results for NaN
+    or infinity, because JAX would check the frame too.
     """
 
     counts_on_arrival = True
@@ -39,7 +39,8 @@ class Callback(Delivery):
         """Run the program."""
         caller = self._programs.callers.begin(channel)
         program = self._programs.callback(caller, advance=self._advance)
-        return self._execute(program, (), args, kwargs), None, (), 0.0
+        out, _ = self._execute(program, (), args, kwargs)
+        return out, None, (), 0.0
 
     def precompile(self, args: Args, kwargs: Kwargs) -> None:
         """Compile the program."""

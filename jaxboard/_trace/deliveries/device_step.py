@@ -56,7 +56,7 @@ def _is_in_state(path: tuple[object, ...], leaf: object) -> bool:
 
 
 def _of_state(number: int | np.ndarray | np.generic) -> _StateInteger | _StateArray:
-    """Return an integer that is known by its type."""
+    """Return an integer of a type that marks it as part of a state."""
     if isinstance(number, int):
         return _StateInteger(number)
     return np.asarray(number).view(_StateArray)
@@ -121,7 +121,7 @@ class DeviceStep(Delivery):
     def _first_step(self, args: Args, kwargs: Kwargs) -> object:
         """Return the result of ``step=``, and note whether it is an integer of a state.
 
-        ``step=`` is called once, as it may count. It gets integers that are known by their type.
+        ``step=`` is called once, as it may count. It gets integers of types that mark them as parts of a state.
         """
         try:
             paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))

@@ -40,10 +40,8 @@ class Eager(Delivery):
         self._step = options.step
         self._every = options.every
         self._seed_runs = options.seed_runs
-        self._arrived = (
-            -1,
-            -1,
-        )  # the run, and the callbacks that had arrived when the last call began
+        # The run of the last call, and how many callbacks had arrived when it began.
+        self._arrived = -1, -1
 
     def begin(self, channel: Channel, args: Args, kwargs: Kwargs) -> tuple[Delivery, int]:
         """Return the delivery and the step, which ``step=`` returns if it was passed."""

@@ -103,6 +103,8 @@ class HiddenOutput(Delivery):
                     # Nothing is due, as on most steps.
                     program, leading = windows.program(cadences.all, len(args)), (window[1],)
                 elif cadences.all or self._gates_all:
+                    if channel.windows:  # those of other functions
+                        channel.end_windows_by(step)
                     not_due = cadences.not_due(step)
                     program, leading = self._program(not_due, step, windows, window, len(args))
                 else:

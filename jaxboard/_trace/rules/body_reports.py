@@ -83,7 +83,7 @@ def vary_together(report: Harvested, axes: frozenset[str] = frozenset()) -> Harv
 
 
 def with_array_weight(report: Harvested, axes: frozenset[str] = frozenset()) -> Harvested:
-    """Make the weight of a report an array, its state that of merged ones, and all vary along the same mesh axes."""
+    """Return a report as reports are after merging: with an array as weight, all varying along the same mesh axes."""
     value, weight = reducer(report.spec).widen(report.state)
     if isinstance(weight, int):
         words = WideInt.of(weight)

@@ -1,4 +1,4 @@
-"""The way of reports that cannot be harvested: they stay in the program and reach the host by callback."""
+"""Reports that cannot be harvested: they stay in the program and reach the host by callback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ def warn_of_fallback(eqn: JaxprEqn, reason: Unharvestable | str) -> None:
 
 
 def warn_of_callbacks(subject: str, reason: Unharvestable | str, tags: Iterable[str]) -> None:
-    """Warn once for each set of tags that ``subject``: they use callbacks, which are slow."""
+    """Warn, once for each subject and set of tags, that reports use callbacks.
+
+    Args:
+        subject: the main clause of the warning: which reports reach the host by callback.
+        reason: why they do.
+        tags: the tags of the reports.
+    """
     tags = tuple(sorted(set(tags)))
     text = f"{subject}, which is slow: {reason}. Tags: {', '.join(map(repr, tags))}."
     _log.warn_once((subject, tags), text)

@@ -196,9 +196,9 @@ def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:
     batched, predicate_reports = loop.is_batched, has_reports(loop.predicate)
 
     def iteration(running: Array, *carry: Array) -> Evaluated:
-        """Return the next carry and whether the loop is running then.
+        """Return the next carry, whether the loop is running then, and the reports.
 
-        ``running`` is whether it is now; it matters where it differs between lanes, or the predicate reports.
+        ``running`` is whether it is running before. It is used only if lanes differ in it, or the predicate reports.
         """
         masks = (*context.masks, Mask(running, None)) if batched else context.masks
         inner = context._replace(masks=masks)
@@ -222,10 +222,8 @@ def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:
         if running is None:
             running = loop.is_running(carry, context) if batched else jnp.array(True)
         (*results, running), reports = iteration(running, *carry)
-        merged = [
-            Harvested(new.spec, reducer(new.spec).merge(old.state, new.state))
-            for old, new in zip(unpack(Packed(plan, arrays)), reports, strict=True)
-        ]
+        accumulators = unpack(Packed(plan, arrays))
+        merged = [_merge(old, new) for old, new in zip(accumulators, reports, strict=True)]
         return _State(results, running if predicate_reports else None, pack(merged).arrays)
 
     def test(state: _State) -> Array:
@@ -237,6 +235,11 @@ def _accumulate(loop: WhileLoop, context: RuleContext) -> Evaluated:
     init = _State(loop.carry, running if predicate_reports else None, pack(empty).arrays)
     final = lax.while_loop(test, body, init)
     return Evaluated(final.carry, [*first_reports, *unpack(Packed(plan, final.arrays))])
+
+
+def _merge(old: Harvested, new: Harvested) -> Harvested:
+    """Merge a report of an iteration into its accumulator."""
+    return Harvested(new.spec, reducer(new.spec).merge(old.state, new.state))
 
 
 class _State(NamedTuple):

@@ -7,7 +7,7 @@ import functools
 import jax
 from jax import Array
 from jax.extend.core import JaxprEqn
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxboard import _compat
 from jaxboard._frame import Packed, Plan
@@ -59,14 +59,21 @@ def shard_map(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Eva
     out_specs = list(params["out_specs"])
     jax.make_jaxpr(shard(results_only, out_specs=out_specs))(*operands)
     results, arrays = shard(with_reports, out_specs=(out_specs, array_specs))(*operands)
-    axis_types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if any(axis_types[axis] == AxisType.Explicit for axis in manual):
-        # Shardings are part of the types there, and a slice of a sharded axis has none.
-        replicated = NamedSharding(mesh, PartitionSpec())
-        arrays = {name: jax.sharding.reshard(array, replicated) for name, array in arrays.items()}
+    arrays = _replicated_if_explicit(arrays, mesh, manual)
     reports = [
         # Every part of a report is in vectors that vary along the same axes.
         report.merge_devices() if array_specs[entry.slots[0].dtype][0] else report.on_any_device()
         for report, entry in zip(unpack(Packed(plan, arrays)), plan.entries, strict=True)
     ]
     return Evaluated(results, reports)
+
+
+def _replicated_if_explicit(
+    arrays: dict[str, Array], mesh: Mesh | AbstractMesh, axes: tuple[str, ...]
+) -> dict[str, Array]:
+    """Return arrays replicated if a mesh axis is explicit: a slice of an axis that is sharded by type has no sharding."""
+    axis_types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if not any(axis_types[axis] == AxisType.Explicit for axis in axes):
+        return arrays
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return {name: jax.sharding.reshard(array, replicated) for name, array in arrays.items()}

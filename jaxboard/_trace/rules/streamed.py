@@ -49,7 +49,7 @@ class Stream:
         self._caller = caller
 
     def add_outside(self, reports: list[Harvested]) -> None:
-        """Add reports that were made outside of the loops, since the last one."""
+        """Add reports that were made outside of the loops."""
         self._outside += reports
 
     def take_outside(self) -> list[Harvested]:
@@ -58,7 +58,7 @@ class Stream:
         return reports
 
     def begin_loop(self) -> Packed | None:
-        """Return what was reported since the last loop, at the last step taken or the first one, if anything was."""
+        """Return the reports since the last loop, with the last step taken or the first one; None without reports."""
         reports = self.take_outside()
         if not reports:
             return None
@@ -181,9 +181,7 @@ def scan(
 
     size = min(stream.size, length)
     chunks, rest = divmod(length, size) if size else (0, 0)
-    # The iterations that do not fill a chunk run last: at the end, or at the start if reversed.
-    start, stop = (rest, length) if reverse else (0, length - rest)
-    chunked = jax.tree.map(lambda x: x[start:stop].reshape(chunks, size, *x.shape[1:]), xs)
+    chunked, rest_xs = _split(xs, chunks, size, from_end=reverse)
     state, ys = lax.scan(
         lambda state, xs: run_chunk(state, xs, size),
         (begin, init),
@@ -193,7 +191,6 @@ def scan(
     )
     ys = jax.tree.map(lambda y: y.reshape(chunks * size, *y.shape[2:]), ys)
     if rest:
-        rest_xs = jax.tree.map(lambda x: x[:rest] if reverse else x[stop:], xs)
         state, rest_ys = run_chunk(state, rest_xs, rest)
         parts = (rest_ys, ys) if reverse else (ys, rest_ys)
         ys = jax.tree.map(lambda *y: jnp.concatenate(y), *parts)
@@ -201,6 +198,27 @@ def scan(
     clock.end_loop(time, carry)
     stream.finish_loop(length)
     return carry, ys
+
+
+def _split(xs: PyTree, chunks: int, size: int, *, from_end: bool) -> tuple[PyTree, PyTree]:
+    """Return the rows of arrays in chunks, and the rows that do not fill one.
+
+    Args:
+        xs: arrays with a leading axis of rows.
+        chunks: the number of chunks.
+        size: the rows of a chunk.
+        from_end: whether the chunks end at the last row, for a scan in reverse; otherwise they begin at the first.
+    """
+    number = chunks * size
+
+    def chunked(x: Array) -> Array:
+        rows = x[len(x) - number :] if from_end else x[:number]
+        return rows.reshape(chunks, size, *x.shape[1:])
+
+    def rest(x: Array) -> Array:
+        return x[: len(x) - number] if from_end else x[number:]
+
+    return jax.tree.map(chunked, xs), jax.tree.map(rest, xs)
 
 
 def while_loop(
