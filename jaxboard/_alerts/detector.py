@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -114,9 +115,11 @@ class Detector:
         """
         found: list[Spike] = []
         size = values.shape[1]
-        if size > 1 and not (np.diff(steps) > 0).all():
-            for n in range(size):
-                found += self.observe(tags, steps[..., n : n + 1], values[:, n : n + 1])
+        repeats = np.atleast_2d(np.diff(steps) <= 0).any(axis=0)
+        if repeats.any():
+            ends = [*(np.flatnonzero(repeats) + 1).tolist(), size]
+            for begin, end in itertools.pairwise([0, *ends]):
+                found += self.observe(tags, steps[..., begin:end], values[:, begin:end])
             return found
         first_steps, last_steps = steps[..., 0], self._last_steps[tags]
         if (first_steps <= last_steps).any():

@@ -123,18 +123,18 @@ class Buffer:
             self._bytes = nbytes
             self._items.append((plan, vectors, step, time.time(), is_open))
 
-    def take_ready(self, most: int | None = None) -> list[Item]:
+    def take_ready(self, max_items: int | None = None) -> list[Item]:
         """Take out the items up to the first one that the device has not computed yet.
 
         Later items stay behind that one: a point is complete once a later point arrives.
 
         Args:
-            most: the most items to take; None for all.
+            max_items: the most items to take; None for all.
         """
         taken: list[Item] = []
         with self._room:
             items = self._items
-            while items and len(taken) != most:
+            while items and len(taken) != max_items:
                 item = _as_item(items[0])
                 if not _is_ready(item):
                     break
@@ -142,7 +142,7 @@ class Buffer:
                 taken.append(item)
                 if isinstance(item, Frame) and item.step is not None:
                     self.finished = item.step
-            if len(taken) == most:
+            if len(taken) == max_items:
                 self._bytes -= sum(map(self._size_of, taken))
             else:
                 self._bytes = sum(map(self._size_of, map(_as_item, items.copy())))

@@ -8,11 +8,9 @@ import functools
 from jaxboard._frame import Frame, Number, Observation, Plan, ReportSpec, Target
 from jaxboard._host.channel import Channel, Destination
 from jaxboard._host.complete_points import join_runs
+from jaxboard._host.plan_cache import PlanCache
 from jaxboard._types import Array
 from jaxboard.records import Record
-
-_MAX_PLANS = 1024
-"""Forget what was made of all plans when there are more than this; a program has one plan."""
 
 
 class ChannelBelow(Channel):
@@ -75,12 +73,12 @@ class PathPrefix:
     def __init__(self, destination: Destination, run: str):
         self._put, self._put_call = destination.put, destination.put_call
         self._run = run
-        self._plans: dict[int, tuple[Plan, Plan]] = {}
+        self._plans = PlanCache[Plan]()
 
     def put(self, item: Frame | Number | Observation | Record, may_wait: bool = True) -> None:
         """Append an item; see :meth:`Buffer.put`."""
         if isinstance(item, Frame):
-            item.plan = self._plan_below(item.plan)
+            item.plan = self._plans.get(item.plan, self._plan_below)
         elif isinstance(item, Number):
             item.spec = _spec_below(item.spec, self._run)
         elif isinstance(item, Observation):
@@ -93,21 +91,14 @@ class PathPrefix:
         self, plan: Plan, vectors: tuple[Array, ...], step: int | None, is_open: bool
     ) -> None:
         """Append the frame of a call; see :meth:`Buffer.put_call`."""
-        self._put_call(self._plan_below(plan), vectors, step, is_open)
+        self._put_call(self._plans.get(plan, self._plan_below), vectors, step, is_open)
 
     def _plan_below(self, plan: Plan) -> Plan:
-        known = self._plans.get(id(plan))
-        if known is not None:
-            return known[1]
         entries = [
             dataclasses.replace(entry, spec=_spec_below(entry.spec, self._run))
             for entry in plan.entries
         ]
-        below = dataclasses.replace(plan, entries=tuple(entries))
-        if len(self._plans) >= _MAX_PLANS:
-            self._plans.clear()
-        self._plans[id(plan)] = plan, below
-        return below
+        return dataclasses.replace(plan, entries=tuple(entries))
 
 
 @functools.lru_cache(maxsize=4096)

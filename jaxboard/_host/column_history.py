@@ -1,4 +1,4 @@
-"""The history of values over all steps of a run, in a bounded number of columns that each cover one or more steps."""
+"""The values of all steps of a run, in a bounded number of columns. Each column covers one or more steps."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-_COLUMNS = 96
-"""Most columns. When they are full, each two neighbours are merged."""
+_MAX_COLUMNS = 96
+"""Most columns. When all are in use, pairs of neighbors are merged."""
 
 
 class HistoryColumns(NamedTuple):
@@ -35,8 +35,8 @@ class ColumnHistory:
 
     def __init__(self, num_statistics: int, num_layers: int):
         self.count = 0
-        self._steps = np.zeros(_COLUMNS, np.int64)
-        self._values = np.empty((_COLUMNS, num_statistics, num_layers), np.float32)
+        self._steps = np.zeros(_MAX_COLUMNS, np.int64)
+        self._values = np.empty((_MAX_COLUMNS, num_statistics, num_layers), np.float32)
         self._used = 0
         # The number of steps that each full column covers, and that the last one covers so far.
         self._width = 1
@@ -46,8 +46,8 @@ class ColumnHistory:
         """Add the statistics of a step: float32[S, L]."""
         self.count += 1
         if self._filled in (0, self._width):
-            if self._used == _COLUMNS:
-                self._merge_neighbours()
+            if self._used == _MAX_COLUMNS:
+                self._merge_neighbors()
             self._used += 1
             self._filled = 0
             self._values[self._used - 1] = np.nan
@@ -73,8 +73,8 @@ class ColumnHistory:
         """The whole history."""
         return HistoryColumns(self._steps[: self._used], self._values[: self._used])
 
-    def _merge_neighbours(self) -> None:
-        half = _COLUMNS // 2
+    def _merge_neighbors(self) -> None:
+        half = _MAX_COLUMNS // 2
         self._steps[:half] = self._steps[1::2]
         self._values[:half] = np.fmax(self._values[::2], self._values[1::2])
         self._used = half

@@ -1,8 +1,8 @@
-"""Layers whose gradient is zero everywhere, and which of them is the cause.
+"""Layers whose gradient is zero everywhere, and the layer that causes it.
 
-A layer of ReLU units that are never active has no gradient. Neither have the layers before it, as no gradient reaches them,
-nor the weights of the layer behind it, as their inputs are zero; but the bias of that one has a gradient. If the layer behind
-it has a bias of zero, it outputs zeros too, and has no gradient at all. Only activations show then where the zeros begin.
+A layer of ReLU units that are never active has no gradient. The layers before it have none because no gradient reaches them.
+The weights of the layer after it have none because their inputs are zero, but its bias has one. If that bias is zero, the
+layer after it outputs zeros too and has no gradient at all. Only activations then show where the zeros begin.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxboard._reduce.layer_health import LayerHealth
 
-_REPORTS = 5
-_STEPS = 10
-"""A layer is dead when its gradient has been zero for so many reports, and so many steps."""
+_MIN_REPORTS = 5
+_MIN_STEPS = 10
+"""A layer is dead when its gradient has been zero for this many reports, and this many steps."""
 
 _NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
@@ -73,7 +73,7 @@ class DeadLayerFinder:
         self._reports = np.where(is_dead, self._reports + 1, 0)
         self._had_gradient |= alive > 0
         self._reported &= is_dead
-        held = (self._reports >= _REPORTS) & (step - self._since >= _STEPS - 1)
+        held = (self._reports >= _MIN_REPORTS) & (step - self._since >= _MIN_STEPS - 1)
         new = held & ~self._reported
         if not new.any():
             return []
@@ -105,10 +105,10 @@ class DeadLayerFinder:
 
     def _names(self, reports: np.ndarray) -> list[str]:
         """Return the layers that have been in a state for as long as dead layers have."""
-        return [self._layers[layer] for layer in np.flatnonzero(reports >= _REPORTS - 1)]
+        return [self._layers[layer] for layer in np.flatnonzero(reports >= _MIN_REPORTS - 1)]
 
     def _possible_causes(self, names: list[str], last: str, health: LayerHealth) -> tuple[str, ...]:
-        """Return the last dead layer, and those before it whose zeros the layers behind them may have passed on."""
+        """Return the last dead layer, and those before it whose zeros later layers may have passed on."""
         numbered = {name: number for name in names if (number := _number(name)) is not None}
         if last not in numbered:
             return (last,)
@@ -142,9 +142,9 @@ def _number(name: str) -> int | None:
 def _last_before(names: Sequence[str], successors: Sequence[str]) -> tuple[str, ...]:
     """Return the dead layer right before one whose inputs are zero, if their numbers show it."""
     for successor in successors:
-        behind = _number(successor)
-        alike = [name for name in names if behind is not None and _stem(name) == _stem(successor)]
-        before = [name for name in alike if (_number(name) or 0) < (behind or 0)]
+        number = _number(successor)
+        alike = [name for name in names if number is not None and _stem(name) == _stem(successor)]
+        before = [name for name in alike if (_number(name) or 0) < (number or 0)]
         if before:
             return _ends(before, first=False)
     return ()

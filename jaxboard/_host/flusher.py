@@ -219,7 +219,7 @@ class Flusher:
         self._lost.raise_error()
 
     def fail(self) -> None:
-        """Note that the program has failed: the sinks get to know before they are closed."""
+        """Note that the program has failed. The sinks are notified before they are closed."""
         self._outbox.fail()
 
     def save(self, step: int, timeout: float) -> HostState:

@@ -6,9 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 from jaxboard._frame import Entry, Plan, Target
-
-_MAX_PLANS = 1024
-"""Forget the parts of all plans when there are more than this; a program has one plan."""
+from jaxboard._host.plan_cache import PlanCache
 
 
 class FramePart(NamedTuple):
@@ -25,15 +23,15 @@ class FramePart(NamedTuple):
     positions: tuple[int, ...]
 
 
-# By identity, as hashing a plan takes microseconds. The plan is kept so that its id is not used again.
-_parts: dict[int, tuple[Plan, list[FramePart]]] = {}
+_parts = PlanCache[list[FramePart]]()
 
 
 def split(plan: Plan) -> list[FramePart]:
     """Return the parts of a plan, one for each run that its reports go to."""
-    known = _parts.get(id(plan))
-    if known is not None:
-        return known[1]
+    return _parts.get(plan, _split)
+
+
+def _split(plan: Plan) -> list[FramePart]:
     by_key: dict[int | None, list[Entry]] = {}
     targets: dict[int | None, Target | None] = {}
     for entry in plan.entries:
@@ -46,9 +44,6 @@ def split(plan: Plan) -> list[FramePart]:
         part = dataclasses.replace(plan, entries=tuple(entries))
         positions = tuple(map(plan.vector_names.index, part.vector_names))
         parts.append(FramePart(targets[key], part, positions))
-    if len(_parts) >= _MAX_PLANS:
-        _parts.clear()
-    _parts[id(plan)] = plan, parts
     return parts
 
 

@@ -14,30 +14,30 @@ from jaxboard._host.column_history import HistoryColumns
 from jaxboard._host.layer_history import LayerHistory
 from jaxboard._reduce.layer_health import STATISTICS
 
-_EVERY = 3
-"""Trends are looked for at every third report."""
+_CHECK_INTERVAL = 3
+"""Reports between two searches for trends."""
 
-_FIRST = 12
-"""Reports before the first trend."""
+_MIN_REPORTS = 12
+"""Fewest reports before a trend."""
 
-_MANY = 10
-"""The number of reports for which updates must be too large."""
+_UPDATE_REPORTS = 10
+"""Reports for which updates must be too large."""
 
-_HELD = 3
-"""A value counts if the last three reports have it."""
+_HELD_REPORTS = 3
+"""Reports at the end that must all have a value, for it to count."""
 
-_SMALLEST = 16
+_MIN_ELEMENTS = 16
 """Fewest elements of a layer: a single number may change by any factor."""
 
-_WEIGHT_GROWTH = 10.0
-_GRADIENT_GROWTH = 100.0
+_MIN_WEIGHT_GROWTH = 10.0
+_MIN_GRADIENT_GROWTH = 100.0
 _LARGE_RATIO = 0.1
-_DRIFT = 8.0
-_LONG = 30
-"""Fewest reports before a drift."""
+_MIN_DRIFT = 8.0
+_EARLY_REPORTS = 30
+"""Reports at the start of training, where large updates are ordinary."""
 
-_STEADY = 0.8
-"""The fraction of changes that have the direction of the drift."""
+_MIN_STEADY_FRACTION = 0.8
+"""The smallest fraction of changes that have the direction of the drift."""
 
 _RATIO, _GRADIENT, _RMS = (STATISTICS.index(name) for name in ("ratio", "gradient_norm", "rms"))
 
@@ -86,9 +86,9 @@ def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
         history: the statistics so far.
         sizes: float[L], the number of elements of each layer.
     """
-    if history.count < _FIRST or history.count % _EVERY:
+    if history.count < _MIN_REPORTS or history.count % _CHECK_INTERVAL:
         return []
-    large = sizes >= _SMALLEST
+    large = sizes >= _MIN_ELEMENTS
     recent = history.recent
     explosions = _explosions(history, recent, large)
     exploding = {found.layer for found in explosions}
@@ -107,15 +107,15 @@ def find_trends(history: LayerHistory, sizes: np.ndarray) -> list[TrendFinding]:
 
 
 def _explosions(history: LayerHistory, recent: HistoryColumns, large: np.ndarray) -> list[_Found]:
-    before, now = recent.values[: len(recent.steps) // 2], recent.values[-_HELD:].min(0)
+    before, now = recent.values[: len(recent.steps) // 2], recent.values[-_HELD_REPORTS:].min(0)
     first_step = int(recent.steps[len(before) // 2])
     found: list[_Found] = []
     rms = np.median(before[:, _RMS], 0)
     growth = _factor(now[_RMS], rms)
-    for layer in np.flatnonzero(large & (growth >= _WEIGHT_GROWTH)).tolist():
+    for layer in np.flatnonzero(large & (growth >= _MIN_WEIGHT_GROWTH)).tolist():
         typical = _median_of_others(now[_RMS], layer)
         # Weights that start at zero grow as much at first, and stay small.
-        is_late = history.count >= _LONG and growth[layer] >= 3 * _WEIGHT_GROWTH
+        is_late = history.count >= _EARLY_REPORTS and growth[layer] >= 3 * _MIN_WEIGHT_GROWTH
         if is_late or not now[_RMS][layer] < 3 * typical:
             others = _median_of_others(growth, layer)
             values = rms[layer], now[_RMS][layer]
@@ -123,7 +123,7 @@ def _explosions(history: LayerHistory, recent: HistoryColumns, large: np.ndarray
     exploding = {finding.layer for finding in found}
     norms = np.median(before[:, _GRADIENT], 0)
     growth = _factor(now[_GRADIENT], norms)
-    candidates = large & (growth >= _GRADIENT_GROWTH)
+    candidates = large & (growth >= _MIN_GRADIENT_GROWTH)
     # Weights that explode are the cause of gradients that do.
     if not candidates.any() or exploding:
         return found
@@ -139,27 +139,32 @@ def _explosions(history: LayerHistory, recent: HistoryColumns, large: np.ndarray
 def _large_updates(
     history: LayerHistory, recent: HistoryColumns, large: np.ndarray
 ) -> list[_Found]:
-    if history.count < _LONG:  # The updates of weights that start at zero are large at first.
+    if (
+        history.count < _EARLY_REPORTS
+    ):  # The updates of weights that start at zero are large at first.
         return []
-    last = recent.values[-_MANY:, _RATIO]
+    last = recent.values[-_UPDATE_REPORTS:, _RATIO]
     lowest = last.min(0)
     found: list[_Found] = []
     for layer in np.flatnonzero(large & (lowest >= _LARGE_RATIO)).tolist():
         others = _median_of_others(np.median(last, 0), layer)
         if lowest[layer] >= 10 * others:
-            first_step, values = int(recent.steps[-_MANY]), (last[0, layer], last[-1, layer])
+            first_step, values = (
+                int(recent.steps[-_UPDATE_REPORTS]),
+                (last[0, layer], last[-1, layer]),
+            )
             found.append(_Found("updates are too large", layer, first_step, *values, others))
     return found
 
 
 def _drifts(history: LayerHistory, large: np.ndarray) -> list[_Found]:
     steps, values = history.columns
-    if history.count < _LONG:
+    if history.count < _EARLY_REPORTS:
         return []
     middle = len(steps) // 2
     rms = values[middle:, _RMS]
     change = _factor(rms[-1], rms[0])
-    candidates = large & ((change >= _DRIFT) | ((change <= 1 / _DRIFT) & (change > 0)))
+    candidates = large & ((change >= _MIN_DRIFT) | ((change <= 1 / _MIN_DRIFT) & (change > 0)))
     found: list[_Found] = []
     for layer in np.flatnonzero(candidates).tolist():
         factor = change[layer]
@@ -167,7 +172,7 @@ def _drifts(history: LayerHistory, large: np.ndarray) -> list[_Found]:
         steady = np.mean(differences > 0 if factor > 1 else differences < 0)
         others = _median_of_others(change, layer)
         relative = factor / others if factor > 1 else others / factor
-        if steady >= _STEADY and not relative < _DRIFT / 2:
+        if steady >= _MIN_STEADY_FRACTION and not relative < _MIN_DRIFT / 2:
             first_step, values = int(steps[middle]), (rms[0, layer], rms[-1, layer])
             found.append(_Found("weights drift", layer, first_step, *values, others))
     return found

@@ -226,7 +226,7 @@ def make_monitor(
     Args:
         on_nonfinite: the reaction.
         lost: the log of the run.
-        found: the tags that are no longer checked (:attr:`NonFiniteMonitor.found`).
+        found: the tags with an earlier finding, which are not checked (:attr:`NonFiniteMonitor.found`).
     """
     if callable(on_nonfinite):
         function = on_nonfinite

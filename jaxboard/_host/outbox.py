@@ -157,13 +157,13 @@ class Outbox:
             self._deliver_or_lose(queue, lost)
             self._close_sink(queue)
 
-    def _deliver(self, queue: _SinkQueue, most: int | None = None) -> None:
+    def _deliver(self, queue: _SinkQueue, max_batches: int | None = None) -> None:
         if not queue.pending:
             return
         self._busy = queue.name
         try:
             with self._writing:
-                queue.deliver(most)
+                queue.deliver(max_batches)
         except BaseException as fault:
             self._log(queue, fault, _RETRY)
         self._count_lost(queue)
@@ -173,19 +173,19 @@ class Outbox:
         failures = 0
         while queue.pending:
             for _ in range(2):
-                self._deliver(queue, most=1)
+                self._deliver(queue, max_batches=1)
                 if queue.fault is None:
                     failures = 0
                     break
             else:
                 failures += 1
-                self._lose(queue, lost, most=1 if failures == 1 else None)
+                self._lose(queue, lost, max_batches=1 if failures == 1 else None)
         queue.fault = None
 
-    def _lose(self, queue: _SinkQueue, lost: set[_PendingBatch], most: int | None) -> None:
+    def _lose(self, queue: _SinkQueue, lost: set[_PendingBatch], max_batches: int | None) -> None:
         """Drop pending batches of a failing sink, and count those that no other sink has lost."""
         # A local variable for the fault would form a cycle with its traceback and keep the run alive.
-        new = [batch for batch in queue.drop(most) if batch not in lost]
+        new = [batch for batch in queue.drop(max_batches) if batch not in lost]
         lost.update(new)
         if queue.fault is not None:
             reason = str(SinkFault(queue.name, queue.fault))
@@ -282,13 +282,13 @@ class _SinkQueue:
         """Add a batch at the end."""
         self._unwritten.append(batch)
 
-    def deliver(self, most: int | None = None) -> None:
+    def deliver(self, max_batches: int | None = None) -> None:
         """Write pending batches, and flush.
 
         Args:
-            most: the most batches to write; None for all.
+            max_batches: the most batches to write; None for all.
         """
-        count = len(self._unwritten) if most is None else most
+        count = len(self._unwritten) if max_batches is None else max_batches
         try:
             for _ in range(count):
                 self.sink.write(self._unwritten[0].batch)
@@ -305,10 +305,10 @@ class _SinkQueue:
             raise
         self.fault = None
 
-    def drop(self, most: int | None = None) -> list[_PendingBatch]:
-        """Remove and return pending batches of a sink that has failed, the first ``most`` or all."""
-        dropped = self._unwritten[:most]
-        del self._unwritten[:most]
+    def drop(self, max_batches: int | None = None) -> list[_PendingBatch]:
+        """Remove and return the first pending batches of a sink that has failed, at most ``max_batches``."""
+        dropped = self._unwritten[:max_batches]
+        del self._unwritten[:max_batches]
         return dropped
 
     def _flush(self) -> None:

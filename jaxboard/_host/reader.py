@@ -18,7 +18,7 @@ from jaxboard._host.lost import LostReports
 from jaxboard._log import describe
 
 PIECE = 64
-"""Items in a piece. At 5 µs each, reading it takes less time than a device has work queued for."""
+"""Items in a piece. At 5 µs each, a piece is read before the device has finished the work in its queue."""
 
 _REST_SECS = 0.0003
 """Seconds for which other threads run between two pieces."""

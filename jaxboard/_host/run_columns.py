@@ -37,9 +37,12 @@ class RunColumn(NamedTuple):
             np.concatenate([getattr(column, name) for column in columns])[order]
             for name in ("steps", "values", "has_value")
         )
-        faults = [column.faults.get(row) for column in columns for row in range(len(column.steps))]
-        by_row = {row: fault for row, i in enumerate(order) if (fault := faults[i]) is not None}
-        return cls(columns[0].run, steps, values, has_value, by_row)
+        faults: dict[int, Exception] = {}
+        places, start = np.argsort(order), 0
+        for column in columns:
+            faults |= {int(places[start + row]): fault for row, fault in column.faults.items()}
+            start += len(column.steps)
+        return cls(columns[0].run, steps, values, has_value, faults)
 
     def finished(self, spec: ReportSpec) -> RunColumn:
         """Return the column after the function of the report, if it has one."""

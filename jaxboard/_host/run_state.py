@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -117,8 +117,11 @@ class RunState(NamedTuple):
         return [*self.points, *(point for point in of_windows if point is not None)]
 
 
-def point_step(spec: ReportSpec, step: int) -> int:
-    """Return the step of the point that a value at ``step`` is a part of."""
+_Steps = TypeVar("_Steps", int, np.ndarray)
+
+
+def point_step(spec: ReportSpec, step: _Steps) -> _Steps:
+    """Return the step of the point that a value at ``step`` is a part of. There may be an array of steps."""
     return -(-step // spec.every) * spec.every if spec.windowed else step
 
 

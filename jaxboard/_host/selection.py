@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, cast
 from jaxboard._check import as_positive_int
 from jaxboard._errors import UsageError
 from jaxboard._frame import Composite, Entry, Frame, Plan, ReportSpec
+from jaxboard._host.plan_cache import PlanCache
 from jaxboard._log import logger
 from jaxboard._safe_repr import safe_repr
 
@@ -17,7 +18,7 @@ Choice: TypeAlias = int | Literal["code"] | None
 """The cadence in steps, None if the report is left out, or "code" for the cadence in the program."""
 
 _MAX_ENTRIES = 4096
-"""Forget what was chosen for all tags, or made of all plans, when there are more than this."""
+"""Most tags, and most reports. What was chosen for all of them is forgotten when there are more than this."""
 
 
 class Selection:
@@ -38,7 +39,7 @@ class Selection:
         self.matched: set[str] = set()
         self._choices: dict[tuple[str, bool], Choice] = {}
         self._specs: dict[ReportSpec, ReportSpec | None] = {}
-        self._plans: dict[int, tuple[Plan, Plan, tuple[int, ...]]] = {}
+        self._plans = PlanCache[tuple[Plan, tuple[int, ...]]]()
 
     def including(self, changes: Iterable[tuple[str, Choice]]) -> Selection:
         """Return this selection with other patterns after its own; "code" removes a pattern."""
@@ -95,22 +96,14 @@ class Selection:
 
     def selected_frame(self, frame: Frame) -> Frame:
         """Return a frame whose reports have the cadences that are chosen for them."""
-        known = self._plans.get(id(frame.plan))
-        if known is None:
-            plan = self._selected_plan(frame.plan)
-            positions = tuple(map(frame.plan.vector_names.index, plan.vector_names))
-            known = frame.plan, plan, positions
-            if len(self._plans) >= _MAX_ENTRIES:
-                self._plans.clear()
-            # By identity, as hashing a plan takes microseconds. The plan is kept so that its id is not used again.
-            self._plans[id(frame.plan)] = known
-        _, plan, positions = known
+        plan, positions = self._plans.get(frame.plan, self._selected_plan)
         if plan is frame.plan:
             return frame
         vectors = tuple([frame.vectors[position] for position in positions])
         return Frame(plan, vectors, frame.step, frame.wall_time, open=frame.open)
 
-    def _selected_plan(self, plan: Plan) -> Plan:
+    def _selected_plan(self, plan: Plan) -> tuple[Plan, tuple[int, ...]]:
+        """Return a plan with the reports that are selected, and the positions of its vectors in those of ``plan``."""
         entries: list[Entry] = []
         for entry in plan.entries:
             spec = self.selected(entry.spec)
@@ -118,9 +111,10 @@ class Selection:
                 entries.append(
                     entry if spec is entry.spec else dataclasses.replace(entry, spec=spec)
                 )
-        if tuple(entries) == plan.entries:
-            return plan
-        return dataclasses.replace(plan, entries=tuple(entries))
+        selected = plan
+        if tuple(entries) != plan.entries:
+            selected = dataclasses.replace(plan, entries=tuple(entries))
+        return selected, tuple(map(plan.vector_names.index, selected.vector_names))
 
     def warn_of_unmatched(self, name: str) -> None:
         """Log the patterns that matched no tag.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -12,15 +12,12 @@ from jaxboard._reduce import Reducer, State, WideInt
 
 def state_at(state: State, index: int | slice | list[int] | np.ndarray) -> State:
     """Return the accumulator of one value, or those of several values, which are stacked too."""
-    return jax.tree.map(lambda x: x if isinstance(x, int) else x[index], state)
+    return _map_arrays(lambda x: x[index], state)
 
 
 def flatten_leading_axes(state: State) -> State:
     """Return accumulators with two leading axes, of N frames and M points, as N * M accumulators."""
-    return jax.tree.map(
-        lambda x: x if isinstance(x, int) else x.reshape(-1, *x.shape[2:]),
-        state,
-    )
+    return _map_arrays(lambda x: x.reshape(-1, *x.shape[2:]), state)
 
 
 def stack_states(states: Sequence[State]) -> State:
@@ -31,7 +28,11 @@ def stack_states(states: Sequence[State]) -> State:
 
 def concatenate_states(states: Sequence[State]) -> State:
     """Return stacked accumulators as one stack. They have one structure; a static weight is the same in all."""
-    return jax.tree.map(lambda x, *y: x if isinstance(x, int) else np.concatenate([x, *y]), *states)
+
+    def concatenate(first: int | np.ndarray, *others: np.ndarray) -> int | np.ndarray:
+        return first if isinstance(first, int) else np.concatenate([first, *others])
+
+    return jax.tree.map(concatenate, *states)
 
 
 def merge_windows(
@@ -62,3 +63,12 @@ def merge_windows(
 def _with_wide_weight(state: State) -> State:
     weight = state.weight
     return State(state.value, WideInt.of(weight) if isinstance(weight, int) else weight)
+
+
+def _map_arrays(function: Callable[[np.ndarray], np.ndarray], state: State) -> State:
+    """Apply a function to the arrays of accumulators, and keep a static weight."""
+
+    def apply(leaf: int | np.ndarray) -> int | np.ndarray:
+        return leaf if isinstance(leaf, int) else function(leaf)
+
+    return jax.tree.map(apply, state)

@@ -31,7 +31,7 @@ _FORMAT = "jaxboard 1"
 _LENGTH = struct.Struct("<Q")
 """The length of the description, which is first."""
 
-_LEAST_BYTES = 4096
+_MIN_BYTES = 4096
 
 _OWN_MODULES = ("jaxboard._frame.", "jaxboard._reduce.", "jaxboard.records.")
 """The modules whose NamedTuples, dataclasses and enums may be in a state."""
@@ -57,7 +57,7 @@ def encode(state: RunState) -> SavedState:
     }
     text = json.dumps(description).encode()
     data = b"".join([_LENGTH.pack(len(text)), text, *writer.arrays])
-    size = max(_LEAST_BYTES, 1 << (len(data) - 1).bit_length())
+    size = max(_MIN_BYTES, 1 << (len(data) - 1).bit_length())
     contents = np.frombuffer(data.ljust(size, b"\0"), np.uint8)
     return {"step": np.asarray(state.step, np.int64), "contents": contents}
 
@@ -212,5 +212,5 @@ def _class_name(cls: type) -> tuple[str, str]:
 
 def _own_class(module: str, name: str) -> Any:
     if not f"{module}.".startswith(_OWN_MODULES):
-        raise ValueError(f"{module}.{name} is no class of a state")
+        raise ValueError(f"a state cannot contain {module}.{name}")
     return getattr(importlib.import_module(module), name)

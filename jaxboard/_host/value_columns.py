@@ -7,9 +7,10 @@ window into the first, then the third. The order within a window stays the same,
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
@@ -26,7 +27,7 @@ from jaxboard._host.stacked_states import (
 from jaxboard._reduce import State, is_positive, reducer
 from jaxboard.records import Kind
 
-_FEWEST = 8
+_MIN_VALUES = 8
 """Fewer values than this are merged one by one: for them, NumPy takes as long as single points do."""
 
 
@@ -105,7 +106,7 @@ class ValueColumn:
 
     @property
     def completes(self) -> np.ndarray:
-        """Whether a value is the last one of its point: bool[N]."""
+        """True for each value that is the last one of its point: bool[N]."""
         return self.last & (self.steps == self.point_steps)
 
     @property
@@ -225,7 +226,7 @@ def join_columns(
     for spec, parts in by_spec.items():
         count = sum(len(part.steps) for part in parts)
         is_uniform = len(set(map(_signature, parts))) == 1
-        if count < _FEWEST or spec in others or not is_uniform or not reducer(spec).elementwise:
+        if count < _MIN_VALUES or spec in others or not is_uniform or not reducer(spec).elementwise:
             single += [value for part in parts for value in part.values()]
         else:
             joined.append(parts[0] if len(parts) == 1 else _concatenate(parts))
@@ -234,8 +235,9 @@ def join_columns(
 
 def _signature(column: ValueColumn) -> Hashable:
     """Return what columns share whose accumulators can be stacked."""
-    leaves, structure = jax.tree.flatten(column.state)
+    leaves = jax.tree.leaves(column.state)
     shapes = tuple(x if isinstance(x, int) else (x.dtype, x.shape[1:]) for x in leaves)
+    structure = cast("Hashable", jax.tree.structure(column.state))  # pyright: ignore[reportUnknownMemberType]
     return structure, shapes, column.explicit_steps
 
 
@@ -251,7 +253,7 @@ def _concatenate(columns: Sequence[ValueColumn]) -> ValueColumn:
 
 def _makes_column(numbers: Sequence[Number]) -> bool:
     spec = numbers[0].spec
-    if len(numbers) < _FEWEST or spec.kind is not Kind.SCALAR or spec.lanes:
+    if len(numbers) < _MIN_VALUES or spec.kind is not Kind.SCALAR or spec.lanes:
         return False
     if any(number.weight is not None for number in numbers):
         return False
@@ -263,10 +265,10 @@ def _column_of_numbers(numbers: Sequence[tuple[int, Number]]) -> ValueColumn:
     count, (spec, explicit_steps) = len(items), (items[0].spec, items[0].explicit_step)
     # As one observation of rank 1: reducers work on its elements independently.
     value, weight = reducer(spec).start(np.array([item.value for item in items]), None, 1)
-    value = jax.tree.map(lambda x: np.broadcast_to(x, count), value)  # a count has no elements
+    broadcast = functools.partial(np.broadcast_to, shape=count)  # a count has no elements
     return ValueColumn(
         spec,
-        State(value, weight),
+        State(jax.tree.map(broadcast, value), weight),
         np.array([item.step for item in items], np.int64),
         np.array([item.wall_time for item in items]),
         np.array(positions),

@@ -59,12 +59,12 @@ class FirstItems(Last):
     """Keep the first few items of the batch that was reported last. The lanes of a ``vmap`` are a batch, too.
 
     Args:
-        most: how many items are kept.
+        max_items: how many items are kept.
         rank: the rank of one item.
     """
 
-    def __init__(self, most: int, rank: int):
-        self.most = most
+    def __init__(self, max_items: int, rank: int):
+        self.max_items = max_items
         self.rank = rank
 
     def start(self, values: Array, weight: Array | None, rank: int) -> State:
@@ -95,14 +95,14 @@ class FirstItems(Last):
     def _items(self, values: Array, lanes: Wide | None) -> Items:
         """Return the state of values, of which the first ``lanes`` lanes count; None for all of them."""
         shape = values.shape[values.ndim - self.rank :]
-        items = replicated(lambda x: x.reshape(-1, *shape)[: self.most], values)
-        xp, most = namespace(items), len(items)
-        count = xp.asarray(most, np.int32)
+        items = replicated(lambda x: x.reshape(-1, *shape)[: self.max_items], values)
+        xp, size = namespace(items), len(items)
+        count = xp.asarray(size, np.int32)
         if lanes is not None:
             in_each = math.prod(values.shape[1 : values.ndim - self.rank])
             # The number of lanes is below 2^31.
-            count = xp.minimum(lanes.low * in_each, most).astype(np.int32)
-            counts = xp.arange(most) < count
+            count = xp.minimum(lanes.low * in_each, size).astype(np.int32)
+            counts = xp.arange(size) < count
             items = xp.where(expand(counts, items), items, items.dtype.type(0))
         kept, limits = self.compact(items)
         return Items(kept, count, limits)

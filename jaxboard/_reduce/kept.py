@@ -94,7 +94,7 @@ class KeptReducer(Reducer):
 def _first_rows(rows: Rows) -> Rows:
     """Return as many rows as are kept."""
     size = max(1, int(np.prod(rows.values.shape[1:], dtype=np.int64)))
-    most = max(1, _MAX_ELEMENTS // size)
-    if len(rows.counts) <= most:
+    count = max(1, _MAX_ELEMENTS // size)
+    if len(rows.counts) <= count:
         return rows
-    return Rows(*(replicated(lambda x: x[:most], array) for array in rows))
+    return Rows(*(replicated(lambda x: x[:count], array) for array in rows))

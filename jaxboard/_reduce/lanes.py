@@ -172,7 +172,7 @@ def _start_lanes(
 
 
 def _with_weights(value: PyTree, weights: Wide) -> State:
-    """Return the state of lanes that each have a weight of their own."""
+    """Return the state of lanes that each have a weight of their own. They are the last axis of the weights."""
     lanes_first = jax.tree.map(lambda x: namespace(x).moveaxis(x, -1, 0), weights)
     return State(Lanes(value, weights), lanes_first.sum())
 

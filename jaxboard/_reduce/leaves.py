@@ -188,7 +188,7 @@ def _norms_of_leaf(x: Array, statistics: tuple[str, ...]) -> jax.Array:
 
 
 def sum_of_squares(x: Array) -> jax.Array:
-    """Return float32[]."""
+    """Return the sum of the squared magnitudes of an array: float32[]."""
     x = magnitudes(x)
     return jnp.sum(x * x).astype(np.float32)
 

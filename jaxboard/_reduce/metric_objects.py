@@ -17,7 +17,7 @@ from jaxboard._types import PyTree
 
 
 class MetricError(TypeError):
-    """An object is no metric, or cannot be merged. The message names its class."""
+    """An object is not a metric, or cannot be merged. The message names its class."""
 
 
 def is_metric(node: object) -> bool:

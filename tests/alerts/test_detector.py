@@ -129,6 +129,28 @@ def test_scores() -> None:
     np.testing.assert_allclose(robust_scores(before, values), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_steps_that_repeat(own_steps: bool) -> None:
+    """Points of one call that replace others, or start their tags again, count as they do one by one."""
+    rng = np.random.default_rng(7)
+    curves = noisy_curves(rng, 4, 700)
+    steps = np.arange(700)
+    steps[300:] -= 1
+    steps[500:] -= 180
+    columns = np.stack([steps] * 4) if own_steps else steps
+    together, single = Detector(), Detector()
+    tags, _ = (each.add_tags([("", str(k)) for k in range(4)]) for each in (together, single))
+    found = together.observe(tags, columns, curves)
+    expected = [
+        spike
+        for n in range(700)
+        for spike in single.observe(tags, columns[..., n : n + 1], curves[:, n : n + 1])
+    ]
+    assert expected
+    key = lambda spike: (spike.end, spike.tag, spike.start, spike.peak)  # noqa: E731
+    assert sorted(map(key, found)) == sorted(map(key, expected))
+
+
 STEPS = np.arange(3000)
 NOISE = np.random.default_rng(1).normal(0, 1, 3000)
 NO_SPIKES: dict[str, Any] = {

@@ -18,6 +18,7 @@ from jaxboard._host.assembler import Assembler
 from jaxboard._host.points import Points
 from jaxboard._host.value_columns import columns_of_batch, join_columns
 from jaxboard._reduce import REDUCTIONS, ConfusionMatrixOptions, HistogramOptions, State, reducer
+from jaxboard._reduce.finishing import HostFunction
 from jaxboard._reduce.lanes import Lanes
 from jaxboard.records import Kind, Scalars, records
 
@@ -161,6 +162,21 @@ def test_numbers_of_several_threads():
     assert seen(assemble(items[::2] + items[1::2])) == loss_points(*((i, i) for i in range(20)))
 
 
+def test_a_function_that_fails_for_some_windows():
+    """Windows for which the function of the report raises are lost at their steps, whatever their lengths."""
+
+    def inverse(value):
+        if value in (7, 10):
+            raise ValueError("cannot invert")
+        return 1 / value
+
+    spec = ReportSpec(Kind.SCALAR, "loss", "max", every=2, finish=HostFunction(inverse))
+    steps = [1, 2, 3, 3, 4, 5, 6, 6, 6, 7, 8, 9, 9]
+    assembled = Assembler().assemble(numbers(np.arange(13.0), steps, spec), 0.0)
+    assert seen(records(assembled.batch)) == loss_points((2, 1.0), (4, 1 / 4), (6, 1 / 8))
+    assert [(point.step, point.wall_time) for point in assembled.failed] == [(8, 1010.0)]
+
+
 def test_windows_of_a_plain_loop():
     """The numbers of a loop with ``every=N`` make the same windows together and one by one."""
     spec = ReportSpec(Kind.SCALAR, "loss", "std", every=7)
@@ -267,7 +283,7 @@ def turns_of_frames(draw):
     for _ in range(draw(st.integers(1, 3))):
         batches = []
         for _ in range(draw(st.integers(1, 2))):
-            # Steps that advance by one, stand still, or jump; some wall times are equal.
+            # Steps advance by one, repeat, or jump; some wall times are equal.
             fewest, most = draw(st.sampled_from([(1, 1), (1, 1), (0, 1), (0, 9)]))
             steps = step + np.cumsum(random.integers(fewest, most + 1, ROWS))
             wall_times = wall_time + np.cumsum(random.integers(0, 2, ROWS)).astype(float)
@@ -302,8 +318,8 @@ def exact(found):
     return by_run
 
 
-def to_arrays(value):
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+def to_arrays(value: Any):
+    return value if isinstance(value, np.generic) else dataclasses.asdict(value)
 
 
 def saved(points):
