@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import re
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import tensorboardX
 from held_arrays import uncomputed
-from PIL import ImageSequence
+from PIL import Image, ImageSequence
 from summary_writer.method_calls import CALLS, COUNTS, GRAY, ON_DEVICE, on_device
 from summary_writer.reading import by_tag, events, values
 
@@ -344,8 +345,6 @@ def test_a_batch_is_a_grid(tmp_path):
 
 def test_videos_are_side_by_side(tmp_path):
     """The videos of a batch are one GIF; each frame has the pixels of all of them."""
-    from summary_writer import reading
-
     frames = np.zeros((3, 2, 1, 4, 4), np.uint8)
     frames[0], frames[1], frames[2] = 50, 100, 150
     frames[:, 1] += 50
@@ -354,7 +353,7 @@ def test_videos_are_side_by_side(tmp_path):
         writer.add_video("axes", frames.transpose(0, 1, 3, 4, 2), dataformats="NTHWC")
         writer.add_video("single", jnp.asarray(frames[0]), dataformats="TCHW")
     found = by_tag(tmp_path)
-    gif = reading.Image.open(reading.io.BytesIO(found["batch"].array[2]))
+    gif = Image.open(io.BytesIO(found["batch"].array[2]))
     corners = [
         np.asarray(frame.convert("L"))[::4, ::4].tolist() for frame in ImageSequence.Iterator(gif)
     ]
@@ -419,7 +418,7 @@ def test_sounds(tmp_path):
 
 
 def test_histograms(tmp_path):
-    """Bins are those of NumPy without empty ones at the ends; NaN is left out; max_bins merges neighbours."""
+    """Bins are those of NumPy without empty ones at the ends; NaN is left out; max_bins merges neighbors."""
     numbers = np.concatenate([np.arange(100.0), [np.nan, np.inf]])
     with jb.SummaryWriter(tmp_path) as writer:
         writer.add_histogram("default", numbers)
@@ -611,7 +610,7 @@ def vars_of_writer():
     return [name for name in dir(jb.SummaryWriter) if not name.startswith("_")]
 
 
-def test_gray_is_gray(tmp_path):
+def test_floats_are_scaled_to_bytes(tmp_path):
     """Floats from 0 to 1 become bytes from 0 to 255."""
     with jb.SummaryWriter(tmp_path) as writer:
         writer.add_image("x", GRAY, dataformats="HW")
