@@ -441,6 +441,26 @@ def test_functions_that_report_the_same_tag(order, gate):
     assert points == [(0, 0.0), (5, 15.0), (10, 40.0), (15, 65.0)]
 
 
+@pytest.mark.parametrize(
+    ("options", "iterations"), [({"delivery": "callback"}, 1), ({"stream": 3}, 4)]
+)
+def test_functions_of_different_deliveries(options, iterations):
+    """Values that leave by callback are in one point with those that a window on the device holds."""
+
+    def add(x):
+        jb.scalar("x", x, every=5, reduce="sum")
+        return x + 1
+
+    step = jb.instrument(jax.jit(add))
+    loop = jax.jit(lambda x: jax.lax.fori_loop(0, iterations, lambda _, x: add(x), x))
+    by_callback = jb.instrument(loop, **options)
+    with capture() as records:
+        x = jnp.float32(0)
+        for function in [step] * 2 + [by_callback] * (4 // iterations) + [step] * 2:
+            x = function(x)
+    assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (5, 15.0), (7, 13.0)]
+
+
 @pytest.mark.parametrize("gate", ["compile", "cond"])
 def test_a_window_with_and_without_64_bits(gate):
     """A window goes on when jax_enable_x64 changes between its calls."""
