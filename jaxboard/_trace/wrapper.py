@@ -78,7 +78,7 @@ class Instrumented:
         original_arguments: OriginalArguments | None = None,
     ):
         functools.update_wrapper(self, fn, updated=())
-        self._fn = fn
+        self._fn: Any = fn
         self._key = next(_keys)
         self.original_arguments = original_arguments
         self._jit_options = jit_options
