@@ -89,12 +89,12 @@ class Child:
         line = self.process.stdout.readline()
         if line != word + "\n":
             self.process.kill()
-            raise AssertionError(line + self.process.communicate(DEADLINE)[1])
+            raise AssertionError(line + self.process.communicate(timeout=DEADLINE)[1])
 
     def exit_status(self):
         """Wait for the end; keep the output in ``out`` and ``err``."""
         try:
-            self.out, self.err = self.process.communicate(DEADLINE)
+            self.out, self.err = self.process.communicate(timeout=DEADLINE)
         finally:
             self.process.kill()
         return self.process.returncode
