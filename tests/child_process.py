@@ -89,7 +89,7 @@ class Child:
         line = self.process.stdout.readline()
         if line != word + "\n":
             self.process.kill()
-            raise AssertionError(line + self.process.communicate()[1])
+            raise AssertionError(line + self.process.communicate(timeout=DEADLINE)[1])
 
     def exit_status(self):
         """Wait for the end; keep the output in ``out`` and ``err``."""
