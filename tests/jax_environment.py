@@ -15,7 +15,7 @@ FAST_COMPILER = (
 
 
 def set_variables() -> None:
-    """Set what JAX and TensorFlow read when they are first imported."""
+    """Set what JAX, TensorFlow and the command line read."""
     jaxlib = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
     fast = FAST_COMPILER if jaxlib <= (0, 10) else ""
     flags = os.environ.get("JAXBOARD_TEST_XLA_FLAGS", fast)
@@ -23,5 +23,6 @@ def set_variables() -> None:
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {flags}"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     os.environ["MPLBACKEND"] = "agg"
-    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_X64"):
+    # Once a process has imported readline, its children inherit COLUMNS. Those of pytest-xdist do.
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_X64", "COLUMNS"):
         os.environ.pop(name, None)

@@ -32,8 +32,8 @@ class _OpenPoint:
 
     Attributes:
         step: the step of the complete point: for a window, its last step.
-        newest_step: the step of the newest value.
-        wall_time: when that value was reported.
+        newest_step: the largest step of a value.
+        wall_time: when the last value was reported.
         state: the merged values.
         unwritten: whether it has changed since it was last written.
         changed_at: when it last changed, by the flusher's clock.
@@ -53,10 +53,11 @@ class _OpenPoint:
     def __init__(self, step: int, state: State):
         self.step = step
         self.state = state
+        self.newest_step = -(2**63)
 
     def update(self, value: Observation, now: float) -> None:
         """Note that ``value`` has just been merged."""
-        self.newest_step = value.step
+        self.newest_step = max(self.newest_step, value.step)
         self.wall_time = value.wall_time
         self.explicit_step = value.explicit_step
         self.changed_at = now

@@ -74,6 +74,6 @@ def _transformation_name(fn: object) -> str | None:
 
 def _name_in(module: str, names: Iterable[str], thing: object) -> str | None:
     """Return the name of an object with its module; None if it has none of the names in a module that is imported."""
-    # A module may import a name only when it is asked for it, so its attributes are not asked for.
+    # By vars, as getattr may import a module, or warn that a name is deprecated.
     attributes = vars(sys.modules[module]) if module in sys.modules else {}
     return next((f"{module}.{name}" for name in names if attributes.get(name) is thing), None)

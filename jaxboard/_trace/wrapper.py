@@ -78,7 +78,7 @@ class Instrumented:
         original_arguments: OriginalArguments | None = None,
     ):
         functools.update_wrapper(self, fn, updated=())
-        self._fn = fn
+        self._fn: Any = fn
         self._key = next(_keys)
         self.original_arguments = original_arguments
         self._jit_options = jit_options
@@ -381,6 +381,8 @@ class Instrumented:
         self, programs: Programs, method: str, /, *args: object, **kwargs: object
     ) -> Any:
         """Call ``lower`` or ``trace`` of the program whose frame leaves by callback."""
+        if context.current().silent:
+            return getattr(self._fn, method)(*args, **kwargs)
         if self._usual is not self._bare:
             try:
                 program = programs.callback(advance=self._options.advance)

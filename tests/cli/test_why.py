@@ -8,7 +8,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from planted_time import Clock, timed_run
+from timed_runs import Clock, timed_run
 
 import jaxboard as jb
 from jaxboard._cli.main import main

@@ -248,6 +248,13 @@ def test_export(prepare):
         export.export(prepare(REPORTING))(XS)
 
 
+def test_export_in_a_silent_block(prepare):
+    """In a silent block, a function that reports can be exported, without its reports."""
+    with jb.silent():
+        exported = export.export(prepare(REPORTING))(XS)
+    np.testing.assert_array_equal(exported.call(XS), jax.jit(REPORTING)(XS))
+
+
 def test_disable_jit():
     """With ``jax.disable_jit``, an instrumented function runs eagerly and reports."""
     with capture() as records, jax.disable_jit():

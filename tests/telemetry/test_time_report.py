@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from planted_time import Clock, timed_run
+from timed_runs import Clock, timed_run
 
 import jaxboard as jb
 from jaxboard._read.read import read

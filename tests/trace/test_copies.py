@@ -1,5 +1,7 @@
 """Copies of instrumented functions, and functions in another process."""
 
+# pyright: reportAttributeAccessIssue=false, reportFunctionMemberAccess=false
+
 from __future__ import annotations
 
 import copy

@@ -82,9 +82,9 @@ def custom(report, x):
 
 
 def optimized(report, x):
-    optimiser = optax.adam(1e-2)
-    state = optimiser.init(x)
-    updates, state = optimiser.update(gradient(report, x), state, x)
+    optimizer = optax.adam(1e-2)
+    state = optimizer.init(x)
+    updates, state = optimizer.update(gradient(report, x), state, x)
     report(updates)
     return optax.apply_updates(x, updates), state
 
@@ -116,7 +116,7 @@ def report_all(x):
     jb.image("image", jnp.broadcast_to(x.reshape(-1)[:1, None, None], (2, 2, 1)), every=10)
 
 
-def optimised_hlo(program, *args):
+def optimized_hlo(program, *args):
     """Return the program as XLA runs it, without the metadata of its source."""
     text = program.lower(*args).compile().as_text()
     text = re.sub(r", metadata=\{[^{}]*(\{[^{}]*\}[^{}]*)*\}", "", text)
@@ -153,9 +153,9 @@ def test_nothing_due_leaves_nothing_in_the_program(step):
             return step(lambda _: None, x)
 
     instrumented = jb.instrument(jax.jit(reporting))
-    not_due = optimised_hlo(instrumented._programs.plain(frozenset({10})), X)
-    due = optimised_hlo(instrumented._programs.plain(frozenset()), X)
-    expected = optimised_hlo(jax.jit(bare), X)
+    not_due = optimized_hlo(instrumented._programs.plain(frozenset({10})), X)
+    due = optimized_hlo(instrumented._programs.plain(frozenset()), X)
+    expected = optimized_hlo(jax.jit(bare), X)
     assert not_due == expected
     assert due != expected
 
@@ -185,7 +185,7 @@ def test_nothing_due_under_nnx_jit():
         inner = wrapper.jitted_fn
 
         def lowered(*args):
-            texts.append(optimised_hlo(choose(inner), *args))
+            texts.append(optimized_hlo(choose(inner), *args))
             return inner(*args)
 
         wrapper.jitted_fn = lowered

@@ -239,6 +239,26 @@ def test_arguments_on_another_device():
     assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (6, 21.0)]
 
 
+@pytest.mark.parametrize("axis_type", ["Auto", "Explicit"])
+def test_arguments_on_another_mesh(axis_type, recwarn):
+    """Calls on one mesh and then on another work, and no value is lost."""
+    types = (getattr(jax.sharding.AxisType, axis_type),)
+    meshes = [jax.make_mesh((n,), (f"d{n}",), types, devices=jax.devices()[:n]) for n in (4, 2)]
+
+    @jb.instrument(name=f"{axis_type} mesh")
+    @jax.jit
+    def step(x):
+        jb.scalar("x", jnp.max(x), every=6, reduce="sum")
+
+    with capture() as records:
+        for i in range(7):
+            mesh = meshes[i >= 4]
+            rows = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
+            step(jax.device_put(jnp.full(4, float(i)), rows))
+    assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (6, 21.0)]
+    assert not recwarn.list  # the function still has its programs
+
+
 def test_each_run_has_its_own_windows():
     """A run's windows end with the run, and a second run starts with empty ones."""
     step = jb.instrument(jax.jit(lambda x: jb.scalar("x", x, every=10, reduce="sum")))
@@ -419,6 +439,26 @@ def test_functions_that_report_the_same_tag(order, gate):
             steps[which](jnp.float32(x))
     points = [(r.step, float(r.value)) for r in records]
     assert points == [(0, 0.0), (5, 15.0), (10, 40.0), (15, 65.0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "iterations"), [({"delivery": "callback"}, 1), ({"stream": 3}, 4)]
+)
+def test_functions_of_different_deliveries(options, iterations):
+    """Values that leave by callback are in one point with those that a window on the device holds."""
+
+    def add(x):
+        jb.scalar("x", x, every=5, reduce="sum")
+        return x + 1
+
+    step = jb.instrument(jax.jit(add))
+    loop = jax.jit(lambda x: jax.lax.fori_loop(0, iterations, lambda _, x: add(x), x))
+    by_callback = jb.instrument(loop, **options)
+    with capture() as records:
+        x = jnp.float32(0)
+        for function in [step] * 2 + [by_callback] * (4 // iterations) + [step] * 2:
+            x = function(x)
+    assert [(r.step, float(r.value)) for r in records] == [(0, 0.0), (5, 15.0), (7, 13.0)]
 
 
 @pytest.mark.parametrize("gate", ["compile", "cond"])

@@ -79,8 +79,7 @@ def _passing(cls: type) -> type:
 
 def _empty_passing(cls: type) -> Any:
     """Return an object without attributes, for copy and pickle, which cannot find its class by name."""
-    passing = _passing(cls)
-    return passing.__new__(passing)
+    return object.__new__(_passing(cls))
 
 
 def _merged(tree: Any) -> Any:

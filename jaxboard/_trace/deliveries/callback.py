@@ -37,6 +37,7 @@ class Callback(Delivery):
 
     def call(self, channel: Channel, step: int, args: Args, kwargs: Kwargs) -> Executed:
         """Run the program."""
+        channel.end_windows()  # The reports of this call may be in the same points.
         caller = self._programs.callers.begin(channel)
         program = self._programs.callback(caller, advance=self._advance)
         out, _ = self._execute(program, (), args, kwargs)

@@ -15,7 +15,7 @@ from jaxboard._host.observers import registry
 from jaxboard._host.selection import Selection
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.deliveries.delivery import Delivery, Executed, put_on_device
-from jaxboard._trace.failures import OtherProgram, check_program
+from jaxboard._trace.failures import OtherProgram, ProgramFailed, check_program
 from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.windows import (
     NO_WINDOWS,
@@ -207,7 +207,9 @@ class HiddenOutput(Delivery):
             return True
         if isinstance(error, OtherProgram):
             return True
-        return isinstance(error, ValueError) and self._move(windows, window, args, kwargs)
+        # JAX refuses to mix devices when it runs a program, and meshes when it traces one.
+        is_mixed = isinstance(error, ValueError | ProgramFailed)
+        return is_mixed and self._move(windows, window, args, kwargs)
 
     def _bind(self, plan: Plan) -> Callable[[frozenset[int], int], jax.stages.Wrapped]:
         """Return the function that returns the programs with these windows."""

@@ -43,6 +43,7 @@ class StreamedLoops(Delivery):
         """Run the program, and advance the run to the step of the last iteration."""
         if self._progress:
             progress.close(self._name)
+        channel.end_windows()  # The reports of this call may be in the same points.
         caller = self._programs.callers.begin(channel)
         program = self._program(len(args), caller)
         out, plan, vectors = self._execute(program, (put_on_device(step),), args, kwargs)

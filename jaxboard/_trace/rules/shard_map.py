@@ -71,9 +71,10 @@ def shard_map(eqn: JaxprEqn, operands: list[Array], context: RuleContext) -> Eva
 def _replicated_if_explicit(
     arrays: dict[str, Array], mesh: Mesh | AbstractMesh, axes: tuple[str, ...]
 ) -> dict[str, Array]:
-    """Return arrays replicated if a mesh axis is explicit: a slice of an axis that is sharded by type has no sharding."""
+    """Return arrays, replicated if one of the mesh axes is explicit."""
     axis_types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
     if not any(axis_types[axis] == AxisType.Explicit for axis in axes):
         return arrays
+    # Shardings are part of the types there, and a slice of a sharded axis has none.
     replicated = NamedSharding(mesh, PartitionSpec())
     return {name: jax.sharding.reshard(array, replicated) for name, array in arrays.items()}
