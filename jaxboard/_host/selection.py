@@ -18,7 +18,7 @@ Choice: TypeAlias = int | Literal["code"] | None
 """The cadence in steps, None if the report is left out, or "code" for the cadence in the program."""
 
 _MAX_ENTRIES = 4096
-"""Most tags, and most reports. What was chosen for all of them is forgotten when there are more than this."""
+"""Most tags, and most reports, whose cadences are remembered."""
 
 
 class Selection:

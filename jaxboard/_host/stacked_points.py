@@ -155,16 +155,12 @@ def points_of_windows(
             for row, index in enumerate(indices.tolist())
         }
         return [point for index in sorted(points) for point in points[index]]
+    columns = [_run_columns(spec, state, steps[indices]) for indices, state in windows]
     indices = np.concatenate([indices for indices, _ in windows])
     order = np.argsort(indices)
-    columns = [_run_columns(spec, state, steps[indices]) for indices, state in windows]
-    return [
-        point
-        for of_one_run in zip(*columns, strict=True)
-        for point in RunColumn.concatenate(of_one_run, order).points(
-            spec.tag, wall_times[indices[order]]
-        )
-    ]
+    joined = (RunColumn.concatenate(of_run, order) for of_run in zip(*columns, strict=True))
+    times = wall_times[indices[order]]
+    return [point for column in joined for point in column.points(spec.tag, times)]
 
 
 def _has_value(state: State, due: np.ndarray) -> np.ndarray:

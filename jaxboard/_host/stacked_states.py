@@ -43,21 +43,23 @@ def merge_windows(
     Args:
         reducer: an elementwise reducer.
         state: the accumulators of N values.
-        starts: int[W], the index of the first value of each window.
-        lengths: int[W], how many values each window has, at least one. They follow the first.
+        starts: int[W], the index of the first value of each window. Together the windows have all values.
+        lengths: int[W], how many values each window has, at least one.
 
     Yields:
         The indices of windows of one length, and their accumulators: static weights differ between lengths.
     """
-    windows = np.arange(len(starts))
-    merged = state_at(state, starts)
-    for count in range(1, int(lengths.max(initial=0)) + 1):
+    windows, longest = np.arange(len(starts)), int(lengths.max(initial=0))
+    merged = state_at(state, starts) if longest > 1 else state
+    for count in range(1, longest + 1):
         is_done = lengths[windows] == count
+        if is_done.all():
+            yield windows, merged
+            return
         if is_done.any():
             yield windows[is_done], state_at(merged, is_done)
             windows, merged = windows[~is_done], state_at(merged, ~is_done)
-        if len(windows):
-            merged = reducer.merge(merged, state_at(state, starts[windows] + count))
+        merged = reducer.merge(merged, state_at(state, starts[windows] + count))
 
 
 def _with_wide_weight(state: State) -> State:

@@ -28,7 +28,7 @@ from jaxboard._reduce import State, is_positive, reducer
 from jaxboard.records import Kind
 
 _MIN_VALUES = 8
-"""Fewer values than this are merged one by one: for them, NumPy takes as long as single points do."""
+"""Fewer values than this are merged one by one, and so are those of fewer than two windows."""
 
 
 class OpenValue(NamedTuple):
@@ -69,17 +69,14 @@ class ValueColumn:
 
     def values(self) -> Iterator[OpenValue]:
         """Yield the values one by one."""
-        rows = zip(
-            self.steps.tolist(),
-            self.wall_times.tolist(),
-            self.positions.tolist(),
-            self.last.tolist(),
-            strict=True,
-        )
-        for index, (step, wall_time, position, last) in enumerate(rows):
-            state = state_at(self.state, index)
-            value = Observation(self.spec, state, step, wall_time, self.explicit_steps)
-            yield OpenValue(position, value, last)
+        for index in range(len(self.steps)):
+            yield self.value_at(index, state_at(self.state, index))
+
+    def value_at(self, index: int, state: State) -> OpenValue:
+        """Return one of the values, with the accumulator that is given."""
+        step, wall_time = int(self.steps[index]), float(self.wall_times[index])
+        value = Observation(self.spec, state, step, wall_time, self.explicit_steps)
+        return OpenValue(int(self.positions[index]), value, bool(self.last[index]))
 
     def rows(self, rows: slice | np.ndarray) -> ValueColumn:
         """Return some of the values: those of a slice, or of an array of indices."""
@@ -95,8 +92,11 @@ class ValueColumn:
 
     def counted(self) -> ValueColumn:
         """Return the values in the order of reporting, without those that a mask leaves out."""
+        has_value = is_positive(self.state.weight)
+        if np.all(has_value) and np.all(self.wall_times[1:] > self.wall_times[:-1]):
+            return self
+        has_value = np.broadcast_to(has_value, self.steps.shape)
         order = np.lexsort((self.steps, self.positions, self.wall_times))
-        has_value = np.broadcast_to(is_positive(self.state.weight), len(order))
         return self.rows(order[has_value[order]])
 
     @property
@@ -120,19 +120,17 @@ class ValueColumn:
     def merged(self) -> MergedValues:
         """Merge the values of each point."""
         starts = self.starts
-        lengths = np.diff(starts, append=len(self.steps))
-        newest = self.rows(starts + lengths - 1)
-        is_complete = newest.completes
-        is_complete[:-1] = True
+        lengths = np.append(starts[1:], len(self.steps)) - starts
+        newest = self if len(starts) == len(self.steps) else self.rows(starts + lengths - 1)
         complete: list[tuple[np.ndarray, State]] = []
         growing: OpenValue | None = None
         for indices, state in merge_windows(reducer(self.spec), self.state, starts, lengths):
-            rows = is_complete[indices]
-            if rows.any():
-                complete.append((indices[rows], state_at(state, rows)))
-            if not rows.all():
-                last = dataclasses.replace(newest.rows(indices[-1:]), state=state_at(state, ~rows))
-                (growing,) = last.values()
+            may_grow = indices[-1] == len(starts) - 1 and not newest.completes[-1]
+            count = len(indices) - int(may_grow)
+            if count:
+                complete.append((indices[:count], state_at(state, slice(count))))
+            if may_grow:
+                growing = newest.value_at(-1, state_at(state, count))
         return MergedValues(complete, newest.point_steps, newest.wall_times, growing)
 
 
@@ -224,13 +222,19 @@ def join_columns(
     joined: list[ValueColumn] = []
     single: list[OpenValue] = []
     for spec, parts in by_spec.items():
-        count = sum(len(part.steps) for part in parts)
-        is_uniform = len(set(map(_signature, parts))) == 1
-        if count < _MIN_VALUES or spec in others or not is_uniform or not reducer(spec).elementwise:
+        is_uniform = len(parts) == 1 or len(set(map(_signature, parts))) == 1
+        if spec in others or not is_uniform or not reducer(spec).elementwise or _are_few(parts):
             single += [value for part in parts for value in part.values()]
         else:
             joined.append(parts[0] if len(parts) == 1 else _concatenate(parts))
     return joined, single
+
+
+def _are_few(columns: Sequence[ValueColumn]) -> bool:
+    """Return whether columns of one report would take longer than their values one by one."""
+    steps = np.concatenate([column.steps for column in columns])
+    spec = columns[0].spec
+    return len(steps) < _MIN_VALUES or (spec.windowed and np.ptp(steps) < 2 * spec.every)
 
 
 def _signature(column: ValueColumn) -> Hashable:
@@ -265,10 +269,11 @@ def _column_of_numbers(numbers: Sequence[tuple[int, Number]]) -> ValueColumn:
     count, (spec, explicit_steps) = len(items), (items[0].spec, items[0].explicit_step)
     # As one observation of rank 1: reducers work on its elements independently.
     value, weight = reducer(spec).start(np.array([item.value for item in items]), None, 1)
-    broadcast = functools.partial(np.broadcast_to, shape=count)  # a count has no elements
+    if spec.reduce == "count":  # It is one number.
+        value = jax.tree.map(functools.partial(np.broadcast_to, shape=count), value)
     return ValueColumn(
         spec,
-        State(jax.tree.map(broadcast, value), weight),
+        State(value, weight),
         np.array([item.step for item in items], np.int64),
         np.array([item.wall_time for item in items]),
         np.array(positions),

@@ -338,7 +338,7 @@ def bits(leaf):
 
 
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(turns=turns_of_frames(), resumes=st.booleans())
 def test_values_in_columns_make_the_points_of_values_one_by_one(turns, resumes):
     """Points and incomplete points are bit-identical, for any steps, masks, lanes and dtypes, and if a run resumes."""
