@@ -33,7 +33,7 @@ class RestoredWindows:
         """The windows that nothing has continued."""
         return list(self._windows)
 
-    def of(self, function: str, channel: str) -> list[SavedWindow]:
+    def windows_of(self, function: str, channel: str) -> list[SavedWindow]:
         """Return the windows of a function.
 
         Args:

@@ -219,7 +219,7 @@ class RunFiles:
             if len(kinds) > 1:
                 first, *others = sorted(kinds, key=kinds.__getitem__)
                 names = " and ".join(others)
-                text = f"tag {tag!r} is a {first}, and later a {names}: TensorBoard shows one kind for each tag"
+                text = f"tag {tag!r} has the kind {first}, and later {names}: TensorBoard shows one kind for each tag"
                 record = kinds[others[0]]
                 count = len(others)
                 yield self._of_record(Severity.WARNING, "kind", record, text, count=count, tag=tag)

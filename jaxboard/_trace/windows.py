@@ -134,7 +134,9 @@ def continued(plan: Plan, empty: Carried, function: str, channel: Channel) -> Wi
         function: the name of the function.
         channel: the channel of its calls.
     """
-    saved = {each.point.spec: each for each in channel.restored.of(function, channel.target.run)}
+    saved = {
+        each.point.spec: each for each in channel.restored.windows_of(function, channel.target.run)
+    }
     names = sorted(plan.vector_names)
     with jax.transfer_guard_device_to_host("allow"):
         vectors = {name: np.array(vector) for name, vector in zip(names, empty, strict=True)}

@@ -108,8 +108,8 @@ class Tags:
             return None
         new = kind.value
         return (
-            f"it is a {new}, but the tag was first reported as a {first.value}, and TensorBoard shows one kind "
-            f"for each tag. Give the {new} another tag, such as {f'{tag}_{new}'!r}"
+            f"expected kind {first.value}, as in the first report of the tag, got kind {new}. TensorBoard shows one kind "
+            f"for each tag: choose another tag, such as {f'{tag}_{new}'!r}"
         )
 
 

@@ -179,7 +179,7 @@ def test_kinds(logdir) -> None:
     """A tag with two kinds is a warning, at the first value of the second kind."""
     offsets = write(logdir, *GOOD, tensor("x", "text", "a"), *[scalar("x", i) for i in range(9)])
     assert found(logdir) == [("warning", "kind", offsets[41], "x", None, 1)]
-    assert "tag 'x' is a text, and later a scalar" in verify(logdir).problems[0].text
+    assert "tag 'x' has the kind text, and later scalar" in verify(logdir).problems[0].text
 
 
 def test_two_writers(logdir) -> None:

@@ -126,11 +126,11 @@ def test_a_run_reports_the_lost_kind_and_shows_the_first(tmp_path, caplog, share
     with pytest.raises(jb.RunError) as caught:
         run.close()
     message = (
-        "report 'loss': it is a histogram, but the tag was first reported as a scalar, and TensorBoard "
-        "shows one kind for each tag. Give the histogram another tag, such as 'loss_histogram'"
+        "report 'loss': expected kind scalar, as in the first report of the tag, got kind histogram. TensorBoard "
+        "shows one kind for each tag: choose another tag, such as 'loss_histogram'"
     )
     assert str(caught.value).splitlines()[1:] == [f"  3: TensorBoardSink: {message}"]
-    assert caplog.text.count("report 'loss' is lost: it is a histogram") == 1
+    assert caplog.text.count("report 'loss' is lost: expected kind scalar") == 1
     for loader in ("rust", "python"):
         server = shared_tensorboard(loader)
         name = f"{server.show(tmp_path)}run"
