@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -22,7 +21,6 @@ from jaxboard._trace.advice import warn_counts_up
 from jaxboard._trace.arrival import Caller, Callers
 from jaxboard._trace.cadences import Cadences
 from jaxboard._trace.failures import OtherProgram
-from jaxboard._trace.instrument_options import InstrumentOptions
 from jaxboard._trace.pack import Harvested, pack
 from jaxboard._trace.primitives import deliver
 from jaxboard._trace.rules.step_clocks import ArgumentClock
@@ -61,30 +59,17 @@ class Programs:
     """Makes the programs of a jitted function, and caches them.
 
     Args:
-        fn: the result of ``jax.jit``.
-        name: its name in messages.
-        jit_options: the options that ``jax.jit`` was given.
-        options: the options that ``instrument`` was given.
-        reports_only: whether the programs return None for the results of the function, and donate nothing.
+        function: the function.
 
     Attributes:
         cadences: the cadences above 1 of the function's reports, as far as it was traced.
         callers: the runs of the calls, for the programs that deliver by callback.
     """
 
-    def __init__(
-        self,
-        fn: Callable[..., PyTree],
-        name: str,
-        jit_options: dict[str, Any],
-        options: InstrumentOptions,
-        *,
-        reports_only: bool = False,
-    ):
+    def __init__(self, function: TracedFunction):
         self.cadences = Cadences()
         self.callers = Callers()
-        self._function = TracedFunction(fn, name, jit_options, options, reports_only=reports_only)
-        self._options = options
+        self._function = function
         self._others: list[Programs] = []
         self._programs: dict[ProgramKey, jax.stages.Wrapped] = {}
 
@@ -235,8 +220,8 @@ class Programs:
         return self._add(key, self._function.jit(device_step, num_hidden=2))
 
     def _make_streamed(self, key: ProgramKey) -> jax.stages.Wrapped:
-        size = self._options.stream or 1
-        bar = self._function.name if self._options.progress else None
+        size = self._function.options.stream or 1
+        bar = self._function.name if self._function.options.progress else None
 
         def streamed(
             words: jax.Array, /, *args: object, **kwargs: object
@@ -249,7 +234,7 @@ class Programs:
                 warn_counts_up(self._function.name)
             # The host needs the last step for the reports, and to go on counting where it does not know it. XLA needs a
             # second result: see _trace/README.md.
-            is_unknown = stream.steps_taken is None or self._options.step is not None
+            is_unknown = stream.steps_taken is None or self._function.options.step is not None
             needs_step = reports or is_unknown
             if reports and (key.checked or stream.steps_taken != 0):
                 # After the last chunk, whose step it needs. A hidden output may overtake the chunks.

@@ -55,6 +55,7 @@ class TracedFunction:
     Attributes:
         name: see above.
         fn: see above.
+        options: see above.
         reports: the reports that were found, with the cadences that the run selects.
     """
 
@@ -65,14 +66,14 @@ class TracedFunction:
         jit_options: dict[str, Any],
         options: InstrumentOptions,
         *,
-        reports_only: bool,
+        reports_only: bool = False,
     ):
         self.name = name
         self.fn = fn
+        self.options = options
         self.reports = SelectedReports()
         self._traceable = traceable(fn, jit_options)
         self._jit_options = jit_options
-        self._options = options
         self._reports_only = reports_only
 
     def selecting(self, selection: Selection) -> TracedFunction:
@@ -119,15 +120,15 @@ class TracedFunction:
             args, kwargs = merge(dynamic)
             return call_user(self._traceable, *args, **kwargs)
 
-        runs = self._options.seed_runs or context.current().runs
+        runs = self.options.seed_runs or context.current().runs
         silence_scan_checks()
         # This context is the same for all programs, so that JAX traces the user's function once for all of them.
-        with context.override(every=self._options.every, harvested=True, runs=runs):
+        with context.override(every=self.options.every, harvested=True, runs=runs):
             return jax.make_jaxpr(with_static, return_shape=True)(dynamic)
 
     def step_of(self, args: Args, kwargs: Kwargs) -> jax.Array | None:
         """Return the step of a call that ``step=`` computes; None without ``step=``."""
-        step = self._options.step
+        step = self.options.step
         return None if step is None else jnp.asarray(call_user(step, *args, **kwargs))
 
     def clock(self, words: jax.Array, args: Args, kwargs: Kwargs) -> StepClock:
@@ -138,7 +139,7 @@ class TracedFunction:
             args: the positional arguments.
             kwargs: the keyword arguments.
         """
-        if self._options.step is None:
+        if self.options.step is None:
             return CountingClock(WideInt(*words))
         dynamic, merge = split_arguments(self._jit_options, args, kwargs)
         arrays, tree = jax.tree.flatten(dynamic)

@@ -88,11 +88,13 @@ class Instrumented:
         if jit_options is not None:
             # Imported only when a function is instrumented: all rules come with it.
             from jaxboard._trace.programs import Programs
+            from jaxboard._trace.traced_function import TracedFunction
 
-            self._programs = self._delivered = Programs(fn, self._name, jit_options, options)
+            traced = functools.partial(TracedFunction, fn, self._name, jit_options, options)
+            self._programs = self._delivered = Programs(traced())
             if options.exact:
                 # Not those of calls in a trace, which have one program.
-                self._delivered = Programs(fn, self._name, jit_options, options, reports_only=True)
+                self._delivered = Programs(traced(reports_only=True))
         self._inside: Instrumented | None = None
         self._choose(options)
 
