@@ -76,7 +76,10 @@ class TimeReport(Collector):
         self._spans = SpanListener(clock)
         self._spans.start()
         self._readiness = ReadinessWatch(clock)
-        now = clock()
+        now, opened = (
+            clock(),
+            wall(),
+        )  # Together: the time between them would count twice in a resumed run.
         self._ledger = TimeLedger(now, watch or self._readiness.watch)
         self._window_began = now
         self._before_window = dict(self._ledger.seconds)
@@ -88,7 +91,7 @@ class TimeReport(Collector):
         self._windows = 0
         self._picture = TimePicture()
         self._base: Mapping[str, float] = {}
-        self._reading = self._continue(logdir, step, earlier_totals or {}, wall())
+        self._reading = self._continue(logdir, step, earlier_totals or {}, opened)
 
     # --- The calls of the training loop -----------------------------------------------------------
 
