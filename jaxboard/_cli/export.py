@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -14,7 +15,7 @@ import numpy as np
 
 from jaxboard import _paths
 from jaxboard._cli.requirements import is_installed
-from jaxboard._errors import JaxboardError, RunError
+from jaxboard._errors import JaxboardError, RunError, UsageError
 from jaxboard._read.read import read
 
 STANDARD_OUTPUT = "-"
@@ -59,6 +60,8 @@ def main(
         return 1
     try:
         table: Any = read(logdir, tags=tags, runs=runs, kind=kind, keep=keep, frame="pandas")
+        if not len(table) and (patterns := [*(tags or ()), *(runs or ())]):
+            raise UsageError(f"export({logdir!r}): no {kind} matches {shlex.join(patterns)}.")
         if kind != "scalar" and form in ("csv", "parquet"):
             table["value"] = [json.dumps(_plain(value)) for value in table["value"]]
         contents = FORMATS[form](table)

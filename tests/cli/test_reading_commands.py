@@ -207,6 +207,16 @@ def test_export_refuses_what_it_cannot_write(study, tmp_path, capsys):
     assert not (tmp_path / "x.json").exists()
 
 
+def test_export_of_nothing(study, tmp_path, capsys):
+    """Patterns that match nothing are an error, and leave the file as it is."""
+    file = tmp_path / "points.csv"
+    file.write_text("kept")
+    arguments = ["export", str(study), str(file), "--tags", "nope", "--runs", "a"]
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == f"export({str(study)!r}): no scalar matches nope a.\n"
+    assert file.read_text() == "kept"
+
+
 def test_diff(study, capsys):
     """A comparison names the setting, the step at which the curves diverge, and the curve of one run only."""
     status, found = run_json(capsys, "diff", study / "a", study / "b")
