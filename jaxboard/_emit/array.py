@@ -108,6 +108,10 @@ def histogram(
             every=every,
         )
         return
+    if values is None:
+        raise arguments.report_error(
+            tag, "expected numbers, got None (NoneType). Pass values, or counts= and edges=."
+        )
     is_stack = reduce == "stack"
     for leaf_tag, leaf in tagged_arrays(tag, values):
         report_array(

@@ -125,6 +125,7 @@ def test_tags(call, tag, problem):
         (lambda: jb.confusion_matrix("x", [0], [0.5], classes=2), "expected predictions to be classes, as integers, got float64[1]. Scores have one axis more than the labels."),
         (lambda: jb.confusion_matrix("x", [0, -1], [1, 1], classes=2), f"expected labels from 0 to 1, got -1. {NO_WEIGHT}"),
         (lambda: jb.histogram("x", counts=[1]), "counts= and edges= belong together: pass both."),
+        (lambda: jb.histogram("x"), "expected numbers, got None (NoneType). Pass values, or counts= and edges=."),
         (lambda: jb.histogram("x", [1.0], counts=[1], edges=[0, 1]), "counts= and edges= need no values, bins=, range=, reduce=, where= or runs=. Pass either values or counts."),
         (lambda: jb.histogram("x", counts=[1, 2], edges=[0, 1]), "expected counts= [k] and edges= [k + 1], got int64[2] and int64[2]."),
         (lambda: jb.histogram("x", counts=[1], edges=[1, 0]), "expected edges= to be finite and ascending, got [1, 0]."),
