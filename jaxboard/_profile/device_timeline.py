@@ -22,7 +22,7 @@ _COLLECTIVES = re.compile(
 """The start of the names of collective operations in XLA, and in JAX, after which XLA names them; NCCL's kernels."""
 
 _WAIT = "ThunkExecutor::Execute (wait for completion)"
-"""On CPUs, the thread of a device waits during this event for operations on other threads."""
+"""On CPUs, the thread of a device waits during this event for operations on other threads. It does not name their program."""
 
 _DEVICE = re.compile(r"/device:(GPU|TPU):\d+")
 
@@ -54,13 +54,17 @@ class DeviceTimeline:
     def __init__(self) -> None:
         self._compute: dict[Hashable, Spans] = defaultdict(list)
         self._communication: dict[Hashable, Spans] = defaultdict(list)
+        self._devices: set[Hashable] = set()
         self._last = 0.0
 
     def add(self, device: Hashable, name: str, spans: Spans) -> None:
         """Add an operation of a device."""
         busy = self._communication if is_communication(name) else self._compute
         busy[device] += spans
-        if spans and name != _WAIT:
+        if name == _WAIT:  # perhaps for the program of jaxboard
+            return
+        self._devices.add(device)
+        if spans:
             self._last = max(self._last, spans[-1][1])
 
     def add_host_event(self, name: str, stats: Mapping[str, object], spans: Spans) -> None:
@@ -97,13 +101,12 @@ class DeviceTimeline:
         threads = list(threads)
         order = sorted((step for _, steps in threads for step in steps), key=lambda s: s.start)
         steps = union((step.start, step.end) for step in order)
-        devices = self._compute.keys() | self._communication.keys()
-        if not steps or not devices:
+        if not steps or not self._devices:
             return None
         window = [(steps[0][0], max(steps[-1][1], self._last))]
         work = {
             device: (union(self._compute[device]), union(self._communication[device]))
-            for device in devices
+            for device in self._devices
         }
         idle = difference(window, union(span for spans in work.values() for span in chain(*spans)))
         pauses = _pauses(order, idle)
@@ -117,11 +120,11 @@ class DeviceTimeline:
             parts = compute, exposed, between, within, communication
             totals = [total + length(part) / 1e6 for total, part in zip(totals, parts, strict=True)]
         between, within = _parts_by_name(threads)
-        means = [total / len(devices) for total in totals]
+        means = [total / len(self._devices) for total in totals]
         idle = intersection(idle, window)
         return TimeParts(
             *means,
-            devices=len(devices),
+            devices=len(self._devices),
             between_parts=_longest(between, idle),
             within_parts=_longest(within, idle),
             pauses=[_described(step, spans, between) for step, spans in pauses],

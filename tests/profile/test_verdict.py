@@ -14,6 +14,7 @@ from jax.profiler import ProfileData
 
 import jaxboard as jb
 from jaxboard._profile.comparison import Growth, compare
+from jaxboard._profile.device_timeline import DeviceTimeline
 from jaxboard._profile.history import RecordedWindow
 from jaxboard._profile.summary import (
     Compilation,
@@ -24,6 +25,7 @@ from jaxboard._profile.summary import (
     TraceSummary,
 )
 from jaxboard._profile.summary_records import summary_records
+from jaxboard._profile.trace_events import Marker
 from jaxboard._profile.trace_reader import summarize
 from jaxboard._profile.verdict import verdict
 from jaxboard.records import Kind
@@ -193,6 +195,19 @@ def test_the_devices_of_a_cpu(tmp_path):
     assert found.devices == 2
     assert 0 < found.exposed <= found.communication < found.whole
     assert found.compute > 0
+
+
+def test_a_cpu_device_that_only_waits():
+    """On a busy machine, CPU devices wait for the program with which jaxboard ends a profile: they are not in use."""
+    timeline = DeviceTimeline()
+    wait = "ThunkExecutor::Execute (wait for completion)"
+    timeline.add_host_event("dot.1", {"hlo_op": "dot.1", "device_ordinal": 0}, [(10.0, 20.0)])
+    timeline.add_host_event(wait, {"device_ordinal": 0}, [(20.0, 40.0)])
+    timeline.add_host_event(wait, {"device_ordinal": 1}, [(10.0, 90.0)])
+    found = timeline.parts([([], [Marker(0, 0.0, 1e8)])])
+    assert found is not None
+    assert found.devices == 1
+    assert found.compute == 30.0 / 1e6
 
 
 # Traces of accelerators, made by hand.
