@@ -40,7 +40,7 @@ def train_step(x, repeats):
     with jb.trace("head"):
         x = jnp.tanh(x)
     with jb.trace("attention"):
-        return jax.lax.fori_loop(0, repeats, lambda _, x: jnp.sin(x @ x), x)
+        return jax.lax.fori_loop(0, repeats, lambda _, x: x @ x / len(x), x)
 
 
 def scalars(records):
