@@ -54,6 +54,17 @@ def describe_array(array: HasType) -> str:
     return f"{array.dtype}[{','.join(map(str, array.shape))}]"
 
 
+def first_names(names: Sequence[str], count: int) -> str:
+    """Return the first ``count`` names as text, with the number of the others.
+
+    Example:
+        >>> first_names(["a", "b", "c"], 2)
+        'a, b and 1 more'
+    """
+    more = len(names) - count
+    return ", ".join(names[:count]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def encodable(text: str) -> str:
     """Return a text with escapes for what UTF-8 cannot hold, such as bytes in a file name."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

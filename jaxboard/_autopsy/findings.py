@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from jaxboard._safe_repr import describe_array
+from jaxboard._safe_repr import describe_array, first_names
+
+_MAX_RESULTS = 5
+"""Most results that an autopsy names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,17 +124,8 @@ class Autopsy:
             lines.append(f"the infinity came from {self.infinity}")
         if self.became_nan is not None:
             lines.append(f"it became NaN in {self.became_nan}")
-        lines.append(f"not finite afterwards: {_listed(self.results)}")
+        lines.append(f"not finite afterwards: {first_names(self.results, _MAX_RESULTS)}")
         return "\n  ".join(lines)
-
-
-_MAX_RESULTS = 5
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:_MAX_RESULTS])
-    more = len(names) - _MAX_RESULTS
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 for _cls in (Autopsy, Loop, Operand, Operation):

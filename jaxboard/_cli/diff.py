@@ -19,7 +19,7 @@ from jaxboard._own_tags import is_own
 from jaxboard._read.curves import Curve, read_curves
 from jaxboard._read.read import name_pattern
 from jaxboard._read.recorded_settings import read_settings
-from jaxboard._safe_repr import printable
+from jaxboard._safe_repr import first_names, printable
 
 _NOT_COMPARED = 2
 _ABSENT = "not there"
@@ -122,7 +122,7 @@ def compare(
         if not found:
             raise UsageError(f"diff({logdir!r}): there are no event files.")
     if not a.keys() & b.keys():
-        names = "; the second has ".join(_first(sorted(found)) for found in (a, b))
+        names = "; the second has ".join(first_names(sorted(found), _MAX_NAMES) for found in (a, b))
         raise UsageError(
             f"diff({first!r}, {second!r}): no run of one has the name of a run of the other. The first has {names}. Pass "
             "the directories of two single runs."
@@ -266,18 +266,13 @@ def _by_prefix(names: Sequence[tuple[str, str]]) -> list[tuple[str, str, str, st
         prefix, name = tag.split("/", 1) if "/" in tag else ("", tag)
         groups.setdefault((run, prefix), []).append(name)
     rows = [
-        (run, prefix, f"{len(found):,}", _first(found)) for (run, prefix), found in groups.items()
+        (run, prefix, f"{len(found):,}", first_names(found, _MAX_NAMES))
+        for (run, prefix), found in groups.items()
     ]
     others = sum(map(len, [*groups.values()][_MAX_PREFIXES:]))
     if others:
         rows[_MAX_PREFIXES:] = [("", "others", f"{others:,}", "")]
     return rows
-
-
-def _first(names: Sequence[str]) -> str:
-    """Return the first names as text, with the number of the others."""
-    more = len(names) - _MAX_NAMES
-    return ", ".join(names[:_MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _value(value: object) -> str:

@@ -13,7 +13,7 @@ from jaxboard._host.layer_trends import EXPLOSIONS, TrendFinding, find_trends
 from jaxboard._host.picture_schedule import MAX_PICTURES, PictureSchedule
 from jaxboard._log import logger
 from jaxboard._reduce.layer_health import STATISTICS
-from jaxboard._safe_repr import printable
+from jaxboard._safe_repr import first_names, printable
 from jaxboard.records import EncodedImage, Kind, Record
 
 TAG = "jaxboard/health"
@@ -183,9 +183,7 @@ def _others(factor: float) -> str:
 
 
 def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:_MAX_NAMES])
-    left = len(names) - _MAX_NAMES
-    return f"{shown} and {left} more" if left > 0 else shown
+    return first_names([f"`{name}`" for name in names], _MAX_NAMES)
 
 
 def _picture(model: _Model) -> Record:

@@ -139,9 +139,8 @@ def _explosions(history: LayerHistory, recent: HistoryColumns, large: np.ndarray
 def _large_updates(
     history: LayerHistory, recent: HistoryColumns, large: np.ndarray
 ) -> list[_Found]:
-    if (
-        history.count < _EARLY_REPORTS
-    ):  # The updates of weights that start at zero are large at first.
+    # The updates of weights that start at zero are large at first.
+    if history.count < _EARLY_REPORTS:
         return []
     last = recent.values[-_UPDATE_REPORTS:, _RATIO]
     lowest = last.min(0)
@@ -149,10 +148,8 @@ def _large_updates(
     for layer in np.flatnonzero(large & (lowest >= _LARGE_RATIO)).tolist():
         others = _median_of_others(np.median(last, 0), layer)
         if lowest[layer] >= 10 * others:
-            first_step, values = (
-                int(recent.steps[-_UPDATE_REPORTS]),
-                (last[0, layer], last[-1, layer]),
-            )
+            first_step = int(recent.steps[-_UPDATE_REPORTS])
+            values = last[0, layer], last[-1, layer]
             found.append(_Found("updates are too large", layer, first_step, *values, others))
     return found
 

@@ -157,7 +157,8 @@ class Points:
             return
         point = self._continued(spec)
         if point is not None and point.step == column.point_steps[0]:
-            count = int(column.starts[1]) if len(column.starts) > 1 else len(column.steps)
+            starts = column.starts
+            count = int(starts[1]) if len(starts) > 1 else len(column.steps)
             for value in column.rows(slice(count)).values():
                 yield from self.add(value.observation, now=now, last=value.last)
             column = column.rows(slice(count, None))

@@ -1,10 +1,11 @@
-"""Listeners of ``jax.monitoring`` that survive ``jax.monitoring.clear_event_listeners()``, which Tunix calls."""
+"""Listeners of ``jax.monitoring``, and one that survives ``jax.monitoring.clear_event_listeners()``, which Tunix calls."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,6 +15,42 @@ _PROBE = "/jaxboard/are_listeners_registered"
 # JAX passes the name and the values of an event by position, and its labels, which may have any name, by keyword. Its types
 # do not allow parameters that are positional only.
 _monitoring: Any = jax.monitoring
+
+_FUNCTIONS = (
+    (_monitoring.register_event_listener, _monitoring.unregister_event_listener),
+    (
+        _monitoring.register_event_duration_secs_listener,
+        _monitoring.unregister_event_duration_listener,
+    ),
+    (_monitoring.register_scalar_listener, _monitoring.unregister_scalar_listener),
+    (
+        _monitoring.register_event_time_span_listener,
+        _monitoring.unregister_event_time_span_listener,
+    ),
+)
+"""The functions of JAX that register and unregister each of the fields of :class:`Listeners`."""
+
+
+class Listeners(NamedTuple):
+    """The functions that JAX calls with events of each kind; None for kinds that are not needed."""
+
+    event: Callable[..., None] | None = None
+    duration: Callable[..., None] | None = None
+    scalar: Callable[..., None] | None = None
+    time_span: Callable[..., None] | None = None
+
+    def register(self) -> None:
+        """Listen to JAX."""
+        for (register, _), listener in zip(_FUNCTIONS, self, strict=True):
+            if listener is not None:
+                register(listener)
+
+    def unregister(self) -> None:
+        """Stop listening. ``clear_event_listeners()`` may have removed any of the functions already."""
+        for (_, unregister), listener in zip(_FUNCTIONS, self, strict=True):
+            if listener is not None:
+                with contextlib.suppress(Exception):
+                    unregister(listener)
 
 
 class JaxListener:
@@ -37,13 +74,13 @@ class JaxListener:
         """Listen to JAX."""
         with self._lock:
             self._is_started = True
-            self._register()
+            self._listeners.register()
 
     def stop(self) -> None:
         """Stop listening."""
         with self._lock:
             self._is_started = False
-            self._unregister()
+            self._listeners.unregister()
 
     def restore(self) -> None:
         """Register again if ``jax.monitoring.clear_event_listeners()`` has removed the listener. It never raises."""
@@ -53,23 +90,17 @@ class JaxListener:
             self._received_probe = False
             jax.monitoring.record_event_time_span(_PROBE, 0.0, 0.0)
             if not self._received_probe:
-                self._unregister()
-                self._register()
+                self._listeners.unregister()
+                self._listeners.register()
 
-    def _register(self) -> None:
-        _monitoring.register_event_listener(self._receive_event)
-        _monitoring.register_event_duration_secs_listener(self._receive_duration)
-        # Programs seldom listen to time spans, so the probe disturbs none.
-        _monitoring.register_event_time_span_listener(self._receive_time_span)
-
-    def _unregister(self) -> None:
-        # clear_event_listeners() may have removed any of these already.
-        with contextlib.suppress(Exception):
-            _monitoring.unregister_event_listener(self._receive_event)
-        with contextlib.suppress(Exception):
-            _monitoring.unregister_event_duration_listener(self._receive_duration)
-        with contextlib.suppress(Exception):
-            _monitoring.unregister_event_time_span_listener(self._receive_time_span)
+    @property
+    def _listeners(self) -> Listeners:
+        # An attribute would be a reference cycle. Programs seldom listen to time spans, so the probe disturbs none.
+        return Listeners(
+            event=self._receive_event,
+            duration=self._receive_duration,
+            time_span=self._receive_time_span,
+        )
 
     def _receive_event(self, event: str, /, **_: Any) -> None:
         self.on_event(event)

@@ -104,9 +104,8 @@ def _pickled_metaclass(metaclass: type) -> type:
 
 
 def _reduce_class(cls: type) -> Any:
-    return _pickled.get(
-        cls, cls.__qualname__
-    )  # A subclass of a scoped class has a name of its own.
+    # A subclass of a scoped class has a name of its own.
+    return _pickled.get(cls, cls.__qualname__)
 
 
 def _same(cls: type) -> type:

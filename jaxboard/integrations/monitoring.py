@@ -14,15 +14,12 @@ import jax.core
 
 import jaxboard as jb
 from jaxboard import _compat
+from jaxboard._telemetry.jax_listener import Listeners
 
 _logger = logging.getLogger("jaxboard")
 
 _START_TIMES = "jax/core/compile/"
 """JAX emits the start of each phase of a compilation as a scalar, in seconds since the epoch, under the name of its duration."""
-
-# JAX passes the name and the values of an event by position, and its labels, which may have any name, by keyword. Its types
-# do not allow parameters that are positional only.
-_monitoring: Any = jax.monitoring
 
 
 @contextlib.contextmanager
@@ -61,20 +58,13 @@ def reports(*prefixes: str, run: jb.Run | jb.ChildRun | None = None) -> Generato
                 f"monitoring.reports({prefix!r}): expected the first part of the names of events, such as '/jax/orbax'."
             )
     reporter = EventReporter(run, prefixes)
-    _monitoring.register_scalar_listener(reporter.scalar)
-    _monitoring.register_event_duration_secs_listener(reporter.duration)
-    _monitoring.register_event_listener(reporter.event)
+    listeners = Listeners(reporter.event, reporter.duration, reporter.scalar)
+    listeners.register()
     try:
         yield
     finally:
         reporter.close()
-        # jax.monitoring.clear_event_listeners() may have removed them already.
-        with contextlib.suppress(Exception):
-            _monitoring.unregister_scalar_listener(reporter.scalar)
-        with contextlib.suppress(Exception):
-            _monitoring.unregister_event_duration_listener(reporter.duration)
-        with contextlib.suppress(Exception):
-            _monitoring.unregister_event_listener(reporter.event)
+        listeners.unregister()
 
 
 class EventReporter:
