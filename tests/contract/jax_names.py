@@ -558,7 +558,10 @@ def compilation_events() -> None:
         found.setdefault(event, metadata)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    jax.jit(lambda x: x * 5 + 1)(X)
+    try:
+        jax.jit(lambda x: x * 5 + 1)(X)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
     stages = ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
     require(found, *(f"/jax/core/compile/{stage}_duration" for stage in stages))
     require(found["/jax/core/compile/backend_compile_duration"], "fun_name")
