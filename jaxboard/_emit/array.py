@@ -14,7 +14,7 @@ from jaxboard._emit.reporting import report_array, report_record
 from jaxboard._emit.trees import tagged_arrays
 from jaxboard._frame import Composite
 from jaxboard._reduce import HistogramOptions, StackOptions
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_array, safe_repr
 from jaxboard._types import PyTree, Reportable, Runs, Step
 from jaxboard.records import Histogram, Kind
 
@@ -169,7 +169,7 @@ def _counted(tag: str, counts: object, edges: object) -> Histogram:
         raise arguments.report_error(
             tag,
             "expected counts= [k] and edges= [k + 1], got "
-            f"{arguments.describe_array(numbers)} and {arguments.describe_array(bounds)}.",
+            f"{describe_array(numbers)} and {describe_array(bounds)}.",
         )
     bounds = _ascending(tag, "edges=", edges, bounds)
     if not np.isfinite(numbers).all() or (numbers < 0).any():

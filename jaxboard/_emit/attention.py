@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxboard import _compat
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.scalar import scalar
+from jaxboard._safe_repr import describe_array
 from jaxboard._trace import context
 from jaxboard._types import Reportable, Runs, Step
 
@@ -128,6 +129,6 @@ def _statistic(
         if not array.ndim or not array.size or not jnp.issubdtype(array.dtype, jnp.floating):
             raise arguments.report_error(
                 tag,
-                f"expected {name}= to be an array of floats [..., queries, keys], got {arguments.describe_array(array)}.",
+                f"expected {name}= to be an array of floats [..., queries, keys], got {describe_array(array)}.",
             )
         return compute(conversion.as_jax(array))

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._emit.arguments import describe_array, describe_object, report_error
+from jaxboard._emit.arguments import report_error
 from jaxboard._emit.conversion import as_array
 from jaxboard._emit.joined import Part, joined
 from jaxboard._reduce import BoxOptions
+from jaxboard._safe_repr import describe_array, describe_object
 from jaxboard._types import Array, Reportable
 
 

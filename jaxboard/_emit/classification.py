@@ -15,7 +15,7 @@ from jaxboard._check import as_positive_int
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
 from jaxboard._reduce import ConfusionMatrixOptions, ThresholdsOptions
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_array, safe_repr
 from jaxboard._types import Array, Reportable, Runs, Step
 from jaxboard.records import Kind
 
@@ -193,7 +193,7 @@ def confusion_matrix(
         if len(names) != width:
             raise arguments.report_error(
                 tag,
-                f"expected scores of {len(names)} classes, got predictions {arguments.describe_array(scores)}.",
+                f"expected scores of {len(names)} classes, got predictions {describe_array(scores)}.",
             )
         samples = samples._replace(predictions=scores.argmax(-1) if width else scores)
     else:
@@ -250,13 +250,13 @@ def _report_thresholds(
             raise arguments.report_error(
                 tag,
                 f"expected predictions of {len(names)} classes, "
-                f"got {arguments.describe_array(samples.predictions)}.",
+                f"got {describe_array(samples.predictions)}.",
             )
     elif classes is not None:
         raise arguments.report_error(
             tag,
             f"classes= needs a prediction for each class, [..., C], got labels and predictions of one shape, "
-            f"{arguments.describe_array(samples.predictions)}.",
+            f"{describe_array(samples.predictions)}.",
         )
     _check_labels(tag, samples, len(names) or None)
     report_array(
@@ -284,14 +284,14 @@ def _samples(
         raise arguments.report_error(
             tag,
             "expected predictions of the shape of the labels, with or without an axis of classes behind, got labels "
-            f"{arguments.describe_array(true)} and predictions {arguments.describe_array(predicted)}.",
+            f"{describe_array(true)} and predictions {describe_array(predicted)}.",
         )
     weight = None if weights is None else conversion.widened(conversion.as_array(tag, weights))
     if weight is not None and weight.shape != true.shape:
         raise arguments.report_error(
             tag,
-            f"expected weights= of the shape of the labels, {arguments.describe_array(true)}, got "
-            f"{arguments.describe_array(weight)}.",
+            f"expected weights= of the shape of the labels, {describe_array(true)}, got "
+            f"{describe_array(weight)}.",
         )
     return _Samples(true, predicted, weight)
 
@@ -301,7 +301,7 @@ def _check_integers(tag: str, name: str, array: Array) -> None:
         advice = "" if name == "labels" else " Scores have one axis more than the labels."
         raise arguments.report_error(
             tag,
-            f"expected {name} to be classes, as integers, got {arguments.describe_array(array)}.{advice}",
+            f"expected {name} to be classes, as integers, got {describe_array(array)}.{advice}",
         )
 
 

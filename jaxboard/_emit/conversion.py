@@ -12,8 +12,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from jaxboard._emit.arguments import check_usable, describe_array, report_error
-from jaxboard._safe_repr import describe_object, safe_repr
+from jaxboard._emit.arguments import check_usable, report_error
+from jaxboard._safe_repr import describe_array, describe_object, safe_repr
 from jaxboard._types import Array, Reportable
 
 _PLAIN = (float, int, np.generic)

@@ -15,7 +15,7 @@ from jaxboard._emit.media_arrays import as_images
 from jaxboard._emit.reporting import report_record
 from jaxboard._errors import ReportError
 from jaxboard._log import describe, warn_once
-from jaxboard._safe_repr import encodable
+from jaxboard._safe_repr import describe_array, describe_object, encodable
 from jaxboard._types import Reportable
 from jaxboard.records import Embedding, Kind
 
@@ -66,7 +66,7 @@ def embedding(
     if array.ndim != 2 or 0 in array.shape:
         raise arguments.report_error(
             tag,
-            f"expected vectors [N, D], got {arguments.describe_array(array)}. Flatten others: x.reshape(len(x), -1).",
+            f"expected vectors [N, D], got {describe_array(array)}. Flatten others: x.reshape(len(x), -1).",
         )
     count = array.shape[0]
     try:
@@ -82,7 +82,7 @@ def embedding(
         raise arguments.report_error(
             tag,
             f"expected {count} images [{count}, H, W, C], one for each vector, got "
-            f"{arguments.describe_array(pictures)}.",
+            f"{describe_array(pictures)}.",
         )
 
     def make_value() -> Embedding:
@@ -120,7 +120,7 @@ def _rows(
         return tuple(zip(*listed.values(), strict=True)), tuple(map(_text, listed))
     if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
         raise arguments.report_error(
-            tag, f"expected labels= to be a list, got {arguments.describe_object(labels)}."
+            tag, f"expected labels= to be a list, got {describe_object(labels)}."
         )
     items = _listed(cast("Iterable[object]", labels))
     _check_count(tag, "labels", len(items), count)
@@ -147,7 +147,7 @@ def _listed(values: Iterable[object]) -> list[object]:
 def _row(tag: str, name: str, values: object) -> tuple[str, ...]:
     """Return the texts of a row."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        got = arguments.describe_object(values)
+        got = describe_object(values)
         raise arguments.report_error(tag, f"expected {name} as a list, got {got}.")
     return tuple(map(_text, cast("Iterable[object]", values)))
 

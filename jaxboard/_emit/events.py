@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
+from jaxboard._safe_repr import describe_object
 from jaxboard.records import Kind
 
 
@@ -32,7 +33,7 @@ def report_event(name: str, event: object, *, step: int | None) -> None:
     """
     if not hasattr(event, "SerializeToString") or not hasattr(event, "file_version"):
         raise arguments.report_error(
-            name, f"expected an Event of TensorBoard, got {arguments.describe_object(event)}."
+            name, f"expected an Event of TensorBoard, got {describe_object(event)}."
         )
     message = cast("EventMessage", event)
     report_record(

@@ -8,6 +8,7 @@ from typing import Any
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
 from jaxboard._log import describe, logger
+from jaxboard._safe_repr import describe_object
 from jaxboard.records import Graph, Kind
 
 
@@ -47,7 +48,7 @@ def graph(function: Callable[..., Any], /, *args: Any, tag: str = "", **kwargs: 
     if tag != "":
         arguments.check_tag(tag)
     if not callable(function):
-        got = arguments.describe_object(function)
+        got = describe_object(function)
         raise arguments.report_error(tag, f"expected a function, got {got}.")
     name = getattr(function, "__name__", type(function).__name__)
 

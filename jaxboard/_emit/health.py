@@ -15,7 +15,7 @@ from jaxboard._emit.trees import named_leaves
 from jaxboard._emit.watch import float_leaves, may_be_due
 from jaxboard._frame import Composite
 from jaxboard._reduce import LayerHealthOptions, Part
-from jaxboard._safe_repr import describe_object
+from jaxboard._safe_repr import describe_array, describe_object
 from jaxboard._trace import context
 from jaxboard._types import Array, PyTree, Reportable, Runs, Step
 
@@ -199,7 +199,7 @@ def _matching(
             raise arguments.report_error(
                 tag,
                 f"expected the leaf {name!r} of {argument}= to have the shape {list(expected)} of that in params=, got "
-                f"{arguments.describe_array(leaf)}.",
+                f"{describe_array(leaf)}.",
             )
     return {name: leaf for name, leaf in found.items() if shapes[name] is not None}
 

@@ -24,7 +24,7 @@ from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import active
 from jaxboard._host.given_times import at_walltime
 from jaxboard._log import describe
-from jaxboard._safe_repr import encodable, safe_repr
+from jaxboard._safe_repr import describe_object, encodable, safe_repr
 from jaxboard._trace import context
 from jaxboard.records import Kind, MetricGoals, flatten
 
@@ -107,7 +107,7 @@ def _metrics(metrics: object) -> tuple[dict[str, float], dict[str, Literal["min"
         raise arguments.report_error(
             "hparams",
             f"expected metrics= to be a dict of tags, such as {{'test/loss': 'min'}}, got "
-            f"{arguments.describe_object(metrics)}.",
+            f"{describe_object(metrics)}.",
         )
     numbers: dict[str, float] = {}
     goals: dict[str, Literal["min", "max"]] = {}

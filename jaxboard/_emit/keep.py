@@ -7,6 +7,7 @@ import math
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_array
 from jaxboard._frame import Composite
+from jaxboard._safe_repr import describe_array
 from jaxboard._types import Array, Reportable
 
 MAX_ELEMENTS = 65_536
@@ -59,6 +60,6 @@ def _checked(name: str, value: Reportable) -> Array:
     if math.prod(array.shape) > MAX_ELEMENTS:
         raise arguments.report_error(
             name,
-            f"expected at most {MAX_ELEMENTS} elements, got {arguments.describe_array(array)}. Keep a part of it.",
+            f"expected at most {MAX_ELEMENTS} elements, got {describe_array(array)}. Keep a part of it.",
         )
     return array

@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 
 from jaxboard._emit import arguments
 from jaxboard._emit.reporting import report_record
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard.records import Kind, Margin
 
 Chart: TypeAlias = (
@@ -67,7 +67,7 @@ def _mapping(value: object, name: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping) or not value:
         raise arguments.report_error(
             "layout",
-            f"expected {name} to be a dict that is not empty, got {arguments.describe_object(value)}.",
+            f"expected {name} to be a dict that is not empty, got {describe_object(value)}.",
         )
     titled = cast("Mapping[str, object]", value)
     for title in titled:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._check import is_one_of
-from jaxboard._emit.arguments import describe_array, report_error
+from jaxboard._emit.arguments import report_error
 from jaxboard._emit.conversion import as_array
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_array, safe_repr
 from jaxboard._types import Array, Reportable
 
 _MAX_CHANNELS = 8

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._emit import arguments, conversion
-from jaxboard._emit.arguments import describe_array, report_error
+from jaxboard._emit.arguments import report_error
 from jaxboard._emit.joined import Part, joined
 from jaxboard._emit.reporting import report_array
 from jaxboard._reduce import MeshOptions
-from jaxboard._safe_repr import describe_object
+from jaxboard._safe_repr import describe_array, describe_object
 from jaxboard._types import Array, Reportable, Runs, Step
 from jaxboard.records import Kind
 

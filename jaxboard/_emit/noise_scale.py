@@ -13,7 +13,7 @@ from jaxboard._emit.reporting import report_array
 from jaxboard._emit.watch import float_leaves
 from jaxboard._frame import Composite
 from jaxboard._reduce import NoiseScaleOptions
-from jaxboard._safe_repr import describe_object
+from jaxboard._safe_repr import describe_array, describe_object
 from jaxboard._trace import context
 from jaxboard._types import Array, PyTree, Reportable, Runs, Step
 
@@ -127,4 +127,4 @@ def _check_equal_shapes(tag: str, small: Mapping[str, Array], large: Mapping[str
 
 
 def _described(leaf: Array | None) -> str:
-    return "missing" if leaf is None else arguments.describe_array(leaf)
+    return "missing" if leaf is None else describe_array(leaf)

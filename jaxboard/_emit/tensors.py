@@ -9,7 +9,7 @@ import numpy as np
 from jaxboard._check import is_one_of
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.reporting import report_record
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._types import Reportable
 from jaxboard.records import Kind, PluginTensor
 
@@ -62,17 +62,17 @@ def tensor(
     if not isinstance(plugin, str) or not plugin:
         raise arguments.report_error(
             tag,
-            f"expected plugin= to be the name of a plugin, got {arguments.describe_object(plugin)}.",
+            f"expected plugin= to be the name of a plugin, got {describe_object(plugin)}.",
         )
     if not isinstance(content, bytes):
         raise arguments.report_error(
             tag,
-            f"expected content= to be bytes, got {arguments.describe_object(content)}. Serialize a message first.",
+            f"expected content= to be bytes, got {describe_object(content)}. Serialize a message first.",
         )
     for name, words in (("display_name", display_name), ("description", description)):
         if not isinstance(words, str):
             raise arguments.report_error(
-                tag, f"expected {name}= to be a string, got {arguments.describe_object(words)}."
+                tag, f"expected {name}= to be a string, got {describe_object(words)}."
             )
     if not is_one_of(data_class, _DATA_CLASSES):
         names = ", ".join(map(repr, _DATA_CLASSES))

@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxboard._check import as_positive_int
 from jaxboard._emit import conversion
-from jaxboard._emit.arguments import describe_array, report_error
+from jaxboard._emit.arguments import report_error
 from jaxboard._log import describe
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_array, safe_repr
 from jaxboard._types import Array, Reportable
 
 Bins: TypeAlias = str | int | Sequence[float] | Array

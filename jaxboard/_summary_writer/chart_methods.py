@@ -18,7 +18,7 @@ from jaxboard._host.active_channel import Directed
 from jaxboard._read.read import read
 from jaxboard._run import ChildRun, Run
 from jaxboard._run.current import channel_of
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._summary_writer.dataformats import one_number
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._trace import context
@@ -108,7 +108,7 @@ class ChartMethods(WriterBase):
         if not isinstance(tag_scalar_dict, Mapping):
             raise arguments.report_error(
                 main_tag,
-                f"expected a dict of numbers, got {arguments.describe_object(tag_scalar_dict)}.",
+                f"expected a dict of numbers, got {describe_object(tag_scalar_dict)}.",
             )
         run, step = self._begin(main_tag, global_step)
         tagged = {f"{main_tag}/{name}": value for name, value in tag_scalar_dict.items()}
@@ -233,7 +233,7 @@ class ChartMethods(WriterBase):
             run_name, global_step = None, run_name
         for argument, value in (("hparam_dict", hparam_dict), ("metric_dict", metric_dict)):
             if not isinstance(value, Mapping):
-                got = arguments.describe_object(value)
+                got = describe_object(value)
                 raise arguments.report_error(
                     "hparams", f"expected {argument}= to be a dict, got {got}."
                 )
@@ -243,7 +243,7 @@ class ChartMethods(WriterBase):
         metrics = {tag: one_number(tag, value) for tag, value in metric_dict.items()}
         session = run_name if name is None else name
         if session is not None and not isinstance(session, str):
-            got = arguments.describe_object(session)
+            got = describe_object(session)
             raise arguments.report_error(
                 "hparams", f"expected the name of the run as a str, got {got}."
             )
@@ -344,7 +344,7 @@ class ChartMethods(WriterBase):
 
 
 def _not_a_layout(value: object) -> Exception:
-    got = arguments.describe_object(value)
+    got = describe_object(value)
     return arguments.report_error(
         "layout",
         "expected a dict of categories, each a dict of charts such as ['Multiline', tags], got "
@@ -374,7 +374,7 @@ def _check_domains(values: Mapping[str, object], domains: object) -> None:
     if not isinstance(domains, Mapping):
         raise arguments.report_error(
             "hparams",
-            f"expected hparam_domain_discrete= to be a dict, got {arguments.describe_object(domains)}.",
+            f"expected hparam_domain_discrete= to be a dict, got {describe_object(domains)}.",
         )
     for name, domain in cast("Mapping[str, object]", domains).items():
         kind = type(values.get(name))

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxboard._emit import conversion
-from jaxboard._emit.arguments import describe_array, report_error
+from jaxboard._emit.arguments import report_error
+from jaxboard._safe_repr import describe_array
 from jaxboard._summary_writer.binned import Bins, binned, binned_raw
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._types import Reportable

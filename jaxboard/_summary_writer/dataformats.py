@@ -11,8 +11,8 @@ import numpy as np
 
 from jaxboard._check import as_number
 from jaxboard._emit import conversion
-from jaxboard._emit.arguments import describe_array, report_error
-from jaxboard._safe_repr import safe_repr
+from jaxboard._emit.arguments import report_error
+from jaxboard._safe_repr import describe_array, safe_repr
 from jaxboard._types import Array, Reportable
 
 _CHANNELS = {"HWC": (1, 3, 4), "NHWC": (1, 3, 4), "NTHWC": (1, 3)}

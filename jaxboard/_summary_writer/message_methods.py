@@ -11,7 +11,7 @@ from jaxboard._errors import UsageError
 from jaxboard._host.active_channel import Directed
 from jaxboard._log import describe
 from jaxboard._run.current import channel_of
-from jaxboard._safe_repr import safe_repr
+from jaxboard._safe_repr import describe_object, safe_repr
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._types import Reportable
 
@@ -147,7 +147,7 @@ class MessageMethods(WriterBase):
 
         serialize = getattr(summary, "SerializeToString", None)
         if serialize is None or not hasattr(summary, "value"):
-            got = arguments.describe_object(summary)
+            got = describe_object(summary)
             raise arguments.report_error(
                 "add_summary", f"expected a Summary of TensorBoard, got {got}."
             )

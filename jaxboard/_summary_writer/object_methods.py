@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxboard._emit import arguments, conversion
 from jaxboard._emit.media import ImageLayout
+from jaxboard._safe_repr import describe_object
 from jaxboard._summary_writer.dataformats import pixel_range
 from jaxboard._summary_writer.writer_base import GlobalStep, WriterBase
 from jaxboard._types import Array, Reportable
@@ -172,7 +173,7 @@ def _as_labels(tag: str, metadata: object) -> list[object]:
             return list(np.asarray(metadata).tolist())
         return list(cast("Iterable[object]", metadata))
     raise arguments.report_error(
-        tag, f"expected metadata= to be a list, got {arguments.describe_object(metadata)}."
+        tag, f"expected metadata= to be a list, got {describe_object(metadata)}."
     )
 
 
